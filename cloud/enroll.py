@@ -1,0 +1,143 @@
+"""Enrolment: an edge's keys, its settings file and its first model, in one folder to be carried to it.
+
+The folder is complete before the edge is entered in the index, all of it in one transaction: an enrolment cut short
+leaves a folder that nobody knows, and is simply done again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+import tomli_w
+from sqlalchemy.exc import IntegrityError
+
+from culling.cloud.base import base_artefact
+from culling.cloud.index import Index
+from culling.cloud.keys import CloudKeys, load_keys
+from culling.cloud.publish import Publisher
+from culling.cloud.registry import Artefact, Model, ModelFiles, Registry, add
+from culling.cloud.roster import enrol
+from culling.cloud.settings import CloudSettings
+from culling.common.atomic import write_atomic
+from culling.common.clock import Clock
+from culling.common.errors import SettingsError, StorageError
+from culling.common.messages import MAX_CAMERAS, Identifier
+from culling.common.transport import new_keypair
+
+URL_TO_FILL_IN = "rtsp://user:password@camera.local/stream"
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Whom to enrol: an edge's name, its cameras, and the address at which it reaches the service."""
+
+    edge: str
+    cameras: tuple[str, ...]
+    endpoint: str
+    replace: bool = False
+
+
+def enroll(settings: CloudSettings, who: Enrolment, out: Path, clock: Clock) -> Path:
+    """Enrol an edge and return its settings file, in `out` with the first model and a manifest per camera.
+
+    Raises SettingsError for names or an address that cannot be used, ModelError for weights that cannot.
+    """
+    _check(who)
+    keys = load_keys(settings.data_dir)
+    index = Index(settings.store_url)
+    files = ModelFiles(settings.data_dir / "models")
+    publisher = Publisher(index, files, keys.signing, settings.publish.valid_days, clock)
+    base = base_artefact(settings, files)
+    public, secret = new_keypair()
+    models = {camera: _base(index, publisher, camera, base) for camera in who.cameras}
+    toml = _write(settings, who, out.resolve(), keys, secret, files, models)
+    try:
+        with index.write() as connection:
+            enrol(connection, who.edge, public, who.cameras, clock.now(), who.replace)
+            for camera, model in models.items():
+                _add_base(connection, camera, model)
+    except IntegrityError:
+        raise SettingsError(f"edge {who.edge} or its cameras were enrolled just now by somebody else") from None
+    finally:
+        index.close()
+    return toml
+
+
+def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
+    """Return the address that edges are told: the one `given`, else the service's own.
+
+    Raises SettingsError when that is no address an edge could use.
+    """
+    endpoint = given or settings.service.endpoint
+    if given is None and endpoint.endswith(":0"):
+        try:
+            endpoint = (settings.data_dir / "endpoint").read_text().strip()
+        except OSError:
+            raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint") from None
+    if any(wildcard in endpoint for wildcard in ("//*", "//0.0.0.0", "//[::]")):
+        raise SettingsError(f"edges cannot connect to {endpoint}: give --endpoint tcp://HOST:PORT")
+    return endpoint
+
+
+def _check(who: Enrolment) -> None:
+    if not 1 <= len(who.cameras) <= MAX_CAMERAS or len(set(who.cameras)) != len(who.cameras):
+        raise SettingsError(f"an edge has 1 to {MAX_CAMERAS} cameras, each with a name of its own")
+    for name in (who.edge, *who.cameras):
+        try:
+            msgspec.convert(name, Identifier)
+        except msgspec.ValidationError:
+            raise SettingsError(
+                f"{name!r} is no name: letters, digits, dots, dashes and underscores, at most 64"
+            ) from None
+
+
+def _base(index: Index, publisher: Publisher, camera: str, base: Artefact) -> Model:
+    """Return the first model of a camera: the one it has had, or `base` as number one."""
+    known = Registry(index).models(camera)
+    if not known:
+        return publisher.signed(camera, 1, base, "base")
+    if known[-1].artefact.sha256 != base.sha256:
+        raise SettingsError(f"camera {camera} began with another base model: set [student] weights back, or rename it")
+    return known[-1]
+
+
+def _add_base(connection: sa.Connection, camera: str, model: Model) -> None:
+    known = connection.execute(sa.text("SELECT 1 FROM models WHERE camera = :camera"), {"camera": camera}).first()
+    if known is None:
+        add(connection, camera, lambda counter: model)
+
+
+def _write(
+    settings: CloudSettings,
+    who: Enrolment,
+    out: Path,
+    keys: CloudKeys,
+    secret: str,
+    files: ModelFiles,
+    models: dict[str, Model],
+) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {out}: {error.strerror}") from error
+    student = out / "student.onnx"
+    write_atomic(student, files.read(next(iter(models.values())).artefact.sha256))
+    for camera, model in models.items():
+        write_atomic(out / f"student.{camera}.manifest", model.manifest)
+    content = {
+        "agent": {"state_dir": str(out / "state")},
+        "cloud": {
+            "endpoint": who.endpoint,
+            "server_key": keys.curve_public,
+            "secret_key": secret,
+            "signing_keys": [keys.signing_public],
+        },
+        "student": {"initial": str(student)},
+        "camera": [{"name": camera, "url": URL_TO_FILL_IN} for camera in who.cameras],
+    }
+    toml = out / "edge.toml"
+    write_atomic(toml, tomli_w.dumps(content).encode(), mode=0o600)
+    return toml

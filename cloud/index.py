@@ -1,0 +1,219 @@
+"""The cloud's index: what is known of edges, frames, models, rounds and requests, as tables.
+
+SQLAlchemy Core on SQLite (WAL, synchronous=FULL) in the data folder, or another database by URL. Service, round child
+and command line work on it at the same time, so every change is one short transaction that takes the write lock first:
+one that began by reading could be told, with no way to wait, that the database is busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from culling.common.errors import StorageError
+
+BUSY_S = 30
+
+_tables = MetaData()
+
+edges = Table(
+    "edges",
+    _tables,
+    Column("name", String(64), primary_key=True),
+    Column("public_key", String(40), nullable=False, unique=True),
+    Column("revoked", Boolean, nullable=False, default=False),
+    Column("enrolled", Float, nullable=False),
+)
+
+cameras = Table(
+    "cameras",
+    _tables,
+    Column("name", String(64), primary_key=True),
+    Column("edge", String(64), nullable=False, index=True),
+    Column("state", Text),  # the latest CameraState, JSON
+    Column("heard", Float),
+    Column("loss_at_publish", Float),
+)
+
+frames = Table(
+    "frames",
+    _tables,
+    Column("id", String(32), primary_key=True),
+    Column("edge_key", String(40), nullable=False),
+    Column("boot", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("camera", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # stored, expired or corrupt
+    Column("frame", BigInteger, nullable=False),
+    Column("pts", Float, nullable=False),
+    Column("captured", Float, nullable=False),
+    Column("received", Float, nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("loss", Float, nullable=False),
+    Column("model_id", String(64), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("held_out", Boolean, nullable=False),
+    Column("detections", LargeBinary),  # the student's, WireDetections
+    Column("labels", LargeBinary),  # the teacher's, WireDetections
+    Column("round", Integer),  # that first considered it
+    Column("kept", Integer),  # round whose culled set it is in
+    sa.UniqueConstraint("edge_key", "boot", "seq"),
+    sa.Index("frames_by_camera", "camera", "state", "round", "held_out", "bytes", "received"),  # counts need no row
+)
+
+models = Table(
+    "models",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("counter", Integer, primary_key=True),
+    Column("model_id", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # live, previous, retired, rejected or revoked
+    Column("origin", String(16), nullable=False),  # base, round, manual or rollback
+    Column("round", Integer),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("weights", String(64)),  # sha256 of the safetensors it was exported from
+    Column("scale", Float, nullable=False),
+    Column("long_side", Integer, nullable=False),
+    Column("parent", String(64)),
+    Column("classes", Text, nullable=False),  # JSON
+    Column("golden", LargeBinary, nullable=False),  # MessagePack
+    Column("manifest", LargeBinary, nullable=False),  # signed
+)
+
+swaps = Table(
+    "swaps",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("model_id", String(64), nullable=False),
+    Column("previous", String(64)),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("gap_ms", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("received", Float, nullable=False),
+    sa.UniqueConstraint("camera", "model_id", "outcome", "at"),
+)
+
+rounds = Table(
+    "rounds",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("camera", String(64), nullable=False, index=True),
+    Column("trigger", String(16), nullable=False),
+    Column("state", String(16), nullable=False, index=True),  # running, ready, published, refused or failed
+    Column("started", Float, nullable=False),
+    Column("finished", Float),
+    Column("crashes", Integer, nullable=False, default=0),
+    Column("stages", Text, nullable=False, default="{}"),  # JSON: stage → its result
+    Column("report", Text, nullable=False, default="{}"),
+    Column("reason", Text, nullable=False, default=""),
+    Column("model_id", String(64)),
+)
+
+requests = Table(
+    "requests",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),  # see `ledger.Kind`
+    Column("camera", String(64), nullable=False),
+    Column("payload", Text, nullable=False, default="{}"),
+    Column("asked", Float, nullable=False),
+    Column("done", Float),
+    Column("failed", Boolean),
+    Column("answer", Text),
+)
+
+history = Table(  # what a camera's counters rose by within one minute
+    "history",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("minute", Integer, primary_key=True),  # since the epoch
+    *(Column(name, BigInteger, nullable=False) for name in ("seen", "inferred", "dropped", "evicted", "acked")),
+    *(Column(name, BigInteger, nullable=False) for name in ("hard", "audit", "bootstrap", "manual")),
+    Column("threshold", Float, nullable=False),
+    Column("loss_mean", Float, nullable=False),
+    sa.Index("history_by_minute", "minute"),
+)
+
+wishes = Table(  # what an operator wants of a camera, until told otherwise
+    "wishes",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("held", Boolean, nullable=False, default=False),
+    Column("pinned", String(64)),  # the model to stay with
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("frames_per_window", Integer),
+    Column("frame", Integer),  # the request for a frame that is still to be taken
+)
+
+
+class Index:
+    """The database; safe to use from several threads and processes. Raises StorageError where it cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine = sa.create_engine(url)
+            if self._engine.dialect.name == "sqlite":
+                _prepare_sqlite(self._engine)
+            with self.write() as connection:
+                _tables.create_all(connection)
+        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+            raise StorageError(f"store.url cannot be used: {_first_line(error)}") from None
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Give a connection that sees one moment of the database."""
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Give a connection whose changes become durable, all or none, at the end of the block.
+
+        Raises StorageError as `read` does; a broken unique constraint is left as SQLAlchemy's IntegrityError.
+        """
+        writing = self._engine.execution_options(writes=True)
+        with self._translated(), writing.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise StorageError(f"index: {_first_line(getattr(error, 'orig', None) or error)}") from error
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # sqlite3 would begin transactions of its own, and too late
+        for pragma in (f"busy_timeout={BUSY_S * 1000}", "journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,129 @@
+"""The training loss of a Faster R-CNN whose labels carry scores, and whose doubtful boxes are ignored.
+
+torchvision's own loss knows neither: every label counts the same, and whatever is not a label is background. Teacher
+labels are uncertain, so a positive weighs what its label's score says, and an anchor or proposal that lies mostly
+inside a doubtful box is neither object nor background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.ops import box_area, box_iou
+
+
+@dataclass(frozen=True)
+class Target:
+    """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`, `ignore` `(M, 4)`."""
+
+    boxes: Tensor
+    labels: Tensor
+    weights: Tensor
+    ignore: Tensor
+
+    def to(self, device: torch.device) -> Target:
+        """Return the same labels on `device`."""
+        return Target(*(t.to(device) for t in (self.boxes, self.labels, self.weights, self.ignore)))
+
+
+def detection_loss(model: FasterRCNN, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    """Return the four Faster R-CNN losses of a batch, `(B, 3, H, W)` float in [0, 1], as scalars by name."""
+    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (model.transform.image_mean, model.transform.image_std))
+    features = model.backbone((images - mean) / std)
+    sizes = [(images.shape[2], images.shape[3])] * len(images)
+    proposals, losses = _rpn(model, ImageList(images, sizes), list(features.values()), targets)
+    losses |= _roi(model, features, proposals, sizes, targets)
+    return losses
+
+
+def _rpn(
+    model: FasterRCNN, images: ImageList, features: list[Tensor], targets: list[Target]
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    rpn = model.rpn
+    objectness, deltas = rpn.head(features)
+    anchors = rpn.anchor_generator(images, features)
+    per_level = [o[0].numel() for o in objectness]
+    objectness, deltas = concat_box_prediction_layers(objectness, deltas)
+    # In half precision a box coordinate is off by pixels, and boxes that overlap are told apart no more.
+    decoded = rpn.box_coder.decode(deltas.detach().float(), anchors).view(len(anchors), -1, 4)
+    proposals, _ = rpn.filter_proposals(decoded, objectness.detach().float(), images.image_sizes, per_level)
+    per_image = zip(anchors, objectness.view(len(anchors), -1), deltas.view(len(anchors), -1, 4), targets, strict=True)
+    score_loss, box_loss, count = objectness.sum() * 0, deltas.sum() * 0, 0
+    for boxes, scores, offsets, target in per_image:
+        match, weight = _match(rpn.proposal_matcher, boxes, target)
+        labels = torch.where(match >= 0, 1.0, match.float() + 1)
+        positive, negative = (m.nonzero().squeeze(1) for m in _sample(rpn.fg_bg_sampler, labels))
+        if len(positive):
+            goal = rpn.box_coder.encode_single(target.boxes[match[positive]], boxes[positive])
+            box_loss = box_loss + _smooth_l1(offsets[positive], goal, weight[positive], 1 / 9)
+        chosen = torch.cat([positive, negative])
+        score_loss = score_loss + F.binary_cross_entropy_with_logits(
+            scores[chosen].float(), (labels[chosen] > 0).float(), weight[chosen], reduction="sum"
+        )
+        count += len(chosen)
+    count = max(count, 1)
+    return proposals, {"rpn_score": score_loss / count, "rpn_box": box_loss / count}
+
+
+def _roi(
+    model: FasterRCNN,
+    features: dict[str, Tensor],
+    proposals: list[Tensor],
+    sizes: list[tuple[int, int]],
+    targets: list[Target],
+) -> dict[str, Tensor]:
+    heads = model.roi_heads
+    kept, classes, weights, goals = [], [], [], []
+    for boxes, target in zip(proposals, targets, strict=True):
+        boxes = torch.cat([boxes, target.boxes])
+        match, weight = _match(heads.proposal_matcher, boxes, target)
+        none = match.new_zeros(len(match))
+        found = target.labels[match.clamp(min=0)] if len(target.labels) else none
+        labels = torch.where(match >= 0, found, torch.where(match == -1, none, none - 1))
+        chosen = torch.cat([m.nonzero().squeeze(1) for m in _sample(heads.fg_bg_sampler, labels)])
+        boxes, match = boxes[chosen], match[chosen].clamp(min=0)
+        matched = target.boxes[match] if len(target.boxes) else boxes
+        kept.append(boxes)
+        classes.append(labels[chosen])
+        weights.append(weight[chosen])
+        goals.append(heads.box_coder.encode_single(matched, boxes))
+    pooled = heads.box_head(heads.box_roi_pool(features, kept, sizes))
+    logits, offsets = heads.box_predictor(pooled)
+    label, weight, goal = torch.cat(classes), torch.cat(weights), torch.cat(goals)
+    count = max(len(label), 1)
+    class_loss = (F.cross_entropy(logits.float(), label, reduction="none") * weight).sum() / count
+    row = (label > 0).nonzero().squeeze(1)
+    own = offsets.unflatten(1, (-1, 4))[row, label[row]]
+    return {"roi_class": class_loss, "roi_box": _smooth_l1(own, goal[row], weight[row], 1 / 9) / count}
+
+
+def _sample(sampler: BalancedPositiveNegativeSampler, labels: Tensor) -> tuple[Tensor, Tensor]:
+    positive, negative = sampler([labels])
+    return positive[0].bool(), negative[0].bool()
+
+
+def _match(matcher: Matcher, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """Return for each box its label's index (-1 background, -2 ignored) and the weight of its loss."""
+    weight = boxes.new_ones(len(boxes))
+    if len(target.boxes):
+        match = matcher(box_iou(target.boxes, boxes))
+        weight = torch.where(match >= 0, target.weights[match.clamp(min=0)], weight)
+    else:
+        match = torch.full((len(boxes),), -1, dtype=torch.int64, device=boxes.device)
+    if len(target.ignore):
+        corner = torch.maximum(boxes[:, None, :2], target.ignore[None, :, :2])
+        other = torch.minimum(boxes[:, None, 2:], target.ignore[None, :, 2:])
+        inside = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
+        match = torch.where((match == -1) & (inside.max(1).values >= 0.5), -2, match)
+    return match, weight
+
+
+def _smooth_l1(found: Tensor, goal: Tensor, weight: Tensor, beta: float) -> Tensor:
+    return (F.smooth_l1_loss(found.float(), goal, beta=beta, reduction="none").sum(1) * weight).sum()

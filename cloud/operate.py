@@ -1,0 +1,143 @@
+"""The commands by which an operator acts on a camera: the same requests that the page makes (`actions.py`)."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from culling.cloud import views
+from culling.cloud.actions import ask
+from culling.cloud.index import Index
+from culling.cloud.ledger import Kind, Requests
+from culling.cloud.service import only_one
+from culling.cloud.settings import CloudSettings, load_settings
+from culling.common.config import parse_overrides
+from culling.common.errors import CullingError, StorageError
+
+ANSWER_S = 15.0
+PANEL = "Act on a camera"
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; without it, CULLING_* variables alone.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set round.kept=64; repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Camera = Annotated[str, typer.Argument(help="Name of the camera.")]
+
+PLAIN: dict[Kind, str] = {
+    "rollback": "Make the model before the live one live again, under a new counter; the live one is revoked.",
+    "hold": "Let no round of a camera start by itself; `rounds --start` still does.",
+    "unhold": "Let rounds of a camera start by themselves again.",
+    "unpin": "Let a camera take new models again.",
+    "pause": "Let a camera forward nothing, until `resume`; its detections go on.",
+    "resume": "Let a camera forward again.",
+    "frame": "Have a camera forward its next frame, whatever it shows.",
+}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to those of `culling cloud`."""
+    for kind, text in PLAIN.items():
+        app.command(kind, help=text, rich_help_panel=PANEL)(_plain(kind))
+    for command in (pin, budget, models):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def _plain(kind: Kind) -> Any:
+    def command(camera: Camera, config: ConfigFile = None, override: Overrides = None) -> None:
+        ask_and_print(load_settings(config, parse_overrides(override)), kind, camera, {})
+
+    return command
+
+
+def pin(
+    camera: Camera,
+    model: Annotated[str | None, typer.Argument(help="One of its models; without it, the live one.")] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Keep a camera on one model, whatever its rounds bring, until `unpin`."""
+    ask_and_print(
+        load_settings(config, parse_overrides(override)), "pin", camera, {} if model is None else {"model_id": model}
+    )
+
+
+def budget(
+    camera: Camera,
+    frames: Annotated[int | None, typer.Argument(help="Frames per window; without it, what its settings say.")] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Change how many frames a camera may forward per window, while it runs."""
+    payload = {} if frames is None else {"frames_per_window": frames}
+    ask_and_print(load_settings(config, parse_overrides(override)), "budget", camera, payload)
+
+
+def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
+    """Show every model of a camera, newest first, and which one it runs."""
+    rows = views.model_list(Index(load_settings(config, parse_overrides(override)).store_url), camera)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print_table([_model_columns(row) for row in rows], f"camera {camera} has no model")
+
+
+def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dict[str, Any]) -> None:
+    """Enter a request, and wait for the service's answer, if it runs. Raises CullingError when that is a refusal."""
+    index = Index(settings.store_url)
+    request = ask(index, kind, camera, time.time(), payload)
+    deadline = time.monotonic() + (ANSWER_S if _runs(settings) else 0.0)
+    while (answer := Requests(index).answered(request)) is None:
+        if time.monotonic() >= deadline:
+            print(f"asked{when(settings)}")
+            return
+        time.sleep(0.1)
+    done, text = answer
+    if not done:
+        raise CullingError(text)
+    print(text)
+
+
+def when(settings: CloudSettings) -> str:
+    """Return the end of a sentence that says when a request is carried out, unless that is now."""
+    return "" if _runs(settings) else "; the service is not running, and does it when it starts"
+
+
+def print_table(rows: list[dict[str, str]], empty: str) -> None:
+    """Print rows under their keys, or `empty` where there are none."""
+    if not rows:
+        print(empty)
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def _runs(settings: CloudSettings) -> bool:
+    try:
+        with only_one(settings.data_dir):
+            return False
+    except StorageError:
+        return True
+
+
+def _model_columns(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "model": row["model_id"],
+        "is": row["state"],
+        "runs": "yes" if row["runs"] else "",
+        "from": f"round {row['round']}" if row["round"] else row["origin"],
+        "scale": f"{row['scale']:.2f}",
+        "made": datetime.fromtimestamp(row["created"], UTC).strftime("%m-%d %H:%M"),
+        "swap": row["swap"] or "",
+    }

@@ -1,0 +1,74 @@
+"""What the service is doing, read from its index: one row per camera, one per round. For people, and for `--json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from culling.cloud.frames import Counts, count_frames
+from culling.cloud.index import Index
+from culling.cloud.ledger import Rounds
+from culling.cloud.registry import Registry
+from culling.cloud.roster import Roster
+
+Row = dict[str, Any]
+
+
+def endpoint(data_dir: Path) -> str | None:
+    """Return the address that a running service listens on."""
+    try:
+        return (data_dir / "endpoint").read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def cameras(index: Index, now: float) -> list[Row]:
+    """Return one row per camera; `rate` is forwarded / seen in [0, 1], `silent_s` the time since it was heard of."""
+    counts = count_frames(index)
+    live = Registry(index).live_ids()
+    rows = []
+    for camera in Roster(index).rows():
+        state, count = camera.state, counts.get(camera.name, Counts())
+        forwarded = sum(state.forwarded.values()) if state else 0
+        rows.append(
+            {
+                "camera": camera.name,
+                "edge": camera.edge,
+                "state": "revoked" if camera.revoked else state.state if state else "never heard of",
+                "silent_s": None if camera.heard is None else round(now - camera.heard, 1),
+                "model": state.model_id if state else None,
+                "live": live.get(camera.name),
+                "seen": state.seen if state else 0,
+                "forwarded": forwarded,
+                "rate": round(forwarded / state.seen, 4) if state and state.seen else 0.0,
+                "loss": state.loss_mean if state else None,
+                "stored": count.stored,
+                "waiting": count.waiting,
+            }
+        )
+    return rows
+
+
+def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
+    """Return one row per round, newest first: its row, its report, and how its model's swap went."""
+    swaps = Registry(index).swaps()
+    rows = []
+    for turn in Rounds(index).all(camera, limit):
+        swap = swaps.get(f"{turn.camera}/{turn.model_id}")
+        newest = turn.report.get("newest_capture")
+        row = {
+            "id": turn.id,
+            "camera": turn.camera,
+            "trigger": turn.trigger,
+            "state": turn.state,
+            "stage": next(reversed(turn.stages), None),
+            "started": turn.started,
+            "finished": turn.finished,
+            "reason": turn.reason,
+            "model_id": turn.model_id,
+            "swap": swap.outcome if swap else None,
+            "swap_gap_ms": swap.gap_ms if swap else None,
+            "model_lag_s": round(swap.at - newest, 1) if swap and newest and swap.outcome == "live" else None,
+        }
+        rows.append(row | turn.report)
+    return rows

@@ -1,0 +1,345 @@
+"""The cloud service, from start to end: ingest on its own thread, one round at a time in a child process, and a loop
+that answers requests, publishes what rounds made, starts the next one, and keeps the store in bounds.
+
+Nothing is held in memory alone: whatever moment the process dies, its next start reads from the index what was begun.
+It never imports torch. The address it listens on stands in `endpoint` of the data folder, that of its metrics in
+`metrics`, that of the page in `page`, while it runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from culling.cloud.actions import MODEL_KINDS, Wish, Wishes, carry_out, to_artefact
+from culling.cloud.dashboard import Dashboard
+from culling.cloud.frames import Counts, FrameStore
+from culling.cloud.history import History
+from culling.cloud.index import Index
+from culling.cloud.ingest import Ingest, free_bytes
+from culling.cloud.keys import load_keys
+from culling.cloud.ledger import STOPPED, Request, Requests, Round, Rounds
+from culling.cloud.publish import DAY_S, Publisher
+from culling.cloud.registry import ModelFiles, Registry
+from culling.cloud.roster import Roster
+from culling.cloud.schedule import CameraStats, choose
+from culling.cloud.settings import CloudSettings, to_toml
+from culling.common.atomic import write_atomic
+from culling.common.clock import Clock, SystemClock
+from culling.common.config import PREFIX
+from culling.common.errors import CullingError, InputError, StorageError
+from culling.common.health import HealthServer
+from culling.common.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+TURN_S = 0.5
+SCHEDULE_S = 2.0
+UPKEEP_S = 60.0
+RETRY_S = 5.0
+MAX_CRASHES = 3
+MAX_HINDERED = 20
+CHILD_STOP_S = 10.0
+UNFINISHED_CODES = (STOPPED, StorageError.exit_code)
+"""A round's process that ends so has not crashed: it was stopped, or the disk is full."""
+
+
+class Service:
+    """Everything that `culling cloud serve` runs. Raises a CullingError from `run` when it cannot start or go on."""
+
+    def __init__(self, settings: CloudSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._stopping = threading.Event()
+        self._problem = ""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._child_round = 0
+        self._hindered = (0, 0)
+        self._next_upkeep = self._next_schedule = self._next_child = 0.0
+        self._minute = int(self._clock.now() // 60)
+
+    def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or SIGHUP."""
+        _allow_many_connections()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._stopping.set())
+        with only_one(self._settings.data_dir):
+            self._startup()
+            try:
+                self._main_loop()
+            finally:
+                self._shutdown()
+
+    # In the order of its life
+
+    def _startup(self) -> None:
+        data_dir = self._settings.data_dir
+        keys = load_keys(data_dir)
+        registry = CollectorRegistry()
+        self._metrics = Metrics(registry, "cloud")
+        self._index = Index(self._settings.store_url)
+        self._frames = FrameStore(self._index, data_dir / "frames", self._clock, self._settings.store.stretch_s)
+        self._files = ModelFiles(data_dir / "models")
+        self._registry = Registry(self._index)
+        self._roster = Roster(self._index)
+        self._rounds = Rounds(self._index)
+        self._requests = Requests(self._index)
+        valid_days = self._settings.publish.valid_days
+        self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
+        self._child_settings = data_dir / "round.toml"
+        write_atomic(self._child_settings, to_toml(self._settings), mode=0o600)
+        orphans = self._frames.reconcile()
+        self._ingest = Ingest(
+            self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
+        )
+        metrics = self._settings.metrics
+        self._health = HealthServer(metrics.host, metrics.port, registry, self._ready)
+        known = {row.name: row.state for row in self._roster.rows() if row.state is not None}
+        self._history = History(self._index, known)
+        self._page = Dashboard(
+            self._settings, self._index, self._frames, lambda: dict(self._ingest.latest), self._clock
+        )
+        for turn in reversed(self._rounds.all()):
+            if turn.finished is not None:
+                self._metrics.set("last_round_time", turn.finished, camera=turn.camera)
+        self._ingest.start()
+        write_atomic(data_dir / "metrics", f"http://{metrics.host}:{self._health.port}\n".encode())
+        write_atomic(data_dir / "page", f"{self._page.url}\n".encode())
+        write_atomic(data_dir / "endpoint", f"{self._ingest.endpoint}\n".encode())
+        log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, orphans=orphans)
+
+    def _main_loop(self) -> None:
+        while not self._stopping.wait(TURN_S):
+            if self._ingest.failure is not None:
+                raise StorageError(f"ingest ended: {self._ingest.failure}") from self._ingest.failure
+            try:
+                self._answer_requests()
+                self._advance_rounds()
+                if self._clock.now() // 60 != self._minute:
+                    self._remember()
+                self._upkeep()
+                self._problem = ""
+            except StorageError as error:  # a full disk passes; what was to be done is still to be done
+                if not self._problem:
+                    log.error("service_hindered", error=str(error))
+                self._problem = str(error)
+
+    def _shutdown(self) -> None:
+        for name in ("endpoint", "metrics", "page"):
+            (self._settings.data_dir / name).unlink(missing_ok=True)
+        if self._child is not None:
+            self._child.terminate()
+            try:
+                self._child.wait(CHILD_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+        self._ingest.stop()
+        with suppress(StorageError):
+            self._remember()
+        self._page.close()
+        self._health.close()
+        self._index.close()
+        log.info("service_stopped")
+
+    def _ready(self) -> tuple[bool, str]:
+        problem = self._problem or self._ingest.problem
+        return not problem, problem or "ingest listens, rounds run"
+
+    # Requests
+
+    def _answer_requests(self) -> None:
+        for request in self._requests.open():
+            if request.kind == "round" and self._knows(request.camera):
+                continue  # answered when it starts
+            try:
+                answer, failed = self._carry_out(request), False
+            except StorageError:
+                raise
+            except CullingError as error:
+                answer, failed = str(error), True
+            self._requests.answer(request.id, answer, failed, self._clock.now())
+            log.info("request_answered", kind=request.kind, camera=request.camera, answer=answer)
+
+    def _carry_out(self, request: Request) -> str:
+        if not self._knows(request.camera):
+            raise InputError(f"there is no camera {request.camera}: see `culling cloud status`")
+        answer = carry_out(request, self._index, self._publisher)
+        if request.kind == "rollback":
+            self._metrics.count("rollbacks", camera=request.camera, by="operator")
+        if request.kind in MODEL_KINDS:
+            self._metrics.count("models_published", camera=request.camera)
+        return answer
+
+    def _knows(self, camera: str) -> bool:
+        return any(row.name == camera for row in self._roster.rows())
+
+    # Rounds
+
+    def _advance_rounds(self) -> None:
+        if self._child is not None:
+            if self._child.poll() is None:
+                return
+            self._child_ended(self._child.returncode)
+        for turn in self._rounds.unfinished():
+            if turn.state == "ready":
+                self._publish(turn)
+            else:
+                self._start_child(turn)
+                return
+        if self._clock.monotonic() >= self._next_schedule:
+            self._next_schedule = self._clock.monotonic() + SCHEDULE_S
+            self._start_next()
+
+    def _start_next(self) -> None:
+        asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
+        counts, wishes = self._frames.counts(), Wishes(self._index).all()
+        cameras = [
+            CameraStats(
+                row.name,
+                (count := counts.get(row.name, Counts())).waiting,
+                count.oldest_waiting,
+                row.state.loss_mean if row.state else None,
+                row.loss_at_publish,
+                row.name in asked,
+                (wish := wishes.get(row.name, Wish())).held or wish.pinned is not None,
+            )
+            for row in self._roster.rows()
+            if not row.revoked
+        ]
+        now = self._clock.now()
+        if (chosen := choose(cameras, now, self._settings.schedule)) is None:
+            return
+        stats, trigger = chosen
+        turn = self._rounds.start(stats.camera, trigger, now)
+        log.info("round_started", round=turn.id, camera=turn.camera, trigger=trigger, waiting=stats.waiting)
+        if stats.camera in asked:
+            self._requests.answer(asked[stats.camera], f"round {turn.id} started", False, now)
+        self._start_child(turn)
+
+    def _start_child(self, turn: Round) -> None:
+        if self._clock.monotonic() < self._next_child:
+            return
+        command = [sys.executable, "-m", "culling.cloud.round", "--config", str(self._child_settings)]
+        try:
+            self._child = subprocess.Popen(
+                [*command, "--watch-stdin", str(turn.id)], stdin=subprocess.PIPE, env=child_environment()
+            )
+        except OSError as error:
+            raise StorageError(f"cannot start a process for round {turn.id}: {error.strerror}") from error
+        self._child_round = turn.id
+
+    def _child_ended(self, code: int) -> None:
+        assert self._child is not None
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+        self._child = None
+        turn = self._rounds.get(self._child_round)
+        if turn.state == "running":
+            self._next_child = self._clock.monotonic() + RETRY_S
+            log.error("round_interrupted", round=turn.id, camera=turn.camera, exit_code=code)
+            if reason := self._gave_up(turn, code):
+                self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
+                self._count(self._rounds.get(turn.id))
+        elif turn.state != "ready":
+            self._count(turn)
+
+    def _gave_up(self, turn: Round, code: int) -> str:
+        """Count how a round's process ended; return why it is not started again, or "" if it is."""
+        last, times = self._hindered
+        self._hindered = (turn.id, 0 if code != StorageError.exit_code else times + 1 if last == turn.id else 1)
+        if self._hindered[1] >= MAX_HINDERED:  # other cameras wait for it
+            return f"its process could not read or write {MAX_HINDERED} times in a row: see the service's log"
+        if code not in UNFINISHED_CODES and self._rounds.crashed(turn.id) >= MAX_CRASHES:
+            return f"its process died {MAX_CRASHES} times, last with exit code {code}"
+        return ""
+
+    def _publish(self, turn: Round) -> None:
+        if (pinned := Wishes(self._index).all().get(turn.camera, Wish()).pinned) is not None:
+            report, reason = turn.report | {"published": False}, f"the camera is pinned to {pinned}"
+            self._rounds.end(turn.id, "refused", report, reason, self._clock.now())
+            self._count(self._rounds.get(turn.id))
+            return
+        try:
+            artefact = turn.stages.get("export", {}).get("artefact")
+            self._publisher.publish_round(turn.id, turn.camera, to_artefact(artefact))
+            self._metrics.count("models_published", camera=turn.camera)
+        except StorageError:
+            raise
+        except CullingError as error:
+            report = turn.report | {"published": False}
+            self._rounds.end(turn.id, "failed", report, str(error), self._clock.now())
+        self._count(self._rounds.get(turn.id))
+
+    def _count(self, turn: Round) -> None:
+        self._metrics.count("rounds", camera=turn.camera, outcome=turn.state)
+        self._metrics.count("frames_labelled", turn.report.get("labelled", 0), camera=turn.camera)
+        self._metrics.count("frames_kept", turn.report.get("kept", 0), camera=turn.camera)
+        self._metrics.count("audits_labelled", turn.report.get("audits_labelled", 0), camera=turn.camera)
+        self._metrics.count("audits_missed", turn.report.get("audits_missed", 0), camera=turn.camera)
+        self._metrics.set("last_round_time", self._clock.now(), camera=turn.camera)
+        for stage, seconds in turn.report.get("seconds", {}).items():
+            self._metrics.observe("round_seconds", seconds, camera=turn.camera, stage=stage)
+
+    # Upkeep
+
+    def _remember(self) -> None:
+        """Write down what the cameras counted in the minute that is over."""
+        latest = {name: state for name, (state, heard) in self._ingest.latest.items() if heard // 60 >= self._minute}
+        self._history.record(latest, self._minute)
+        self._minute = int(self._clock.now() // 60)
+
+    def _upkeep(self) -> None:
+        if self._clock.monotonic() < self._next_upkeep:
+            return
+        self._next_upkeep = self._clock.monotonic() + UPKEEP_S
+        store = self._settings.store
+        spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
+        for (camera, reason), count in self._frames.expire(store.quota_bytes, store.retention_days, spare).items():
+            self._metrics.count("frames_expired", count, camera=camera, reason=reason)
+        unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
+        for folder in (self._settings.data_dir / "rounds").glob("*"):
+            if folder.name not in unfinished:
+                shutil.rmtree(folder, ignore_errors=True)
+        if not unfinished and not self._requests.open():
+            self._files.prune(self._registry.wanted_files(), self._clock.now() - DAY_S)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment without settings: those of a round are in its file, and variables would beat a `--set`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
+def _allow_many_connections() -> None:
+    """Strangers who only connect must not use up the files that the store is written with."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder's lock. Raises StorageError when another service has it."""
+    try:
+        descriptor = os.open(data_dir / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"cannot lock {data_dir}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(f"another service runs on {data_dir}: stop it first") from None
+        yield
+    finally:
+        os.close(descriptor)

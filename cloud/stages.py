@@ -1,0 +1,351 @@
+"""The stages of a round, in the order its frames travel: what each one reads, does, and leaves behind.
+
+    label       the teacher's word on the highest losses and on the held-out frames
+    cull        the frames that the student in use got most wrong, and some of earlier rounds
+    resolution  the smallest input whose confidence loss stays close to that of the full one
+    train       from the weights in use, on the culled set
+    export      as one ONNX graph, proven equal to what was trained
+    gate        both students on the held-out frames: only a better one is published
+
+A stage takes the results of those before it and returns its own as JSON; frames and weights stay on disk.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.dataset import Batcher, Sample
+from culling.cloud.detector import freeze
+from culling.cloud.evaluate import EvaluationResult, score
+from culling.cloud.frames import FrameStore, StoredFrame
+from culling.cloud.golden import golden_frame, see
+from culling.cloud.ledger import Round
+from culling.cloud.matching import Compared
+from culling.cloud.precision import STUDENT_FLOOR, Hardness, cull, hardness
+from culling.cloud.refill import export_proven
+from culling.cloud.registry import Artefact, Model, ModelFiles, Registry
+from culling.cloud.resolution import FACTOR, opt_resolution
+from culling.cloud.retrain import retrain
+from culling.cloud.settings import CloudSettings, TeacherSettings
+from culling.cloud.teacher import Teacher
+from culling.cloud.train import Recipe, Run
+from culling.cloud.weights import load_bundled, load_weights, save_weights
+from culling.common.codec import decode_jpeg
+from culling.common.confidence import POLICIES, LossMeter
+from culling.common.errors import InputError, ModelError, ProtocolError
+from culling.common.frame import CLASSES, Detections
+from culling.common.graph import Graph, Provider, open_graph
+from culling.common.scaler import input_size
+
+Result = dict[str, Any]
+Results = dict[str, Result]
+
+PARITY_FRAMES = 2
+CURVE_POINTS = 80
+MISSED = 0.5
+"""An audit frame at least so hard is one that the filter should have forwarded for its loss."""
+
+SMALLEST_JITTER, LARGEST_JITTER = 0.85, 1.15
+"""A fixed camera's objects keep their size: training varies it less than pre-training does."""
+
+
+class RefusedError(Exception):
+    """The round ends without a model, for a reason that is nobody's fault."""
+
+
+class StoppedError(Exception):
+    """The round was told to stop, and goes on where it was when it is started again."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every stage works with; `folder` is the round's own, `stopping` turns true when it shall stop."""
+
+    settings: CloudSettings
+    store: FrameStore
+    files: ModelFiles
+    registry: Registry
+    folder: Path
+    stopping: Callable[[], bool]
+
+    def incumbent(self, camera: str) -> Model:
+        """Return the camera's live model. Raises RefusedError when it has none."""
+        if (model := self.registry.live().get(camera)) is None:
+            raise RefusedError(f"camera {camera} has no model to start from: enrol it")
+        return model
+
+    def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
+        """Yield the frames whose picture is still what was stored, with it."""
+        for frame in frames:
+            if self.stopping():
+                raise StoppedError
+            if (jpeg := self.store.jpeg(frame)) is not None:
+                yield frame, jpeg
+
+
+def label(bench: Bench, turn: Round, _: Results) -> Result:
+    """Have the teacher label what the round may train on and what it is judged by; each batch is kept at once."""
+    settings = bench.settings.round
+    claimed = bench.store.claim(turn.camera, turn.id)
+    chosen = bench.store.candidates(turn.camera, turn.id, settings.factor * settings.kept)
+    held_out = bench.store.held_out(turn.camera, settings.held_out)
+    missing = [frame for frame in chosen + held_out if frame.labels is None]
+    teacher = load_teacher(bench.settings) if missing else None
+    size = bench.settings.teacher.batch * 2
+    for start in range(0, len(missing), size):
+        assert teacher is not None
+        _label(bench, teacher, missing[start : start + size])
+    labelled = bench.store.get([frame.id for frame in chosen])
+    if not labelled:
+        raise RefusedError("no frame to learn from: none came since the last round")
+    return {
+        "claimed": claimed,
+        "labelled": len(missing),
+        "candidates": [frame.id for frame in labelled],
+        "held_out": [frame.id for frame in _judges(bench, [frame.id for frame in held_out])],
+    }
+
+
+def _judges(bench: Bench, names: Sequence[str]) -> list[StoredFrame]:
+    """Return the labelled ones of the held-out frames. Raises RefusedError when they are too few for the gate."""
+    frames, least = [frame for frame in bench.store.get(names) if frame.labels is not None], bench.settings.gate.least
+    if len(frames) < least:
+        raise RefusedError(f"{len(frames)} held-out frames to judge by, {least} are needed")
+    return frames
+
+
+def load_teacher(settings: CloudSettings) -> Teacher:
+    """Return the teacher that the settings name. Raises `ModelError` when it cannot be used."""
+    weights = settings.teacher.weights
+    model, classes = load_bundled("teacher") if weights == "bundled" else load_weights(Path(weights))
+    if classes != CLASSES:
+        raise ModelError(f"the teacher finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
+    return Teacher(model, settings.teacher.short_side, settings.teacher.batch)
+
+
+def _label(bench: Bench, teacher: Teacher, frames: Sequence[StoredFrame]) -> None:
+    names, images = [], []
+    for frame, jpeg in bench.pictures(frames):
+        try:
+            images.append(decode_jpeg(jpeg))
+            names.append(frame.id)
+        except ProtocolError:  # its header was fine, its pixels are not
+            bench.store.put_aside(frame)
+    floor = bench.settings.teacher.min_score
+    found = [seen.above(floor) for seen in teacher.label(images)]
+    bench.store.label(dict(zip(names, found, strict=True)))
+
+
+def cull_frames(bench: Bench, turn: Round, results: Results) -> Result:
+    """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds."""
+    settings = bench.settings.round
+    frames = [frame for frame in bench.store.get(results["label"]["candidates"]) if frame.labels is not None]
+    teacher = bench.settings.teacher
+    found = [_compared(teacher, frame, frame.detections.above(STUDENT_FLOOR)) for frame in frames]
+    values = [hardness(compared, settings.labels_of_interest) for compared in found]
+    chosen = cull(values, settings.kept)
+    if not chosen:
+        raise RefusedError("no frame to learn from: none of the pictures could be used")
+    kept = [frames[index].id for index in chosen]
+    replay_count = int(len(kept) * settings.replay_share / (1 - settings.replay_share))
+    bench.store.keep(kept, turn.id)  # first: a round that failed may have kept some of these before
+    replay = bench.store.culled(turn.camera, turn.id, replay_count)
+    return {
+        "kept": kept,
+        "replay": [frame.id for frame in replay],
+        "hard_negatives": sum(values[index].kind == "hard-negative" for index in chosen),
+        "hardness": round(float(np.mean([values[index].value for index in chosen])), 4),
+        **_audits(frames, values),
+        "newest_capture": max(frames[index].captured for index in chosen),
+    }
+
+
+def _audits(frames: Sequence[StoredFrame], values: Sequence[Hardness]) -> Result:
+    """Return how many of the frames were drawn at random, and how many of those were hard all the same."""
+    drawn = [value for frame, value in zip(frames, values, strict=True) if frame.reason == "audit"]
+    return {"audits_labelled": len(drawn), "audits_missed": sum(value.value >= MISSED for value in drawn)}
+
+
+def resolution(bench: Bench, turn: Round, results: Results) -> Result:
+    """Find the scale from the losses of the student in use on the culled set."""
+    settings = bench.settings.resolution
+    frames = bench.store.get(results["cull"]["kept"])
+    graph = _graph(bench, bench.incumbent(turn.camera).artefact.sha256)
+    meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), bench.settings.round.labels_of_interest)
+
+    def losses(size: tuple[int, int]) -> list[float]:
+        return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in bench.pictures(frames)]
+
+    curve = opt_resolution(
+        losses,
+        lambda scale: input_size(*_frame_size(frames), scale, bench.settings.student.long_side),
+        settings.threshold,
+        max_steps=settings.max_steps,
+        min_scale=settings.min_scale,
+    )
+    return {"scale": curve.chosen.scale, "size": curve.chosen.size, "curve": [asdict(point) for point in curve.points]}
+
+
+def train_student(bench: Bench, turn: Round, results: Results) -> Result:
+    """Train from the newest weights of the camera; a run that was cut short goes on from its own checkpoint."""
+    settings = bench.settings.round
+    frames = bench.store.get(results["cull"]["kept"] + results["cull"]["replay"])
+    samples = [
+        Sample(jpeg, frame.width, frame.height, _labels(frame), frame.id) for frame, jpeg in bench.pictures(frames)
+    ]
+    jitter = (SMALLEST_JITTER, LARGEST_JITTER)
+    canvases = _canvases(bench.settings, frames, results["resolution"]["scale"])
+    batches = Batcher(
+        samples,
+        settings.batch,
+        canvases,
+        jitter,
+        score_floor=bench.settings.teacher.true_score,
+        ignore_floor=bench.settings.teacher.min_score,
+        seed=settings.seed + turn.id,
+    )
+    steps = math.ceil(settings.epochs * len(samples) / settings.batch)
+    recipe = Recipe(
+        steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=settings.seed
+    )
+    started = time.monotonic()
+    checkpoint = bench.folder / "train.checkpoint"
+    model, run = retrain(lambda: _warm_start(bench, turn.camera), batches, recipe, checkpoint, bench.stopping)
+    if run.step < steps:
+        raise StoppedError
+    train_s = round(time.monotonic() - started, 1)
+    path = bench.folder / "candidate.safetensors"
+    save_weights(path, model, "fp16")
+    return {
+        "steps": steps,
+        "train_s": train_s,
+        "losses": _curve(run),
+        "weights": bench.files.add(path.read_bytes(), "safetensors"),
+    }
+
+
+def _curve(run: Run) -> list[tuple[int, float]]:
+    """Return the training curve as at most `CURVE_POINTS` (step, mean loss since the point before)."""
+    sums = [sum(losses.values()) for losses in run.losses]
+    stride = max(1, math.ceil(len(sums) / CURVE_POINTS))
+    parts = [sums[start : start + stride] for start in range(0, len(sums), stride)]
+    return [(index * stride + len(part), round(sum(part) / len(part), 4)) for index, part in enumerate(parts)]
+
+
+def _warm_start(bench: Bench, camera: str) -> FasterRCNN:
+    for known in bench.registry.models(camera):
+        if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
+            path = bench.files.path(weights, "safetensors")
+            if path.exists():
+                bench.files.read(weights, "safetensors")
+                model = load_weights(path)[0]
+                freeze(model, bench.settings.round.frozen)
+                return model
+    raise RefusedError(f"no weights to start from: camera {camera} only ever had ONNX models")
+
+
+def export(bench: Bench, turn: Round, results: Results) -> Result:
+    """Make the graph, prove it equal to what was trained on the busiest held-out frames, and note what it finds."""
+    weights = results["train"]["weights"]
+    model, classes = load_weights(bench.files.path(weights, "safetensors"))
+    base = bench.registry.models(turn.camera)[-1]
+    frames = bench.store.get(results["label"]["held_out"] or results["cull"]["kept"])
+    busiest = sorted(frames, key=lambda frame: -len(_labels(frame).above(bench.settings.teacher.true_score)))
+    images = [decode_jpeg(jpeg) for _, jpeg in bench.pictures(busiest[:PARITY_FRAMES])]
+    data, parity = export_proven(bench.files.read(base.artefact.sha256), model, classes, images)
+    scale, long_side = results["resolution"]["scale"], bench.settings.student.long_side
+    graph = open_graph(data, provider="cpu")
+    artefact = Artefact(
+        sha256=bench.files.add(data, "onnx"),
+        size=len(data),
+        weights=weights,
+        scale=scale,
+        long_side=long_side,
+        classes=classes,
+        parent=bench.incumbent(turn.camera).model_id,
+        golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
+    )
+    return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}
+
+
+def gate(bench: Bench, turn: Round, results: Results) -> Result:
+    """Compare candidate and incumbent, each at its own scale, with the teacher on the held-out frames."""
+    settings = bench.settings.gate
+    artefact = msgspec.convert(results["export"]["artefact"], Artefact)
+    incumbent = bench.incumbent(turn.camera).artefact
+    frames = _judges(bench, results["label"]["held_out"])
+    before, after = (_precision(bench, model, frames) for model in (incumbent, artefact))
+    result = {
+        "frames": len(frames),
+        "map_before": round(before.ap50, 4),
+        "map_after": round(after.ap50, 4),
+        "map_before_50_95": round(before.ap50_95, 4),
+        "map_after_50_95": round(after.ap50_95, 4),
+        "reason": "",
+    }
+    if after.ap50 <= before.ap50 + settings.margin:
+        found = f"AP50 {after.ap50:.3f} after, {before.ap50:.3f} before, on {len(frames)} held-out frames"
+        result["reason"] = f"the candidate is not better by more than {settings.margin:g}: {found}"
+    return result
+
+
+def _precision(bench: Bench, model: Artefact, frames: Sequence[StoredFrame]) -> EvaluationResult:
+    graph = _graph(bench, model.sha256)
+    compared = []
+    for frame, jpeg in bench.pictures(frames):
+        size = input_size(frame.width, frame.height, model.scale, model.long_side)
+        compared.append(_compared(bench.settings.teacher, frame, see(graph, decode_jpeg(jpeg), size)))
+    try:
+        return score(compared, model.classes, bench.settings.round.labels_of_interest)
+    except InputError as error:
+        raise RefusedError(f"the gate cannot judge: {error}") from None
+
+
+def _graph(bench: Bench, sha256: str) -> Graph:
+    provider: Provider = "cuda" if torch.cuda.is_available() else "cpu"
+    return open_graph(bench.files.read(sha256), provider=provider, threads=bench.settings.round.threads)
+
+
+def _compared(settings: TeacherSettings, frame: StoredFrame, found: Detections) -> Compared:
+    """Return what a student found on a frame beside what the teacher is sure of there, and what it doubts."""
+    seen = _labels(frame).above(settings.min_score)
+    sure = seen.scores >= np.float32(settings.true_score)
+    return Compared(found, seen.where(sure), seen.where(~sure))
+
+
+def _labels(frame: StoredFrame) -> Detections:
+    assert frame.labels is not None, frame.id
+    return frame.labels
+
+
+def _frame_size(frames: Sequence[StoredFrame]) -> tuple[int, int]:
+    """Return the `(width, height)` that most frames have."""
+    return Counter((frame.width, frame.height) for frame in frames).most_common(1)[0][0]
+
+
+def _canvases(settings: CloudSettings, frames: Sequence[StoredFrame], scale: float) -> list[tuple[int, int]]:
+    """Return the input size at `scale`, one a step smaller, and the full one, by which the next round judges scales."""
+    width, height = _frame_size(frames)
+    scales = (scale, scale * FACTOR, 1.0)
+    return list(dict.fromkeys(input_size(width, height, each, settings.student.long_side) for each in scales))
+
+
+STAGES: dict[str, Callable[[Bench, Round, Results], Result]] = {
+    "label": label,
+    "cull": cull_frames,
+    "resolution": resolution,
+    "train": train_student,
+    "export": export,
+    "gate": gate,
+}

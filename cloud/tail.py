@@ -1,0 +1,92 @@
+"""The held-back part of a clip: frames the loop never saw, with the teacher's labels, and those of a label file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.cloud.evaluate import DOUBTFUL, EvaluationResult, open_model, score, select
+from culling.cloud.footage import count_frames, read_frames
+from culling.cloud.labels import read_labels
+from culling.cloud.matching import Compared
+from culling.cloud.teacher import Teacher
+from culling.common.errors import CameraError, InputError
+from culling.common.frame import Detections
+from culling.common.graph import to_frame
+from culling.common.scaler import LONG_SIDE
+
+TRUE_SCORE = 0.4
+"""A box from this score on is true, the teacher's as in a round's gate, the label file's as in `culling evaluate`."""
+
+Truth = dict[int, Detections]
+
+
+@dataclass(frozen=True)
+class TailScores:
+    """One model on the held-back part, against teacher and label file; None where those see nothing to measure by."""
+
+    teacher: EvaluationResult | None
+    labels: EvaluationResult | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which frames of `video` are measured: `numbers`, and those that `labels` has."""
+
+    video: Path
+    numbers: frozenset[int]
+    labels: Truth
+
+
+def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan:
+    """Choose `count` frames, evenly spaced, from the fraction `first` of the clip on, and as many labelled ones.
+
+    Raises `CameraError` when nothing lies there, `InputError` for labels that cannot be used or lie elsewhere.
+    """
+    total = count_frames(video)
+    start = round(first * total)
+    if start >= total:
+        raise CameraError(f"{video}: its {total} frames leave none to hold back")
+    numbers = frozenset(int(number) for number in np.linspace(start, total - 1, min(count, total - start)))
+    if label_file is None:
+        return Plan(video, numbers, {})
+    own = list(select(read_labels(label_file), video, total, first).values())
+    size = next(frame.shape[:2] for _, frame in read_frames(video, {start}))
+    picked = own[:: max(1, -(-len(own) // count))]
+    return Plan(video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked})
+
+
+class Tail:
+    """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out."""
+
+    def __init__(self, chosen: Plan, teacher: Teacher) -> None:
+        self._frames: dict[int, NDArray[np.uint8]] = dict(
+            read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
+        )
+        shown = [number for number in self._frames if number in chosen.numbers]
+        found = teacher.label([self._frames[number] for number in shown])
+        self._teacher: Truth = dict(zip(shown, found, strict=True))
+        self._labels: Truth = {number: label for number, label in chosen.labels.items() if number in self._frames}
+
+    def __len__(self) -> int:
+        return len(self._teacher)
+
+    def score(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> TailScores:
+        """Return how good the student in `model` is with the input size that its manifest says."""
+        detect, classes = open_model(model, scale, long_side)
+        found = {number: detect(frame) for number, frame in self._frames.items()}
+        return TailScores(*(_score(found, truth, classes) for truth in (self._teacher, self._labels)))
+
+
+def _score(found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
+    compared = []
+    for number, label in truth.items():
+        doubtful = (label.scores >= DOUBTFUL) & (label.scores < TRUE_SCORE)
+        compared.append(Compared(found[number], label.above(TRUE_SCORE), label.where(doubtful)))
+    try:
+        return score(compared, classes)
+    except InputError:
+        return None  # nobody sees anything there, which is no fault of the student's

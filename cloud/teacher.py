@@ -1,0 +1,55 @@
+"""The teacher's word on a frame: what a large detector sees, in batches, on a GPU where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.detector import STRIDE
+from culling.cloud.export import run_torch
+from culling.common.frame import Detections
+from culling.common.graph import to_frame
+from culling.common.scaler import resize
+
+MOST_ENLARGED = 1.5
+"""Small frames gain by being enlarged this far, and lose again beyond: there is no more to see, only blur."""
+
+
+class Teacher:
+    """Labels frames with `model`, each brought to `short_side` pixels, at most `batch` of one size at a time.
+
+    A frame is enlarged at most `most` times.
+    """
+
+    def __init__(self, model: FasterRCNN, short_side: int = 480, batch: int = 4, most: float = MOST_ENLARGED) -> None:
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self._short_side = short_side
+        self._batch = batch
+        self._most = most
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
+        labels = [Detections.empty()] * len(frames)
+        for indices, size in self._batches([frame.shape[:2] for frame in frames]):
+            stack = np.stack([resize(frames[index], *size) for index in indices])
+            for index, found in zip(indices, run_torch(self._model, stack), strict=True):
+                labels[index] = to_frame(found, size, frames[index].shape[:2])
+        return labels
+
+    def _batches(self, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[list[int], tuple[int, int]]]:
+        """Yield indices of frames that come to the same input size, and that `(height, width)`."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, (height, width) in enumerate(shapes):
+            groups.setdefault(self.input_size(height, width), []).append(index)
+        for size, indices in groups.items():
+            for start in range(0, len(indices), self._batch):
+                yield indices[start : start + self._batch], size
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the teacher's input `(height, width)` for a frame: multiples of the stride, nearest to the aspect."""
+        scale = min(self._short_side / min(height, width), self._most)
+        return tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in (height, width))  # type: ignore[return-value]

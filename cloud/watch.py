@@ -1,0 +1,229 @@
+"""`culling watch`: the fleet in a terminal, from the same event stream as the page.
+
+A table that keeps itself up to date where the output is a terminal, else a line whenever something changed, or with
+`--json` every row that came. A lost connection shows and heals; only the first one has to succeed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.error import URLError
+from urllib.parse import quote, urlsplit
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from culling.common.errors import InputError
+
+DEFAULT_URL = "http://127.0.0.1:9466"
+SILENT_S = 25.0
+"""The service says something every ten seconds: a longer silence is a lost connection."""
+
+RETRY_S = 2.0
+DETAIL_S = 5.0
+BLOCKS = "▁▂▃▄▅▆▇█"
+REASONS = ("hard", "audit", "bootstrap", "manual")
+WIDTHS = {"state": 6, "now": 6, "day": 6, "scale": 5, "spool": 5, "lag": 6, "last seen": 9}
+COLOURS = {"live": "green", "frozen": "yellow", "down": "bold red", "revoked": "red"}
+
+Row = dict[str, Any]
+app = typer.Typer(add_completion=False)
+
+
+@dataclass
+class Fleet:
+    """What was told so far; `lost` says why nothing is told now, or ""."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    sparks: dict[str, list[Row]] = field(default_factory=dict)
+    lost: str = ""
+
+    def take(self, news: Row) -> list[Row]:
+        """Bring it up to date; return the rows that came, by name."""
+        if news["all"]:
+            self.rows.clear()
+        self.rows.update({row["camera"]: row for row in news["cameras"]})
+        self.sparks = news.get("sparks", self.sparks)
+        return sorted(news["cameras"], key=lambda row: str(row["camera"]))
+
+
+@app.command()
+def watch(
+    url: Annotated[str, typer.Argument(help="Where the page is served.")] = DEFAULT_URL,
+    camera: Annotated[str | None, typer.Option(help="Show this camera's charts as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for each row that comes.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show what is now, and stop.")] = False,
+) -> None:
+    """Watch every camera: its state, what it forwards, its model, its spool. Stop with Ctrl-C."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InputError(f"{url}: expected the page's address, such as {DEFAULT_URL}")
+    fleet, console = Fleet(), Console()
+    if as_json:
+        for rows in _follow(url, fleet, once):
+            for row in rows:
+                print(json.dumps(row), flush=True)
+    elif console.is_terminal and not once:
+        _show(url, fleet, camera, console)
+    elif once:
+        for _ in _follow(url, fleet, once):
+            console.print(_table(fleet, console.width), *_charts(url, fleet, camera))
+    else:
+        _print_lines(_follow(url, fleet, once))
+
+
+def events(url: str) -> Iterator[tuple[str, str]]:
+    """Yield (event, data) from the stream at `url`. Raises OSError when it ends or falls silent."""
+    request = urllib.request.Request(f"{url.rstrip('/')}/events", headers={"Accept": "text/event-stream"})
+    with urllib.request.urlopen(request, timeout=SILENT_S) as stream:
+        kind = ""
+        for line in stream:
+            name, _, value = line.decode().rstrip("\r\n").partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "data":
+                yield kind, value
+    raise OSError("the service ended it")
+
+
+def _follow(url: str, fleet: Fleet, once: bool) -> Iterator[list[Row]]:
+    """Yield the rows that come, reconnecting for ever. Raises InputError when the first connection fails."""
+    reached = False
+    while True:
+        try:
+            for kind, data in events(url):
+                reached, fleet.lost = True, ""
+                if kind == "fleet":
+                    yield fleet.take(json.loads(data))
+                    if once:
+                        return
+        except (OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            if not reached:
+                raise InputError(f"no page answers at {url}: {reason}; is `culling cloud serve` running?") from None
+            fleet.lost = str(reason)
+            time.sleep(RETRY_S)
+
+
+def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
+    detail: list[Any] = []
+    due = 0.0
+
+    def screen() -> Group:
+        lost = [Text(f"connection lost: {fleet.lost}; trying again", style="bold red")] if fleet.lost else []
+        return Group(*lost, _table(fleet, console.width), *detail)
+
+    with Live(get_renderable=screen, console=console, refresh_per_second=4, screen=False):
+        for _ in _follow(url, fleet, False):
+            if camera is not None and time.monotonic() >= due:
+                due = time.monotonic() + DETAIL_S
+                detail[:] = _charts(url, fleet, camera)
+
+
+def _print_lines(news: Iterator[list[Row]]) -> None:
+    said: dict[str, str] = {}
+    for rows in news:
+        for row in rows:
+            line = "  ".join((row["state"], _rate(row), row.get("model") or "-", _spool(row)))
+            if said.get(row["camera"]) != line:
+                said[row["camera"]] = line
+                print(f"{datetime.now():%H:%M:%S}  {clean(row['camera'])}  {line}", flush=True)
+
+
+def _table(fleet: Fleet, width: int) -> Table:
+    """Return the fleet in `width` columns, what is wrong first; the day is cut to its last hours where it must be."""
+    blocks = min(48, max(8, width - 84))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("camera", "state", "now", "day", "over the day", "model", "scale", "spool", "lag", "last seen"):
+        justify: Literal["left", "right"] = "right" if name in ("now", "day", "scale", "spool", "lag") else "left"
+        table.add_column(name, justify=justify, no_wrap=True, min_width=WIDTHS.get(name))
+    for name in sorted(fleet.rows, key=lambda name: (fleet.rows[name]["state"] == "live", name)):
+        row, slots = fleet.rows[name], fleet.sparks.get(name, [])
+        seen = sum(slot["seen"] for slot in slots)
+        table.add_row(
+            Text(clean(name), style="bold"),
+            Text(row["state"], style=COLOURS.get(row["state"], "dim")),
+            _rate(row),
+            _percent(sum(map(_forwarded, slots)) / seen) if seen else "-",
+            spark(slots, count=blocks),
+            Text(clean(row.get("model") or "-")),
+            f"{row['scale']:.2f}" if row.get("scale") else "-",
+            _spool(row),
+            f"{row['lag_s']:.0f} s" if row.get("lag_s") else "-",
+            _ago(row["heard"]),
+        )
+    return table
+
+
+def spark(slots: list[Row], now: float | None = None, count: int = 48, step: float = 1800.0) -> str:
+    """Return the forwarded rate over the last `count` slots of `step` seconds as blocks; a space where nothing came."""
+    end = ((time.time() if now is None else now) // step + 1) * step
+    rates = {int(count - (end - slot["t"]) // step): _forwarded(slot) / slot["seen"] for slot in slots if slot["seen"]}
+    top = max(rates.values(), default=0.0) or 1.0
+    return "".join(BLOCKS[min(7, int(7.999 * rates[place] / top))] if place in rates else " " for place in range(count))
+
+
+def _charts(url: str, fleet: Fleet, camera: str | None) -> list[Any]:
+    """Return one camera's hour and losses, or why they cannot be had."""
+    if camera is None:
+        return []
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/api/cameras/{quote(camera, safe='')}", timeout=5) as answer:
+            told = json.load(answer)
+    except (OSError, ValueError) as error:
+        return [Text(f"{clean(camera)}: {error}", style="red")]
+    chart = Table(box=None, pad_edge=False, title=clean(camera), title_justify="left", show_header=False)
+    hour = spark(told["hour"], count=60, step=60.0)
+    chart.add_row("forwarded, last hour by the minute", hour)
+    chart.add_row(
+        "swaps", Text(", ".join(f"{clean(swap['model_id'])} {swap['outcome']}" for swap in told["swaps"][:5]))
+    )
+    total = sum(told["losses"]) or 1
+    edges = [0.0, *told["buckets"]]
+    for low, count in zip(edges, told["losses"], strict=False):
+        share = count / total
+        chart.add_row(f"loss from {low:g}", f"{'█' * round(40 * share)} {share:.1%}")
+    if told["threshold"]:
+        chart.add_row("threshold", f"{told['threshold']:.2f}")
+    for kind in ("skipped", "dropped"):
+        chart.add_row(kind, Text(", ".join(f"{clean(why)} {count}" for why, count in told[kind].items()) or "-"))
+    return [chart]
+
+
+def clean(text: str) -> str:
+    """Return `text` without what could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _forwarded(slot: Row) -> int:
+    return sum(int(slot[reason]) for reason in REASONS)
+
+
+def _rate(row: Row) -> str:
+    """A camera that is not live has no rate: a word, never 0 %."""
+    if row["state"] != "live":
+        return str(row["state"])
+    return "…" if row["rate"] is None else _percent(row["rate"])
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if share else "0 %"
+
+
+def _spool(row: Row) -> str:
+    return "-" if row.get("spool_frames") is None else str(row["spool_frames"])
+
+
+def _ago(heard: float | None) -> str:
+    if heard is None:
+        return "never"
+    age = max(0, int(time.time() - heard))
+    return f"{age} s ago" if age < 120 else f"{age // 60} min ago" if age < 7200 else f"{age // 3600} h ago"

@@ -1,0 +1,182 @@
+"""Settings: a TOML file, overridden by `CULLING_*` variables, overridden by flags.
+
+`CULLING_AGENT__STATE_DIR` is the key `state_dir` of the section `[agent]`; a list such as `[[camera]]` is JSON.
+A `Settings` class reads nothing by itself, so that a test's environment never leaks into it: `load` reads, merges and
+checks, and turns whatever is wrong into one line that names the key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pydantic_settings
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from culling.common.errors import SettingsError
+from culling.common.logs import redact
+
+PREFIX = "CULLING_"
+MAX_BYTES = 1 << 20
+"""A longer settings file is refused unread: 1 MiB holds thousands of cameras."""
+
+S = TypeVar("S", bound="Settings")
+
+
+class Section(BaseModel):
+    """One `[section]` of a settings file: frozen, and no key but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Settings(BaseSettings):
+    """A whole settings file; its fields are `Section`s, or lists of them."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, validate_default=True, env_prefix=PREFIX, env_nested_delimiter="__"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None = None) -> S:
+    """Return the settings of `toml` (None: no file), the environment and `overrides`, the later ones winning.
+
+    `overrides` maps dotted keys (`"agent.log_level"`) to values; None means that the flag was not given.
+    Raises `SettingsError`, one line that names the file or variable, the key, and what was expected.
+    """
+    flags = {key: value for key, value in (overrides or {}).items() if value is not None}
+    data = _merge(_read(toml), _environment(model))
+    for key, value in flags.items():
+        data = _merge(data, _nested(key, value))
+    try:
+        return model(**data)
+    except ValidationError as error:
+        lines = [_explain(model, details, toml, flags) for details in error.errors(include_url=False)]
+        raise SettingsError(redact("; ".join(lines))) from None
+
+
+def parse_overrides(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Return the `KEY=VALUE` pairs of `--set` as overrides for `load`; a list or a section is given as JSON.
+
+    Raises `SettingsError` for what is no such pair.
+    """
+    split = [pair.partition("=") for pair in pairs or ()]
+    for key, equals, _ in split:
+        if not (key and equals):
+            raise SettingsError(f"--set {key}: expected KEY=VALUE, e.g. --set metrics.port=0")
+    return {key: _value(text) for key, _, text in split}
+
+
+def _value(text: str) -> Any:
+    """Pydantic turns a text into a setting's type; only lists and sections are spelled out."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # keys may begin like that too
+
+
+def print_config(model: BaseModel) -> str:
+    """Return the settings as TOML, with secrets as `**********` and credentials in URLs as `***`."""
+    return tomli_w.dumps(_printable(model.model_dump(mode="json")))
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the settings: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise SettingsError(f"{path}: the settings are longer than {MAX_BYTES} bytes")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {_first_line(error)}") from error
+
+
+def _environment(model: type[BaseSettings]) -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(model)()
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(
+            f"{PREFIX}* variables: {_first_line(error)}; lists and sections are given as JSON"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    head, _, rest = dotted.partition(".")
+    return {head: _nested(rest, value) if rest else value}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mapping[str, Any]) -> str:
+    loc: tuple[int | str, ...] = error["loc"]
+    key = ".".join(str(part) for part in loc)
+    variable = PREFIX + "__".join(str(part) for part in loc).upper()
+    if error["type"] == "missing":
+        return f"{toml or 'settings'}: {key} is missing; set it there or as {variable}"
+    if any(flag == key or key.startswith(f"{flag}.") for flag in flags):
+        origin = "command line"
+    else:
+        origin = variable if variable in os.environ else str(toml or PREFIX + "* variables")
+    if error["type"] == "extra_forbidden":
+        close = get_close_matches(str(loc[-1]), known := _known(model, loc[:-1]), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{origin}: {key} is not a setting; {hint}"
+    hint = "; lists are given as JSON" if error["type"] == "tuple_type" and origin == "command line" else ""
+    return f"{origin}: {key}: {error['msg']}{hint}"
+
+
+def _known(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at `loc`."""
+    for part in loc:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+            model = inner[0] if inner else model
+    return sorted(model.model_fields)
+
+
+def _printable(value: Any) -> Any:
+    """Drop None, which TOML cannot say, and redact every string."""
+    match value:
+        case dict():
+            return {key: _printable(item) for key, item in value.items() if item is not None}
+        case list():
+            return [_printable(item) for item in value if item is not None]
+        case str():
+            return redact(value)
+        case _:
+            return value

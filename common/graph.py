@@ -1,0 +1,264 @@
+"""A student as one ONNX graph on onnxruntime: what may be loaded at all, and how it is run.
+
+The graph takes `frames` uint8 `(B, H, W, 3)` RGB, B, H and W free (H and W multiples of the stride), and gives
+`boxes` `(B, N, 4)` float32 xyxy in input pixels, `scores` `(B, N)` float32 and `labels` `(B, N)` int64, 0-based, with
+N fixed; rows that hold nothing have label -1 and score 0. Its classes stand in the metadata as `culling.classes`.
+
+A model may come from a peer, so its structure is checked before onnxruntime sees it: external data has been a way to
+read other files (CVE-2026-27489, CVE-2026-34445), foreign domains are code of someone else, and opsets above 18 fall
+off the CUDA provider without a word. Checking costs memory in proportion to the model; bytes that nobody vouches for
+belong in a child process with limits first (`culling.edge.vetting`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from culling.common.errors import ModelError
+from culling.common.frame import Detections
+from culling.common.messages import MAX_BOXES, MAX_MODEL
+
+Provider = Literal["cuda", "cpu"]
+
+MAX_NODES = 20_000
+MAX_OPSET = 18
+DOMAINS = frozenset({"", "ai.onnx"})
+CLASSES_KEY = "culling.classes"
+
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+_PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
+    "cuda": ("CUDAExecutionProvider", _CUDA_OPTIONS),
+    "cpu": ("CPUExecutionProvider", {}),
+}
+_FATAL_ONLY = 4
+
+
+class NotFiniteError(ModelError):
+    """A model gave boxes or scores that are not numbers."""
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """What a checked graph says of itself: its classes in label order, and N, the most it finds in a frame."""
+
+    classes: tuple[str, ...]
+    max_detections: int
+
+
+class Graph:
+    """A loaded student. `run` may be called from several threads."""
+
+    def __init__(self, session: Any, info: GraphInfo) -> None:
+        self._session = session
+        self.info = info
+
+    def run(self, frames: NDArray[np.uint8]) -> list[Detections]:
+        """Return the detections of each frame, best first, padding removed.
+
+        `frames` is `(B, H, W, 3)` uint8 RGB; boxes are in pixels of that input. Raises ModelError where the graph
+        fails or answers in another shape than it promised, and NotFiniteError on a NaN or an infinity.
+        """
+        try:
+            boxes, scores, labels = self._session.run(["boxes", "scores", "labels"], {"frames": frames})
+        except Exception as error:  # onnxruntime's errors share no base of their own
+            raise ModelError(f"the model failed on a batch of shape {frames.shape}: {_first_line(error)}") from error
+        wanted = (len(frames), self.info.max_detections)
+        if boxes.shape != (*wanted, 4) or scores.shape != wanted or labels.shape != wanted:
+            raise ModelError(f"the model answered in shapes {boxes.shape}, {scores.shape}, {labels.shape} for {wanted}")
+        return [self._unpad(*row) for row in zip(boxes, scores, labels, strict=True)]
+
+    def warm(self, batch: int, height: int, width: int) -> float:
+        """Run one blank batch of that shape, and return the seconds that it took."""
+        blank = np.zeros((batch, height, width, 3), np.uint8)
+        started = time.perf_counter()
+        self.run(blank)
+        return time.perf_counter() - started
+
+    def _unpad(self, boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]) -> Detections:
+        found = Detections(boxes, scores, labels).where(labels >= 0)
+        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+            raise NotFiniteError("the model gave boxes or scores that are not numbers")
+        if (found.labels >= len(self.info.classes)).any():
+            raise ModelError(f"the model gave label {found.labels.max()} but has {len(self.info.classes)} classes")
+        order = np.argsort(-found.scores, kind="stable")
+        return Detections(found.boxes[order], found.scores[order], found.labels[order])
+
+
+def open_graph(model: bytes, *, provider: Provider, threads: int = 0) -> Graph:
+    """Check `model` and load it on exactly `provider`.
+
+    `threads` bounds the threads of one operator, 0 leaves it to onnxruntime. Raises ModelError, naming what is wrong,
+    for anything that is not a student, and when the provider is not the one that was asked for: onnxruntime falls back
+    to the CPU in silence (onnxruntime#23372).
+    """
+    info = check(model)
+    name, settings = _PROVIDERS[provider]
+    if provider == "cuda":
+        _find_cuda()
+    try:
+        session = ort.InferenceSession(model, _options(threads), providers=[(name, settings)])
+    except Exception as error:  # onnxruntime's errors share no base of their own
+        raise ModelError(f"onnxruntime refused the model: {_first_line(error)}") from error
+    if (actual := session.get_providers()[0]) != name:
+        raise ModelError(f"the model would run on {actual}, not on {name}: check the GPU, its driver and its libraries")
+    return Graph(session, info)
+
+
+def check(model: bytes) -> GraphInfo:
+    """Return what `model` says of itself, or raise ModelError naming the first rule that it breaks."""
+    if len(model) > MAX_MODEL:
+        raise ModelError(f"the model has {len(model)} bytes, at most {MAX_MODEL} are allowed")
+    try:
+        proto = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's DecodeError, or a bare ValueError, by version
+        raise ModelError("the model is not ONNX: it cannot be parsed") from error
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise ModelError("the model is not ONNX: it has no graph")
+    _check_opsets(proto)
+    _check_nodes(proto.graph)
+    _check_signature(proto.graph)
+    return GraphInfo(_classes(proto), _max_detections(proto.graph))
+
+
+def to_frame(found: Detections, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detections:
+    """Return `found` with its boxes scaled from one `(height, width)` to another."""
+    vertical, horizontal = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    scale = np.array([horizontal, vertical, horizontal, vertical], np.float32)
+    return Detections(found.boxes * scale, found.scores, found.labels)
+
+
+def _options(threads: int) -> Any:
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Inputs change their size; a pattern per size would keep memory of each.
+    options.enable_mem_pattern = False
+    # Waiting threads would burn the cores that the decoders need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without this, bytes that begin like ORT's own format would bypass the checks made on the ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
+
+
+def _find_cuda() -> None:
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    # The libraries may lie in wheels, where only this finds them; what it prints is said better by the provider check.
+    with contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
+
+
+def _check_opsets(proto: Any) -> None:
+    for opset in proto.opset_import:
+        if opset.domain not in DOMAINS:
+            raise ModelError(f"the model uses the foreign domain {opset.domain!r}")
+        if opset.version > MAX_OPSET:
+            raise ModelError(f"the model uses opset {opset.version}, at most {MAX_OPSET} is allowed")
+    if not proto.opset_import:
+        raise ModelError("the model names no opset")
+    if proto.functions or proto.training_info:
+        raise ModelError("the model brings functions or training of its own")
+
+
+def _check_nodes(graph: Any) -> None:
+    count = 0
+    for part in _graphs(graph):
+        count += len(part.node)
+        if count > MAX_NODES:
+            raise ModelError(f"the model has more than {MAX_NODES} nodes")
+        for node in part.node:
+            if node.domain not in DOMAINS:
+                raise ModelError(f"the model uses the foreign domain {node.domain!r}")
+        for tensor in _tensors(part):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+                raise ModelError("the model keeps data outside of its file")
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """Yield `graph` and every graph inside it; a stack, so that depth costs no recursion."""
+    waiting = [graph]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        for node in part.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+                waiting.extend(attribute.graphs)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield every tensor that `graph` holds itself."""
+    sparse = list(graph.sparse_initializer)
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                sparse.append(attribute.sparse_tensor)
+            sparse.extend(attribute.sparse_tensors)
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
+
+
+def _check_signature(graph: Any) -> None:
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = {value.name: value for value in graph.input if value.name not in constants}
+    outputs = {value.name: value for value in graph.output}
+    _check_names("inputs", inputs, {"frames": (onnx.TensorProto.UINT8, 4)})
+    wanted = {
+        "boxes": (onnx.TensorProto.FLOAT, 3),
+        "scores": (onnx.TensorProto.FLOAT, 2),
+        "labels": (onnx.TensorProto.INT64, 2),
+    }
+    _check_names("outputs", outputs, wanted)
+    batch, height, width, colour = inputs["frames"].type.tensor_type.shape.dim
+    if colour.dim_value != 3 or any(dim.HasField("dim_value") for dim in (batch, height, width)):
+        raise ModelError("the model's frames are not (batch, height, width, 3) with the first three free")
+
+
+def _check_names(what: str, values: Mapping[str, Any], wanted: Mapping[str, tuple[int, int]]) -> None:
+    if set(values) != set(wanted):
+        raise ModelError(f"the model's {what} are {list(values)}, a student has {sorted(wanted)}")
+    for name, (kind, rank) in wanted.items():
+        tensor = values[name].type.tensor_type
+        if tensor.elem_type != kind or len(tensor.shape.dim) != rank:
+            element = onnx.TensorProto.DataType.Name(kind)
+            raise ModelError(f"the model's {name} has another type or rank than {element} of rank {rank}")
+
+
+def _max_detections(graph: Any) -> int:
+    scores = next(value for value in graph.output if value.name == "scores")
+    count = int(scores.type.tensor_type.shape.dim[1].dim_value)
+    if not 1 <= count <= MAX_BOXES:
+        raise ModelError(
+            f"the model gives {count or 'a free number of'} boxes per frame, fixed 1 to {MAX_BOXES} are allowed"
+        )
+    return count
+
+
+def _classes(proto: Any) -> tuple[str, ...]:
+    found = {entry.key: entry.value for entry in proto.metadata_props}.get(CLASSES_KEY, "")
+    # A text that is not UTF-8 comes as bytes.
+    classes = tuple(found.split(",")) if isinstance(found, str) else ()
+    distinct = len(set(classes)) == len(classes) <= 255
+    if not classes or not distinct or not all(name and name.isprintable() for name in classes):
+        raise ModelError(f"the model's metadata has no list of classes under {CLASSES_KEY!r}")
+    return classes
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

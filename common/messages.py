@@ -1,0 +1,314 @@
+"""What edge and cloud say to each other: typed structs over MessagePack, one version byte in front.
+
+    edge → cloud   Hello · HardFrame + JPEG · Heartbeat · ModelRequest · SwapReport
+    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Orders · Refused
+
+A message is one or two parts: the header (version byte, then a MessagePack map whose `type` names the struct) and, for
+HardFrame and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded, every field has bounds, and
+unknown types and fields are refused by name, so that nothing but ProtocolError comes out of `unpack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from culling.common.errors import ProtocolError
+from culling.common.frame import Detections
+
+PROTOCOL_VERSION = 1
+MAX_HEADER = 64 * 1024
+MAX_OFFER = 1024 * 1024  # a header that carries a manifest with its golden frames
+MAX_MANIFEST = MAX_OFFER - 4 * 1024
+MAX_JPEG = 16 * 1024 * 1024
+MAX_CHUNK = 1024 * 1024
+MAX_MODEL = 200 * 1024 * 1024
+MAX_BOXES = 300
+MAX_CAMERAS = 64
+
+# `\A…\Z`, because `$` would let a trailing newline through.
+Identifier = Annotated[str, Meta(pattern=r"\A(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")]
+Text = Annotated[str, Meta(pattern=r"\A[ -~]{0,200}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Side = Annotated[int, Meta(ge=1, le=65_500)]
+Real = Annotated[float, Meta(ge=-1e9, le=1e9)]  # bounds also refuse NaN and infinities
+Seconds = Annotated[float, Meta(ge=0, le=1e11)]  # since the epoch
+Window = Annotated[int, Meta(ge=1, le=4096)]
+Counts = Annotated[dict[Identifier, Count], Meta(max_length=64)]
+
+
+class WireDetections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Detections as raw little-endian arrays: `boxes` float32 N×4, `scores` float32 N, `labels` uint8 N."""
+
+    boxes: Annotated[bytes, Meta(max_length=16 * MAX_BOXES)]
+    scores: Annotated[bytes, Meta(max_length=4 * MAX_BOXES)]
+    labels: Annotated[bytes, Meta(max_length=MAX_BOXES)]
+
+
+class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One camera's counters since its agent started, as told in Hello and Heartbeat.
+
+    `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end. Bytes and spool are
+    the agent's, all its cameras together. `paused`, `frames_per_window` and `frame` say which `Orders` are in force.
+    """
+
+    camera: Identifier
+    state: Identifier
+    model_id: Identifier
+    seen: Count
+    inferred: Count
+    forwarded: Counts
+    spooled: Count
+    acked: Count
+    evicted: Count
+    dropped: Counts
+    threshold: Real
+    loss_mean: Real
+    skipped: Counts = {}
+    losses: Annotated[list[Count], Meta(max_length=64)] = []
+    bytes_sent: Count = 0
+    bytes_received: Count = 0
+    spool_bytes: Count = 0
+    spool_frames: Count = 0
+    paused: bool = False
+    frames_per_window: Count = 0
+    frame: Count = 0
+
+
+Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """The name of the struct travels as `type`."""
+
+
+class Hello(_Message, frozen=True):
+    """First words on a connection; `boot` names this start of the agent, so that `(boot, seq)` never repeats."""
+
+    software: Text
+    boot: Identifier
+    cameras: Cameras
+
+
+class HardFrame(_Message, frozen=True):
+    """A frame worth training on; its JPEG is the second part.
+
+    `frame` is its index in the stream, `pts` seconds of stream time, `captured` the wall clock, `width` and `height`
+    pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels.
+    """
+
+    camera: Identifier
+    boot: Identifier
+    seq: Count
+    frame: Count
+    pts: Real
+    captured: Seconds
+    reason: Literal["hard", "audit", "bootstrap", "manual"]
+    loss: Real
+    model_id: Identifier
+    width: Side
+    height: Side
+    sha256: Sha256
+    detections: WireDetections
+
+
+class Heartbeat(_Message, frozen=True):
+    """Counters of every camera, sent at a steady interval."""
+
+    boot: Identifier
+    cameras: Cameras
+
+
+class ModelRequest(_Message, frozen=True):
+    """Ask for `length` bytes of a model from `offset` on."""
+
+    camera: Identifier
+    model_id: Identifier
+    offset: Annotated[int, Meta(ge=0, le=MAX_MODEL)]
+    length: Annotated[int, Meta(ge=1, le=MAX_CHUNK)]
+
+
+class SwapReport(_Message, frozen=True):
+    """How a model fared at the edge; `gap_ms` is the longest time between two results of the camera across the swap."""
+
+    camera: Identifier
+    model_id: Identifier
+    previous: Identifier | None
+    outcome: Literal["live", "rejected", "rolled-back"]
+    reason: Text
+    gap_ms: Annotated[float, Meta(ge=0, le=1e9)]
+    at: Seconds
+
+
+class Welcome(_Message, frozen=True):
+    """Answer to Hello, and to every Heartbeat so that an idle link is heard; `window` frames may be unacknowledged."""
+
+    software: Text
+    window: Window
+
+
+class Ack(_Message, frozen=True):
+    """The frame and its row are fsynced: the edge may delete it."""
+
+    boot: Identifier
+    seq: Count
+    window: Window
+
+
+class Nack(_Message, frozen=True):
+    """The frame was not stored. `retry` says whether sending it again, later, can help."""
+
+    boot: Identifier
+    seq: Count
+    reason: Text
+    retry: bool
+
+
+class ModelOffer(_Message, frozen=True):
+    """A signed manifest (see `manifest.py`) of a model for `camera`."""
+
+    camera: Identifier
+    manifest: Annotated[bytes, Meta(min_length=1, max_length=MAX_MANIFEST)]
+
+
+class ModelChunk(_Message, frozen=True):
+    """Bytes of a model from `offset` on (second part), of `total` bytes in all."""
+
+    camera: Identifier
+    model_id: Identifier
+    offset: Annotated[int, Meta(ge=0, le=MAX_MODEL)]
+    total: Annotated[int, Meta(ge=1, le=MAX_MODEL)]
+
+
+class Orders(_Message, frozen=True):
+    """What an operator wants of a camera: to forward nothing while `paused`, another budget than that of its settings,
+    and one frame now, as the request of number `frame`, which is obeyed once.
+    """
+
+    camera: Identifier
+    paused: bool
+    frames_per_window: Annotated[int, Meta(ge=1, le=100_000)] | None
+    frame: Count | None
+
+
+class Refused(_Message, frozen=True):
+    """The last message was not understood, or not allowed; the link lives on."""
+
+    reason: Text
+
+
+FromEdge: TypeAlias = Hello | HardFrame | Heartbeat | ModelRequest | SwapReport
+FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Orders | Refused
+Message: TypeAlias = FromEdge | FromCloud
+Sender = Literal["edge", "cloud"]
+
+_ENCODER = msgspec.msgpack.Encoder()
+_FROM_EDGE: msgspec.msgpack.Decoder[FromEdge] = msgspec.msgpack.Decoder(FromEdge)
+_FROM_CLOUD: msgspec.msgpack.Decoder[FromCloud] = msgspec.msgpack.Decoder(FromCloud)
+_PAYLOAD_CAPS: dict[type[Message], int] = {HardFrame: MAX_JPEG, ModelChunk: MAX_CHUNK}
+
+
+def pack(message: Message, payload: bytes | None = None) -> list[bytes]:
+    """Return the parts of `message`: the header and, where its type carries one, the payload.
+
+    Raises ProtocolError when the message is larger than the other side accepts.
+    """
+    header = bytes([PROTOCOL_VERSION]) + _ENCODER.encode(message)
+    _check_length(len(header), MAX_OFFER if isinstance(message, ModelOffer) else MAX_HEADER, type(message).__name__)
+    _check_payload(message, payload)
+    return [header] if payload is None else [header, payload]
+
+
+def unpack(parts: Sequence[bytes], kind: Sender) -> tuple[Message, bytes | None]:
+    """Return the message and payload in `parts`, sent by the side `kind`.
+
+    Raises ProtocolError with reason `empty`, `oversized`, `version`, `unknown-type`, `malformed`, `payload-missing` or
+    `payload-unexpected`.
+    """
+    if not 1 <= len(parts) <= 2:
+        raise ProtocolError("empty" if not parts else "payload-unexpected", f"a message of {len(parts)} parts")
+    header, payload = parts[0], parts[1] if len(parts) == 2 else None
+    _check_length(len(header), MAX_HEADER if kind == "edge" else MAX_OFFER, "header")
+    if not header:
+        raise ProtocolError("empty", "the header is empty")
+    if header[0] != PROTOCOL_VERSION:
+        raise ProtocolError("version", f"the peer speaks protocol version {header[0]}, this side {PROTOCOL_VERSION}")
+    message = _decode(header, kind)
+    _check_payload(message, payload)
+    return message, payload
+
+
+def plain(text: str) -> str:
+    """Return `text` cut and cleaned to what a `Text` field carries: at most 200 printable ASCII characters."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text[:200])
+
+
+def to_wire(found: Detections) -> WireDetections:
+    """Return the best MAX_BOXES of `found`, ready to travel. Raises ProtocolError("malformed") on a label above 255."""
+    best = np.argsort(-found.scores, kind="stable")[:MAX_BOXES]
+    labels = found.labels[best]
+    if len(labels) and not 0 <= labels.min() <= labels.max() <= 255:
+        raise ProtocolError("malformed", f"labels {labels.min()}..{labels.max()} do not fit one byte")
+    return WireDetections(
+        boxes=found.boxes[best].astype("<f4").tobytes(),
+        scores=found.scores[best].astype("<f4").tobytes(),
+        labels=labels.astype(np.uint8).tobytes(),
+    )
+
+
+def from_wire(wire: WireDetections, class_count: int = 256) -> Detections:
+    """Return the detections in `wire`, best first.
+
+    Raises ProtocolError("malformed") unless the three arrays agree on N ≤ MAX_BOXES, everything is finite, corners are
+    in order, scores lie in [0, 1] and fall, and labels are below `class_count`.
+    """
+    count = len(wire.labels)
+    if count > MAX_BOXES or len(wire.scores) != 4 * count or len(wire.boxes) != 16 * count:
+        raise ProtocolError("malformed", f"detections of {count} labels have other numbers of scores or boxes")
+    boxes = np.frombuffer(wire.boxes, "<f4").reshape(count, 4).astype(np.float32)
+    scores = np.frombuffer(wire.scores, "<f4").astype(np.float32)
+    labels = np.frombuffer(wire.labels, np.uint8).astype(np.int64)
+    if not _sound(boxes, scores):
+        raise ProtocolError("malformed", "detections hold a box or score that is not finite, in range and in order")
+    if (labels >= class_count).any():
+        raise ProtocolError("malformed", f"detections hold label {labels.max()}, but there are {class_count} classes")
+    return Detections(boxes, scores, labels)
+
+
+def _sound(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> bool:
+    # Comparisons with NaN are false, so every rule is written as what must hold.
+    within = (np.abs(boxes) <= 1e6).all() and (boxes[:, :2] <= boxes[:, 2:]).all()
+    return bool(within and ((scores >= 0) & (scores <= 1)).all() and (scores[:-1] >= scores[1:]).all())
+
+
+def _decode(header: bytes, kind: Sender) -> Message:
+    decoder = _FROM_EDGE if kind == "edge" else _FROM_CLOUD
+    try:
+        return decoder.decode(memoryview(header)[1:])
+    except msgspec.ValidationError as error:
+        reason = "unknown-type" if str(error).endswith("`$.type`") else "malformed"
+        raise ProtocolError(reason, plain(f"a message from the {kind} was refused: {error}")) from None
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError("malformed", plain(f"bytes from the {kind} are not MessagePack: {error}")) from None
+
+
+def _check_payload(message: Message, payload: bytes | None) -> None:
+    name = type(message).__name__
+    cap = _PAYLOAD_CAPS.get(type(message))
+    if cap is None and payload is not None:
+        raise ProtocolError("payload-unexpected", f"{name} carries no payload")
+    if cap is not None:
+        if not payload:
+            raise ProtocolError("payload-missing", f"{name} came without its payload")
+        _check_length(len(payload), cap, f"{name} payload")
+
+
+def _check_length(length: int, cap: int, what: str) -> None:
+    if length > cap:
+        raise ProtocolError("oversized", f"{what} of {length} bytes, at most {cap} are accepted")

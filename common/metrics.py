@@ -1,0 +1,249 @@
+"""Every series Culling exports, in one table, and the prometheus objects made from it.
+
+Counters come first: rates are computed from them, never exported. The README's table is `markdown()`'s output.
+A camera that is down reads as `culling_camera_state{state="connecting"} 1`, never as a rate of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+Kind = Literal["counter", "gauge", "histogram"]
+Side = Literal["edge", "cloud", "both"]
+
+REASONS = ("hard", "audit", "bootstrap", "manual")
+"""Why frames are forwarded."""
+
+CAMERA_STATES = ("connecting", "live", "frozen", "ended", "failed", "stopped")
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+LOSS_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One exported series; `name` is what the code says, `exported` is what Prometheus reads."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    unit: str
+    meaning: str
+    side: Side
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """The name on `/metrics`: prefix `culling_`, and `_total` for a counter."""
+        return f"culling_{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+def _count(name: str, labels: str, unit: str, meaning: str, side: Side) -> Series:
+    return Series(name, "counter", tuple(labels.split()), unit, meaning, side)
+
+
+def _gauge(name: str, labels: str, unit: str, meaning: str, side: Side) -> Series:
+    return Series(name, "gauge", tuple(labels.split()), unit, meaning, side)
+
+
+def _spread(name: str, labels: str, unit: str, meaning: str, side: Side, buckets: tuple[float, ...]) -> Series:
+    return Series(name, "histogram", tuple(labels.split()), unit, meaning, side, buckets)
+
+
+SERIES: tuple[Series, ...] = (
+    # beside the camera, in the order a frame travels
+    _gauge("camera_state", "camera state", "0 or 1", "1 for the state the camera is in, 0 for every other", "edge"),
+    _count("reconnects", "camera", "connections", "the camera was lost and is being opened again", "edge"),
+    _count("decode_errors", "camera", "errors", "packets or frames the decoder could not use", "edge"),
+    _count("frames_seen", "camera", "frames", "frames the decoder delivered; the base of the forwarded rate", "edge"),
+    _count("frames_dropped", "camera stage reason", "frames", "frames lost at a stage, and why", "edge"),
+    _count("frames_inferred", "camera", "frames", "frames the student scored", "edge"),
+    _count("frames_skipped", "camera reason", "frames", "scored frames that were not forwarded, and why", "edge"),
+    _count("frames_forwarded", "camera reason", "frames", "frames chosen to leave the camera, and why", "edge"),
+    _count("frames_spooled", "camera", "frames", "frames written durably to the spool", "edge"),
+    _count("frames_evicted", "camera reason", "frames", "spooled frames given up before they were acked", "edge"),
+    _count("frames_acked", "camera", "frames", "spooled frames the cloud made durable", "edge"),
+    _count("frames_nacked", "camera reason", "frames", "forwarded frames the cloud refused, and why", "edge"),
+    _count("detections", "camera label", "boxes", "boxes the student found above the confidence floor", "edge"),
+    _spread("confidence_loss", "camera", "loss", "confidence loss of each scored frame", "edge", LOSS_BUCKETS),
+    _gauge("threshold", "camera", "loss", "confidence loss above which a frame is forwarded now", "edge"),
+    _spread("inference_seconds", "camera", "seconds", "student time per frame, its share of a batch", "edge", _FAST),
+    _spread("detection_seconds", "camera", "seconds", "from a frame's arrival to its detections", "edge", _FAST),
+    _spread("ack_seconds", "camera", "seconds", "from a frame's capture to the cloud's ack", "edge", _SLOW),
+    _gauge("spool_bytes", "", "bytes", "size of the spool's frames", "edge"),
+    _gauge("spool_frames", "", "frames", "frames in the spool, ready or held", "edge"),
+    _gauge("oldest_unacked_seconds", "", "seconds", "how long the oldest ready frame waits for its ack", "edge"),
+    _gauge("spool_limit_bytes", "", "bytes", "size beyond which the spool gives up its least valuable frames", "edge"),
+    _count("spools_moved_aside", "", "files", "spool files found broken and set aside, since the first start", "edge"),
+    _gauge("connected", "", "0 or 1", "1 while the link to the cloud is up", "edge"),
+    _gauge("gpu", "", "0 or 1", "1 when the student runs on the GPU, 0 on the CPU", "edge"),
+    _gauge("gpu_memory_bytes", "device", "bytes", "memory in use on a GPU, by all its processes", "edge"),
+    # models
+    _count("swaps", "camera outcome", "swaps", "models offered, by how it ended: live, rejected, rolled-back", "edge"),
+    _spread("swap_gap_seconds", "camera", "seconds", "longest time between two results across a swap", "edge", _FAST),
+    _gauge("model_counter", "camera", "counter", "counter of the model in use, 0 for the initial one", "edge"),
+    _gauge("model_scale", "camera", "ratio", "input scale of the model in use", "edge"),
+    _gauge("model_age_seconds", "camera", "seconds", "time since the model in use was made", "edge"),
+    # both sides of the wire
+    _count("bytes_sent", "", "bytes", "bytes of messages sent", "both"),
+    _count("bytes_received", "", "bytes", "bytes of messages received", "both"),
+    _count("messages_refused", "reason", "messages", "messages that were not understood or not allowed", "both"),
+    _count("handshake_failures", "", "handshakes", "connections refused before any message", "both"),
+    _count("restarts", "thread", "restarts", "threads found stuck by the watchdog, or broken and begun anew", "both"),
+    _gauge("storage_failing", "", "0 or 1", "1 while the disk refuses frames; everything else goes on", "both"),
+    _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),
+    # in the cloud
+    _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
+    _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
+    _count("frames_refused", "camera reason", "frames", "hard frames that were refused, and why", "cloud"),
+    _count("frames_duplicate", "camera", "frames", "hard frames that were there already, acked again", "cloud"),
+    _count("frames_stored", "camera", "frames", "hard frames made durable", "cloud"),
+    _count(
+        "frames_expired", "camera reason", "frames", "stored frames removed by quota, retention or a full disk", "cloud"
+    ),
+    _spread("store_seconds", "", "seconds", "time to make a frame durable", "cloud", _FAST),
+    _gauge("store_bytes", "camera", "bytes", "size of a camera's stored frames", "cloud"),
+    _gauge("teacher_queue", "camera", "frames", "stored frames the teacher has not labelled", "cloud"),
+    _count("frames_labelled", "camera", "frames", "frames the teacher labelled", "cloud"),
+    _count("frames_kept", "camera", "frames", "frames kept in a culled set", "cloud"),
+    _count(
+        "audits_labelled", "camera", "frames", "random frames, not hard by their loss, that the teacher saw", "cloud"
+    ),
+    _count(
+        "audits_missed",
+        "camera",
+        "frames",
+        "those of them that the student got mostly wrong: hard, but missed",
+        "cloud",
+    ),
+    _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
+    _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
+    _gauge("last_round_time", "camera", "seconds since the epoch", "when the last round finished", "cloud"),
+    _count("models_published", "camera", "models", "models signed and offered", "cloud"),
+    _count("swap_reports", "camera outcome", "reports", "swaps the edges reported, by outcome", "cloud"),
+    _count(
+        "rollbacks", "camera by", "rollbacks", "models gone back from, by the edge's probation or an operator", "cloud"
+    ),
+    _spread("model_lag_seconds", "camera", "seconds", "last training frame to first detection by it", "cloud", _SLOW),
+)
+
+_OUTCOMES = ("live", "rejected", "rolled-back")
+_ROUND_STAGES = ("label", "cull", "resolution", "train", "export", "gate")
+KNOWN: dict[str, tuple[str, ...]] = {
+    "frames_forwarded": REASONS,
+    "swaps": _OUTCOMES,
+    "swap_reports": _OUTCOMES,
+    "rounds": ("published", "refused", "failed"),
+    "round_seconds": _ROUND_STAGES,
+    "rollbacks": ("edge", "operator"),
+}
+"""The values of a series' second label, where all are known beforehand."""
+
+
+class Metrics:
+    """The series of one side, made from the table; an unknown name or label is a programming error."""
+
+    def __init__(self, registry: CollectorRegistry, side: Literal["edge", "cloud"]) -> None:
+        self._series = {series.name: series for series in SERIES if series.side in (side, "both")}
+        self._made = {series.name: _make(series, registry) for series in self._series.values()}
+        ProcessCollector(registry=registry)
+
+    def announce(self, camera: str) -> None:
+        """Export a camera's counters and histograms from now on, as 0: a first event must not look like no rise."""
+        for series in self._series.values():
+            if series.kind == "gauge" or series.labels[:1] != ("camera",):
+                continue
+            if len(series.labels) == 1:
+                self._child(series.name, {"camera": camera})
+            for value in KNOWN.get(series.name, ()):
+                self._child(series.name, {"camera": camera, series.labels[1]: value})
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add `amount` (0 or more; 0 makes the series visible) to a counter."""
+        counter = self._child(name, labels)
+        assert isinstance(counter, Counter), name
+        counter.inc(amount)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        gauge = self._child(name, labels)
+        assert isinstance(gauge, Gauge), name
+        gauge.set(value)
+
+    def follow(self, name: str, value: Callable[[], float], **labels: str) -> None:
+        """Have a gauge ask for its value whenever it is read."""
+        gauge = self._child(name, labels)
+        assert isinstance(gauge, Gauge), name
+        gauge.set_function(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add one value to a histogram."""
+        histogram = self._child(name, labels)
+        assert isinstance(histogram, Histogram), name
+        histogram.observe(value)
+
+    def camera_state(self, camera: str, state: str) -> None:
+        """Say which of `CAMERA_STATES` a camera is in: 1 for that state, 0 for every other."""
+        assert state in CAMERA_STATES, state
+        for other in CAMERA_STATES:
+            self.set("camera_state", float(other == state), camera=camera, state=other)
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of a counter or gauge over every label that is not named."""
+        return sum(value for _, value in self._read(name, labels))
+
+    def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
+        """Return a counter or gauge summed per value of `label`."""
+        split: dict[str, float] = {}
+        for found, value in self._read(name, labels):
+            split[found[label]] = split.get(found[label], 0.0) + value
+        return split
+
+    def spread(self, name: str, **labels: str) -> list[int]:
+        """Return how many values a histogram holds in each of its buckets, those above the last one at the end."""
+        rising = [
+            int(sample.value)
+            for family in self._made[name].collect()
+            for sample in family.samples
+            if sample.name.endswith("_bucket") and labels.items() <= sample.labels.items()
+        ]
+        return [above - below for below, above in pairwise([0, *rising])]
+
+    def _child(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        made = self._made[name]
+        return made.labels(**labels) if labels else made
+
+    def _read(self, name: str, labels: dict[str, str]) -> list[tuple[dict[str, str], float]]:
+        exported = self._series[name].exported
+        return [
+            (sample.labels, sample.value)
+            for family in self._made[name].collect()
+            for sample in family.samples
+            if sample.name == exported and labels.items() <= sample.labels.items()
+        ]
+
+
+def markdown() -> str:
+    """Return the table of all series for the README."""
+    rows = [
+        f"| `{series.exported}` | {series.kind} | {', '.join(series.labels) or '-'} "
+        f"| {series.unit} | {series.side} | {series.meaning} |"
+        for series in SERIES
+    ]
+    return "\n".join(["| series | type | labels | unit | side | meaning |", "|---|---|---|---|---|---|", *rows]) + "\n"
+
+
+def _make(series: Series, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    name = f"culling_{series.name}"
+    if series.kind == "counter":
+        return Counter(name, series.meaning, series.labels, registry=registry)
+    if series.kind == "gauge":
+        return Gauge(name, series.meaning, series.labels, registry=registry)
+    return Histogram(name, series.meaning, series.labels, registry=registry, buckets=series.buckets)

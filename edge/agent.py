@@ -1,0 +1,334 @@
+"""The edge agent: every stage wired together, in the order of its life: startup → main_loop → shutdown.
+
+    camera threads     decode, and keep only the newest frame                                camera.py, latest.py
+    main loop          newest frames → student, batched → loss → decision → queue            lane.py, student.py
+    recorder thread    queue → JPEG → spool                                                  recorder.py, spool.py
+    forwarder thread   spool → cloud, models ← cloud                                         forwarder.py, updater.py
+    builder thread     proves and warms a new model; it is taken between two frames          builder.py, slot.py
+
+The camera path never waits for network or disk. What cannot be retried ends the agent, with its error's exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import av
+import structlog
+from prometheus_client import CollectorRegistry
+
+from culling.common.clock import Clock, SystemClock
+from culling.common.errors import CullingError, ModelError, StorageError
+from culling.common.health import HealthServer
+from culling.common.messages import Orders
+from culling.common.metrics import Metrics
+from culling.edge.builder import Builder
+from culling.edge.camera import Camera, CameraSettings, Frame
+from culling.edge.forwarder import Forwarder
+from culling.edge.gauges import Gauges
+from culling.edge.lane import Lane
+from culling.edge.latest import LatestFrame
+from culling.edge.package import initial_package, signing_keys
+from culling.edge.provider import choose_provider
+from culling.edge.recorder import Recorder
+from culling.edge.selector import build_selector
+from culling.edge.settings import EdgeSettings
+from culling.edge.slot import ModelSlot
+from culling.edge.spool import Spool
+from culling.edge.student import Student
+from culling.edge.trace import Trace
+from culling.edge.updater import Updater
+from culling.edge.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+WAIT_S = 0.2
+TICK_S = 1.0
+STOP_S = 1.0
+MAIN = "main"
+STUCK_S = 60.0
+"""A main loop that has not turned for so long hangs; its longest turn is a CUDA model's first frame of a new size."""
+PATIENCE_S = 30.0
+"""When students have only failed for so long, the provider is taken to be gone, and the agent ends."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One frame to infer."""
+
+    lane: Lane
+    frame: Frame
+    student: Student
+
+
+class Agent:
+    """One process beside its cameras. `run` returns when a signal told it to stop, or when all its files have ended."""
+
+    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
+        self.boot = uuid.uuid4().hex
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._life = ExitStack()
+        self._lanes: list[Lane] = []
+        self._arrivals = threading.Condition()
+        self._watchdog = Watchdog()
+        self._stuck: list[str] = []
+        self._over = threading.Event()
+        self._stopping = False
+        self._failing_since: float | None = None
+        self._next_tick = self._deadline = self._clock.monotonic()
+
+    def run(self) -> None:
+        """Live once. Raises what ended the agent before its time, e.g. `ModelError` when no provider works."""
+        try:
+            self.startup()
+            self.main_loop()
+        finally:
+            self.shutdown()
+
+    def startup(self) -> None:
+        """Build the stages, from the cloud's end to the cameras', and start them; `shutdown` ends them in reverse."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        agent, life = self._settings.agent, self._life
+        _make_folder(agent.state_dir)
+        self._metrics = self._serve_metrics()
+        self._trace = Trace(agent.trace, self._clock) if agent.trace else None
+        if self._trace:
+            life.callback(self._trace.close)
+        self._builder = self._make_builder()
+        life.callback(lambda: self._builder.close(self._time_left()))
+        self._spool = Spool(agent.state_dir / "spool.sqlite", self._settings.spool.max_bytes, self.boot)
+        self._metrics.set("spool_limit_bytes", self._settings.spool.max_bytes)
+        life.callback(self._spool.close)
+        slots = {camera.name: self._make_slot(camera.name) for camera in self._settings.camera}
+        self._gauges = Gauges(self._metrics, self._spool, agent.state_dir, list(slots))
+        self._forwarder = self._make_forwarder(slots)
+        life.callback(lambda: self._forwarder.finish(self._time_left()))
+        self._recorder = self._make_recorder()
+        life.callback(lambda: self._recorder.drain(self._time_left()))
+        self._lanes = [self._make_lane(camera, slots[camera.name]) for camera in self._settings.camera]
+        life.callback(self._stop_cameras)
+        self._start_all()
+
+    def main_loop(self) -> None:
+        """Infer the newest frames and decide about them, until told to stop or done."""
+        self._watchdog.watch(MAIN, STUCK_S, self._clock.monotonic())
+        while not (self._stopping or self._done()):
+            self._watchdog.beat(MAIN, self._clock.monotonic())
+            self._wait_for_frames()
+            for batch in self._batches():
+                self._infer(batch)
+            if self._clock.monotonic() >= self._next_tick:
+                self._tick()
+        self._watchdog.release(MAIN)
+        for lane in self._lanes:
+            if lane.camera.state == "ended":
+                lane.end_window(final=True)
+
+    def shutdown(self) -> None:
+        """Stop the cameras, write what is queued, send what the cloud takes in time, and close everything."""
+        log.info("agent_stopping")
+        self._deadline = self._clock.monotonic() + self._settings.agent.drain_s
+        self._life.close()
+        log.info("agent_stopped")
+
+    # Startup
+
+    def _serve_metrics(self) -> Metrics:
+        registry, settings = CollectorRegistry(), self._settings.metrics
+        metrics = Metrics(registry, "edge")
+        server = HealthServer(settings.host, settings.port, registry, self._ready)
+        self._life.callback(server.close)
+        log.info("metrics_served", host=settings.host, port=server.port)
+        return metrics
+
+    def _make_builder(self) -> Builder:
+        provider = choose_provider(self._settings.agent.allow_cpu)
+        self._metrics.set("gpu", float(provider == "cuda"))
+        return Builder(provider, self._settings.agent.threads, max_batch=len(self._settings.camera))
+
+    def _make_slot(self, camera: str) -> ModelSlot:
+        folder = self._settings.agent.state_dir / "models" / camera
+        initial = initial_package(self._settings, camera, self._clock.now())
+        slot = ModelSlot(camera, folder, initial, self._builder, self._clock, on_error=self._on_refused)
+        slot.boot()
+        return slot
+
+    def _make_forwarder(self, slots: dict[str, ModelSlot]) -> Forwarder:
+        updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
+        return Forwarder(
+            self._settings.cloud,
+            self.boot,
+            self._spool,
+            updater,
+            lambda: [lane.state() for lane in self._lanes],
+            self._metrics,
+            self._clock,
+            self._watchdog,
+            self._order,
+        )
+
+    def _make_recorder(self) -> Recorder:
+        depth, quality = self._settings.spool.queue, self._settings.spool.jpeg_quality
+        return Recorder(self._spool, self._metrics, self._clock, self._watchdog, depth, quality, self._arrivals)
+
+    def _make_lane(self, camera: CameraSettings, slot: ModelSlot) -> Lane:
+        # A camera that was here before this start has had its first frames already.
+        bootstrap = max(0, self._settings.selector.bootstrap - self._spool.counts(camera.name).made)
+        selector = self._settings.selector.model_copy(update={"bootstrap": bootstrap})
+        return Lane(
+            Camera(camera, LatestFrame(self._arrivals), self._clock, self._metrics),
+            slot,
+            build_selector(selector, random.Random(), self._spool.spent(camera.name), self._spool.held(camera.name)),
+            self._settings.confidence,
+            self._recorder,
+            self._metrics,
+            self._clock,
+            self._trace,
+            patient=not camera.live and camera.pace == "max",
+        )
+
+    def _start_all(self) -> None:
+        self._life.callback(self._over.set)
+        threading.Thread(target=self._guard, name="guard", daemon=True).start()
+        self._builder.start()
+        self._recorder.start()
+        self._forwarder.start()
+        for lane in self._lanes:
+            lane.camera.start()
+        log.info("agent_started", boot=self.boot, cameras=[lane.name for lane in self._lanes])
+
+    # Main loop
+
+    def _wait_for_frames(self) -> None:
+        with self._arrivals:
+            self._arrivals.wait_for(lambda: any(lane.ready for lane in self._lanes), WAIT_S)
+
+    def _batches(self) -> list[list[Work]]:
+        """Take the newest frame of every camera that has one; those with one model and input size go together."""
+        batches: dict[tuple[object, ...], list[Work]] = {}
+        for lane in self._lanes:
+            if (taken := lane.take()) is not None:
+                frame, student = taken
+                key = (student.manifest.sha256, student.manifest.scale, student.input_size(frame.width, frame.height))
+                batches.setdefault(key, []).append(Work(lane, frame, student))
+        return list(batches.values())
+
+    def _infer(self, batch: list[Work]) -> None:
+        started = self._clock.monotonic()
+        try:
+            found = batch[0].student.infer([work.frame for work in batch])
+        except (ModelError, av.FFmpegError, ValueError) as error:
+            self._isolate(batch, error)
+            return
+        self._failing_since = None
+        seconds = (self._clock.monotonic() - started) / len(batch)
+        for work, detections in zip(batch, found, strict=True):
+            work.lane.inferred(work.frame, work.student, detections, seconds)
+
+    def _isolate(self, batch: list[Work], error: Exception) -> None:
+        """Take a failed batch frame by frame, so that no frame costs another camera's; then tell whose fault it is."""
+        if len(batch) > 1:
+            for work in batch:
+                self._infer([work])
+            return
+        [work] = batch
+        if not isinstance(error, ModelError):  # the decoder's scaler could not read the picture
+            work.lane.drop("unreadable")
+            return
+        work.lane.failed(error)
+        now = self._clock.monotonic()
+        self._failing_since = self._failing_since or now
+        if now - self._failing_since > PATIENCE_S:
+            raise ModelError(f"no student has answered for {PATIENCE_S:g} s, the provider may be gone: {error}")
+
+    def _tick(self) -> None:
+        """Do what is due about once a second."""
+        self._next_tick = self._clock.monotonic() + TICK_S
+        for failure in (self._recorder.failure, self._forwarder.failure, self._builder.failure):
+            if failure is not None:
+                raise failure
+        for lane in self._lanes:
+            lane.end_window()
+        self._metrics.set("storage_failing", float(self._recorder.failing or self._forwarder.storage_failing))
+        self._gauges.export()
+
+    def _done(self) -> bool:
+        """Whether all cameras are files that ended, and the agent is to end with them.
+
+        Raises `CameraError` when no camera is left because files cannot be played.
+        """
+        cameras = [lane.camera for lane in self._lanes]
+        if any(camera.state not in ("ended", "failed") or camera.latest.ready for camera in cameras):
+            return False
+        failures = [camera.failure for camera in cameras if camera.failure is not None]
+        if failures and (len(failures) == len(cameras) or self._settings.agent.exit_when_done):
+            raise failures[0]
+        return self._settings.agent.exit_when_done
+
+    # Shutdown
+
+    def _stop_cameras(self) -> None:
+        # A source that answers nothing holds its thread for seconds; its frames are refused from the start.
+        stops = [threading.Thread(target=lane.camera.stop, daemon=True) for lane in self._lanes]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join(min(STOP_S, self._time_left()))
+        self._gauges.export()
+
+    def _time_left(self) -> float:
+        return max(0.0, self._deadline - self._clock.monotonic())
+
+    # On other threads
+
+    def _guard(self) -> None:
+        """Notice threads that hang. A main loop that hangs in a driver can only be ended with the whole process."""
+        while not self._over.wait(TICK_S):
+            stuck = self._watchdog.stuck(self._clock.monotonic())
+            for name in set(stuck) - set(self._stuck):
+                log.error("thread_stuck", thread=name)
+                self._metrics.count("restarts", thread=name)
+            self._stuck = stuck
+            if MAIN in stuck:
+                os._exit(CullingError.exit_code)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._stopping:
+            os._exit(128 + number)
+        self._stopping = True
+
+    def _order(self, orders: Orders) -> None:
+        for lane in self._lanes:
+            if lane.name == orders.camera:
+                lane.order(orders)
+
+    def _on_refused(self, reason: str) -> None:
+        self._metrics.count("messages_refused", reason=reason)
+
+    def _ready(self) -> tuple[bool, str]:
+        if not self._lanes:
+            return False, "starting"
+        if self._stuck:
+            return False, f"stuck: {', '.join(self._stuck)}"
+        if self._recorder.failing:
+            return False, "the spool cannot be written"
+        waiting = [lane.name for lane in self._lanes if not lane.inferring]
+        return (False, f"no detections yet: {', '.join(waiting)}") if waiting else (True, "detecting")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"agent.state_dir: cannot use {folder}: {error.strerror}") from None

@@ -1,0 +1,64 @@
+"""One thread that does what must not hold up a frame: making models ready, and writing down how swaps go.
+
+Creating a session takes seconds and cores, and holds the interpreter in part (onnxruntime#27063); so one model is made
+at a time, for all cameras of an agent, and cameras whose models are the same bytes share one graph.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+
+from culling.common.graph import Graph, Provider, open_graph
+from culling.common.manifest import Manifest, verify_model
+from culling.edge.student import Student
+
+
+class Builder(threading.Thread):
+    """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
+
+    `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together.
+    """
+
+    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1) -> None:
+        super().__init__(name="builder", daemon=True)
+        self.failure: BaseException | None = None
+        self.max_batch = max_batch
+        self._provider = provider
+        self._threads = threads
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
+
+    def run(self) -> None:
+        """Do jobs until `close`."""
+        try:
+            while (job := self._jobs.get()) is not None:
+                job()
+        except BaseException as failure:  # whoever watches the thread decides what becomes of the process
+            self.failure = failure
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Have `job` done after those before it; never waits."""
+        self._jobs.put(job)
+
+    def close(self, within_s: float | None = None) -> None:
+        """Finish the jobs that are waiting, and end the thread; do not wait for it longer than `within_s`."""
+        self._jobs.put(None)
+        if self.is_alive():
+            self.join(within_s)
+
+    def build(self, manifest: Manifest, model: bytes) -> Student:
+        """Return a student proven on its golden frames.
+
+        Raises ManifestError when `model` is not the one declared, ModelError when it cannot run or proves wrong.
+        """
+        verify_model(manifest, model)
+        graph = self._graphs.get(manifest.sha256)
+        if graph is None:
+            graph = open_graph(model, provider=self._provider, threads=self._threads)
+            self._graphs[manifest.sha256] = graph
+        student = Student(manifest, graph)
+        student.prove()
+        return student

@@ -1,0 +1,75 @@
+"""The commands of an edge: `run` the agent, `check` everything it needs, show the `status` of a running one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from culling.common import logs
+from culling.common.config import parse_overrides
+from culling.edge.agent import Agent
+from culling.edge.check import check_all
+from culling.edge.settings import load_settings
+from culling.edge.status import fetch, rows
+
+app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="TOML file, as `culling cloud enroll` prints it.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, e.g. --set agent.drain_s=5; lists as JSON; repeatable."),
+]
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    allow_cpu: Annotated[
+        bool | None, typer.Option("--allow-cpu/--no-allow-cpu", help="Let the student run without a GPU.")
+    ] = None,
+    override: Overrides = None,
+) -> None:
+    """Run the agent until it is told to stop.
+
+    SIGTERM or SIGINT ends it: cameras stop, what is queued goes to disk, and what the cloud takes within agent.drain_s
+    is sent; exit code 0. A second signal ends it at once with 128 + the signal's number. Exit code 5: no provider or
+    model to run on; 7: the state folder cannot be used; the others stand under `culling --help`.
+    """
+    settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
+    logs.setup(settings.agent.log_level)
+    Agent(settings).run()
+
+
+@app.command()
+def check(config: ConfigFile, override: Overrides = None) -> None:
+    """Try everything the agent needs, one line each; the exit code is that of the first thing that failed."""
+    settings = load_settings(config, parse_overrides(override))
+    print(f"ok      settings: {config}")
+    codes = [0]
+    for result in check_all(settings):
+        print(f"{'failed' if result.error else 'ok':7} {result.what}: {logs.redact(result.detail)}")
+        codes += [result.error.exit_code] if result.error else []
+    raise typer.Exit(codes[min(1, len(codes) - 1)])
+
+
+@app.command()
+def status(
+    config: ConfigFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    override: Overrides = None,
+) -> None:
+    """Show what a running agent has counted, per camera."""
+    settings = load_settings(config, parse_overrides(override))
+    found = rows(fetch(settings.metrics.host, settings.metrics.port))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("camera", *(str(row["camera"]) for row in found), box=None)
+    for name in list(found[0])[1:] if found else ():
+        table.add_row(name, *(str(row[name]) for row in found))
+    Console().print(table)

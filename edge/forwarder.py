@@ -1,0 +1,336 @@
+"""The link to the cloud, on one thread that owns the socket: spooled frames up, models down, beats both ways.
+
+A frame leaves the spool only on its Ack, or when the cloud says that it will never take it, which is counted. The cloud
+may be away for ever: nothing here is waited for by the camera path. What to send, and when again, is decided by
+`protocol.SendWindow`; what to fetch by the updater.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import msgspec
+import structlog
+
+from culling.common.clock import Clock
+from culling.common.errors import ProtocolError, StorageError
+from culling.common.messages import (
+    Ack,
+    CameraState,
+    FromEdge,
+    HardFrame,
+    Heartbeat,
+    Hello,
+    Message,
+    ModelChunk,
+    ModelOffer,
+    Nack,
+    Orders,
+    Refused,
+    SwapReport,
+    Welcome,
+    WireDetections,
+    pack,
+    unpack,
+)
+from culling.common.metrics import Metrics
+from culling.common.protocol import Beats, FrameKey, SendWindow
+from culling.common.transport import EdgeSocket
+from culling.edge.settings import CloudSettings
+from culling.edge.spool import Spool, Spooled
+from culling.edge.updater import Updater
+from culling.edge.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.1
+STUCK_S = 60.0
+MAX_WINDOW = 64
+"""In-flight frames are kept in memory for resending, so the cloud's window is followed only so far."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What the spool can forget of a frame: acked, or given up for a reason."""
+
+    camera: str
+    refused: str | None = None
+
+
+class Throttle:
+    """A token bucket: bytes may leave at `rate` per second, on average over about a second; 0 means no limit."""
+
+    def __init__(self, rate: int, now: float) -> None:
+        self._rate = rate
+        self._credit = float(rate)
+        self._at = now
+
+    def open(self, now: float) -> bool:
+        """Return whether a message may leave now; what is larger than the credit is paid off after."""
+        self._credit = min(self._rate, self._credit + (now - self._at) * self._rate)
+        self._at = now
+        return self._rate == 0 or self._credit > 0
+
+    def spend(self, size: int) -> None:
+        """Note that `size` bytes left."""
+        self._credit -= size
+
+
+class Forwarder:
+    """`states` tells what beats say of the cameras; `failure` is what ended the thread, if anything did;
+    `storage_failing` is True while the spool cannot be read or changed.
+    """
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        boot: str,
+        spool: Spool,
+        updater: Updater,
+        states: Callable[[], list[CameraState]],
+        metrics: Metrics,
+        clock: Clock,
+        watchdog: Watchdog,
+        on_orders: Callable[[Orders], None] = lambda _: None,
+    ) -> None:
+        self.failure: BaseException | None = None
+        self._settings = settings
+        self._boot = boot
+        self._spool = spool
+        self._updater = updater
+        self._states = states
+        self._metrics = metrics
+        self._clock = clock
+        self._watchdog = watchdog
+        self._on_orders = on_orders
+        self._socket = EdgeSocket(
+            settings.endpoint, settings.server_key, settings.secret_key.get_secret_value(), on_event=self._on_link
+        )
+        self._window = SendWindow()
+        self._flying: dict[FrameKey, Spooled] = {}
+        self._done: dict[FrameKey, _Done] = {}
+        self._throttle = Throttle(settings.upload_bytes_per_s, clock.monotonic())
+        self._beats = Beats(settings.heartbeat_s, clock.monotonic())
+        self._next_age = clock.monotonic()
+        self._welcomed = self._heard = self.storage_failing = False
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def finish(self, within_s: float) -> bool:
+        """Send what is ready, for at most `within_s` seconds, and end the thread; False when it did not end in time."""
+        self._deadline = self._clock.monotonic() + within_s
+        if self._thread.is_alive():
+            self._thread.join(within_s + 5)
+        if stuck := self._thread.is_alive():
+            log.warning("forwarder_not_finished", frames=self._spool.counts().ready)
+        return not stuck
+
+    @property
+    def linked(self) -> bool:
+        """Whether the cloud has welcomed us on this connection, and lives."""
+        return self._welcomed and self._beats.alive(self._clock.monotonic())
+
+    def _run(self) -> None:
+        try:
+            self._watchdog.watch("forwarder", STUCK_S, self._clock.monotonic())
+            while not self._finished():
+                self._watchdog.beat("forwarder", self._clock.monotonic())
+                self._turn()
+            if self.linked:
+                self._send(Heartbeat(self._boot, self._states()))
+        except BaseException as failure:  # the agent ends with it: nothing here can be retried
+            self.failure = failure
+        finally:
+            self._watchdog.release("forwarder")
+            self._socket.close()
+
+    def _finished(self) -> bool:
+        if self._deadline is None:
+            return False
+        nothing_left = not self._flying and not self._spool.counts().ready
+        return nothing_left or self._clock.monotonic() >= self._deadline
+
+    def _turn(self) -> None:
+        self._beat(self._clock.monotonic())
+        if self.linked:
+            self._send_about_models()
+        self._receive_all()
+        try:
+            self._forget_done()
+            if self.linked:
+                self._send_frames(self._clock.monotonic())
+            self._tell_age()
+            self.storage_failing = False
+        except StorageError as error:  # a full disk pauses forwarding; the next turn tries again
+            if not self.storage_failing:
+                log.warning("forwarding_paused", error=str(error))
+            self.storage_failing = True
+        self._metrics.set("connected", float(self.linked))
+
+    def _tell_age(self) -> None:
+        """Export, once a beat, how long the oldest frame waits: while the cloud is away it only grows."""
+        if self._clock.monotonic() < self._next_age:
+            return
+        self._next_age = self._clock.monotonic() + self._settings.heartbeat_s
+        oldest = self._spool.oldest() if self._spool.counts().ready else None
+        age = 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
+        self._metrics.set("oldest_unacked_seconds", age)
+
+    # Up
+
+    def _beat(self, now: float) -> None:
+        """Greet until welcomed, then beat; greet again when the cloud was silent since the last beat."""
+        if not self._socket.connected or not self._beats.due(now):
+            return
+        if self._welcomed and self._heard:
+            self._send(Heartbeat(self._boot, self._states()))
+        else:
+            self._send(Hello(f"culling {version('culling')}", self._boot, self._states()))
+        self._heard = False
+
+    def _send_frames(self, now: float) -> None:
+        for key in self._window.next((), now):
+            if not self._send_frame(self._flying[key], now):
+                return
+        while self._window.room and self._throttle.open(now) and (fresh := self._unsent()):
+            if not self._send_frame(fresh, now):
+                return
+
+    def _unsent(self) -> Spooled | None:
+        """Read the oldest frame that is neither in flight nor done; none is read that could not leave now."""
+        if not self._spool.counts().ready:
+            return None
+        known = {seq for _, seq in (*self._flying, *self._done)}
+        return next(iter(self._spool.ready(1, without=known)), None)
+
+    def _send_frame(self, spooled: Spooled, now: float) -> bool:
+        """Return False when nothing more can leave now."""
+        if not self._throttle.open(now):
+            return False
+        key = (spooled.boot, spooled.seq)
+        try:
+            if not self._send(_hard_frame(spooled), spooled.jpeg):
+                return False
+        except ProtocolError as error:  # larger than any message may be, from a time with other limits
+            log.warning("frame_unsendable", camera=spooled.camera, seq=spooled.seq, error=str(error))
+            self._done[key] = _Done(spooled.camera, error.reason)
+            return True
+        self._throttle.spend(len(spooled.jpeg))
+        self._window.sent(key, now)
+        self._flying[key] = spooled
+        return True
+
+    def _forget_done(self) -> None:
+        """Delete what is done with; what the disk does not let go now is not sent again all the same."""
+        for key, done in list(self._done.items()):
+            if done.refused is not None:
+                self._spool.give_up(*key, reason=done.refused)
+            elif self._spool.delete(*key):
+                self._metrics.count("frames_acked", camera=done.camera)
+            del self._done[key]
+
+    def _send_about_models(self) -> None:
+        for message in self._updater.outgoing():
+            if self._send(message) and isinstance(message, SwapReport):
+                self._updater.sent(message)
+                self._metrics.count("swaps", camera=message.camera, outcome=message.outcome)
+                self._metrics.observe("swap_gap_seconds", message.gap_ms / 1000, camera=message.camera)
+
+    def _send(self, message: FromEdge, payload: bytes | None = None) -> bool:
+        parts = pack(message, payload)
+        sent = self._socket.send(parts)
+        if sent:
+            self._metrics.count("bytes_sent", sum(map(len, parts)))
+        return sent
+
+    # Down
+
+    def _receive_all(self) -> None:
+        parts = self._socket.poll(POLL_S)
+        while parts is not None:
+            self._metrics.count("bytes_received", sum(map(len, parts)))
+            self._beats.heard(self._clock.monotonic())
+            self._heard = True
+            try:
+                self._take(*unpack(parts, "cloud"))
+            except ProtocolError as error:
+                self._metrics.count("messages_refused", reason=error.reason)
+                log.warning("message_refused", reason=error.reason, error=str(error))
+            parts = self._socket.poll(0)
+
+    def _take(self, message: Message, payload: bytes | None) -> None:
+        match message:
+            case Welcome():
+                self._welcome(message)
+            case Ack():
+                self._acked(message)
+            case Nack():
+                self._nacked(message)
+            case ModelOffer():
+                self._updater.offered(message)
+            case ModelChunk():
+                self._updater.chunk(message, payload or b"")
+            case Orders():
+                self._on_orders(message)
+            case Refused():
+                log.warning("message_refused_by_cloud", reason=message.reason)
+
+    def _welcome(self, welcome: Welcome) -> None:
+        if not self._welcomed:
+            self._welcomed = True
+            self._window.reopen(min(welcome.window, MAX_WINDOW), self._clock.monotonic())
+            self._updater.reopen()
+            log.info("cloud_welcomed_us", software=welcome.software, window=welcome.window)
+
+    def _acked(self, ack: Ack) -> None:
+        key = (ack.boot, ack.seq)
+        if not self._window.ack(key, min(ack.window, MAX_WINDOW), self._clock.monotonic()):
+            return
+        spooled = self._flying.pop(key)
+        self._done[key] = _Done(spooled.camera)
+        self._metrics.observe("ack_seconds", max(0.0, self._clock.now() - spooled.captured), camera=spooled.camera)
+
+    def _nacked(self, nack: Nack) -> None:
+        key = (nack.boot, nack.seq)
+        if key not in self._flying:
+            return
+        camera = self._flying[key].camera
+        self._metrics.count("frames_nacked", camera=camera, reason=nack.reason)
+        log.warning("frame_refused", camera=camera, seq=nack.seq, reason=nack.reason, retry=nack.retry)
+        if self._window.nack(key, nack.retry, self._clock.monotonic()):
+            del self._flying[key]
+            self._done[key] = _Done(camera, "refused")
+
+    def _on_link(self, event: str) -> None:
+        now = self._clock.monotonic()
+        log.info("link_changed", event_name=event)
+        self._welcomed = False
+        if event == "connected":
+            self._beats = Beats(self._settings.heartbeat_s, now)
+        elif event in ("refused", "handshake-failed"):
+            self._metrics.count("handshake_failures")
+
+
+def _hard_frame(spooled: Spooled) -> HardFrame:
+    return HardFrame(
+        camera=spooled.camera,
+        boot=spooled.boot,
+        seq=spooled.seq,
+        frame=spooled.frame,
+        pts=spooled.pts,
+        captured=spooled.captured,
+        reason=spooled.reason,  # type: ignore[arg-type]
+        loss=spooled.loss,
+        model_id=spooled.model_id,
+        width=spooled.width,
+        height=spooled.height,
+        sha256=spooled.sha256,
+        detections=msgspec.msgpack.decode(spooled.detections, type=WireDetections),
+    )

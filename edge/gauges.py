@@ -1,0 +1,61 @@
+"""What is measured now and then rather than counted as it happens: the spool, the disk, what the spool gave up."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from culling.common.metrics import Metrics
+from culling.edge.spool import Spool
+
+
+class Gauges:
+    """Exports the state of `spool` and of the disk under `state_dir`."""
+
+    def __init__(self, metrics: Metrics, spool: Spool, state_dir: Path, cameras: Sequence[str]) -> None:
+        self._metrics = metrics
+        self._spool = spool
+        self._state_dir = state_dir
+        # The spool counts across restarts, a Prometheus counter from the start of its process.
+        self._evicted = {camera: Counter(spool.counts(camera).reasons) for camera in cameras}
+        self._moved_aside = 0
+        self._gpus = gpus()
+
+    def export(self) -> None:
+        """Bring the metrics up to date."""
+        counts = self._spool.counts()
+        self._metrics.set("spool_bytes", counts.bytes)
+        self._metrics.set("spool_frames", counts.ready + counts.held)
+        for device, gpu in enumerate(self._gpus):
+            self._metrics.set("gpu_memory_bytes", memory_in_use(gpu), device=str(device))
+        self._metrics.set("disk_free_bytes", shutil.disk_usage(self._state_dir).free)
+        self._metrics.count("spools_moved_aside", counts.moved_aside - self._moved_aside)
+        self._moved_aside = counts.moved_aside
+        for camera, before in self._evicted.items():
+            now = Counter(self._spool.counts(camera).reasons)
+            for reason, more in (now - before).items():
+                self._metrics.count("frames_evicted", more, camera=camera, reason=reason)
+            self._evicted[camera] = now
+
+
+def gpus() -> list[Any]:
+    """Return NVML's handles of the machine's GPUs; none where there is no driver."""
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def memory_in_use(gpu: Any) -> float:
+    """Return the bytes in use on a GPU, NaN where it does not say (any more)."""
+    try:
+        return float(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
+    except pynvml.NVMLError:
+        return math.nan

@@ -1,0 +1,233 @@
+"""One camera's lane through the agent: newest frame → student → loss → decision → recorder, and what is counted of it.
+
+All of it runs in the agent's main loop, and none of it waits. `state` and `order` may be called from other threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from culling.common.clock import Clock
+from culling.common.confidence import POLICIES, LossMeter
+from culling.common.errors import ModelError
+from culling.common.frame import Detections
+from culling.common.messages import CameraState, Orders
+from culling.common.metrics import Metrics
+from culling.edge.camera import Camera, Frame
+from culling.edge.recorder import Recorder, Selected, WindowEnd
+from culling.edge.selector import Action, Decision, Selector
+from culling.edge.settings import ConfidenceSettings
+from culling.edge.slot import ModelSlot
+from culling.edge.student import Student
+from culling.edge.trace import Trace, TraceLine
+
+log = structlog.get_logger(__name__)
+
+THUMBNAIL = (32, 32)
+SILENT_S = 5.0
+"""A camera that gave no frame for so long has its window ended by the clock instead."""
+LOSS_MEMORY = 300
+"""Frames over which the mean loss told to the cloud looks back."""
+NO_MODEL = "none"
+"""What beats say in place of a model's id while a camera has no model."""
+
+
+class Lane:
+    """What one camera owns on its way through the main loop.
+
+    A `patient` one, whose camera waits, leaves its frame where it is while the recorder's queue is full.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        slot: ModelSlot,
+        selector: Selector,
+        confidence: ConfidenceSettings,
+        recorder: Recorder,
+        metrics: Metrics,
+        clock: Clock,
+        trace: Trace | None,
+        patient: bool,
+    ) -> None:
+        self.name = camera.name
+        self.camera = camera
+        self.slot = slot
+        self._selector = selector
+        self._confidence = confidence
+        self._recorder = recorder
+        self._metrics = metrics
+        self._clock = clock
+        self._trace = trace
+        self._patient = patient
+        self._student: Student | None = None
+        self._meter: LossMeter | None = None
+        self._last: Frame | None = None
+        self._loss_mean = 0.0
+        self._losses = 0
+        self._orders = self._obeyed = Orders(self.name, False, None, None)
+        self._asked_frame = 0
+        metrics.announce(self.name)
+        self._adopt(slot.between_frames(clock.monotonic()))
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a frame to take."""
+        return self.camera.latest.ready and not (self._patient and self._recorder.full)
+
+    def take(self) -> tuple[Frame, Student] | None:
+        """Return the newest frame and the student for it, switched to a new model if one waits; None without either."""
+        frame = self.camera.latest.take() if self.ready else None
+        if frame is None:
+            return None
+        self._last = frame
+        student = self.slot.between_frames(self._clock.monotonic())
+        if student is None:
+            self.drop("no-model")
+            return None
+        self._adopt(student)
+        return frame, student
+
+    def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
+        """Take what the student found in `frame`, in `seconds` of its own: score it, and decide what becomes of it."""
+        now = self._clock.monotonic()
+        try:
+            loss = self._loss(found)
+        except ValueError as error:  # scores or labels out of range: the model's fault
+            self.failed(ModelError(f"model {student.model_id}: {error}"))
+            return
+        self.slot.observe(frame, found, now)
+        self._close_window(frame.captured)
+        decision = self._decide(frame, loss)
+        self._act(frame, student, found, loss, decision)
+        self._count(frame, student, found, loss, seconds, decision)
+
+    def order(self, orders: Orders) -> None:
+        """Take what an operator wants, from the next frame on. Safe from any thread."""
+        log.info("orders_taken", camera=self.name, paused=orders.paused, frames_per_window=orders.frames_per_window)
+        self._orders = orders
+
+    def failed(self, error: ModelError) -> None:
+        """Take that the student failed on the frame taken last."""
+        log.warning("inference_failed", camera=self.name, error=str(error))
+        self.drop("inference-failed")
+        self.slot.failed(error, self._clock.monotonic())
+
+    def end_window(self, final: bool = False) -> None:
+        """Let the best held frames go when the selector's window is over, or now when `final`."""
+        if self._last is None:
+            return
+        # Only a stream that pauses needs its time guessed: a guess ahead of the next frame's own time would be
+        # counted twice, and the budget spent too fast. A file played fast has another clock than the wall's.
+        silent = self._clock.monotonic() - self._last.arrived
+        if final or silent >= SILENT_S:
+            self._close_window(self._last.captured + silent, final)
+
+    def _close_window(self, at: float, final: bool = False) -> None:
+        if (released := self._selector.close_window(at, final)) is not None:
+            frames = 0 if self._orders.paused else released.frames
+            self._recorder.end_window(WindowEnd(self.name, frames, at, self._selector.note_bytes))
+
+    @property
+    def inferring(self) -> bool:
+        """Whether the student in use has scored a frame."""
+        return self._losses > 0
+
+    def state(self) -> CameraState:
+        """Return what the cloud is told of this camera; counters since the agent started."""
+        student, counts = self._student, self._metrics
+        return CameraState(
+            camera=self.name,
+            state=self.camera.state,
+            model_id=student.model_id if student else NO_MODEL,
+            seen=int(counts.total("frames_seen", camera=self.name)),
+            inferred=int(counts.total("frames_inferred", camera=self.name)),
+            forwarded=_whole(counts.by("reason", "frames_forwarded", camera=self.name)),
+            spooled=int(counts.total("frames_spooled", camera=self.name)),
+            acked=int(counts.total("frames_acked", camera=self.name)),
+            evicted=int(counts.total("frames_evicted", camera=self.name)),
+            dropped=_whole(counts.by("reason", "frames_dropped", camera=self.name)),
+            threshold=self._selector.threshold,
+            loss_mean=self._loss_mean,
+            skipped=_whole(counts.by("reason", "frames_skipped", camera=self.name)),
+            losses=counts.spread("confidence_loss", camera=self.name),
+            bytes_sent=int(counts.total("bytes_sent")),
+            bytes_received=int(counts.total("bytes_received")),
+            spool_bytes=int(counts.total("spool_bytes")),
+            spool_frames=int(counts.total("spool_frames")),
+            paused=self._orders.paused,
+            frames_per_window=self._orders.frames_per_window or 0,
+            frame=self._asked_frame,
+        )
+
+    def _adopt(self, student: Student | None) -> None:
+        """Start afresh when `student` is another one, whose numbers do not compare."""
+        if student is None or student is self._student:
+            return
+        if self._student is not None:
+            self._selector.note_swap()
+        settings = self._confidence
+        interest = [student.classes.index(name) for name in settings.interest if name in student.classes]
+        self._meter = LossMeter(
+            POLICIES[settings.policy], len(student.classes), interest, settings.min_side, settings.normalise
+        )
+        self._student, self._losses = student, 0
+        manifest, clock = student.manifest, self._clock
+        self._metrics.set("model_counter", manifest.counter, camera=self.name)
+        self._metrics.set("model_scale", manifest.scale, camera=self.name)
+        self._metrics.follow("model_age_seconds", lambda: max(0.0, clock.now() - manifest.created), camera=self.name)
+
+    def _loss(self, found: Detections) -> float:
+        assert self._meter is not None, "take() adopts a student before anything is inferred"
+        loss = self._meter.loss(found)
+        self._losses = min(self._losses + 1, LOSS_MEMORY)
+        self._loss_mean += (loss - self._loss_mean) / self._losses
+        return loss
+
+    def _decide(self, frame: Frame, loss: float) -> Decision:
+        orders = self._orders
+        if orders is not self._obeyed:
+            self._obeyed = orders
+            self._selector.allow(orders.frames_per_window)
+        if orders.frame not in (None, self._asked_frame):
+            self._asked_frame = orders.frame or 0
+            return Decision(Action.FORWARD, "manual")
+        if orders.paused:
+            return Decision(Action.SKIP, "paused")
+        return self._selector.decide(loss, frame.captured, self._thumbnail(frame, loss))
+
+    def _act(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
+        if decision.action is Action.SKIP:
+            self._metrics.count("frames_skipped", camera=self.name, reason=decision.reason)
+            return
+        held = decision.action is Action.HOLD
+        left = self._selector.note_bytes
+        self._recorder.offer(Selected(frame, found, loss, decision.reason, student.model_id, held, left), self._patient)
+
+    def _count(
+        self, frame: Frame, student: Student, found: Detections, loss: float, seconds: float, decision: Decision
+    ) -> None:
+        metrics, camera = self._metrics, self.name
+        metrics.count("frames_inferred", camera=camera)
+        metrics.observe("inference_seconds", seconds, camera=camera)
+        metrics.observe("detection_seconds", self._clock.monotonic() - frame.arrived, camera=camera)
+        metrics.observe("confidence_loss", loss, camera=camera)
+        metrics.set("threshold", self._selector.threshold, camera=camera)
+        for label in found.above(POLICIES[self._confidence.policy].floor).labels:
+            metrics.count("detections", camera=camera, label=student.classes[label])
+        if self._trace is not None:
+            verdict = f"{decision.action.value}:{decision.reason}"
+            self._trace.write(TraceLine(camera, frame.seq, self._clock.now(), student.model_id, loss, verdict))
+
+    def _thumbnail(self, frame: Frame, loss: float) -> NDArray[np.uint8] | None:
+        return frame.input(*THUMBNAIL)[..., 1] if loss > 0 else None
+
+    def drop(self, reason: str) -> None:
+        """Count the frame taken last as dropped."""
+        self._metrics.count("frames_dropped", camera=self.name, stage="student", reason=reason)
+
+
+def _whole(counts: dict[str, float]) -> dict[str, int]:
+    return {reason: int(value) for reason, value in counts.items() if value}

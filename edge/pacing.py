@@ -1,0 +1,84 @@
+"""Rules of time for one camera: when a file's frames are due, which of them are looked at, when a lost one is retried.
+
+No I/O and no clock: seconds come in, seconds go out. Stream times jump, repeat and go missing; what is made of them
+here never runs backwards.
+"""
+
+from __future__ import annotations
+
+import random
+
+JUMP_S = 10.0
+"""A longer gap between two frames of a file is a jump of its clock, not a pause."""
+
+LATE_S = 1.0
+"""A file that is so late, because the machine slept or is too slow, goes on from where it is instead of hurrying."""
+
+
+class Backoff:
+    """Pauses between attempts, with jitter: 1 to 2 s, then 2 to 4 s, at last 30 to 60 s."""
+
+    def __init__(self, rng: random.Random, least: float = 1.0, most: float = 60.0) -> None:
+        self._rng = rng
+        self._least = least
+        self._most = most
+        self._longest = min(2 * least, most)
+
+    def pause(self) -> float:
+        """Return the seconds to wait now, and make the next pause longer."""
+        longest, self._longest = self._longest, min(2 * self._longest, self._most)
+        return self._rng.uniform(longest / 2, longest)
+
+    def reset(self) -> None:
+        """Start afresh: the last attempt was a success."""
+        self._longest = min(2 * self._least, self._most)
+
+
+class Timeline:
+    """The time a source has been played for, across clock jumps, reconnects and rounds of a loop."""
+
+    def __init__(self) -> None:
+        self._pts: float | None = None
+        self._played: float | None = None
+
+    def advance(self, pts: float | None, frame_s: float) -> float:
+        """Return the seconds from the first frame to this one, which the source places at `pts` seconds.
+
+        `frame_s` is what a frame takes where the source does not say, or says what cannot be.
+        """
+        gap = pts - self._pts if pts is not None and self._pts is not None else 0.0
+        self._pts = pts
+        if self._played is None:
+            self._played = 0.0
+        else:
+            self._played += gap if 0 < gap <= JUMP_S else frame_s
+        return self._played
+
+
+class Pace:
+    """Holds the frames of a file back to its own pace."""
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+
+    def delay(self, played: float, now: float) -> float:
+        """Return the seconds until the frame `played` seconds into the file is due."""
+        if self._start is None or now - self._start - played > LATE_S:
+            self._start = now - played
+        return max(0.0, self._start + played - now)
+
+
+class Thinner:
+    """Lets at most `max_fps` frames a second through, evenly spaced; 0 lets all through."""
+
+    def __init__(self, max_fps: float) -> None:
+        self._gap = 1 / max_fps if max_fps else 0.0
+        self._due = 0.0
+
+    def wants(self, at: float) -> bool:
+        """Return whether the frame at `at` goes on; `at` is in seconds and never runs backwards."""
+        if at < self._due - 1e-6:
+            return False
+        kept_up = at < self._due + self._gap
+        self._due = (self._due if kept_up else at) + self._gap
+        return True

@@ -1,0 +1,45 @@
+"""The model an agent was installed with: found beside the settings, and trusted by the same rules as any other."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from culling.common.errors import InputError, ManifestError
+from culling.common.manifest import Trust, key_id, verify
+from culling.edge.settings import EdgeSettings
+from culling.edge.slot import Package
+
+log = structlog.get_logger(__name__)
+
+
+def signing_keys(settings: EdgeSettings) -> Mapping[str, Ed25519PublicKey]:
+    """Return the keys whose signatures the settings trust, by key id."""
+    keys = [Ed25519PublicKey.from_public_bytes(base64.b64decode(text)) for text in settings.cloud.signing_keys]
+    return {key_id(key): key for key in keys}
+
+
+def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package | None:
+    """Return the initial model for `camera` with its verified manifest; None when the settings name none.
+
+    None also when the manifest has expired, with a warning: a camera that runs a newer model by now goes on with it.
+    Raises `InputError` when a file cannot be read, `ManifestError` when the manifest is not to be trusted.
+    """
+    model, path = settings.student.initial, settings.student.manifest(camera)
+    if model is None or path is None:
+        return None
+    try:
+        blob = path.read_bytes()
+        model.open("rb").close()
+    except OSError as error:
+        raise InputError(f"student.initial: cannot read {error.filename}: {error.strerror}") from None
+    try:
+        return Package(verify(blob, Trust(signing_keys(settings), camera), now), model)
+    except ManifestError as error:
+        if error.reason != "expired":
+            raise ManifestError(error.reason, f"{path}: {error}") from None
+        log.warning("initial_model_expired", camera=camera, path=str(path))
+        return None

@@ -1,0 +1,50 @@
+"""Which provider the students run on: CUDA where it really works, the CPU only where the settings allow it."""
+
+from __future__ import annotations
+
+import numpy as np
+import structlog
+from onnx import TensorProto, helper, numpy_helper
+
+from culling.common.errors import ModelError
+from culling.common.frame import CLASSES
+from culling.common.graph import CLASSES_KEY, Provider, open_graph
+
+log = structlog.get_logger(__name__)
+
+
+def choose_provider(allow_cpu: bool) -> Provider:
+    """Return the provider that works, found by running a small graph on it: what is merely installed proves nothing.
+
+    Raises `ModelError` when there is no GPU and the CPU is not allowed.
+    """
+    try:
+        open_graph(probe(), provider="cuda").warm(1, 64, 64)
+    except ModelError as error:
+        if not allow_cpu:
+            raise ModelError(f"no GPU to run on, and agent.allow_cpu is false: {error}") from None
+        log.warning("cpu_chosen", reason=str(error))
+        return "cpu"
+    return "cuda"
+
+
+def probe() -> bytes:
+    """Return a student that never finds anything."""
+    outputs = {
+        "boxes": (TensorProto.FLOAT, (1, 4)),
+        "scores": (TensorProto.FLOAT, (1,)),
+        "labels": (TensorProto.INT64, (1,)),
+    }
+    nodes = [helper.make_node("Shape", ["frames"], ["batch"], end=1)]
+    constants = []
+    for name, (kind, shape) in outputs.items():
+        constants.append(numpy_helper.from_array(np.array(shape, np.int64), f"{name}_rest"))
+        nodes.append(helper.make_node("Concat", ["batch", f"{name}_rest"], [f"{name}_shape"], axis=0))
+        value = helper.make_tensor("value", kind, [1], [-1 if name == "labels" else 0])
+        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value))
+    frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, ["B", "H", "W", 3])
+    found = [helper.make_tensor_value_info(name, kind, ["B", *shape]) for name, (kind, shape) in outputs.items()]
+    graph = helper.make_graph(nodes, "probe", [frames], found, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {CLASSES_KEY: ",".join(CLASSES)})
+    return bytes(model.SerializeToString())

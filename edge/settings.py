@@ -1,0 +1,158 @@
+"""Every setting of an edge agent: TOML, then `CULLING_SECTION__KEY` variables, then flags.
+
+[agent]       where its state lives, how it ends            [[camera]]   one table per camera (`camera.py`)
+[cloud]       whom it talks to, and with which keys         [confidence] the score of a frame
+[student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
+[spool]       what waits on disk for the cloud              [metrics]    where the counters are served
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import stat
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator
+
+from culling.common.confidence import POLICIES
+from culling.common.config import Section, Settings, load
+from culling.common.errors import SettingsError
+from culling.common.frame import ClassName
+from culling.edge.camera import CameraSettings
+from culling.edge.selector import SelectorSettings
+
+_CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+
+
+def _curve_key(key: str) -> str:
+    if not _CURVE_KEY.fullmatch(key):
+        raise ValueError("expected a CURVE key of 40 characters, as `culling cloud enroll` prints it")
+    return key
+
+
+def _secret_curve_key(key: SecretStr) -> SecretStr:
+    _curve_key(key.get_secret_value())
+    return key
+
+
+def _signing_key(key: str) -> str:
+    try:
+        size = len(base64.b64decode(key, validate=True))
+    except binascii.Error:
+        size = 0
+    if size != 32:
+        raise ValueError("expected an Ed25519 public key in base64, as `culling cloud enroll` prints it")
+    return key
+
+
+class AgentSettings(Section):
+    """`[agent]`: the process itself. `trace` names a file that gets one JSON line per inferred frame."""
+
+    state_dir: Path
+    allow_cpu: bool = False
+    threads: int = Field(default=0, ge=0, le=256)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_s: float = Field(default=10.0, ge=0, le=600)
+    exit_when_done: bool = False
+    trace: Path | None = None
+
+
+class CloudSettings(Section):
+    """`[cloud]`: the service this agent belongs to. `upload_bytes_per_s` of 0 means as fast as the line allows."""
+
+    endpoint: str = Field(pattern=r"^tcp://[^/\s]+:\d+$")
+    server_key: Annotated[str, AfterValidator(_curve_key)]
+    secret_key: Annotated[SecretStr, AfterValidator(_secret_curve_key)]
+    signing_keys: tuple[Annotated[str, AfterValidator(_signing_key)], ...] = Field(min_length=1)
+    upload_bytes_per_s: int = Field(default=0, ge=0)
+    heartbeat_s: float = Field(default=5.0, gt=0, le=300)
+
+
+class StudentSettings(Section):
+    """`[student]`: `initial` is an ONNX file; signed manifests lie beside it, `<stem>.<camera>.manifest`."""
+
+    initial: Path | None = None
+
+    def manifest(self, camera: str) -> Path | None:
+        """Return where the initial model's manifest for `camera` lies; None without an initial model."""
+        return None if self.initial is None else self.initial.with_name(f"{self.initial.stem}.{camera}.manifest")
+
+
+class ConfidenceSettings(Section):
+    """`[confidence]`: the loss of a frame. `interest` names the classes that count, an empty list means every class;
+    boxes with a side below `min_side` pixels do not count.
+    """
+
+    policy: str = "paper"
+    interest: tuple[ClassName, ...] = ()
+    min_side: float = Field(default=0.0, ge=0)
+    normalise: bool = False
+
+    @field_validator("policy")
+    @classmethod
+    def _known_policy(cls, policy: str) -> str:
+        if policy not in POLICIES:
+            raise ValueError(f"expected one of {', '.join(sorted(POLICIES))}")
+        return policy
+
+
+class SpoolSettings(Section):
+    """`[spool]`: frames that wait on disk; `queue` is how many may wait in memory for the disk."""
+
+    max_bytes: int = Field(default=2 << 30, ge=1 << 20)
+    jpeg_quality: int = Field(default=90, ge=1, le=100)
+    queue: int = Field(default=16, ge=1, le=1024)
+
+
+class MetricsSettings(Section):
+    """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9464, ge=0, le=65535)
+
+
+class EdgeSettings(Settings):
+    """All settings of one agent; `load_settings` reads them."""
+
+    agent: AgentSettings
+    cloud: CloudSettings
+    camera: tuple[CameraSettings, ...] = Field(min_length=1)
+    student: StudentSettings = StudentSettings()
+    confidence: ConfidenceSettings = ConfidenceSettings()
+    selector: SelectorSettings = SelectorSettings()
+    spool: SpoolSettings = SpoolSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @field_validator("camera")
+    @classmethod
+    def _unique_names(cls, cameras: tuple[CameraSettings, ...]) -> tuple[CameraSettings, ...]:
+        name, times = Counter(camera.name for camera in cameras).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{times} cameras are named {name!r}: give each its own name")
+        return cameras
+
+
+def load_settings(path: Path, overrides: dict[str, Any]) -> EdgeSettings:
+    """Read the settings at `path`; `overrides` maps dotted keys, e.g. `agent.allow_cpu`, to values from flags.
+
+    Raises `SettingsError` naming the key, or the file when it holds a secret that others may read.
+    """
+    require_private(path)
+    return load(EdgeSettings, path, overrides)
+
+
+def require_private(path: Path) -> None:
+    """Refuse a settings file that holds `secret_key` and that group or others may read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        holds_secret = "secret_key" in tomllib.loads(text).get("cloud", {})
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except (OSError, ValueError, AttributeError):
+        return  # an unreadable or malformed file is reported, by key or line, by `load`
+    if holds_secret and mode & 0o077:
+        raise SettingsError(f"{path}: holds cloud.secret_key but its mode is {mode:04o}: run `chmod 600 {path}`")

@@ -1,0 +1,226 @@
+"""What a camera's settings name, opened: an RTSP or HTTP stream, a V4L2 device or a file, as pictures from FFmpeg.
+
+`timeout=(open, read)` is what ends a mute server and a slow drip alike; `stimeout` is ignored by FFmpeg now, and its
+`timeout` option misses drips. A reset and garbage raise nothing: the end of a live stream is a disconnect, and damage
+is looked for in every picture. FFmpeg repeats URLs with their passwords: every text that leaves here is redacted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+import av
+from pydantic import AfterValidator, Field, model_validator
+
+from culling.common.clock import Clock
+from culling.common.config import Section
+from culling.common.errors import CameraError
+from culling.common.logs import redact
+
+MAX_PIXELS = 40_000_000
+"""Larger pictures are refused by the decoder before they are allocated: 8k is 33 million pixels."""
+
+PICTURELESS_S = 30.0
+"""A live source that sends packets for so long and no usable picture is given up; key frames may be 20 s apart."""
+
+DAMAGED_S = 10.0
+"""Damage is taken as over at the next key frame, or after so long where a camera sends none (intra refresh)."""
+
+_RTSP = {"rtsp_transport": "tcp", "allowed_media_types": "video", "analyzeduration": "1000000"}
+_LIVE = re.compile(r"(rtsps?|rtmps?|srt|udp|rtp)://|/dev/video\d+$")
+_REMOTE = re.compile(r"https?://")
+_REMOTE_FILE = re.compile(r"https?://[^?#]+\.(mp4|mov|avi|mkv|webm)([?#].*)?$", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def _known_scheme(url: str) -> str:
+    if _SCHEME.match(url) and not (_LIVE.match(url) or _REMOTE.match(url)):
+        raise ValueError("expected rtsp://, http(s)://, rtmp://, srt://, udp://, rtp://, a file or /dev/videoN")
+    return url
+
+
+def _no_way_up(name: str) -> str:
+    if ".." in name:
+        raise ValueError("two dots in a row are not allowed in a name")
+    return name
+
+
+class CameraSettings(Section):
+    """`[[camera]]`: where frames come from. `first` and `last` bound what is played of a file, as fractions of it.
+
+    A live source is opened again for ever: RTSP, a device, or HTTP that does not name a video file (HLS, MJPEG).
+    Anything else is a file, which ends.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_no_way_up)]
+    url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_scheme)]
+    pace: Literal["real", "max"] = Field("real", description="a file's own pace, or as fast as the student keeps up")
+    loop: bool = Field(False, description="play a file again when it ends")
+    first: float = Field(0.0, ge=0, le=1, description="where in a file playing begins, as a fraction of its frames")
+    last: float = Field(1.0, ge=0, le=1, description="where in a file playing ends, as a fraction of its frames")
+    max_fps: float = Field(0.0, ge=0, description="frames beyond so many a second are not looked at; 0: all are")
+    open_timeout_s: float = Field(5.0, gt=0, le=60)
+    read_timeout_s: float = Field(5.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CameraSettings:
+        if self.first >= self.last:
+            raise ValueError(f"first = {self.first} must be below last = {self.last}")
+        return self
+
+    @property
+    def live(self) -> bool:
+        """Whether the source is a camera rather than a file that begins and ends."""
+        return bool(_LIVE.match(self.url) or (_REMOTE.match(self.url) and not _REMOTE_FILE.match(self.url)))
+
+
+class Source:
+    """An open source. Opening raises `CameraError`, after at most twice `open_timeout_s`: connecting, then probing.
+
+    What cannot be bounded: the system's own name look-up, and a V4L2 driver that delivers nothing.
+    """
+
+    def __init__(self, settings: CameraSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._container: Any = self._open()
+        self._stream = self._container.streams.best("video")
+        if self._stream is None:
+            self.close()
+            raise self._error("it holds no video")
+        self._stream.thread_type = "SLICE" if settings.live else "AUTO"  # frame threads would delay a live picture
+        self._stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection or file."""
+        self._container.close()
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one frame to the next as the stream announces them, 0.04 where it does not."""
+        rate = float(self._stream.average_rate or 0)
+        return 1 / rate if 0.1 <= rate <= 1000 else 0.04
+
+    def read(self, lose: Callable[[str], None]) -> Iterator[list[av.VideoFrame]]:
+        """Yield the pictures of each packet: mostly one, none while the decoder waits for more.
+
+        `lose` is told of each picture that is missing: `undecodable`, `damaged`, or `after-damage` when it is built on
+        such a one. Raises `CameraError` when the source fails, goes silent, or shows nothing.
+        """
+        first, last = (0, math.inf) if self._settings.live else self._bounds()
+        damage, position, shown = _Damage(), 0, self._clock.monotonic()
+        for packet in self._packets():
+            now, pictures = self._clock.monotonic(), []
+            for picture in _decode(packet):
+                reason, inside = damage.of(picture, now), first <= position < last
+                position += 1
+                if reason and inside:
+                    lose(reason)
+                elif picture and inside:
+                    pictures.append(picture)
+            yield pictures
+            if position >= last:
+                return
+            shown = now if pictures else shown
+            if self._settings.live and now - shown > PICTURELESS_S:
+                raise self._error(f"no usable picture for {PICTURELESS_S:g} s")
+
+    def _open(self) -> Any:
+        settings, began = self._settings, self._clock.monotonic()
+        try:
+            return av.open(
+                _address(settings.url),
+                format="v4l2" if settings.url.startswith("/dev/video") else None,
+                options=_RTSP if settings.url.startswith("rtsp") else {},
+                timeout=(settings.open_timeout_s, settings.read_timeout_s),
+                metadata_errors="replace",
+            )
+        except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
+            # FFmpeg names a timeout now as such, now as invalid data.
+            late = self._clock.monotonic() - began >= settings.open_timeout_s
+            what = f"no answer within {settings.open_timeout_s:g} s" if late else _why(error)
+            raise self._error(what) from None
+
+    def _packets(self) -> Iterator[Any]:
+        """Yield the video's packets. Those of other streams are read too, lest they hide that the video has stopped."""
+        settings, heard = self._settings, self._clock.monotonic()
+        try:
+            for packet in self._container.demux():
+                now = self._clock.monotonic()
+                if packet.stream.index == self._stream.index:  # not packet.stream_index: a flushing packet has none
+                    heard = now
+                    yield packet
+                elif settings.live and now - heard > settings.read_timeout_s:
+                    raise self._error(f"no video for {settings.read_timeout_s:g} s")
+        except av.error.ExitError:
+            raise self._error(f"nothing came for {settings.read_timeout_s:g} s") from None
+        except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
+            raise self._error(_why(error)) from None
+
+    def _bounds(self) -> tuple[int, float]:
+        """Return the numbers of the first frame to play and of the first one behind the last."""
+        settings = self._settings
+        if (settings.first, settings.last) == (0.0, 1.0):
+            return 0, math.inf
+        try:
+            total = count_frames(settings.url, (settings.open_timeout_s, settings.read_timeout_s))
+        except av.FFmpegError as error:
+            raise self._error(_why(error)) from None
+        return round(settings.first * total), round(settings.last * total)
+
+    def _error(self, what: str) -> CameraError:
+        return CameraError(redact(f"camera {self._settings.name}: {self._settings.url}: {what}"))
+
+
+class _Damage:
+    """Knows which pictures cannot be trusted: damage stays in every picture that is built on a damaged one."""
+
+    def __init__(self) -> None:
+        self._until: float | None = None
+
+    def of(self, picture: av.VideoFrame | None, now: float) -> str | None:
+        """Return why `picture` (None: it could not be decoded at all) is not to be used, or None."""
+        if picture is None or picture.is_corrupt:
+            self._until = now + DAMAGED_S
+            return "undecodable" if picture is None else "damaged"
+        if self._until is not None and not picture.key_frame and now < self._until:
+            return "after-damage"
+        self._until = None
+        return None
+
+
+def count_frames(url: str, timeout: tuple[float, float] | None = None) -> int:
+    """Return how many frames a file holds, by its packets: what its header says may be missing or wrong."""
+    with av.open(_address(url), timeout=timeout, metadata_errors="replace") as container:
+        stream = container.streams.best("video")
+        return 0 if stream is None else sum(packet.size > 0 for packet in container.demux(stream))
+
+
+def _address(url: str) -> str:
+    # FFmpeg takes what stands before a colon in a path for a scheme.
+    return url if _SCHEME.match(url) or url.startswith("/dev/video") else f"file:{url}"
+
+
+def _decode(packet: Any) -> list[av.VideoFrame | None]:
+    try:
+        return list(packet.decode())
+    except (av.FFmpegError, ValueError):
+        return [None]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):
+        return "no answer in time"
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,253 @@
+"""Frames that wait on disk for the cloud: a bounded priority queue that survives `kill -9`, a full disk and rot.
+
+One SQLite file in WAL mode with `synchronous=FULL`: when `add` returns, the frame is on the disk; it is deleted only
+by `delete`, on the cloud's Ack, or evicted and counted. Frames are *held* (until their window closes) or *ready*.
+
+When the frames outgrow `max_bytes` the least valuable go first: held ones before ready ones, the lowest loss first;
+among the ready, `hard` before `audit` before `bootstrap` and `manual`, whose worth is not in their loss.
+
+Every frame is accounted for, per camera and across restarts:
+
+    made = acked + evicted + ready + held     evicted, by reason:  pressure      pushed out by more valuable frames
+                                                                   window        held, and not among the best
+                                                                   corrupt       its hash is wrong; its row is set aside
+                                                                   refused       given up: the cloud never takes it
+                                                                   oversized     given up: no message may be so large
+                                                                   corrupt-file  went with a file that had to be moved
+
+A file that SQLite finds malformed is moved to `<name>.corrupt` (the one before it is replaced) and a new one begun.
+When the disk is full or fails, the call raises `StorageError`, nothing half-done stays, and a later call tries afresh.
+
+Threads: any thread may call any method. One connection is shared under one lock, rather than one for each thread,
+so that a broken file can be put aside with nobody still inside; calls are short. `counts` takes no lock and
+never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from culling.common.errors import StorageError
+from culling.common.frame import Detections
+from culling.common.messages import to_wire
+from culling.edge.budget import Spent
+from culling.edge.rows import HELD, READY_RANK, SCHEMA, Change, Counters, Spooled, is_malformed, load_counters
+
+__all__ = ["Shot", "Spool", "SpoolCounts", "Spooled"]
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Shot(Protocol):
+    """What the spool needs to know of a frame: `seq` is its place in the stream, `captured` wall-clock seconds."""
+
+    @property
+    def camera(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def pts(self) -> float: ...
+    @property
+    def captured(self) -> float: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class SpoolCounts:
+    """Where the frames made so far are; `reasons` splits `evicted`, `bytes` is what the rows weigh."""
+
+    made: int
+    acked: int
+    evicted: int
+    ready: int
+    held: int
+    bytes: int
+    reasons: Mapping[str, int]
+    moved_aside: int
+
+
+class Spool:
+    """See the module. `boot` names this start of the agent; together with `seq` it names a frame for ever.
+
+    A disk that cannot be used yet is no error before `add` needs it, so that an agent with a full disk starts.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, boot: str) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._boot = boot
+        self._lock = threading.RLock()
+        self._db: sqlite3.Connection | None = None
+        self._counters: Counters = Counter()
+        """Replaced, never changed in place: `counts` reads it without the lock."""
+        try:
+            self._write(lambda change: None)
+        except StorageError as error:
+            log.warning("spool_not_available", error=str(error))
+
+    def add(
+        self, frame: Shot, *, found: Detections, loss: float, reason: str, model_id: str, jpeg: bytes, held: bool
+    ) -> int:
+        """Store a frame and return its number; it is on the disk, unless it was itself the least valuable.
+
+        Raises `StorageError` when the disk does not take it, `ValueError` for a loss that is not finite.
+        """
+        if not math.isfinite(loss):
+            raise ValueError(f"a loss must be finite, got {loss}")
+        detections = msgspec.msgpack.encode(to_wire(found))
+        sha256 = hashlib.sha256(jpeg).hexdigest()
+
+        def insert(change: Change) -> int:
+            seq = change.next_seq()
+            spooled = Spooled(
+                self._boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, loss, model_id,
+                frame.width, frame.height, detections, jpeg, sha256,
+            )  # fmt: skip
+            change.insert(spooled, HELD if held else READY_RANK[reason])
+            change.evict_down_to(self._max_bytes)
+            return seq
+
+        return self._write(insert)
+
+    def release(self, camera: str, count: int, at: float) -> list[int]:
+        """Make the best `count` held frames of `camera` ready, drop its others; return the JPEG sizes of those ready.
+
+        They leave at `at`, seconds since the epoch. Raises `StorageError`.
+        """
+        return self._write(lambda change: change.release(camera, count, at))
+
+    def held(self, camera: str) -> list[float]:
+        """Return the losses of the camera's held frames; none while the disk cannot be read."""
+        try:
+            return self._write(lambda change: change.held(camera))
+        except StorageError as error:
+            log.warning("spool_not_available", error=str(error))
+            return []
+
+    def spent(self, camera: str) -> Spent:
+        """Return what of the camera left on the last day on which anything did."""
+        day, frames, size = (self._counters[camera, name] for name in ("day", "day-frames", "day-bytes"))
+        return Spent(day, frames, size)
+
+    def ready(self, limit: int, without: Collection[int] = ()) -> list[Spooled]:
+        """Return up to `limit` frames that are ready, oldest first, but those of the numbers in `without`.
+
+        Frames whose hash is wrong are quarantined and passed over. Raises `StorageError`.
+        """
+        while True:
+            found = self._write(lambda change: change.read(limit, without))
+            sound = [spooled for spooled in found if spooled is not None]
+            if sound or not found:
+                return sound
+
+    def oldest(self) -> float | None:
+        """Return when the first of the ready frames was captured, in seconds since the epoch. Raises `StorageError`."""
+        return self._write(lambda change: change.oldest())
+
+    def delete(self, boot: str, seq: int) -> bool:
+        """Forget a frame that the cloud made durable; False when it is not here (any more). Raises `StorageError`."""
+        return self._write(lambda change: change.delete(boot, seq, "acked"))
+
+    def give_up(self, boot: str, seq: int, reason: str) -> bool:
+        """Forget a frame that nobody will take, as evicted for `reason`; else as `delete`."""
+        return self._write(lambda change: change.delete(boot, seq, f"evicted.{reason}"))
+
+    def counts(self, camera: str | None = None) -> SpoolCounts:
+        """Return the counts of one camera or of all, as of the last committed change."""
+        counters = self._counters
+        mine: Counter[str] = Counter()
+        for (owner, name), value in counters.items():
+            if camera in (None, owner):
+                mine[name] += value
+        reasons = {name.removeprefix("evicted."): n for name, n in mine.items() if name.startswith("evicted.")}
+        return SpoolCounts(
+            made=mine["made"], acked=mine["acked"], evicted=sum(reasons.values()), ready=mine["ready"],
+            held=mine["held"], bytes=mine["bytes"], reasons=reasons, moved_aside=counters["", "moved-aside"],
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        with self._lock:
+            self._disconnect()
+
+    def _write(self, operation: Callable[[Change], T]) -> T:
+        with self._lock:
+            try:
+                try:
+                    return self._transact(operation)
+                except (sqlite3.Error, UnicodeDecodeError) as error:
+                    if not is_malformed(error):
+                        raise
+                    self._move_aside(error)
+                    return self._transact(operation)
+            except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
+                # A fresh connection has no memory of a disk that was full, read-only or gone.
+                self._disconnect()
+                raise StorageError(f"{self._path}: the spool cannot be used now: {error}") from None
+
+    def _transact(self, operation: Callable[[Change], T], stored: Counters | None = None) -> T:
+        db = self._db or self._connect()
+        change = Change(db, self._counters if stored is None else stored, self._counters)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            result = operation(change)
+            change.save()
+            db.execute("COMMIT")
+        except BaseException:
+            try:
+                db.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()
+            raise
+        self._counters = change.counters
+        return result
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.touch(mode=0o600)
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._db = db
+        # Rotten text is to fail its hash, not to raise wherever it is read.
+        db.text_factory = lambda text: text.decode(errors="replace")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(SCHEMA)
+        stored = load_counters(db)
+        # A file that is younger than what is known here took the place of one that was lost.
+        if stored and stored["", "seq"] >= self._counters["", "seq"]:
+            self._counters = stored
+        self._transact(Change.reconcile, stored)
+        return db
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    def _move_aside(self, error: Exception) -> None:
+        self._disconnect()
+        for suffix in ("", "-wal", "-shm"):
+            source = self._path.with_name(self._path.name + suffix)
+            target = self._path.with_name(f"{self._path.name}.corrupt{suffix}")
+            target.unlink(missing_ok=True)
+            if source.exists():
+                os.replace(source, target)
+        self._counters = self._counters + Counter({("", "moved-aside"): 1})
+        log.error("spool_moved_aside", path=str(self._path), error=str(error))

@@ -1,0 +1,128 @@
+"""What watching costs: `python tests/bench/watchers.py [CAMERAS]` prints, each with its unit,
+
+event to pixel   from a beat's leaving its edge to the frame of the browser that shows it, p50 and p95
+ingest           frames made durable a second with 0 and with 100 watchers, one edge with a window of 32
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from culling.common.messages import Ack, Welcome, pack, unpack
+from support.browser import CHROMIUM, Browser
+from support.cloud import CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
+from support.showcase import Showcase
+
+BEATS = 20
+FRAMES = 400
+WINDOW = 32
+RECORD = """
+window.painted = [];
+source.addEventListener("fleet", event => {
+  const rows = JSON.parse(event.data).cameras;
+  requestAnimationFrame(() => setTimeout(() => {
+    for (const row of rows) painted.push([row.camera, row.seen, Date.now() / 1000]);
+  }));
+});
+"""
+
+
+def event_to_pixel(fleet: Showcase, url: str) -> list[float]:
+    browser = Browser(url, width=2560, height=1440)
+    try:
+        browser.wait(lambda: browser.count("tbody tr") > len(fleet.names))
+        browser.run(RECORD)
+        sent: dict[tuple[str, int], float] = {}
+        for _ in range(BEATS):
+            fleet.beat()
+            at = time.time()
+            sent |= {(name, fleet.seen(name)): at for name in fleet.names}
+            time.sleep(1.0)
+        painted = {(name, seen): at for name, seen, at in reversed(browser.run("return painted"))}
+        return [painted[key] - at for key, at in sent.items() if key in painted]
+    finally:
+        browser.close()
+
+
+class Watchers:
+    """Streams that are read as fast as they come, on a thread of their own."""
+
+    def __init__(self, url: str, count: int) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self._selector = selectors.DefaultSelector()
+        self._sockets = [socket.create_connection((host, int(port))) for _ in range(count)]
+        for one in self._sockets:
+            one.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self._selector.register(one, selectors.EVENT_READ)
+        self._over = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while not self._over.is_set():
+            for key, _ in self._selector.select(0.2):
+                one: Any = key.fileobj
+                if not one.recv(65536):
+                    self._selector.unregister(one)
+
+    def close(self) -> None:
+        self._over.set()
+        for one in self._sockets:
+            one.close()
+
+
+def ingest(edge: Edge, first: int) -> float:
+    """Return how many frames a second were acked."""
+    waiting = [hard_frame(seq, "bench") for seq in range(first, first + FRAMES)]
+    flying, acked, started = 0, 0, time.monotonic()
+    while acked < FRAMES:
+        while waiting and flying < WINDOW:
+            frame, jpeg = waiting.pop()
+            edge.send_parts(pack(frame, jpeg))
+            flying += 1
+        if (parts := edge.socket.poll(1.0)) is not None and isinstance(unpack(parts, "cloud")[0], Ack):
+            flying, acked = flying - 1, acked + 1
+    return FRAMES / (time.monotonic() - started)
+
+
+def main() -> None:
+    cameras = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    with tempfile.TemporaryDirectory() as folder:
+        cloud = CloudState(Path(folder), schedule={"hold": True}, page={"port": 0})
+        secret = cloud.enrol("bench", edge="edge-of-bench")
+        fleet = Showcase(cloud, [f"camera-{number:03d}" for number in range(cameras)])
+        fleet.add_past(time.time())
+        with ServiceProcess(cloud) as service:
+            url = (cloud.data_dir / "page").read_text().strip()
+            fleet.open(service.endpoint)
+            edge = Edge(service.endpoint, cloud.keys.curve_public, secret)
+            edge.ask(hello(camera_state("bench")), Welcome)
+            alone = ingest(edge, 1)
+            watchers = Watchers(url, 100)
+            fleet.beat()
+            watched = ingest(edge, 1 + FRAMES)
+            watchers.close()
+            print(f"ingest: {alone:.0f} frames/s with no watcher, {watched:.0f} with 100, of {cameras} cameras")
+            if CHROMIUM:
+                delays = event_to_pixel(fleet, url)
+                print(f"event to pixel: {describe(delays)} ({len(delays)} beats of {cameras} cameras)")
+            edge.close()
+            fleet.close()
+        cloud.close()
+
+
+def describe(delays: list[float]) -> str:
+    return f"p50 {statistics.median(delays):.2f} s, p95 {statistics.quantiles(delays, n=20)[-1]:.2f} s"
+
+
+if __name__ == "__main__":
+    main()

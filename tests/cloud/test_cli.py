@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from culling.cloud.actions import to_artefact
+from culling.common.cli import main
+from culling.common.codec import decode_jpeg
+from culling.common.graph import check
+from culling.common.messages import SwapReport
+from support import tiny
+from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state, hard_frame
+from support.narrow import install
+
+EDGE = "e" * 40
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path, schedule={"hold": True})
+    state.enrol()
+    state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
+    yield state
+    state.close()
+
+
+def culling(cloud: CloudState, *arguments: str) -> int:
+    return main(["cloud", *arguments, "--config", str(cloud.toml)])
+
+
+def shown(cloud: CloudState, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """Return what a command prints as JSON."""
+    capsys.readouterr()
+    assert culling(cloud, *arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_status_shows_every_camera(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud.roster.heard(
+        {CAMERA: camera_state(model_id="gate-1", seen=200, forwarded={"hard": 6, "audit": 4})}, time.time()
+    )
+    cloud.frames.add(EDGE, *hard_frame(1))
+    told = shown(cloud, capsys, "status")
+    assert told["endpoint"] is None
+    (row,) = told["cameras"]
+    assert (row["camera"], row["edge"], row["state"], row["model"], row["live"]) == (
+        "gate",
+        "edge-1",
+        "live",
+        "gate-1",
+        "gate-1",
+    )
+    assert (row["seen"], row["forwarded"], row["rate"], row["stored"]) == (200, 10, 0.05, 1)
+
+
+def test_status_of_a_camera_that_never_spoke_is_no_rate_of_zero(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = shown(cloud, capsys, "status")["cameras"]
+    assert (row["state"], row["model"], row["silent_s"]) == ("never heard of", None, None)
+
+
+def test_tables_are_for_people(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    assert culling(cloud, "status") == 0
+    out = capsys.readouterr().out
+    assert "not running" in out
+    assert "gate" in out
+    assert culling(cloud, "rounds") == 0
+    assert "no round yet" in capsys.readouterr().out
+    cloud.rounds.start(CAMERA, "drift", 1.0)
+    assert culling(cloud, "rounds") == 0
+    assert "drift" in capsys.readouterr().out
+
+
+def test_rounds_show_their_report_and_how_the_swap_went(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    turn = cloud.rounds.start(CAMERA, "new-frames", 100.0)
+    cloud.rounds.end(turn.id, "ready", {"kept": 64, "scale": 0.81, "newest_capture": 1000.0}, "", None)
+    model = cloud.publisher.publish_round(turn.id, CAMERA, cloud.artefact(tag="b"))
+    cloud.registry.report(SwapReport(CAMERA, model.model_id, "gate-1", "live", "", 25.0, 1090.0), 1091.0)
+    (row,) = shown(cloud, capsys, "rounds")
+    assert (row["state"], row["kept"], row["scale"], row["model_id"]) == ("published", 64, 0.81, "gate-2")
+    assert (row["swap"], row["swap_gap_ms"], row["model_lag_s"]) == ("live", 25.0, 90.0)
+    assert shown(cloud, capsys, "rounds", "--camera", "yard") == []
+
+
+def test_a_round_can_be_asked_for(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    assert culling(cloud, "rounds", "--start", CAMERA) == 0
+    assert "when it starts" in capsys.readouterr().out
+    assert [request.kind for request in cloud.requests.open()] == ["round"]
+
+
+@pytest.mark.parametrize("command", [("rounds", "--start"), ("rollback",)])
+def test_an_unknown_camera_is_named(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert culling(cloud, *command, "yard") == 3
+    assert "no camera yard" in capsys.readouterr().err
+    assert cloud.requests.open() == []
+
+
+def test_publish_and_rollback_act_on_a_running_service(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "b.onnx").write_bytes(tiny.student(tag="b"))
+    with ServiceProcess(cloud):
+        assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx"), "--scale", "0.9") == 0
+        assert "gate-2 is live" in capsys.readouterr().out
+        assert cloud.registry.live()[CAMERA].artefact.scale == 0.9
+        assert culling(cloud, "rollback", CAMERA) == 0
+        assert "gate-3 is live" in capsys.readouterr().out
+        assert culling(cloud, "rollback", CAMERA) == 1
+        assert "no earlier model" in capsys.readouterr().err
+    states = [(model.model_id, model.state) for model in cloud.registry.models(CAMERA)]
+    assert states == [("gate-3", "live"), ("gate-2", "revoked"), ("gate-1", "retired")]
+
+
+def test_what_is_published_brings_a_golden_frame_of_its_camera(cloud: CloudState, tmp_path: Path) -> None:
+    (tmp_path / "b.onnx").write_bytes(tiny.student(tag="b"))
+    for seq in range(1, 20):
+        cloud.frames.add(EDGE, *hard_frame(seq))
+    assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx")) == 0
+    (request,) = cloud.requests.open()
+    (golden,) = to_artefact(request.payload).golden
+    assert decode_jpeg(golden.jpeg).shape == (48, 64, 3)
+
+
+def test_publish_waits_for_a_service_that_is_down(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "b.onnx").write_bytes(tiny.student(tag="b"))
+    assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx")) == 0
+    assert "not running" in capsys.readouterr().out
+    assert [request.kind for request in cloud.requests.open()] == ["publish"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "not ONNX"), (tiny.foreign(), "foreign domain"), (None, "cannot be read")]
+)
+def test_what_is_no_student_is_not_published(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "b.onnx").write_bytes(content)
+    assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx")) == 5
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert cloud.requests.open() == []
+
+
+def test_a_student_of_other_classes_is_not_published(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "b.onnx").write_bytes(tiny.student(classes=("cat", "dog")))
+    assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx")) == 5
+    assert "finds cat, dog; expected person" in capsys.readouterr().err
+
+
+def test_an_edge_can_be_revoked(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    assert culling(cloud, "revoke", "edge-1") == 0
+    assert cloud.roster.rows()[0].revoked
+    assert shown(cloud, capsys, "status")["cameras"][0]["state"] == "revoked"
+    assert culling(cloud, "revoke", "edge-9") == 3
+
+
+def test_enroll_prints_what_to_do_next(tmp_path: Path, narrow: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = CloudState(tmp_path, student={"weights": str(narrow / "student.safetensors")})
+    install(narrow, state.data_dir)
+    out = tmp_path / "kit"
+    endpoint = ["--endpoint", "tcp://cloud.example:5577"]
+    assert culling(state, "enroll", "edge-1", "--camera", "gate", "--camera", "yard", "--out", str(out), *endpoint) == 0
+    printed = capsys.readouterr().out
+    assert "culling edge run --config" in printed
+    assert {path.name for path in out.iterdir()} == {
+        "edge.toml",
+        "student.onnx",
+        "student.gate.manifest",
+        "student.yard.manifest",
+    }
+    check((out / "student.onnx").read_bytes())
+    secret = (out / "edge.toml").read_text().split('secret_key = "')[1].split('"')[0]
+    assert secret not in printed
+    state.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "round.kept=many"), "round.kept"),
+        (("--set", "kept"), "KEY=VALUE"),
+        (("--set", "round.size=1"), "round.size"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_two(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert culling(cloud, "status", *arguments) == 2
+    err = capsys.readouterr().err.strip()
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_second_service_on_one_folder_says_so(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    with ServiceProcess(cloud):
+        assert culling(cloud, "serve") == 7
+    assert "another service" in capsys.readouterr().err
+
+
+def test_keys_are_told_as_edges_are_to_write_them(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    assert culling(cloud, "keys") == 0
+    told = tomllib.loads(capsys.readouterr().out)
+    assert told == {"server_key": cloud.keys.curve_public, "signing_keys": [cloud.keys.signing_public]}

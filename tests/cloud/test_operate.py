@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from culling.cloud.actions import Wish, Wishes
+from culling.common.cli import main
+from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path, schedule={"hold": True})
+    state.enrol()
+    for tag in "ab":
+        state.publisher.publish(CAMERA, state.artefact(tag=tag), "round")
+    yield state
+    state.close()
+
+
+def culling(cloud: CloudState, *arguments: str) -> int:
+    return main(["cloud", *arguments, "--config", str(cloud.toml)])
+
+
+def test_every_action_is_a_command(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    with ServiceProcess(cloud):
+        for command in (["pause"], ["hold"], ["budget", "12"], ["pin"], ["frame"]):
+            assert culling(cloud, command[0], CAMERA, *command[1:]) == 0
+        told = capsys.readouterr().out.splitlines()
+        wish = Wishes(cloud.index).all()[CAMERA]
+        assert (wish.held, wish.pinned, wish.paused, wish.frames_per_window) == (True, "gate-2", True, 12)
+        assert wish.frame is not None
+        assert told[0] == "gate is to forward nothing"
+        assert culling(cloud, "rollback", CAMERA) == 1
+        assert "pinned to gate-2" in capsys.readouterr().err
+        for name in ("unpin", "unhold", "resume", "budget"):
+            assert culling(cloud, name, CAMERA) == 0
+        assert Wishes(cloud.index).all()[CAMERA] == Wish(frame=wish.frame)
+        assert culling(cloud, "rollback", CAMERA) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "gate-3 is live"
+
+
+def test_what_is_asked_of_a_service_that_is_down_waits(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    assert culling(cloud, "pause", CAMERA) == 0
+    assert "does it when it starts" in capsys.readouterr().out
+    assert [request.kind for request in cloud.requests.open()] == ["pause"]
+
+
+@pytest.mark.parametrize(("command", "code"), [(["pause", "yard"], 3), (["budget", CAMERA, "0"], 3)])
+def test_what_makes_no_sense_is_one_line(
+    cloud: CloudState, command: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert culling(cloud, *command) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_models_of_a_camera_are_listed_newest_first(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud.roster.heard({CAMERA: camera_state(model_id="gate-1")}, 5.0)
+    assert culling(cloud, "models", CAMERA, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["model_id"], row["state"], row["runs"]) for row in rows] == [
+        ("gate-2", "live", False),
+        ("gate-1", "previous", True),
+    ]

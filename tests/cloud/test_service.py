@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from culling.cloud.actions import Wishes
+from culling.cloud.base import base_artefact
+from culling.cloud.ledger import STOPPED
+from culling.cloud.service import MAX_CRASHES, MAX_HINDERED, Service, child_environment, only_one
+from culling.common.codec import encode_jpeg
+from culling.common.errors import StorageError
+from culling.common.messages import Ack, ModelOffer, Nack, Welcome
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
+from support.detectors import picture
+from support.narrow import install
+
+EDGE = "e" * 40
+QUICK: dict[str, Any] = {
+    "round": {"kept": 4, "factor": 2, "epochs": 0.5, "batch": 2, "held_out": 4, "warmup": 1, "threads": 1},
+    "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
+    "resolution": {"max_steps": 1, "threshold": 1e9},
+    "gate": {"margin": -1.0, "least": 1},
+    "schedule": {"min_new": 8, "least": 8},
+}
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    """A camera with a model, and a service that starts no round by itself."""
+    state = CloudState(tmp_path, schedule={"hold": True})
+    yield state
+    state.close()
+
+
+@pytest.fixture
+def learning(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
+    """A camera whose rounds run with a narrow student and a narrow teacher."""
+    weights = str(narrow / "student.safetensors")
+    sections = {**QUICK, "student": {"weights": weights, "long_side": 128}}
+    sections["teacher"] = {**QUICK["teacher"], "weights": weights}
+    state = CloudState(tmp_path, **sections)
+    install(narrow, state.data_dir)
+    yield state
+    state.close()
+
+
+def connect(cloud: CloudState, service: ServiceProcess, secret: str) -> Edge:
+    return Edge(service.endpoint, cloud.keys.curve_public, secret)
+
+
+def publish_base(cloud: CloudState) -> None:
+    cloud.publisher.publish(CAMERA, base_artefact(cloud.settings, cloud.files), "base")
+
+
+# Start and end
+
+
+def test_it_says_where_it_listens_until_it_ends(cloud: CloudState) -> None:
+    with ServiceProcess(cloud) as service:
+        assert service.endpoint.startswith("tcp://127.0.0.1:")
+        url = (cloud.data_dir / "metrics").read_text().strip()
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+            assert b"culling_frames_stored_total" in answer.read()
+        assert service.terminate() == 0
+    assert not (cloud.data_dir / "endpoint").exists()
+    assert not (cloud.data_dir / "metrics").exists()
+
+
+def test_the_service_never_imports_torch() -> None:
+    code = "import sys, culling.cloud.cli, culling.cloud.service; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_data_folder_has_one_service(cloud: CloudState) -> None:
+    with only_one(cloud.data_dir), pytest.raises(StorageError, match="another service"):
+        Service(cloud.settings).run()
+    with only_one(cloud.data_dir):
+        pass
+
+
+def test_a_port_that_is_taken_ends_it_with_one_line(cloud: CloudState) -> None:
+    with ServiceProcess(cloud) as service:
+        other = CloudState(cloud.folder / "data", service={"endpoint": service.endpoint})
+        command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(other.toml)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 6
+        assert "cannot listen" in done.stderr.splitlines()[-1]
+        other.close()
+
+
+# Requests
+
+
+def test_a_rollback_asked_for_reaches_the_edge_as_a_newer_model(cloud: CloudState) -> None:
+    secret = cloud.enrol()
+    for tag in "ab":
+        cloud.publisher.publish(CAMERA, cloud.artefact(tag=tag), "round")
+    with ServiceProcess(cloud) as service:
+        edge = connect(cloud, service, secret)
+        edge.ask(hello(camera_state(model_id="gate-2")), Welcome)
+        request = cloud.requests.ask("rollback", CAMERA, time.time())
+        offer, _ = edge.receive(ModelOffer, within_s=60)
+        assert offer.camera == CAMERA
+        wait_until(lambda: cloud.requests.answered(request) == (True, "gate-3 is live"))
+        edge.close()
+    assert cloud.registry.live()[CAMERA].artefact.sha256 == cloud.registry.models(CAMERA)[2].artefact.sha256
+
+
+def test_a_model_gone_back_to_is_signed_anew_when_asked(cloud: CloudState) -> None:
+    cloud.enrol()
+    for tag in "ab":
+        cloud.publisher.publish(CAMERA, cloud.artefact(tag=tag), "round")
+    cloud.registry.withdraw(CAMERA, "gate-2", "rejected")
+    request = cloud.requests.ask("renew", CAMERA, time.time())
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.requests.answered(request) == (True, "gate-3 is live"))
+
+
+def test_what_was_asked_while_it_was_down_is_done_at_its_start(cloud: CloudState) -> None:
+    cloud.enrol()
+    artefact = msgspec.to_builtins(cloud.artefact())
+    request = cloud.requests.ask("publish", CAMERA, time.time(), artefact)
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.requests.answered(request) == (True, "gate-1 is live"))
+
+
+@pytest.mark.parametrize(("kind", "camera"), [("rollback", CAMERA), ("rollback", "yard"), ("round", "yard")])
+def test_a_request_that_makes_no_sense_is_answered_so(cloud: CloudState, kind: Any, camera: str) -> None:
+    cloud.enrol()
+    cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
+    request = cloud.requests.ask(kind, camera, time.time())
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.requests.answered(request) is not None)
+    answer = cloud.requests.answered(request)
+    assert answer is not None
+    assert not answer[0]
+
+
+# Rounds
+
+
+def feed(cloud: CloudState, edge: Edge, seqs: range) -> None:
+    for seq in seqs:
+        frame, jpeg = hard_frame(seq, jpeg=encode_jpeg(picture(96, 128, seq)), width=128, height=96)
+        edge.ask(frame, Ack, payload=jpeg)
+
+
+@pytest.mark.timeout(300)
+def test_frames_that_come_in_end_in_a_signed_model_offered_to_the_edge(learning: CloudState) -> None:
+    secret = learning.enrol()
+    publish_base(learning)
+    with ServiceProcess(learning) as service:
+        edge = connect(learning, service, secret)
+        edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
+        feed(learning, edge, range(1, 17))
+        edge.receive(ModelOffer, within_s=200, beat=hello(camera_state(model_id="gate-1")))
+        (turn,) = learning.rounds.all()
+        assert (turn.state, turn.trigger, turn.model_id) == ("published", "new-frames", "gate-2")
+        url = (learning.data_dir / "metrics").read_text().strip()
+        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+            assert b'culling_rounds_total{camera="gate",outcome="published"} 1.0' in answer.read()
+        edge.close()
+        assert service.terminate() == 0
+
+
+@pytest.mark.timeout(300)
+def test_a_round_survives_every_kill_of_its_service(learning: CloudState) -> None:
+    secret = learning.enrol()
+    publish_base(learning)
+    with ServiceProcess(learning) as service:
+        edge = connect(learning, service, secret)
+        feed(learning, edge, range(1, 17))
+        edge.close()
+        wait_until(lambda: len(learning.rounds.unfinished()) == 1)
+        service.kill()
+    seen: list[list[str]] = []
+    for kill_after in (1, 3, None):
+        with ServiceProcess(learning) as service:
+            (turn,) = learning.rounds.all()
+
+            def reached(count: int | None = kill_after, number: int = turn.id) -> bool:
+                now = learning.rounds.get(number)
+                return now.state == "published" if count is None else len(now.stages) >= count
+
+            wait_until(reached, within_s=120)
+            service.kill()
+        seen.append(list(learning.rounds.get(turn.id).stages))
+    assert all(after[: len(before)] == before for before, after in pairwise(seen))
+    (turn,) = learning.rounds.all()
+    assert (turn.state, turn.crashes) == ("published", 0)
+    assert learning.registry.live_ids() == {CAMERA: "gate-2"}, "published once"
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.fault
+def test_a_round_whose_process_is_killed_again_and_again_fails(cloud: CloudState) -> None:
+    cloud.enrol()
+    turn = cloud.rounds.start(CAMERA, "manual", time.time())
+    with ServiceProcess(cloud) as service:
+        for crashes in range(1, MAX_CRASHES + 1):
+            wait_until(lambda: len(children(service.process)) == 1)
+            os.kill(children(service.process)[0], signal.SIGKILL)
+            wait_until(lambda number=crashes: cloud.rounds.get(turn.id).crashes == number)  # type: ignore[misc]
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "failed")
+    assert "died 3 times, last with exit code -9" in cloud.rounds.get(turn.id).reason
+
+
+@pytest.mark.fault
+def test_a_round_that_cannot_write_is_tried_until_it_can(cloud: CloudState) -> None:
+    cloud.enrol()
+    turn = cloud.rounds.start(CAMERA, "manual", time.time())
+    blocked = cloud.data_dir / "rounds"
+    blocked.write_text("in the way")
+    with ServiceProcess(cloud) as service:
+        wait_until(lambda: "round_interrupted" in service.log(), within_s=90)
+        assert cloud.rounds.get(turn.id).crashes == 0
+        blocked.unlink()
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "refused", within_s=60)
+    assert "no frame to learn from" in cloud.rounds.get(turn.id).reason
+
+
+def test_a_round_that_cannot_write_for_too_long_makes_way_for_others(cloud: CloudState) -> None:
+    cloud.enrol()
+    turn = cloud.rounds.start(CAMERA, "manual", time.time())
+    service = Service(cloud.settings)
+    service._rounds = cloud.rounds
+    assert [service._gave_up(turn, 7) for _ in range(MAX_HINDERED - 1)] == [""] * (MAX_HINDERED - 1)
+    assert service._gave_up(turn, STOPPED) == "", "only in a row"
+    for _ in range(MAX_HINDERED - 1):
+        assert service._gave_up(turn, 7) == ""
+    assert "20 times in a row" in service._gave_up(turn, 7)
+    assert cloud.rounds.get(turn.id).crashes == 0
+
+
+def test_a_round_that_was_ready_when_the_power_went_is_published_at_the_start(cloud: CloudState) -> None:
+    cloud.enrol()
+    turn = cloud.rounds.start(CAMERA, "manual", time.time())
+    cloud.rounds.save_stage(turn.id, "export", {"artefact": msgspec.to_builtins(cloud.artefact())})
+    cloud.rounds.end(turn.id, "ready", {"published": True}, "", None)
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "published")
+    assert cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def test_a_ready_round_of_a_pinned_camera_is_refused(cloud: CloudState) -> None:
+    cloud.enrol()
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="base"), "base")
+    Wishes(cloud.index).change(CAMERA, pinned="gate-1")
+    turn = cloud.rounds.start(CAMERA, "manual", 5.0)
+    cloud.rounds.save_stage(turn.id, "export", {"artefact": msgspec.to_builtins(cloud.artefact(tag="new"))})
+    cloud.rounds.end(turn.id, "ready", {"published": True}, "", None)
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "refused")
+    assert cloud.rounds.get(turn.id).reason == "the camera is pinned to gate-1"
+    assert cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def test_a_ready_round_whose_model_is_damaged_fails_and_changes_nothing(cloud: CloudState) -> None:
+    cloud.enrol()
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    artefact = cloud.artefact(tag="b")
+    cloud.files.path(artefact.sha256, "onnx").write_bytes(b"rot")
+    turn = cloud.rounds.start(CAMERA, "manual", time.time())
+    cloud.rounds.save_stage(turn.id, "export", {"artefact": msgspec.to_builtins(artefact)})
+    cloud.rounds.end(turn.id, "ready", {"published": True}, "", None)
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "failed")
+    ended = cloud.rounds.get(turn.id)
+    assert "damaged" in ended.reason
+    assert not ended.report["published"]
+    assert cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def test_a_ready_round_whose_result_cannot_be_read_fails_and_the_service_lives_on(cloud: CloudState) -> None:
+    cloud.enrol()
+    turn = cloud.rounds.start(CAMERA, "manual", time.time())
+    cloud.rounds.save_stage(turn.id, "export", {"artefact": {"sha256": 7}})
+    cloud.rounds.end(turn.id, "ready", {"published": True}, "", None)
+    request = cloud.requests.ask("publish", CAMERA, time.time(), {"size": "large"})
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.requests.answered(request) is not None)
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "failed")
+    answer = cloud.requests.answered(request)
+    assert answer is not None
+    assert not answer[0]
+    for reason in (answer[1], cloud.rounds.get(turn.id).reason):
+        assert "cannot be read" in reason
+
+
+def test_a_round_is_told_its_settings_by_its_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CULLING_ROUND__KEPT", "7")
+    monkeypatch.setenv("PATH", "/usr/bin")
+    told = child_environment()
+    assert told["PATH"] == "/usr/bin"
+    assert not [name for name in told if name.startswith("CULLING_")]
+
+
+def test_on_hold_no_round_starts_by_itself(cloud: CloudState) -> None:
+    cloud.enrol()
+    for seq in range(200):
+        cloud.frames.add(EDGE, *hard_frame(seq))
+    request = cloud.requests.ask("rollback", "nowhere", time.time())
+    with ServiceProcess(cloud):
+        wait_until(lambda: cloud.requests.answered(request) is not None)
+        time.sleep(1)
+    assert cloud.rounds.all() == []
+
+
+# Floods
+
+
+@pytest.mark.fault
+def test_an_edge_that_floods_fills_its_own_quota_and_nobody_elses(tmp_path: Path) -> None:
+    size = len(hard_frame(1)[1])
+    cloud = CloudState(tmp_path, schedule={"hold": True}, store={"quota_bytes": 10 * size})
+    flooder, honest = cloud.enrol("yard", edge="edge-2"), cloud.enrol()
+    with ServiceProcess(cloud) as service:
+        edge = connect(cloud, service, flooder)
+        answers = []
+        for seq in range(60):
+            frame, jpeg = hard_frame(seq, "yard")
+            answers.append(edge.ask(frame, Ack, Nack, payload=jpeg))
+        assert {answer.reason for answer in answers if isinstance(answer, Nack)} == {"quota"}
+        other = connect(cloud, service, honest)
+        frame, jpeg = hard_frame(1)
+        assert other.ask(frame, Ack, payload=jpeg).seq == 1
+        edge.close()
+        other.close()
+    assert cloud.frames.counts()["yard"].bytes <= 10 * size
+    cloud.close()

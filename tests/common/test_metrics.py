@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from culling.common.metrics import CAMERA_STATES, KNOWN, LOSS_BUCKETS, SERIES, Metrics, Series, markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def edge(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, "edge")
+
+
+class TestAnnouncing:
+    def test_a_camera_counts_from_nothing_before_anything_happens(self, registry: CollectorRegistry) -> None:
+        Metrics(registry, "cloud").announce("gate")
+        text = generate_latest(registry).decode()
+        for line in (
+            'culling_frames_stored_total{camera="gate"} 0.0',
+            'culling_rollbacks_total{by="operator",camera="gate"} 0.0',
+            'culling_rounds_total{camera="gate",outcome="failed"} 0.0',
+            'culling_model_lag_seconds_count{camera="gate"} 0.0',
+            'culling_round_seconds_count{camera="gate",stage="train"} 0.0',
+        ):
+            assert line in text
+
+    def test_what_is_not_known_has_no_value(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        edge.announce("gate")
+        text = generate_latest(registry).decode()
+        assert "culling_threshold{" not in text
+        assert "culling_camera_state{" not in text
+
+    def test_known_values_are_those_of_a_second_label(self) -> None:
+        labels = {series.name: series.labels for series in SERIES}
+        assert all(labels[name][0] == "camera" and len(labels[name]) == 2 for name in KNOWN)
+
+
+class TestSpread:
+    def test_each_bucket_counts_its_own_values_alone(self, edge: Metrics) -> None:
+        for loss in (0.1, 0.2, 0.6, 1000.0):
+            edge.observe("confidence_loss", loss, camera="gate")
+        counts = edge.spread("confidence_loss", camera="gate")
+        assert (counts[0], counts[1], counts[-1]) == (2, 1, 1)
+        assert sum(counts) == 4
+        assert len(counts) == len(LOSS_BUCKETS) + 1
+
+
+class TestTable:
+    def test_no_name_stands_twice(self) -> None:
+        names = [series.name for series in SERIES]
+        assert len(names) == len(set(names))
+
+    @pytest.mark.parametrize("series", SERIES, ids=lambda series: series.name)
+    def test_a_row_says_what_a_reader_needs(self, series: Series) -> None:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", series.name)
+        assert series.unit
+        assert series.meaning
+        assert "|" not in series.meaning
+        assert (series.kind == "histogram") == bool(series.buckets)
+        assert list(series.buckets) == sorted(set(series.buckets))
+        assert not series.name.endswith("_total")
+
+    def test_a_name_that_ends_in_a_unit_has_that_unit(self) -> None:
+        for series in SERIES:
+            for unit in ("seconds", "bytes"):
+                if series.name.endswith(f"_{unit}"):
+                    assert series.unit == unit
+
+    @pytest.mark.parametrize("side", ["edge", "cloud"])
+    def test_every_series_of_a_side_is_made_under_its_exported_name(self, side: Literal["edge", "cloud"]) -> None:
+        registry = CollectorRegistry()
+        Metrics(registry, side)
+        made = {
+            family.name + ("_total" if family.type == "counter" else "")
+            for family in registry.collect()
+            if family.name.startswith("culling_")
+        }
+        assert made == {series.exported for series in SERIES if series.side in (side, "both")}
+
+    def test_the_table_for_readers_has_a_row_for_each(self) -> None:
+        lines = markdown().splitlines()
+        assert len(lines) == len(SERIES) + 2
+        assert len({line.count("|") for line in lines}) == 1
+        (seen,) = [line for line in lines if "frames_seen" in line]
+        assert seen.startswith("| `culling_frames_seen_total` | counter | camera | frames | edge |")
+
+
+def uses() -> Iterator[tuple[str, str, frozenset[str]]]:
+    """Every `metrics.count("name", label=…)` in the source: where, the name, and its labels."""
+    for path in sorted(p for side in ("common", "edge", "cloud") for p in (ROOT / side).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=value, attr="count" | "set" | "observe"),
+                    args=[ast.Constant(value=name), *_],
+                ):
+                    if "metrics" in ast.unparse(value):
+                        labels = frozenset(str(word.arg) for word in node.keywords) - {"amount", "value"}
+                        yield f"{path.relative_to(ROOT)}:{node.lineno}", str(name), labels
+
+
+def test_the_code_counts_nothing_that_the_table_does_not_hold() -> None:
+    labels = {series.name: frozenset(series.labels) for series in SERIES}
+    assert [use for use in uses() if labels.get(use[1]) != use[2]] == []
+
+
+class TestCounting:
+    def test_a_counter_only_grows(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        edge.count("frames_seen", camera="gate")
+        edge.count("frames_seen", 4, camera="gate")
+        assert registry.get_sample_value("culling_frames_seen_total", {"camera": "gate"}) == 5
+        with pytest.raises(ValueError, match="non-negative"):
+            edge.count("frames_seen", -1, camera="gate")
+
+    def test_a_counter_of_nothing_is_shown_as_zero(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        edge.count("frames_seen", 0, camera="gate")
+        assert registry.get_sample_value("culling_frames_seen_total", {"camera": "gate"}) == 0
+
+    def test_a_gauge_takes_the_last_value(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        edge.set("spool_bytes", 10)
+        edge.set("spool_bytes", 3)
+        assert registry.get_sample_value("culling_spool_bytes") == 3
+
+    def test_a_histogram_sorts_into_buckets(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        edge.observe("confidence_loss", 4.0, camera="gate")
+        assert registry.get_sample_value("culling_confidence_loss_sum", {"camera": "gate"}) == 4
+        assert registry.get_sample_value("culling_confidence_loss_bucket", {"camera": "gate", "le": "3.0"}) == 0
+        assert registry.get_sample_value("culling_confidence_loss_bucket", {"camera": "gate", "le": "5.0"}) == 1
+
+    def test_the_process_itself_is_measured(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        assert (registry.get_sample_value("process_resident_memory_bytes") or 0) > 0
+
+    def test_a_name_is_escaped_not_trusted(self, edge: Metrics, registry: CollectorRegistry) -> None:
+        edge.count("frames_seen", camera='a"} 1\nforged 1')
+        assert b"\nforged" not in generate_latest(registry)
+
+
+class TestMisuse:
+    def test_an_unknown_name_is_an_error(self, edge: Metrics) -> None:
+        with pytest.raises(KeyError):
+            edge.count("frames_sene", camera="gate")
+
+    def test_a_series_of_the_other_side_is_an_error(self, edge: Metrics) -> None:
+        with pytest.raises(KeyError):
+            edge.count("frames_stored", camera="gate")
+
+    def test_a_wrong_label_is_an_error(self, edge: Metrics) -> None:
+        with pytest.raises(ValueError, match="label"):
+            edge.count("frames_seen", lens="gate")
+
+    def test_a_missing_label_is_an_error(self, edge: Metrics) -> None:
+        with pytest.raises(ValueError, match="label"):
+            edge.count("frames_seen")
+
+    def test_a_wrong_kind_is_an_error(self, edge: Metrics) -> None:
+        with pytest.raises(AssertionError):
+            edge.set("frames_seen", 1, camera="gate")
+
+
+class TestCameraState:
+    def test_exactly_one_state_holds(self, edge: Metrics) -> None:
+        edge.camera_state("gate", "connecting")
+        edge.camera_state("gate", "live")
+        assert edge.by("state", "camera_state", camera="gate") == {s: float(s == "live") for s in CAMERA_STATES}
+
+    def test_a_state_nobody_knows_is_an_error(self, edge: Metrics) -> None:
+        with pytest.raises(AssertionError):
+            edge.camera_state("gate", "sleeping")
+
+
+class TestReadingBack:
+    @pytest.fixture(autouse=True)
+    def _counted(self, edge: Metrics) -> None:
+        edge.count("frames_forwarded", 2, camera="gate", reason="hard")
+        edge.count("frames_forwarded", 1, camera="gate", reason="audit")
+        edge.count("frames_forwarded", 5, camera="yard", reason="hard")
+
+    def test_a_total_sums_over_the_labels_not_named(self, edge: Metrics) -> None:
+        assert edge.total("frames_forwarded") == 8
+        assert edge.total("frames_forwarded", camera="gate") == 3
+        assert edge.total("frames_forwarded", camera="gate", reason="audit") == 1
+        assert edge.total("frames_seen") == 0
+
+    def test_a_split_sums_per_value_of_one_label(self, edge: Metrics) -> None:
+        assert edge.by("reason", "frames_forwarded", camera="gate") == {"hard": 2, "audit": 1}
+        assert edge.by("reason", "frames_forwarded") == {"hard": 7, "audit": 1}

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from culling.common.cli import main
+from culling.common.messages import HardFrame
+from support.site import CloudEnd, Site, free_port, moving_clip, wait_until
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    site.settings["metrics"]["port"] = free_port()
+    moving_clip(tmp_path / "clip.mp4", frames=10)
+    site.install_student()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def cloud(site: Site) -> Iterator[CloudEnd]:
+    cloud = site.cloud()
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def edge(site: Site, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `culling edge …` in this process; returns the exit code, what it printed, and its error line."""
+
+    def edge(command: str, *flags: str) -> tuple[int, str, str]:
+        code = main(["edge", command, "--config", str(site.write()), *flags])
+        out, err = capsys.readouterr()
+        assert site.secret not in out + err
+        return code, out, err
+
+    return edge
+
+
+Edge = Callable[..., tuple[int, str, str]]
+
+
+def test_check_tries_everything_and_says_ok(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    code, out, _ = edge("check")
+
+    assert code == 0
+    tried = [line.split(maxsplit=1) for line in out.splitlines()]
+    assert [result for result, _ in tried] == ["ok"] * 5
+    assert [what.split(":")[0] for _, what in tried] == [
+        "settings",
+        "provider",
+        "student of gate",
+        "camera gate",
+        "cloud",
+    ]
+    assert "160x128" in out
+
+
+def test_check_goes_on_after_a_failure_and_ends_with_the_code_of_the_first(
+    site: Site, cloud: CloudEnd, edge: Edge
+) -> None:
+    site.settings["camera"][0]["url"] = "rtsp://user:hunter2@127.0.0.1:1/none"
+    site.settings["camera"].append({"name": "yard", "url": str(site.folder / "clip.mp4")})
+
+    code, out, _ = edge("check")
+
+    failed = [line for line in out.splitlines() if line.startswith("failed")]
+    assert code == 4
+    assert "camera gate" in failed[0]
+    assert "student of yard" in failed[1], "it has no manifest"
+    assert "hunter2" not in out
+    assert out.splitlines()[-1].startswith("ok      cloud")
+
+
+def test_check_tells_a_key_that_the_cloud_does_not_know_from_a_cloud_that_is_not_there(
+    site: Site, cloud: CloudEnd, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.edge.check.HANDSHAKE_S", 0.5)
+    cloud.close()
+    code, out, _ = edge("check")
+    assert (code, out.splitlines()[-1].endswith("nobody answers")) == (6, True)
+
+    stern = CloudEnd(cloud.endpoint, site.server_secret, edge_key="someone else")
+    monkeypatch.setattr("culling.edge.check.HANDSHAKE_S", 10.0)
+    code, out, _ = edge("check")
+    stern.close()
+    assert (code, out.splitlines()[-1].endswith("not enrolled there")) == (6, True)
+
+
+def test_check_refuses_the_cpu_where_the_settings_do(
+    site: Site, cloud: CloudEnd, edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+
+    code, out, _ = edge("check", "--set", "agent.allow_cpu=false")
+
+    assert code == 5
+    assert "failed  provider" in out
+
+
+def test_check_refuses_a_settings_file_that_others_may_read(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["edge", "check", "--config", str(site.write(mode=0o644))]) == 2
+
+    assert "chmod 600" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_one_line_and_code_2(edge: Edge) -> None:
+    code, _, err = edge("run", "--set", "agent.trheads=2")
+
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "agent.trheads" in err
+
+
+@pytest.mark.parametrize("pair", ["agent.drain_s", "=5", "agent"])
+def test_an_override_that_is_no_pair_is_refused(edge: Edge, pair: str) -> None:
+    code, _, err = edge("check", "--set", pair)
+
+    assert code == 2
+    assert "KEY=VALUE" in err
+
+
+def test_a_list_is_overridden_as_json(site: Site, edge: Edge) -> None:
+    code, _, err = edge("status", "--set", 'confidence.interest=["car", "bus"]')
+    assert code == 3, "no agent answers, but the setting is taken"
+    assert "interest" not in err
+
+    code, _, err = edge("status", "--set", "confidence.interest=car,bus")
+    assert code == 2
+    assert "confidence.interest" in err
+    assert "JSON" in err
+
+
+def test_status_of_an_agent_that_does_not_run_says_so(site: Site, edge: Edge) -> None:
+    code, _, err = edge("status")
+
+    assert code == 3
+    assert "culling edge run" in err
+
+
+def test_status_shows_what_a_running_agent_has_counted(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    site.start()
+    cloud.receive(HardFrame)
+    wait_until(lambda: "camera_state_changed" in site.log())
+
+    code, out, _ = edge("status", "--json")
+    [row] = json.loads(out)
+    table = edge("status")[1]
+
+    assert code == 0
+    assert row["camera"] == "gate"
+    assert row["forwarded"] >= 1
+    assert 0 < row["rate"] <= 1
+    assert row["inferred"] <= row["seen"]
+    assert table.split()[:2] == ["camera", "gate"]
+    site.processes[-1].send_signal(signal.SIGKILL)

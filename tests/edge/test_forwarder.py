@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from culling.common.clock import SystemClock
+from culling.common.errors import StorageError
+from culling.common.frame import Detections
+from culling.common.messages import (
+    MAX_JPEG,
+    Ack,
+    CameraState,
+    HardFrame,
+    Heartbeat,
+    Hello,
+    ModelChunk,
+    ModelOffer,
+    ModelRequest,
+    Nack,
+    SwapReport,
+)
+from culling.common.metrics import Metrics
+from culling.edge.forwarder import Forwarder, Throttle
+from culling.edge.settings import load_settings
+from culling.edge.spool import Spool, Spooled
+from culling.edge.watchdog import Watchdog
+from support.site import CloudEnd, Site, wait_until
+
+STATE = CameraState("gate", "live", "gate-1", 1, 1, {}, 0, 0, 0, {}, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Shot:
+    seq: int
+    camera: str = "gate"
+    pts: float = 0.0
+    captured: float = 1_800_000_000.0
+    width: int = 64
+    height: int = 48
+
+
+class Watched(Spool):
+    """The spool that was there, on a disk that can be `unreadable`, or `stuck` with what it has; counts frames read."""
+
+    def __init__(self, before: Spool) -> None:
+        self.unreadable = self.stuck = False
+        self.read = 0
+        before.close()
+        super().__init__(before._path, 64 << 20, "boot-1")
+
+    def ready(self, limit: int, without: Collection[int] = ()) -> list[Spooled]:
+        if self.unreadable:
+            raise StorageError("Input/output error")
+        found = super().ready(limit, without)
+        self.read += len(found)
+        return found
+
+    def delete(self, boot: str, seq: int) -> bool:
+        if self.stuck:
+            raise StorageError("No space left on device")
+        return super().delete(boot, seq)
+
+
+class Models:
+    """Stands for the updater: what it was told, and what it wants told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.wanted: list[Any] = []
+
+    def offered(self, offer: ModelOffer) -> None:
+        self.told.append(offer)
+
+    def chunk(self, chunk: ModelChunk, data: bytes) -> None:
+        self.told.append((chunk, data))
+
+    def outgoing(self) -> list[Any]:
+        wanted, self.wanted = self.wanted, [message for message in self.wanted if isinstance(message, SwapReport)]
+        return wanted
+
+    def sent(self, report: SwapReport) -> None:
+        self.wanted.remove(report)
+
+    def reopen(self) -> None:
+        self.told.append("reopen")
+
+
+class Bench:
+    """A forwarder on a real link, with a spool of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site = Site(folder)
+        self.cloud = self.site.cloud()
+        self.spool = Spool(folder / "spool.sqlite", 64 << 20, "boot-1")
+        self.metrics = Metrics(CollectorRegistry(), "edge")
+        self.models = Models()
+        self.subject: Forwarder | None = None
+
+    def start(self, **changes: Any) -> Forwarder:
+        self.site.settings["cloud"] |= changes
+        settings = load_settings(self.site.write(), {}).cloud
+        self.subject = Forwarder(
+            settings,
+            "boot-2",
+            self.spool,
+            self.models,
+            lambda: [STATE],
+            self.metrics,
+            SystemClock(),
+            Watchdog(),  # type: ignore[arg-type]
+        )
+        self.subject.start()
+        return self.subject
+
+    def spool_frames(self, count: int, jpeg: bytes = b"jpeg") -> None:
+        for seq in range(count):
+            self.spool.add(
+                Shot(seq), found=Detections.empty(), loss=1.0, reason="hard", model_id="gate-1", jpeg=jpeg, held=False
+            )
+
+    def ready(self) -> int:
+        return self.spool.counts().ready
+
+    def cloud_restarts(self) -> None:
+        self.cloud.close()
+        self.cloud = CloudEnd(self.cloud.endpoint, self.site.server_secret, self.site.public)
+
+    def close(self) -> None:
+        if self.subject is not None:
+            assert self.subject.finish(0)
+            assert self.subject.failure is None
+        self.cloud.close()
+        self.spool.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def until(bench: Bench, condition: Callable[[], bool], ack: bool = True) -> None:
+    """Play the cloud until `condition` holds."""
+
+    def turned() -> bool:
+        for _ in bench.cloud.turn(ack=ack, timeout_s=0.02):
+            pass
+        return condition()
+
+    wait_until(turned)
+
+
+def frames(bench: Bench) -> list[int]:
+    return [message.seq for message, _ in bench.cloud.seen if isinstance(message, HardFrame)]
+
+
+def test_it_says_who_it_is_before_anything_else(bench: Bench) -> None:
+    bench.spool_frames(1)
+    bench.start()
+
+    hello, _ = bench.cloud.receive(Hello)
+
+    assert hello.boot == "boot-2"
+    assert hello.cameras == [STATE]
+    assert isinstance(bench.cloud.seen[0][0], Hello)
+
+
+def test_spooled_frames_arrive_oldest_first_and_leave_the_spool_when_acked(bench: Bench) -> None:
+    bench.spool_frames(20)
+    bench.start()
+
+    until(bench, lambda: bench.ready() == 0)
+
+    assert frames(bench) == list(range(1, 21))
+    assert bench.spool.counts().acked == 20
+    assert bench.metrics.total("frames_acked", camera="gate") == 20
+
+
+def test_a_frame_arrives_whole_under_the_boot_that_made_it(bench: Bench) -> None:
+    bench.spool_frames(1, jpeg=b"a picture")
+    bench.start()
+
+    frame, jpeg = bench.cloud.receive(HardFrame)
+
+    assert jpeg == b"a picture"
+    assert (frame.boot, frame.seq, frame.frame, frame.camera) == ("boot-1", 1, 0, "gate")
+    assert (frame.reason, frame.loss, frame.model_id) == ("hard", 1.0, "gate-1")
+
+
+def test_nothing_leaves_the_spool_without_an_ack(bench: Bench) -> None:
+    bench.spool_frames(12)
+    bench.start()
+
+    until(bench, lambda: len(frames(bench)) == 8, ack=False)
+
+    assert bench.ready() == 12, "and no more than the window is on its way"
+
+
+def test_an_ack_for_a_frame_that_was_never_sent_deletes_nothing(bench: Bench) -> None:
+    bench.start()
+    bench.cloud.receive(Hello)
+    bench.spool_frames(1)
+    bench.cloud.send(Ack("boot-1", 99, window=8))
+    bench.cloud.receive(HardFrame, ack=False)
+    bench.cloud.send(Ack("other-boot", 1, window=8))
+    bench.cloud.receive(Heartbeat, ack=False)
+
+    assert bench.ready() == 1
+
+
+def test_a_frame_that_the_cloud_will_never_take_is_given_up_and_counted(bench: Bench) -> None:
+    bench.spool_frames(1)
+    bench.start()
+    frame, _ = bench.cloud.receive(HardFrame, ack=False)
+
+    bench.cloud.send(Nack(frame.boot, frame.seq, "bad-image", retry=False))
+
+    until(bench, lambda: bench.ready() == 0)
+    assert bench.spool.counts().reasons == {"refused": 1}
+    assert bench.spool.counts().acked == 0
+    assert bench.metrics.by("reason", "frames_nacked", camera="gate") == {"bad-image": 1}
+
+
+def test_a_frame_that_the_cloud_cannot_take_now_stays(bench: Bench) -> None:
+    bench.spool_frames(1)
+    bench.start()
+    frame, _ = bench.cloud.receive(HardFrame, ack=False)
+
+    bench.cloud.send(Nack(frame.boot, frame.seq, "busy", retry=True))
+
+    until(bench, lambda: bench.metrics.total("frames_nacked", reason="busy") == 1, ack=False)
+    assert bench.ready() == 1
+
+
+def test_what_was_in_flight_is_sent_again_when_the_cloud_comes_back(bench: Bench) -> None:
+    bench.spool_frames(3)
+    bench.start()
+    until(bench, lambda: len(frames(bench)) == 3, ack=False)
+
+    bench.cloud_restarts()
+
+    until(bench, lambda: bench.ready() == 0)
+    assert isinstance(bench.cloud.seen[0][0], Hello)
+    assert frames(bench) == [1, 2, 3]
+    assert "reopen" in bench.models.told
+
+
+def test_the_age_of_the_oldest_frame_is_told_until_it_is_acked(bench: Bench) -> None:
+    shot = Shot(1, captured=time.time() - 100)
+    values = {"loss": 1.0, "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
+    bench.spool.add(shot, found=Detections.empty(), **values)  # type: ignore[arg-type]
+    bench.start(heartbeat_s=0.05)
+    until(bench, lambda: bench.metrics.total("oldest_unacked_seconds") >= 100, ack=False)
+    bench.cloud_restarts()
+    until(bench, lambda: bench.ready() == 0 and bench.metrics.total("oldest_unacked_seconds") == 0)
+
+
+def test_frames_wait_for_a_cloud_that_comes_late(bench: Bench) -> None:
+    bench.spool_frames(2)
+    bench.cloud.close()
+    bench.start()
+
+    bench.cloud = CloudEnd(bench.cloud.endpoint, bench.site.server_secret, bench.site.public)
+
+    until(bench, lambda: bench.ready() == 0)
+    assert frames(bench) == [1, 2]
+
+
+def test_an_idle_link_whose_beats_are_answered_is_greeted_once(bench: Bench) -> None:
+    bench.start(heartbeat_s=0.5)
+
+    until(bench, lambda: sum(isinstance(message, Heartbeat) for message, _ in bench.cloud.seen) == 4)
+
+    assert sum(isinstance(message, Hello) for message, _ in bench.cloud.seen) == 1
+
+
+def test_beats_go_on_for_ever_even_if_the_cloud_never_answers_them(bench: Bench) -> None:
+    bench.start(heartbeat_s=0.2)
+    bench.cloud.receive(Hello)
+    bench.cloud.answers = False
+    until(bench, lambda: len(bench.cloud.seen) == 4)
+    bench.cloud.answers = True
+    beats = (Hello, Heartbeat)
+
+    until(bench, lambda: sum(isinstance(message, beats) for message, _ in bench.cloud.seen) > 6)
+
+    subject = bench.subject
+    assert subject is not None
+    until(bench, lambda: subject.linked)
+    assert next(message.cameras for message, _ in bench.cloud.seen if isinstance(message, Heartbeat)) == [STATE]
+
+
+def test_offers_and_chunks_go_to_the_updater_and_its_requests_to_the_cloud(bench: Bench) -> None:
+    request = ModelRequest("gate", "gate-2", 0, 1024)
+    bench.start()
+    bench.cloud.receive(Hello)
+    bench.cloud.send(ModelOffer("gate", b"signed"))
+    bench.cloud.send(ModelChunk("gate", "gate-2", 0, 5), b"bytes")
+    bench.models.wanted.append(request)
+
+    asked, _ = bench.cloud.receive(ModelRequest)
+
+    assert asked == request
+    until(bench, lambda: len(bench.models.told) == 3)
+    assert bench.models.told[1:] == [
+        ModelOffer("gate", b"signed"),
+        (ModelChunk("gate", "gate-2", 0, 5), b"bytes"),
+    ]
+
+
+def test_a_report_waits_until_there_is_a_link_and_is_counted_once(bench: Bench) -> None:
+    report = SwapReport("gate", "gate-2", "gate-1", "live", "passed", 40.0, 1_800_000_000.0)
+    bench.models.wanted.append(report)
+    bench.start()
+
+    told, _ = bench.cloud.receive(SwapReport)
+
+    assert told == report
+    until(bench, lambda: bench.metrics.total("swaps", camera="gate", outcome="live") == 1)
+    assert bench.models.wanted == []
+
+
+def test_what_cannot_be_understood_is_counted_and_the_link_survives(bench: Bench) -> None:
+    bench.start()
+    bench.cloud.receive(Hello)
+    assert bench.cloud.socket.send(bench.cloud.edge_key, [b"\x01garbage"])
+    assert bench.cloud.socket.send(bench.cloud.edge_key, [b"\x63"])
+    bench.spool_frames(1)
+
+    until(bench, lambda: bench.ready() == 0)
+
+    assert bench.metrics.by("reason", "messages_refused") == {"malformed": 1, "version": 1}
+
+
+def test_a_spool_that_fails_pauses_forwarding_until_it_works_again(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    bench.spool.close()
+    bench.spool = Spool(folder / "spool.sqlite", 64 << 20, "boot-1")
+    bench.start()
+    bench.cloud.receive(Hello)
+
+    folder.mkdir()
+    bench.spool_frames(1)
+
+    until(bench, lambda: bench.ready() == 0)
+
+
+def test_a_frame_larger_than_any_message_is_given_up_and_the_others_go_on(bench: Bench) -> None:
+    bench.spool_frames(1, jpeg=bytes(MAX_JPEG + 1))
+    bench.spool_frames(2)
+    bench.start()
+
+    until(bench, lambda: bench.ready() == 0)
+
+    assert frames(bench) == [2, 3]
+    assert bench.spool.counts().reasons == {"oversized": 1}
+    assert bench.spool.counts().acked == 2
+
+
+@pytest.mark.parametrize(("settings", "room"), [({}, 8), ({"upload_bytes_per_s": 1}, 1)])
+def test_no_frame_is_read_that_cannot_leave_now(bench: Bench, settings: dict[str, int], room: int) -> None:
+    """Neither beyond the window nor beyond the rate, however long that lasts."""
+    bench.spool = spool = Watched(bench.spool)
+    bench.spool_frames(20)
+    bench.start(**settings)
+
+    until(bench, lambda: len(frames(bench)) == room, ack=False)
+    beats = [bench.cloud.receive(Heartbeat, ack=False) for _ in range(3)]
+
+    assert len(beats) == 3
+    assert spool.read == room
+    assert len(frames(bench)) == room
+
+
+def test_an_acked_frame_is_not_sent_again_while_the_disk_does_not_let_it_go(bench: Bench) -> None:
+    bench.spool = spool = Watched(bench.spool)
+    bench.spool_frames(2)
+    spool.stuck = True
+    bench.start()
+    until(bench, lambda: len(frames(bench)) == 2)
+    for _ in range(3):
+        bench.cloud.receive(Heartbeat)
+    assert frames(bench) == [1, 2]
+    assert bench.ready() == 2
+    assert bench.metrics.total("frames_acked") == 0
+    assert bench.subject is not None
+    assert bench.subject.storage_failing
+
+    spool.stuck = False
+
+    until(bench, lambda: bench.ready() == 0)
+    assert frames(bench) == [1, 2]
+    assert bench.metrics.total("frames_acked") == bench.spool.counts().acked == 2
+
+
+def test_what_comes_while_the_disk_fails_is_taken_all_the_same(bench: Bench) -> None:
+    bench.spool = spool = Watched(bench.spool)
+    bench.spool_frames(1)
+    spool.unreadable = True
+    bench.start()
+    bench.cloud.receive(Hello)
+    until(bench, lambda: bench.subject is not None and bench.subject.storage_failing)
+
+    offers = [ModelOffer("gate", bytes([number])) for number in range(6)]
+    for offer in offers:
+        bench.cloud.send(offer)
+        bench.cloud.receive(Heartbeat)
+
+    until(bench, lambda: len(bench.models.told) == 1 + len(offers))
+    assert bench.models.told[1:] == offers
+    spool.unreadable = False
+    until(bench, lambda: bench.ready() == 0)
+
+
+def test_finishing_sends_what_is_ready_first(bench: Bench) -> None:
+    bench.spool_frames(5)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    finishing = threading.Thread(target=subject.finish, args=(10,))
+    finishing.start()
+
+    until(bench, lambda: not finishing.is_alive())
+
+    assert bench.ready() == 0
+
+
+def test_finishing_does_not_wait_longer_for_an_absent_cloud_than_it_was_told(bench: Bench) -> None:
+    bench.spool_frames(1)
+    bench.cloud.close()
+    subject = bench.start()
+
+    assert subject.finish(0.1)
+
+    assert bench.ready() == 1
+    bench.cloud_restarts()
+
+
+def test_a_key_that_the_cloud_does_not_know_is_counted(bench: Bench) -> None:
+    bench.cloud.close()
+    bench.cloud = CloudEnd(bench.cloud.endpoint, bench.site.server_secret, edge_key="someone else")
+    bench.start()
+
+    until(bench, lambda: bench.metrics.total("handshake_failures") > 0)
+
+
+def test_a_throttle_lets_through_its_rate_and_pays_off_what_was_larger() -> None:
+    throttle = Throttle(1000, now=0.0)
+    assert throttle.open(0.0)
+    throttle.spend(3000)
+
+    assert not throttle.open(1.9)
+    assert throttle.open(2.1)
+
+
+def test_a_throttle_saves_up_no_more_than_a_second() -> None:
+    throttle = Throttle(1000, now=0.0)
+    assert throttle.open(3600.0)
+    throttle.spend(1001)
+
+    assert not throttle.open(3600.0)
+
+
+def test_no_rate_is_no_limit() -> None:
+    throttle = Throttle(0, now=0.0)
+    throttle.spend(10**9)
+
+    assert throttle.open(0.0)

@@ -1,0 +1,76 @@
+"""Small synthetic videos with boxes that move, made through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+NUMBER_BITS = 8
+"""Bits of its own number that `picture` draws along the bottom of each frame."""
+
+
+def make_clip(
+    path: Path,
+    frames: int = 20,
+    width: int = 160,
+    height: int = 128,
+    fps: int = 10,
+    codec: str = "libx264",
+    times_ms: Sequence[int] | None = None,
+    rotation: int = 0,
+    gop: int = 10,
+) -> Path:
+    """Write a clip and return `path`.
+
+    `times_ms` gives every frame its own time (variable frame rate), one for each of `frames`. `rotation` is the
+    display matrix: how far a player turns the pictures, in degrees counter-clockwise. Odd sizes are written as 4:4:4.
+    """
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height = width, height
+        stream.pix_fmt = _pixel_format(codec, width, height)
+        stream.codec_context.gop_size = gop
+        stream.codec_context.time_base = Fraction(1, 1000) if times_ms else Fraction(1, fps)
+        if codec == "libx264":
+            stream.options = {"preset": "ultrafast", "tune": "zerolatency"}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24")
+            frame.pts = times_ms[number] if times_ms else number
+            frame.time_base = stream.codec_context.time_base
+            container.mux(stream.encode(frame))
+        if frames:
+            container.mux(stream.encode(None))
+        else:
+            container.start_encoding()
+    return path
+
+
+def picture(number: int, width: int = 160, height: int = 128) -> NDArray[np.uint8]:
+    """Return frame `number` `(height, width, 3)`: a red top left corner, a box that moves, and its number in bits."""
+    rgb = np.full((height, width, 3), 90, np.uint8)
+    rgb[: height // 4, : width // 4] = (220, 30, 30)
+    left = (5 * number) % max(1, width - width // 5)
+    rgb[height // 2 : 3 * height // 4, left : left + width // 5] = (240, 200, 40)
+    bit_width, top = width // NUMBER_BITS, height - height // 6
+    for bit in range(NUMBER_BITS):
+        rgb[top:, bit * bit_width : (bit + 1) * bit_width] = 235 if number >> bit & 1 else 16
+    return rgb
+
+
+def number_of(rgb: NDArray[np.uint8]) -> int:
+    """Return the number that `picture` drew, modulo 256."""
+    height, width = rgb.shape[:2]
+    bit_width, row = width // NUMBER_BITS, height - height // 12
+    return sum((int(rgb[row, bit * bit_width + bit_width // 2].mean()) > 125) << bit for bit in range(NUMBER_BITS))
+
+
+def _pixel_format(codec: str, width: int, height: int) -> str:
+    subsampling = "444p" if width % 2 or height % 2 else "420p"
+    return f"yuvj{subsampling}" if codec == "mjpeg" else f"yuv{subsampling}"

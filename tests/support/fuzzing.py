@@ -1,0 +1,258 @@
+"""What is fuzzed: each decoder as a function of bytes, with sound inputs to start from.
+
+    python -m support.fuzzing NAME INPUTS      throws INPUTS inputs at one decoder, guided by coverage where atheris is
+
+An input either decodes or raises an error of ours. It may cost 50 ms of CPU and, all together, 64 MiB of memory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+LIMIT_S = 0.05
+LIMIT_KIB = 64 * 1024
+CORPUS_MAX = 4096
+
+
+@dataclass(frozen=True)
+class Target:
+    """`run` takes one input; `seeds` makes sound ones; `share` of all inputs of a full run go to it."""
+
+    run: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+    share: float
+
+
+def _edge_messages() -> list[bytes]:
+    from culling.common.messages import Heartbeat, ModelRequest, SwapReport, pack
+    from support.cloud import camera_state, hard_frame, hello
+
+    frame, jpeg = hard_frame(1)
+    swap = SwapReport("gate", "gate-2", "gate-1", "live", "passed", 12.5, 1e9)
+    rest = (hello(), Heartbeat("boot-1", [camera_state()]), ModelRequest("gate", "gate-2", 0, 4096), swap)
+    return [pack(frame, jpeg)[0], *(pack(message)[0] for message in rest)]
+
+
+def _cloud_messages() -> list[bytes]:
+    from culling.common.messages import Ack, ModelChunk, ModelOffer, Nack, Refused, Welcome, pack
+
+    chunk = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0]
+    rest = (Welcome("culling", 8), Ack("b", 1, 8), Nack("b", 1, "busy", True), Refused("why"), ModelOffer("gate", b"m"))
+    return [chunk, *(pack(message)[0] for message in rest)]
+
+
+def _unpack_edge(data: bytes) -> object:
+    from culling.common.messages import HardFrame, from_wire, unpack
+
+    message, _ = unpack([data, b"payload"] if b"HardFrame" in data else [data], "edge")
+    return from_wire(message.detections, 6) if isinstance(message, HardFrame) else message
+
+
+def _unpack_cloud(data: bytes) -> object:
+    from culling.common.messages import unpack
+
+    return unpack([data, b"payload"] if b"ModelChunk" in data else [data], "cloud")
+
+
+@cache
+def _signing_key() -> object:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+def _manifests() -> list[bytes]:
+    import msgspec
+
+    from support import tiny
+
+    shipped = tiny.ship(tiny.student(), _signing_key(), now=1e9)  # type: ignore[arg-type]
+    return [shipped.signed, msgspec.msgpack.encode(shipped.manifest)]
+
+
+def _verify(data: bytes) -> object:
+    """Both what anybody may send, and what stands under a good signature."""
+    from culling.common import manifest
+    from culling.common.errors import ManifestError
+
+    key = _signing_key()
+    trust = manifest.Trust({manifest.key_id(key.public_key()): key.public_key()}, "gate")  # type: ignore[attr-defined]
+    try:
+        return manifest.verify(data, trust, 1e9)
+    except ManifestError:
+        return manifest._parse(data, manifest.Manifest)
+
+
+def _settings() -> list[bytes]:
+    import tomli_w
+
+    from support.site import Site
+
+    with tempfile.TemporaryDirectory() as folder:
+        return [tomli_w.dumps(Site(Path(folder)).settings).encode()]
+
+
+@cache
+def _scratch() -> Path:
+    memory = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None)
+    atexit.register(shutil.rmtree, folder)
+    return Path(folder) / "input"
+
+
+def _load_settings(data: bytes) -> object:
+    from culling.edge.settings import load_settings
+
+    _scratch().write_bytes(data)
+    _scratch().chmod(0o600)
+    return load_settings(_scratch(), {})
+
+
+def _labels() -> list[bytes]:
+    return [
+        b'{"source": "a.mp4", "frame": 1, "width": 64, "height": 48, "detections": [["person", 0.9, 1, 2, 30, 40]]}\n'
+        b'{"source": "a.mp4", "frame": 2, "width": 64, "height": 48, "detections": []}\n'
+    ]
+
+
+def _read_labels(data: bytes) -> object:
+    from culling.cloud.labels import read_labels
+
+    _scratch().write_bytes(data)
+    return read_labels(_scratch())
+
+
+def _jpegs() -> list[bytes]:
+    import numpy as np
+
+    from culling.common.codec import encode_jpeg
+
+    noise = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    return [encode_jpeg(noise), encode_jpeg(np.zeros((16, 16, 3), np.uint8))]
+
+
+def _jpeg_size(data: bytes) -> object:
+    from culling.common.codec import decode_jpeg
+
+    return decode_jpeg(data, max_pixels=100_000)
+
+
+def _models() -> list[bytes]:
+    from support import tiny
+
+    return [tiny.student(), tiny.student(turns=1)]
+
+
+def _check(data: bytes) -> object:
+    from culling.common.graph import check
+
+    return check(data)
+
+
+TARGETS: dict[str, Target] = {
+    "messages from an edge": Target(_unpack_edge, _edge_messages, 0.35),
+    "messages from the cloud": Target(_unpack_cloud, _cloud_messages, 0.25),
+    "manifest": Target(_verify, _manifests, 0.14),
+    "settings": Target(_load_settings, _settings, 0.01),
+    "labels": Target(_read_labels, _labels, 0.1),
+    "jpeg": Target(_jpeg_size, _jpegs, 0.1),
+    "onnx": Target(_check, _models, 0.05),
+}
+
+
+def attempt(target: Target, data: bytes) -> None:
+    """Run one input: it decodes, or raises an error of ours, within its time."""
+    from culling.common.errors import CullingError
+
+    taken = []
+    for _ in range(3):  # what else the machine does only ever adds to a time
+        began = time.thread_time()
+        with suppress(CullingError):
+            target.run(data)
+        taken.append(time.thread_time() - began)
+        if taken[-1] <= LIMIT_S:
+            return
+    raise AssertionError(f"{min(taken):.3f} s for {data!r}")
+
+
+def spoiled(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+    """Return a sound input with a few things wrong, or bytes that mean nothing."""
+    if chance.random() < 0.05:
+        return chance.randbytes(chance.randrange(200))
+    data = bytearray(chance.choice(seeds))
+    for _ in range(1 + int(chance.expovariate(0.7))):
+        at = chance.randrange(len(data) + 1)
+        match chance.randrange(6):
+            case 0:
+                data[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                data[at : at + 1] = bytes([data[at] ^ 1 << chance.randrange(8)]) if at < len(data) else b""
+            case 2:
+                del data[at : at + chance.randrange(1, 16)]
+            case 3:
+                data[at:at] = chance.randbytes(chance.randrange(1, 8))
+            case 4:
+                other = chance.choice(seeds)
+                start = chance.randrange(len(other))
+                data[at : at + 8] = other[start : start + chance.randrange(32)]
+            case _:
+                del data[at:]
+        if not data:
+            break
+    return bytes(data[: CORPUS_MAX * 16])
+
+
+def resources() -> tuple[int, int]:
+    """Return open files, and the most memory ever used, in KiB."""
+    return len(os.listdir("/proc/self/fd")), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def throw(name: str, inputs: int, seed: int = 0) -> None:
+    """Throw spoiled inputs at a target."""
+    target = TARGETS[name]
+    seeds, chance = target.seeds(), random.Random(seed)
+    for sound in seeds:
+        attempt(target, sound)
+    for _ in range(500):
+        attempt(target, spoiled(chance, seeds))
+    files, memory = resources()
+    for _ in range(inputs):
+        attempt(target, spoiled(chance, seeds))
+    assert resources()[0] <= files, "files were left open"
+    assert resources()[1] - memory <= LIMIT_KIB, "memory grew"
+
+
+def guide(name: str, inputs: int) -> None:
+    """As `throw`, guided by the coverage of our code; ends the process, with 0 when nothing was found."""
+    import atheris
+
+    with atheris.instrument_imports(include=["culling"]):
+        import culling.cloud.labels
+        import culling.common.codec
+        import culling.common.graph
+        import culling.common.manifest
+        import culling.common.messages
+        import culling.edge.settings  # noqa: F401
+    target = TARGETS[name]
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, sound in enumerate(target.seeds()):
+            (Path(corpus) / str(number)).write_bytes(sound)
+        limits = [f"-runs={inputs}", "-rss_limit_mb=2048", "-timeout=20", f"-max_len={CORPUS_MAX}", "-verbosity=0"]
+        atheris.Setup([sys.argv[0], *limits, "-print_final_stats=1", corpus], lambda data: attempt(target, data))
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    guide(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,158 @@
+"""A fleet with a past, for whoever looks at the page: a day of counters, hard frames, rounds, models and swaps."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from culling.cloud.index import frames, history, rounds
+from culling.cloud.roster import enrol
+from culling.common.codec import encode_jpeg
+from culling.common.messages import Heartbeat, SwapReport
+from culling.common.transport import new_keypair
+from support.cloud import CloudState, Edge, camera_state, detections, hard_frame, hello
+from support.detectors import picture
+
+PER_EDGE = 50
+DAY_S = 86_400
+REASONS = ("hard", "audit", "bootstrap", "manual")
+
+
+class Showcase:
+    """Cameras of `state`; `beat` lets their edges speak to the service at `endpoint`."""
+
+    def __init__(self, state: CloudState, names: list[str], seed: int = 1) -> None:
+        self.state = state
+        self.names = names
+        self.secrets: list[str] = []
+        self._rng = random.Random(seed)
+        self._counts = {name: {"seen": 40_000, "hard": 300, "audit": 20} for name in names}
+        self._edges: list[Edge] = []
+        for start in range(0, len(names), PER_EDGE):
+            public, secret = new_keypair()
+            self.secrets.append(secret)
+            with state.index.write() as connection:
+                number = start // PER_EDGE + 1
+                enrol(connection, f"edge-{number}", public, names[start : start + PER_EDGE], time.time())
+        for name in names:
+            state.publisher.publish(name, state.artefact(tag=name), "base")
+
+    def add_past(self, now: float) -> None:
+        """Give every camera a day of minutes."""
+        rows = []
+        for name in self.names:
+            busy = self._rng.uniform(0.2, 2.0)
+            away = self._rng.randrange(24) if self._rng.random() < 0.2 else -1
+            for minute in range(int(now // 60) - 24 * 60, int(now // 60)):
+                hour = minute // 60 % 24
+                if hour == away:
+                    continue
+                light = busy * (1.5 if 7 <= hour <= 19 else 0.4)
+                told = {"hard": self._draw(light), "audit": self._draw(light / 9), "bootstrap": 0, "manual": 0}
+                more = {"inferred": 590, "dropped": 3, "evicted": 0, "acked": 1, "threshold": 4.0, "loss_mean": 1.9}
+                rows.append({"camera": name, "minute": minute, "seen": 600, **told, **more})
+        with self.state.index.write() as connection:
+            for start in range(0, len(rows), 20_000):
+                connection.execute(history.insert(), rows[start : start + 20_000])
+
+    def add_frames(self, camera: str, count: int, now: float, round_id: int = 1) -> None:
+        """Store hard frames, most of them labelled and some kept by a round."""
+        for seq in range(1, count + 1):
+            jpeg = encode_jpeg(picture(240, 320, seq))
+            left = self._rng.uniform(0, 200)
+            box = (left, 60, left + 70, 170)
+            found = detections((*box, 0.62, 0), (250, 150, 300, 200, 0.31, 1))
+            frame, data = hard_frame(
+                seq, camera, jpeg, found, captured=now - 60.0 * seq, width=320, height=240,
+                reason=REASONS[seq % 7 // 3], loss=round(self._rng.uniform(1, 9), 2),
+            )  # fmt: skip
+            self.state.frames.add("e" * 40, frame, data)
+        with self.state.index.read() as connection:
+            mine = sa.select(frames.c.id).where(frames.c.camera == camera)
+            names = [row.id for row in connection.execute(mine)]
+        seen = detections((62, 58, 140, 172, 0.97, 0), (180, 30, 230, 90, 0.81, 2))
+        self.state.frames.label(dict.fromkeys(names[: count * 3 // 4], seen))
+        self.state.frames.claim(camera, round_id)
+        self.state.frames.keep(names[: count // 3], round_id)
+
+    def add_rounds(self, camera: str, count: int, now: float) -> None:
+        """Add published rounds, each a little better, and a refused one in between."""
+        for number in range(1, count + 1):
+            started = now - 7200 * (count - number + 1)
+            turn = self.state.rounds.start(camera, "new-frames", started)
+            report = self._report(number, started)
+            refused = number % 3 == 0
+            reason = "the candidate is not better by more than 0: AP50 0.611 after, 0.618 before" if refused else ""
+            self.state.rounds.end(turn.id, "refused" if refused else "ready", report, reason, started + 900)
+            if refused:
+                continue
+            model = self.state.publisher.publish_round(turn.id, camera, self.state.artefact(tag=f"{camera}-{number}"))
+            told = SwapReport(camera, model.model_id, None, "live", "", 41.0, started + 1000)
+            self.state.registry.report(told, started + 1000)
+            with self.state.index.write() as connection:
+                ended = rounds.update().where(rounds.c.id == turn.id)
+                connection.execute(ended.values(finished=started + 900))
+
+    def open(self, endpoint: str) -> None:
+        """Connect every edge."""
+        self._edges = [Edge(endpoint, self.state.keys.curve_public, secret) for secret in self.secrets]
+        for edge, names in zip(self._edges, self._groups(), strict=True):
+            edge.send(hello(*(self._state(name) for name in names)))
+
+    def beat(self, seen: int = 50, hard: int = 1, **changes: Any) -> None:
+        """Let every edge say that its cameras went on; `changes` are further fields of each state."""
+        for edge, names in zip(self._edges, self._groups(), strict=True):
+            for name in names:
+                self._counts[name]["seen"] += seen
+                self._counts[name]["hard"] += hard if self._rng.random() < 0.5 else 0
+            edge.send(Heartbeat("boot-1", [self._state(name, **changes) for name in names]))
+            while edge.socket.poll(0) is not None:
+                pass
+
+    def seen(self, name: str) -> int:
+        """Return what a camera's edge said last that it has seen."""
+        return self._counts[name]["seen"]
+
+    def close(self) -> None:
+        for edge in self._edges:
+            edge.close()
+
+    def _groups(self) -> list[list[str]]:
+        return [self.names[start : start + PER_EDGE] for start in range(0, len(self.names), PER_EDGE)]
+
+    def _state(self, name: str, **changes: Any) -> Any:
+        counts = self._counts[name]
+        live = self.state.registry.live_ids().get(name, "none") if len(self.names) < 5 else f"{name}-1"
+        told: dict[str, Any] = {
+            "seen": counts["seen"], "inferred": counts["seen"] - 70,
+            "forwarded": {"hard": counts["hard"], "audit": counts["audit"]}, "spooled": counts["hard"],
+            "acked": counts["hard"], "dropped": {"not-taken": 70},
+            "skipped": {"below-threshold": 39_000, "spacing": 410},
+            "losses": [9000, 12000, 9500, 4200, 2600, 900, 350, 120, 30, 6, 2, 0, 0], "threshold": 4.2,
+            "loss_mean": 1.93, "bytes_sent": 38_400_000, "bytes_received": 12_900_000, "spool_bytes": 1_300_000,
+            "spool_frames": 11,
+        }  # fmt: skip
+        return camera_state(name, live, **{**told, **changes})
+
+    def _draw(self, mean: float) -> int:
+        return int(np.random.default_rng(self._rng.randrange(2**31)).poisson(mean))
+
+    def _report(self, number: int, started: float) -> dict[str, Any]:
+        scales = [round(0.9**k, 4) for k in range(6)]
+        return {
+            "published": number % 3 != 0, "labelled": 512, "kept": 128, "replayed": 42, "hardness": 0.61,
+            "seconds": {"label": 181.0, "cull": 2.1, "resolution": 34.0, "train": 512.0, "export": 12.0, "gate": 21.0},
+            "newest_capture": started - 120.0, "scale": scales[3], "train_s": 512.0, "steps": 640,
+            "curve": [
+                {"k": k, "scale": scale, "size": [int(384 * scale), int(640 * scale)], "mse": k * k * 40.0,
+                 "mean": k * k * 0.3, "normalised": round(0.012 * k * k, 4)}
+                for k, scale in enumerate(scales)
+            ],
+            "losses": [[step, round(1.9 / (1 + step / 90) + 0.35, 4)] for step in range(0, 640, 10)],
+            "map_before": round(0.52 + 0.03 * number, 4), "map_after": round(0.55 + 0.03 * number, 4), "frames": 64,
+            "map_before_50_95": 0.31, "map_after_50_95": 0.34,
+        }  # fmt: skip

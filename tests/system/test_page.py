@@ -1,0 +1,201 @@
+"""The page as a person meets it: a real service, real edges' ends of the link, and a real browser."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from culling.cloud.roster import enrol
+from culling.common.messages import Ack, Orders, SwapReport, Welcome
+from culling.common.transport import new_keypair
+from support.browser import Browser, needs_chromium
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
+from support.showcase import Showcase
+from support.site import free_port
+
+RATE = f"[data-camera={CAMERA}] .k-rate span"
+HOSTILE = "<script>document.title='owned'</script>"
+
+
+class Watching:
+    """A service with a page, one edge, and a browser in front."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cloud = CloudState(folder, schedule={"hold": True}, page={"port": free_port(), "actions": True})
+        self.fleet = Showcase(self.cloud, [CAMERA])
+        now = time.time()
+        self.fleet.add_past(now)
+        self.fleet.add_frames(CAMERA, 6, now)
+        self.fleet.add_rounds(CAMERA, 2, now)
+        with self.cloud.index.write() as connection:
+            enrol(connection, "edge-x", new_keypair()[0], [HOSTILE], now)
+        self.service = ServiceProcess(self.cloud)
+        self.edge = self._connect()
+        self.browser = Browser((self.cloud.data_dir / "page").read_text().strip())
+        self.token = (self.cloud.data_dir / "page.token").read_text().strip()
+
+    def _connect(self) -> Edge:
+        edge = Edge(self.service.endpoint, self.cloud.keys.curve_public, self.fleet.secrets[0])
+        edge.ask(hello(camera_state(seen=1000, forwarded={"hard": 10})), Welcome)
+        return edge
+
+    def restart(self) -> None:
+        """Bring a killed service back on the same port, and its edge with it."""
+        self.edge.close()
+        self.service = ServiceProcess(self.cloud)
+        self.edge = self._connect()
+
+    def close(self) -> None:
+        self.browser.close()
+        self.edge.close()
+        self.service.kill()
+        self.cloud.close()
+
+
+@pytest.fixture(scope="module")
+def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
+    found = Watching(tmp_path_factory.mktemp("page"))
+    yield found
+    found.close()
+
+
+@needs_chromium
+def test_figures_move_while_frames_flow_without_a_reload(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    browser.run("window.sameDocument = true")
+    shown = [""]
+    for beat in range(1, 4):
+        watching.edge.send(hello(camera_state(seen=1000 + 1000 * beat, forwarded={"hard": 10 + 7 * beat * beat})))
+        browser.wait(lambda: (rate := browser.text(RATE)).endswith("%") and rate not in shown)
+        shown.append(browser.text(RATE))
+    assert browser.run("return window.sameDocument")
+
+
+@needs_chromium
+def test_a_swap_is_marked_on_the_chart(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go(f"camera/{CAMERA}")
+    browser.wait(lambda: browser.count("svg .axis"))
+    before = browser.count("g.swap")
+    watching.edge.send(SwapReport(CAMERA, "gate-2", "gate-1", "live", "", 33.0, time.time() - 120))
+    browser.wait(lambda: browser.count("g.swap") == before + 1)
+
+
+@needs_chromium
+def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go(f"camera/{CAMERA}")
+    browser.click("act …")
+    browser.run("document.querySelector('dialog input').value = arguments[0]", watching.token)
+    browser.click("ok")
+    browser.click("pause forwarding")
+    browser.click("ok")
+    orders, _ = watching.edge.receive(Orders, within_s=30, beat=hello(camera_state(seen=9000)))
+    assert (orders.camera, orders.paused) == (CAMERA, True)
+    browser.wait(lambda: "to be paused" in browser.text("h1 + p"))
+    watching.edge.send(hello(camera_state(seen=9001, paused=True)))
+    browser.wait(lambda: "· paused" in browser.text("h1 + p") or browser.text("h1 + p").startswith("live paused"))
+    browser.click("resume forwarding")
+    browser.wait(lambda: "forward again" in browser.text(".answer"))
+
+
+@needs_chromium
+def test_hard_frames_rounds_and_models_are_shown(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go(f"camera/{CAMERA}/frames")
+    browser.wait(lambda: browser.count("figure.frame") == 6)
+    loaded = "return [...document.images].filter(one => one.complete && one.naturalWidth === 320).length"
+    browser.wait(lambda: browser.run(loaded))
+    assert browser.count(".over .s") == 12
+    assert browser.count(".over .t")
+    browser.go(f"camera/{CAMERA}/rounds")
+    browser.wait(lambda: browser.count("section.round") == 2)
+    assert browser.count("polyline.curve") == 4
+    browser.go(f"camera/{CAMERA}/models")
+    browser.wait(lambda: browser.count("tbody tr") == 3)
+
+
+@needs_chromium
+def test_whatever_a_camera_is_called_it_is_shown_as_text(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    browser.wait(lambda: HOSTILE in browser.text("table.fleet"))
+    browser.go(f"camera/{HOSTILE.replace('/', '%2F')}")
+    browser.wait(lambda: browser.text("h1") == HOSTILE)
+    assert browser.run("return document.title").startswith(HOSTILE)
+    assert browser.count("h1 script") == 0
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280, 2560])
+def test_nothing_is_cut_off_at_any_width(watching: Watching, width: int) -> None:
+    browser = Browser(watching.browser.url, width=width, dark=width == 390)
+    try:
+        for view in ("", f"camera/{CAMERA}", f"camera/{CAMERA}/frames", f"camera/{CAMERA}/rounds", "rounds"):
+            browser.go(view)
+            browser.wait(lambda: browser.text("#link") not in ("", "connecting …"))
+            assert browser.run("return document.documentElement.scrollWidth - innerWidth") <= 0, view
+    finally:
+        browser.close()
+
+
+@needs_chromium
+def test_no_request_leaves_the_host_and_the_console_is_silent(watching: Watching) -> None:
+    browser = Browser(watching.browser.url)
+    try:
+        for view in ("", f"camera/{CAMERA}", f"camera/{CAMERA}/frames", f"camera/{CAMERA}/rounds", "rounds"):
+            browser.go(view)
+            browser.wait(lambda: browser.count("svg, img, section"))
+        assert {url for url in browser.loaded() if not url.startswith((browser.url, "data:"))} == set()
+        assert browser.complaints() == []
+    finally:
+        browser.close()
+
+
+@needs_chromium
+def test_a_lost_connection_shows_and_heals(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    watching.service.kill()
+    browser.wait(lambda: browser.text("#lost").startswith("Connection lost: figures are of"))
+    watching.restart()
+    browser.wait(lambda: browser.run("return document.getElementById('lost').hidden"), within_s=60)
+    watching.edge.send(hello(camera_state(seen=500_000)))
+    browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == 500_000)
+
+
+def test_a_thousand_stalled_watchers_do_not_hurt_ingest(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limit[1]), limit[1]))
+    cloud = CloudState(tmp_path, schedule={"hold": True})
+    secret = cloud.enrol()
+    stalled: list[socket.socket] = []
+    try:
+        with ServiceProcess(cloud) as service:
+            port = int((cloud.data_dir / "page").read_text().strip().rpartition(":")[2])
+            for _ in range(1000):
+                stalled.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+                stalled[-1].sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            edge = Edge(service.endpoint, cloud.keys.curve_public, secret)
+            edge.ask(hello(), Welcome)
+            started = time.monotonic()
+            for seq in range(1, 41):
+                frame, jpeg = hard_frame(seq)
+                assert edge.ask(frame, Ack, payload=jpeg).seq == seq
+            assert time.monotonic() - started < 40  # a frame a second on a busy machine; without watchers it is 20 ms
+            for one in stalled:
+                one.close()
+            wait_until(lambda: "Traceback" not in service.log())
+            assert "Too many open files" not in service.log()
+            edge.close()
+    finally:
+        for one in stalled:
+            one.close()
+        cloud.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
