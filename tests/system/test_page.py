@@ -7,11 +7,12 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from culling.cloud.roster import enrol
-from culling.common.messages import Ack, Orders, SwapReport, Welcome
+from culling.common.messages import Ack, Hello, Orders, SwapReport, Welcome
 from culling.common.transport import new_keypair
 from support.browser import Browser, needs_chromium
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
@@ -34,6 +35,7 @@ class Watching:
         self.fleet.add_rounds(CAMERA, 2, now)
         with self.cloud.index.write() as connection:
             enrol(connection, "edge-x", new_keypair()[0], [HOSTILE], now)
+        self.seen, self.hard = 1000, 10
         self.service = ServiceProcess(self.cloud)
         self.edge = self._connect()
         self.browser = Browser((self.cloud.data_dir / "page").read_text().strip())
@@ -41,8 +43,13 @@ class Watching:
 
     def _connect(self) -> Edge:
         edge = Edge(self.service.endpoint, self.cloud.keys.curve_public, self.fleet.secrets[0])
-        edge.ask(hello(camera_state(seen=1000, forwarded={"hard": 10})), Welcome)
+        edge.ask(self.beat(), Welcome)
         return edge
+
+    def beat(self, seen: int = 0, hard: int = 0, **state: Any) -> Hello:
+        """Return what the edge says after `seen` more frames: its counters never fall, whichever test came before."""
+        self.seen, self.hard = self.seen + seen, self.hard + hard
+        return hello(camera_state(seen=self.seen, forwarded={"hard": self.hard}, **state))
 
     def restart(self) -> None:
         """Bring a killed service back on the same port, and its edge with it."""
@@ -71,7 +78,7 @@ def test_figures_move_while_frames_flow_without_a_reload(watching: Watching) -> 
     browser.run("window.sameDocument = true")
     shown = [""]
     for beat in range(1, 4):
-        watching.edge.send(hello(camera_state(seen=1000 + 1000 * beat, forwarded={"hard": 10 + 7 * beat * beat})))
+        watching.edge.send(watching.beat(seen=1000, hard=7 * beat * beat))
         browser.wait(lambda: (rate := browser.text(RATE)).endswith("%") and rate not in shown)
         shown.append(browser.text(RATE))
     assert browser.run("return window.sameDocument")
@@ -96,10 +103,10 @@ def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) 
     browser.click("ok")
     browser.click("pause forwarding")
     browser.click("ok")
-    orders, _ = watching.edge.receive(Orders, within_s=30, beat=hello(camera_state(seen=9000)))
+    orders, _ = watching.edge.receive(Orders, within_s=30, beat=watching.beat(seen=1))
     assert (orders.camera, orders.paused) == (CAMERA, True)
     browser.wait(lambda: "to be paused" in browser.text("h1 + p"))
-    watching.edge.send(hello(camera_state(seen=9001, paused=True)))
+    watching.edge.send(watching.beat(seen=1, paused=True))
     browser.wait(lambda: "· paused" in browser.text("h1 + p") or browser.text("h1 + p").startswith("live paused"))
     browser.click("resume forwarding")
     browser.wait(lambda: "forward again" in browser.text(".answer"))
@@ -166,8 +173,8 @@ def test_a_lost_connection_shows_and_heals(watching: Watching) -> None:
     browser.wait(lambda: browser.text("#lost").startswith("Connection lost: figures are of"))
     watching.restart()
     browser.wait(lambda: browser.run("return document.getElementById('lost').hidden"), within_s=60)
-    watching.edge.send(hello(camera_state(seen=500_000)))
-    browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == 500_000)
+    watching.edge.send(watching.beat(seen=5000))
+    browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == watching.seen)
 
 
 def test_a_thousand_stalled_watchers_do_not_hurt_ingest(tmp_path: Path) -> None:
