@@ -28,6 +28,8 @@ from culling.cloud.dataset import Batcher
 from culling.cloud.losses import detection_loss
 from culling.common.errors import ModelError, TrainingError
 
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -124,7 +126,9 @@ def train(
 
 
 def _precision(device: torch.device) -> AbstractContextManager[object]:
-    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+    """Compute in bfloat16 on a GPU, and on a CPU that multiplies it itself: twice as fast there, else far slower."""
+    native = device.type == "cuda" or any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
+    return torch.autocast(device.type, dtype=torch.bfloat16) if native else nullcontext()
 
 
 def save_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, run: Run) -> None:
