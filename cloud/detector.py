@@ -7,6 +7,7 @@ would ruin the running ones. The affine parts still learn.
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ STRIDE = 32
 
 ANCHOR_SIDES = (16, 32, 64, 128, 256)
 """One anchor side per FPN level in input pixels; half of torchvision's, since fixed cameras see small objects."""
+
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+"""What a CPU calls it that it multiplies bfloat16 itself; one that does not is far slower with it than without."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN, CAFFE_STD = (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
@@ -154,6 +158,12 @@ def deepen(shallow: dict[str, Tensor], deep: dict[str, Tensor]) -> dict[str, Ten
         identity = name.endswith(("bn3.weight", "bn3.bias"))
         grown[name] = torch.zeros_like(source) if identity else source.clone()
     return grown
+
+
+def half_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in bfloat16 where that is faster: on a GPU, and about twice as fast on a CPU that knows it."""
+    native = device.type == "cuda" or any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
+    return torch.autocast(device.type, dtype=torch.bfloat16) if native else nullcontext()
 
 
 @torch.no_grad()
