@@ -87,8 +87,7 @@ def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any
 
     Raises InputError when there is no such camera, or when what is wanted is out of range.
     """
-    if all(row.name != camera for row in Roster(index).rows()):
-        raise InputError(f"there is no camera {camera}: see `culling cloud status`")
+    Roster(index).require(camera)
     if kind not in MODEL_KINDS:
         _wanted(kind, payload or {})
     return Requests(index).ask(kind, camera, at, payload)

@@ -21,7 +21,7 @@ from culling.cloud.golden import golden_frame
 from culling.cloud.refill import export_refillable
 from culling.cloud.registry import Artefact, ModelFiles
 from culling.cloud.settings import CloudSettings
-from culling.cloud.weights import load_bundled, load_weights, save_weights
+from culling.cloud.weights import load_bundled, load_student, load_weights, save_weights
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
@@ -36,7 +36,7 @@ def base_artefact(settings: CloudSettings, files: ModelFiles) -> Artefact:
     Raises ModelError when the weights cannot be used, or find other classes than everybody speaks of.
     """
     wanted = settings.student.weights
-    model, classes = load_bundled("student") if wanted == "bundled" else load_weights(Path(wanted))
+    model, classes = load_bundled("student") if wanted == "bundled" else load_student(Path(wanted))
     if classes != CLASSES:
         raise ModelError(f"the student finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
     known = settings.data_dir / "base" / f"{_fingerprint(model)}.json"

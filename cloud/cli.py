@@ -76,7 +76,10 @@ def rounds(
         ask(Index(settings.store_url), "round", start, time.time())
         print(f"asked for a round of {start}: it starts once no other round runs{when(settings)}")
         return
-    found = overview.rounds(Index(settings.store_url), camera, limit)
+    index = Index(settings.store_url)
+    if camera is not None:
+        Roster(index).require(camera)
+    found = overview.rounds(index, camera, limit)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -191,11 +194,14 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
     if file.suffix == ".safetensors":
         from culling.cloud.refill import export_refillable
-        from culling.cloud.weights import load_weights
+        from culling.cloud.weights import load_student
 
-        model, classes = load_weights(file)
+        model, classes = load_student(file)
         weights, data = files.add(data, "safetensors"), export_refillable(model, classes)
-    graph = open_graph(data, provider="cpu")
+    try:
+        graph = open_graph(data, provider="cpu")
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from None
     if graph.info.classes != CLASSES:
         raise ModelError(f"{file}: finds {', '.join(graph.info.classes)}; expected {', '.join(CLASSES)}")
     return Artefact(

@@ -135,10 +135,10 @@ def export_command(
     """Export a student as one static ONNX graph, after proving that it computes what the student does."""
     from culling.cloud.export import check_parity, export_student
     from culling.cloud.footage import BUNDLED_CLIP, read_frames
-    from culling.cloud.weights import load_bundled, load_weights
+    from culling.cloud.weights import load_bundled, load_student
     from culling.common.atomic import write_atomic
 
-    model, classes = load_weights(weights) if weights else load_bundled("student")
+    model, classes = load_student(weights) if weights else load_bundled("student")
     graph = export_student(model, classes)
     parity = check_parity(model, graph, [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})])
     typer.echo(f"equal to the weights: {parity}")

@@ -118,6 +118,11 @@ def _stride_first(trunk: resnet.ResNet) -> None:
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
 
 
+def is_student(model: FasterRCNN) -> bool:
+    """Return whether a detector's trunk is one that runs at the edge, rather than a teacher's."""
+    return isinstance(model.backbone.body.layer1[0], resnet.BasicBlock)
+
+
 def freeze(model: FasterRCNN, stages: int) -> None:
     """Let the stem and the first `stages` stages of the trunk keep their weights; everything else learns."""
     body = model.backbone.body

@@ -1,11 +1,12 @@
 """Enrolment: an edge's keys, its settings file and its first model, in one folder to be carried to it.
 
 The folder is complete before the edge is entered in the index, all of it in one transaction: an enrolment cut short
-leaves a folder that nobody knows, and is simply done again.
+leaves a folder that nobody knows, and is simply done again. One that is refused has written nothing.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from culling.cloud.index import Index
 from culling.cloud.keys import CloudKeys, load_keys
 from culling.cloud.publish import Publisher
 from culling.cloud.registry import Artefact, Model, ModelFiles, Registry, add
-from culling.cloud.roster import enrol
-from culling.cloud.settings import CloudSettings
+from culling.cloud.roster import check_free, enrol
+from culling.cloud.settings import ENDPOINT, CloudSettings
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import SettingsError, StorageError
@@ -48,6 +49,8 @@ def enroll(settings: CloudSettings, who: Enrolment, out: Path, clock: Clock) -> 
     _check(who)
     keys = load_keys(settings.data_dir)
     index = Index(settings.store_url)
+    with index.read() as connection:
+        check_free(connection, who.edge, who.cameras, who.replace)
     files = ModelFiles(settings.data_dir / "models")
     publisher = Publisher(index, files, keys.signing, settings.publish.valid_days, clock)
     base = base_artefact(settings, files)
@@ -79,6 +82,8 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
             raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint") from None
     if any(wildcard in endpoint for wildcard in ("//*", "//0.0.0.0", "//[::]")):
         raise SettingsError(f"edges cannot connect to {endpoint}: give --endpoint tcp://HOST:PORT")
+    if not re.fullmatch(ENDPOINT, endpoint):
+        raise SettingsError(f"--endpoint {endpoint}: expected tcp://HOST:PORT")
     return endpoint
 
 
@@ -136,8 +141,9 @@ def _write(
             "signing_keys": [keys.signing_public],
         },
         "student": {"initial": str(student)},
-        "camera": [{"name": camera, "url": URL_TO_FILL_IN} for camera in who.cameras],
     }
+    tables = [tomli_w.dumps({"name": camera, "url": URL_TO_FILL_IN}) for camera in who.cameras]
+    text = tomli_w.dumps(content) + "".join(f"\n[[camera]]\n{table}" for table in tables)
     toml = out / "edge.toml"
-    write_atomic(toml, tomli_w.dumps(content).encode(), mode=0o600)
+    write_atomic(toml, text.encode(), mode=0o600)
     return toml

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.resnet import BasicBlock
 
+from culling.cloud.detector import is_student
 from culling.cloud.export import run_torch
 from culling.cloud.footage import count_frames, read_frames
 from culling.cloud.labels import Label, read_labels
@@ -98,7 +98,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
     """
     if path.suffix == ".safetensors":
         model, classes = load_weights(path)
-        if isinstance(model.backbone.body.layer1[0], BasicBlock):
+        if is_student(model):
             return student(model, scale, long_side), classes
         teacher = Teacher(model, round(TEACHER_SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
         return lambda frame: teacher.label([frame])[0], classes

@@ -169,8 +169,11 @@ class Index:
                 _prepare_sqlite(self._engine)
             with self.write() as connection:
                 _tables.create_all(connection)
-        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+        except sa.exc.ArgumentError as error:
             raise StorageError(f"store.url cannot be used: {_first_line(error)}") from None
+        except ModuleNotFoundError as error:
+            driver = f"pip install {error.name}, the driver of that database"
+            raise StorageError(f"store.url cannot be used without {error.name}: {driver}") from None
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

@@ -10,18 +10,20 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from culling.cloud import views
 from culling.cloud.actions import ask
 from culling.cloud.index import Index
 from culling.cloud.ledger import Kind, Requests
+from culling.cloud.roster import Roster
 from culling.cloud.service import only_one
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.common.config import parse_overrides
 from culling.common.errors import CullingError, StorageError
 
 ANSWER_S = 15.0
+WHOLE = ("id", "camera", "state", "is")
 PANEL = "Act on a camera"
 
 ConfigFile = Annotated[
@@ -84,7 +86,9 @@ def budget(
 
 def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every model of a camera, newest first, and which one it runs."""
-    rows = views.model_list(Index(load_settings(config, parse_overrides(override)).store_url), camera)
+    index = Index(load_settings(config, parse_overrides(override)).store_url)
+    Roster(index).require(camera)
+    rows = views.model_list(index, camera)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -117,7 +121,8 @@ def print_table(rows: list[dict[str, str]], empty: str) -> None:
     if not rows:
         print(empty)
         return
-    table = Table(*rows[0])
+    # The word one looks for is never cut off: a narrow terminal takes the room from the other columns.
+    table = Table(*(Column(name, no_wrap=name in WHOLE) for name in rows[0]))
     for row in rows:
         table.add_row(*row.values())
     Console().print(table)

@@ -22,7 +22,7 @@ from culling.cloud import history, overview
 from culling.cloud.history import KEEP_MINUTES
 from culling.cloud.index import Index
 from culling.cloud.roster import Roster
-from culling.common.errors import InputError, StorageError
+from culling.common.errors import StorageError
 from culling.common.metrics import REASONS
 
 STEP_MINUTES = 60
@@ -41,8 +41,7 @@ def write_report(index: Index, camera: str, out: Path, now: float) -> list[Path]
 
     Raises InputError when there is no such camera, StorageError when the folder cannot be written.
     """
-    if all(row.name != camera for row in Roster(index).rows()):
-        raise InputError(f"there is no camera {camera}: see `culling cloud status`")
+    Roster(index).require(camera)
     day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, camera).get(camera, [])
     rounds = list(reversed(overview.rounds(index, camera, MOST_ROUNDS)))
     try:

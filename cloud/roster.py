@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.index import Index, cameras, edges, models
-from culling.common.errors import SettingsError
+from culling.common.errors import InputError, SettingsError
 from culling.common.messages import CameraState
 
 
@@ -75,6 +75,13 @@ class Roster:
                 for row in connection.execute(joined.order_by(cameras.c.name))
             ]
 
+    def require(self, camera: str) -> CameraRow:
+        """Return the camera of that name. Raises InputError when there is none."""
+        for row in self.rows():
+            if row.name == camera:
+                return row
+        raise InputError(f"there is no camera {camera}: see `culling cloud status`")
+
     def heard(self, states: Mapping[str, CameraState], at: float, settled: Collection[str] = ()) -> None:
         """Keep the latest word on each camera; `at` is seconds since the epoch.
 
@@ -97,7 +104,20 @@ def enrol(
 ) -> None:
     """Add an edge and its cameras, or with `replace` give a known edge a new key and more cameras.
 
-    Raises SettingsError when the edge is known already, or a camera belongs to another edge.
+    Raises SettingsError as `check_free` does.
+    """
+    if check_free(connection, edge, names, replace):
+        connection.execute(edges.update().where(edges.c.name == edge).values(public_key=public_key, revoked=False))
+    else:
+        connection.execute(edges.insert().values(name=edge, public_key=public_key, revoked=False, enrolled=at))
+    for name in names:
+        _add_camera(connection, name, edge)
+
+
+def check_free(connection: sa.Connection, edge: str, names: Collection[str], replace: bool) -> bool:
+    """Return whether the edge is known.
+
+    Raises SettingsError when it is and shall not be replaced, or when a camera belongs to another edge.
     """
     known = connection.execute(sa.select(edges.c.name).where(edges.c.name == edge)).first() is not None
     if known and not replace:
@@ -105,12 +125,7 @@ def enrol(
     taken = sa.select(cameras.c.name, cameras.c.edge).where(cameras.c.name.in_(names), cameras.c.edge != edge)
     if (other := connection.execute(taken).first()) is not None:
         raise SettingsError(f"camera {other.name} belongs to edge {other.edge}: choose another name")
-    if known:
-        connection.execute(edges.update().where(edges.c.name == edge).values(public_key=public_key, revoked=False))
-    else:
-        connection.execute(edges.insert().values(name=edge, public_key=public_key, revoked=False, enrolled=at))
-    for name in names:
-        _add_camera(connection, name, edge)
+    return known
 
 
 def _add_camera(connection: sa.Connection, name: str, edge: str) -> None:

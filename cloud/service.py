@@ -39,7 +39,7 @@ from culling.cloud.settings import CloudSettings, to_toml
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock, SystemClock
 from culling.common.config import PREFIX
-from culling.common.errors import CullingError, InputError, StorageError
+from culling.common.errors import CullingError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
 
@@ -174,8 +174,7 @@ class Service:
             log.info("request_answered", kind=request.kind, camera=request.camera, answer=answer)
 
     def _carry_out(self, request: Request) -> str:
-        if not self._knows(request.camera):
-            raise InputError(f"there is no camera {request.camera}: see `culling cloud status`")
+        self._roster.require(request.camera)
         answer = carry_out(request, self._index, self._publisher)
         if request.kind == "rollback":
             self._metrics.count("rollbacks", camera=request.camera, by="operator")

@@ -20,6 +20,8 @@ from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import CLASSES, ClassName
 
+ENDPOINT = r"^tcp://[^/\s]+:\d+$"
+
 
 class ServiceSettings(Section):
     """`[service]`: the process itself.
@@ -29,7 +31,7 @@ class ServiceSettings(Section):
     """
 
     data_dir: Path
-    endpoint: str = Field(default="tcp://127.0.0.1:5577", pattern=r"^tcp://[^/\s]+:\d+$")
+    endpoint: str = Field(default="tcp://127.0.0.1:5577", pattern=ENDPOINT)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     window: int = Field(default=32, ge=1, le=4096)
     queue_high: int = Field(default=4096, ge=1)

@@ -14,7 +14,6 @@ from culling.cloud.precision import STUDENT_FLOOR, hardness
 from culling.cloud.registry import Registry
 from culling.cloud.roster import Roster
 from culling.cloud.settings import CloudSettings
-from culling.common.errors import InputError
 from culling.common.frame import CLASSES, Detections
 from culling.common.messages import WireDetections, from_wire
 from culling.common.metrics import LOSS_BUCKETS
@@ -29,9 +28,7 @@ def camera(index: Index, name: str, now: float) -> Row:
 
     Raises InputError when there is none of that name.
     """
-    found = next((row for row in Roster(index).rows() if row.name == name), None)
-    if found is None:
-        raise InputError(f"there is no camera {name}")
+    found = Roster(index).require(name)
     minute = int(now // 60)
     state = found.state
     with index.read() as connection:

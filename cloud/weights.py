@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.detector import STUDENT, TEACHER, DetectorSpec, build
+from culling.cloud.detector import STUDENT, TEACHER, DetectorSpec, build, is_student
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
@@ -68,6 +68,14 @@ def load_weights(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes
+
+
+def load_student(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
+    """Return what `load_weights` does. Raises `ModelError` for a teacher too."""
+    model, classes = load_weights(path)
+    if not is_student(model):
+        raise ModelError(f"{path}: the weights of a teacher; a student's are wanted")
+    return model, classes
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

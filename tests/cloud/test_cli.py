@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from culling.cloud.actions import to_artefact
+from culling.cloud.detector import DetectorSpec, build
+from culling.cloud.weights import save_weights
 from culling.common.cli import main
 from culling.common.codec import decode_jpeg
 from culling.common.graph import check
@@ -86,6 +88,7 @@ def test_rounds_show_their_report_and_how_the_swap_went(cloud: CloudState, capsy
     (row,) = shown(cloud, capsys, "rounds")
     assert (row["state"], row["kept"], row["scale"], row["model_id"]) == ("published", 64, 0.81, "gate-2")
     assert (row["swap"], row["swap_gap_ms"], row["model_lag_s"]) == ("live", 25.0, 90.0)
+    cloud.enrol("yard", edge="edge-2")
     assert shown(cloud, capsys, "rounds", "--camera", "yard") == []
 
 
@@ -95,7 +98,7 @@ def test_a_round_can_be_asked_for(cloud: CloudState, capsys: pytest.CaptureFixtu
     assert [request.kind for request in cloud.requests.open()] == ["round"]
 
 
-@pytest.mark.parametrize("command", [("rounds", "--start"), ("rollback",)])
+@pytest.mark.parametrize("command", [("rounds", "--start"), ("rounds", "--camera"), ("rollback",), ("models",)])
 def test_an_unknown_camera_is_named(
     cloud: CloudState, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
@@ -150,8 +153,15 @@ def test_what_is_no_student_is_not_published(
     assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx")) == 5
     err = capsys.readouterr().err
     assert message in err
+    assert "b.onnx" in err
     assert len(err.strip().splitlines()) == 1
     assert cloud.requests.open() == []
+
+
+def test_a_teacher_is_not_published(cloud: CloudState, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save_weights(tmp_path / "t.safetensors", build(DetectorSpec(50, 16, 24, 10)), "fp16")
+    assert culling(cloud, "publish", CAMERA, str(tmp_path / "t.safetensors")) == 5
+    assert capsys.readouterr().err.endswith("t.safetensors: the weights of a teacher; a student's are wanted\n")
 
 
 def test_a_student_of_other_classes_is_not_published(

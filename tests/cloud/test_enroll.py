@@ -104,6 +104,23 @@ def test_replacing_ends_the_old_key_and_keeps_the_cameras_models(cloud: CloudSta
     assert verify(blob, Trust({key_id(public): public}, "gate"), time.time()).counter == 1
 
 
+@pytest.mark.parametrize(("edge", "camera"), [("edge-1", "gate"), ("edge-2", "gate")])
+def test_a_refused_enrolment_writes_nothing(cloud: CloudState, edge: str, camera: str) -> None:
+    enrol(cloud)
+    before = {path: path.read_bytes() for path in cloud.folder.joinpath("edge-1").iterdir()}
+    with pytest.raises(SettingsError):
+        enrol(cloud, camera, edge=edge)
+    assert {path: path.read_bytes() for path in cloud.folder.joinpath("edge-1").iterdir()} == before
+    assert not (cloud.folder / "edge-2").exists()
+
+
+def test_a_camera_may_be_added_below_what_was_written(cloud: CloudState) -> None:
+    enrol(cloud)
+    path = cloud.folder / "edge-1" / "edge.toml"
+    path.write_text(path.read_text() + '\n[[camera]]\nname = "yard"\nurl = "yard.mp4"\n')
+    assert [camera.name for camera in load_edge_settings(path, {}).camera] == ["gate", "yard"]
+
+
 def test_a_camera_cannot_be_taken_from_another_edge(cloud: CloudState) -> None:
     enrol(cloud)
     with pytest.raises(SettingsError, match="belongs to edge edge-1"):
@@ -141,6 +158,8 @@ def test_weights_that_cannot_be_used_enrol_nobody(tmp_path: Path) -> None:
         ("tcp://0.0.0.0:5577", None, None),
         ("tcp://*:5577", None, None),
         ("tcp://127.0.0.1:0", None, None),
+        ("tcp://10.0.0.5:5577", "http://cloud.example", None),
+        ("tcp://10.0.0.5:5577", "tcp://cloud.example", None),
     ],
 )
 def test_edges_are_told_an_address_they_can_use(

@@ -104,6 +104,11 @@ def test_a_url_that_means_nothing_is_a_storage_error(bad: str) -> None:
         Index(bad)
 
 
+def test_the_driver_that_a_database_needs_is_named() -> None:
+    with pytest.raises(StorageError, match=r"cannot be used without psycopg: pip install psycopg"):
+        Index("postgresql+psycopg://host/name")
+
+
 def test_a_full_disk_is_a_storage_error_and_passes(tmp_path: Path) -> None:
     index = Index(url(tmp_path))
     with index.read() as connection:

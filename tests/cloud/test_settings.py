@@ -36,7 +36,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "service is missing"),
+        ("", "service.data_dir is missing"),
         ('[service]\ndata_dir = "x"\nport = 1', "service.port is not a setting"),
         ('[service]\ndata_dir = "x"\n[round]\nkept = "many"', "round.kept"),
         ('[service]\ndata_dir = "x"\n[round]\ninterest = ["unicorn"]', "round.interest"),
