@@ -62,7 +62,8 @@ def load_samples(
         path = _find(source, image_dirs, rows[0].at)
         if path.suffix.lower() in VIDEO_SUFFIXES:
             last = max(row.frame for row in rows)
-            samples += _from_video(path, [row for row in rows if row.frame < until(path.stem) * (last + 1)])
+            if learnt := [row for row in rows if row.frame < until(path.stem) * (last + 1)]:
+                samples += _from_video(path, learnt)
         else:
             samples += [_from_photograph(path, row) for row in rows]
     if not samples:
@@ -78,9 +79,12 @@ def _find(source: str, image_dirs: Sequence[Path], at: str) -> Path:
 
 
 def _from_photograph(path: Path, label: Label) -> Sample:
-    jpeg = path.read_bytes()
     try:
+        jpeg = path.read_bytes()
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
+        simplejpeg.decode_jpeg(jpeg, "GRAY", min_height=1, min_width=1, min_factor=1)  # a header promises nothing
+    except OSError as error:
+        raise InputError(f"{label.at}: {path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{label.at}: {path} is not a JPEG that decodes") from None
     if (width, height) != (label.width, label.height):

@@ -33,7 +33,7 @@ from culling.cloud.index import Index
 from culling.cloud.ledger import Round, Rounds
 from culling.cloud.registry import Registry
 from culling.cloud.roster import Roster
-from culling.common.errors import CameraError, CullingError, SettingsError
+from culling.common.errors import CameraError, CullingError, SettingsError, StorageError
 from culling.common.logs import redact
 from culling.common.messages import CameraState
 
@@ -102,8 +102,7 @@ def demo(
     if speed not in ("real", "max"):
         raise SettingsError(f"--speed {speed}: expected real or max")
     started = time.monotonic()
-    if report is not None and not report.parent.is_dir():
-        raise SettingsError(f"--report {report}: there is no folder {report.parent}")
+    _check_outputs(report, plots)
     with _folder(work) as folder:
         clip = _clip(video, folder, console)
         held_back = plan(clip, FED, MEASURED_FRAMES, labels)
@@ -114,15 +113,27 @@ def demo(
         console.print("Measuring every round's student on the held-back part …")
         figures = measure(run, held_back)
         figures |= {"complete": complete, "wall_s": round(time.monotonic() - started, 1)}
-    if report is not None:
-        report.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
-        console.print(f"wrote {report}")
-    print_table(console, figures)
-    plots.mkdir(parents=True, exist_ok=True)
-    for path in write_plots(figures, plots):
-        console.print(f"wrote {path}")
+    print_table(console, figures)  # first: whatever becomes of the files, the figures have been shown
+    try:
+        if report is not None:
+            report.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+            console.print(f"wrote {report}")
+        for path in write_plots(figures, plots):
+            console.print(f"wrote {path}")
+    except OSError as error:
+        raise StorageError(f"{error.filename}: cannot be written: {error.strerror}") from None
     if not complete:
         raise CullingError(f"{minutes:g} minutes were not enough for {rounds} hot swaps; give it more with --minutes")
+
+
+def _check_outputs(report: Path | None, plots: Path) -> None:
+    """Raise SettingsError now for what could not be written when all is done."""
+    if report is not None and (report.is_dir() or not os.access(report.parent, os.W_OK)):
+        raise SettingsError(f"--report {report}: expected a file in a folder that can be written")
+    try:
+        plots.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--plots {plots}: cannot be made: {error.strerror}") from None
 
 
 @contextmanager
@@ -131,9 +142,12 @@ def _folder(work: Path | None) -> Iterator[Path]:
         with TemporaryDirectory(prefix="culling-demo-") as name:
             yield Path(name)
         return
-    if work.exists() and any(work.iterdir()):
+    if work.exists() and not (work.is_dir() and not any(work.iterdir())):
         raise SettingsError(f"--work {work}: expected a new or empty folder")
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--work {work}: cannot be made: {error.strerror}") from None
     yield work.resolve()
 
 

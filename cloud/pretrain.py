@@ -116,6 +116,10 @@ def _check(run: Pretraining) -> None:
     for height, width in run.canvases:
         if height % STRIDE or width % STRIDE or min(height, width) < 2 * STRIDE:
             raise InputError(f"canvas {width}x{height}: sides must be multiples of {STRIDE}, at least {2 * STRIDE}")
+    if not 0 < run.jitter[0] <= run.jitter[1]:
+        raise InputError(f"jitter {run.jitter[0]:g} {run.jitter[1]:g}: expected LOW HIGH with 0 < LOW <= HIGH")
+    if run.out.is_dir():
+        raise InputError(f"{run.out}: is a folder; name the file to write")
     if not run.out.parent.is_dir():
         raise InputError(f"{run.out.parent}: no such folder to write {run.out.name} into")
 
@@ -189,10 +193,10 @@ def write_curve(out: Path, run: Run) -> None:
 
 def main() -> None:
     """Run as `torchrun -m culling.cloud.pretrain …`: the same command line as `culling pretrain`."""
-    from culling.cloud.commands import pretrain_app
+    from culling.common import cli
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-    pretrain_app()
+    sys.exit(cli.main(["pretrain", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def train(
     """Train `model` in place, resuming from `checkpoint` if it is there; leave the last state in it.
 
     Returns early, with a checkpoint, when `stop()` turns true. Raises `TrainingError` on a loss that is not finite;
-    the checkpoint then still holds the last good state.
+    the checkpoint, if one was written by then, still holds the last good state.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
@@ -108,7 +108,8 @@ def train(
         norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
         if not torch.isfinite(total.detach() + norm):
             found = f"loss is {total.item()}, its gradient {norm.item()} at step {run.step}"
-            raise TrainingError(f"{found}; lower the rate and resume {checkpoint}")
+            again = f"resume {checkpoint}" if checkpoint.exists() else "start anew"
+            raise TrainingError(f"{found}; lower the rate and {again}")
         optimizer.step()
         run.step += 1
         run.losses.append({name: float(value.detach()) for name, value in losses.items()})

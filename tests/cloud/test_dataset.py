@@ -180,6 +180,19 @@ def test_an_image_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, row
     assert complaint in str(caught.value)
 
 
+def test_a_photograph_that_was_cut_short_is_named_before_any_training(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(sample().jpeg[:-400])
+    with pytest.raises(InputError, match=r"^\S+labels\.jsonl:1: \S+a\.jpg is not a JPEG that decodes$"):
+        load_samples([write(tmp_path, label("a.jpg", 0))], [tmp_path])
+
+
+def test_a_video_that_is_left_out_need_not_be_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(sample().jpeg)
+    (tmp_path / "b.mp4").write_text("no video")
+    labels = write(tmp_path, label("a.jpg", 0), label("b.mp4", 3))
+    assert len(load_samples([labels], [tmp_path], lambda name: 0.0 if name == "b" else 1.0)) == 1
+
+
 def test_leaving_every_source_out_is_an_error(tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
     with pytest.raises(InputError, match="every source was excluded"):

@@ -33,6 +33,18 @@ def test_a_wrong_speed_and_a_used_folder_are_refused(tmp_path: Path, capsys: pyt
     assert "expected a new or empty folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--work", "a"), ("--report", "."), ("--report", "none/r.json"), ("--plots", "a")]
+)
+def test_what_could_not_be_written_at_the_end_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").touch()
+    assert main(["demo", option, value]) == SettingsError.exit_code
+    assert capsys.readouterr().err.startswith(f"culling: {option} {value}: ")
+
+
 def test_a_live_stream_is_recorded_frame_for_frame(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=30, width=160, height=128, fps=10)
     out = record(str(clip), tmp_path / "recorded.mkv", seconds=2.0)

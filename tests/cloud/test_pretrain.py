@@ -80,6 +80,14 @@ def test_a_run_killed_by_kill_9_ends_in_the_very_weights_of_an_unbroken_one(data
         np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=2e-3, err_msg=name)
 
 
+def test_started_as_a_module_it_refuses_in_one_line_too(data: Path) -> None:
+    arguments = command(data, data / "s.safetensors", "--canvas", "60x64")[1:]
+    run = [sys.executable, "-m", "culling.cloud.pretrain", *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (InputError.exit_code, 1)
+    assert "multiples of 32" in done.stderr
+
+
 def test_images_are_drawn_as_often_as_they_weigh() -> None:
     some, none = (np.full(count, 0.5, np.float32) for count in (1, 0))
 
@@ -124,11 +132,14 @@ def test_a_truncated_init_is_named(data: Path, capfd: pytest.CaptureFixture[str]
         (("--weight", "street/=-1"), "a number of 0 or more", SettingsError.exit_code),
         (("--weight", "street/=nan"), "a number of 0 or more", SettingsError.exit_code),
         (("--weight", "=0"), "every image has weight 0", InputError.exit_code),
+        (("--jitter", "2", "1"), "0 < LOW <= HIGH", InputError.exit_code),
+        (("--jitter", "0", "1"), "0 < LOW <= HIGH", InputError.exit_code),
+        (("--out", "/"), "is a folder", InputError.exit_code),
         (("--out", "/nowhere/at/all.safetensors"), "no such folder", InputError.exit_code),
     ],
 )
 def test_wrong_flags_get_one_line(
-    data: Path, capfd: pytest.CaptureFixture[str], flags: tuple[str, str], complaint: str, code: int
+    data: Path, capfd: pytest.CaptureFixture[str], flags: tuple[str, ...], complaint: str, code: int
 ) -> None:
     assert main(command(data, data / "s.safetensors", *flags)) == code
     error = capfd.readouterr().err

@@ -126,6 +126,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(ba
     assert resumed.step == 4
 
 
+def test_no_checkpoint_is_named_that_was_not_written(batches: Batcher, tmp_path: Path) -> None:
+    poisoned = Poisoned(**vars(batches))
+    with pytest.raises(TrainingError, match=r"lower the rate and start anew$"):
+        train(detector(), poisoned, Recipe(steps=9, warmup=1), tmp_path / "c.safetensors")
+
+
 def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weights(
     batches: Batcher, tmp_path: Path
 ) -> None:
