@@ -24,6 +24,15 @@ from culling.common.errors import SettingsError
 from culling.common.logs import redact
 
 PREFIX = "CULLING_"
+SECTIONS = {
+    "edge": {"agent", "camera", "cloud", "confidence", "metrics", "selector", "spool", "student"},
+    "cloud": {
+        *("gate", "metrics", "page", "publish", "resolution", "round", "schedule", "service", "store", "student"),
+        "teacher",
+    },
+}
+"""Both sides' sections: a variable may be the other side's, but one that is nobody's is a slip of the hand."""
+
 MAX_BYTES = 1 << 20
 """A longer settings file is refused unread: 1 MiB holds thousands of cameras."""
 
@@ -68,7 +77,8 @@ def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None 
     try:
         return model(**data)
     except ValidationError as error:
-        lines = [_explain(model, details, toml, flags) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        lines = [_explain(model, details, toml, flags) for details in found if not _follows(details, found)]
         raise SettingsError(redact("; ".join(lines))) from None
 
 
@@ -116,6 +126,13 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 
 def _environment(model: type[BaseSettings]) -> dict[str, Any]:
+    known = set(model.model_fields).union(*SECTIONS.values())
+    for name in os.environ:  # without the two underscores it is not spelled like a setting, and may be anybody's
+        section, dot, _ = name.upper().removeprefix(PREFIX).lower().partition("__")
+        if name.upper().startswith(PREFIX) and dot and section not in known:
+            close = get_close_matches(section, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            raise SettingsError(f"{name}: there is no section {section}; {hint}")
     try:
         return EnvSettingsSource(model)()
     except pydantic_settings.SettingsError as error:
@@ -146,7 +163,10 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
     key = ".".join(str(part) for part in loc)
     variable = PREFIX + "__".join(str(part) for part in loc).upper()
     if error["type"] == "missing":
-        return f"{toml or 'settings'}: {key} is missing; set it there or as {variable}"
+        for field in _required(model, loc):
+            key, variable = f"{key}.{field}", f"{variable}__{field.upper()}"
+        where = f"{toml}: {key} is missing; set it there" if toml else f"{key} is missing; name a file with --config"
+        return f"{where} or as {variable}"
     if any(flag == key or key.startswith(f"{flag}.") for flag in flags):
         origin = "command line"
     else:
@@ -157,6 +177,21 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
         return f"{origin}: {key} is not a setting; {hint}"
     hint = "; lists are given as JSON" if error["type"] == "tuple_type" and origin == "command line" else ""
     return f"{origin}: {key}: {error['msg']}{hint}"
+
+
+def _follows(error: Any, others: Sequence[Any]) -> bool:
+    """Whether a list is only called too short because what is in it is wrong."""
+    loc = error["loc"]
+    inside = any(len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in others)
+    return error["type"] == "too_short" and inside
+
+
+def _required(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The first key that the missing section at `loc` must have; none when it is a key that is missing."""
+    annotation = model.model_fields[str(loc[0])].annotation if len(loc) == 1 else None
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return []
+    return [name for name, field in annotation.model_fields.items() if field.is_required()][:1]
 
 
 def _known(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -49,7 +49,7 @@ def _try(what: str, attempt: Callable[[], str]) -> Result:
     try:
         return Result(what, attempt())
     except CullingError as error:
-        return Result(what, str(error), error)
+        return Result(what, str(error).removeprefix(f"{what}: "), error)
 
 
 def _student(settings: EdgeSettings, camera: str, builder: Builder) -> str:

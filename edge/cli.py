@@ -25,13 +25,13 @@ Overrides = Annotated[
     typer.Option("--set", help="Override one setting, e.g. --set agent.drain_s=5; lists as JSON; repeatable."),
 ]
 
+AllowCpu = Annotated[bool | None, typer.Option("--allow-cpu/--no-allow-cpu", help="Let the student run without a GPU.")]
+
 
 @app.command()
 def run(
     config: ConfigFile,
-    allow_cpu: Annotated[
-        bool | None, typer.Option("--allow-cpu/--no-allow-cpu", help="Let the student run without a GPU.")
-    ] = None,
+    allow_cpu: AllowCpu = None,
     override: Overrides = None,
 ) -> None:
     """Run the agent until it is told to stop.
@@ -46,9 +46,9 @@ def run(
 
 
 @app.command()
-def check(config: ConfigFile, override: Overrides = None) -> None:
+def check(config: ConfigFile, allow_cpu: AllowCpu = None, override: Overrides = None) -> None:
     """Try everything the agent needs, one line each; the exit code is that of the first thing that failed."""
-    settings = load_settings(config, parse_overrides(override))
+    settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
     print(f"ok      settings: {config}")
     codes = [0]
     for result in check_all(settings):

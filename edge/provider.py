@@ -22,7 +22,7 @@ def choose_provider(allow_cpu: bool) -> Provider:
         open_graph(probe(), provider="cuda").warm(1, 64, 64)
     except ModelError as error:
         if not allow_cpu:
-            raise ModelError(f"no GPU to run on, and agent.allow_cpu is false: {error}") from None
+            raise ModelError(f"no GPU to run on, and agent.allow_cpu is false (--allow-cpu): {error}") from None
         log.warning("cpu_chosen", reason=str(error))
         return "cpu"
     return "cuda"

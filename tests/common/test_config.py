@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr, field_validator
 
-from culling.common.config import MAX_BYTES, Section, Settings, load, parse_overrides, print_config
+from culling.cloud.settings import CloudSettings
+from culling.common.config import MAX_BYTES, SECTIONS, Section, Settings, load, parse_overrides, print_config
 from culling.common.errors import SettingsError
+from culling.edge.settings import EdgeSettings
 
 
 class Agent(Section):
@@ -44,6 +46,10 @@ class Example(Settings):
     agent: Agent
     cloud: Link = Link()
     camera: tuple[Camera, ...] = ()
+
+
+class Crowded(Example):
+    camera: tuple[Camera, ...] = Field(min_length=1)
 
 
 MINIMAL = '[agent]\nstate_dir = "/var/lib/culling"\n'
@@ -172,6 +178,27 @@ class TestRefusals:
         monkeypatch.setenv("CULLING_AGENT__THRAEDS", "2")
         assert refused(toml).lower().count("thraeds") >= 1
 
+    def test_a_variable_of_a_section_that_nobody_has_is_refused(
+        self, toml: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CULLING_AGNET__THREADS", "2")
+        assert refused(toml) == "CULLING_AGNET__THREADS: there is no section agnet; did you mean agent?"
+
+    def test_the_other_sides_variables_and_those_of_others_are_left_alone(
+        self, toml: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CULLING_ROUND__KEPT", "64")
+        monkeypatch.setenv("CULLING_SERVICE_HOST", "10.0.0.1")  # what Kubernetes sets for a service of this name
+        assert load(Example, toml).agent.threads == 0
+
+    def test_a_list_is_not_called_too_short_for_what_is_wrong_in_it(self, toml: Path) -> None:
+        with pytest.raises(SettingsError, match=r"camera\.0\.name is missing; [^;]*$"):
+            load(Crowded, toml, {"camera": [{"url": "x"}]})
+
+    def test_without_a_file_a_missing_section_is_told_by_its_first_key(self) -> None:
+        wrong = refused(None)
+        assert wrong == "agent.state_dir is missing; name a file with --config or as CULLING_AGENT__STATE_DIR"
+
     def test_the_flag_at_fault_is_told_from_the_file(self, toml: Path) -> None:
         assert refused(toml, overrides={"agent.threads": -1}).startswith("command line: agent.threads: ")
 
@@ -244,3 +271,7 @@ def test_a_value_that_is_unset_is_left_out_of_the_print(toml: Path) -> None:
 def test_settings_cannot_be_changed_afterwards(toml: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(Example, toml).agent.threads = 5  # type: ignore[misc]
+
+
+def test_the_sections_of_both_sides_are_known() -> None:
+    assert {"edge": set(EdgeSettings.model_fields), "cloud": set(CloudSettings.model_fields)} == SECTIONS

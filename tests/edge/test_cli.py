@@ -71,7 +71,7 @@ def test_check_goes_on_after_a_failure_and_ends_with_the_code_of_the_first(
 
     failed = [line for line in out.splitlines() if line.startswith("failed")]
     assert code == 4
-    assert "camera gate" in failed[0]
+    assert failed[0].startswith("failed  camera gate: rtsp://***@127.0.0.1:1/none: ")
     assert "student of yard" in failed[1], "it has no manifest"
     assert "hunter2" not in out
     assert out.splitlines()[-1].startswith("ok      cloud")
@@ -97,10 +97,11 @@ def test_check_refuses_the_cpu_where_the_settings_do(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
 
-    code, out, _ = edge("check", "--set", "agent.allow_cpu=false")
+    code, out, _ = edge("check", "--no-allow-cpu")
 
     assert code == 5
     assert "failed  provider" in out
+    assert "--allow-cpu" in out
 
 
 def test_check_refuses_a_settings_file_that_others_may_read(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
