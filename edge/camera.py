@@ -187,13 +187,13 @@ class Camera:
                 return
 
     def _play(self, source: Source) -> None:
-        stillness = Stillness()
+        stillness, paced = Stillness(), self._paced or source.bursts
         for pictures in source.read(self._lose):
             if self._stopped.is_set():
                 return
             for picture in pictures:
                 pts = self._timeline.advance(picture.time, source.frame_s)
-                if self._paced:
+                if paced:
                     self._stopped.wait(self._pace.delay(pts, self._clock.monotonic()))
                 if self._stopped.is_set():
                     return

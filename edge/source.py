@@ -52,8 +52,8 @@ def _no_way_up(name: str) -> str:
 class CameraSettings(Section):
     """`[[camera]]`: where frames come from. `first` and `last` bound what is played of a file, as fractions of it.
 
-    A live source is opened again for ever: RTSP, a device, or HTTP that does not name a video file (HLS, MJPEG).
-    Anything else is a file, which ends.
+    A live source is opened again for ever: RTSP, a device, or HTTP that does not name a video file (HLS, MJPEG), also
+    an HLS playlist that is complete, which begins anew. Anything else is a file, which ends.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_no_way_up)]
@@ -112,6 +112,11 @@ class Source:
         """Seconds from one frame to the next as the stream announces them, 0.04 where it does not."""
         rate = float(self._stream.average_rate or 0)
         return 1 / rate if 0.1 <= rate <= 1000 else 0.04
+
+    @property
+    def bursts(self) -> bool:
+        """Whether pictures come a segment at a time, not as they are taken: their own time says when each is due."""
+        return bool(self._container.format.name == "hls")
 
     def read(self, lose: Callable[[str], None]) -> Iterator[list[av.VideoFrame]]:
         """Yield the pictures of each packet: mostly one, none while the decoder waits for more.

@@ -21,7 +21,8 @@ from culling.edge import stillness as stillness_module
 from culling.edge.camera import Camera, CameraSettings, Frame
 from culling.edge.latest import LatestFrame
 from culling.edge.pacing import Backoff
-from support.clips import make_clip, number_of
+from support.clips import make_clip, make_playlist, number_of
+from support.http import serve
 from support.rtsp import RtspServer
 from support.watched import WatchedMetrics
 
@@ -124,6 +125,14 @@ class TestFiles:
         assert frames[-1].seq == 9
         assert 0.4 < frames[-1].arrived - frames[0].arrived < 2
         assert abs(frames[-1].captured - time.time()) < 2
+
+    def test_segments_that_come_at_once_are_shown_one_after_the_other(self, play: Play, tmp_path: Path) -> None:
+        make_playlist(make_clip(tmp_path / "clip.mp4", frames=10, fps=20), tmp_path / "live.m3u8")
+        with serve(tmp_path) as url:
+            subject = play(f"{url}/live.m3u8")
+            frames = subject.frames(10)
+            assert frames[-1].arrived - frames[0].arrived > 0.4
+            subject.camera.stop()
 
     def test_at_its_own_pace_it_waits_for_nobody(self, play: Play, tmp_path: Path) -> None:
         subject = play(make_clip(tmp_path / "clip.mp4", frames=20, fps=100), pace="real")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import av
 import pytest
 from pydantic import ValidationError
 
@@ -20,7 +16,8 @@ from culling.common.clock import SystemClock
 from culling.common.errors import CameraError
 from culling.edge import source as module
 from culling.edge.source import CameraSettings, Source, count_frames
-from support.clips import make_clip, number_of
+from support.clips import make_clip, make_playlist, number_of
+from support.http import serve
 from support.rtsp import GOP, RtspServer
 
 
@@ -254,31 +251,7 @@ class TestHttp:
             read(f"{url}/clip.mp4")
 
     def test_a_playlist_is_read_to_its_end(self, tmp_path: Path) -> None:
-        clip = make_clip(tmp_path / "clip.mp4", frames=20)
-        with av.open(str(clip)) as source, av.open(str(tmp_path / "live.m3u8"), "w", format="hls") as sink:
-            copy = sink.add_stream_from_template(source.streams.video[0])
-            for packet in source.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    sink.mux(packet)
+        make_playlist(make_clip(tmp_path / "clip.mp4", frames=20), tmp_path / "live.m3u8")
         with serve(tmp_path) as url:
             assert settings(f"{url}/live.m3u8").live
             assert read(f"{url}/live.m3u8")[0] == list(range(20))
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    """Serve a folder over HTTP on a free port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join(10)

@@ -74,3 +74,14 @@ def number_of(rgb: NDArray[np.uint8]) -> int:
 def _pixel_format(codec: str, width: int, height: int) -> str:
     subsampling = "444p" if width % 2 or height % 2 else "420p"
     return f"yuvj{subsampling}" if codec == "mjpeg" else f"yuv{subsampling}"
+
+
+def make_playlist(clip: Path, path: Path) -> Path:
+    """Write a clip's video as a complete HLS playlist with its segments beside it; return `path`."""
+    with av.open(str(clip)) as source, av.open(str(path), "w", format="hls") as sink:
+        copy = sink.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                sink.mux(packet)
+    return path

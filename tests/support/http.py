@@ -1,9 +1,15 @@
-"""Plain HTTP against a server of ours, with whatever headers a test wants to send."""
+"""Plain HTTP: against a server of ours, with whatever headers a test wants to send; and a folder served."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.client
 import json
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,3 +65,21 @@ class Stream:
     def close(self) -> None:
         self._connection.close()
         self._response.close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder over HTTP on a free port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join(10)
