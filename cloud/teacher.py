@@ -26,7 +26,7 @@ class Teacher:
     """
 
     def __init__(self, model: FasterRCNN, short_side: int = 480, batch: int = 4, most: float = MOST_ENLARGED) -> None:
-        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._short_side = short_side
         self._batch = batch
         self._most = most
@@ -36,7 +36,7 @@ class Teacher:
         labels = [Detections.empty()] * len(frames)
         for indices, size in self._batches([frame.shape[:2] for frame in frames]):
             stack = np.stack([resize(frames[index], *size) for index in indices])
-            for index, found in zip(indices, run_torch(self._model, stack), strict=True):
+            for index, found in zip(indices, run_torch(self.model, stack), strict=True):
                 labels[index] = to_frame(found, size, frames[index].shape[:2])
         return labels
 
