@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from culling.cloud.corpus import Corpus
 from culling.cloud.findings import Findings, Shown, merged, text, with_spread
 from culling.cloud.sheet import Row
-from culling.cloud.strategy import hardest, top
+from culling.cloud.strategy import hardest, missed, top
 from culling.cloud.trial import Trials
-from culling.common.errors import SettingsError
+from culling.common.errors import InputError, SettingsError
 from culling.common.selector import Action, SelectorSettings, build_selector
 
 WINDOWS = 4
@@ -102,27 +102,13 @@ def best_of(losses: NDArray[np.float64], windows: Sequence[int], budget: int) ->
     return chosen
 
 
-def missed(kept: NDArray[np.float64], left: NDArray[np.float64], weight: float, n: int) -> float:
-    """Return which share of the n hardest frames lies in `left`, each of which stands for `weight` frames.
-
-    `kept` and `left` hold hardness. Frames equally hard at the border count in proportion.
-    """
-    need, lost = float(n), 0.0
-    for value in np.unique(np.concatenate([kept, left]))[::-1]:
-        inside, outside = float((kept == value).sum()), weight * float((left == value).sum())
-        share = min(1.0, need / (inside + outside))
-        lost += share * outside
-        need -= share * (inside + outside)
-        if need <= 0:
-            break
-    return lost / (n - need)
-
-
 def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
     """Return rows for n, selector variant and eager share, at a budget of 4n frames; and students trained on each.
 
-    Raises SettingsError where the budget leaves nothing to choose.
+    Raises SettingsError where the budget leaves nothing to choose, InputError where the student sees nothing.
     """
+    if not corpus.losses().any():
+        raise InputError(f"{corpus.video}: the student finds nothing in {len(corpus)} frames, so none is hard")
     trials, rows, students = Trials(corpus), [], []
     hardness = np.array([one.value for one in corpus.hardness(range(len(corpus)))])
     for n in counts:
@@ -191,9 +177,9 @@ def _misses(told: Replay, hardness: NDArray[np.float64], n: int) -> dict[str, fl
     kept = hardness[told.hard]
     weight = len(told.auditable) / len(told.audits) if told.audits else 0.0
     return {
-        "missed": missed(kept, hardness[rest], 1.0, n),
-        "missed_auditable": missed(kept, hardness[told.auditable], 1.0, n),
-        "missed_estimated": missed(kept, hardness[told.audits], weight, n) if told.audits else None,
+        "missed": missed(kept, hardness[rest], n),
+        "missed_auditable": missed(kept, hardness[told.auditable], n),
+        "missed_estimated": missed(kept, hardness[told.audits], n, weight) if told.audits else None,
     }
 
 

@@ -34,6 +34,22 @@ def culled(losses: NDArray[np.float64], judge: Judge, count: int, factor: int) -
     return hardest(top(losses, factor * count), judge, count)
 
 
+def missed(kept: NDArray[np.float64], left: NDArray[np.float64], count: int, weight: float = 1.0) -> float:
+    """Return which share of the `count` hardest frames was `left`, each of those standing for `weight` frames.
+
+    `kept` and `left` hold hardness. Frames that the student gets right are nobody's loss, and of frames equally hard
+    those that were kept count first.
+    """
+    need, lost = float(count), 0.0
+    for value in np.unique(np.concatenate([kept, left]))[::-1]:
+        if value <= 0:
+            break
+        need -= min(need, float((kept == value).sum()))
+        taken = min(need, weight * float((left == value).sum()))
+        need, lost = need - taken, lost + taken
+    return lost / (count - need) if need < count else 0.0
+
+
 STRATEGIES: dict[str, Callable[[NDArray[np.float64], Judge, int, int, int], list[int]]] = {
     "interval": lambda losses, judge, count, factor, seed: evenly(len(losses), count),
     "random": lambda losses, judge, count, factor, seed: _drawn(len(losses), count, seed),

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from culling.cloud.corpus import Corpus
-from culling.cloud.online import EAGER_SHARES, VARIANTS, best_of, missed, online, replay
+from culling.cloud.online import EAGER_SHARES, VARIANTS, best_of, online, replay
 from culling.cloud.sheet import to_png
+from culling.cloud.strategy import missed
 from culling.common.errors import SettingsError
 from culling.common.selector import SelectorSettings
 
@@ -63,27 +64,6 @@ def test_the_best_of_each_window_is_taken_and_nothing_without_loss() -> None:
     assert best_of(losses, [0, 0, 0, 1, 1, 1], 2) == [0, 2, 5]
 
 
-def test_missed_picks_are_counted_by_hand() -> None:
-    kept, left = np.array([1.0, 0.5]), np.array([0.9, 0.4, 0.0])
-    assert missed(kept, left, 1.0, 1) == 0
-    assert missed(kept, left, 1.0, 2) == 0.5
-    assert missed(kept, left, 1.0, 4) == 0.5
-
-
-def test_of_frames_equally_hard_a_share_is_missed() -> None:
-    assert missed(np.array([1.0, 1.0, 1.0]), np.array([1.0]), 1.0, 2) == pytest.approx(0.25)
-
-
-def test_each_audit_stands_for_the_frames_it_was_drawn_from() -> None:
-    """Ten of a hundred were drawn; one of them was hard, so ten are taken to be, beside the five that were kept."""
-    kept, audits = np.ones(5), np.array([1.0] + [0.0] * 9)
-    assert missed(kept, audits, 10.0, 15) == pytest.approx(10 / 15)
-
-
-def test_fewer_frames_than_picks_are_all_there_is_to_miss() -> None:
-    assert missed(np.array([1.0]), np.array([0.5]), 1.0, 99) == 0.5
-
-
 def test_audits_estimate_what_is_missed() -> None:
     losses, times, thumbnails = stream(1)
     hardness = np.random.default_rng(2).random(len(losses))
@@ -91,8 +71,8 @@ def test_audits_estimate_what_is_missed() -> None:
     for seed in range(30):
         result = replay(settings(audit_share=0.5, eager_share=1.0), losses, times, thumbnails, random.Random(seed))
         kept, weight = hardness[result.hard], len(result.auditable) / len(result.audits)
-        truth.append(missed(kept, hardness[result.auditable], 1.0, 40))
-        told.append(missed(kept, hardness[result.audits], weight, 40))
+        truth.append(missed(kept, hardness[result.auditable], 40))
+        told.append(missed(kept, hardness[result.audits], 40, weight))
     assert np.mean(told) == pytest.approx(np.mean(truth), abs=0.05)
 
 

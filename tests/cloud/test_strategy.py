@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.precision import Hardness
-from culling.cloud.strategy import STRATEGIES, culled, evenly, hardest, top
+from culling.cloud.strategy import STRATEGIES, culled, evenly, hardest, missed, top
 
 LOSSES = np.array([5.0, 1.0, 4.0, 4.0, 0.0, 3.0, 2.0, 6.0])
 HARDNESS = [0.1, 1.0, 0.9, 0.2, 0.8, 0.9, 0.3, 0.0]
@@ -60,3 +60,21 @@ def test_random_frames_differ_by_seed_and_come_once() -> None:
     assert all(len(set(draw)) == 4 for draw in draws)
     assert len({tuple(draw) for draw in draws}) > 1
     assert draws[0] == STRATEGIES["random"](LOSSES, Judge(), 4, 2, 0)
+
+
+def test_missed_picks_are_counted_by_hand() -> None:
+    kept, left = np.array([1.0, 0.5]), np.array([0.9, 0.4, 0.0])
+    assert [missed(kept, left, count) for count in (1, 2, 3, 4)] == [0, 0.5, pytest.approx(1 / 3), 0.5]
+    assert missed(kept, left, 99) == 0.5, "there are but four that the student got wrong"
+    assert missed(np.zeros(3), np.zeros(3), 2) == 0
+
+
+def test_what_was_kept_makes_up_for_frames_equally_hard() -> None:
+    assert missed(np.array([1.0, 1.0]), np.array([1.0]), 2) == 0
+    assert missed(np.array([1.0, 1.0]), np.array([1.0]), 3) == pytest.approx(1 / 3)
+
+
+def test_each_audit_stands_for_the_frames_it_was_drawn_from() -> None:
+    """Ten of a hundred were drawn; one of them was hard, so ten are taken to be, beside the five that were kept."""
+    kept, audits = np.ones(5), np.array([1.0] + [0.0] * 9)
+    assert missed(kept, audits, 15, weight=10.0) == pytest.approx(10 / 15)
