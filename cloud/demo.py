@@ -28,7 +28,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from culling.cloud.footage import BUNDLED_CLIP
+from culling.cloud.footage import BUNDLED_CLIP, FED
 from culling.cloud.index import Index
 from culling.cloud.ledger import Round, Rounds
 from culling.cloud.registry import Registry
@@ -36,9 +36,6 @@ from culling.cloud.roster import Roster
 from culling.common.errors import CameraError, CullingError, SettingsError, StorageError
 from culling.common.logs import redact
 from culling.common.messages import CameraState
-
-FED = 0.6
-"""The fraction of the clip that feeds the loop; what follows is held back for measuring."""
 
 EDGE = "demo-edge"
 STOP_S = 40.0

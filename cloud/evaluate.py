@@ -24,7 +24,7 @@ from culling.cloud.detector import is_student
 from culling.cloud.export import run_torch
 from culling.cloud.footage import count_frames, read_frames
 from culling.cloud.labels import Label, read_labels
-from culling.cloud.matching import ClassPrecision, Compared, class_precision
+from culling.cloud.matching import ClassPrecision, Compared, class_precision, compare
 from culling.cloud.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.weights import load_weights
 from culling.common.errors import InputError, ModelError
@@ -158,5 +158,4 @@ def frames_of(video: Path, labels: dict[int, Label]) -> Iterator[tuple[Label, Fr
 
 def _compare(found: Detections, label: Label, frame: Frame, min_score: float) -> Compared:
     truth = to_frame(label.detections, (label.height, label.width), (frame.shape[0], frame.shape[1]))
-    sure = truth.scores >= min_score
-    return Compared(found, truth.where(sure), truth.where(~sure & (truth.scores >= DOUBTFUL)))
+    return compare(found, truth, min_score, DOUBTFUL)

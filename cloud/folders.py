@@ -1,8 +1,11 @@
-"""Folders that are still there after a power cut."""
+"""Folders that are still there after a power cut, and that one process at a time works in."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from culling.common.errors import StorageError
@@ -25,3 +28,11 @@ def make_folder(folder: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold the file `lock`, waiting for whoever has it: two at once would do each other's work."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

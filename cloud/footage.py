@@ -14,6 +14,9 @@ from culling.common.scaler import upright
 
 BUNDLED_CLIP = Path(__file__).parent / "clip" / "campus.mp4"
 
+FED = 0.6
+"""The fraction of a clip that students learn from; what follows is held back for measuring."""
+
 
 def count_frames(video: Path) -> int:
     """Return how many frames the file holds, by its packets: what its header says may be missing or wrong.
@@ -23,6 +26,18 @@ def count_frames(video: Path) -> int:
     try:
         with av.open(f"file:{video}") as container:
             return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    except (av.FFmpegError, IndexError) as error:
+        raise _unreadable(video, error) from None
+
+
+def frame_rate(video: Path) -> float:
+    """Return the frames per second that the file announces, 25 where it does not.
+
+    Raises `CameraError` if it is no video.
+    """
+    try:
+        with av.open(f"file:{video}") as container:
+            return float(container.streams.video[0].average_rate or 25)
     except (av.FFmpegError, IndexError) as error:
         raise _unreadable(video, error) from None
 

@@ -40,6 +40,12 @@ class ClassPrecision:
     objects: int
 
 
+def compare(found: Detections, labels: Detections, true_score: float, doubtful_score: float) -> Compared:
+    """Return what a model found beside labels: true from `true_score` on, else doubtful from `doubtful_score` on."""
+    sure = labels.scores >= true_score
+    return Compared(found, labels.where(sure), labels.where(~sure & (labels.scores >= doubtful_score)))
+
+
 def class_precision(frames: Sequence[Compared], label: int) -> ClassPrecision | None:
     """Return the precision of one class over `frames`, or None where no frame has it for true."""
     objects = sum(int((frame.true.labels == label).sum()) for frame in frames)

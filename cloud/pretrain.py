@@ -9,8 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,8 +17,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.dataset import Batcher, Sample, load_samples
@@ -34,6 +31,7 @@ from culling.cloud.detector import (
     load_resnet50,
     reestimate_statistics,
 )
+from culling.cloud.progress import shown
 from culling.cloud.train import Recipe, Run, train
 from culling.cloud.weights import read_tensors, save_weights
 from culling.common.errors import InputError, ModelError
@@ -88,8 +86,10 @@ def pretrain(run: Pretraining) -> Run:
         # Steps far beyond the run's own, so that the statistics do not come from the first batches alone.
         reestimate_statistics(model, [batches(10**6 + i)[0] for i in range(STATISTICS_BATCHES)])
     freeze(model, run.frozen)
-    with _shown(run.recipe.steps, f"{run.kind}, {len(samples)} images") as show:
-        result = train(model, batches, run.recipe, checkpoint, show)
+    with shown(f"{run.kind}, {len(samples)} images", "step", run.recipe.steps) as show:
+        result = train(
+            model, batches, run.recipe, checkpoint, lambda run, _: show(run.step, f", loss {recent_loss(run):.3f}")
+        )
     if int(os.environ.get("RANK", 0)) == 0:
         save_weights(run.out, model, "fp16")
         write_curve(run.out, result)
@@ -139,32 +139,6 @@ def _start(model: FasterRCNN, init: Path | None) -> bool:
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{init}: weights of another architecture ({str(error).splitlines()[0]})") from None
     return True
-
-
-@contextmanager
-def _shown(steps: int, title: str) -> Iterator[Callable[[Run, float], None]]:
-    """Show loss and time left: a bar on a terminal, else a plain line every twentieth of the run."""
-    if not sys.stderr.isatty():
-        yield _plain(steps, title)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=steps)
-        yield lambda run, seconds: progress.update(
-            task, completed=run.step, description=f"{title}, loss {recent_loss(run):.3f}, {seconds:.1f} s a step"
-        )
-
-
-def _plain(steps: int, title: str) -> Callable[[Run, float], None]:
-    every = max(1, steps // 20)
-
-    def show(run: Run, seconds: float) -> None:
-        if run.step % every == 0 or run.step == steps:
-            left = (steps - run.step) * seconds / 60
-            line = f"{title}: step {run.step}/{steps}, loss {recent_loss(run):.3f}, about {left:.0f} min left"
-            print(line, file=sys.stderr, flush=True)
-
-    return show
 
 
 def recent_loss(run: Run, window: int = 50) -> float:

@@ -10,10 +10,8 @@ round-N.html          one round: its figures, its curves, and the gate's decisio
 from __future__ import annotations
 
 import base64
-import csv
 import html
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from culling.cloud import history, overview
 from culling.cloud.history import KEEP_MINUTES
 from culling.cloud.index import Index
 from culling.cloud.roster import Roster
+from culling.cloud.sheet import Draw, to_csv, to_png
 from culling.common.errors import StorageError
 from culling.common.metrics import REASONS
 
@@ -150,35 +149,11 @@ def _plot_training(axes: Any, row: Row) -> None:
 # Files
 
 
-def _both(out: Path, name: str, rows: Sequence[Row], draw: Callable[[Any], None]) -> Iterable[Path]:
+def _both(out: Path, name: str, rows: Sequence[Row], draw: Draw) -> Iterable[Path]:
     table, plot = out / f"{name}.csv", out / f"{name}.png"
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["nothing"])
-        writer.writeheader()
-        writer.writerows(rows)
-    plot.write_bytes(_png(draw))
+    table.write_bytes(to_csv(rows))
+    plot.write_bytes(to_png(draw))
     return table, plot
-
-
-def _png(draw: Callable[[Any], None]) -> bytes:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
-    try:
-        draw(axes)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
-        else:
-            axes.text(0.5, 0.5, "nothing yet", ha="center", transform=axes.transAxes, color="grey")
-        axes.spines[["top", "right"]].set_visible(False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-    finally:
-        pyplot.close(figure)
-    return buffer.getvalue()
 
 
 def _page(out: Path, row: Row) -> Path:
@@ -196,7 +171,7 @@ def _page(out: Path, row: Row) -> Path:
     if row.get("losses"):
         plots.insert(1, lambda axes: _plot_training(axes, row))
     images = "".join(
-        f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(_png(plot)).decode()}"></p>' for plot in plots
+        f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(to_png(plot)).decode()}"></p>' for plot in plots
     )
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'

@@ -8,21 +8,20 @@ The round ends `ready`, `refused` or `failed` in the index; the service, which h
 from __future__ import annotations
 
 import argparse
-import fcntl
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 
+from culling.cloud.folders import alone
 from culling.cloud.frames import FrameStore
 from culling.cloud.index import Index
 from culling.cloud.ledger import STOPPED, Round, Rounds
@@ -114,14 +113,6 @@ def report(results: Results, state: str) -> dict[str, Any]:
     return told
 
 
-@contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
-    """Wait for a round of a service that died: two at once would do each other's work."""
-    with (data_dir / "round.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _watch_stdin(stopping: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read, which a process cannot end under
         pass
@@ -148,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.nice(settings.round.nice)
         if settings.round.threads:
             torch.set_num_threads(settings.round.threads)
-        with _alone(settings.data_dir):
+        with alone(settings.data_dir / "round.lock"):  # a service that died may have left its round behind
             run_round(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)

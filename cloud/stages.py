@@ -25,21 +25,21 @@ import numpy as np
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.dataset import Batcher, Sample
+from culling.cloud.dataset import Sample
 from culling.cloud.detector import freeze
 from culling.cloud.evaluate import EvaluationResult, score
 from culling.cloud.frames import FrameStore, StoredFrame
 from culling.cloud.golden import golden_frame, see
 from culling.cloud.ledger import Round
-from culling.cloud.matching import Compared
+from culling.cloud.matching import Compared, compare
 from culling.cloud.precision import STUDENT_FLOOR, Hardness, cull, hardness
 from culling.cloud.refill import export_proven
 from culling.cloud.registry import Artefact, Model, ModelFiles, Registry
-from culling.cloud.resolution import FACTOR, opt_resolution
-from culling.cloud.retrain import retrain
+from culling.cloud.resolution import opt_resolution
+from culling.cloud.retrain import canvases, retrain, round_batches, round_recipe
 from culling.cloud.settings import CloudSettings, TeacherSettings
 from culling.cloud.teacher import Teacher
-from culling.cloud.train import Recipe, Run
+from culling.cloud.train import Run
 from culling.cloud.weights import load_bundled, load_weights, save_weights
 from culling.common.codec import decode_jpeg
 from culling.common.confidence import POLICIES, LossMeter
@@ -55,9 +55,6 @@ PARITY_FRAMES = 2
 CURVE_POINTS = 80
 MISSED = 0.5
 """An audit frame at least so hard is one that the filter should have forwarded for its loss."""
-
-SMALLEST_JITTER, LARGEST_JITTER = 0.85, 1.15
-"""A fixed camera's objects keep their size: training varies it less than pre-training does."""
 
 
 class RefusedError(Exception):
@@ -204,31 +201,19 @@ def train_student(bench: Bench, turn: Round, results: Results) -> Result:
     samples = [
         Sample(jpeg, frame.width, frame.height, _labels(frame), frame.id) for frame, jpeg in bench.pictures(frames)
     ]
-    jitter = (SMALLEST_JITTER, LARGEST_JITTER)
-    canvases = _canvases(bench.settings, frames, results["resolution"]["scale"])
-    batches = Batcher(
-        samples,
-        settings.batch,
-        canvases,
-        jitter,
-        score_floor=bench.settings.teacher.true_score,
-        ignore_floor=bench.settings.teacher.min_score,
-        seed=settings.seed + turn.id,
-    )
-    steps = math.ceil(settings.epochs * len(samples) / settings.batch)
-    recipe = Recipe(
-        steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=settings.seed
-    )
+    sizes = canvases(_frame_size(frames), results["resolution"]["scale"], bench.settings.student.long_side)
+    batches = round_batches(bench.settings, samples, sizes, settings.seed + turn.id)
+    recipe = round_recipe(settings, len(samples), settings.seed)
     started = time.monotonic()
     checkpoint = bench.folder / "train.checkpoint"
     model, run = retrain(lambda: _warm_start(bench, turn.camera), batches, recipe, checkpoint, bench.stopping)
-    if run.step < steps:
+    if run.step < recipe.steps:
         raise StoppedError
     train_s = round(time.monotonic() - started, 1)
     path = bench.folder / "candidate.safetensors"
     save_weights(path, model, "fp16")
     return {
-        "steps": steps,
+        "steps": recipe.steps,
         "train_s": train_s,
         "losses": _curve(run),
         "weights": bench.files.add(path.read_bytes(), "safetensors"),
@@ -319,9 +304,7 @@ def _graph(bench: Bench, sha256: str) -> Graph:
 
 def _compared(settings: TeacherSettings, frame: StoredFrame, found: Detections) -> Compared:
     """Return what a student found on a frame beside what the teacher is sure of there, and what it doubts."""
-    seen = _labels(frame).above(settings.min_score)
-    sure = seen.scores >= np.float32(settings.true_score)
-    return Compared(found, seen.where(sure), seen.where(~sure))
+    return compare(found, _labels(frame), settings.true_score, settings.min_score)
 
 
 def _labels(frame: StoredFrame) -> Detections:
@@ -332,13 +315,6 @@ def _labels(frame: StoredFrame) -> Detections:
 def _frame_size(frames: Sequence[StoredFrame]) -> tuple[int, int]:
     """Return the `(width, height)` that most frames have."""
     return Counter((frame.width, frame.height) for frame in frames).most_common(1)[0][0]
-
-
-def _canvases(settings: CloudSettings, frames: Sequence[StoredFrame], scale: float) -> list[tuple[int, int]]:
-    """Return the input size at `scale`, one a step smaller, and the full one, by which the next round judges scales."""
-    width, height = _frame_size(frames)
-    scales = (scale, scale * FACTOR, 1.0)
-    return list(dict.fromkeys(input_size(width, height, each, settings.student.long_side) for each in scales))
 
 
 STAGES: dict[str, Callable[[Bench, Round, Results], Result]] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,7 @@ from numpy.typing import NDArray
 from culling.cloud.evaluate import DOUBTFUL, EvaluationResult, open_model, score, select
 from culling.cloud.footage import count_frames, read_frames
 from culling.cloud.labels import read_labels
-from culling.cloud.matching import Compared
-from culling.cloud.teacher import Teacher
+from culling.cloud.matching import compare
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
 from culling.common.graph import to_frame
@@ -22,6 +23,13 @@ TRUE_SCORE = 0.4
 """A box from this score on is true, the teacher's as in a round's gate, the label file's as in `culling evaluate`."""
 
 Truth = dict[int, Detections]
+
+
+class Labeller(Protocol):
+    """Whoever tells what is in frames `(H, W, 3)` RGB: a teacher, or one that remembers what it said."""
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return what is seen in each frame, in that order, boxes in the frame's pixels."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan
     if label_file is None:
         return Plan(video, numbers, {})
     own = list(select(read_labels(label_file), video, total, first).values())
+    if (latest := max(own, key=lambda row: row.frame)).frame >= total:
+        raise InputError(f"{latest.at}: {video} has no frame {latest.frame}")
     size = next(frame.shape[:2] for _, frame in read_frames(video, {start}))
     picked = own[:: max(1, -(-len(own) // count))]
     return Plan(video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked})
@@ -62,7 +72,7 @@ def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan
 class Tail:
     """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out."""
 
-    def __init__(self, chosen: Plan, teacher: Teacher) -> None:
+    def __init__(self, chosen: Plan, teacher: Labeller) -> None:
         self._frames: dict[int, NDArray[np.uint8]] = dict(
             read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
         )
@@ -82,10 +92,7 @@ class Tail:
 
 
 def _score(found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
-    compared = []
-    for number, label in truth.items():
-        doubtful = (label.scores >= DOUBTFUL) & (label.scores < TRUE_SCORE)
-        compared.append(Compared(found[number], label.above(TRUE_SCORE), label.where(doubtful)))
+    compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
     try:
         return score(compared, classes)
     except InputError:

@@ -96,7 +96,7 @@ def load_bundled(kind: Kind, folder: Path = BUNDLED) -> tuple[FasterRCNN, tuple[
     for name, entry in read_index(folder).items():
         if entry.kind == kind:
             path = folder / name
-            if _sha256(path) != entry.sha256:
+            if file_hash(path) != entry.sha256:
                 raise ModelError(f"{path}: differs from its sha256 in {INDEX}; fetch or install it again")
             return load_weights(path)
     raise ModelError(f"{folder / INDEX}: names no {kind}; train one with `culling pretrain {kind}`")
@@ -115,7 +115,7 @@ def write_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
     entries = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            row = file.metadata() | {"sha256": _sha256(path), "bytes": path.stat().st_size}
+            row = file.metadata() | {"sha256": file_hash(path), "bytes": path.stat().st_size}
         entries[path.name] = msgspec.convert(row | {"classes": row["classes"].split(",")}, Bundled)
     write_atomic(folder / INDEX, msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
     return entries
@@ -177,7 +177,8 @@ def _check(path: Path, tensors: dict[str, Tensor], model: FasterRCNN) -> None:
             raise ModelError(f"{path}: tensor {name} has no scale, or values that are not numbers")
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises `ModelError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

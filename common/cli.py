@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "edge": Command("culling.edge.cli", "app", "Run the agent beside the cameras.", "edge"),
     "cloud": Command("culling.cloud.cli", "app", "Run the service that labels, culls, trains and publishes.", "cloud"),
     "demo": Command("culling.cloud.demo", "app", "Play a video through the whole loop on this machine.", "cloud"),
+    "study": Command("culling.cloud.study", "app", "Ask whether culling works on a clip.", "cloud"),
     "watch": Command("culling.cloud.watch", "app", "Watch every camera in a terminal.", "cloud"),
     "evaluate": Command("culling.cloud.commands", "evaluate_app", "Measure a model on a labelled video.", "cloud"),
     "export": Command("culling.cloud.commands", "export_app", "Turn student weights into ONNX.", "cloud"),

@@ -30,6 +30,7 @@ from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
 from culling.common.messages import Orders
 from culling.common.metrics import Metrics
+from culling.common.selector import build_selector
 from culling.edge.builder import Builder
 from culling.edge.camera import Camera, CameraSettings, Frame
 from culling.edge.forwarder import Forwarder
@@ -39,7 +40,6 @@ from culling.edge.latest import LatestFrame
 from culling.edge.package import initial_package, signing_keys
 from culling.edge.provider import choose_provider
 from culling.edge.recorder import Recorder
-from culling.edge.selector import build_selector
 from culling.edge.settings import EdgeSettings
 from culling.edge.slot import ModelSlot
 from culling.edge.spool import Spool

@@ -15,9 +15,9 @@ from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.messages import CameraState, Orders
 from culling.common.metrics import Metrics
+from culling.common.selector import THUMBNAIL, Action, Decision, Selector
 from culling.edge.camera import Camera, Frame
 from culling.edge.recorder import Recorder, Selected, WindowEnd
-from culling.edge.selector import Action, Decision, Selector
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.slot import ModelSlot
 from culling.edge.student import Student
@@ -25,7 +25,6 @@ from culling.edge.trace import Trace, TraceLine
 
 log = structlog.get_logger(__name__)
 
-THUMBNAIL = (32, 32)
 SILENT_S = 5.0
 """A camera that gave no frame for so long has its window ended by the clock instead."""
 LOSS_MEMORY = 300

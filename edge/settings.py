@@ -23,8 +23,8 @@ from culling.common.confidence import POLICIES
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
+from culling.common.selector import SelectorSettings
 from culling.edge.camera import CameraSettings
-from culling.edge.selector import SelectorSettings
 
 _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from culling.cloud.folders import make_folder
+from culling.cloud.folders import alone, make_folder
 from culling.common.errors import StorageError
 
 
@@ -28,3 +29,11 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "frames").write_text("in the way")
     with pytest.raises(StorageError, match="frames"):
         make_folder(tmp_path / "frames" / "gate")
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with alone(lock), lock.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with alone(lock):
+        pass

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from culling.cloud.footage import count_frames, read_frames
+from culling.cloud.footage import count_frames, frame_rate, read_frames
 from culling.common.errors import CameraError
 from support.clips import make_clip
 
@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 160, 128
 def test_frames_are_counted_and_read_by_number(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=20, width=WIDTH, height=HEIGHT)
     assert count_frames(clip) == 20
+    assert frame_rate(clip) == 10
     frames = dict(read_frames(clip, {17, 3}))
     assert list(frames) == [3, 17]
     assert frames[3].shape == (HEIGHT, WIDTH, 3)
@@ -41,6 +42,6 @@ def test_a_rotated_video_is_read_upright(tmp_path: Path, rotation: int) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a video"])
 def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "no.mp4").write_bytes(content)
-    for attempt in (lambda path: count_frames(path), lambda path: list(read_frames(path, {0}))):
+    for attempt in (count_frames, frame_rate, lambda path: list(read_frames(path, {0}))):
         with pytest.raises(CameraError, match=r"no\.mp4: cannot be read as a video"):
             attempt(tmp_path / "no.mp4")

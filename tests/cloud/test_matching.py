@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from culling.cloud.matching import Compared, class_precision
+from culling.cloud.matching import Compared, class_precision, compare
 from culling.common.frame import Detections
 from support.scenes import boxes_at, pycocotools_precision, random_scene
 
@@ -62,3 +62,10 @@ def test_the_order_of_detections_does_not_matter() -> None:
         for frame, order in zip(frames, orders, strict=True)
     ]
     assert [class_precision(frames, label) for label in range(3)] == [class_precision(shuffled, c) for c in range(3)]
+
+
+def test_labels_are_true_doubtful_or_nothing_by_their_score() -> None:
+    labels = boxes_at((0, 0, 9, 9, 0.4, 0), (0, 0, 9, 9, 0.39, 1), (0, 0, 9, 9, 0.1, 2), (0, 0, 9, 9, 0.09, 3))
+    frame = compare(boxes_at((0, 0, 9, 9, 0.01, 4)), labels, true_score=0.4, doubtful_score=0.1)
+    assert [list(part.labels) for part in (frame.found, frame.true, frame.doubtful)] == [[4], [0], [1, 2]]
+    assert list(compare(Detections.empty(), labels, 0.0, 0.1).true.labels) == [0, 1, 2, 3]

@@ -8,9 +8,11 @@ import torch
 
 from culling.cloud import retrain
 from culling.cloud.dataset import Batcher
+from culling.cloud.settings import RoundSettings
 from culling.cloud.train import Recipe, Run
 from culling.common.errors import TrainingError
 
+WIDTH, HEIGHT = 128, 96
 BATCHES = Batcher([], 4, [(64, 64)])
 
 
@@ -42,3 +44,15 @@ def test_what_does_not_fit_by_half_either_is_named(tmp_path: Path, monkeypatch: 
     with pytest.raises(TrainingError, match=r"batch of 2: lower round\.batch"):
         retrain.retrain(lambda: torch.nn.Module(), BATCHES, Recipe(7, 0.1), tmp_path / "c", lambda: False)
     assert asked == [4, 2]
+
+
+def test_canvases_are_the_input_one_a_step_smaller_and_the_full_one() -> None:
+    assert retrain.canvases((WIDTH, HEIGHT), 0.75, 640) == [(64, 96), (96, 128)]
+    assert retrain.canvases((WIDTH, HEIGHT), 1.0, 640) == [(96, 128)]
+    assert retrain.canvases((640, 480), 0.45, 640, full=0.5) == [(224, 288), (192, 256), (256, 320)]
+
+
+def test_a_round_trains_every_image_as_often_as_it_has_epochs() -> None:
+    settings = RoundSettings(epochs=2.5, batch=4, lr=0.5, warmup=3)
+    recipe = retrain.round_recipe(settings, 9, seed=7)
+    assert (recipe.steps, recipe.lr, recipe.warmup, recipe.seed) == (6, 0.5, 3, 7)

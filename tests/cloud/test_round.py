@@ -393,12 +393,6 @@ def test_the_gate_refuses_a_candidate_that_is_only_as_good(cloud: CloudState) ->
     assert "not better" in result["reason"]
 
 
-def test_canvases_are_the_input_one_a_step_smaller_and_the_full_one(cloud: CloudState) -> None:
-    frames = cloud.frames.get(_ids(cloud))
-    assert stages._canvases(cloud.settings, frames, 0.75) == [(64, 96), (96, 128)]
-    assert stages._canvases(cloud.settings, frames, 1.0) == [(96, 128)]
-
-
 def _ids(cloud: CloudState) -> list[str]:
     return [frame_id(EDGE, "boot-1", seq) for seq in range(1, 13)]
 

@@ -88,6 +88,12 @@ def test_labels_that_end_before_the_held_back_part_are_refused_at_once(clip: Pat
         plan(clip, 0.6, 3, tmp_path / "labels.jsonl")
 
 
+def test_labels_beyond_the_end_are_named(clip: Path, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels.jsonl", [Label("clip.mp4", n, WIDTH, HEIGHT, person(), "") for n in (99, 15)])
+    with pytest.raises(InputError, match=r"labels\.jsonl:1: .*clip\.mp4 has no frame 99"):
+        plan(clip, 0.6, 3, tmp_path / "labels.jsonl")
+
+
 def test_labels_of_another_size_are_scaled_to_the_clip(clip: Path, tmp_path: Path) -> None:
     half = Label("clip.mp4", 15, WIDTH // 2, HEIGHT // 2, person(), "")
     write_labels(tmp_path / "labels.jsonl", [half])

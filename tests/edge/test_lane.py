@@ -16,10 +16,10 @@ from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph
 from culling.common.messages import Orders
 from culling.common.metrics import Metrics
+from culling.common.selector import SelectorSettings, build_selector
 from culling.edge.lane import Lane
 from culling.edge.latest import LatestFrame
 from culling.edge.recorder import Selected, WindowEnd
-from culling.edge.selector import SelectorSettings, build_selector
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.student import Student
 from culling.edge.trace import Trace

@@ -22,10 +22,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from culling.common.budget import DAY_S, Spent
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.messages import WireDetections, from_wire
-from culling.edge.budget import DAY_S, Spent
 from culling.edge.rows import ROW_BYTES
 from culling.edge.spool import Spool, SpoolCounts, Spooled
 

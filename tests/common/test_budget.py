@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.edge.budget import ASSUMED_BYTES, DAY_S, Budget, Spent
+from culling.common.budget import ASSUMED_BYTES, DAY_S, Budget, Spent
 
 MIDNIGHT = 19_700 * DAY_S
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.edge.sampling import Lottery, Tail
+from culling.common.sampling import Lottery, Tail
 
 
 @given(st.lists(st.floats(0.0, 9.0), min_size=1, max_size=80), st.integers(1, 10))

@@ -36,9 +36,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from culling.common.budget import DAY_S, NOTHING, UNLIMITED, Budget, Spent
 from culling.common.config import Section
-from culling.edge.budget import DAY_S, NOTHING, UNLIMITED, Budget, Spent
-from culling.edge.sampling import Lottery, Tail
+from culling.common.sampling import Lottery, Tail
+
+THUMBNAIL = (32, 32)
+"""Height and width of the pictures by which likeness is judged: the green of a frame, scaled."""
 
 LOOK_BACK = 64
 """How many kept thumbnails a new frame is compared with."""

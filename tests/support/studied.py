@@ -1,0 +1,87 @@
+"""A clip small enough to study in seconds: a narrow student, and a teacher that sees the yellow box in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.corpus import Corpus
+from culling.cloud.footage import read_frames
+from culling.cloud.labels import Label, write_labels
+from culling.cloud.settings import load_settings
+from culling.common.frame import Detections
+from support.clips import make_clip
+from support.detectors import small_student
+from support.narrow import install
+
+FRAMES, WIDTH, HEIGHT = 25, 128, 96
+LEARNT_FROM = 15
+
+
+class FakeTeacher:
+    """Sees the box that moves, as a car; counts the pictures it was shown."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+        self.model: FasterRCNN = small_student()
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        self.shown += len(frames)
+        return [yellow_box(frame) for frame in frames]
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+
+def yellow_box(frame: NDArray[np.uint8]) -> Detections:
+    """Return where the picture is yellow, as one car."""
+    red, green, blue = (frame[..., channel].astype(int) for channel in range(3))
+    rows, columns = np.nonzero((red > 180) & (green > 150) & (blue < 120))
+    box = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
+    return Detections(box, np.float32([0.9]), np.array([2]))
+
+
+@dataclass(frozen=True)
+class Yard:
+    """A clip with labels, and a folder whose cache holds the exported student already."""
+
+    clip: Path
+    labels: Path
+    out: Path
+    weights: Path
+
+    def arguments(self, study: str, *more: str) -> list[str]:
+        """Return the arguments of `culling` for a study of a second or two."""
+        files = ["--video", str(self.clip), "--labels", str(self.labels), "--out", str(self.out)]
+        settings = ["--set", f"student.weights={self.weights}", "--set", "round.warmup=1"]
+        small = ["--n", "2", "--epochs", "0.5", "--frames", str(LEARNT_FROM), "--measured", "3", "--seed", "0"]
+        return ["study", study, *files, *settings, *small, *more]
+
+    def corpus(self) -> Corpus:
+        """Return what those arguments study."""
+        settings = {"service.data_dir": self.out / "cache", "student.weights": str(self.weights)}
+        changes = {"round.epochs": 0.5, "round.warmup": 1}
+        return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, load_settings(None, settings | changes))
+
+
+def make_yard(folder: Path, narrow: Path) -> Yard:
+    """Make a clip and its labels in `folder`."""
+    clip = make_clip(folder / "yard.mp4", frames=FRAMES, width=WIDTH, height=HEIGHT)
+    found = [(number, yellow_box(frame)) for number, frame in read_frames(clip, range(FRAMES))]
+    rows = [Label("yard.mp4", number, WIDTH, HEIGHT, boxes, "") for number, boxes in found]
+    write_labels(folder / "yard.jsonl", rows)
+    install(narrow, folder / "out" / "cache")
+    return Yard(clip, folder / "yard.jsonl", folder / "out", narrow / "student.safetensors")
+
+
+def use_teacher(monkeypatch: pytest.MonkeyPatch) -> FakeTeacher:
+    """Let studies ask a fake teacher, and return it."""
+    teacher = FakeTeacher()
+    monkeypatch.setattr("culling.cloud.corpus.load_teacher", lambda settings: teacher)
+    return teacher
