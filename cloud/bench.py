@@ -53,7 +53,13 @@ STOCK_CLASSES = 91
 Video = Annotated[Path, typer.Option(help="video whose frames are used", show_default="the clip that comes along")]
 Weights = Annotated[Path | None, typer.Option("--model", help="weights", show_default="the bundled ones")]
 Folder = Annotated[
-    Path | None, typer.Option(help="a folder on the disk that is measured", show_default="the system's temporary one")
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="a folder on the disk that is measured",
+        show_default="the system's temporary one",
+    ),
 ]
 Picture = NDArray[np.uint8]
 
