@@ -46,14 +46,13 @@ def write_all_atomic(contents: Mapping[Path, bytes], mode: int = 0o644) -> None:
 @contextmanager
 def _written_beside(path: Path, data: bytes, mode: int, temporary: dict[Path, str]) -> Iterator[BinaryIO]:
     """Give a new file beside `path` that holds `data`, and note its name in `temporary`."""
-    with ExitStack() as life:
-        with _naming(path):
-            descriptor, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-            file = life.enter_context(os.fdopen(descriptor, "wb"))
+    with _naming(path):  # closing, too, writes what a full disk did not take
+        descriptor, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
-        yield file
+            yield file
 
 
 def _side_by_side(sync: Callable[[Path], None], paths: Collection[Path]) -> None:

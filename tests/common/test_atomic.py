@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -98,3 +99,14 @@ def test_when_one_of_several_cannot_be_written_no_temporary_file_stays(tmp_path:
     with pytest.raises(StorageError, match=r"cannot write .*two"):
         write_all_atomic({tmp_path / name: b"new" for name in ("one", "two", "three")})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_file_that_does_not_fit_is_a_storage_error_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*two"):
+            write_all_atomic({tmp_path / "one": b"fits", tmp_path / "two": b"x" * 4000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
