@@ -9,11 +9,11 @@ of frames that are gone stay for a while, so that a late repeat is recognised.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from culling.cloud.folders import make_folder
 from culling.cloud.index import Index, frames, rounds
 from culling.cloud.ledger import UNFINISHED
-from culling.common.atomic import write_atomic
+from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
@@ -40,6 +40,23 @@ FULL_SHARE = 0.9
 DAY_S = 86_400.0
 
 log = structlog.get_logger(__name__)
+
+
+Fate: TypeAlias = Literal["stored", "duplicate"]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A frame that an edge sent, with its picture."""
+
+    edge_key: str
+    frame: HardFrame
+    jpeg: bytes
+
+    @property
+    def name(self) -> str:
+        """The frame's name in the store."""
+        return frame_id(self.edge_key, self.frame.boot, self.frame.seq)
 
 
 @dataclass(frozen=True)
@@ -121,15 +138,28 @@ class FrameStore:
             raise ProtocolError("seq-reused", f"frame {frame.boot}/{frame.seq} came before, with other bytes")
         return found is not None
 
-    def add(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> Literal["stored", "duplicate"]:
-        """Make a checked frame durable; on return file and row are fsynced. Raises StorageError, leaving no row."""
-        name = frame_id(edge_key, frame.boot, frame.seq)
-        path = self.path(frame.camera, name)
-        make_folder(path.parent)
-        write_atomic(path, jpeg)
+    def add(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> Fate:
+        """As `add_all`, for a single frame."""
+        return self.add_all([Arrival(edge_key, frame, jpeg)])[0]
+
+    def add_all(self, arrivals: Sequence[Arrival]) -> list[Fate]:
+        """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row."""
+        rows = [self._row(arrival) for arrival in arrivals]
+        paths = [self.path(row["camera"], row["id"]) for row in rows]
+        for folder in {path.parent for path in paths}:
+            make_folder(folder)
+        write_all_atomic({path: arrival.jpeg for path, arrival in zip(paths, arrivals, strict=True)})
         try:
             with self._index.write() as connection:
-                connection.execute(frames.insert().values(**self._row(name, edge_key, frame, len(jpeg))))
+                connection.execute(frames.insert(), rows)
+        except IntegrityError:
+            return [self._enter(row) for row in rows] if len(rows) > 1 else ["duplicate"]
+        return ["stored"] * len(rows)
+
+    def _enter(self, row: dict[str, Any]) -> Fate:
+        try:
+            with self._index.write() as connection:
+                connection.execute(frames.insert().values(**row))
         except IntegrityError:
             return "duplicate"
         return "stored"
@@ -295,10 +325,17 @@ class FrameStore:
         with self._index.read() as connection:
             return [_stored(row) for row in connection.execute(query.order_by(order, frames.c.id).limit(limit))]
 
-    def _row(self, name: str, edge_key: str, frame: HardFrame, size: int) -> dict[str, Any]:
+    def _row(self, arrival: Arrival) -> dict[str, Any]:
+        frame = arrival.frame
         told = {field: getattr(frame, field) for field in frame.__struct_fields__}
         told["detections"] = msgspec.msgpack.encode(frame.detections)
-        ours = {"id": name, "edge_key": edge_key, "state": "stored", "received": self._clock.now(), "bytes": size}
+        ours = {
+            "id": arrival.name,
+            "edge_key": arrival.edge_key,
+            "state": "stored",
+            "received": self._clock.now(),
+            "bytes": len(arrival.jpeg),
+        }
         return {**told, **ours, "held_out": is_held_out(frame.camera, frame.captured, self._stretch_s)}
 
     def path(self, camera: str, name: str) -> Path:

@@ -1,32 +1,30 @@
 """The cloud's end of the wire, on one thread that owns the socket: frames in, models out, counters kept.
 
-A frame is acknowledged only after it is durable; a repeat is acknowledged again and not stored again. Whatever an edge
+A frame is acknowledged only after it is durable; those that come together are made so together, since it is the disk
+that each of them would wait for. A repeat is acknowledged again and not stored again. Whatever an edge
 may not do is refused with a reason and counted, and the link lives on: who it is, its CURVE key says, and which cameras
 are its own, the roster. Answers carry the window, which shrinks while the disk or the teacher cannot keep up.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import threading
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 
 from culling.cloud.actions import Wish, Wishes
-from culling.cloud.frames import Counts, FrameStore
+from culling.cloud.admission import check_frame, free_bytes, window
+from culling.cloud.arrivals import Arrivals
+from culling.cloud.frames import Arrival, Counts, FrameStore
 from culling.cloud.index import Index
 from culling.cloud.ledger import Requests, Rounds
 from culling.cloud.registry import ModelFiles, Registry
 from culling.cloud.roster import Members, Roster
-from culling.cloud.settings import CloudSettings, ServiceSettings
+from culling.cloud.settings import CloudSettings
 from culling.common.clock import Clock
-from culling.common.codec import jpeg_size
 from culling.common.errors import ModelError, ProtocolError, StorageError
-from culling.common.frame import CLASSES
 from culling.common.messages import (
     Ack,
     CameraState,
@@ -43,7 +41,6 @@ from culling.common.messages import (
     Refused,
     SwapReport,
     Welcome,
-    from_wire,
     pack,
     plain,
     unpack,
@@ -60,19 +57,11 @@ COUNT_S = 5.0
 SETTLE_S = 300.0
 """After so long on one model, a camera's mean loss is that model's own."""
 
+AT_ONCE = 32
+"""Messages that are taken one after the other before the frames among them are stored."""
+
 SILENT_S = 30.0
 """An edge that said nothing for so long counts as gone; it beats every few seconds."""
-
-
-def window(settings: ServiceSettings, free_bytes: int, waiting: int) -> int:
-    """Return how many frames an edge may have unacknowledged, 1 to `settings.window`.
-
-    It falls in proportion to the frames that wait for the teacher above `queue_high`, and from twice the disk's reserve
-    down to the reserve.
-    """
-    queue = settings.queue_high / max(waiting, settings.queue_high)
-    disk = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
-    return max(1, int(settings.window * min(queue, disk, 1.0)))
 
 
 class Ingest:
@@ -105,6 +94,7 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._members = Members()
+        self._arrivals = Arrivals(frames)
         self._counts: dict[str, Counts] = {}
         self._live: dict[str, str] = {}
         self._states: dict[str, CameraState] = {}
@@ -144,8 +134,7 @@ class Ingest:
                 if self._clock.monotonic() >= self._next_tick:
                     self._next_tick = self._clock.monotonic() + TICK_S
                     self._tick()
-                if (received := self._socket.poll(POLL_S)) is not None:
-                    self._take(*received)
+                self._take_what_came()
         except BaseException as failure:  # the service ends with it: nothing here can be retried
             self.failure = failure
         finally:
@@ -242,6 +231,18 @@ class Ingest:
 
     # Every message
 
+    def _take_what_came(self) -> None:
+        """Take the next message and those behind it; frames are stored once no more wait, or they are many."""
+        wait_s = POLL_S
+        for _ in range(AT_ONCE):
+            if (received := self._socket.poll(wait_s)) is None:
+                break
+            self._take(*received)
+            wait_s = 0.0
+            if self._arrivals.full:
+                break
+        self._store_arrivals()
+
     def _take(self, edge_key: str, parts: list[bytes]) -> None:
         self._metrics.count("bytes_received", sum(map(len, parts)))
         try:
@@ -277,31 +278,44 @@ class Ingest:
                 self._swap(edge_key, message)
 
     def _frame(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> None:
-        started = self._clock.monotonic()
+        arrival = Arrival(edge_key, frame, jpeg)
         try:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
             check_frame(frame, jpeg)
+            if arrival.name in self._arrivals:  # a repeat: what becomes of the first has to be known
+                self._store_arrivals()
             if self._frames.known(edge_key, frame):
                 self._metrics.count("frames_duplicate", camera=frame.camera)
+                self._ack(arrival)
             elif reason := self._no_room(frame.camera, len(jpeg)):
                 self._nack(edge_key, frame, reason, retry=True)
-                return
             else:
-                self._frames.add(edge_key, frame, jpeg)
-                self._stored(frame, len(jpeg), self._clock.monotonic() - started)
+                self._arrivals.add(arrival)
+                self._reserve(frame.camera, len(jpeg))
         except ProtocolError as error:
             self._nack(edge_key, frame, error.reason, retry=False)
         except StorageError as error:
             self._troubled(error)
             self._nack(edge_key, frame, "busy", retry=True)
-        else:
-            self._send(edge_key, Ack(frame.boot, frame.seq, self._window(frame.camera)))
 
-    def _stored(self, frame: HardFrame, size: int, seconds: float) -> None:
-        counts = self._counts.get(frame.camera, Counts())
-        self._counts[frame.camera] = replace(counts, bytes=counts.bytes + size, waiting=counts.waiting + 1)
+    def _store_arrivals(self) -> None:
+        started = self._clock.monotonic()
+        for arrival, error in self._arrivals.store():
+            if error is None:
+                self._stored(arrival.frame, self._clock.monotonic() - started)
+                self._ack(arrival)
+            else:
+                self._troubled(error)
+                self._nack(arrival.edge_key, arrival.frame, "busy", retry=True)
+
+    def _reserve(self, camera: str, size: int) -> None:
+        """Count a frame as stored until the disk and the index are looked at again."""
+        counts = self._counts.get(camera, Counts())
+        self._counts[camera] = replace(counts, bytes=counts.bytes + size, waiting=counts.waiting + 1)
         self._free_bytes -= size
+
+    def _stored(self, frame: HardFrame, seconds: float) -> None:
         self._metrics.count("frames_stored", camera=frame.camera)
         self._metrics.observe("store_seconds", seconds)
         log.debug("frame_stored", camera=frame.camera, boot=frame.boot, seq=frame.seq, reason=frame.reason)
@@ -373,6 +387,10 @@ class Ingest:
     def _welcome(self, edge_key: str) -> None:
         self._send(edge_key, Welcome(f"culling {version('culling')}", self._window()))
 
+    def _ack(self, arrival: Arrival) -> None:
+        frame = arrival.frame
+        self._send(arrival.edge_key, Ack(frame.boot, frame.seq, self._window(frame.camera)))
+
     def _nack(self, edge_key: str, frame: HardFrame, reason: str, retry: bool) -> None:
         camera = frame.camera if self._members.owns(edge_key, frame.camera) else "unknown"
         self._metrics.count("frames_refused", camera=camera, reason=reason)
@@ -394,20 +412,3 @@ class Ingest:
     def _on_link(self, event: str) -> None:
         if event in ("refused", "handshake-failed"):
             self._metrics.count("handshake_failures")
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the room left where `folder` lies, in bytes. Raises StorageError."""
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError as error:
-        raise StorageError(f"cannot tell how much room {folder} has: {error.strerror}") from error
-
-
-def check_frame(frame: HardFrame, jpeg: bytes) -> None:
-    """Raise ProtocolError unless `jpeg` is the picture that `frame` describes, by hash and by header."""
-    if hashlib.sha256(jpeg).hexdigest() != frame.sha256:
-        raise ProtocolError("wrong-hash", "the picture is not the one that its message describes")
-    if jpeg_size(jpeg) != (frame.width, frame.height):
-        raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
-    from_wire(frame.detections, len(CLASSES))

@@ -24,11 +24,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from culling.cloud.actions import MODEL_KINDS, Wish, Wishes, carry_out, to_artefact
+from culling.cloud.admission import free_bytes
 from culling.cloud.dashboard import Dashboard
 from culling.cloud.frames import Counts, FrameStore
 from culling.cloud.history import History
 from culling.cloud.index import Index
-from culling.cloud.ingest import Ingest, free_bytes
+from culling.cloud.ingest import Ingest
 from culling.cloud.keys import load_keys
 from culling.cloud.ledger import STOPPED, Request, Requests, Round, Rounds
 from culling.cloud.publish import DAY_S, Publisher

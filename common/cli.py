@@ -7,8 +7,8 @@ Whatever goes wrong on purpose is one line on stderr and a documented exit code.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from importlib.metadata import version
@@ -24,13 +24,32 @@ from culling.common.errors import CullingError, MissingExtraError, SettingsError
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command's `typer.Typer` lives, its line in the help, and the extra it needs."""
+    """Where a command's `typer.Typer` lives, its line in the help, and the extra it needs; or the commands below it."""
 
     module: str
     attribute: str
     help: str
     extra: str
+    below: Mapping[str, Command] = field(default_factory=dict)
 
+
+MEMORY: dict[str, Command] = {
+    "edge": Command("culling.edge.bench", "memory_app", "What each further camera costs an agent.", "edge"),
+    "cloud": Command("culling.cloud.bench", "memory_app", "What a hundred further edges cost the service.", "cloud"),
+}
+
+BENCHES: dict[str, Command] = {
+    "edge": Command("culling.edge.bench", "edge_app", "The agent's frames/s, against the bare model's.", "edge"),
+    "student": Command("culling.cloud.bench", "student_app", "The student, against torchvision's own export.", "cloud"),
+    "overhead": Command(
+        "culling.edge.bench", "overhead_app", "Choosing and keeping frames, against inferring.", "edge"
+    ),
+    "ingest": Command("culling.cloud.bench", "ingest_app", "Durable frames/s, against raw socket and disk.", "cloud"),
+    "swap": Command("culling.edge.bench", "swap_app", "A camera while models are swapped, against rest.", "edge"),
+    "teacher": Command("culling.cloud.bench", "teacher_app", "Labelling, against the teacher's bare forward.", "cloud"),
+    "train": Command("culling.cloud.bench", "train_app", "Training, against a bare forward and backward.", "cloud"),
+    "memory": Command("", "", "What a camera costs an agent, and an edge the service.", "", MEMORY),
+}
 
 COMMANDS: dict[str, Command] = {
     "edge": Command("culling.edge.cli", "app", "Run the agent beside the cameras.", "edge"),
@@ -41,6 +60,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("culling.cloud.commands", "evaluate_app", "Measure a model on a labelled video.", "cloud"),
     "export": Command("culling.cloud.commands", "export_app", "Turn student weights into ONNX.", "cloud"),
     "pretrain": Command("culling.cloud.commands", "pretrain_app", "Train the bundled student and teacher.", "cloud"),
+    "bench": Command("", "", "Measure how close each part runs to its limit.", "", BENCHES),
 }
 
 EXIT_CODES = (
@@ -66,11 +86,22 @@ class Side(StrEnum):
 class Root(TyperGroup):
     """Puts a command of the table in place of its stub at the moment it is called."""
 
+    table: Mapping[str, Command] = COMMANDS
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if (command := COMMANDS.get(args[0])) is not None:
-            module = import_module(command.module)
-            self.commands[args[0]] = typer.main.get_command(getattr(module, command.attribute))
+        if (command := self.table.get(args[0])) is not None:
+            loaded = getattr(import_module(command.module), command.attribute) if command.module else _group(command)
+            self.commands[args[0]] = typer.main.get_command(loaded)
         return super().resolve_command(ctx, args)
+
+
+def _group(command: Command) -> typer.Typer:
+    """Return the commands below one, each as a stub."""
+    kind = type("Group", (Root,), {"table": command.below})
+    group = typer.Typer(cls=kind, help=command.help, no_args_is_help=True, pretty_exceptions_enable=False)
+    for name, below in command.below.items():
+        group.command(name, help=below.help)(_stub())
+    return group
 
 
 app = typer.Typer(
@@ -113,11 +144,21 @@ def _usage(error: typer.TyperException) -> int:
 
 def _missing_extra(error: ModuleNotFoundError, arguments: Sequence[str]) -> MissingExtraError | None:
     """None when the missing module is one of ours: that is a fault in the code, not in the installation."""
-    name = next((argument for argument in arguments if argument in COMMANDS), None)
-    if name is None or error.name is None or error.name.split(".")[0] == "culling":
+    names, extra = _called(arguments)
+    if not extra or error.name is None or error.name.split(".")[0] == "culling":
         return None
-    extra = COMMANDS[name].extra
-    return MissingExtraError(f"`culling {name}` needs {error.name}; install it with: pip install 'culling[{extra}]'")
+    return MissingExtraError(f"`culling {names}` needs {error.name}; install it with: pip install 'culling[{extra}]'")
+
+
+def _called(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return the command that `arguments` call, e.g. "bench memory edge", and its extra; "" where there is none."""
+    table: Mapping[str, Command] = COMMANDS
+    names, extra = [], ""
+    for argument in arguments:
+        if (command := table.get(argument)) is not None:
+            names.append(argument)
+            table, extra = command.below, command.extra
+    return " ".join(names), extra
 
 
 def _print_version(asked: bool) -> None:

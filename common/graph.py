@@ -36,10 +36,11 @@ DOMAINS = frozenset({"", "ai.onnx"})
 CLASSES_KEY = "culling.classes"
 
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
-_PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
+PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", _CUDA_OPTIONS),
     "cpu": ("CPUExecutionProvider", {}),
 }
+"""What onnxruntime is told, by provider: its name there, and its options."""
 _FATAL_ONLY = 4
 
 
@@ -102,7 +103,7 @@ def open_graph(model: bytes, *, provider: Provider, threads: int = 0) -> Graph:
     to the CPU in silence (onnxruntime#23372).
     """
     info = check(model)
-    name, settings = _PROVIDERS[provider]
+    name, settings = PROVIDERS[provider]
     if provider == "cuda":
         _find_cuda()
     try:

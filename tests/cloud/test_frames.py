@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.frames import StoredFrame, frame_id, is_held_out
+from culling.cloud.frames import Arrival, StoredFrame, frame_id, is_held_out
 from culling.cloud.index import frames as table
 from culling.common.errors import ProtocolError, StorageError
 from support.clock import FakeClock
@@ -72,6 +72,13 @@ def test_a_frame_is_stored_once_however_often_it_comes(cloud: CloudState) -> Non
     assert cloud.frames.known(EDGE, frame)
     assert cloud.frames.add(EDGE, frame, jpeg) == "duplicate"
     assert len(files(cloud)) == len(everything(cloud)) == 1
+
+
+def test_of_frames_stored_together_only_those_that_are_new_get_a_row(cloud: CloudState) -> None:
+    add(cloud, 2)
+    together = [Arrival(EDGE, *hard_frame(seq)) for seq in (1, 2, 3)]
+    assert cloud.frames.add_all(together) == ["stored", "duplicate", "stored"]
+    assert len(files(cloud)) == len(everything(cloud)) == 3
 
 
 def test_a_sequence_number_cannot_be_used_for_another_picture(cloud: CloudState) -> None:

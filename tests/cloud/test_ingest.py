@@ -12,10 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from culling.cloud import ingest
-from culling.cloud.ingest import Ingest, check_frame, window
-from culling.cloud.settings import ServiceSettings
+from culling.cloud.ingest import Ingest
 from culling.common.codec import encode_jpeg
-from culling.common.errors import ProtocolError, StorageError
+from culling.common.errors import StorageError
 from culling.common.manifest import Trust, key_id, verify, verify_model
 from culling.common.messages import (
     PROTOCOL_VERSION,
@@ -110,6 +109,28 @@ def test_a_repeat_is_acked_again_and_stored_once(start: Start) -> None:
     frame, jpeg = hard_frame(5)
     for _ in range(3):
         assert edge.ask(frame, Ack, payload=jpeg).seq == 5
+    assert running.stored() == 1
+    assert running.metrics.total("frames_duplicate", camera=CAMERA) == 2
+
+
+def test_frames_that_come_together_are_stored_and_acked_each(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    for seq in range(1, 41):
+        edge.send(*hard_frame(seq))
+    assert sorted(edge.receive(Ack)[0].seq for _ in range(40)) == list(range(1, 41))
+    assert running.stored() == 40
+    assert running.metrics.total("frames_stored", camera=CAMERA) == 40
+
+
+def test_a_repeat_that_comes_with_its_first_is_acked_too_and_stored_once(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    for _ in range(3):
+        edge.send(*hard_frame(5))
+    assert [edge.receive(Ack)[0].seq for _ in range(3)] == [5, 5, 5]
     assert running.stored() == 1
     assert running.metrics.total("frames_duplicate", camera=CAMERA) == 2
 
@@ -232,25 +253,6 @@ def test_the_window_of_an_ack_is_that_of_the_settings(start: Start) -> None:
     assert running.edge().ask(frame, Ack, payload=jpeg).window == 7
 
 
-@pytest.mark.parametrize(
-    ("free", "waiting", "expected"),
-    [
-        (10_000, 0, 32),
-        (10_000, 100, 32),
-        (10_000, 200, 16),
-        (10_000, 100_000, 1),
-        (2_000, 0, 32),
-        (1_500, 0, 16),
-        (1_000, 0, 1),
-        (0, 0, 1),
-        (1_500, 200, 16),
-    ],
-)
-def test_the_window_falls_as_disk_and_teacher_fall_behind(free: int, waiting: int, expected: int) -> None:
-    settings = ServiceSettings(data_dir=Path(), window=32, queue_high=100, reserve_bytes=1_000)
-    assert window(settings, free, waiting) == expected
-
-
 def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start) -> None:
     running = start(service={"window": 32, "queue_high": 2})
     edge = running.edge()
@@ -261,13 +263,6 @@ def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start) -
     assert windows[0] == 32
     assert windows[-1] < 16
     assert windows == sorted(windows, reverse=True)
-
-
-def test_check_frame_takes_a_good_one() -> None:
-    check_frame(*hard_frame(1))
-    frame, _ = hard_frame(1)
-    with pytest.raises(ProtocolError, match="not the one"):
-        check_frame(frame, b"x")
 
 
 # Who may speak

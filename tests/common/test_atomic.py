@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 from pathlib import Path
 
 import pytest
 
-from culling.common.atomic import write_atomic
+from culling.common.atomic import write_all_atomic, write_atomic
 from culling.common.errors import StorageError
 
 
@@ -69,7 +70,7 @@ def test_a_disk_that_fails_at_any_step_leaves_the_old_content(
     assert [item.name for item in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_file_is_on_disk_before_its_name_and_the_name_before_it_returns(
+def test_files_are_on_disk_before_their_names_and_the_names_before_it_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -85,5 +86,27 @@ def test_file_is_on_disk_before_its_name_and_the_name_before_it_returns(
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
+    write_all_atomic({tmp_path / name: name.encode() for name in ("one", "two")})
+    assert steps == ["file", "file", "rename", "rename", "folder"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one": b"one", "two": b"two"}
+    steps.clear()
     write_atomic(tmp_path / "state.json", b"{}")
     assert steps == ["file", "rename", "folder"]
+
+
+def test_when_one_of_several_cannot_be_written_no_temporary_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write .*two"):
+        write_all_atomic({tmp_path / name: b"new" for name in ("one", "two", "three")})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_file_that_does_not_fit_is_a_storage_error_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*two"):
+            write_all_atomic({tmp_path / "one": b"fits", tmp_path / "two": b"x" * 4000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -95,6 +95,18 @@ def test_every_command_of_the_table_is_there(name: str, capsys: pytest.CaptureFi
     assert f"culling {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["edge", "overhead", "swap", "student", "ingest", "teacher", "train"])
+def test_every_bench_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", name, "--help"]) == 0
+    assert f"culling bench {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_memory_is_measured_on_either_side(side: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "memory", side, "--help"]) == 0
+    assert f"culling bench memory {side}" in capsys.readouterr().out
+
+
 class TestEndings:
     def test_a_command_that_ends_well_exits_with_0(self, command: Callable[[Body], str]) -> None:
         assert main([command(lambda: None)]) == 0
@@ -186,6 +198,18 @@ class TestExtras:
         assert done.returncode == 9, done.stderr
         assert done.stderr.count("\n") == 1
         assert "pip install 'culling[cloud]'" in done.stderr
+
+    @pytest.mark.parametrize("words", [["bench", "student"], ["bench", "memory", "cloud"]])
+    def test_a_bench_of_the_cloud_on_an_edge_install_says_so(self, words: list[str]) -> None:
+        absent = "sys.modules.update(dict.fromkeys(['sqlalchemy', 'torch', 'torchvision', 'safetensors']))"
+        done = run(*words, prelude=absent)
+        assert done.returncode == 9, done.stderr
+        assert f"`culling {' '.join(words)}` needs" in done.stderr
+        assert "pip install 'culling[cloud]'" in done.stderr
+
+    def test_a_bench_of_the_edge_needs_no_torch(self) -> None:
+        absent = "sys.modules.update(dict.fromkeys(['sqlalchemy', 'torch', 'torchvision', 'safetensors']))"
+        assert run("bench", "edge", "--help", prelude=absent).returncode == 0
 
     def test_a_module_of_ours_that_is_missing_is_a_fault_not_an_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(COMMANDS, "cloud", Command("culling.nowhere", "app", "", "cloud"))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
-from culling.common.graph import _PROVIDERS, Graph, NotFiniteError, check, open_graph, to_frame
+from culling.common.graph import PROVIDERS, Graph, NotFiniteError, check, open_graph, to_frame
 from support import tiny
 
 
@@ -104,7 +104,7 @@ class TestOpen:
         assert info.max_detections == tiny.CELLS
 
     def test_a_silent_fall_back_to_the_cpu_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(_PROVIDERS, "cuda", ("CUDAExecutionProvider", {"device_id": "99"}))  # there is no such GPU
+        monkeypatch.setitem(PROVIDERS, "cuda", ("CUDAExecutionProvider", {"device_id": "99"}))  # there is no such GPU
 
         with pytest.raises(ModelError, match="CUDAExecutionProvider"):
             open_graph(tiny.student(), provider="cuda")

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 
-from culling.cloud.ingest import check_frame
+from culling.cloud.admission import check_frame
 from culling.cloud.weights import load_weights
 from culling.common.codec import encode_jpeg, jpeg_size
 from culling.common.errors import CullingError, ModelError, ProtocolError

@@ -1,0 +1,41 @@
+"""What may come in: whether a frame is what its message says, how many may be on their way, and what room is left."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from culling.cloud.settings import ServiceSettings
+from culling.common.codec import jpeg_size
+from culling.common.errors import ProtocolError, StorageError
+from culling.common.frame import CLASSES
+from culling.common.messages import HardFrame, from_wire
+
+
+def window(settings: ServiceSettings, free_bytes: int, waiting: int) -> int:
+    """Return how many frames an edge may have unacknowledged, 1 to `settings.window`.
+
+    It falls in proportion to the frames that wait for the teacher above `queue_high`, and from twice the disk's reserve
+    down to the reserve.
+    """
+    queue = settings.queue_high / max(waiting, settings.queue_high)
+    disk = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
+    return max(1, int(settings.window * min(queue, disk, 1.0)))
+
+
+def check_frame(frame: HardFrame, jpeg: bytes) -> None:
+    """Raise ProtocolError unless `jpeg` is the picture that `frame` describes, by hash and by header."""
+    if hashlib.sha256(jpeg).hexdigest() != frame.sha256:
+        raise ProtocolError("wrong-hash", "the picture is not the one that its message describes")
+    if jpeg_size(jpeg) != (frame.width, frame.height):
+        raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
+    from_wire(frame.detections, len(CLASSES))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left where `folder` lies, in bytes. Raises StorageError."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StorageError(f"cannot tell how much room {folder} has: {error.strerror}") from error

@@ -1,0 +1,252 @@
+"""What every `culling bench` shares: sides measured in turn, their ratio with its spread, and how both are told.
+
+All sides of a comparison run once in every round, in an order that turns with each round, so that a machine that
+grows slower or busier meanwhile does so for each of them. A ratio is taken within a round; what is told is the median
+over the rounds, the least and the most.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from culling.common.errors import CullingError
+
+CLIP = Path(__file__).parents[1] / "cloud" / "clip" / "campus.mp4"
+"""The clip that comes along, as a file: the edge's benches play it too."""
+
+PACKAGES = ("culling", "numpy", "onnxruntime-gpu", "av", "pyzmq", "torch", "torchvision")
+
+Rounds = Annotated[int, typer.Option(min=1, help="how often everything is measured; the median counts")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Several measurements of one thing."""
+
+    median: float
+    min: float
+    max: float
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """One side of a comparison: what it is, and its figure in each round, in `unit`."""
+
+    what: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def spread(self) -> Spread:
+        """The values' median, least and most."""
+        return spread(self.values)
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a figure is to be: `sense` is "at least" or "at most"."""
+
+    sense: Literal["at least", "at most"]
+    value: float
+
+    def met(self, figure: float) -> bool:
+        """Return whether `figure` is so."""
+        return figure >= self.value if self.sense == "at least" else figure <= self.value
+
+    def shortfall(self, figure: float) -> float:
+        """Return how many times `figure` misses the target; below 1 where it is met with room to spare."""
+        most, least = (self.value, figure) if self.sense == "at least" else (figure, self.value)
+        return most / least if least > 0 else float("inf") if most > 0 else 1.0
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """`ours` over `reference`, round by round, and what that ratio is to be; None where it is only stated."""
+
+    name: str
+    ours: Measured
+    reference: Measured
+    target: Target | None
+
+    @property
+    def ratio(self) -> Spread:
+        """Median, least and most of the rounds' ratios."""
+        return spread([a / b for a, b in zip(self.ours.values, self.reference.values, strict=True)])
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median ratio meets the target."""
+        return None if self.target is None else self.target.met(self.ratio.median)
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it as JSON tells it."""
+        sides = {"ours": self.ours, "reference": self.reference}
+        figures = {name: msgspec.to_builtins(side) | msgspec.to_builtins(side.spread) for name, side in sides.items()}
+        return {"name": self.name, "ratio": self.ratio, "target": self.target, "met": self.met, **figures}
+
+
+class Stated(msgspec.Struct, frozen=True):
+    """A figure that is compared with nothing."""
+
+    measured: Measured
+    target: Target | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median meets the target."""
+        return None if self.target is None else self.target.met(self.measured.spread.median)
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it as JSON tells it."""
+        measured = msgspec.to_builtins(self.measured) | msgspec.to_builtins(self.measured.spread)
+        return {**measured, "target": self.target, "met": self.met}
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one bench found: at least one comparison, figures that are only stated, and what a reader has to know."""
+
+    bench: str
+    comparisons: tuple[Comparison, ...]
+    stated: tuple[Stated, ...] = ()
+    notes: tuple[str, ...] = ()
+    machine: Mapping[str, Any] = {}
+
+    @property
+    def decisive(self) -> Comparison:
+        """The comparison that comes closest to missing its target, or misses it most."""
+        bound = [one for one in self.comparisons if one.target is not None]
+        return max(bound or self.comparisons, key=_shortfall)
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it as JSON tells it; `ratio`, `target`, `ours`, `reference` are the decisive comparison's."""
+        verdicts = [one.met for one in self.comparisons] + [one.met for one in self.stated]
+        return {
+            "bench": self.bench,
+            **self.decisive.told(),
+            "met": all(met for met in verdicts if met is not None),
+            "comparisons": [one.told() for one in self.comparisons],
+            "stated": [one.told() for one in self.stated],
+            "notes": self.notes,
+            "machine": self.machine,
+        }
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the median, the least and the most of `values`, which are not empty."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def in_turn(rounds: int, *sides: Callable[[], float]) -> list[tuple[float, ...]]:
+    """Call every side once a round, each round beginning with the next one; return the figures of each side."""
+    found: list[list[float]] = [[] for _ in sides]
+    for number in range(rounds):
+        for step in range(len(sides)):
+            side = (number + step) % len(sides)
+            found[side].append(sides[side]())
+    return [tuple(values) for values in found]
+
+
+def at_least(value: float) -> Target:
+    """Return the target of a figure that is to be no less."""
+    return Target("at least", value)
+
+
+def at_most(value: float) -> Target:
+    """Return the target of a figure that is to be no more."""
+    return Target("at most", value)
+
+
+def machine(provider: str) -> dict[str, Any]:
+    """Return what the figures depend on; `provider` is what ran the model, or "none"."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "provider": provider,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+    }
+
+
+def resident(pid: int | None = None) -> int:
+    """Return how many bytes of memory the process `pid`, or this one, has resident. Raises CullingError if it ended."""
+    try:
+        status = Path(f"/proc/{pid or os.getpid()}/status").read_text()
+    except OSError:
+        raise CullingError(f"process {pid} has ended before its memory was read") from None
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")] or ["VmRSS: 0 kB"]
+    return int(line.split()[1]) * 1024
+
+
+def print_report(report: Report, as_json: bool) -> None:
+    """Print a table, or JSON."""
+    if as_json:
+        typer.echo(msgspec.json.encode(report.told()).decode())
+        return
+    console = Console()
+    table = Table("", "ours", "reference", "ratio", "target", "met", title=f"culling bench {report.bench}")
+    for row in _rows(report):
+        table.add_row(*row)
+    console.print(table)
+    for one in report.comparisons:
+        console.print(f"{one.name}: {one.ours.what}, against {one.reference.what}", highlight=False)
+    for note in (*report.notes, _describe(report.machine)):
+        console.print(note, highlight=False)
+
+
+def _rows(report: Report) -> Iterator[tuple[str, ...]]:
+    for one in report.comparisons:
+        yield one.name, _figure(one.ours), _figure(one.reference), _span(one.ratio), _wanted(one.target), _met(one.met)
+    for stated in report.stated:
+        yield stated.measured.what, _figure(stated.measured), "", "", _wanted(stated.target), _met(stated.met)
+
+
+def _figure(measured: Measured) -> str:
+    return f"{_span(measured.spread)} {measured.unit}"
+
+
+def _span(found: Spread) -> str:
+    return f"{found.median:.3g} ({found.min:.3g} to {found.max:.3g})"
+
+
+def _wanted(target: Target | None) -> str:
+    return "stated" if target is None else f"{target.sense} {target.value:g}"
+
+
+def _met(met: bool | None) -> str:
+    return "" if met is None else "yes" if met else "no"
+
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    where = f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']}, provider {facts['provider']}"
+    return f"{where}, {facts['system']}, Python {facts['python']}, {versions}"
+
+
+def _shortfall(one: Comparison) -> float:
+    return 0.0 if one.target is None else one.target.shortfall(one.ratio.median)
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
