@@ -20,7 +20,7 @@ from culling.cloud.actions import Wish, Wishes
 from culling.cloud.frames import Counts, FrameStore
 from culling.cloud.index import Index
 from culling.cloud.ledger import Requests, Rounds
-from culling.cloud.registry import ModelFiles, Registry
+from culling.cloud.registry import Model, ModelFiles, Registry
 from culling.cloud.roster import Members, Roster
 from culling.cloud.settings import CloudSettings, ServiceSettings
 from culling.common.clock import Clock
@@ -192,16 +192,24 @@ class Ingest:
             last, at = self._offered.get(camera, ("", 0.0))
             if last == model_id and now - at < self._settings.publish.reoffer_s:
                 continue
-            if last == model_id and not self._registry.is_newest(camera, model_id):
-                # A model that was gone back to: an edge that accepted a newer one cannot take it under its old counter.
-                self._requests.ask_once("renew", camera, self._clock.now())
-            self._offer(edge_key, camera, model_id)
+            if (model := self._registry.find(camera, model_id)) is not None:
+                if self._is_stale(model, again=last == model_id):
+                    self._requests.ask_once("renew", camera, self._clock.now())
+                self._offer(edge_key, model)
 
-    def _offer(self, edge_key: str, camera: str, model_id: str) -> None:
-        model = self._registry.find(camera, model_id)
-        if model is not None and self._send(edge_key, ModelOffer(camera, model.manifest)):
-            self._offered[camera] = (model_id, self._clock.monotonic())
-            log.info("model_offered", camera=camera, model_id=model_id)
+    def _is_stale(self, model: Model, again: bool) -> bool:
+        """Whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
+
+        It expires before it would be offered again; or it was gone back to, and an edge that accepted a newer one
+        refuses its old counter.
+        """
+        expires = model.expires <= self._clock.now() + self._settings.publish.reoffer_s
+        return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
+
+    def _offer(self, edge_key: str, model: Model) -> None:
+        if self._send(edge_key, ModelOffer(model.camera, model.manifest)):
+            self._offered[model.camera] = (model.model_id, self._clock.monotonic())
+            log.info("model_offered", camera=model.camera, model_id=model.model_id)
 
     def _order(self, edge_key: str) -> None:
         """Tell an edge what is wanted of its cameras, again and again until it does so."""
