@@ -1,4 +1,4 @@
-"""F09 and F16: a cloud that is away for a day, and one that cannot keep up."""
+"""F09, F15 and F16: a cloud that is away for a day, one to which all edges come back at once, one that lags."""
 
 from __future__ import annotations
 
@@ -139,6 +139,43 @@ def test_f09_detection_is_as_fast_without_a_cloud(
     assert kept >= 0.98
     assert agent.sum("spool_bytes") <= CAP
     assert agent.sum("connected") == 0
+
+
+@forms("edges", fast=40, full=500)
+def test_f15_edges_that_all_come_back_at_once_lose_nothing(
+    edges: int, tmp_path: Path, new_fleet: Callable[..., Fleet], tell: Tell
+) -> None:
+    """The service is killed with frames on their way, and started again; heartbeats are as slow as real edges' are."""
+    frames_each = 3
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    cloud = CloudState(tmp_path, schedule={"hold": True}, service={"endpoint": endpoint})
+    fleet = new_fleet(cloud, endpoint, edges, 5.0)
+    with ServiceProcess(cloud) as service:
+        fleet.run(lambda: all(edge.greeted for edge in fleet.edges), 300)
+        for edge in fleet.edges:
+            edge.make(frames_each)
+        fleet.run(lambda: fleet.acked() >= edges, 300)
+        service.kill()
+    acked_before = fleet.acked()
+    fleet.run(lambda: not any(edge.greeted for edge in fleet.edges), 60)
+    with ServiceProcess(cloud) as service:
+        began = time.monotonic()
+        fleet.run(lambda: all(edge.greeted for edge in fleet.edges), 300)
+        waits = sorted(edge.greeted_at - began for edge in fleet.edges if edge.greeted_at is not None)
+        fleet.run(fleet.drained, 600)
+        drained_s = time.monotonic() - began
+        assert service.terminate() == 0
+    query = sa.select(frames.c.camera, frames.c.seq)
+    with cloud.index.read() as connection:
+        stored = [tuple(row) for row in connection.execute(query)]
+    acked = {(edge.camera, seq) for edge in fleet.edges for seq in edge.acked}
+    tell("F15", edges=edges, made=edges * frames_each, acked=fleet.acked(), evicted=0, spooled=0,
+         lost=len(acked - set(stored)), twice=len(stored) - len(set(stored)), acked_before_the_kill=acked_before,
+         welcomed_p99_s=waits[int(0.99 * len(waits))], welcomed_first_s=waits[0], drained_s=drained_s)  # fmt: skip
+    assert fleet.acked() == len(acked) == edges * frames_each
+    assert sorted(acked) == sorted(stored), "none lost, none twice"
+    assert not any(edge.refused or edge.given_up for edge in fleet.edges)
+    cloud.close()
 
 
 @contextmanager
