@@ -63,16 +63,20 @@ SETTLE_S = 300.0
 SILENT_S = 30.0
 """An edge that said nothing for so long counts as gone; it beats every few seconds."""
 
+PROMPT_S = 0.1
+"""A disk that makes a frame durable within this time keeps up."""
 
-def window(settings: ServiceSettings, free_bytes: int, waiting: int) -> int:
+
+def window(settings: ServiceSettings, free_bytes: int, waiting: int, store_s: float) -> int:
     """Return how many frames an edge may have unacknowledged, 1 to `settings.window`.
 
-    It falls in proportion to the frames that wait for the teacher above `queue_high`, and from twice the disk's reserve
-    down to the reserve.
+    It falls in proportion to the frames that wait for the teacher above `queue_high`, to the seconds that it lately
+    took to store one above `PROMPT_S`, and from twice the disk's reserve down to the reserve.
     """
     queue = settings.queue_high / max(waiting, settings.queue_high)
-    disk = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
-    return max(1, int(settings.window * min(queue, disk, 1.0)))
+    room = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
+    pace = PROMPT_S / max(store_s, PROMPT_S)
+    return max(1, int(settings.window * min(queue, room, pace, 1.0)))
 
 
 class Ingest:
@@ -117,6 +121,7 @@ class Ingest:
         self._wishes: dict[str, Wish] = {}
         self._ordered: dict[str, tuple[Orders, float]] = {}
         self._free_bytes = 0
+        self._store_s = 0.0
         self._next_tick = self._next_count = clock.monotonic()
         self._stopping = threading.Event()
         self._socket = CloudSocket(
@@ -312,6 +317,7 @@ class Ingest:
         self._free_bytes -= size
         self._metrics.count("frames_stored", camera=frame.camera)
         self._metrics.observe("store_seconds", seconds)
+        self._store_s += (seconds - self._store_s) / 8
         log.debug("frame_stored", camera=frame.camera, boot=frame.boot, seq=frame.seq, reason=frame.reason)
 
     def _no_room(self, camera: str, size: int) -> str:
@@ -322,7 +328,7 @@ class Ingest:
 
     def _window(self, camera: str | None = None) -> int:
         waiting = self._counts.get(camera, Counts()).waiting if camera else 0
-        return window(self._settings.service, self._free_bytes, waiting)
+        return window(self._settings.service, self._free_bytes, waiting, self._store_s)
 
     def _keep_states(self, edge_key: str, states: list[CameraState], afresh: bool) -> None:
         for state in states:

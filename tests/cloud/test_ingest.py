@@ -234,22 +234,28 @@ def test_the_window_of_an_ack_is_that_of_the_settings(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "waiting", "expected"),
+    ("free", "waiting", "store_s", "expected"),
     [
-        (10_000, 0, 32),
-        (10_000, 100, 32),
-        (10_000, 200, 16),
-        (10_000, 100_000, 1),
-        (2_000, 0, 32),
-        (1_500, 0, 16),
-        (1_000, 0, 1),
-        (0, 0, 1),
-        (1_500, 200, 16),
+        (10_000, 0, 0.02, 32),
+        (10_000, 100, 0.02, 32),
+        (10_000, 200, 0.02, 16),
+        (10_000, 100_000, 0.02, 1),
+        (2_000, 0, 0.02, 32),
+        (1_500, 0, 0.02, 16),
+        (1_000, 0, 0.02, 1),
+        (0, 0, 0.02, 1),
+        (1_500, 200, 0.02, 16),
+        (10_000, 0, 0.1, 32),
+        (10_000, 0, 0.4, 8),
+        (1_500, 0, 0.4, 8),
+        (10_000, 0, 60.0, 1),
     ],
 )
-def test_the_window_falls_as_disk_and_teacher_fall_behind(free: int, waiting: int, expected: int) -> None:
+def test_the_window_falls_as_disk_and_teacher_fall_behind(
+    free: int, waiting: int, store_s: float, expected: int
+) -> None:
     settings = ServiceSettings(data_dir=Path(), window=32, queue_high=100, reserve_bytes=1_000)
-    assert window(settings, free, waiting) == expected
+    assert window(settings, free, waiting, store_s) == expected
 
 
 def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start) -> None:
