@@ -15,18 +15,20 @@ import pytest
 import sqlalchemy as sa
 
 from culling.cloud.index import frames
+from culling.common.messages import HardFrame
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
 from support.fleet import Fleet
 from support.forms import Tell, forms
 from support.scrape import Scrape
-from support.site import Site, free_port, moving_clip
+from support.site import CloudEnd, Site, free_port, moving_clip
 from support.uplink import Uplink
 
 pytestmark = pytest.mark.fault
 HOURS = 24
 CAP = 1 << 20
 RATE = 400_000
+FPS = 25
 
 
 @forms("per_hour", fast=20, full=2000)
@@ -109,36 +111,49 @@ class Draining:
             last = now
 
 
-@forms("seconds", fast=2, full=120)
+@forms("seconds", fast=3, full=120)
 def test_f09_detection_is_as_fast_without_a_cloud(
     seconds: int, tmp_path: Path, new_site: Callable[..., Site], tell: Tell
 ) -> None:
-    fps = 25
+    """One agent, first with a cloud that takes every frame, then without."""
     moving_clip(tmp_path / "clip.mp4", frames=50, width=480, height=320)
-    site = new_site(tmp_path, f"tcp://127.0.0.1:{free_port()}")
+    site = new_site(tmp_path)
     site.install_student()
     site.settings["camera"][0]["loop"] = True
     site.settings["selector"] = {"policy": "cloud-only"}
     site.settings["spool"] = {"max_bytes": CAP}
-    site.start()
-    wait_until(lambda: "agent_started" in site.log(), 60)
-    agent = Scrape.of_agent(site.folder / "agent.log")
+    with closing(site.cloud()) as cloud:
+        site.start()
+        cloud.receive(HardFrame, within_s=60)
+        agent = Scrape.of_agent(site.folder / "agent.log")
+        fps_with = fastest(agent, seconds, 0.9 * FPS, cloud)
     wait_until(lambda: agent.sum("frames_evicted_total") > 0, 120)
-    names = ("frames_seen_total", "frames_inferred_total")
-    kept = rate = 0.0
-    for _ in range(12):  # other work on the machine only ever takes frames away
-        before, began = agent.sums(*names), time.monotonic()
-        time.sleep(seconds)
-        after, took = agent.sums(*names), time.monotonic() - began
-        seen, inferred = (late - early for late, early in zip(after, before, strict=True))
-        kept, rate = max(kept, (inferred + 1) / seen), max(rate, seen / took)  # one may be under way
-        if kept >= 0.98 and rate >= 0.9 * fps:
-            break
-    tell("F09", fps_kept=kept, fps=rate, windows_of_s=seconds)
-    assert rate >= 0.9 * fps
-    assert kept >= 0.98
+    fps_without = fastest(agent, seconds, 0.98 * fps_with)
+    tell("F09", fps_with=fps_with, fps_without=fps_without, windows_of_s=seconds)
+    assert fps_with >= 0.9 * FPS
+    assert fps_without >= 0.98 * fps_with
     assert agent.sum("spool_bytes") <= CAP
     assert agent.sum("connected") == 0
+
+
+def fastest(agent: Scrape, seconds: int, enough: float, cloud: CloudEnd | None = None) -> float:
+    """Return the frames inferred a second, as of the best of 12 windows, or the first that is `enough`.
+
+    Other work on the machine only ever takes frames away. `cloud` takes meanwhile what the agent sends.
+    """
+    best = 0.0
+    for _ in range(12):
+        before, began = agent.sum("frames_inferred_total"), time.monotonic()
+        while time.monotonic() < began + seconds:
+            if cloud is None:
+                time.sleep(0.1)
+            else:
+                list(cloud.turn())
+        inferred = agent.sum("frames_inferred_total") - before + 1  # one may be under way
+        best = max(best, inferred / (time.monotonic() - began))
+        if best >= enough:
+            break
+    return best
 
 
 @forms("edges", fast=40, full=500)
