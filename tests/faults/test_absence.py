@@ -46,14 +46,14 @@ def test_f09_a_day_without_a_cloud_keeps_the_best_and_drains_in_order(
     def loss(seq: int) -> float:
         return losses.setdefault(seq, chance.uniform(0, 20))
 
-    largest = 0
+    largest, memory = 0, psutil.Process().memory_info().rss
     for _ in range(HOURS):
         uplink.spool_frames(per_hour, loss=loss, padding=2_000)
         clock.advance(3600)
         assert uplink.adds_up()
         assert uplink.counts().bytes <= CAP
         largest = max(largest, sum(path.stat().st_size for path in tmp_path.glob(f"{CAMERA}.spool*")))
-    before = uplink.counts()
+    before, grown = uplink.counts(), psutil.Process().memory_info().rss - memory
     kept = {spooled.seq for spooled in uplink.spool.ready(100_000)}
     best = set(sorted(losses, key=lambda seq: losses[seq])[-len(kept) :])
     assert len(kept & best) >= len(kept) - 1, "the least valuable went first"
@@ -70,7 +70,7 @@ def test_f09_a_day_without_a_cloud_keeps_the_best_and_drains_in_order(
         size = connection.execute(sa.select(sa.func.sum(frames.c.bytes))).scalar()
     tell("F09", simulated_hours=HOURS, made=counts.made, acked=counts.acked, evicted=counts.evicted,
          spooled=counts.ready, lost=counts.made - counts.acked - counts.evicted - counts.ready,
-         cap=CAP, largest_file=largest, drain_s=seconds)  # fmt: skip
+         cap=CAP, largest_file=largest, drain_s=seconds, rss_growth_mb=grown / 2**20)  # fmt: skip
     assert counts.made == counts.acked + counts.evicted == HOURS * per_hour
     assert set(arrived) == kept
     assert len(arrived) == len(kept) == counts.acked
@@ -128,8 +128,11 @@ def test_f09_detection_is_as_fast_without_a_cloud(
         agent = Scrape.of_agent(site.folder / "agent.log")
         fps_with = fastest(agent, seconds, 0.9 * FPS, cloud)
     wait_until(lambda: agent.sum("frames_evicted_total") > 0, 120)
+    process = psutil.Process(site.processes[-1].pid)
+    before = process.memory_info().rss
     fps_without = fastest(agent, seconds, 0.98 * fps_with)
-    tell("F09", fps_with=fps_with, fps_without=fps_without, windows_of_s=seconds)
+    tell("F09", fps_with=fps_with, fps_without=fps_without, windows_of_s=seconds,
+         rss_growth_mb=(process.memory_info().rss - before) / 2**20)  # fmt: skip
     assert fps_with >= 0.9 * FPS
     assert fps_without >= 0.98 * fps_with
     assert agent.sum("spool_bytes") <= CAP
