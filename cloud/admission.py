@@ -12,16 +12,20 @@ from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import CLASSES
 from culling.common.messages import HardFrame, from_wire
 
+PROMPT_S = 0.02
+"""A disk keeps up that makes frames durable in so long each, those that came together sharing the time."""
 
-def window(settings: ServiceSettings, free_bytes: int, waiting: int) -> int:
+
+def window(settings: ServiceSettings, free_bytes: int, waiting: int, store_s: float) -> int:
     """Return how many frames an edge may have unacknowledged, 1 to `settings.window`.
 
-    It falls in proportion to the frames that wait for the teacher above `queue_high`, and from twice the disk's reserve
-    down to the reserve.
+    It falls in proportion to the frames that wait for the teacher above `queue_high`, to the seconds that it lately
+    took to store one above `PROMPT_S`, and from twice the disk's reserve down to the reserve.
     """
     queue = settings.queue_high / max(waiting, settings.queue_high)
-    disk = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
-    return max(1, int(settings.window * min(queue, disk, 1.0)))
+    room = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
+    pace = PROMPT_S / max(store_s, PROMPT_S)
+    return max(1, int(settings.window * min(queue, room, pace, 1.0)))
 
 
 def check_frame(frame: HardFrame, jpeg: bytes) -> None:

@@ -20,6 +20,9 @@ class Arrivals:
     def __contains__(self, name: str) -> bool:
         return name in self._waiting
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     @property
     def full(self) -> bool:
         """Whether they hold as much memory as they may."""

@@ -100,13 +100,11 @@ def _check(who: Enrolment) -> None:
 
 
 def _base(index: Index, publisher: Publisher, camera: str, base: Artefact) -> Model:
-    """Return the first model of a camera: the one it has had, or `base` as number one."""
+    """Return the first model of a camera, number one; signed today, for the old manifest may have expired."""
     known = Registry(index).models(camera)
-    if not known:
-        return publisher.signed(camera, 1, base, "base")
-    if known[-1].artefact.sha256 != base.sha256:
+    if known and known[-1].artefact.sha256 != base.sha256:
         raise SettingsError(f"camera {camera} began with another base model: set [student] weights back, or rename it")
-    return known[-1]
+    return publisher.signed(camera, 1, base, "base")
 
 
 def _add_base(connection: sa.Connection, camera: str, model: Model) -> None:

@@ -20,7 +20,7 @@ from culling.cloud.arrivals import Arrivals
 from culling.cloud.frames import Arrival, Counts, FrameStore
 from culling.cloud.index import Index
 from culling.cloud.ledger import Requests, Rounds
-from culling.cloud.registry import ModelFiles, Registry
+from culling.cloud.registry import Model, ModelFiles, Registry
 from culling.cloud.roster import Members, Roster
 from culling.cloud.settings import CloudSettings
 from culling.common.clock import Clock
@@ -107,6 +107,7 @@ class Ingest:
         self._wishes: dict[str, Wish] = {}
         self._ordered: dict[str, tuple[Orders, float]] = {}
         self._free_bytes = 0
+        self._store_s = 0.0
         self._next_tick = self._next_count = clock.monotonic()
         self._stopping = threading.Event()
         self._socket = CloudSocket(
@@ -181,16 +182,24 @@ class Ingest:
             last, at = self._offered.get(camera, ("", 0.0))
             if last == model_id and now - at < self._settings.publish.reoffer_s:
                 continue
-            if last == model_id and not self._registry.is_newest(camera, model_id):
-                # A model that was gone back to: an edge that accepted a newer one cannot take it under its old counter.
-                self._requests.ask_once("renew", camera, self._clock.now())
-            self._offer(edge_key, camera, model_id)
+            if (model := self._registry.find(camera, model_id)) is not None:
+                if self._is_stale(model, again=last == model_id):
+                    self._requests.ask_once("renew", camera, self._clock.now())
+                self._offer(edge_key, model)
 
-    def _offer(self, edge_key: str, camera: str, model_id: str) -> None:
-        model = self._registry.find(camera, model_id)
-        if model is not None and self._send(edge_key, ModelOffer(camera, model.manifest)):
-            self._offered[camera] = (model_id, self._clock.monotonic())
-            log.info("model_offered", camera=camera, model_id=model_id)
+    def _is_stale(self, model: Model, again: bool) -> bool:
+        """Whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
+
+        It expires before it would be offered again; or it was gone back to, and an edge that accepted a newer one
+        refuses its old counter.
+        """
+        expires = model.expires <= self._clock.now() + self._settings.publish.reoffer_s
+        return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
+
+    def _offer(self, edge_key: str, model: Model) -> None:
+        if self._send(edge_key, ModelOffer(model.camera, model.manifest)):
+            self._offered[model.camera] = (model.model_id, self._clock.monotonic())
+            log.info("model_offered", camera=model.camera, model_id=model.model_id)
 
     def _order(self, edge_key: str) -> None:
         """Tell an edge what is wanted of its cameras, again and again until it does so."""
@@ -300,7 +309,7 @@ class Ingest:
             self._nack(edge_key, frame, "busy", retry=True)
 
     def _store_arrivals(self) -> None:
-        started = self._clock.monotonic()
+        started, together = self._clock.monotonic(), len(self._arrivals)
         for arrival, error in self._arrivals.store():
             if error is None:
                 self._stored(arrival.frame, self._clock.monotonic() - started)
@@ -308,6 +317,8 @@ class Ingest:
             else:
                 self._troubled(error)
                 self._nack(arrival.edge_key, arrival.frame, "busy", retry=True)
+        if together:
+            self._store_s += ((self._clock.monotonic() - started) / together - self._store_s) / 4
 
     def _reserve(self, camera: str, size: int) -> None:
         """Count a frame as stored until the disk and the index are looked at again."""
@@ -328,7 +339,7 @@ class Ingest:
 
     def _window(self, camera: str | None = None) -> int:
         waiting = self._counts.get(camera, Counts()).waiting if camera else 0
-        return window(self._settings.service, self._free_bytes, waiting)
+        return window(self._settings.service, self._free_bytes, waiting, self._store_s)
 
     def _keep_states(self, edge_key: str, states: list[CameraState], afresh: bool) -> None:
         for state in states:

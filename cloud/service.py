@@ -52,7 +52,9 @@ UPKEEP_S = 60.0
 RETRY_S = 5.0
 MAX_CRASHES = 3
 MAX_HINDERED = 20
-CHILD_STOP_S = 10.0
+CHILD_STOP_S = 7.0
+"""A round's process that has not ended by then is killed: the whole service ends within ten seconds."""
+
 UNFINISHED_CODES = (STOPPED, StorageError.exit_code)
 """A round's process that ends so has not crashed: it was stopped, or the disk is full."""
 

@@ -27,7 +27,8 @@ class ServiceSettings(Section):
     """`[service]`: the process itself.
 
     `window` frames of one edge may be unacknowledged at a time; it shrinks when the teacher's queue passes
-    `queue_high` frames of a camera, or when the disk nears `reserve_bytes`, below which nothing is stored.
+    `queue_high` frames of a camera, while the disk is slow to store a frame, and when it nears `reserve_bytes`, below
+    which nothing is stored.
     """
 
     data_dir: Path

@@ -16,6 +16,9 @@ the first that fails refuses the manifest by the reason in brackets:
 10. It was not made more than a day in our future.                                                       [not-yet]
 11. It has not expired.                                                                                  [expired]
 
+Rules 10 and 11 are about offers. A model that was installed, or accepted once, runs on however old it becomes: a
+camera with an old model sees more than one without any.
+
 And when the model itself has arrived: it has exactly the size [wrong-size] and the SHA-256 [wrong-hash] declared.
 Whoever accepts a manifest stores its counter and hash before acting on it; golden frames and probation come after.
 """
@@ -110,11 +113,25 @@ def verify(blob: bytes, trust: Trust, now: float) -> Manifest:
 
     Raises ManifestError, whose `reason` is the word in brackets beside the rule that failed.
     """
+    manifest = authentic(blob, trust)
+    check_time(manifest, now)
+    return manifest
+
+
+def authentic(blob: bytes, trust: Trust) -> Manifest:
+    """Return the manifest in `blob` if rules 1 to 9 hold, whatever the time. Raises ManifestError as `verify` does."""
     _check_length(blob)
     manifest = _parse(_authentic_body(blob, trust), Manifest)
     _check_target(manifest, trust)
-    _check_time(manifest, now)
     return manifest
+
+
+def check_time(manifest: Manifest, now: float) -> None:
+    """Raise ManifestError("not-yet" | "expired") unless rules 10 and 11 hold at `now`, seconds since the epoch."""
+    if manifest.created > now + CLOCK_SKEW_S:
+        raise ManifestError("not-yet", f"the manifest of {manifest.model_id} was made in the future: check the clock")
+    if manifest.expires <= now:
+        raise ManifestError("expired", f"the manifest of {manifest.model_id} has expired: publish a new one")
 
 
 def verify_model(manifest: Manifest, data: bytes) -> None:
@@ -149,13 +166,6 @@ def _check_target(manifest: Manifest, trust: Trust) -> None:
         raise ManifestError("rolled-back", f"{name} is older than the accepted one, {trust.counter}")
     if manifest.counter == trust.counter and manifest.sha256 != trust.sha256:
         raise ManifestError("conflicting", f"{name} names other bytes than the one accepted with that counter")
-
-
-def _check_time(manifest: Manifest, now: float) -> None:
-    if manifest.created > now + CLOCK_SKEW_S:
-        raise ManifestError("not-yet", f"the manifest of {manifest.model_id} was made in the future: check the clock")
-    if manifest.expires <= now:
-        raise ManifestError("expired", f"the manifest of {manifest.model_id} has expired: publish a new one")
 
 
 def _parse(data: bytes, kind: type[_T]) -> _T:

@@ -8,6 +8,7 @@ is received: MAXMSGSIZE drops the connection of a peer that declares more. Neith
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -171,8 +172,10 @@ class EdgeSocket:
     `connected` and `failure` are kept by `poll`. `failure` says how the last handshake failed, None once one succeeds:
     `refused` when the cloud does not know our key, `handshake-failed` when its key is not the one we were given or it
     speaks something else. `on_event` gets these words, `connected` and `disconnected`. A dead link is noticed within
-    three heartbeats; they are slow by default because a JPEG on a thin line holds back the answer to one. A shared
-    `context` lets many edges run in one process. Raises ProtocolError("bad-key" | "connect").
+    three heartbeats; they are slow by default because a JPEG on a thin line holds back the answer to one. After a
+    refusal it knocks again within 5 to 15 times `reconnect_s`, by `chance`: a cloud that once refused every edge, since
+    it could not read who is enrolled, is not stormed by all of them at once. A shared `context` lets many edges run in
+    one process. Raises ProtocolError("bad-key" | "connect").
     """
 
     def __init__(
@@ -185,6 +188,7 @@ class EdgeSocket:
         heartbeat_s: float = 30.0,
         reconnect_s: float = 1.0,
         context: Context | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         self.connected = False
         self.failure: str | None = None
@@ -193,6 +197,7 @@ class EdgeSocket:
         self._on_event = on_event
         self._heartbeat_s = heartbeat_s
         self._reconnect_s = reconnect_s
+        self._chance = chance or random.Random()
         self._retry_at: float | None = None
         self._shared = context is not None
         self._context: Context = zmq.Context() if context is None else context
@@ -255,7 +260,7 @@ class EdgeSocket:
             self.failure = None if self.connected else name
         if name == "refused":
             # libzmq gives up for good after a refusal (libzmq#3519); an edge may be enrolled later.
-            self._retry_at = time.monotonic() + 10 * self._reconnect_s
+            self._retry_at = time.monotonic() + self._chance.uniform(5, 15) * self._reconnect_s
         self._on_event(name)
 
 

@@ -9,7 +9,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from culling.common.errors import InputError, ManifestError
-from culling.common.manifest import Trust, key_id, verify
+from culling.common.manifest import Trust, authentic, check_time, key_id
 from culling.edge.settings import EdgeSettings
 from culling.edge.slot import Package
 
@@ -25,7 +25,7 @@ def signing_keys(settings: EdgeSettings) -> Mapping[str, Ed25519PublicKey]:
 def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package | None:
     """Return the initial model for `camera` with its verified manifest; None when the settings name none.
 
-    None also when the manifest has expired, with a warning: a camera that runs a newer model by now goes on with it.
+    One that has expired since runs all the same, with a warning: there is always a working model.
     Raises `InputError` when a file cannot be read, `ManifestError` when the manifest is not to be trusted.
     """
     model, path = settings.student.initial, settings.student.manifest(camera)
@@ -37,9 +37,11 @@ def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package 
     except OSError as error:
         raise InputError(f"student.initial: cannot read {error.filename}: {error.strerror}") from None
     try:
-        return Package(verify(blob, Trust(signing_keys(settings), camera), now), model)
+        manifest = authentic(blob, Trust(signing_keys(settings), camera))
     except ManifestError as error:
-        if error.reason != "expired":
-            raise ManifestError(error.reason, f"{path}: {error}") from None
-        log.warning("initial_model_expired", camera=camera, path=str(path))
-        return None
+        raise ManifestError(error.reason, f"{path}: {error}") from None
+    try:
+        check_time(manifest, now)
+    except ManifestError as error:
+        log.warning("initial_model_out_of_time", camera=camera, path=str(path), error=str(error))
+    return Package(manifest, model)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from culling.cloud.enroll import Enrolment, endpoint_for_edges, enroll
+from culling.cloud.publish import DAY_S
 from culling.common.errors import ModelError, SettingsError
 from culling.common.manifest import Trust, key_id, verify, verify_model
 from culling.common.transport import public_key
 from culling.edge.settings import load_settings as load_edge_settings
+from support.clock import FakeClock
 from support.cloud import CloudState
 from support.narrow import install
 
@@ -119,6 +121,17 @@ def test_a_camera_may_be_added_below_what_was_written(cloud: CloudState) -> None
     path = cloud.folder / "edge-1" / "edge.toml"
     path.write_text(path.read_text() + '\n[[camera]]\nname = "yard"\nurl = "yard.mp4"\n')
     assert [camera.name for camera in load_edge_settings(path, {}).camera] == ["gate", "yard"]
+
+
+def test_replacing_brings_a_first_model_that_was_signed_today(cloud: CloudState) -> None:
+    enrol(cloud)
+    cloud.clock = FakeClock(time.time() + 400 * DAY_S)  # the first manifest has expired by now
+    enrol(cloud, replace=True)
+    public = cloud.keys.signing.public_key()
+    blob = (cloud.folder / "edge-1" / "student.gate.manifest").read_bytes()
+    first = cloud.registry.models("gate")[-1].artefact.sha256
+    known = Trust({key_id(public): public}, "gate", counter=1, sha256=first)
+    assert verify(blob, known, cloud.clock.now()).counter == 1, "an edge that has it accepts it again"
 
 
 def test_a_camera_cannot_be_taken_from_another_edge(cloud: CloudState) -> None:

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from culling.cloud import ingest
 from culling.cloud.ingest import Ingest
+from culling.cloud.publish import Publisher
 from culling.common.codec import encode_jpeg
 from culling.common.errors import StorageError
-from culling.common.manifest import Trust, key_id, verify, verify_model
+from culling.common.manifest import Trust, authentic, key_id, verify, verify_model
 from culling.common.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -427,6 +428,32 @@ def test_a_model_gone_back_to_that_is_not_taken_is_to_be_signed_anew(start: Star
     wait_until(lambda: bool(cloud.requests.open()))
     edge.receive(ModelOffer)
     assert [(request.kind, request.camera) for request in cloud.requests.open()] == [("renew", CAMERA)]
+
+
+def test_a_model_whose_signature_has_expired_is_to_be_signed_anew(start: Start) -> None:
+    running = start()
+    edge, cloud = running.edge(), running.cloud
+    artefact = cloud.artefact()
+    Publisher(cloud.index, cloud.files, cloud.keys.signing, 1e-9, cloud.clock).publish(CAMERA, artefact, "base")
+    edge.ask(hello(camera_state(model_id="none")), Welcome)
+    wait_until(lambda: bool(cloud.requests.open()))
+    assert [(request.kind, request.camera) for request in cloud.requests.open()] == [("renew", CAMERA)]
+    cloud.publisher.renew(CAMERA)
+    beat = Heartbeat("boot-1", [camera_state(model_id="none")])
+    offers = iter(lambda: edge.receive(ModelOffer, beat=beat)[0].manifest, None)
+    public = cloud.keys.signing.public_key()
+    trust = Trust({key_id(public): public}, CAMERA, 1, artefact.sha256)
+    assert next(offer for offer in offers if authentic(offer, trust).counter == 2)
+
+
+def test_a_model_that_is_good_for_long_is_not_signed_anew(start: Start) -> None:
+    running = start(publish={"reoffer_s": 0.1})
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    edge.send(hello(camera_state(model_id="none")))
+    for _ in range(3):
+        edge.receive(ModelOffer)
+    assert running.cloud.requests.open() == []
 
 
 def test_a_model_is_fetched_piece_by_piece_and_whole(start: Start) -> None:

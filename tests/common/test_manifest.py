@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from culling.common.errors import ManifestError
 from culling.common.frame import Detections
-from culling.common.manifest import Golden, Manifest, Trust, key_id, sign, verify, verify_model
+from culling.common.manifest import Golden, Manifest, Trust, authentic, key_id, sign, verify, verify_model
 from culling.common.messages import MAX_MANIFEST, to_wire
 
 NOW = 1_800_000_000.0
@@ -111,6 +111,16 @@ def test_expired() -> None:
 def test_frozen_clock_cannot_be_thawed_by_a_manifest_from_the_future() -> None:
     assert refusal(sign(manifest(created=NOW + 2 * DAY, expires=NOW + 9 * DAY), KEY)) == "not-yet"
     assert verify(sign(manifest(created=NOW + DAY / 2), KEY), TRUST, NOW)
+
+
+@pytest.mark.parametrize("now", [NOW - 400 * DAY, NOW + 400 * DAY])
+def test_what_is_authentic_stays_so_whatever_the_time(now: float) -> None:
+    blob = sign(manifest(), KEY)
+    with pytest.raises(ManifestError):
+        verify(blob, TRUST, now)
+    assert authentic(blob, TRUST).counter == 7
+    with pytest.raises(ManifestError, match="camera"):
+        authentic(blob, replace(TRUST, camera="yard"))
 
 
 def test_counter_rolled_back() -> None:

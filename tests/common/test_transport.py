@@ -447,6 +447,45 @@ def test_edge_is_refused_while_the_list_of_edges_cannot_be_read() -> None:
                 edge.poll(1)
 
 
+class Fixed(random.Random):
+    """Chance that always says the same."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self._value = value
+
+    def random(self) -> float:
+        return self._value
+
+
+def test_edges_that_were_all_refused_come_again_one_by_one() -> None:
+    public, secret = new_keypair()
+    knocks: dict[str, list[float]] = {}
+
+    def refuse(key: str) -> bool:
+        knocks.setdefault(key, []).append(time.monotonic())
+        return False
+
+    with contextlib.ExitStack() as stack:
+        cloud = stack.enter_context(contextlib.closing(CloudSocket(ANYWHERE, secret, refuse)))
+        keys, edges = [], []
+        for value in (1.0, 0.0):
+            edge_key, edge_secret = new_keypair()
+            edge = EdgeSocket(cloud.endpoint, public, edge_secret, reconnect_s=0.1, chance=Fixed(value))
+            edges.append(stack.enter_context(contextlib.closing(edge)))
+            keys.append(edge_key)
+        late, early = keys
+        deadline = time.monotonic() + DEADLINE_S
+        while len(knocks.get(late, ())) < 2:
+            assert time.monotonic() < deadline
+            cloud.poll(0.01)
+            for edge in edges:
+                edge.poll(0)
+    assert knocks[late][1] - knocks[late][0] >= 15 * 0.1
+    assert knocks[early][1] < knocks[late][1]
+    assert knocks[early][1] - knocks[early][0] >= 5 * 0.1
+
+
 def test_port_in_use_is_one_line_that_names_it(link: Link) -> None:
     with pytest.raises(ProtocolError, match=rf"cannot listen on {link.endpoint}: Address already in use"):
         CloudSocket(link.endpoint, new_keypair()[1], lambda key: False)

@@ -40,6 +40,7 @@ from support.site import free_port, wait_until
 
 pytestmark = pytest.mark.fault
 HANDSHAKE_S = 10.0
+FEW = 1500
 
 
 # A02
@@ -75,7 +76,7 @@ def usual_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("usual_files")
-@forms("half_open", fast=1500, full=10_000)
+@forms("half_open", fast=FEW, full=10_000)
 def test_a02_a_flood_of_strangers_costs_honest_edges_little(
     half_open: int, tmp_path: Path, new_fleet: Callable[..., Fleet], tell: Tell
 ) -> None:
@@ -83,7 +84,7 @@ def test_a02_a_flood_of_strangers_costs_honest_edges_little(
     endpoint = f"tcp://127.0.0.1:{port}"
     cloud = CloudState(tmp_path, schedule={"hold": True}, service={"endpoint": endpoint})
     fleet = new_fleet(cloud, endpoint, 2)
-    turns, window_s = (2, 1.0) if half_open < 10_000 else (10, 3.0)
+    turns, window_s = (2, 1.0) if half_open == FEW else (10, 3.0)
     with ServiceProcess(cloud) as service:
         process = psutil.Process(service.process.pid)
         fleet.run(lambda: all(edge.greeted for edge in fleet.edges), 60)
@@ -101,10 +102,11 @@ def test_a02_a_flood_of_strangers_costs_honest_edges_little(
         assert service.terminate() == 0
     kept = statistics.median(flooded) / statistics.median(quiet)
     tell("A02", half_open=half_open, standing=standing, dripping=half_open // 10, quiet_per_s=statistics.median(quiet),
-         flooded_per_s=statistics.median(flooded), kept=kept, best_kept=max(flooded) / max(quiet),
+         flooded_per_s=statistics.median(flooded), kept=kept, asserted=half_open > FEW,
          refused=failures, rss_growth_mb=(most - before) >> 20)  # fmt: skip
-    if half_open == 10_000:  # the fast form is too short to tell a flood from whatever else the machine does
-        assert max(kept, max(flooded) / max(quiet)) >= 0.9, "other work on the machine slows either"
+    assert standing >= FEW // 2, "the flood was one: what is let go after its ten seconds comes again"
+    if half_open > FEW:  # the fast form is too short to tell a flood from whatever else the machine does
+        assert kept >= 0.9
     assert most - before <= 64 << 20, "2^62 bytes were declared often, and never allocated"
     cloud.close()
 

@@ -15,6 +15,7 @@ from culling.common.cli import main
 from culling.common.messages import Ack, Nack, Refused
 from culling.common.transport import new_keypair
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame
+from support.http import Stream, fetch
 from support.rtsp import RtspServer
 from support.scrape import Scrape
 from support.site import Site, free_port, moving_clip, wait_until
@@ -110,8 +111,28 @@ def test_a11_nothing_an_edge_says_or_writes_holds_a_secret(
     assert_private(tmp_path, secrets)
 
 
+def page_says(cloud: CloudState) -> list[str]:
+    """Return all that the page says, to whoever holds its token and to whoever does not."""
+    url = (cloud.data_dir / "page").read_text().strip()
+    token = (cloud.data_dir / "page.token").read_text().strip()
+    mine = f"/api/cameras/{CAMERA}"
+    paths = ("/", "/api/fleet", mine, f"{mine}/frames", f"{mine}/models", "/api/rounds", "/api/actions", "/api/none")
+    answers = [fetch(f"{url}{path}") for path in paths]
+    for given in (token, token + "x", ""):
+        bearer = {"Authorization": f"Bearer {given}"}
+        answers.append(fetch(f"{url}/api/actions", **bearer))
+        answers.append(fetch(f"{url}/api/actions", "POST", {"kind": "hold", "camera": "nobody"}, **bearer))
+        answers.append(fetch(f"{url}/api/actions", "POST", b"{" + token.encode(), **bearer))
+    assert {answer.status for answer in answers} >= {200, 401, 404, 422}
+    stream = Stream(url)
+    told = repr(stream.next())
+    stream.close()
+    return [told, *(repr(answer.headers) + answer.body.decode() for answer in answers)]
+
+
 def test_a11_nothing_the_cloud_says_or_writes_holds_a_secret(tmp_path: Path, culling: Callable[..., str]) -> None:
-    cloud = CloudState(tmp_path, schedule={"hold": True}, service={"log_level": "debug"})
+    page = {"port": 0, "actions": True}
+    cloud = CloudState(tmp_path, schedule={"hold": True}, service={"log_level": "debug"}, page=page)
     secret = cloud.enrol()
     cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
     config = ("--config", str(cloud.toml))
@@ -126,7 +147,7 @@ def test_a11_nothing_the_cloud_says_or_writes_holds_a_secret(tmp_path: Path, cul
         edge.send_parts([b"\x01" + secret.encode()])
         edge.receive(Refused)
         health = Scrape((cloud.data_dir / "metrics").read_text().strip())
-        said += [health.text("/metrics"), repr(health.ready())]
+        said += [health.text("/metrics"), repr(health.ready()), *page_says(cloud)]
         for command in (
             ("status",),
             ("rounds",),
@@ -145,6 +166,7 @@ def test_a11_nothing_the_cloud_says_or_writes_holds_a_secret(tmp_path: Path, cul
     said.append(culling("cloud", "status", *config, "--set", f"store.url=nonsense://u:{PASSWORD}@127.0.0.1:1/x"))
     keys = cloud.data_dir / "keys"
     secrets = {secret, PASSWORD, "hunter2", *((keys / f"{name}.secret").read_text() for name in ("curve", "signing"))}
+    secrets.add((cloud.data_dir / "page.token").read_text().strip())
     for name in ("curve", "signing"):
         path = keys / f"{name}.secret"
         path.chmod(0o640)

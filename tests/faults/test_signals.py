@@ -54,7 +54,7 @@ def test_a13_a_service_that_is_told_to_end_ends_whole(
         assert fsck(cloud.settings).open == ()
         assert not (cloud.data_dir / "endpoint").exists()
     tell("A13 cloud", ends=ends, slowest_s=slowest, rounds_interrupted=children)
-    assert slowest <= DRAIN_S + 5
+    assert slowest <= DRAIN_S
     cloud.close()
 
 
@@ -71,6 +71,7 @@ def test_a13_an_agent_that_is_told_to_end_ends_whole_whenever_it_is(
     codes: list[int] = []
     slowest = 0.0
     for end in range(ends):
+        logged = len(site.log()) if end else 0
         agent = site.start()
         number = SIGNALS[end % 3]
         time.sleep(chance.uniform(0.0, 3.0))
@@ -78,7 +79,8 @@ def test_a13_an_agent_that_is_told_to_end_ends_whole_whenever_it_is(
         agent.send_signal(number)
         codes.append(agent.wait(60))
         slowest = max(slowest, time.monotonic() - began)
-        assert codes[-1] in (0, 130, 128 + number, -number), site.log()[-3000:]
+        started = "agent_started" in site.log()[logged:]
+        assert codes[-1] in ((0,) if started else (0, 128 + number, -number)), site.log()[-3000:]
         assert "process_crashed" not in site.log(), "a signal is no crash"
         assert not list((tmp_path / "state").rglob("*.corrupt*"))
     tell("A13 edge", ends=ends, slowest_s=slowest, codes=sorted(codes))

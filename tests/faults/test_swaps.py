@@ -21,6 +21,7 @@ from culling.common.protocol import PIECE
 from culling.edge.builder import Builder
 from culling.edge.hotswap import MAX_ATTEMPTS
 from culling.edge.probation import Rules
+from culling.edge.provider import choose_provider
 from culling.edge.slot import ModelSlot, Package
 from culling.edge.vetting import vet
 from support import tiny
@@ -30,6 +31,14 @@ from support.swapping import KEY, trusted
 
 pytestmark = pytest.mark.fault
 FPS = 30
+MANY = 50
+"""So many swaps tell a leak from warming up, and the longest gap from luck."""
+
+LONGEST_GAP_MS = 1000.0
+"""On the CPU, where proving the new model takes the core that the old one runs on; a GPU has two frame times."""
+
+AIMS = ("downloading", "staged", "warming", "switched", "probation")
+"""The states that a power cut must be seen in; some last as long as one write to the disk."""
 
 
 class Swapping:
@@ -69,9 +78,9 @@ class Swapping:
         while any(self.cloud.turn(timeout_s=0.1)):  # what it still said
             pass
 
-    def turn(self) -> list[object]:
+    def turn(self, timeout_s: float = 0.02) -> list[object]:
         """Take what the agent says, and hand out the model that it asks for."""
-        said: list[object] = [message for message, _ in self.cloud.turn(timeout_s=0.02)]
+        said: list[object] = [message for message, _ in self.cloud.turn(timeout_s=timeout_s)]
         for message in said:
             if isinstance(message, ModelRequest) and self.shipped:
                 self.offsets.append(message.offset)
@@ -136,7 +145,8 @@ def test_f18_a_power_cut_anywhere_in_a_swap_leaves_a_working_model(cuts: int, sw
     longest = 3.0 if cuts == 3 else 14.0
     states: Counter[str] = Counter()
     counter, gave_up = 1, 0
-    for _ in range(cuts):
+    for cut in range(cuts):
+        aim = "" if cuts == 3 else AIMS[cut % len(AIMS)]
         model = swapping.start()
         swapping.turn()
         assert model in swapping.works | {swapping.record()["live"]}, "old or new, and never none"
@@ -145,8 +155,8 @@ def test_f18_a_power_cut_anywhere_in_a_swap_leaves_a_working_model(cuts: int, sw
             swapping.ship(counter)
             swapping.offer()
         until = time.monotonic() + chance.uniform(0.05, longest)
-        while time.monotonic() < until:
-            swapping.turn()
+        while time.monotonic() < until and (not aim or swapping.candidate() != aim):
+            swapping.turn(timeout_s=0.0005 if aim else 0.02)
         swapping.cut()
         states[swapping.candidate()] += 1
         tries = swapping.record()["attempts"]
@@ -156,11 +166,12 @@ def test_f18_a_power_cut_anywhere_in_a_swap_leaves_a_working_model(cuts: int, sw
     assert final in swapping.works | {swapping.record()["live"]}
     gave_up = sum(report.reason == "gave-up" for report in swapping.reports)
     tell("F18", cuts=cuts, boots_without_a_model=0, models=counter - 1, gave_up=gave_up, **states)
+    assert cuts < 5 * len(AIMS) or states.keys() >= set(AIMS), "the power was cut in every state"
 
 
 @forms("swaps", fast=12, full=200)
 def test_f19_swaps_under_load_lose_no_frame_and_no_memory(swaps: int, tmp_path: Path, tell: Tell) -> None:
-    load = Load(tmp_path, vet if swaps == 200 else trusted)
+    load = Load(tmp_path, vet if swaps >= MANY else trusted)
     sizes: list[int] = []
     for number in range(swaps):
         load.swap(counter=2 + number, scale=0.6 if number % 2 else 1.0)
@@ -169,16 +180,20 @@ def test_f19_swaps_under_load_lose_no_frame_and_no_memory(swaps: int, tmp_path: 
     warm = max(4, swaps // 4)
     growth = sizes[-1] / sizes[warm] - 1
     gaps = [report.gap_ms for report in load.reports]
-    tell("F19", swaps=swaps, frames=len(load.results), failed=load.failed, gap_ms_median=statistics.median(gaps),
-         gap_ms_max=max(gaps), frame_ms=1000 / FPS, rss_growth=growth, input_sizes=len(load.inputs))  # fmt: skip
+    tell("F19", provider=load.provider, swaps=swaps, frames_due=load.due, results=len(load.results), failed=load.failed,
+         gap_ms_median=statistics.median(gaps), gap_ms_max=max(gaps), frame_ms=1000 / FPS, rss_growth=growth,
+         rss_mb=sizes[-1] >> 20, input_sizes=len(load.inputs))  # fmt: skip
     assert load.failed == 0
+    assert len(load.results) == load.due, "no frame went without its result"
     assert [report.outcome for report in load.reports] == ["live"] * swaps
     assert len({model for model, _ in load.results}) == swaps + 1
     changes = sum(before != after for (before, _), (after, _) in pairwise(load.results))
     assert changes == swaps, "every result is of one model, and none comes back"
     assert len(load.inputs) == 2, "the input size changed with the model"
-    assert growth <= 0.05 or swaps < 50
     assert statistics.median(gaps) <= 250, "on the CPU: a swap is a late frame, not an outage"
+    if swaps >= MANY:
+        assert growth <= 0.05
+        assert max(gaps) <= (2 * 1000 / FPS if load.provider == "cuda" else LONGEST_GAP_MS)
 
 
 class Load:
@@ -189,11 +204,13 @@ class Load:
         self.results: list[tuple[str, float]] = []
         self.inputs: set[tuple[int, int]] = set()
         self.failed = 0
+        self.due = 0
+        self.provider = choose_provider(allow_cpu=True)
         self._frame = tiny.Still(tiny.picture(320, 192))
         self._clock = SystemClock()
         shipped = tiny.ship(tiny.student(), KEY, now=time.time())
         (folder / "initial.onnx").write_bytes(shipped.model)
-        self._builder = Builder("cpu", threads=1)
+        self._builder = Builder(self.provider, threads=1)
         self._builder.start()
         rules = Rules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
         self._slot = ModelSlot(
@@ -227,7 +244,8 @@ class Load:
     def _play(self) -> None:
         due = time.monotonic()
         while not self._over.wait(max(0.0, due - time.monotonic())):
-            due = max(due + 1 / FPS, time.monotonic() - 1)
+            due += 1 / FPS  # however late it is: every frame is owed its result
+            self.due += 1
             student = self._slot.between_frames(time.monotonic())
             assert student is not None
             try:

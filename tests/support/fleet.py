@@ -18,16 +18,22 @@ from culling.common.protocol import FrameKey, SendWindow
 from culling.common.transport import EdgeSocket
 from support.cloud import CloudState, camera_state, hard_frame, hello
 
-BEAT_S = 1.0
-
 
 class SimulatedEdge:
     """One edge with one camera; its frames are numbered from 1."""
 
     def __init__(
-        self, endpoint: str, server_key: str, secret: str, camera: str, context: zmq.Context[zmq.Socket[bytes]]
+        self,
+        endpoint: str,
+        server_key: str,
+        secret: str,
+        camera: str,
+        context: zmq.Context[zmq.Socket[bytes]],
+        beat_s: float,
     ) -> None:
         self.camera = camera
+        self.greeted_at: float | None = None
+        self._beat_s = beat_s
         self.made = 0
         self.acked: list[int] = []
         self.given_up: dict[int, str] = {}
@@ -35,11 +41,10 @@ class SimulatedEdge:
         self.refused: list[str] = []
         self.window = 1
         self._waiting: dict[FrameKey, tuple[HardFrame, bytes]] = {}
-        self._sending = SendWindow(timeout_s=2.0, longest_s=10.0)
+        self._sending = SendWindow(longest_s=15.0)
         self._socket = EdgeSocket(
             endpoint, server_key, secret, on_event=self._on_event, reconnect_s=0.1, context=context
         )
-        self._welcomed = False
         self._next_beat = 0.0
 
     @property
@@ -50,7 +55,7 @@ class SimulatedEdge:
     @property
     def greeted(self) -> bool:
         """Whether the cloud has welcomed this edge on its connection."""
-        return self._welcomed
+        return self.greeted_at is not None
 
     def make(self, count: int = 1, padding: bytes = b"") -> None:
         """Make `count` frames that are to be sent, each with `padding` after its picture."""
@@ -64,10 +69,10 @@ class SimulatedEdge:
         """Send what may be sent, and take what has come; never waits."""
         now = time.monotonic()
         if self._socket.connected and now >= self._next_beat:
-            self._next_beat = now + BEAT_S
+            self._next_beat = now + self._beat_s
             state = camera_state(self.camera, f"{self.camera}-1")
-            self._socket.send(pack(Heartbeat("boot-1", [state]) if self._welcomed else hello(state)))
-        if self._welcomed:
+            self._socket.send(pack(Heartbeat("boot-1", [state]) if self.greeted else hello(state)))
+        if self.greeted:
             for key in self._sending.next(self._waiting, now):
                 if not self._socket.send(pack(*self._waiting[key])):
                     break
@@ -82,9 +87,9 @@ class SimulatedEdge:
         message, _ = unpack(parts, "cloud")
         match message:
             case Welcome():
-                if not self._welcomed:
+                if self.greeted_at is None:
                     self._sending.reopen(message.window, now)
-                self._welcomed = True
+                    self.greeted_at = now
             case Ack():
                 self.window = message.window
                 if self._sending.ack((message.boot, message.seq), message.window, now):
@@ -101,14 +106,14 @@ class SimulatedEdge:
                 raise ProtocolError("unexpected", type(message).__name__)
 
     def _on_event(self, event: str) -> None:
-        self._welcomed = False
+        self.greeted_at = None
         self._next_beat = 0.0
 
 
 class Fleet:
     """Edges enrolled at `state`, one camera each, that reach its service at `endpoint`."""
 
-    def __init__(self, state: CloudState, endpoint: str, count: int) -> None:
+    def __init__(self, state: CloudState, endpoint: str, count: int, beat_s: float = 1.0) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.max_sockets = 4 * count + 64
         for number in range(count):
@@ -120,6 +125,7 @@ class Fleet:
                 state.enrol(f"camera-{number}", edge=f"edge-{number}"),
                 f"camera-{number}",
                 self._context,
+                beat_s,
             )
             for number in range(count)
         ]

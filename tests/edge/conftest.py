@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from support.forms import tell
+
+__all__ = ["tell"]
