@@ -29,7 +29,7 @@ from support.http import serve
 from support.rtsp import RtspServer
 from support.watched import WatchedMetrics
 
-RECOVERIES = {"mute": 60.0, "stall": 5.0, "drip": 5.0, "reset": 5.0, "close": 5.0, "garbage": 5.0, "freeze": 5.0}
+RECOVERIES = {"mute": 60.0, "stall": 5.0, "drip": 5.0, "reset": 5.0, "close": 5.0, "freeze": 5.0}
 """Seconds within which the picture is back: the first pauses are 1 to 2 s and 2 to 4 s long, the longest a minute."""
 
 
@@ -453,8 +453,6 @@ class TestLiveSources:
 
 def noticed(subject: Subject, fault: str) -> bool:
     """Whether the fault of the camera shows."""
-    if fault == "garbage":
-        return subject.count("decode_errors") > 0
     if fault == "freeze":
         return subject.camera.state == "frozen"
     return subject.count("reconnects") > 0
