@@ -86,6 +86,13 @@ class Rounds:
         with self._index.read() as connection:
             return [_round(row) for row in connection.execute(query)]
 
+    def last_finished(self) -> dict[str, float]:
+        """Return when the last round of each camera ended, of those that had one; seconds since the epoch."""
+        last = sa.func.max(rounds.c.finished)
+        query = sa.select(rounds.c.camera, last).where(rounds.c.finished.is_not(None)).group_by(rounds.c.camera)
+        with self._index.read() as connection:
+            return {camera: finished for camera, finished in connection.execute(query)}
+
     def newest_capture(self, camera: str, model_id: str) -> float | None:
         """Return when the last frame was captured that a round's model was trained on; None for any other model."""
         query = rounds.select().where(rounds.c.camera == camera, rounds.c.model_id == model_id)

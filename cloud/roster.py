@@ -30,10 +30,11 @@ class Members:
 
 @dataclass(frozen=True)
 class CameraRow:
-    """A camera, its edge, and the last word of it; `heard` is seconds since the epoch, None if it never spoke."""
+    """A camera, its edge, and the last word of it; times are seconds since the epoch, `heard` None if it never spoke."""
 
     name: str
     edge: str
+    enrolled: float
     revoked: bool
     state: CameraState | None
     heard: float | None
@@ -68,10 +69,12 @@ class Roster:
 
     def rows(self) -> list[CameraRow]:
         """Return every camera, by name."""
-        joined = sa.select(cameras, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
+        joined = sa.select(cameras, edges.c.enrolled, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
         with self._index.read() as connection:
             return [
-                CameraRow(row.name, row.edge, row.revoked, _state(row.state), row.heard, row.loss_at_publish)
+                CameraRow(
+                    row.name, row.edge, row.enrolled, row.revoked, _state(row.state), row.heard, row.loss_at_publish
+                )
                 for row in connection.execute(joined.order_by(cameras.c.name))
             ]
 
@@ -106,7 +109,8 @@ def enrol(
     if (other := connection.execute(taken).first()) is not None:
         raise SettingsError(f"camera {other.name} belongs to edge {other.edge}: choose another name")
     if known:
-        connection.execute(edges.update().where(edges.c.name == edge).values(public_key=public_key, revoked=False))
+        afresh = {"public_key": public_key, "revoked": False, "enrolled": at}
+        connection.execute(edges.update().where(edges.c.name == edge).values(**afresh))
     else:
         connection.execute(edges.insert().values(name=edge, public_key=public_key, revoked=False, enrolled=at))
     for name in names:

@@ -125,7 +125,13 @@ SERIES: tuple[Series, ...] = (
     ),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
-    _gauge("last_round_time", "camera", "seconds since the epoch", "when the last round finished", "cloud"),
+    _gauge(
+        "last_round_time",
+        "camera",
+        "seconds since the epoch",
+        "when the last round finished; before the first, when the edge was enrolled",
+        "cloud",
+    ),
     _count("models_published", "camera", "models", "models signed and offered", "cloud"),
     _count("swap_reports", "camera outcome", "reports", "swaps the edges reported, by outcome", "cloud"),
     _count(
