@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -15,6 +16,12 @@ import sqlalchemy as sa
 from culling.cloud.index import Index, cameras, edges, models
 from culling.common.errors import SettingsError
 from culling.common.messages import CameraState
+
+SILENT_S = 30.0
+"""An edge that said nothing for so long is down, whatever it said last."""
+
+State = Literal["live", "frozen", "down", "ended", "unseen", "revoked"]
+_STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended", "stopped": "ended"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Members:
 
 @dataclass(frozen=True)
 class CameraRow:
-    """A camera, its edge, and the last word of it; times are seconds since the epoch, `heard` None if it never spoke."""
+    """A camera, its edge, and the last word of it, None if it never spoke; times are seconds since the epoch."""
 
     name: str
     edge: str
@@ -93,6 +100,17 @@ class Roster:
                 runs_it = live.scalar_subquery() == states[name].model_id
                 told = cameras.update().where(first & runs_it)
                 connection.execute(told.values(loss_at_publish=states[name].loss_mean))
+
+
+def state_of(revoked: bool, state: CameraState | None, heard: float | None, now: float) -> State:
+    """Return the one word for a camera: what its edge said last, unless nobody has heard of it for long, or ever."""
+    if revoked:
+        return "revoked"
+    if state is None or heard is None:
+        return "unseen"
+    if now - heard > SILENT_S:
+        return "down"
+    return _STATES.get(state.state, "down")
 
 
 def enrol(

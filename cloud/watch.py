@@ -158,7 +158,7 @@ def _table(fleet: Fleet, width: int) -> Table:
             f"{row['scale']:.2f}" if row.get("scale") else "-",
             _spool(row),
             f"{row['lag_s']:.0f} s" if row.get("lag_s") else "-",
-            _ago(row["heard"]),
+            ago(None if row["heard"] is None else time.time() - row["heard"]),
         )
     return table
 
@@ -222,8 +222,9 @@ def _spool(row: Row) -> str:
     return "-" if row.get("spool_frames") is None else str(row["spool_frames"])
 
 
-def _ago(heard: float | None) -> str:
-    if heard is None:
+def ago(seconds: float | None) -> str:
+    """Return how long ago something was, in words; None is never."""
+    if seconds is None:
         return "never"
-    age = max(0, int(time.time() - heard))
+    age = max(0, int(seconds))
     return f"{age} s ago" if age < 120 else f"{age // 60} min ago" if age < 7200 else f"{age // 3600} h ago"
