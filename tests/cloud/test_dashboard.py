@@ -142,6 +142,11 @@ def test_an_action_is_entered_as_a_request(served: Served) -> None:
     assert told == {"done": False, "ok": False, "answer": ""}
 
 
+@pytest.mark.parametrize(("number", "status"), [(999999, 404), (2**63, 422), (10**22, 422), (0, 422), ("x", 422)])
+def test_a_request_that_nobody_made_is_not_there(served: Served, number: Any, status: int) -> None:
+    assert fetch(f"{served.url}/api/requests/{number}").status == status
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
