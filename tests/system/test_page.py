@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from culling.cloud.dashboard import Dashboard
 from culling.cloud.roster import enrol
+from culling.common.clock import SystemClock
 from culling.common.messages import Ack, Hello, Orders, SwapReport, Welcome
 from culling.common.transport import new_keypair
 from support.browser import Browser, needs_chromium
@@ -20,6 +22,8 @@ from support.showcase import Showcase
 from support.site import free_port
 
 RATE = f"[data-camera={CAMERA}] .k-rate span"
+BOXES = "[document.documentElement, ...document.querySelectorAll('.scroll')]"
+WIDER = f"return {BOXES}.filter(one => one.scrollWidth > one.clientWidth)"
 HOSTILE = "<script>document.title='owned'</script>"
 
 
@@ -85,6 +89,46 @@ def test_figures_move_while_frames_flow_without_a_reload(watching: Watching) -> 
 
 
 @needs_chromium
+def test_the_fleet_is_summed_up_and_cameras_share_one_scale(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    watching.edge.send(watching.beat(seen=1000, hard=10, spool_bytes=2_000_000_000))
+    browser.wait(lambda: browser.text(".totals [data-k='in the spools']") == "2.0 GB")
+    assert browser.text(".totals [data-k=live]") == "1 of 2"
+    day = [
+        {"t": int(time.time()) - 1800 * ago, "seen": 1000, "audit": 0, "bootstrap": 0, "manual": 0} for ago in range(9)
+    ]
+    sparks = {CAMERA: [{**slot, "hard": 1} for slot in day], HOSTILE: [{**slot, "hard": 4} for slot in day]}
+    browser.run("state.sparks = arguments[0]; view.news({ cameras: [], sparks: state.sparks })", sparks)
+    bars = "[...document.querySelectorAll(`tr:nth-child(${arguments[0]}) .hard`)]"
+    tall = f"return Math.max(...{bars}.map(one => one.height.baseVal.value))"
+    heights = sorted(browser.run(tall, row) for row in (1, 2))
+    assert heights[1] == pytest.approx(4 * heights[0], rel=0.01)
+    assert "full height: 0.4 %" in browser.text(".legend")
+    browser.run("location.reload()")
+
+
+@needs_chromium
+def test_an_empty_fleet_is_one_sentence(tmp_path: Path) -> None:
+    cloud = CloudState(tmp_path, page={"port": free_port()})
+    page = Dashboard(cloud.settings, cloud.index, cloud.frames, dict, SystemClock())
+    browser = Browser(page.url)
+    try:
+        browser.wait(
+            lambda: browser.text("main").endswith(
+                "No camera is enrolled yet: culling cloud enroll EDGE --camera NAME --out KIT"
+            )
+        )
+        seen = "[...document.querySelectorAll('main *')].filter(one => one.offsetHeight && one.textContent)"
+        shown = f"return {seen}.map(one => one.tagName)"
+        assert browser.run(shown) == ["DIV", "P"]
+    finally:
+        browser.close()
+        page.close()
+        cloud.close()
+
+
+@needs_chromium
 def test_a_swap_is_marked_on_the_chart(watching: Watching) -> None:
     browser = watching.browser
     browser.go(f"camera/{CAMERA}")
@@ -144,10 +188,11 @@ def test_whatever_a_camera_is_called_it_is_shown_as_text(watching: Watching) -> 
 def test_nothing_is_cut_off_at_any_width(watching: Watching, width: int) -> None:
     browser = Browser(watching.browser.url, width=width, dark=width == 390)
     try:
-        for view in ("", f"camera/{CAMERA}", f"camera/{CAMERA}/frames", f"camera/{CAMERA}/rounds", "rounds"):
+        for view in ("", *(f"camera/{CAMERA}{tab}" for tab in ("", "/frames", "/rounds", "/models")), "rounds"):
             browser.go(view)
             browser.wait(lambda: browser.text("#link") not in ("", "connecting …"))
-            assert browser.run("return document.documentElement.scrollWidth - innerWidth") <= 0, view
+            browser.wait(lambda: browser.count("main svg, main img, main section, main tbody tr"))
+            assert browser.run(WIDER) == [], view
     finally:
         browser.close()
 
