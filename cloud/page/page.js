@@ -99,12 +99,12 @@ function hatch(svg, count, silent, left, wide, top, bottom) {
 }
 const short = value => value === 0 ? "0" : value >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M` : value >= 1e4 ? `${+(value / 1e3).toPrecision(3)}k` : `${+value.toPrecision(3)}`;
 
-function rateChart(width, slots, first, step, count, swaps) {
+function rateChart(width, slots, first, step, count, swaps, heard) {
   const top = nice(Math.max(...slots.map(slot => slot.seen ? 100 * total(slot) / slot.seen : 0), 0.01));
   const [svg, box] = frameOf(width, 230, top, "% of seen frames forwarded", "Forwarded-frame rate by reason over time"), said = at => have.get(at)?.seen;
   const x = at => box.left + (at - first) / (step * count) * (box.right - box.left), wide = (box.right - box.left) / count;
   const have = new Map(slots.map(slot => [Math.round((slot.t - first) / step), slot]));
-  hatch(svg, count, at => !said(at), box.left, wide, box.top, box.bottom);
+  hatch(svg, count, at => !said(at) && !(at === count - 1 && heard >= first + step * at), box.left, wide, box.top, box.bottom);
   for (let at = 0; at < count; at++) {
     if (!said(at)) continue;
     const slot = have.get(at);
@@ -189,7 +189,8 @@ function spark(camera, top) {
     }
     if (total(slot) / slot.seen > top) svg.append(s("rect", { class: "over-top", x: at * 10, width: 9, y: 0, height: 3 }));
   }
-  hatch(svg, 48, at => !have.get(at)?.seen, 0, 10, -34, 66);  // its dashes are screen pixels: more than it can be tall
+  const heard = state.cameras.get(camera)?.heard >= end - 1800;  // what has just begun is told at the end of its first minute
+  hatch(svg, 48, at => !have.get(at)?.seen && !(heard && at === 47), 0, 10, -34, 66);  // its dashes are screen pixels: more than it can be tall
   return svg;
 }
 const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, h("i", { class: "gap" }), "no word"), extra);
@@ -413,7 +414,7 @@ function nowPane(name) {
   function draw(found, error) {
     if (error) { chart.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
     const step = hour ? 60 : 600, count = hour ? 60 : 144, end = Math.floor(now() / step) * step + (hour ? 0 : step);
-    chart.replaceChildren(rateChart(inside(rates), hour ? found.hour : found.day, end - step * count, step, count, found.swaps));
+    chart.replaceChildren(rateChart(inside(rates), hour ? found.hour : found.day, end - step * count, step, count, found.swaps, found.row?.heard));
     losses.replaceChildren(found.losses.length ? lossChart(inside(losses.parentNode), found.buckets, found.losses, found.threshold) : h("p", { class: "soft" }, "The edge tells no losses yet."));
     const seen = found.row?.seen || 0, line = (text, count) => h("tr", {}, h("td", {}, text), h("td", { class: "n" }, whole(count)), h("td", { class: "n soft" }, seen ? percent(count / seen) : ""));
     drops.replaceChildren(h("table", { class: "list" }, h("tbody", {},
