@@ -38,8 +38,9 @@ class Showcase:
             with state.index.write() as connection:
                 number = start // PER_EDGE + 1
                 enrol(connection, f"edge-{number}", public, names[start : start + PER_EDGE], time.time())
+        base = state.artefact(tag="base")
         for name in names:
-            state.publisher.publish(name, state.artefact(tag=name), "base")
+            state.publisher.publish(name, base, "base")
 
     def add_past(self, now: float) -> None:
         """Give every camera a day of minutes."""
