@@ -404,7 +404,7 @@ const inside = node => Math.max(260, node.clientWidth - 34);
 
 function nowPane(name) {
   let hour = true;
-  const chart = h("div"), losses = h("div"), drops = h("div"), node = h("div", { class: "grid" });
+  const chart = h("div"), losses = h("div"), drops = h("div"), node = h("div", { class: "grid fit" });
   const toggle = h("span");
   const rates = h("section", { class: "panel wide" }, h("h2", {}, "Forwarded-frame rate"), h("div", { class: "bar" }, toggle, h("span", { class: "push" }, legend(h("span", {}, "dashed line: a swap")))), chart);
   node.append(rates, h("section", { class: "panel" }, h("h2", {}, "Confidence loss since the agent started"), losses), h("section", { class: "panel" }, h("h2", {}, "Bytes, and frames that did not leave"), drops));
