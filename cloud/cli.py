@@ -24,6 +24,7 @@ from culling.cloud.registry import Artefact, ModelFiles
 from culling.cloud.roster import Roster
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.watch import ago
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.config import parse_overrides
@@ -227,14 +228,17 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
 
 def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
-    model = row["live"] if row["model"] == row["live"] else f"{row['model'] or '-'}, to be {row['live']}"
+    model = row["model"] or "-"
+    rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
+    to_be = f", to be {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
         "camera": row["camera"],
         "edge": row["edge"],
         "state": row["state"],
-        "model": model,
+        "last seen": ago(row["silent_s"]),
+        "model": f"{model}{to_be}",
         "seen": str(row["seen"]),
-        "forwarded": f"{row['forwarded']} ({row['rate']:.1%})",
+        "forwarded": f"{row['forwarded']} ({rate})",
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
     }

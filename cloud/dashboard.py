@@ -59,6 +59,7 @@ STOP_S = 5.0
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 Limit = Annotated[int, Query(ge=1, le=200)]
 FrameName = Annotated[str, fastapi.Path(pattern="^[0-9a-f]{32}$")]
+Number = Annotated[int, fastapi.Path(ge=1, le=2**63 - 1)]
 
 
 class Dashboard:
@@ -285,7 +286,7 @@ def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clo
         return {"request": number}
 
     @app.get("/api/requests/{number}")
-    def answered(number: int) -> dict[str, Any]:
+    def answered(number: Number) -> dict[str, Any]:
         answer = Requests(index).answered(number)
         return {"done": answer is not None, "ok": bool(answer and answer[0]), "answer": answer[1] if answer else ""}
 

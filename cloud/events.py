@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -19,15 +19,12 @@ from culling.cloud.actions import Wish, Wishes
 from culling.cloud.frames import Counts, count_frames
 from culling.cloud.history import rise
 from culling.cloud.index import Index, models, rounds, swaps
-from culling.cloud.roster import CameraRow, Roster
+from culling.cloud.roster import CameraRow, Roster, State, state_of
 from culling.common.clock import Clock
 from culling.common.messages import CameraState
 from culling.common.metrics import REASONS
 
 SLOW_S = 2.0
-SILENT_S = 30.0
-"""An edge that said nothing for so long is down, whatever it said last."""
-
 NOW_S = 300.0
 """The span that a rate "now" is measured over: hard frames are too rare for less."""
 
@@ -37,9 +34,6 @@ DAY_MINUTES = 24 * 60
 Row = dict[str, Any]
 Told = tuple[CameraState, float]
 """What an edge said of a camera, and when it was heard: seconds since the epoch."""
-
-State = Literal["live", "frozen", "down", "ended", "unseen", "revoked"]
-_STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended", "stopped": "ended"}
 
 
 class Board:
@@ -131,7 +125,7 @@ class Board:
     def _row(self, name: str) -> Row:
         camera, slow = self._slow.cameras[name], self._slow
         state, heard = self._told.get(name, (camera.state, camera.heard))
-        word = self._word(camera, state, heard)
+        word = state_of(camera.revoked, state, heard, self._clock.now())
         wish, counts = slow.wishes.get(name, Wish()), slow.counts.get(name, Counts())
         row: Row = {
             "camera": name,
@@ -178,15 +172,6 @@ class Board:
             if span > 0:
                 numbers["fps"] = risen["seen"] / span
         return numbers
-
-    def _word(self, camera: CameraRow, state: CameraState | None, heard: float | None) -> State:
-        if camera.revoked:
-            return "revoked"
-        if state is None or heard is None:
-            return "unseen"
-        if self._clock.now() - heard > SILENT_S:
-            return "down"
-        return _STATES.get(state.state, "down")
 
 
 class _Slow:

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.index import Index, requests, rounds
+from culling.common.errors import InputError
 
 Kind = Literal[
     "round", "publish", "rollback", "renew", "hold", "unhold", "pin", "unpin", "pause", "resume", "budget", "frame"
@@ -86,6 +87,13 @@ class Rounds:
         with self._index.read() as connection:
             return [_round(row) for row in connection.execute(query)]
 
+    def last_finished(self) -> dict[str, float]:
+        """Return when the last round of each camera ended, of those that had one; seconds since the epoch."""
+        last = sa.func.max(rounds.c.finished).label("at")
+        query = sa.select(rounds.c.camera, last).where(rounds.c.finished.is_not(None)).group_by(rounds.c.camera)
+        with self._index.read() as connection:
+            return {row.camera: row.at for row in connection.execute(query)}
+
     def newest_capture(self, camera: str, model_id: str) -> float | None:
         """Return when the last frame was captured that a round's model was trained on; None for any other model."""
         query = rounds.select().where(rounds.c.camera == camera, rounds.c.model_id == model_id)
@@ -149,10 +157,12 @@ class Requests:
             connection.execute(which.values(done=at, answer=text, failed=failed))
 
     def answered(self, request_id: int) -> tuple[bool, str] | None:
-        """Return (whether it succeeded, the answer), or None while it is open."""
+        """Return (whether it succeeded, the answer), or None while it is open. Raises InputError if there is none."""
         query = sa.select(requests.c.done, requests.c.failed, requests.c.answer).where(requests.c.id == request_id)
         with self._index.read() as connection:
-            row = connection.execute(query).one()
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise InputError(f"there is no request {request_id}")
         return None if row.done is None else (not row.failed, row.answer)
 
 

@@ -9,7 +9,7 @@ from culling.cloud.frames import Counts, count_frames
 from culling.cloud.index import Index
 from culling.cloud.ledger import Rounds
 from culling.cloud.registry import Registry
-from culling.cloud.roster import Roster
+from culling.cloud.roster import Roster, state_of
 
 Row = dict[str, Any]
 
@@ -23,24 +23,28 @@ def endpoint(data_dir: Path) -> str | None:
 
 
 def cameras(index: Index, now: float) -> list[Row]:
-    """Return one row per camera; `rate` is forwarded / seen in [0, 1], `silent_s` the time since it was heard of."""
+    """Return one row per camera; `silent_s` is the time since it was heard of, `state` as on the page.
+
+    `rate` is forwarded / seen since the agent started, in [0, 1]; None of a camera that is not live or saw nothing yet.
+    """
     counts = count_frames(index)
     live = Registry(index).live_ids()
     rows = []
     for camera in Roster(index).rows():
         state, count = camera.state, counts.get(camera.name, Counts())
+        word = state_of(camera.revoked, state, camera.heard, now)
         forwarded = sum(state.forwarded.values()) if state else 0
         rows.append(
             {
                 "camera": camera.name,
                 "edge": camera.edge,
-                "state": "revoked" if camera.revoked else state.state if state else "never heard of",
+                "state": word,
                 "silent_s": None if camera.heard is None else round(now - camera.heard, 1),
                 "model": state.model_id if state else None,
                 "live": live.get(camera.name),
                 "seen": state.seen if state else 0,
                 "forwarded": forwarded,
-                "rate": round(forwarded / state.seen, 4) if state and state.seen else 0.0,
+                "rate": round(forwarded / state.seen, 4) if word == "live" and state and state.seen else None,
                 "loss": state.loss_mean if state else None,
                 "stored": count.stored,
                 "waiting": count.waiting,

@@ -26,6 +26,7 @@ from culling.common.metrics import REASONS
 
 STEP_MINUTES = 60
 MOST_ROUNDS = 200
+FEW = 6
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light}"
     "table{border-collapse:collapse}td{padding:.2rem 1.5rem .2rem 0;border-bottom:1px solid #ddd}"
@@ -111,10 +112,10 @@ def _plot_forwarded(axes: Any, day: Sequence[Row]) -> None:
 
 
 def _plot_rounds(axes: Any, rounds: Sequence[Row]) -> None:
-    judged = [row for row in rounds if "map_after" in row]
-    names = [str(row["id"]) for row in judged]
-    axes.plot(names, [row["map_before"] for row in judged], marker="o", linestyle=":", label="student in use")
-    axes.plot(names, [row["map_after"] for row in judged], marker="o", label="candidate")
+    if judged := [row for row in rounds if "map_after" in row]:
+        names = [str(row["id"]) for row in judged]
+        axes.plot(names, [row["map_before"] for row in judged], marker="o", linestyle=":", label="student in use")
+        axes.plot(names, [row["map_after"] for row in judged], marker="o", label="candidate")
     axes.set(title="Students on held-out frames, against the teacher", xlabel="round", ylabel="AP50", ylim=(0, 1))
 
 
@@ -138,7 +139,15 @@ def _plot_cost(axes: Any, rounds: Sequence[Row]) -> None:
         values = [(row.get("seconds") or {}).get(stage, 0.0) for row in rounds]
         axes.bar(names, values, bottom=bottom, label=stage)
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-    axes.set(title="Cost per stage", xlabel="round", ylabel="seconds")
+    # A few rounds keep to the left: one alone would be as wide as the page.
+    axes.set(title="Cost per stage", xlabel="round", ylabel="seconds", xlim=(-0.6, max(len(rounds), FEW) - 0.4))
+
+
+def _plot_stages(axes: Any, row: Row) -> None:
+    seconds = row.get("seconds") or {}
+    axes.bar_label(axes.barh(list(seconds), list(seconds.values())), fmt="%g s", padding=4)
+    axes.set(title="Cost per stage", xlabel="seconds")
+    axes.invert_yaxis()
 
 
 def _plot_training(axes: Any, row: Row) -> None:
@@ -165,7 +174,7 @@ def _page(out: Path, row: Row) -> Path:
         for name, value in facts.items()
         if value not in (None, "")
     )
-    plots = [lambda axes: _plot_cost(axes, [row])]
+    plots = [lambda axes: _plot_stages(axes, row)]
     if row.get("curve"):
         plots.insert(0, lambda axes: _plot_scale(axes, [row]))
     if row.get("losses"):

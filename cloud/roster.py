@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -15,6 +16,12 @@ import sqlalchemy as sa
 from culling.cloud.index import Index, cameras, edges, models
 from culling.common.errors import InputError, SettingsError
 from culling.common.messages import CameraState
+
+SILENT_S = 30.0
+"""An edge that said nothing for so long is down, whatever it said last."""
+
+State = Literal["live", "frozen", "down", "ended", "unseen", "revoked"]
+_STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended", "stopped": "ended"}
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,11 @@ class Members:
 
 @dataclass(frozen=True)
 class CameraRow:
-    """A camera, its edge, and the last word of it; `heard` is seconds since the epoch, None if it never spoke."""
+    """A camera, its edge, and the last word of it, None if it never spoke; times are seconds since the epoch."""
 
     name: str
     edge: str
+    enrolled: float
     revoked: bool
     state: CameraState | None
     heard: float | None
@@ -68,10 +76,12 @@ class Roster:
 
     def rows(self) -> list[CameraRow]:
         """Return every camera, by name."""
-        joined = sa.select(cameras, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
+        joined = sa.select(cameras, edges.c.enrolled, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
         with self._index.read() as connection:
             return [
-                CameraRow(row.name, row.edge, row.revoked, _state(row.state), row.heard, row.loss_at_publish)
+                CameraRow(
+                    row.name, row.edge, row.enrolled, row.revoked, _state(row.state), row.heard, row.loss_at_publish
+                )
                 for row in connection.execute(joined.order_by(cameras.c.name))
             ]
 
@@ -99,6 +109,17 @@ class Roster:
                 connection.execute(told.values(loss_at_publish=states[name].loss_mean))
 
 
+def state_of(revoked: bool, state: CameraState | None, heard: float | None, now: float) -> State:
+    """Return the one word for a camera: what its edge said last, unless nobody has heard of it for long, or ever."""
+    if revoked:
+        return "revoked"
+    if state is None or heard is None:
+        return "unseen"
+    if now - heard > SILENT_S:
+        return "down"
+    return _STATES.get(state.state, "down")
+
+
 def enrol(
     connection: sa.Connection, edge: str, public_key: str, names: Collection[str], at: float, replace: bool = False
 ) -> None:
@@ -107,7 +128,8 @@ def enrol(
     Raises SettingsError as `check_free` does.
     """
     if check_free(connection, edge, names, replace):
-        connection.execute(edges.update().where(edges.c.name == edge).values(public_key=public_key, revoked=False))
+        afresh = {"public_key": public_key, "revoked": False, "enrolled": at}
+        connection.execute(edges.update().where(edges.c.name == edge).values(**afresh))
     else:
         connection.execute(edges.insert().values(name=edge, public_key=public_key, revoked=False, enrolled=at))
     for name in names:

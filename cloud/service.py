@@ -114,9 +114,6 @@ class Service:
         self._page = Dashboard(
             self._settings, self._index, self._frames, lambda: dict(self._ingest.latest), self._clock
         )
-        for turn in reversed(self._rounds.all()):
-            if turn.finished is not None:
-                self._metrics.set("last_round_time", turn.finished, camera=turn.camera)
         self._ingest.start()
         write_atomic(data_dir / "metrics", f"http://{metrics.host}:{self._health.port}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())
@@ -317,6 +314,13 @@ class Service:
                 shutil.rmtree(folder, ignore_errors=True)
         if not unfinished and not self._requests.open():
             self._files.prune(self._registry.wanted_files(), self._clock.now() - DAY_S)
+        self._show_last_rounds()
+
+    def _show_last_rounds(self) -> None:
+        """Export when each camera had its last round; one that never had any waits since its edge was enrolled."""
+        finished = self._rounds.last_finished()
+        for row in self._roster.rows():
+            self._metrics.set("last_round_time", finished.get(row.name, row.enrolled), camera=row.name)
 
 
 def child_environment() -> dict[str, str]:

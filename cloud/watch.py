@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -32,7 +32,14 @@ RETRY_S = 2.0
 DETAIL_S = 5.0
 BLOCKS = "▁▂▃▄▅▆▇█"
 REASONS = ("hard", "audit", "bootstrap", "manual")
-WIDTHS = {"state": 6, "now": 6, "day": 6, "scale": 5, "spool": 5, "lag": 6, "last seen": 9}
+DAY = "over the day"
+COLUMNS = ("camera", "state", "now", "day", DAY, "model", "scale", "spool", "lag", "last seen")
+GIVEN_UP = (DAY, "lag", "scale", "day", "spool", "model")
+"""Columns that go where there is no room for all, in this order."""
+
+WIDTHS = {"state": 6, "now": 6, "day": 6, "spool": 5, "lag": 6, "last seen": 10}
+GAP = 2
+SLOTS = 48
 COLOURS = {"live": "green", "frozen": "yellow", "down": "bold red", "revoked": "red"}
 
 Row = dict[str, Any]
@@ -75,7 +82,7 @@ def watch(
         _show(url, fleet, camera, console)
     elif once:
         for _ in _follow(url, fleet, once):
-            console.print(_table(fleet, console.width), *_charts(url, fleet, camera))
+            console.print(_table(fleet, console.width), *([] if camera is None else _charts(url, camera)))
     else:
         _print_lines(_follow(url, fleet, once))
 
@@ -114,18 +121,23 @@ def _follow(url: str, fleet: Fleet, once: bool) -> Iterator[list[Row]]:
 
 
 def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
-    detail: list[Any] = []
+    charts: list[Any] = []
     due = 0.0
-
-    def screen() -> Group:
-        lost = [Text(f"connection lost: {fleet.lost}; trying again", style="bold red")] if fleet.lost else []
-        return Group(*lost, _table(fleet, console.width), *detail)
-
-    with Live(get_renderable=screen, console=console, refresh_per_second=4, screen=False):
+    with Live(get_renderable=lambda: screen(fleet, charts, console), console=console, refresh_per_second=4):
         for _ in _follow(url, fleet, False):
             if camera is not None and time.monotonic() >= due:
                 due = time.monotonic() + DETAIL_S
-                detail[:] = _charts(url, fleet, camera)
+                charts[:] = _charts(url, camera)
+
+
+def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
+    """Return what fits on the screen: a lost link, the charts, and as many rows of the fleet as there is room for."""
+    lost = [Text(f"connection lost: {fleet.lost}; trying again", style="bold red")] if fleet.lost else []
+    above = Group(*lost, *charts)
+    room = max(1, console.height - len(console.render_lines(above)) - 3)  # the heading, the last line, and the cursor
+    more = len(fleet.rows) - room
+    cut = [Text(f"and {more} more", style="dim")] if more > 0 else []
+    return Group(above, _table(fleet, console.width, room), *cut)
 
 
 def _print_lines(news: Iterator[list[Row]]) -> None:
@@ -138,32 +150,55 @@ def _print_lines(news: Iterator[list[Row]]) -> None:
                 print(f"{datetime.now():%H:%M:%S}  {clean(row['camera'])}  {line}", flush=True)
 
 
-def _table(fleet: Fleet, width: int) -> Table:
-    """Return the fleet in `width` columns, what is wrong first; the day is cut to its last hours where it must be."""
-    blocks = min(48, max(8, width - 84))
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("camera", "state", "now", "day", "over the day", "model", "scale", "spool", "lag", "last seen"):
-        justify: Literal["left", "right"] = "right" if name in ("now", "day", "scale", "spool", "lag") else "left"
-        table.add_column(name, justify=justify, no_wrap=True, min_width=WIDTHS.get(name))
-    for name in sorted(fleet.rows, key=lambda name: (fleet.rows[name]["state"] == "live", name)):
-        row, slots = fleet.rows[name], fleet.sparks.get(name, [])
-        seen = sum(slot["seen"] for slot in slots)
-        table.add_row(
-            Text(clean(name), style="bold"),
-            Text(row["state"], style=COLOURS.get(row["state"], "dim")),
-            _rate(row),
-            _percent(sum(map(_forwarded, slots)) / seen) if seen else "-",
-            spark(slots, count=blocks),
-            Text(clean(row.get("model") or "-")),
-            f"{row['scale']:.2f}" if row.get("scale") else "-",
-            _spool(row),
-            f"{row['lag_s']:.0f} s" if row.get("lag_s") else "-",
-            _ago(row["heard"]),
-        )
+def _table(fleet: Fleet, width: int, most: int | None = None) -> Table:
+    """Return `most` cameras, or all, in `width` columns, what is wrong first."""
+    names = sorted(fleet.rows, key=lambda name: (fleet.rows[name]["state"] == "live", name))
+    cells = {name: _cells(fleet.rows[name], fleet.sparks.get(name, [])) for name in names}
+    widths = _widths(list(cells.values()), width)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    for column, wide in widths.items():
+        justify: Literal["left", "right"] = "right" if column in ("now", "day", "scale", "spool", "lag") else "left"
+        table.add_column(column, justify=justify, no_wrap=True, width=wide)
+    for name in names[:most]:
+        day = Text(spark(fleet.sparks.get(name, []), count=widths.get(DAY, 0)))
+        table.add_row(*((cells[name] | {DAY: day})[column] for column in widths))
     return table
 
 
-def spark(slots: list[Row], now: float | None = None, count: int = 48, step: float = 1800.0) -> str:
+def _cells(row: Row, slots: list[Row]) -> dict[str, Text]:
+    seen = sum(slot["seen"] for slot in slots)
+    return {
+        "camera": Text(clean(row["camera"]), style="bold"),
+        "state": Text(row["state"], style=COLOURS.get(row["state"], "dim")),
+        "now": Text(_rate(row)),
+        "day": Text(_percent(sum(map(_forwarded, slots)) / seen) if seen else "-"),
+        "model": Text(clean(row.get("model") or "-")),
+        "scale": Text(f"{row['scale']:.2f}" if row.get("scale") else "-"),
+        "spool": Text(_spool(row)),
+        "lag": Text(f"{row['lag_s']:.0f} s" if row.get("lag_s") else "-"),
+        "last seen": Text(ago(None if row["heard"] is None else time.time() - row["heard"])),
+    }
+
+
+def _widths(rows: list[dict[str, Text]], width: int) -> dict[str, int]:
+    """Return the columns that fit into `width`, each as wide as its widest cell; the day takes what is left."""
+    widths = {
+        name: max([len(name), WIDTHS.get(name, 0), *(row[name].cell_len for row in rows if name in row)])
+        for name in COLUMNS
+    }
+
+    def left() -> int:
+        return width - sum(widths.values()) - GAP * len(widths)
+
+    for column in GIVEN_UP:
+        if left() < 0:
+            del widths[column]
+    if DAY in widths:
+        widths[DAY] = min(SLOTS, widths[DAY] + left())
+    return widths
+
+
+def spark(slots: list[Row], now: float | None = None, count: int = SLOTS, step: float = 1800.0) -> str:
     """Return the forwarded rate over the last `count` slots of `step` seconds as blocks; a space where nothing came."""
     end = ((time.time() if now is None else now) // step + 1) * step
     rates = {int(count - (end - slot["t"]) // step): _forwarded(slot) / slot["seen"] for slot in slots if slot["seen"]}
@@ -171,10 +206,8 @@ def spark(slots: list[Row], now: float | None = None, count: int = 48, step: flo
     return "".join(BLOCKS[min(7, int(7.999 * rates[place] / top))] if place in rates else " " for place in range(count))
 
 
-def _charts(url: str, fleet: Fleet, camera: str | None) -> list[Any]:
+def _charts(url: str, camera: str) -> list[Any]:
     """Return one camera's hour and losses, or why they cannot be had."""
-    if camera is None:
-        return []
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/cameras/{quote(camera, safe='')}", timeout=5) as answer:
             told = json.load(answer)
@@ -222,8 +255,9 @@ def _spool(row: Row) -> str:
     return "-" if row.get("spool_frames") is None else str(row["spool_frames"])
 
 
-def _ago(heard: float | None) -> str:
-    if heard is None:
+def ago(seconds: float | None) -> str:
+    """Return how long ago something was, in words; None is never."""
+    if seconds is None:
         return "never"
-    age = max(0, int(time.time() - heard))
+    age = max(0, int(seconds))
     return f"{age} s ago" if age < 120 else f"{age // 60} min ago" if age < 7200 else f"{age // 3600} h ago"

@@ -54,6 +54,23 @@ function dayOf(camera) {
   return { slots, seen, sent, rate: seen ? sent / seen : null };
 }
 
+function fleetNow() {
+  const rows = [...state.cameras.values()], add = (list, of) => list.reduce((sum, one) => sum + of(one), 0);
+  const telling = rows.filter(row => row.fps != null && row.rate != null), fps = add(telling, row => row.fps);
+  const days = rows.map(row => dayOf(row.camera)), seen = add(days, day => day.seen);
+  return {
+    rows, fps: telling.length ? fps : null, rate: fps ? add(telling, row => row.rate * row.fps) / fps : null,
+    day: seen ? add(days, day => day.sent) / seen : null, live: rows.filter(row => row.state === "live").length,
+    down: rows.filter(row => ["down", "frozen"].includes(row.state)).length,
+    bytes: add(rows, row => row.spool_bytes || 0), waiting: add(rows, row => row.waiting),
+  };
+}
+// One scale for every camera's day. One that floods, or that saw little in its first half hour, must not flatten the others.
+function dayTop() {
+  const rates = Object.values(state.sparks).flat().filter(slot => slot.seen).map(slot => total(slot) / slot.seen).sort((a, b) => a - b);
+  return +(rates[Math.floor(0.99 * (rates.length - 1))] || 0.01).toPrecision(2);
+}
+
 // Charts: drawn to the pixel width they have, so that their text keeps its size
 
 function nice(top) {
@@ -62,29 +79,35 @@ function nice(top) {
   return [1, 2, 2.5, 5, 10].find(step => step * power >= top * 0.999) * power;
 }
 function frameOf(width, height, top, unit, label, left = 46) {
-  const box = { left, right: width - 8, top: 20, bottom: height - 34, width, height };
+  const box = { left, right: width - 8, top: 30, bottom: height - 34, width, height };
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
   for (const part of [0, 0.5, 1]) {
     const y = box.bottom - part * (box.bottom - box.top), value = part * top;
     svg.append(s("line", { class: "axis", x1: box.left, x2: box.right, y1: y, y2: y }));
     svg.append(s("text", { x: box.left - 6, y: y + 4, "text-anchor": "end" }, short(value)));
   }
-  svg.append(s("text", { x: 0, y: 10 }, unit));
+  svg.append(s("text", { x: 0, y: 12 }, unit));
   return [svg, box];
+}
+// Hatches every run of slots in which nothing was said: a thick dashed line, since a pattern would have to be named by address.
+function hatch(svg, count, silent, left, wide, top, bottom) {
+  for (let from = 0, to; from < count; from = to + 1) {
+    for (to = from; to < count && silent(to); to++);
+    const y = (top + bottom) / 2;
+    if (to > from) svg.append(s("line", { class: "gap", x1: left + from * wide, x2: left + to * wide, y1: y, y2: y, "stroke-width": bottom - top }, s("title", {}, "no word")));
+  }
 }
 const short = value => value === 0 ? "0" : value >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M` : value >= 1e4 ? `${+(value / 1e3).toPrecision(3)}k` : `${+value.toPrecision(3)}`;
 
-function rateChart(width, slots, first, step, count, swaps) {
+function rateChart(width, slots, first, step, count, swaps, heard) {
   const top = nice(Math.max(...slots.map(slot => slot.seen ? 100 * total(slot) / slot.seen : 0), 0.01));
-  const [svg, box] = frameOf(width, 230, top, "% of seen frames forwarded", "Forwarded-frame rate by reason over time");
+  const [svg, box] = frameOf(width, 230, top, "% of seen frames forwarded", "Forwarded-frame rate by reason over time"), said = at => have.get(at)?.seen;
   const x = at => box.left + (at - first) / (step * count) * (box.right - box.left), wide = (box.right - box.left) / count;
   const have = new Map(slots.map(slot => [Math.round((slot.t - first) / step), slot]));
+  hatch(svg, count, at => !said(at) && !(at === count - 1 && heard >= first + step * at), box.left, wide, box.top, box.bottom);
   for (let at = 0; at < count; at++) {
+    if (!said(at)) continue;
     const slot = have.get(at);
-    if (!slot || !slot.seen) {
-      svg.append(s("rect", { class: "gap", x: box.left + at * wide, width: wide, y: box.top, height: box.bottom - box.top }));
-      continue;
-    }
     let y = box.bottom;
     for (const reason of REASONS) {
       const tall = 100 * slot[reason] / slot.seen / top * (box.bottom - box.top);
@@ -149,24 +172,28 @@ function lineChart(width, points, unit, below, label, chosen) {
   svg.append(s("text", { x: box.right, y: box.bottom + 31, "text-anchor": "end" }, below));
   return svg;
 }
-function spark(camera) {
-  const { slots } = dayOf(camera), top = Math.max(...slots.map(slot => slot.seen ? total(slot) / slot.seen : 0), 1e-9);
+function spark(camera, top) {
+  const { slots } = dayOf(camera), peak = Math.max(...slots.map(slot => slot.seen ? total(slot) / slot.seen : 0), 0);
   const end = Math.floor(now() / 1800) * 1800 + 1800, first = end - 86400;
-  const svg = s("svg", { viewBox: "0 0 480 32", preserveAspectRatio: "none", role: "img", "aria-label": `forwarded over the day, at most ${percent(top)} in half an hour` });
+  const svg = s("svg", { viewBox: "0 0 480 32", preserveAspectRatio: "none", role: "img", "aria-label": `forwarded over the day, at most ${percent(peak)} in half an hour` });
   const have = new Map(slots.map(slot => [Math.round((slot.t - first) / 1800), slot]));
   for (let at = 0; at < 48; at++) {
     const slot = have.get(at);
-    if (!slot || !slot.seen) { svg.append(s("rect", { class: "gap", x: at * 10, width: 10, y: 0, height: 32 })); continue; }
-    svg.append(s("rect", { class: "gap", x: at * 10, width: 9, y: 31, height: 1 }));
+    if (!slot?.seen) continue;
+    svg.append(s("rect", { class: "base", x: at * 10, width: 9, y: 31, height: 1 }));
+    const scale = 28 / Math.max(top, total(slot) / slot.seen);
     let y = 31;
     for (const reason of REASONS) {
-      const tall = slot[reason] / slot.seen / top * 30;
+      const tall = slot[reason] / slot.seen * scale;
       if (tall) { y -= tall; svg.append(s("rect", { class: reason, x: at * 10, width: 9, y, height: tall })); }
     }
+    if (total(slot) / slot.seen > top) svg.append(s("rect", { class: "over-top", x: at * 10, width: 9, y: 0, height: 3 }));
   }
+  const heard = state.cameras.get(camera)?.heard >= end - 1800;  // what has just begun is told at the end of its first minute
+  hatch(svg, 48, at => !have.get(at)?.seen && !(heard && at === 47), 0, 10, -34, 66);  // its dashes are screen pixels: more than it can be tall
   return svg;
 }
-const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, "grey: no word"), extra);
+const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, h("i", { class: "gap" }), "no word"), extra);
 
 // The link
 
@@ -228,11 +255,26 @@ const link = (name, tab) => `#/camera/${encodeURIComponent(name)}${tab ? `/${tab
 
 function fleetView() {
   const rows = new Map(), body = h("tbody"), chips = h("span", { class: "bar" }), empty = h("p", { class: "soft" });
+  const totals = h("div", { class: "facts totals" }), height = h("span"), over = h("span", {}, h("i", { class: "over-top" }), "beyond");
   const find = h("input", { type: "search", placeholder: "find a camera", "aria-label": "find a camera", oninput: arrange });
   let only = null;
   const columns = ["camera", "state", "forwarded now", "forwarded over the day", "model", "spool", "lag", "waiting", "last seen"];
-  const head = h("thead", {}, h("tr", {}, columns.map((name, at) => h("th", { scope: "col", class: [2, 5, 6, 7, 8].includes(at) ? "n" : null, title: TITLES[name] }, name))));
-  const node = h("div", {}, h("div", { class: "bar" }, chips, find, h("span", { class: "push" }, legend())), h("table", { class: "fleet" }, head, body), empty);
+  const titles = twin => h("tr", { class: twin ? "twin" : null, "aria-hidden": twin }, columns.map((name, at) => h("th", { scope: "col", class: `k-${KEYS[at]} ${[2, 5, 6, 7, 8].includes(at) ? "n" : ""}`, title: TITLES[name] }, name)));
+  const node = h("div", {}, totals, h("div", { class: "bar" }, chips, find, h("span", { class: "push" }, legend([height, over]))), h("table", { class: "fleet" }, h("thead", {}, titles(false), titles(true)), body), empty);
+  function sum() {
+    const fleet = fleetNow(), told = [
+      ["live", h("span", { class: fleet.down ? "bad" : null }, `${fleet.live} of ${fleet.rows.length}`)], ["forwarded now", percent(fleet.rate)], ["over the day", percent(fleet.day)],
+      ["frames seen", fleet.fps == null ? "–" : `${whole(fleet.fps)} /s`], ["in the spools", bytes(fleet.bytes)], ["waiting for a round", whole(fleet.waiting)],
+    ];
+    totals.hidden = !fleet.rows.length;
+    totals.replaceChildren(...told.map(([key, value]) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
+  }
+  function drawSparks() {
+    const top = dayTop();
+    for (const row of rows.values()) row.spark(top);
+    height.textContent = `full height: ${+(100 * top).toPrecision(3)} %`;
+    over.hidden = !node.querySelector(".over-top:not(i)");
+  }
   function arrange() {
     const wanted = find.value.trim().toLowerCase(), counts = {};
     const bad = name => ["down", "frozen"].includes(state.cameras.get(name).state) ? 0 : 1;
@@ -242,21 +284,23 @@ function fleetView() {
     const shown = names.filter(name => (!only || state.cameras.get(name).state === only) && name.toLowerCase().includes(wanted));
     for (const name of [...rows.keys()]) if (!state.cameras.has(name)) { rows.get(name).node.remove(); rows.delete(name); }
     for (const name of names) {
-      if (!rows.has(name)) { rows.set(name, fleetRow(name)); rows.get(name).spark(); }
+      if (!rows.has(name)) { rows.set(name, fleetRow(name)); rows.get(name).spark(dayTop()); }
     }
     const nodes = shown.map(name => rows.get(name).node);
     if (nodes.length !== body.children.length || nodes.some((one, at) => body.children[at] !== one)) body.replaceChildren(...nodes);
     chips.replaceChildren(chip(null, `all ${names.length}`), ...Object.keys(WORDS).filter(word => counts[word]).map(word => chip(word, `${WORDS[word]} ${counts[word]}`)));
-    empty.textContent = names.length ? shown.length ? "" : "No camera is called so." : "No camera is enrolled yet: culling cloud enroll EDGE --camera NAME --out KIT";
-    node.querySelector("table").hidden = !names.length;
+    empty.textContent = !state.heardAt ? "" : names.length ? shown.length ? "" : "No camera is called so." : "No camera is enrolled yet: culling cloud enroll EDGE --camera NAME --out KIT";
+    node.querySelector("table").hidden = node.querySelector("div.bar").hidden = !names.length;
+    sum();
   }
   const chip = (word, text) => h("button", { class: word ? `state ${word}` : null, "aria-pressed": String(only === word), onclick: () => { only = word; arrange(); } }, text);
   function news(fresh) {
     arrange();
     for (const row of fresh.cameras) rows.get(row.camera).update(row);
-    if (fresh.sparks) for (const row of rows.values()) row.spark();
+    if (fresh.sparks) drawSparks();
   }
   arrange();
+  drawSparks();
   for (const [name, row] of rows) row.update(state.cameras.get(name));
   return { node, news, tick: () => { for (const row of rows.values()) row.tick(); } };
 }
@@ -264,9 +308,10 @@ const TITLES = {
   "forwarded now": "frames forwarded of frames seen, over the last five minutes", "spool": "frames waiting at the edge",
   "lag": "from the capture of a model's last training frame to its first detection", "waiting": "frames waiting for a round",
 };
+const KEYS = ["camera", "state", "rate", "spark", "model", "spool", "lag", "waiting", "heard"];
 function fleetRow(name) {
   const cell = {}, node = h("tr", { "data-camera": name });
-  for (const key of ["camera", "state", "rate", "spark", "model", "spool", "lag", "waiting", "heard"]) {
+  for (const key of KEYS) {
     cell[key] = h("td", { class: `k-${key} ` + ({ camera: "name", rate: "n rate", spark: "spark", spool: "n", lag: "n right", waiting: "n", heard: "n right" }[key] || ""), "data-k": { spool: "spool", lag: "lag", waiting: "waiting", heard: "seen" }[key] });
   }
   const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), rate = h("span"), day = h("span", { class: "sub" });
@@ -295,8 +340,8 @@ function fleetRow(name) {
     put(cell.waiting, whole(row.waiting));
     tick();
   }
-  function drawSpark() {
-    cell.spark.replaceChildren(spark(name));
+  function drawSpark(top) {
+    cell.spark.replaceChildren(spark(name, top));
     put(day, dayOf(name).rate == null ? "" : `day ${percent(dayOf(name).rate)}`);
   }
   const tick = () => put(cell.heard, row.heard ? ago(row.heard) : "never");
@@ -359,7 +404,7 @@ const inside = node => Math.max(260, node.clientWidth - 34);
 
 function nowPane(name) {
   let hour = true;
-  const chart = h("div"), losses = h("div"), drops = h("div"), node = h("div", { class: "grid" });
+  const chart = h("div"), losses = h("div"), drops = h("div"), node = h("div", { class: "grid fit" });
   const toggle = h("span");
   const rates = h("section", { class: "panel wide" }, h("h2", {}, "Forwarded-frame rate"), h("div", { class: "bar" }, toggle, h("span", { class: "push" }, legend(h("span", {}, "dashed line: a swap")))), chart);
   node.append(rates, h("section", { class: "panel" }, h("h2", {}, "Confidence loss since the agent started"), losses), h("section", { class: "panel" }, h("h2", {}, "Bytes, and frames that did not leave"), drops));
@@ -369,7 +414,7 @@ function nowPane(name) {
   function draw(found, error) {
     if (error) { chart.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
     const step = hour ? 60 : 600, count = hour ? 60 : 144, end = Math.floor(now() / step) * step + (hour ? 0 : step);
-    chart.replaceChildren(rateChart(inside(rates), hour ? found.hour : found.day, end - step * count, step, count, found.swaps));
+    chart.replaceChildren(rateChart(inside(rates), hour ? found.hour : found.day, end - step * count, step, count, found.swaps, found.row?.heard));
     losses.replaceChildren(found.losses.length ? lossChart(inside(losses.parentNode), found.buckets, found.losses, found.threshold) : h("p", { class: "soft" }, "The edge tells no losses yet."));
     const seen = found.row?.seen || 0, line = (text, count) => h("tr", {}, h("td", {}, text), h("td", { class: "n" }, whole(count)), h("td", { class: "n soft" }, seen ? percent(count / seen) : ""));
     drops.replaceChildren(h("table", { class: "list" }, h("tbody", {},
@@ -412,12 +457,12 @@ function boxes(frame) {
 }
 function frameCard(frame) {
   const image = () => h("img", { src: `/api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
-  const judged = frame.ap == null ? "teacher has not looked" : `AP ${real(frame.ap)}${frame.kind === "hard-negative" ? ", hard negative" : ""}`;
+  const judged = frame.ap == null ? "not labelled yet" : `AP ${real(frame.ap)}${frame.kind === "hard-negative" ? ", negative" : ""}`;
   return h("figure", { class: "frame", "data-is": JSON.stringify(frame) },
     h("button", { class: "pic", "aria-label": "show it large", onclick: () => open(h("div", { class: "pic" }, image(), boxes(frame)),
       h("p", { class: "small soft" }, `${frame.student.length} student and ${frame.teacher ? frame.teacher.length : "no"} teacher boxes · ${judged} · ${frame.width} × ${frame.height} px, ${bytes(frame.bytes)}`)) }, image(), boxes(frame)),
-    h("figcaption", { class: "small" }, h("span", {}, `${frame.reason}, loss ${real(frame.loss)}`), h("span", {}, judged), h("span", { class: frame.kept != null ? "good" : "soft" }, SET(frame)), h("span", { class: "soft" }, stamp(frame.captured)),
-      h("span", { class: "soft" }, frame.model_id), h("span")));
+    h("figcaption", { class: "small" }, h("span", {}, `${frame.reason}, loss ${real(frame.loss)}`), h("span", { class: "n" }, judged), h("span", { class: frame.kept != null ? "all good" : "all soft" }, SET(frame)),
+      h("span", { class: "soft" }, frame.model_id), h("span", { class: "n soft" }, stamp(frame.captured))));
 }
 
 function roundsView(name) {
@@ -432,27 +477,27 @@ function roundsView(name) {
 function roundCard(card, turn, named) {
   const gain = turn.map_after == null ? null : turn.map_after - turn.map_before;
   const tone = { published: "good", failed: "bad", refused: "soft" }[turn.state] || "";
-  const fact = (key, value) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v" }, value));
+  const fact = (key, value, wide) => h("div", { class: wide ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v" }, value));
   card.append(h("header", {}, h("h2", {}, `Round ${turn.id}`, named ? " of " : "", named ? h("a", { href: link(turn.camera, "rounds") }, turn.camera) : ""), h("span", { class: tone }, turn.state === "running" ? turn.stage ? `running, after ${turn.stage}` : "running" : turn.state)),
     h("p", { class: "small soft" }, `${turn.trigger}, started ${stamp(turn.started)}${turn.finished ? `, took ${span(turn.finished - turn.started)}` : ""}${turn.model_id ? `, ${turn.model_id}` : ""}`),
     h("div", { class: "facts" }, fact("kept of labelled", turn.kept ? `${turn.kept} of ${turn.labelled}` : "–"),
-      fact("AP50 before → after", gain == null ? "–" : h("span", {}, `${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} `, h("span", { class: gain > 0 ? "good" : "bad" }, `${gain >= 0 ? "+" : "−"}${real(Math.abs(gain), 3)}`))),
-      fact("gate", turn.state === "published" ? `passed, on ${turn.frames} frames` : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
-      fact("scale", real(turn.scale)), fact("model lag", span(turn.model_lag_s)), fact("swap gap", turn.swap_gap_ms == null ? "–" : span(turn.swap_gap_ms / 1000)), fact("swap", turn.swap || "–")),
+      fact("AP50 before → after", gain == null ? "–" : h("span", {}, `${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} `, h("span", { class: gain > 0 ? "good" : "bad" }, `${gain >= 0 ? "+" : "−"}${real(Math.abs(gain), 3)}`)), true),
+      fact("gate", turn.state === "published" ? "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
+      fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames`), fact("scale", real(turn.scale)), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
     turn.reason ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason) : "");
   if (turn.curve?.length > 1) card.append(h("h2", {}, "optResolution"), lineChart(inside(card), turn.curve.map(point => [point.scale, point.normalised]), "change of the loss, relative and squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
   if (turn.losses?.length > 1) card.append(h("h2", {}, "Training"), lineChart(inside(card), turn.losses, "loss", "step", "training curve"));
 }
 
 function modelsPane(name, answer) {
-  const body = h("tbody"), node = h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["model", "is", "camera runs it", "from", "scale", "size", "made", "swap", ""].map((text, at) => h("th", { class: at === 4 || at === 5 ? "n" : null }, text)))), body));
+  const body = h("tbody"), node = h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, ["model", "is", "camera runs it", "from", "scale", "size", "made", "swap", ""].map((text, at) => h("th", { class: at === 4 || at === 5 ? "n" : null }, text)))), body));
   function draw(found, error) {
     if (error) { node.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
     body.replaceChildren(...found.map(model => h("tr", {},
-      h("td", { class: "name" }, model.model_id, h("span", { class: "sub" }, model.sha256)), h("td", {}, model.state), h("td", { class: model.runs ? "good" : "soft" }, model.runs ? "yes" : "no"),
-      h("td", {}, model.round ? `round ${model.round}` : model.origin), h("td", { class: "n" }, real(model.scale)), h("td", { class: "n" }, bytes(model.size)), h("td", {}, stamp(model.created)),
-      h("td", { title: model.reason }, model.swap ? `${model.swap}, gap ${span(model.gap_ms / 1000)}` : "–"),
-      h("td", {}, may() && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
+      h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "is" }, model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "camera runs it" }, model.runs ? "yes" : "no"),
+      h("td", { "data-k": "from" }, model.round ? `round ${model.round}` : model.origin), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { class: "n", "data-k": "size" }, bytes(model.size)), h("td", { "data-k": "made" }, stamp(model.created)),
+      h("td", { title: model.reason, "data-k": "swap" }, model.swap ? `${model.swap}, gap ${span(model.gap_ms / 1000)}` : "–"),
+      h("td", { class: "acts" }, may() && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
         may() ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, whatever rounds bring?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
   }
   const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/models`, draw);

@@ -65,7 +65,36 @@ def test_status_of_a_camera_that_never_spoke_is_no_rate_of_zero(
     cloud: CloudState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (row,) = shown(cloud, capsys, "status")["cameras"]
-    assert (row["state"], row["model"], row["silent_s"]) == ("never heard of", None, None)
+    assert (row["state"], row["model"], row["silent_s"], row["rate"]) == ("unseen", None, None, None)
+    assert culling(cloud, "status") == 0
+    assert "%" not in capsys.readouterr().out
+
+
+def test_status_of_an_edge_that_fell_silent_is_down(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    cloud.roster.heard({CAMERA: camera_state(seen=200, forwarded={"hard": 6})}, time.time() - 86_400)
+    (row,) = shown(cloud, capsys, "status")["cameras"]
+    assert (row["state"], row["rate"], round(row["silent_s"], -2)) == ("down", None, 86_400)
+    assert culling(cloud, "status") == 0
+    out = capsys.readouterr().out
+    assert "24 h ago" in out
+    assert "%" not in out
+
+
+def test_status_says_what_a_camera_is_to_run_only_where_that_is_something(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    state = CloudState(tmp_path)
+    state.enrol()
+    assert culling(state, "status") == 0
+    assert "to be" not in capsys.readouterr().out
+    state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
+    assert culling(state, "status") == 0
+    assert "to be gate-1" in capsys.readouterr().out
+    state.close()
 
 
 def test_tables_are_for_people(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:

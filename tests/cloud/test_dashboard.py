@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -57,6 +58,23 @@ def test_the_page_is_one_piece_and_light(served: Served) -> None:
     assert len(page.body) < WEIGHT_LIMIT
     for elsewhere in (b"http://", b"https://", b"src=", b"@import", b"url("):
         assert elsewhere not in page.body.replace(b"http://www.w3.org/2000/svg", b"")
+
+
+@pytest.mark.parametrize("ground", ["ground", "panel"])
+def test_a_time_without_a_word_can_be_told_from_its_ground(ground: str) -> None:
+    style = assemble_page()[0].decode()
+    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):  # light, then dark
+        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
+        low, high = sorted(luminance(named[name]) for name in ("gap", ground))
+        assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of `#rgb` or `#rrggbb`, in [0, 1] (WCAG 2.2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_the_browser_is_told_to_run_nothing_else(served: Served) -> None:
@@ -140,6 +158,11 @@ def test_an_action_is_entered_as_a_request(served: Served) -> None:
     assert (request.id, request.kind, request.payload) == (answer.json()["request"], "budget", {"frames_per_window": 7})
     told = fetch(f"{served.url}/api/requests/{request.id}").json()
     assert told == {"done": False, "ok": False, "answer": ""}
+
+
+@pytest.mark.parametrize(("number", "status"), [(999999, 404), (2**63, 422), (10**22, 422), (0, 422), ("x", 422)])
+def test_a_request_that_nobody_made_is_not_there(served: Served, number: Any, status: int) -> None:
+    assert fetch(f"{served.url}/api/requests/{number}").status == status
 
 
 @pytest.mark.parametrize(

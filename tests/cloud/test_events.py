@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from culling.cloud.actions import Wishes
-from culling.cloud.events import NOW_S, SILENT_S, SLOW_S, Board, Told
+from culling.cloud.events import NOW_S, SLOW_S, Board, Told
 from culling.cloud.history import History
+from culling.cloud.roster import SILENT_S
 from culling.common.messages import CameraState
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state

@@ -30,6 +30,14 @@ def test_the_result_of_every_stage_is_kept(cloud: CloudState) -> None:
     assert list(stages) == ["label", "cull"]
 
 
+def test_the_last_round_of_a_camera_is_the_one_that_ended_last(cloud: CloudState) -> None:
+    assert cloud.rounds.last_finished() == {}
+    for camera, ended in ((CAMERA, 9.0), (CAMERA, 7.0), ("yard", 3.0)):
+        cloud.rounds.end(cloud.rounds.start(camera, "manual", 1.0).id, "failed", {}, "why", ended)
+    cloud.rounds.start("dock", "manual", 1.0)
+    assert cloud.rounds.last_finished() == {CAMERA: 9.0, "yard": 3.0}
+
+
 @pytest.mark.parametrize(("state", "unfinished"), [("ready", 1), ("refused", 0), ("failed", 0)])
 def test_a_ready_round_is_not_finished(cloud: CloudState, state: str, unfinished: int) -> None:
     turn = cloud.rounds.start(CAMERA, "manual", 5.0)

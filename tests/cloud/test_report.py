@@ -4,8 +4,10 @@ import csv
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 
 from culling.cloud.report import write_report
 from culling.common.cli import main
@@ -28,7 +30,24 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(cloud: CloudState, tmp_path: Path) -> None:
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The titles of the plots that say "nothing yet"."""
+    titles: list[str] = []
+    write = Axes.text
+
+    def text(axes: Axes, x: float, y: float, what: str, *rest: Any, **how: Any) -> Any:
+        if what == "nothing yet":
+            titles.append(axes.get_title())
+        return write(axes, x, y, what, *rest, **how)
+
+    monkeypatch.setattr(Axes, "text", text)
+    return titles
+
+
+def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
+    cloud: CloudState, tmp_path: Path, empty: list[str]
+) -> None:
     fleet, now = Showcase(cloud, [CAMERA]), time.time()
     fleet.add_past(now)
     fleet.add_rounds(CAMERA, 3, now)
@@ -52,13 +71,15 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(cloud: CloudStat
     assert "not better" in page
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page
+    assert empty == []
 
 
-def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Path) -> None:
+def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Path, empty: list[str]) -> None:
     cloud.enrol()
     files = write_report(cloud.index, CAMERA, tmp_path / "report", time.time())
     assert all(path.stat().st_size for path in files)
     assert table(tmp_path / "report" / "rounds.csv") == []
+    assert len(empty) == 4
 
 
 def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: CloudState, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
 
 def add(cloud: CloudState, edge: str, key: str, *cameras: str, replace: bool = False) -> None:
     with cloud.index.write() as connection:
-        enrol(connection, edge, key, cameras, 1.0, replace)
+        enrol(connection, edge, key, cameras, 2.0 if replace else 1.0, replace)
 
 
 def test_an_enrolled_edge_owns_its_cameras_and_no_others(cloud: CloudState) -> None:
@@ -63,6 +63,7 @@ def test_an_edge_is_enrolled_once_unless_replaced(cloud: CloudState) -> None:
     add(cloud, "edge-1", "b" * 40, "gate", "yard", replace=True)
     assert not cloud.roster.allowed("a" * 40)
     assert cloud.roster.members().cameras == {"b" * 40: frozenset({"gate", "yard"})}
+    assert {row.enrolled for row in cloud.roster.rows()} == {2.0}  # yard must not seem to have waited since 1
 
 
 def test_the_latest_word_on_a_camera_is_kept(cloud: CloudState) -> None:

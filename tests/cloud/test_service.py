@@ -24,6 +24,7 @@ from culling.common.messages import Ack, ModelOffer, Nack, Welcome
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
 from support.detectors import picture
 from support.narrow import install
+from support.scrape import Scrape
 
 EDGE = "e" * 40
 QUICK: dict[str, Any] = {
@@ -77,6 +78,15 @@ def test_it_says_where_it_listens_until_it_ends(cloud: CloudState) -> None:
         assert service.terminate() == 0
     assert not (cloud.data_dir / "endpoint").exists()
     assert not (cloud.data_dir / "metrics").exists()
+
+
+def test_a_camera_waits_for_its_first_round_since_its_edge_was_enrolled(cloud: CloudState) -> None:
+    cloud.enrol("gate", "yard")
+    cloud.rounds.end(cloud.rounds.start("yard", "manual", 1.0).id, "failed", {}, "why", 5.0)
+    told = {row.name: row.enrolled for row in cloud.roster.rows()} | {"yard": 5.0}
+    with ServiceProcess(cloud):
+        metrics = Scrape((cloud.data_dir / "metrics").read_text().strip())
+        wait_until(lambda: {name: metrics.sum("last_round_time", camera=name) for name in told} == told)
 
 
 def test_the_service_never_imports_torch() -> None:

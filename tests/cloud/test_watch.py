@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from culling.cloud.dashboard import Dashboard
 from culling.cloud.events import Told
-from culling.cloud.watch import clean, spark
+from culling.cloud.watch import COLUMNS, GIVEN_UP, Fleet, clean, screen, spark
 from culling.common.clock import SystemClock
 from support.cloud import CAMERA, CloudState, camera_state, wait_until
 from support.site import free_port
@@ -122,6 +125,51 @@ def test_in_a_terminal_a_table_keeps_itself_up_to_date_and_survives_a_restart(se
     assert process.wait(20) == 130
     os.close(ours)
     process.communicate()
+
+
+def fleet(cameras: int) -> Fleet:
+    """Return cameras that are live, but for the last one."""
+    numbers = {"rate": 0.011, "model": "camera-000-12", "scale": 0.73, "spool_frames": 11, "lag_s": 1140.0}
+    rows = {
+        name: {"camera": name, "state": "live", "heard": time.time() - 86_400, **numbers}
+        for name in (f"camera-{number:03d}" for number in range(cameras))
+    }
+    rows[f"camera-{cameras - 1:03d}"]["state"] = "down"
+    return Fleet(rows)
+
+
+def shown(watched: Fleet, charts: list[Any], width: int, height: int) -> list[str]:
+    console = Console(width=width, height=height, file=io.StringIO())
+    lines = console.render_lines(screen(watched, charts, console), pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+
+
+def test_charts_stay_in_sight_however_many_cameras_there_are() -> None:
+    lines = shown(fleet(200), [Text("line\n" * 19 + "chart")], 120, 40)
+    assert len(lines) < 40
+    assert "chart" in lines
+    assert any(line.startswith("camera-199  down") for line in lines)  # what is wrong comes first
+    rows = sum(line.startswith("camera-") for line in lines)
+    assert (rows > 10, lines[-1]) == (True, f"and {200 - rows} more")
+
+
+def test_a_fleet_that_fits_is_shown_whole() -> None:
+    lines = shown(fleet(30), [], 120, 40)
+    assert sum(line.startswith("camera-") for line in lines) == 30
+    assert "more" not in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(160, set()), (100, set()), (80, {"over the day", "lag"}), (50, set(GIVEN_UP))],
+)
+def test_names_and_times_stay_whole_where_the_terminal_is_narrow(width: int, gone: set[str]) -> None:
+    lines = shown(fleet(3), [], width, 24)
+    assert [column for column in COLUMNS if column not in lines[0]] == [one for one in COLUMNS if one in gone]
+    assert "…" not in "".join(lines)
+    assert [line.split()[0] for line in lines[1:]] == ["camera-002", "camera-000", "camera-001"]
+    assert all(line.endswith("24 h ago") for line in lines[1:])
+    assert all(len(line) <= width for line in lines)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://127.0.0.1", "nonsense"])
