@@ -85,13 +85,15 @@ class StudentSettings(Section):
 
 class ConfidenceSettings(Section):
     """`[confidence]`: the loss of a frame. `interest` names the classes that count, an empty list means every class;
-    boxes with a side below `min_side` pixels do not count.
+    boxes with a side below `min_side` pixels do not count. Frames are chosen by the `ranking` "learned" where the model
+    came with a ranker, which has learnt from frames scored under these settings, and else, or always, by their "loss".
     """
 
     policy: str = "paper"
     interest: tuple[ClassName, ...] = ()
     min_side: float = Field(default=0.0, ge=0)
     normalise: bool = False
+    ranking: Literal["learned", "loss"] = "learned"
 
     @field_validator("policy")
     @classmethod

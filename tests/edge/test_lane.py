@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph
+from culling.common.learned import Ranker
 from culling.common.messages import Orders
 from culling.common.metrics import Metrics
 from culling.edge.lane import Lane
@@ -25,6 +27,7 @@ from culling.edge.student import Student
 from culling.edge.trace import Trace
 from support import tiny
 from support.clock import FakeClock
+from support.scores import ranker
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -105,9 +108,10 @@ def detections(*scores: float) -> Detections:
     return Detections(boxes, np.array(scores, np.float32), np.zeros(len(scores), np.int64))
 
 
-def student(counter: int = 1) -> Student:
+def student(counter: int = 1, rule: Ranker | None = None) -> Student:
     model = tiny.student()
-    return Student(tiny.ship(model, KEY, counter=counter).manifest, open_graph(model, provider="cpu", threads=1))
+    manifest = msgspec.structs.replace(tiny.ship(model, KEY, counter=counter).manifest, ranker=rule)
+    return Student(manifest, open_graph(model, provider="cpu", threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +183,7 @@ def test_a_chosen_frame_goes_to_the_recorder_with_all_that_is_known_of_it(first:
 
     [selected] = bench.around.recorded
     assert selected.frame.seq == 1
-    assert selected.loss > 0
+    assert selected.score.loss > 0
     assert selected.model_id == "gate-1"
     assert len(selected.found) == 2
     assert not selected.held
@@ -257,6 +261,33 @@ def test_a_new_model_starts_with_fresh_numbers(first: Student, second: Student) 
     assert after.loss_mean == 0.0
     assert len(bench.around.ends) == 1, "the window of the old model is over"
     assert bench.metrics.total("model_counter", camera="gate") == 2
+
+
+def test_a_learned_ranker_chooses_in_place_of_the_loss_which_is_told_all_the_same() -> None:
+    bench = Bench(student(2, ranker(bias=1.0, possible=-0.5)), window_s=10, frames_per_window=1, eager_share=1)
+    for scores in ((0.5, 0.5), (0.9,), ()):  # by this ranker the emptiest is the hardest
+        bench.see(*scores)
+    assert [len(selected.found) for selected in bench.around.recorded] == [2, 1, 0]
+    assert bench.around.recorded[-1].score.loss == 0.0
+    state = bench.lane.state()
+    assert state.loss_mean > 0
+    assert sum(state.losses) == 3
+
+
+def test_a_ranker_has_no_threshold_of_the_loss(first: Student) -> None:
+    bench = Bench(student(2, ranker(bias=0.3, best_score=0.5)), window_s=1, frames_per_window=5, eager_share=1)
+    for _ in range(60):
+        bench.see(0.5, 0.4)
+    assert bench.selector.threshold > 0
+    assert (bench.lane.state().threshold, bench.lane.state().ranker) == (0.0, True)
+    assert bench.metrics.total("threshold", camera="gate") == 0.0
+    assert bench.metrics.total("ranker", camera="gate") == 1.0
+
+    bench.around.student = first
+    bench.see(0.5)
+
+    assert not bench.lane.state().ranker
+    assert bench.metrics.total("ranker", camera="gate") == 0.0
 
 
 def test_a_score_out_of_range_is_the_models_failure_and_not_the_agents(first: Student) -> None:
