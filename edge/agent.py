@@ -196,6 +196,7 @@ class Agent:
             self._clock,
             self._trace,
             patient=not camera.live and camera.pace == "max",
+            difference=self._settings.difference,
         )
 
     def _start_all(self) -> None:

@@ -5,6 +5,7 @@ All of it runs in the agent's main loop, and none of it waits. `state` and `orde
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import structlog
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from culling.common.frame import Detections
 from culling.common.messages import CameraState, Orders
 from culling.common.metrics import Metrics
 from culling.edge.camera import Camera, Frame
+from culling.edge.difference import GRID, Difference, DifferenceSettings
 from culling.edge.recorder import Recorder, Selected, WindowEnd
 from culling.edge.scoring import Score, Scorer
 from culling.edge.selector import Action, Decision, Selector
@@ -52,6 +54,7 @@ class Lane:
         clock: Clock,
         trace: Trace | None,
         patient: bool,
+        difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008 - it is frozen
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -63,6 +66,8 @@ class Lane:
         self._clock = clock
         self._trace = trace
         self._patient = patient
+        self._difference_settings = difference
+        self._difference: Difference | None = None
         self._student: Student | None = None
         self._scorer: Scorer | None = None
         self._last: Frame | None = None
@@ -79,7 +84,10 @@ class Lane:
         return self.camera.latest.ready and not (self._patient and self._recorder.full)
 
     def take(self) -> tuple[Frame, Student] | None:
-        """Return the newest frame and the student for it, switched to a new model if one waits; None without either."""
+        """Return the newest frame and the student for it, switched to a new model if one waits; None without either.
+
+        None also for a frame that shows nothing new: what was found last stands.
+        """
         frame = self.camera.latest.take() if self.ready else None
         if frame is None:
             return None
@@ -89,7 +97,7 @@ class Lane:
             self.drop("no-model")
             return None
         self._adopt(student)
-        return frame, student
+        return None if self._nothing_new(frame) else (frame, student)
 
     def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
         """Take what the student found in `frame`, in `seconds` of its own: score it, and decide what becomes of it."""
@@ -99,6 +107,8 @@ class Lane:
         except ValueError as error:  # scores or labels out of range: the model's fault
             self.failed(ModelError(f"model {student.model_id}: {error}"))
             return
+        if self._difference is not None:
+            self._difference.inferred(found)
         self.slot.observe(frame, found, now)
         self._close_window(frame.captured)
         decision = self._decide(frame, score.worth)
@@ -181,11 +191,29 @@ class Lane:
             self._selector.note_swap()
         manifest, clock = student.manifest, self._clock
         self._scorer = Scorer(manifest, self._confidence)
+        self._difference = Difference(self._difference_settings) if self._difference_settings.skip else None
         self._student, self._losses = student, 0
         self._metrics.set("ranker", float(self._learned), camera=self.name)
         self._metrics.set("model_counter", manifest.counter, camera=self.name)
         self._metrics.set("model_scale", manifest.scale, camera=self.name)
         self._metrics.follow("model_age_seconds", lambda: max(0.0, clock.now() - manifest.created), camera=self.name)
+
+    def _nothing_new(self, frame: Frame) -> bool:
+        """Return whether the frame need not be inferred, and has been counted; one that is asked for always is."""
+        if self._difference is None:
+            return False
+        wanted = self.slot.on_probation or self._orders.frame not in (None, self._asked_frame)
+        try:
+            grey = frame.input(*GRID)[..., 1]
+        except (av.FFmpegError, ValueError):  # the student's own picture of it will fail as well, and be counted
+            self._difference.forget()
+            return False
+        if not self._difference.unchanged(grey, frame.pts, wanted):
+            return False
+        self.slot.stands(self._clock.monotonic())
+        self._close_window(frame.captured)
+        self._metrics.count("frames_dropped", camera=self.name, stage="difference", reason="unchanged")
+        return True
 
     def _score(self, frame: Frame, found: Detections) -> Score:
         assert self._scorer is not None, "take() adopts a student before anything is inferred"
@@ -234,6 +262,8 @@ class Lane:
 
     def drop(self, reason: str) -> None:
         """Count the frame taken last as dropped."""
+        if self._difference is not None:
+            self._difference.forget()
         self._metrics.count("frames_dropped", camera=self.name, stage="student", reason=reason)
 
 

@@ -4,6 +4,7 @@
 [cloud]       whom it talks to, and with which keys         [confidence] the score of a frame
 [student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
 [spool]       what waits on disk for the cloud              [metrics]    where the counters are served
+[difference]  which frames need no inference (`difference.py`)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
 from culling.edge.camera import CameraSettings
+from culling.edge.difference import DifferenceSettings
 from culling.edge.selector import SelectorSettings
 
 _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -125,6 +127,7 @@ class EdgeSettings(Settings):
     cloud: CloudSettings
     camera: tuple[CameraSettings, ...] = Field(min_length=1)
     student: StudentSettings = StudentSettings()
+    difference: DifferenceSettings = DifferenceSettings()
     confidence: ConfidenceSettings = ConfidenceSettings()
     selector: SelectorSettings = SelectorSettings()
     spool: SpoolSettings = SpoolSettings()

@@ -18,6 +18,7 @@ from culling.common.graph import open_graph
 from culling.common.learned import Ranker
 from culling.common.messages import Orders
 from culling.common.metrics import Metrics
+from culling.edge.difference import LEARNING, DifferenceSettings
 from culling.edge.lane import Lane
 from culling.edge.latest import LatestFrame
 from culling.edge.recorder import Selected, WindowEnd
@@ -46,6 +47,18 @@ class Still:
         return np.random.default_rng(self.seq).integers(0, 255, (height, width, 3), np.uint8)
 
 
+class Same(Still):
+    """A camera at which nothing moves."""
+
+    def input(self, height: int, width: int) -> NDArray[np.uint8]:
+        return np.full((height, width, 3), 90, np.uint8)
+
+
+class Torn(Still):
+    def input(self, height: int, width: int) -> NDArray[np.uint8]:
+        raise ValueError("no such plane")
+
+
 @dataclass
 class StandIn:
     """Stands for the camera, the slot and the recorder at once, and remembers what it was told."""
@@ -59,6 +72,11 @@ class StandIn:
     recorded: list[Selected] = field(default_factory=list)
     ends: list[WindowEnd] = field(default_factory=list)
     full: bool = False
+    on_probation: bool = False
+    stood: int = 0
+
+    def stands(self, now: float) -> None:
+        self.stood += 1
 
     def between_frames(self, now: float) -> Student | None:
         return self.student
@@ -77,7 +95,13 @@ class StandIn:
 
 
 class Bench:
-    def __init__(self, student: Student | None = None, trace: Trace | None = None, **selector: Any) -> None:
+    def __init__(
+        self,
+        student: Student | None = None,
+        trace: Trace | None = None,
+        difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008
+        **selector: Any,
+    ) -> None:
         self.clock = FakeClock()
         self.metrics = Metrics(CollectorRegistry(), "edge")
         self.around = StandIn(student=student)
@@ -86,7 +110,16 @@ class Bench:
         )
         around: Any = self.around
         self.lane = Lane(
-            around, around, self.selector, ConfidenceSettings(), around, self.metrics, self.clock, trace, patient=False
+            around,
+            around,
+            self.selector,
+            ConfidenceSettings(),
+            around,
+            self.metrics,
+            self.clock,
+            trace,
+            patient=False,
+            difference=difference,
         )
         self.seq = 0
 
@@ -101,6 +134,16 @@ class Bench:
         taken = self.lane.take()
         assert taken is not None
         self.lane.inferred(*taken, detections(*scores), seconds=0.01)
+
+    def skips(self, *scores: float, frame: Any = None) -> bool:
+        """Have one frame come in; return whether it is not inferred, else have the student find boxes in it."""
+        self.around.latest.put(frame or Same(self.seq, self.clock.now(), self.clock.monotonic(), pts=0.04 * self.seq))
+        self.clock.advance(0.04)
+        self.seq += 1
+        if (taken := self.lane.take()) is None:
+            return True
+        self.lane.inferred(*taken, detections(*scores), seconds=0.01)
+        return False
 
 
 def detections(*scores: float) -> Detections:
@@ -397,3 +440,77 @@ def test_another_budget_holds_from_the_next_frame_on(first: Student) -> None:
     bench.lane.order(orders())
     bench.see(0.5)
     assert len(reasons(bench)) == 3
+
+
+SKIP = DifferenceSettings(skip=True, longest_s=10)
+
+
+def still(student: Student, **selector: Any) -> Bench:
+    """Return a bench whose camera has been looked at for long enough for frames to be skipped."""
+    bench = Bench(student, difference=SKIP, **selector)
+    assert [bench.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
+    return bench
+
+
+def test_every_frame_is_inferred_unless_asked_otherwise(first: Student) -> None:
+    bench = Bench(first)
+    assert [bench.skips(0.5) for _ in range(2 * LEARNING)] == [False] * 2 * LEARNING
+    assert bench.metrics.total("frames_dropped") == 0
+
+
+def test_a_frame_that_shows_nothing_new_is_counted_and_the_last_detections_stand(first: Student) -> None:
+    bench = still(first)
+    before = bench.lane.state()
+    assert [bench.skips(0.5) for _ in range(4)] == [True] * 4
+    after = bench.lane.state()
+    assert bench.metrics.by("reason", "frames_dropped", stage="difference") == {"unchanged": 4}
+    assert (after.inferred, after.dropped) == (before.inferred, {"unchanged": 4})
+    assert (after.loss_mean, after.losses, after.skipped) == (before.loss_mean, before.losses, before.skipped)
+    assert bench.around.stood == 4
+
+
+def test_a_window_ends_though_nothing_new_is_seen(first: Student) -> None:
+    bench = still(first, window_s=3600)
+    bench.clock.advance(3600)
+    assert bench.skips(0.5)
+    assert len(bench.around.ends) == 1
+
+
+def test_a_model_on_probation_sees_every_frame(first: Student) -> None:
+    bench = still(first)
+    bench.around.on_probation = True
+    assert not bench.skips(0.5)
+    bench.around.on_probation = False
+    assert bench.skips(0.5)
+
+
+def test_a_new_model_is_learnt_of_anew(first: Student, second: Student) -> None:
+    bench = still(first)
+    bench.around.student = second
+    assert [bench.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
+    assert bench.skips(0.5)
+
+
+def test_a_frame_that_is_asked_for_comes_though_it_shows_nothing_new(first: Student) -> None:
+    bench = still(first, policy="edge-only")
+    bench.lane.order(orders(frame=7))
+    assert not bench.skips(0.5)
+    assert reasons(bench) == ["manual"]
+    assert bench.skips(0.5)
+
+
+def test_a_picture_that_cannot_be_compared_is_left_to_the_student_to_refuse(first: Student) -> None:
+    bench = still(first)
+    bench.around.latest.put(Torn(bench.seq, bench.clock.now(), bench.clock.monotonic()))
+    assert bench.lane.take() is not None
+    bench.lane.drop("unreadable")
+    assert not bench.skips(0.5)
+    assert bench.skips(0.5)
+
+
+def test_after_a_frame_on_which_the_student_failed_the_next_is_inferred(first: Student) -> None:
+    bench = still(first)
+    bench.around.latest.put(Still(bench.seq, bench.clock.now(), bench.clock.monotonic(), pts=0.04 * bench.seq))
+    assert bench.lane.take() is not None
+    bench.lane.failed(ModelError("out of memory"))
+    assert not bench.skips(0.5)
