@@ -160,6 +160,7 @@ class Board:
             "spool_bytes": state.spool_bytes,
             "spool_frames": state.spool_frames,
             "threshold": state.threshold,
+            "ranker": state.ranker,
             "loss": state.loss_mean,
             "obeys": state.paused == self._slow.wishes.get(name, Wish()).paused,
         }

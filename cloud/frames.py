@@ -9,7 +9,7 @@ of frames that are gone stay for a while, so that a late repeat is recognised.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
-from culling.common.messages import HardFrame, WireDetections, from_wire, to_wire
+from culling.common.messages import HardFrame, WireDetections, WireFeatures, from_wire, to_wire
 
 HELD_OUT_ONE_IN = 5
 STRETCH_S = 10.0
@@ -74,6 +74,7 @@ class StoredFrame:
     sha256: str
     held_out: bool
     detections: Detections
+    features: WireFeatures | None
     labels: Detections | None
 
 
@@ -181,13 +182,19 @@ class FrameStore:
                 connection.execute(frames.update().where(fresh).values(round=round_id))
             return int(connection.execute(sa.select(sa.func.count()).where(mine)).scalar() or 0)
 
-    def candidates(self, camera: str, round_id: int, limit: int) -> list[StoredFrame]:
-        """Return at most `limit` of a round's frames to be labelled: the highest losses, and some audit frames."""
+    def candidates(
+        self, camera: str, round_id: int, limit: int, worth: Callable[[StoredFrame], float] | None = None
+    ) -> list[StoredFrame]:
+        """Return at most `limit` of a round's frames to be labelled: those worth most, and some audit frames.
+
+        A frame is worth its loss, unless `worth` says otherwise; of equals the higher loss goes first.
+        """
         mine = sa.and_(frames.c.round == round_id, ~frames.c.held_out)
         audit = frames.c.reason == "audit"
         misses = self._select(camera, mine & audit, frames.c.captured.desc(), int(limit * AUDIT_SHARE))
-        rest = self._select(camera, mine & ~audit, frames.c.loss.desc(), limit - len(misses))
-        return rest + misses
+        most = limit - len(misses)
+        rest = self._select(camera, mine & ~audit, frames.c.loss.desc(), most if worth is None else None)
+        return (rest if worth is None else sorted(rest, key=worth, reverse=True)[:most]) + misses
 
     def held_out(self, camera: str, limit: int) -> list[StoredFrame]:
         """Return the newest `limit` held-out frames that a round has considered."""
@@ -201,6 +208,11 @@ class FrameStore:
         """Return `limit` frames of the culled sets of rounds before that one; which, is as good as random each time."""
         shuffled = sa.func.substr(frames.c.id, 1 + before % 24, 8)  # a name is a hash: each part of it orders anew
         return self._select(camera, frames.c.kept < before, shuffled, limit)
+
+    def lessons(self, camera: str, limit: int) -> list[StoredFrame]:
+        """Return the newest `limit` frames with labels and features, held out or not, the oldest of them first."""
+        known = frames.c.labels.is_not(None) & frames.c.features.is_not(None)
+        return self._select(camera, known, frames.c.captured.desc(), limit)[::-1]
 
     def get(self, ids: Collection[str]) -> list[StoredFrame]:
         """Return the frames of those names that are still stored, in the order named."""
@@ -300,7 +312,7 @@ class FrameStore:
     def _end(self, names: list[str], state: str) -> None:
         with self._index.write() as connection:
             ended = frames.update().where(frames.c.id.in_(names))
-            connection.execute(ended.values(state=state, bytes=0, detections=None, labels=None))
+            connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
 
     def _names(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int]]:
         query = sa.select(frames.c.id, frames.c.bytes).where(frames.c.camera == camera, frames.c.state == "stored")
@@ -319,7 +331,7 @@ class FrameStore:
             return [(name, size, bool(kept)) for name, size, kept in connection.execute(query)]
 
     def _select(
-        self, camera: str, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int
+        self, camera: str, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int | None
     ) -> list[StoredFrame]:
         query = frames.select().where(frames.c.camera == camera, frames.c.state == "stored", condition)
         with self._index.read() as connection:
@@ -329,6 +341,7 @@ class FrameStore:
         frame = arrival.frame
         told = {field: getattr(frame, field) for field in frame.__struct_fields__}
         told["detections"] = msgspec.msgpack.encode(frame.detections)
+        told["features"] = None if frame.features is None else msgspec.msgpack.encode(frame.features)
         ours = {
             "id": arrival.name,
             "edge_key": arrival.edge_key,
@@ -356,6 +369,7 @@ def _stored(row: Any) -> StoredFrame:
         sha256=row.sha256,
         held_out=row.held_out,
         detections=_detections(row.detections),
+        features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
         labels=None if row.labels is None else _detections(row.labels),
     )
 

@@ -62,6 +62,7 @@ frames = Table(
     Column("bytes", Integer, nullable=False),
     Column("held_out", Boolean, nullable=False),
     Column("detections", LargeBinary),  # the student's, WireDetections
+    Column("features", LargeBinary),  # WireFeatures
     Column("labels", LargeBinary),  # the teacher's, WireDetections
     Column("round", Integer),  # that first considered it
     Column("kept", Integer),  # round whose culled set it is in
@@ -88,6 +89,7 @@ models = Table(
     Column("parent", String(64)),
     Column("classes", Text, nullable=False),  # JSON
     Column("golden", LargeBinary, nullable=False),  # MessagePack
+    Column("ranker", LargeBinary),  # MessagePack
     Column("manifest", LargeBinary, nullable=False),  # signed
 )
 
@@ -169,6 +171,7 @@ class Index:
                 _prepare_sqlite(self._engine)
             with self.write() as connection:
                 _tables.create_all(connection)
+                _add_columns(connection)
         except sa.exc.ArgumentError as error:
             raise StorageError(f"store.url cannot be used: {_first_line(error)}") from None
         except ModuleNotFoundError as error:
@@ -203,6 +206,16 @@ class Index:
             raise
         except SQLAlchemyError as error:
             raise StorageError(f"index: {_first_line(getattr(error, 'orig', None) or error)}") from error
+
+
+def _add_columns(connection: sa.Connection) -> None:
+    """Give tables of an earlier version the columns that came since, which may all be empty."""
+    for table in _tables.sorted_tables:
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

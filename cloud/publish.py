@@ -101,6 +101,7 @@ class Publisher:
             created=now,
             expires=now + self._valid_s,
             golden=artefact.golden,
+            ranker=artefact.ranker,
         )
         return Model(
             camera=camera,

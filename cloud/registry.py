@@ -25,6 +25,7 @@ from culling.cloud.folders import make_folder
 from culling.cloud.index import Index, cameras, models, swaps
 from culling.common.atomic import write_atomic
 from culling.common.errors import InputError, ModelError, StorageError
+from culling.common.learned import Ranker
 from culling.common.manifest import Golden
 from culling.common.messages import SwapReport
 
@@ -43,6 +44,7 @@ class Artefact(msgspec.Struct, frozen=True):
     classes: tuple[str, ...]
     parent: str | None
     golden: tuple[Golden, ...] = ()
+    ranker: Ranker | None = None
 
 
 @dataclass(frozen=True)
@@ -238,13 +240,15 @@ def _bytes_and_scale(model: Model) -> tuple[str, float]:
 def _row(model: Model) -> dict[str, Any]:
     row = {**vars(model), **msgspec.structs.asdict(model.artefact)}
     del row["artefact"]
-    golden = msgspec.msgpack.encode(model.artefact.golden)
-    return {**row, "classes": msgspec.json.encode(model.artefact.classes).decode(), "golden": golden}
+    golden, ranker = msgspec.msgpack.encode(model.artefact.golden), model.artefact.ranker
+    told = {"classes": msgspec.json.encode(model.artefact.classes).decode(), "golden": golden}
+    return {**row, **told, "ranker": None if ranker is None else msgspec.msgpack.encode(ranker)}
 
 
 def _model(row: Any) -> Model:
     fields = dict(row._mapping)
     golden = msgspec.msgpack.decode(fields.pop("golden"), type=tuple[Golden, ...])
+    ranker = None if (blob := fields.pop("ranker")) is None else msgspec.msgpack.decode(blob, type=Ranker)
     classes = tuple(msgspec.json.decode(fields.pop("classes")))
     told = {name: fields.pop(name) for name in Artefact.__struct_fields__ if name in fields}
-    return Model(**fields, artefact=Artefact(**told, classes=classes, golden=golden))
+    return Model(**fields, artefact=Artefact(**told, classes=classes, golden=golden, ranker=ranker))

@@ -34,6 +34,8 @@ from culling.common.errors import CullingError, StorageError
 
 log = structlog.get_logger(__name__)
 
+LEARNT = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
+
 
 def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> str:
     """Do what is left of a round, and return the state it ends in.
@@ -108,6 +110,8 @@ def report(results: Results, state: str) -> dict[str, Any]:
     for stage, names in wanted.items():
         found = results.get(stage, {})
         told |= {name: found[name] for name in names if name in found}
+    if "learn" in results:
+        told["ranker"] = {name: results["learn"][name] for name in LEARNT}
     if "export" in results:
         told["parent"] = results["export"]["artefact"]["parent"]
     return told

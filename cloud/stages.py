@@ -1,7 +1,8 @@
 """The stages of a round, in the order its frames travel: what each one reads, does, and leaves behind.
 
-    label       the teacher's word on the highest losses and on the held-out frames
+    label       the teacher's word on the frames worth most, and on the held-out ones
     cull        the frames that the student in use got most wrong, and some of earlier rounds
+    learn       a ranker for the edge, from how wrong the student was on every labelled frame so far, if it is proven
     resolution  the smallest input whose confidence loss stays close to that of the full one
     train       from the weights in use, on the culled set
     export      as one ONNX graph, proven equal to what was trained
@@ -30,6 +31,7 @@ from culling.cloud.detector import freeze
 from culling.cloud.evaluate import EvaluationResult, score
 from culling.cloud.frames import FrameStore, StoredFrame
 from culling.cloud.golden import golden_frame, see
+from culling.cloud.learn import learn
 from culling.cloud.ledger import Round
 from culling.cloud.matching import Compared, compare
 from culling.cloud.precision import STUDENT_FLOOR, Hardness, cull, hardness
@@ -44,14 +46,17 @@ from culling.cloud.weights import load_bundled, load_weights, save_weights
 from culling.common.codec import decode_jpeg
 from culling.common.confidence import POLICIES, LossMeter
 from culling.common.errors import InputError, ModelError, ProtocolError
+from culling.common.features import FEATURES, read
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import Graph, Provider, open_graph
+from culling.common.learned import Ranker
 from culling.common.scaler import input_size
 
 Result = dict[str, Any]
 Results = dict[str, Result]
 
 PARITY_FRAMES = 2
+MOST_LESSONS = 4096
 CURVE_POINTS = 80
 MISSED = 0.5
 """An audit frame at least so hard is one that the filter should have forwarded for its loss."""
@@ -95,7 +100,7 @@ def label(bench: Bench, turn: Round, _: Results) -> Result:
     """Have the teacher label what the round may train on and what it is judged by; each batch is kept at once."""
     settings = bench.settings.round
     claimed = bench.store.claim(turn.camera, turn.id)
-    chosen = bench.store.candidates(turn.camera, turn.id, settings.factor * settings.kept)
+    chosen = bench.store.candidates(turn.camera, turn.id, settings.factor * settings.kept, _worth(bench, turn.camera))
     held_out = bench.store.held_out(turn.camera, settings.held_out)
     missing = [frame for frame in chosen + held_out if frame.labels is None]
     teacher = load_teacher(bench.settings) if missing else None
@@ -112,6 +117,20 @@ def label(bench: Bench, turn: Round, _: Results) -> Result:
         "candidates": [frame.id for frame in labelled],
         "held_out": [frame.id for frame in _judges(bench, [frame.id for frame in held_out])],
     }
+
+
+def _worth(bench: Bench, camera: str) -> Callable[[StoredFrame], float] | None:
+    """Return what the ranker in use says of a frame, 0 where it cannot read it; None where there is no ranker."""
+    live = bench.registry.live().get(camera)
+    ranker = live.artefact.ranker if live else None
+    if ranker is None or not ranker.known:
+        return None
+
+    def worth(frame: StoredFrame) -> float:
+        values = read(frame.features)
+        return 0.0 if values is None else float(ranker.predict(values))
+
+    return worth
 
 
 def _judges(bench: Bench, names: Sequence[str]) -> list[StoredFrame]:
@@ -148,9 +167,7 @@ def cull_frames(bench: Bench, turn: Round, results: Results) -> Result:
     """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds."""
     settings = bench.settings.round
     frames = [frame for frame in bench.store.get(results["label"]["candidates"]) if frame.labels is not None]
-    teacher = bench.settings.teacher
-    found = [_compared(teacher, frame, frame.detections.above(STUDENT_FLOOR)) for frame in frames]
-    values = [hardness(compared, settings.labels_of_interest) for compared in found]
+    values = [_hardness(bench, frame) for frame in frames]
     chosen = cull(values, settings.kept)
     if not chosen:
         raise RefusedError("no frame to learn from: none of the pictures could be used")
@@ -172,6 +189,19 @@ def _audits(frames: Sequence[StoredFrame], values: Sequence[Hardness]) -> Result
     """Return how many of the frames were drawn at random, and how many of those were hard all the same."""
     drawn = [value for frame, value in zip(frames, values, strict=True) if frame.reason == "audit"]
     return {"audits_labelled": len(drawn), "audits_missed": sum(value.value >= MISSED for value in drawn)}
+
+
+def learn_ranker(bench: Bench, turn: Round, _: Results) -> Result:
+    """Learn from every labelled frame that has features; the ranker goes with the model if it is proven."""
+    told = [(frame, read(frame.features)) for frame in bench.store.lessons(turn.camera, MOST_LESSONS)]
+    pairs = [(frame, values) for frame, values in told if values is not None]
+    lesson = learn(
+        np.array([values for _, values in pairs]).reshape(-1, len(FEATURES)),
+        np.array([_hardness(bench, frame).value for frame, _ in pairs]),
+        np.array([frame.loss for frame, _ in pairs]),
+        np.array([frame.reason == "audit" for frame, _ in pairs], np.bool_),
+    )
+    return {**msgspec.to_builtins(lesson), "proven": lesson.ranker is not None}
 
 
 def resolution(bench: Bench, turn: Round, results: Results) -> Result:
@@ -260,6 +290,7 @@ def export(bench: Bench, turn: Round, results: Results) -> Result:
         classes=classes,
         parent=bench.incumbent(turn.camera).model_id,
         golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
+        ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
     )
     return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}
 
@@ -307,6 +338,12 @@ def _compared(settings: TeacherSettings, frame: StoredFrame, found: Detections) 
     return compare(found, _labels(frame), settings.true_score, settings.min_score)
 
 
+def _hardness(bench: Bench, frame: StoredFrame) -> Hardness:
+    """Return how wrong the student that forwarded a frame was on it."""
+    compared = _compared(bench.settings.teacher, frame, frame.detections.above(STUDENT_FLOOR))
+    return hardness(compared, bench.settings.round.labels_of_interest)
+
+
 def _labels(frame: StoredFrame) -> Detections:
     assert frame.labels is not None, frame.id
     return frame.labels
@@ -320,6 +357,7 @@ def _frame_size(frames: Sequence[StoredFrame]) -> tuple[int, int]:
 STAGES: dict[str, Callable[[Bench, Round, Results], Result]] = {
     "label": label,
     "cull": cull_frames,
+    "learn": learn_ranker,
     "resolution": resolution,
     "train": train_student,
     "export": export,

@@ -45,6 +45,7 @@ def camera(index: Index, name: str, now: float) -> Row:
         "buckets": LOSS_BUCKETS,
         "losses": state.losses if state else [],
         "threshold": state.threshold if state else None,
+        "ranker": state.ranker if state else None,
         "dropped": dict(state.dropped) if state else {},
         "skipped": dict(state.skipped) if state else {},
         "bytes_sent": state.bytes_sent if state else None,

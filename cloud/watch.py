@@ -226,6 +226,8 @@ def _charts(url: str, camera: str) -> list[Any]:
         chart.add_row(f"loss from {low:g}", f"{'█' * round(40 * share)} {share:.1%}")
     if told["threshold"]:
         chart.add_row("threshold", f"{told['threshold']:.2f}")
+    if told["ranker"]:
+        chart.add_row("threshold", "none: a learned ranker chooses the frames, not their loss")
     for kind in ("skipped", "dropped"):
         chart.add_row(kind, Text(", ".join(f"{clean(why)} {count}" for why, count in told[kind].items()) or "-"))
     return [chart]

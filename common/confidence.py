@@ -95,6 +95,7 @@ class LossMeter:
         self.policy = policy
         self._class_count = class_count
         self._interest = np.array(chosen)
+        self._wanted = np.isin(np.arange(class_count), chosen)
         self._min_side = min_side
         self._spread = _RunningSpread(len(chosen)) if normalise else None
 
@@ -105,14 +106,21 @@ class LossMeter:
             return float(per_class.sum())
         return float(np.mean(per_class / self._spread.after(per_class)))
 
+    def relevant(self, found: Detections) -> Detections:
+        """Return the detections that count where their score does: those of a class of interest, and large enough."""
+        return found.where(self._wanted[found.labels] & self._large(found))
+
+    def _large(self, found: Detections) -> NDArray[np.bool_]:
+        if self._min_side <= 0.0:
+            return np.ones(len(found), np.bool_)
+        return np.asarray(np.min(found.boxes[:, 2:] - found.boxes[:, :2], axis=1) >= self._min_side)
+
     def _per_class(self, found: Detections) -> NDArray[np.float64]:
         if np.any((found.labels < 0) | (found.labels >= self._class_count)):
             raise ValueError(f"labels must be indices below {self._class_count}")
         losses = confidence_loss(found.scores, self.policy)
         # Compared in float32: a floor of 0.2 must let a float32 score of 0.2 pass.
-        counted = found.scores >= np.float32(self.policy.floor)
-        if self._min_side > 0.0:
-            counted &= np.min(found.boxes[:, 2:] - found.boxes[:, :2], axis=1) >= self._min_side
+        counted = self._large(found) & (found.scores >= np.float32(self.policy.floor))
         sums = np.zeros(self._class_count)
         np.add.at(sums, found.labels[counted], losses[counted])
         return sums

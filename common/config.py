@@ -25,7 +25,7 @@ from culling.common.logs import redact
 
 PREFIX = "CULLING_"
 SECTIONS = {
-    "edge": {"agent", "camera", "cloud", "confidence", "metrics", "selector", "spool", "student"},
+    "edge": {"agent", "camera", "cloud", "confidence", "difference", "metrics", "selector", "spool", "student"},
     "cloud": {
         *("gate", "metrics", "page", "publish", "resolution", "round", "schedule", "service", "store", "student"),
         "teacher",

@@ -40,3 +40,17 @@ class Detections:
     def where(self, mask: NDArray[np.bool_]) -> Detections:
         """Return the detections selected by the boolean `mask` of shape `(N,)`."""
         return Detections(self.boxes[mask], self.scores[mask], self.labels[mask])
+
+
+def iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the IoU `(N, M)` of boxes `(N, 4)` and `(M, 4)`; 0 where both are empty."""
+    shared = _overlap(one, other, 0) * _overlap(one, other, 1)
+    area, others_area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (one, other))
+    union = area[:, None] + others_area[None] - shared
+    return np.asarray(shared / np.maximum(union, 1e-9), np.float32)
+
+
+def _overlap(one: NDArray[np.float32], other: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    # An axis at a time: numpy is slow over arrays whose last dimension is 2.
+    ends = np.minimum(one[:, None, axis + 2], other[None, :, axis + 2])
+    return np.asarray(np.maximum(ends - np.maximum(one[:, None, axis], other[None, :, axis]), 0.0))

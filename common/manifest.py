@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Meta
 
 from culling.common.errors import ManifestError
+from culling.common.learned import Ranker
 from culling.common.messages import MAX_MANIFEST, MAX_MODEL, Identifier, Seconds, Sha256, Text, WireDetections, plain
 
 _T = TypeVar("_T")
@@ -56,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `counter` rises by at least one with every manifest of a camera; `scale` and `long_side` give the student's input
     (see `scaler.input_size`); `parent` is the model it was trained from; `created` and `expires` are seconds since the
-    epoch.
+    epoch. `ranker` chooses the frames to forward in place of their loss: there is one where it has proven better.
     """
 
     model_id: Identifier
@@ -71,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: Seconds
     expires: Seconds
     golden: Annotated[tuple[Golden, ...], Meta(max_length=16)] = ()
+    ranker: Ranker | None = None
     spec: Literal[1] = 1
 
 
@@ -100,7 +102,7 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 def sign(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
     """Return the signed blob of `manifest`. Raises ManifestError if `verify` would refuse its form or its length."""
-    body = msgspec.msgpack.encode(manifest)
+    body = _body(manifest)
     _parse(body, Manifest)
     signed = _Signed(body, key.sign(_CONTEXT + body), key_id(key.public_key()))
     blob = msgspec.msgpack.encode(signed)
@@ -142,6 +144,13 @@ def verify_model(manifest: Manifest, data: bytes) -> None:
         )
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise ManifestError("wrong-hash", f"model {manifest.model_id} is not the one that its manifest declares")
+
+
+def _body(manifest: Manifest) -> bytes:
+    fields = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
+    if manifest.ranker is None:  # not named, so that what knows of no rankers takes models without one
+        del fields["ranker"]
+    return msgspec.msgpack.encode(fields)
 
 
 def _authentic_body(blob: bytes, trust: Trust) -> bytes:

@@ -30,6 +30,7 @@ MAX_CHUNK = 1024 * 1024
 MAX_MODEL = 200 * 1024 * 1024
 MAX_BOXES = 300
 MAX_CAMERAS = 64
+MAX_FEATURES = 64
 
 # `\A…\Z`, because `$` would let a trailing newline through.
 Identifier = Annotated[str, Meta(pattern=r"\A(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")]
@@ -51,11 +52,19 @@ class WireDetections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: Annotated[bytes, Meta(max_length=MAX_BOXES)]
 
 
+class WireFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a ranker reads of a frame (`features.py`); `spec` says which features these are."""
+
+    spec: Count
+    values: Annotated[list[Real], Meta(max_length=MAX_FEATURES)]
+
+
 class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One camera's counters since its agent started, as told in Hello and Heartbeat.
 
-    `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end. Bytes and spool are
-    the agent's, all its cameras together. `paused`, `frames_per_window` and `frame` say which `Orders` are in force.
+    `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
+    of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
+    `frames_per_window` and `frame` say which `Orders` are in force.
     """
 
     camera: Identifier
@@ -79,6 +88,7 @@ class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paused: bool = False
     frames_per_window: Count = 0
     frame: Count = 0
+    ranker: bool = False
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
@@ -100,7 +110,8 @@ class HardFrame(_Message, frozen=True):
     """A frame worth training on; its JPEG is the second part.
 
     `frame` is its index in the stream, `pts` seconds of stream time, `captured` the wall clock, `width` and `height`
-    pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels.
+    pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels, `features` those that it
+    was chosen by or might have been.
     """
 
     camera: Identifier
@@ -116,6 +127,7 @@ class HardFrame(_Message, frozen=True):
     height: Side
     sha256: Sha256
     detections: WireDetections
+    features: WireFeatures | None = None
 
 
 class Heartbeat(_Message, frozen=True):

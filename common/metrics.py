@@ -73,7 +73,8 @@ SERIES: tuple[Series, ...] = (
     _count("frames_nacked", "camera reason", "frames", "forwarded frames the cloud refused, and why", "edge"),
     _count("detections", "camera label", "boxes", "boxes the student found above the confidence floor", "edge"),
     _spread("confidence_loss", "camera", "loss", "confidence loss of each scored frame", "edge", LOSS_BUCKETS),
-    _gauge("threshold", "camera", "loss", "confidence loss above which a frame is forwarded now", "edge"),
+    _gauge("threshold", "camera", "loss", "confidence loss above which a frame is forwarded now; 0: none", "edge"),
+    _gauge("ranker", "camera", "0 or 1", "1 while a learned ranker chooses frames, 0 while their loss does", "edge"),
     _spread("inference_seconds", "camera", "seconds", "student time per frame, its share of a batch", "edge", _FAST),
     _spread(
         "detection_seconds",
@@ -148,7 +149,7 @@ SERIES: tuple[Series, ...] = (
 )
 
 _OUTCOMES = ("live", "rejected", "rolled-back")
-_ROUND_STAGES = ("label", "cull", "resolution", "train", "export", "gate")
+_ROUND_STAGES = ("label", "cull", "learn", "resolution", "train", "export", "gate")
 KNOWN: dict[str, tuple[str, ...]] = {
     "frames_forwarded": REASONS,
     "swaps": _OUTCOMES,

@@ -1,7 +1,7 @@
 """The edge agent: every stage wired together, in the order of its life: startup → main_loop → shutdown.
 
     camera threads     decode, and keep only the newest frame                                camera.py, latest.py
-    main loop          newest frames → student, batched → loss → decision → queue            lane.py, student.py
+    main loop          newest frames → student, batched → score → decision → queue           lane.py, student.py
     recorder thread    queue → JPEG → spool                                                  recorder.py, spool.py
     forwarder thread   spool → cloud, models ← cloud                                         forwarder.py, updater.py
     builder thread     proves and warms a new model; it is taken between two frames          builder.py, slot.py
@@ -196,6 +196,7 @@ class Agent:
             self._clock,
             self._trace,
             patient=not camera.live and camera.pace == "max",
+            difference=self._settings.difference,
         )
 
     def _start_all(self) -> None:

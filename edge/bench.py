@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from culling.common import bench
 from culling.common.bench import Comparison, Json, Measured, Report, Rounds, Stated, at_least, at_most
 from culling.common.codec import encode_jpeg
-from culling.common.confidence import POLICIES, LossMeter
 from culling.common.errors import SettingsError
 from culling.common.frame import Detections
 from culling.common.graph import PROVIDERS, Graph, Provider, open_graph, to_frame
-from culling.common.selector import THUMBNAIL, Action, SelectorSettings, build_selector
+from culling.common.selector import THUMBNAIL, Action, Decision, SelectorSettings, build_selector
 from culling.edge.camera import Frame
 from culling.edge.provider import choose_provider
+from culling.edge.scoring import Score, Scorer
+from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool import Spool
 from culling.edge.swapload import Figures, SwapLoad
 from culling.edge.trial import Material, Trial, gather
@@ -260,25 +261,25 @@ class Shown:
         with TemporaryDirectory(prefix="culling-bench-") as folder:
             spool = Spool(Path(folder) / "spool.sqlite", 1 << 30, "bench")
             selector = build_selector(SelectorSettings(), random.Random(0))
-            meter = LossMeter(POLICIES["paper"], len(self.material.classes))
+            scorer = Scorer(self.material.manifest("bench", 1, self.material.model), ConfidenceSettings())
             self.spooled, began = 0, time.time()
             started = time.perf_counter()
             for number, (picture, found) in enumerate(zip(self.pictures, self._found, strict=True)):
                 at = began + float(picture.time or 0)
                 frame = Frame("bench", number, at - began, at, 0.0, picture)
-                loss = meter.loss(found)
-                thumbnail = frame.input(*THUMBNAIL)[..., 1] if loss > 0 else None
+                score = scorer.score(found, frame.width, frame.height)
+                thumbnail = frame.input(*THUMBNAIL)[..., 1] if score.loss > 0 else None
                 selector.close_window(at)
-                decision = selector.decide(loss, at, thumbnail)
+                decision = selector.decide(score.worth, at, thumbnail)
                 if decision.action is not Action.SKIP:
-                    self._spool(spool, frame, found, loss, decision.reason, decision.action is Action.HOLD)
+                    self._spool(spool, frame, found, score, decision)
             spent = time.perf_counter() - started
             spool.close()
         return 1000 * spent / len(self.pictures)
 
-    def _spool(self, spool: Spool, frame: Frame, found: Detections, loss: float, reason: str, held: bool) -> None:
-        jpeg = encode_jpeg(frame.rgb(), QUALITY)
-        spool.add(frame, found=found, loss=loss, reason=reason, model_id="bench-1", jpeg=jpeg, held=held)
+    def _spool(self, spool: Spool, frame: Frame, found: Detections, score: Score, decision: Decision) -> None:
+        jpeg, held = encode_jpeg(frame.rgb(), QUALITY), decision.action is Action.HOLD
+        spool.add(frame, found=found, score=score, reason=decision.reason, model_id="bench-1", jpeg=jpeg, held=held)
         self.spooled += 1
 
 

@@ -33,6 +33,7 @@ from culling.common.messages import (
     SwapReport,
     Welcome,
     WireDetections,
+    WireFeatures,
     pack,
     unpack,
 )
@@ -333,4 +334,5 @@ def _hard_frame(spooled: Spooled) -> HardFrame:
         height=spooled.height,
         sha256=spooled.sha256,
         detections=msgspec.msgpack.decode(spooled.detections, type=WireDetections),
+        features=msgspec.msgpack.decode(spooled.features, type=WireFeatures),
     )

@@ -1,23 +1,26 @@
-"""One camera's lane through the agent: newest frame → student → loss → decision → recorder, and what is counted of it.
+"""One camera's lane through the agent: newest frame → student → score → decision → recorder, and what is counted of it.
 
 All of it runs in the agent's main loop, and none of it waits. `state` and `order` may be called from other threads.
 """
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from culling.common.clock import Clock
-from culling.common.confidence import POLICIES, LossMeter
+from culling.common.confidence import POLICIES
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.messages import CameraState, Orders
 from culling.common.metrics import Metrics
 from culling.common.selector import THUMBNAIL, Action, Decision, Selector
 from culling.edge.camera import Camera, Frame
+from culling.edge.difference import GRID, Difference, DifferenceSettings
 from culling.edge.recorder import Recorder, Selected, WindowEnd
+from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.slot import ModelSlot
 from culling.edge.student import Student
@@ -50,6 +53,7 @@ class Lane:
         clock: Clock,
         trace: Trace | None,
         patient: bool,
+        difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008 - it is frozen
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -61,8 +65,10 @@ class Lane:
         self._clock = clock
         self._trace = trace
         self._patient = patient
+        self._difference_settings = difference
+        self._difference: Difference | None = None
         self._student: Student | None = None
-        self._meter: LossMeter | None = None
+        self._scorer: Scorer | None = None
         self._last: Frame | None = None
         self._loss_mean = 0.0
         self._losses = 0
@@ -77,7 +83,10 @@ class Lane:
         return self.camera.latest.ready and not (self._patient and self._recorder.full)
 
     def take(self) -> tuple[Frame, Student] | None:
-        """Return the newest frame and the student for it, switched to a new model if one waits; None without either."""
+        """Return the newest frame and the student for it, switched to a new model if one waits; None without either.
+
+        None also for a frame that shows nothing new: what was found last stands.
+        """
         frame = self.camera.latest.take() if self.ready else None
         if frame is None:
             return None
@@ -87,21 +96,23 @@ class Lane:
             self.drop("no-model")
             return None
         self._adopt(student)
-        return frame, student
+        return None if self._nothing_new(frame) else (frame, student)
 
     def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
         """Take what the student found in `frame`, in `seconds` of its own: score it, and decide what becomes of it."""
         now = self._clock.monotonic()
         try:
-            loss = self._loss(found)
+            score = self._score(frame, found)
         except ValueError as error:  # scores or labels out of range: the model's fault
             self.failed(ModelError(f"model {student.model_id}: {error}"))
             return
+        if self._difference is not None:
+            self._difference.inferred(found)
         self.slot.observe(frame, found, now)
         self._close_window(frame.captured)
-        decision = self._decide(frame, loss)
-        self._act(frame, student, found, loss, decision)
-        self._count(frame, student, found, loss, seconds, decision)
+        decision = self._decide(frame, score.worth)
+        self._act(frame, student, found, score, decision)
+        self._count(frame, student, found, score.loss, seconds, decision)
 
     def order(self, orders: Orders) -> None:
         """Take what an operator wants, from the next frame on. Safe from any thread."""
@@ -148,7 +159,7 @@ class Lane:
             acked=int(counts.total("frames_acked", camera=self.name)),
             evicted=int(counts.total("frames_evicted", camera=self.name)),
             dropped=_whole(counts.by("reason", "frames_dropped", camera=self.name)),
-            threshold=self._selector.threshold,
+            threshold=self._threshold,
             loss_mean=self._loss_mean,
             skipped=_whole(counts.by("reason", "frames_skipped", camera=self.name)),
             losses=counts.spread("confidence_loss", camera=self.name),
@@ -159,7 +170,17 @@ class Lane:
             paused=self._orders.paused,
             frames_per_window=self._orders.frames_per_window or 0,
             frame=self._asked_frame,
+            ranker=self._learned,
         )
+
+    @property
+    def _learned(self) -> bool:
+        return self._scorer is not None and self._scorer.learned
+
+    @property
+    def _threshold(self) -> float:
+        """The loss at which a frame leaves at once; what a ranker predicts is none."""
+        return 0.0 if self._learned else self._selector.threshold
 
     def _adopt(self, student: Student | None) -> None:
         """Start afresh when `student` is another one, whose numbers do not compare."""
@@ -167,25 +188,40 @@ class Lane:
             return
         if self._student is not None:
             self._selector.note_swap()
-        settings = self._confidence
-        interest = [student.classes.index(name) for name in settings.interest if name in student.classes]
-        self._meter = LossMeter(
-            POLICIES[settings.policy], len(student.classes), interest, settings.min_side, settings.normalise
-        )
-        self._student, self._losses = student, 0
         manifest, clock = student.manifest, self._clock
+        self._scorer = Scorer(manifest, self._confidence)
+        self._difference = Difference(self._difference_settings) if self._difference_settings.skip else None
+        self._student, self._losses = student, 0
+        self._metrics.set("ranker", float(self._learned), camera=self.name)
         self._metrics.set("model_counter", manifest.counter, camera=self.name)
         self._metrics.set("model_scale", manifest.scale, camera=self.name)
         self._metrics.follow("model_age_seconds", lambda: max(0.0, clock.now() - manifest.created), camera=self.name)
 
-    def _loss(self, found: Detections) -> float:
-        assert self._meter is not None, "take() adopts a student before anything is inferred"
-        loss = self._meter.loss(found)
-        self._losses = min(self._losses + 1, LOSS_MEMORY)
-        self._loss_mean += (loss - self._loss_mean) / self._losses
-        return loss
+    def _nothing_new(self, frame: Frame) -> bool:
+        """Return whether the frame need not be inferred, and has been counted; one that is asked for always is."""
+        if self._difference is None:
+            return False
+        wanted = self.slot.on_probation or self._orders.frame not in (None, self._asked_frame)
+        try:
+            grey = frame.input(*GRID)[..., 1]
+        except (av.FFmpegError, ValueError):  # the student's own picture of it will fail as well, and be counted
+            self._difference.forget()
+            return False
+        if not self._difference.unchanged(grey, frame.pts, wanted):
+            return False
+        self.slot.stands(self._clock.monotonic())
+        self._close_window(frame.captured)
+        self._metrics.count("frames_dropped", camera=self.name, stage="difference", reason="unchanged")
+        return True
 
-    def _decide(self, frame: Frame, loss: float) -> Decision:
+    def _score(self, frame: Frame, found: Detections) -> Score:
+        assert self._scorer is not None, "take() adopts a student before anything is inferred"
+        score = self._scorer.score(found, frame.width, frame.height)
+        self._losses = min(self._losses + 1, LOSS_MEMORY)
+        self._loss_mean += (score.loss - self._loss_mean) / self._losses
+        return score
+
+    def _decide(self, frame: Frame, worth: float) -> Decision:
         orders = self._orders
         if orders is not self._obeyed:
             self._obeyed = orders
@@ -195,15 +231,15 @@ class Lane:
             return Decision(Action.FORWARD, "manual")
         if orders.paused:
             return Decision(Action.SKIP, "paused")
-        return self._selector.decide(loss, frame.captured, self._thumbnail(frame, loss))
+        return self._selector.decide(worth, frame.captured, self._thumbnail(frame, worth))
 
-    def _act(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
+    def _act(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:
         if decision.action is Action.SKIP:
             self._metrics.count("frames_skipped", camera=self.name, reason=decision.reason)
             return
-        held = decision.action is Action.HOLD
-        left = self._selector.note_bytes
-        self._recorder.offer(Selected(frame, found, loss, decision.reason, student.model_id, held, left), self._patient)
+        held, left = decision.action is Action.HOLD, self._selector.note_bytes
+        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left)
+        self._recorder.offer(selected, self._patient)
 
     def _count(
         self, frame: Frame, student: Student, found: Detections, loss: float, seconds: float, decision: Decision
@@ -213,18 +249,20 @@ class Lane:
         metrics.observe("inference_seconds", seconds, camera=camera)
         metrics.observe("detection_seconds", self._clock.monotonic() - frame.arrived, camera=camera)
         metrics.observe("confidence_loss", loss, camera=camera)
-        metrics.set("threshold", self._selector.threshold, camera=camera)
+        metrics.set("threshold", self._threshold, camera=camera)
         for label in found.above(POLICIES[self._confidence.policy].floor).labels:
             metrics.count("detections", camera=camera, label=student.classes[label])
         if self._trace is not None:
             verdict = f"{decision.action.value}:{decision.reason}"
             self._trace.write(TraceLine(camera, frame.seq, self._clock.now(), student.model_id, loss, verdict))
 
-    def _thumbnail(self, frame: Frame, loss: float) -> NDArray[np.uint8] | None:
-        return frame.input(*THUMBNAIL)[..., 1] if loss > 0 else None
+    def _thumbnail(self, frame: Frame, worth: float) -> NDArray[np.uint8] | None:
+        return frame.input(*THUMBNAIL)[..., 1] if worth > 0 else None
 
     def drop(self, reason: str) -> None:
         """Count the frame taken last as dropped."""
+        if self._difference is not None:
+            self._difference.forget()
         self._metrics.count("frames_dropped", camera=self.name, stage="student", reason=reason)
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from culling.common.errors import ModelError
-from culling.common.frame import Detections
+from culling.common.frame import Detections, iou
 from culling.common.graph import NotFiniteError
-from culling.edge.student import CONFIDENT, iou
+from culling.edge.student import CONFIDENT
 
 _SURE = 0.7
 _SAME_PLACE = 0.5

@@ -22,6 +22,7 @@ from culling.common.frame import Detections
 from culling.common.messages import MAX_JPEG
 from culling.common.metrics import Metrics
 from culling.edge.camera import Frame
+from culling.edge.scoring import Score
 from culling.edge.spool import Spool
 from culling.edge.watchdog import Watchdog
 
@@ -39,7 +40,7 @@ class Selected:
 
     frame: Frame
     found: Detections
-    loss: float
+    score: Score
     reason: str
     model_id: str
     held: bool
@@ -167,7 +168,7 @@ class Recorder:
         self._spool.add(
             item.frame,
             found=item.found,
-            loss=item.loss,
+            score=item.score,
             reason=item.reason,
             model_id=item.model_id,
             jpeg=jpeg,

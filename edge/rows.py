@@ -21,17 +21,17 @@ QUARANTINED, HELD = -1, 0
 READY_RANK = {"hard": 1, "audit": 2, "bootstrap": 3, "manual": 3}
 """The order in which frames are given up, lowest first."""
 ROW_BYTES = 512
-"""What a row weighs beside its two blobs, roughly, with its index entries."""
-SIZE = f"length(jpeg) + length(detections) + {ROW_BYTES}"
+"""What a row weighs beside its three blobs, roughly, with its index entries."""
+SIZE = f"length(jpeg) + length(detections) + length(features) + {ROW_BYTES}"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
     seq INTEGER PRIMARY KEY, rank INTEGER NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL,
     frame INTEGER NOT NULL, pts REAL NOT NULL, captured REAL NOT NULL, reason TEXT NOT NULL, loss REAL NOT NULL,
-    model_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 TEXT NOT NULL, seal BLOB NOT NULL,
-    detections BLOB NOT NULL, jpeg BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS least_valuable ON frames (rank, loss, seq DESC);
-CREATE INDEX IF NOT EXISTS held ON frames (camera, loss DESC, seq) WHERE rank = 0;
+    worth REAL NOT NULL, model_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    seal BLOB NOT NULL, detections BLOB NOT NULL, features BLOB NOT NULL, jpeg BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS least_valuable ON frames (rank, worth, seq DESC);
+CREATE INDEX IF NOT EXISTS held ON frames (camera, worth DESC, seq) WHERE rank = 0;
 CREATE INDEX IF NOT EXISTS ready ON frames (seq) WHERE rank > 0;
 CREATE TABLE IF NOT EXISTS counters (
     camera TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (camera, name)) WITHOUT ROWID;
@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS counters (
 class Spooled:
     """One spooled frame; `seq` counts all frames ever made, `frame` is its place in the stream.
 
-    `detections` is a `WireDetections` in MessagePack, `sha256` the hex digest of `jpeg`.
+    `worth` is what it was chosen by. `detections` is a `WireDetections` and `features` a `WireFeatures` in MessagePack,
+    `sha256` the hex digest of `jpeg`.
     """
 
     boot: str
@@ -53,10 +54,12 @@ class Spooled:
     captured: float
     reason: str
     loss: float
+    worth: float
     model_id: str
     width: int
     height: int
     detections: bytes
+    features: bytes
     jpeg: bytes
     sha256: str
 
@@ -93,13 +96,14 @@ class Change:
         names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         self._db.execute(f"INSERT INTO frames ({names}) VALUES ({marks})", row)
         self.counters[spooled.camera, "made"] += 1
-        self._count(spooled.camera, rank, 1, len(spooled.jpeg) + len(spooled.detections) + ROW_BYTES)
+        blobs = (spooled.jpeg, spooled.detections, spooled.features)
+        self._count(spooled.camera, rank, 1, sum(map(len, blobs)) + ROW_BYTES)
         if rank != HELD:
             self._leave(spooled.camera, spooled.captured, len(spooled.jpeg))
 
     def evict_down_to(self, max_bytes: int) -> None:
         """Remove the least valuable rows until the rest weigh no more than `max_bytes`."""
-        query = f"SELECT seq, camera, rank, {SIZE} FROM frames ORDER BY rank, loss, seq DESC LIMIT 1"
+        query = f"SELECT seq, camera, rank, {SIZE} FROM frames ORDER BY rank, worth, seq DESC LIMIT 1"
         while sum(value for (_, name), value in self.counters.items() if name == "bytes") > max_bytes:
             row = self._db.execute(query).fetchone()
             if row is None:
@@ -109,7 +113,7 @@ class Change:
     def release(self, camera: str, count: int, at: float) -> list[int]:
         """See `Spool.release`."""
         query = f"""SELECT seq, camera, rank, {SIZE}, length(jpeg) FROM frames
-            WHERE camera = ? AND rank = 0 ORDER BY loss DESC, seq"""
+            WHERE camera = ? AND rank = 0 ORDER BY worth DESC, seq"""
         rows = self._db.execute(query, (camera,)).fetchall()
         for seq, *_, size in rows[:count]:
             self._set_rank(seq, READY_RANK["hard"])
@@ -122,9 +126,8 @@ class Change:
 
     def held(self, camera: str) -> list[float]:
         """See `Spool.held`."""
-        return [
-            loss for (loss,) in self._db.execute("SELECT loss FROM frames WHERE camera = ? AND rank = 0", (camera,))
-        ]
+        rows = self._db.execute("SELECT worth FROM frames WHERE camera = ? AND rank = 0", (camera,))
+        return [worth for (worth,) in rows]
 
     def oldest(self) -> float | None:
         """See `Spool.oldest`."""

@@ -4,6 +4,7 @@
 [cloud]       whom it talks to, and with which keys         [confidence] the score of a frame
 [student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
 [spool]       what waits on disk for the cloud              [metrics]    where the counters are served
+[difference]  which frames need no inference (`difference.py`)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
 from culling.common.selector import SelectorSettings
 from culling.edge.camera import CameraSettings
+from culling.edge.difference import DifferenceSettings
 
 _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
@@ -85,13 +87,15 @@ class StudentSettings(Section):
 
 class ConfidenceSettings(Section):
     """`[confidence]`: the loss of a frame. `interest` names the classes that count, an empty list means every class;
-    boxes with a side below `min_side` pixels do not count.
+    boxes with a side below `min_side` pixels do not count. Frames are chosen by the `ranking` "learned" where the model
+    came with a ranker, which has learnt from frames scored under these settings, and else, or always, by their "loss".
     """
 
     policy: str = "paper"
     interest: tuple[ClassName, ...] = ()
     min_side: float = Field(default=0.0, ge=0)
     normalise: bool = False
+    ranking: Literal["learned", "loss"] = "learned"
 
     @field_validator("policy")
     @classmethod
@@ -123,6 +127,7 @@ class EdgeSettings(Settings):
     cloud: CloudSettings
     camera: tuple[CameraSettings, ...] = Field(min_length=1)
     student: StudentSettings = StudentSettings()
+    difference: DifferenceSettings = DifferenceSettings()
     confidence: ConfidenceSettings = ConfidenceSettings()
     selector: SelectorSettings = SelectorSettings()
     spool: SpoolSettings = SpoolSettings()

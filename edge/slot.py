@@ -134,6 +134,15 @@ class ModelSlot:
         self._probation = Probation(self._rules if self._previous else replace(self._rules, samples=0), now)
         return ready
 
+    @property
+    def on_probation(self) -> bool:
+        """Whether the student in use has yet to prove itself, for which it needs every frame."""
+        return self._probation is not None
+
+    def stands(self, now: float) -> None:
+        """Take that the last result stands for a frame as well, which was not inferred."""
+        self._last_result = now
+
     def observe(self, frame: Picture, found: Detections, now: float) -> None:
         """Take the current student's result on `frame`; it may end a probation, and that in a rollback."""
         self._frame_sizes |= {(frame.width, frame.height)}

@@ -3,8 +3,8 @@
 One SQLite file in WAL mode with `synchronous=FULL`: when `add` returns, the frame is on the disk; it is deleted only
 by `delete`, on the cloud's Ack, or evicted and counted. Frames are *held* (until their window closes) or *ready*.
 
-When the frames outgrow `max_bytes` the least valuable go first: held ones before ready ones, the lowest loss first;
-among the ready, `hard` before `audit` before `bootstrap` and `manual`, whose worth is not in their loss.
+When the frames outgrow `max_bytes` the least valuable go first: held ones before ready ones, the lowest worth first
+(`scoring.py`); among the ready, `hard` before `audit` before `bootstrap` and `manual`, which were not chosen by it.
 
 Every frame is accounted for, per camera and across restarts:
 
@@ -45,6 +45,7 @@ from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.messages import to_wire
 from culling.edge.rows import HELD, READY_RANK, SCHEMA, Change, Counters, Spooled, is_malformed, load_counters
+from culling.edge.scoring import Score
 
 __all__ = ["Shot", "Spool", "SpoolCounts", "Spooled"]
 
@@ -103,22 +104,22 @@ class Spool:
             log.warning("spool_not_available", error=str(error))
 
     def add(
-        self, frame: Shot, *, found: Detections, loss: float, reason: str, model_id: str, jpeg: bytes, held: bool
+        self, frame: Shot, *, found: Detections, score: Score, reason: str, model_id: str, jpeg: bytes, held: bool
     ) -> int:
         """Store a frame and return its number; it is on the disk, unless it was itself the least valuable.
 
-        Raises `StorageError` when the disk does not take it, `ValueError` for a loss that is not finite.
+        Raises `StorageError` when the disk does not take it, `ValueError` for a score that is not finite.
         """
-        if not math.isfinite(loss):
-            raise ValueError(f"a loss must be finite, got {loss}")
-        detections = msgspec.msgpack.encode(to_wire(found))
+        if not (math.isfinite(score.loss) and math.isfinite(score.worth)):
+            raise ValueError(f"a score must be finite, got {score.loss} and {score.worth}")
+        detections, features = msgspec.msgpack.encode(to_wire(found)), msgspec.msgpack.encode(score.features)
         sha256 = hashlib.sha256(jpeg).hexdigest()
 
         def insert(change: Change) -> int:
             seq = change.next_seq()
             spooled = Spooled(
-                self._boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, loss, model_id,
-                frame.width, frame.height, detections, jpeg, sha256,
+                self._boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, score.loss, score.worth,
+                model_id, frame.width, frame.height, detections, features, jpeg, sha256,
             )  # fmt: skip
             change.insert(spooled, HELD if held else READY_RANK[reason])
             change.evict_down_to(self._max_bytes)
@@ -134,7 +135,7 @@ class Spool:
         return self._write(lambda change: change.release(camera, count, at))
 
     def held(self, camera: str) -> list[float]:
-        """Return the losses of the camera's held frames; none while the disk cannot be read."""
+        """Return the worths of the camera's held frames; none while the disk cannot be read."""
         try:
             return self._write(lambda change: change.held(camera))
         except StorageError as error:

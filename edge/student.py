@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from culling.common.codec import decode_jpeg
 from culling.common.errors import ModelError, ProtocolError
-from culling.common.frame import Detections
+from culling.common.frame import Detections, iou
 from culling.common.graph import Graph, to_frame
 from culling.common.manifest import Manifest
 from culling.common.messages import from_wire
@@ -117,13 +117,3 @@ def _covers(found: Detections, wanted: Detections) -> bool:
     alike &= np.abs(wanted.scores[:, None] - found.scores[None]) <= SCORE_SLACK
     alike &= wanted.labels[:, None] == found.labels[None]
     return bool(alike.any(axis=1).all())
-
-
-def iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the IoU `(N, M)` of boxes `(N, 4)` and `(M, 4)`; 0 where both are empty."""
-    corner = np.maximum(one[:, None, :2], other[None, :, :2])
-    sides = np.clip(np.minimum(one[:, None, 2:], other[None, :, 2:]) - corner, 0, None)
-    shared = sides[..., 0] * sides[..., 1]
-    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.asarray(shared / np.maximum(union, 1e-9), np.float32)

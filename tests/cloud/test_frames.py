@@ -15,6 +15,7 @@ from culling.cloud.index import frames as table
 from culling.common.errors import ProtocolError, StorageError
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
+from support.scores import FEATURES
 
 EDGE = "e" * 40
 DAY_S = 86_400.0
@@ -187,6 +188,27 @@ def test_candidates_are_the_highest_losses_and_never_held_out(cloud: CloudState)
     judged = cloud.frames.held_out(CAMERA, 100)
     assert sorted(frame.loss for frame in judged) == [float(seq) for seq in held]
     assert all(frame.held_out for frame in judged)
+
+
+def test_candidates_are_those_worth_most_where_something_else_than_the_loss_says_so(cloud: CloudState) -> None:
+    trained, _ = split(40)
+    add(cloud, *range(1, 41))
+    cloud.frames.claim(CAMERA, 1)
+    chosen = cloud.frames.candidates(CAMERA, 1, 5, worth=lambda frame: -frame.loss if frame.loss < 20 else -99.0)
+    assert [frame.loss for frame in chosen] == [float(seq) for seq in trained[:5]]
+    chosen = cloud.frames.candidates(CAMERA, 1, 5, worth=lambda frame: 0.0)
+    assert [frame.loss for frame in chosen] == [float(seq) for seq in trained[:-6:-1]]
+
+
+def test_what_can_be_learnt_from_is_labelled_and_has_features(cloud: CloudState) -> None:
+    add(cloud, 1, 2)
+    add(cloud, *range(3, 9), features=FEATURES)
+    *labelled, _ = everything(cloud)
+    cloud.frames.label({frame.id: detections() for frame in labelled})
+    lessons = cloud.frames.lessons(CAMERA, 4)
+    assert [frame.loss for frame in lessons] == [4.0, 5.0, 6.0, 7.0]
+    assert all(frame.features == FEATURES for frame in lessons)
+    assert labelled[0].features is None
 
 
 def test_a_few_audit_frames_are_candidates_whatever_their_loss(cloud: CloudState) -> None:

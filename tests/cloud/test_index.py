@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from culling.cloud.index import Index, edges
+from culling.cloud.index import Index, edges, frames, models
 from culling.common.errors import StorageError
 
 ROW = {"name": "edge-1", "public_key": "k" * 40, "revoked": False, "enrolled": 1.0}
@@ -39,6 +39,20 @@ def test_every_commit_is_synced_to_disk(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
     index.close()
+
+
+def test_a_file_of_an_earlier_version_gets_the_columns_that_came_since(tmp_path: Path) -> None:
+    Index(url(tmp_path)).close()
+    with sqlite3.connect(tmp_path / "index.sqlite") as before:
+        before.execute("ALTER TABLE frames DROP COLUMN features")
+        before.execute("ALTER TABLE models DROP COLUMN ranker")
+    before.close()
+    for _ in range(2):
+        index = Index(url(tmp_path))
+        with index.read() as connection:
+            assert connection.execute(sa.select(frames.c.features)).all() == []
+            assert connection.execute(sa.select(models.c.ranker)).all() == []
+        index.close()
 
 
 def insert(index: Index, *rows: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from culling.cloud.measure import lost, print_table, read_trace, write_plots
 from culling.common.frame import Detections
 from culling.edge.spool import Spool
+from support.scores import score
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def test_nothing_is_lost_when_every_frame_is_acked_or_spooled(tmp_path: Path) ->
     path = tmp_path / "spool.sqlite"
     spool = Spool(path, 1 << 24, "boot")
     sequences = [
-        spool.add(Shot(number), found=Detections.empty(), loss=1.0, reason="hard", model_id="m", jpeg=b"x", held=False)
+        spool.add(
+            Shot(number), found=Detections.empty(), score=score(), reason="hard", model_id="m", jpeg=b"x", held=False
+        )
         for number in range(6)
     ]
     for seq in sequences[:3]:
@@ -90,7 +93,9 @@ def test_a_frame_that_was_refused_or_has_vanished_is_lost(tmp_path: Path) -> Non
     path = tmp_path / "spool.sqlite"
     spool = Spool(path, 1 << 24, "boot")
     first, second = (
-        spool.add(Shot(number), found=Detections.empty(), loss=1.0, reason="hard", model_id="m", jpeg=b"x", held=False)
+        spool.add(
+            Shot(number), found=Detections.empty(), score=score(), reason="hard", model_id="m", jpeg=b"x", held=False
+        )
         for number in range(2)
     )
     spool.give_up("boot", first, "refused")
@@ -105,7 +110,9 @@ def test_held_frames_that_better_ones_outdid_are_not_lost(tmp_path: Path) -> Non
     path = tmp_path / "spool.sqlite"
     spool = Spool(path, 1 << 24, "boot")
     for number in range(3):
-        spool.add(Shot(number), found=Detections.empty(), loss=1.0, reason="hard", model_id="m", jpeg=b"x", held=True)
+        spool.add(
+            Shot(number), found=Detections.empty(), score=score(), reason="hard", model_id="m", jpeg=b"x", held=True
+        )
     spool.release("gate", 1, 0.0)
     spool.close()
     assert lost(path, 0, {}) == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from culling.cloud.publish import DAY_S
@@ -10,6 +11,7 @@ from culling.common.errors import InputError, ManifestError, ModelError
 from culling.common.manifest import Trust, key_id, verify, verify_model
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState
+from support.scores import ranker
 
 
 @pytest.fixture
@@ -37,6 +39,15 @@ def test_what_is_published_is_what_edges_accept(cloud: CloudState, clock: FakeCl
     verify_model(manifest, cloud.files.read(artefact.sha256))
     assert (manifest.model_id, manifest.counter, manifest.scale) == ("gate-1", 1, 1.0)
     assert manifest.expires == clock.now() + 365 * DAY_S
+
+
+def test_a_ranker_goes_out_with_its_model_and_comes_back_with_it(cloud: CloudState, clock: FakeClock) -> None:
+    rule = ranker(0.5, loss=0.25)
+    with_it = msgspec.structs.replace(cloud.artefact(tag="a"), ranker=rule)
+    models = [cloud.publisher.publish(CAMERA, each, "round") for each in (with_it, cloud.artefact(tag="b"))]
+    models.append(cloud.publisher.rollback(CAMERA))
+    shipped = [verify(model.manifest, trust(cloud), clock.now()).ranker for model in models]
+    assert shipped == [rule, None, rule]
 
 
 def test_every_publication_has_a_higher_counter(cloud: CloudState, clock: FakeClock) -> None:

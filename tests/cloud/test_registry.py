@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from culling.common.errors import InputError, ModelError
+from culling.common.learned import Ranker
 from culling.common.messages import SwapReport
 from support.cloud import CAMERA, CloudState, camera_state
+from support.scores import ranker
 
 
 @pytest.fixture
@@ -42,8 +45,9 @@ def test_only_live_and_previous_models_are_handed_out(cloud: CloudState) -> None
     assert cloud.registry.find("yard", "gate-3") is None
 
 
-def test_what_was_published_reads_back_whole(cloud: CloudState) -> None:
-    artefact = cloud.artefact(tag="x")
+@pytest.mark.parametrize("rule", [None, ranker(0.5, loss=0.25)])
+def test_what_was_published_reads_back_whole(cloud: CloudState, rule: Ranker | None) -> None:
+    artefact = msgspec.structs.replace(cloud.artefact(tag="x"), ranker=rule)
     cloud.publisher.publish(CAMERA, artefact, "manual")
     model = cloud.registry.live()[CAMERA]
     assert model.artefact == artefact

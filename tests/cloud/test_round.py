@@ -12,16 +12,19 @@ import pytest
 from culling.cloud import retrain, stages
 from culling.cloud.base import base_artefact
 from culling.cloud.frames import frame_id
+from culling.cloud.learn import Lesson
 from culling.cloud.registry import Artefact
 from culling.cloud.round import main, report, run_round
 from culling.cloud.stages import STAGES, RefusedError, StoppedError
 from culling.common.codec import encode_jpeg
 from culling.common.errors import ModelError, StorageError
+from culling.common.features import FEATURES, SPEC
 from culling.common.graph import open_graph
-from culling.common.messages import from_wire
-from support.cloud import CAMERA, CloudState, detections, hard_frame
+from culling.common.messages import WireFeatures, from_wire
+from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 from support.detectors import picture
 from support.narrow import install
+from support.scores import ranker
 
 EDGE = "e" * 40
 ROUND = {
@@ -95,6 +98,7 @@ def nothing(*_: Any) -> dict[str, Any]:
 FAKE = {
     "label": lambda *_: {"labelled": 3},
     "cull": lambda *_: {"kept": ["a"], "replay": [], "newest_capture": 5.0, "hardness": 0.5, "hard_negatives": 0},
+    "learn": lambda *_: {**msgspec.to_builtins(Lesson(9, 3)), "proven": False},
     "resolution": lambda *_: {"scale": 0.9, "curve": []},
     "train": lambda *_: {"train_s": 1.0, "steps": 1},
     "export": lambda *_: {"artefact": {"parent": "gate-1"}, "parity": {}},
@@ -112,11 +116,13 @@ FAKE = {
 # A whole round
 
 
-def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState) -> None:
+def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    proven = Lesson(90, 45, 0.5, 0.6, 1.0, ranker(0.5, loss=0.25))
+    monkeypatch.setattr(stages, "learn", lambda *_: proven)
     round_id = start(cloud)
     assert run(cloud, round_id) == "ready"
     turn = cloud.rounds.get(round_id)
-    assert list(turn.stages) == ["label", "cull", "resolution", "train", "export", "gate"]
+    assert list(turn.stages) == ["label", "cull", "learn", "resolution", "train", "export", "gate"]
     told = turn.report
     assert told["published"]
     assert told["kept"] == 4
@@ -125,6 +131,8 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState) -> N
     assert set(told["seconds"]) == set(STAGES)
     assert told["newest_capture"] == max(frame.captured for frame in cloud.frames.get(turn.stages["cull"]["kept"]))
     assert told["parent"] == "gate-1"
+    figures = {"pairs": 90, "audits": 45, "gain_loss": 0.5, "gain_learned": 0.6, "certainty": 1.0}
+    assert told["ranker"] == {**figures, "proven": True}
     assert 0 <= told["map_before"] <= 1
     assert 0 <= told["map_after"] <= 1
 
@@ -137,6 +145,7 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState) -> N
     artefact = msgspec.convert(turn.stages["export"]["artefact"], Artefact)
     model = cloud.publisher.publish_round(round_id, CAMERA, artefact)
     assert (model.counter, model.artefact.scale) == (2, told["scale"])
+    assert model.artefact.ranker == proven.ranker
     assert artefact.sha256 != cloud.registry.models(CAMERA)[-1].artefact.sha256, "it has learnt something"
     open_graph(cloud.files.read(artefact.sha256), provider="cpu", threads=1)
     (golden,) = artefact.golden
@@ -391,6 +400,53 @@ def test_the_gate_refuses_a_candidate_that_is_only_as_good(cloud: CloudState) ->
     result = stages.gate(bench(cloud), turn, results)
     assert result["map_after"] == result["map_before"]
     assert "not better" in result["reason"]
+
+
+def with_features(cloud: CloudState, seqs: range, values: Callable[[int], float], **changes: Any) -> None:
+    for seq in seqs:
+        told = WireFeatures(SPEC, [values(seq)] * len(FEATURES))
+        add(cloud, range(seq, seq + 1), features=told, **changes)
+
+
+def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_features(cloud, range(20, 24), float)
+    with_features(cloud, range(24, 28), float, reason="audit", loss=0.5)
+    add(cloud, range(30, 31), features=WireFeatures(SPEC + 1, [1.0] * len(FEATURES)))
+    add(cloud, range(31, 32), features=WireFeatures(SPEC, [1.0]))
+    seen = {frame_id(EDGE, "boot-1", seq): detections((1, 1, 20, 20, 0.9, 0)) for seq in (20, 21, 25, 27, 30, 31, 1)}
+    seen[frame_id(EDGE, "boot-1", 21)] = detections((60, 60, 90, 90, 0.9, 0))
+    cloud.frames.label(seen)
+    asked: list[Any] = []
+    monkeypatch.setattr(stages, "learn", lambda *pairs: asked.append(pairs) or Lesson(4, 2))
+
+    result = stages.learn_ranker(bench(cloud), cloud.rounds.get(start(cloud)), {})
+
+    [(features, hardness, losses, audits)] = asked
+    assert features.shape == (4, len(FEATURES))
+    assert features[:, 0].tolist() == [20, 21, 25, 27]
+    assert hardness.tolist() == [0, 1, 0, 0]
+    assert losses.tolist() == [20, 21, 0.5, 0.5]
+    assert audits.tolist() == [False, False, True, True]
+    assert (result["ranker"], result["proven"]) == (None, False)
+
+
+def test_without_features_nothing_is_learnt(cloud: CloudState) -> None:
+    turn = cloud.rounds.get(start(cloud))
+    stages.label(bench(cloud), turn, {})
+    assert stages.learn_ranker(bench(cloud), turn, {})["pairs"] == 0
+
+
+def test_the_frames_that_the_ranker_in_use_holds_for_the_hardest_are_labelled(cloud: CloudState) -> None:
+    rule = ranker(bias=1.0, loss=-0.02)
+    cloud.publisher.publish(
+        CAMERA, msgspec.structs.replace(cloud.registry.live()[CAMERA].artefact, ranker=rule), "round"
+    )
+    with_features(cloud, range(40, 80), float)
+    result = stages.label(bench(cloud), cloud.rounds.get(start(cloud)), {})
+    losses = [frame.loss for frame in cloud.frames.get(result["candidates"])]
+    assert len(losses) == ROUND["kept"] * ROUND["factor"]
+    assert losses == sorted(losses)
+    assert losses[0] == min(seq for seq in range(40, 80) if not held_out(seq))
 
 
 def _ids(cloud: CloudState) -> list[str]:

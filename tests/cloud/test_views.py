@@ -33,6 +33,7 @@ def test_one_camera_tells_its_hour_its_swaps_and_its_drops(cloud: CloudState) ->
     assert [row["seen"] for row in told["hour"]] == [row["seen"] for row in told["day"]] == [50]
     assert [(swap["model_id"], swap["outcome"]) for swap in told["swaps"]] == [("gate-2", "rolled-back")]
     assert (told["dropped"], told["skipped"], told["losses"]) == ({"not-taken": 2}, {"spacing": 4}, [1, 2])
+    assert (told["threshold"], told["ranker"]) == (4.0, False)
 
 
 def test_a_camera_that_is_not_there_is_named(cloud: CloudState) -> None:

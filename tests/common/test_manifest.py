@@ -17,6 +17,7 @@ from culling.common.errors import ManifestError
 from culling.common.frame import Detections
 from culling.common.manifest import Golden, Manifest, Trust, authentic, key_id, sign, verify, verify_model
 from culling.common.messages import MAX_MANIFEST, to_wire
+from support.scores import ranker
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -65,6 +66,21 @@ def signed_body(body: bytes) -> bytes:
 
 def test_a_good_manifest_comes_back_as_it_was_signed() -> None:
     assert verify(sign(manifest(), KEY), TRUST, NOW) == manifest()
+
+
+def test_a_ranker_is_signed_with_the_rest() -> None:
+    rule = ranker(0.5, loss=0.25)
+    blob = sign(manifest(ranker=rule), KEY)
+    assert verify(blob, TRUST, NOW).ranker == rule
+    body = msgpack.unpackb(msgpack.unpackb(blob)["body"])
+    body["ranker"]["bias"] = 0.6
+    assert refusal(envelope(blob, body=msgpack.packb(body))) == "bad-signature"
+
+
+def test_a_ranker_beyond_its_bounds_is_refused() -> None:
+    body = msgpack.unpackb(msgpack.unpackb(sign(manifest(ranker=ranker()), KEY))["body"])
+    body["ranker"]["weights"][0] = 1e10
+    assert refusal(signed_body(msgpack.packb(body))) == "malformed"
 
 
 def test_accepted_manifest_may_be_offered_again() -> None:

@@ -20,6 +20,7 @@ from culling.common.frame import Detections
 from culling.common.messages import (
     MAX_BOXES,
     MAX_CHUNK,
+    MAX_FEATURES,
     MAX_HEADER,
     MAX_JPEG,
     MAX_MANIFEST,
@@ -44,6 +45,7 @@ from culling.common.messages import (
     Text,
     Welcome,
     WireDetections,
+    WireFeatures,
     from_wire,
     pack,
     plain,
@@ -58,7 +60,8 @@ FOUND = Detections(
     np.array([2, 0], np.int64),
 )
 FRAME = HardFrame(
-    "gate-1", "b1", 7, 120, 4.0, 1.8e9, "hard", 3.25, "gate-1-r6", 1920, 1080, "ab" * 32, to_wire(FOUND)
+    "gate-1", "b1", 7, 120, 4.0, 1.8e9, "hard", 3.25, "gate-1-r6", 1920, 1080, "ab" * 32, to_wire(FOUND),
+    WireFeatures(1, [0.5, -2.0]),
 )  # fmt: skip
 EDGE: list[tuple[Message, bytes | None]] = [
     (Hello("culling 0.1.0", "b1", [STATE]), None),
@@ -95,6 +98,18 @@ def refusal(parts: list[bytes], kind: Sender = "edge") -> str:
         unpack(parts, kind)
     assert "\n" not in str(caught.value)
     return caught.value.reason
+
+
+def test_a_frame_without_features_is_understood() -> None:
+    fields = msgpack.unpackb(msgspec.msgpack.encode(FRAME))
+    del fields["features"]
+    parts = [bytes([PROTOCOL_VERSION]) + bytes(msgpack.packb(fields)), b"jpeg"]
+    assert unpack(parts, "edge")[0] == msgspec.structs.replace(FRAME, features=None)
+
+
+@pytest.mark.parametrize("values", [[float("nan")], [1e10], [0.0] * (MAX_FEATURES + 1), ["loss"]])
+def test_features_out_of_bounds_are_refused(values: list[Any]) -> None:
+    assert refusal([header(FRAME, features={"spec": 1, "values": values}), b"jpeg"]) == "malformed"
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from culling.edge.forwarder import Forwarder, Throttle
 from culling.edge.settings import load_settings
 from culling.edge.spool import Spool, Spooled
 from culling.edge.watchdog import Watchdog
+from support.scores import FEATURES, score
 from support.site import CloudEnd, Site, wait_until
 
 STATE = CameraState("gate", "live", "gate-1", 1, 1, {}, 0, 0, 0, {}, 0.0, 0.0)
@@ -122,7 +123,13 @@ class Bench:
     def spool_frames(self, count: int, jpeg: bytes = b"jpeg") -> None:
         for seq in range(count):
             self.spool.add(
-                Shot(seq), found=Detections.empty(), loss=1.0, reason="hard", model_id="gate-1", jpeg=jpeg, held=False
+                Shot(seq),
+                found=Detections.empty(),
+                score=score(),
+                reason="hard",
+                model_id="gate-1",
+                jpeg=jpeg,
+                held=False,
             )
 
     def ready(self) -> int:
@@ -193,6 +200,7 @@ def test_a_frame_arrives_whole_under_the_boot_that_made_it(bench: Bench) -> None
     assert jpeg == b"a picture"
     assert (frame.boot, frame.seq, frame.frame, frame.camera) == ("boot-1", 1, 0, "gate")
     assert (frame.reason, frame.loss, frame.model_id) == ("hard", 1.0, "gate-1")
+    assert frame.features == FEATURES
 
 
 def test_nothing_leaves_the_spool_without_an_ack(bench: Bench) -> None:
@@ -255,7 +263,7 @@ def test_what_was_in_flight_is_sent_again_when_the_cloud_comes_back(bench: Bench
 
 def test_the_age_of_the_oldest_frame_is_told_until_it_is_acked(bench: Bench) -> None:
     shot = Shot(1, captured=time.time() - 100)
-    values = {"loss": 1.0, "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
+    values = {"score": score(), "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
     bench.spool.add(shot, found=Detections.empty(), **values)  # type: ignore[arg-type]
     bench.start(heartbeat_s=0.05)
     until(bench, lambda: bench.metrics.total("oldest_unacked_seconds") >= 100, ack=False)

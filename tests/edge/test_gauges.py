@@ -9,6 +9,7 @@ from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.edge.gauges import Gauges, gpus
 from culling.edge.spool import Spool
+from support.scores import score
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,13 @@ class Shot:
 def fill(spool: Spool, count: int) -> None:
     for seq in range(count):
         spool.add(
-            Shot(seq), found=Detections.empty(), loss=seq, reason="hard", model_id="gate-1", jpeg=b"jpeg", held=True
+            Shot(seq),
+            found=Detections.empty(),
+            score=score(seq),
+            reason="hard",
+            model_id="gate-1",
+            jpeg=b"jpeg",
+            held=True,
         )
 
 

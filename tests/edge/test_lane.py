@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,9 +15,11 @@ from prometheus_client import CollectorRegistry
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph
+from culling.common.learned import Ranker
 from culling.common.messages import Orders
 from culling.common.metrics import Metrics
 from culling.common.selector import SelectorSettings, build_selector
+from culling.edge.difference import LEARNING, DifferenceSettings
 from culling.edge.lane import Lane
 from culling.edge.latest import LatestFrame
 from culling.edge.recorder import Selected, WindowEnd
@@ -25,6 +28,7 @@ from culling.edge.student import Student
 from culling.edge.trace import Trace
 from support import tiny
 from support.clock import FakeClock
+from support.scores import ranker
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -43,6 +47,18 @@ class Still:
         return np.random.default_rng(self.seq).integers(0, 255, (height, width, 3), np.uint8)
 
 
+class Same(Still):
+    """A camera at which nothing moves."""
+
+    def input(self, height: int, width: int) -> NDArray[np.uint8]:
+        return np.full((height, width, 3), 90, np.uint8)
+
+
+class Torn(Still):
+    def input(self, height: int, width: int) -> NDArray[np.uint8]:
+        raise ValueError("no such plane")
+
+
 @dataclass
 class StandIn:
     """Stands for the camera, the slot and the recorder at once, and remembers what it was told."""
@@ -56,6 +72,11 @@ class StandIn:
     recorded: list[Selected] = field(default_factory=list)
     ends: list[WindowEnd] = field(default_factory=list)
     full: bool = False
+    on_probation: bool = False
+    stood: int = 0
+
+    def stands(self, now: float) -> None:
+        self.stood += 1
 
     def between_frames(self, now: float) -> Student | None:
         return self.student
@@ -74,7 +95,13 @@ class StandIn:
 
 
 class Bench:
-    def __init__(self, student: Student | None = None, trace: Trace | None = None, **selector: Any) -> None:
+    def __init__(
+        self,
+        student: Student | None = None,
+        trace: Trace | None = None,
+        difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008
+        **selector: Any,
+    ) -> None:
         self.clock = FakeClock()
         self.metrics = Metrics(CollectorRegistry(), "edge")
         self.around = StandIn(student=student)
@@ -83,7 +110,16 @@ class Bench:
         )
         around: Any = self.around
         self.lane = Lane(
-            around, around, self.selector, ConfidenceSettings(), around, self.metrics, self.clock, trace, patient=False
+            around,
+            around,
+            self.selector,
+            ConfidenceSettings(),
+            around,
+            self.metrics,
+            self.clock,
+            trace,
+            patient=False,
+            difference=difference,
         )
         self.seq = 0
 
@@ -99,15 +135,26 @@ class Bench:
         assert taken is not None
         self.lane.inferred(*taken, detections(*scores), seconds=0.01)
 
+    def skips(self, *scores: float, frame: Any = None) -> bool:
+        """Have one frame come in; return whether it is not inferred, else have the student find boxes in it."""
+        self.around.latest.put(frame or Same(self.seq, self.clock.now(), self.clock.monotonic(), pts=0.04 * self.seq))
+        self.clock.advance(0.04)
+        self.seq += 1
+        if (taken := self.lane.take()) is None:
+            return True
+        self.lane.inferred(*taken, detections(*scores), seconds=0.01)
+        return False
+
 
 def detections(*scores: float) -> Detections:
     boxes = np.tile(np.array([0, 0, 50, 50], np.float32), (len(scores), 1))
     return Detections(boxes, np.array(scores, np.float32), np.zeros(len(scores), np.int64))
 
 
-def student(counter: int = 1) -> Student:
+def student(counter: int = 1, rule: Ranker | None = None) -> Student:
     model = tiny.student()
-    return Student(tiny.ship(model, KEY, counter=counter).manifest, open_graph(model, provider="cpu", threads=1))
+    manifest = msgspec.structs.replace(tiny.ship(model, KEY, counter=counter).manifest, ranker=rule)
+    return Student(manifest, open_graph(model, provider="cpu", threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +226,7 @@ def test_a_chosen_frame_goes_to_the_recorder_with_all_that_is_known_of_it(first:
 
     [selected] = bench.around.recorded
     assert selected.frame.seq == 1
-    assert selected.loss > 0
+    assert selected.score.loss > 0
     assert selected.model_id == "gate-1"
     assert len(selected.found) == 2
     assert not selected.held
@@ -257,6 +304,33 @@ def test_a_new_model_starts_with_fresh_numbers(first: Student, second: Student) 
     assert after.loss_mean == 0.0
     assert len(bench.around.ends) == 1, "the window of the old model is over"
     assert bench.metrics.total("model_counter", camera="gate") == 2
+
+
+def test_a_learned_ranker_chooses_in_place_of_the_loss_which_is_told_all_the_same() -> None:
+    bench = Bench(student(2, ranker(bias=1.0, possible=-0.5)), window_s=10, frames_per_window=1, eager_share=1)
+    for scores in ((0.5, 0.5), (0.9,), ()):  # by this ranker the emptiest is the hardest
+        bench.see(*scores)
+    assert [len(selected.found) for selected in bench.around.recorded] == [2, 1, 0]
+    assert bench.around.recorded[-1].score.loss == 0.0
+    state = bench.lane.state()
+    assert state.loss_mean > 0
+    assert sum(state.losses) == 3
+
+
+def test_a_ranker_has_no_threshold_of_the_loss(first: Student) -> None:
+    bench = Bench(student(2, ranker(bias=0.3, best_score=0.5)), window_s=1, frames_per_window=5, eager_share=1)
+    for _ in range(60):
+        bench.see(0.5, 0.4)
+    assert bench.selector.threshold > 0
+    assert (bench.lane.state().threshold, bench.lane.state().ranker) == (0.0, True)
+    assert bench.metrics.total("threshold", camera="gate") == 0.0
+    assert bench.metrics.total("ranker", camera="gate") == 1.0
+
+    bench.around.student = first
+    bench.see(0.5)
+
+    assert not bench.lane.state().ranker
+    assert bench.metrics.total("ranker", camera="gate") == 0.0
 
 
 def test_a_score_out_of_range_is_the_models_failure_and_not_the_agents(first: Student) -> None:
@@ -366,3 +440,77 @@ def test_another_budget_holds_from_the_next_frame_on(first: Student) -> None:
     bench.lane.order(orders())
     bench.see(0.5)
     assert len(reasons(bench)) == 3
+
+
+SKIP = DifferenceSettings(skip=True, longest_s=10)
+
+
+def still(student: Student, **selector: Any) -> Bench:
+    """Return a bench whose camera has been looked at for long enough for frames to be skipped."""
+    bench = Bench(student, difference=SKIP, **selector)
+    assert [bench.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
+    return bench
+
+
+def test_every_frame_is_inferred_unless_asked_otherwise(first: Student) -> None:
+    bench = Bench(first)
+    assert [bench.skips(0.5) for _ in range(2 * LEARNING)] == [False] * 2 * LEARNING
+    assert bench.metrics.total("frames_dropped") == 0
+
+
+def test_a_frame_that_shows_nothing_new_is_counted_and_the_last_detections_stand(first: Student) -> None:
+    bench = still(first)
+    before = bench.lane.state()
+    assert [bench.skips(0.5) for _ in range(4)] == [True] * 4
+    after = bench.lane.state()
+    assert bench.metrics.by("reason", "frames_dropped", stage="difference") == {"unchanged": 4}
+    assert (after.inferred, after.dropped) == (before.inferred, {"unchanged": 4})
+    assert (after.loss_mean, after.losses, after.skipped) == (before.loss_mean, before.losses, before.skipped)
+    assert bench.around.stood == 4
+
+
+def test_a_window_ends_though_nothing_new_is_seen(first: Student) -> None:
+    bench = still(first, window_s=3600)
+    bench.clock.advance(3600)
+    assert bench.skips(0.5)
+    assert len(bench.around.ends) == 1
+
+
+def test_a_model_on_probation_sees_every_frame(first: Student) -> None:
+    bench = still(first)
+    bench.around.on_probation = True
+    assert not bench.skips(0.5)
+    bench.around.on_probation = False
+    assert bench.skips(0.5)
+
+
+def test_a_new_model_is_learnt_of_anew(first: Student, second: Student) -> None:
+    bench = still(first)
+    bench.around.student = second
+    assert [bench.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
+    assert bench.skips(0.5)
+
+
+def test_a_frame_that_is_asked_for_comes_though_it_shows_nothing_new(first: Student) -> None:
+    bench = still(first, policy="edge-only")
+    bench.lane.order(orders(frame=7))
+    assert not bench.skips(0.5)
+    assert reasons(bench) == ["manual"]
+    assert bench.skips(0.5)
+
+
+def test_a_picture_that_cannot_be_compared_is_left_to_the_student_to_refuse(first: Student) -> None:
+    bench = still(first)
+    bench.around.latest.put(Torn(bench.seq, bench.clock.now(), bench.clock.monotonic()))
+    assert bench.lane.take() is not None
+    bench.lane.drop("unreadable")
+    assert not bench.skips(0.5)
+    assert bench.skips(0.5)
+
+
+def test_after_a_frame_on_which_the_student_failed_the_next_is_inferred(first: Student) -> None:
+    bench = still(first)
+    bench.around.latest.put(Still(bench.seq, bench.clock.now(), bench.clock.monotonic(), pts=0.04 * bench.seq))
+    assert bench.lane.take() is not None
+    bench.lane.failed(ModelError("out of memory"))
+    assert not bench.skips(0.5)

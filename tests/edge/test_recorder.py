@@ -20,6 +20,7 @@ from culling.common.metrics import Metrics
 from culling.edge.recorder import Recorder, Selected, WindowEnd
 from culling.edge.spool import Spool
 from culling.edge.watchdog import Watchdog
+from support.scores import score
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def recorder(spool: Spool, metrics: Metrics, depth: int = 16) -> Recorder:
 
 
 def selected(frame: Any, left: list[int], loss: float = 1.0, reason: str = "hard", held: bool = False) -> Selected:
-    return Selected(frame, Detections.empty(), loss, reason, "gate-1", held, left.append)
+    return Selected(frame, Detections.empty(), score(loss), reason, "gate-1", held, left.append)
 
 
 def test_a_selected_frame_is_on_disk_as_jpeg_once_the_recorder_drained(spool: Spool, metrics: Metrics) -> None:
@@ -200,7 +201,7 @@ def test_a_disk_that_fails_costs_frames_and_is_used_again_when_it_recovers(tmp_p
     subject = recorder(spool, metrics)
 
     subject.offer(selected(Still(0), left))
-    subject.offer(Selected(Still(1), Detections.empty(), 1.0, "hard", "gate-1", False, lambda size: tried.set()))  # type: ignore[arg-type]
+    subject.offer(Selected(Still(1), Detections.empty(), score(), "hard", "gate-1", False, lambda size: tried.set()))  # type: ignore[arg-type]
     assert tried.wait(10)
     was_failing = subject.failing
     folder.mkdir()

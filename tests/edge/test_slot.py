@@ -76,6 +76,25 @@ class TestSwap:
         assert report.gap_ms == pytest.approx(1000 * (FRAME_S + 0.5))
         assert report.at == pytest.approx(rig.fake.now(), abs=1)
 
+    def test_frames_for_which_the_last_result_stood_make_no_gap(self, rig: Rig) -> None:
+        rig.play(3)
+        rig.deliver(rig.ship(NEW))
+        rig.fake.advance(0.5)
+        rig.slot.stands(rig.fake.monotonic())
+        rig.play(10)
+
+        (report,) = rig.slot.reports()
+        assert report.gap_ms == pytest.approx(1000 * FRAME_S)
+
+    def test_it_is_on_probation_until_the_verdict(self, rig: Rig) -> None:
+        rig.play(1)
+        assert not rig.slot.on_probation
+        rig.deliver(rig.ship(NEW))
+        rig.play(1)
+        assert rig.slot.on_probation
+        rig.play(9)
+        assert not rig.slot.on_probation
+
     def test_it_may_change_the_input_size(self, rig: Rig) -> None:
         rig.play(1)
         rig.deliver(rig.ship(NEW, scale=0.5))

@@ -25,9 +25,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from culling.common.budget import DAY_S, Spent
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
-from culling.common.messages import WireDetections, from_wire
+from culling.common.messages import WireDetections, WireFeatures, from_wire
 from culling.edge.rows import ROW_BYTES
 from culling.edge.spool import Spool, SpoolCounts, Spooled
+from support.scores import FEATURES, score
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def put(
     spool: Spool,
     loss: float = 1.0,
     *,
+    worth: float | None = None,
     camera: str = "gate",
     reason: str = "hard",
     held: bool = False,
@@ -56,7 +58,7 @@ def put(
 ) -> int:
     jpeg = random.Random(loss).randbytes(2000) if jpeg is None else jpeg
     shot = Shot(camera=camera)
-    return spool.add(shot, found=found, loss=loss, reason=reason, model_id="m1", jpeg=jpeg, held=held)
+    return spool.add(shot, found=found, score=score(loss, worth), reason=reason, model_id="m1", jpeg=jpeg, held=held)
 
 
 def balanced(counts: SpoolCounts) -> bool:
@@ -65,7 +67,7 @@ def balanced(counts: SpoolCounts) -> bool:
 
 def weight(frames: int, jpeg: int = 2000) -> int:
     """Bytes that `frames` frames put here weigh."""
-    wire = len(msgspec.msgpack.encode(WireDetections(b"0" * 16, b"0" * 4, b"0")))
+    wire = sum(len(msgspec.msgpack.encode(each)) for each in (WireDetections(b"0" * 16, b"0" * 4, b"0"), FEATURES))
     return frames * (jpeg + wire + ROW_BYTES)
 
 
@@ -96,6 +98,7 @@ def test_a_frame_comes_back_as_it_went_in(spool: Spool) -> None:
     assert (frame.pts, frame.captured, frame.reason, frame.loss) == (0.28, 1.7e9, "audit", 1.25)
     assert (frame.model_id, frame.width, frame.height) == ("m1", 640, 480)
     assert frame.jpeg == b"\xff\xd8 jpeg \xff\xd9"
+    assert msgspec.msgpack.decode(frame.features, type=WireFeatures) == FEATURES
     found = from_wire(msgspec.msgpack.decode(frame.detections, type=WireDetections))
     np.testing.assert_array_equal(found.boxes, FOUND.boxes)
     np.testing.assert_array_equal(found.labels, FOUND.labels)
@@ -140,6 +143,16 @@ def test_release_takes_the_best_of_one_camera_and_drops_its_rest(spool: Spool) -
     assert spool.counts("yard").held == 1
     assert spool.release("yard", 5, 0.0) == [2000]
     assert other in [frame.seq for frame in spool.ready(10)]
+
+
+def test_frames_are_valued_by_their_worth_and_not_by_their_loss(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", weight(2), "b")
+    for loss, worth in ((9.0, 0.1), (1.0, 0.7), (2.0, 0.4)):
+        put(spool, loss, worth=worth, held=True)
+    assert sorted(spool.held("gate")) == [0.4, 0.7]
+    spool.release("gate", 1, 0.0)
+    assert [(frame.loss, frame.worth) for frame in spool.ready(9)] == [(1.0, 0.7)]
+    spool.close()
 
 
 def test_release_of_none_drops_all_that_are_held(spool: Spool) -> None:
@@ -245,7 +258,7 @@ def test_a_smaller_bound_takes_effect_with_the_next_frame(tmp_path: Path) -> Non
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_refused(spool: Spool, loss: float) -> None:
     with pytest.raises(ValueError, match="finite"):
-        spool.add(Shot(), found=FOUND, loss=loss, reason="hard", model_id="m", jpeg=b"", held=False)
+        spool.add(Shot(), found=FOUND, score=score(loss), reason="hard", model_id="m", jpeg=b"", held=False)
     assert spool.counts().made == 0
 
 
@@ -472,13 +485,16 @@ WRITER = """
 import sys
 from pathlib import Path
 from culling.common.frame import Detections
+from culling.common.messages import WireFeatures
+from culling.edge.scoring import Score
 from culling.edge.spool import Spool
 
 class Shot:
     camera, seq, pts, captured, width, height = "gate", 0, 0.0, 0.0, 8, 8
 
 spool = Spool(Path(sys.argv[1]), 1 << 30, sys.argv[2])
-values = dict(found=Detections.empty(), loss=1.0, reason="hard", model_id="m", jpeg=bytes(30_000), held=False)
+score = Score(1.0, 1.0, WireFeatures(1, []))
+values = dict(found=Detections.empty(), score=score, reason="hard", model_id="m", jpeg=bytes(30_000), held=False)
 while True:
     seq = spool.add(Shot(), **values)
     sys.stdout.write(f"{seq}\\n")

@@ -21,6 +21,7 @@ from culling.edge.updater import Updater
 from culling.edge.watchdog import Watchdog
 from support import tiny
 from support.cloud import CAMERA, CloudState, camera_state
+from support.scores import score
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Uplink:
             self.spool.add(
                 Shot(self.camera, seq, self.clock.now()),
                 found=Detections.empty(),
-                loss=loss(seq),
+                score=score(loss(seq)),
                 reason="hard",
                 model_id="gate-1",
                 jpeg=jpeg,
