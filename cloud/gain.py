@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from culling.cloud.corpus import Corpus
 from culling.cloud.findings import Findings, Shown, text
+from culling.cloud.learn import fit
 from culling.cloud.sheet import Row
 from culling.common.confidence import POLICIES
 from culling.common.errors import InputError
+from culling.common.features import FeatureMeter
 
 SHARES = (0.01, 0.02, 0.05, 0.2)
 PLOTTED = np.linspace(0.0, 0.5, 51)
@@ -32,10 +34,24 @@ def rankings(corpus: Corpus, hardness: Values) -> dict[str, Values]:
     """
     return {
         **{policy: corpus.losses(policy) for policy in POLICIES},
+        "learned": _learned(corpus, hardness),
         "random": np.zeros(len(corpus)),
         "interval": spread_out(len(corpus)),
         "oracle": hardness,
     }
+
+
+def _learned(corpus: Corpus, hardness: Values) -> Values:
+    """Return what a ranker that was fitted to the first half predicts; what changed is told from frame to frame."""
+    losses, scores, meter = corpus.losses(), corpus.meter("paper"), FeatureMeter()
+    features = np.array(
+        [
+            meter.features(scores.relevant(seen.found), float(loss), corpus.width, corpus.height)
+            for seen, loss in zip(corpus.seen, losses, strict=True)
+        ]
+    )
+    half = len(corpus) // 2
+    return fit(features[:half], hardness[:half]).predict(features)
 
 
 def spread_out(count: int) -> Values:

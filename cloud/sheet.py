@@ -28,10 +28,10 @@ def to_png(*panels: Draw) -> bytes:
     figure = Figure(figsize=(9 if len(panels) == 1 else 6.5 * len(panels), 4.5), layout="constrained")
     for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the plot, never on it
-        elif not axes.has_data():
+        if not axes.has_data():
             axes.text(0.5, 0.5, "nothing yet", ha="center", transform=axes.transAxes, color="grey")
+        elif axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the plot, never on it
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)

@@ -124,7 +124,7 @@ def test_one_camera_can_be_looked_at(served: Served, path: str) -> None:
 
 def test_a_camera_that_is_not_there_is_one_line(served: Served) -> None:
     answer = fetch(f"{served.url}/api/cameras/yard")
-    assert (answer.status, answer.json()) == (404, {"error": "there is no camera yard"})
+    assert (answer.status, answer.json()) == (404, {"error": "there is no camera yard: see `culling cloud status`"})
 
 
 def test_a_hard_frame_is_shown_as_it_was_stored(served: Served) -> None:

@@ -39,7 +39,7 @@ def test_every_ranking_is_measured_on_the_second_half_alone(corpus: Corpus, monk
     first_only = np.zeros(len(corpus))
     first_only[:half] = 1.0
     known = rankings(corpus, first_only)
-    assert set(known) == {"paper", "zero-intercept", "reference", "random", "interval", "oracle"}
+    assert set(known) == {"paper", "zero-intercept", "reference", "learned", "random", "interval", "oracle"}
     monkeypatch.setattr(gain, "rankings", lambda corpus, hardness: rankings(corpus, hardness) | {"first": first_only})
     found = selector(corpus, (2,), (0,))
     rows = {row["ranking"]: row for row in found.rows}
@@ -48,6 +48,12 @@ def test_every_ranking_is_measured_on_the_second_half_alone(corpus: Corpus, monk
     assert all(rows["oracle"][key] >= row[key] - 1e-9 for row in found.rows for key in keys)
     assert found.facts["frames"] == len(corpus) - half
     assert to_png(*found.panels).startswith(b"\x89PNG")
+
+
+def test_what_is_learnt_is_learnt_from_the_first_half_alone(corpus: Corpus) -> None:
+    half, hardness = len(corpus) // 2, np.linspace(0.0, 1.0, len(corpus))
+    other = np.concatenate([hardness[:half], 1.0 - hardness[half:]])
+    np.testing.assert_array_equal(rankings(corpus, hardness)["learned"], rankings(corpus, other)["learned"])
 
 
 def test_where_the_student_is_right_there_is_nothing_to_rank(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
