@@ -71,5 +71,5 @@ def status(
         return
     table = Table("camera", *(str(row["camera"]) for row in found), box=None)
     for name in list(found[0])[1:] if found else ():
-        table.add_row(name, *(str(row[name]) for row in found))
+        table.add_row(name, *("-" if row[name] is None else str(row[name]) for row in found))
     Console().print(table)

@@ -30,7 +30,7 @@ def fetch(host: str, port: int) -> str:
 
 def rows(metrics: str) -> list[Row]:
     """Return one row per camera, by name: counts since the agent started, `rate` (forwarded / seen) in [0, 1], the
-    mean `loss`, the `threshold` now, and the counter of its `model`.
+    mean `loss`, the `threshold` now, and the counter of its `model`. Of no frame there is no rate and no loss: None.
     """
     samples = list(_samples(metrics))
     cameras = sorted({sample.labels["camera"] for sample in samples if sample.name == "culling_camera_state"})
@@ -47,8 +47,8 @@ def _row(camera: str, samples: list[Sample]) -> Row:
         "camera": camera,
         "state": next(iter(states), "unknown"),
         **counts,
-        "rate": round(counts["forwarded"] / counts["seen"], 4) if counts["seen"] else 0.0,
-        "loss": round(total("confidence_loss_sum") / counts["inferred"], 3) if counts["inferred"] else 0.0,
+        "rate": round(counts["forwarded"] / counts["seen"], 4) if counts["seen"] else None,
+        "loss": round(total("confidence_loss_sum") / counts["inferred"], 3) if counts["inferred"] else None,
         "threshold": round(total("threshold"), 3),
         "model": int(total("model_counter")),
     }

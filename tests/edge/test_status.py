@@ -39,7 +39,7 @@ def test_each_camera_gets_a_row_of_its_own(metrics: tuple[Metrics, int]) -> None
     assert (gate["seen"], gate["inferred"], gate["dropped"]) == (200, 100, 100)
     assert (gate["forwarded"], gate["rate"]) == (4, 0.02)
     assert gate["loss"] == 0.03
-    assert (yard["camera"], yard["state"], yard["rate"]) == ("yard", "connecting", 0.0)
+    assert (yard["camera"], yard["state"], yard["rate"]) == ("yard", "connecting", None)
 
 
 def test_an_agent_without_cameras_has_no_rows(metrics: tuple[Metrics, int]) -> None:
