@@ -25,9 +25,9 @@ class Rules:
     """How long probation lasts, and what ends it early.
 
     It is passed after at least `frames` results, `seconds` and `samples` comparisons, which are `spacing_s` apart. It
-    fails after `errors` failed frames, one result that is not finite, its fastest run above `slow` times the previous
-    model's, nothing found at all while the previous model was sure in `sure_samples` samples, or when of at
-    least `pairs` boxes that both models see more than half have another class now.
+    fails after `errors` failed frames, one result that is not finite, its fastest run above `slow` times what the
+    previous model's leads to expect of its input, nothing found at all while the previous model was sure in
+    `sure_samples` samples, or when of at least `pairs` boxes that both models see more than half have another class.
     """
 
     frames: int = 50
@@ -42,12 +42,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both models on one frame: their seconds, and what they found, boxes on a common scale."""
+    """Both models on one frame: their seconds, and what they found, boxes on a common scale.
+
+    `larger` is how many times the pixels of the old model's input the new one's has, 1 where it has no more: a round
+    that finds a larger input to be worth its time must not fail for taking that time.
+    """
 
     old_s: float
     new_s: float
     old: Detections
     new: Detections
+    larger: float = 1.0
 
 
 NOTHING = Comparison(0.0, 0.0, Detections.empty(), Detections.empty())
@@ -118,7 +123,7 @@ class Probation:
         if len(timed) < self.rules.sure_samples:
             return False
         # Other work only ever adds to a time, so the fastest runs are the models' own.
-        old = min(comparison.old_s for comparison in timed)
+        old = min(comparison.old_s * comparison.larger for comparison in timed)
         new = min(comparison.new_s for comparison in timed)
         return new > self.rules.slow * old
 

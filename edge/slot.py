@@ -268,7 +268,8 @@ class ModelSlot:
     def _compare(self, probation: Probation, pictures: list[tuple[Student, NDArray[np.uint8]]]) -> None:
         try:
             (old, old_s), (new, new_s) = [self._timed(*picture) for picture in pictures]
-            comparison = Comparison(old_s, new_s, old, new)
+            before, after = (picture.shape[0] * picture.shape[1] for _, picture in pictures)
+            comparison = Comparison(old_s, new_s, old, new, max(1.0, after / before))
         except ModelError:
             comparison = NOTHING  # the new model's own failures are counted on the camera's frames
         self._comparisons.put((probation, comparison))

@@ -90,6 +90,13 @@ class TestFailing:
         assert after(probation(1), [slow] * 4) is None
         assert after(probation(1), [slow] * 5) == Verdict(False, "slow")
 
+    def test_a_larger_input_may_take_its_time_but_no_more(self) -> None:
+        fair = Comparison(0.02, 0.05, boxes(1), boxes(1), larger=2.0)
+        slow = Comparison(0.02, 0.09, boxes(1), boxes(1), larger=2.0)
+
+        assert after(probation(10), [fair] * 8, at=105.0) == Verdict(True, "passed")
+        assert after(probation(1), [slow] * 5) == Verdict(False, "slow")
+
     def test_other_work_on_the_machine_does_not_make_a_model_slow(self) -> None:
         disturbed = [same(boxes(1), boxes(1), 0.02, 0.09)] * 7 + [same(boxes(1), boxes(1), 0.02, 0.02)]
 
