@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 WANTED_NO_MORE = "evicted.window"
 """Held frames that better ones of their window outdid: the selector let them go, nothing lost them."""
 
+WORDS = ("round", "outcome")
+"""Columns of the table that are words: never cut off on a narrow terminal."""
+
 
 def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
     """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
@@ -184,7 +187,7 @@ def print_table(console: Console, figures: Mapping[str, Any]) -> None:
     )
     table = Table(title=f"Students on {figures['measured_frames']} held-back frames, against the teacher")
     for name in ("round", "outcome", "kept", "scale", "AP50", "AP50:95", "train", "model lag", "swap gap"):
-        table.add_column(name, justify="left" if name in ("round", "outcome") else "right")
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name in WORDS)
     table.add_row("base", "", "", "1.00", _score(figures["map_base"]), _score(figures["map_base_50_95"]), "", "", "")
     for row in figures["rounds"]:
         table.add_row(
@@ -236,7 +239,7 @@ def write_plots(figures: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _plot_students(axes: Any, figures: Mapping[str, Any]) -> None:
-    published = [row for row in figures["rounds"] if row["published"]]
+    published = [row for row in figures["rounds"] if row["map_after"] is not None]  # the others never stayed in use
     names = ["base", *(f"round {row['id']}" for row in published)]
     for label, base, key in (("AP50", "map_base", "map_after"), ("AP50:95", "map_base_50_95", "map_after_50_95")):
         axes.plot(names, [figures[base], *(row[key] for row in published)], marker="o", label=label)

@@ -14,7 +14,7 @@ from culling.common.errors import InputError
 TIMEOUT_S = 3.0
 COUNTS = ("seen", "dropped", "inferred", "forwarded", "spooled", "acked", "evicted")
 
-Row = dict[str, str | float]
+Row = dict[str, str | float | None]
 
 
 def fetch(host: str, port: int) -> str:
