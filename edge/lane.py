@@ -5,6 +5,8 @@ All of it runs in the agent's main loop, and none of it waits. `state` and `orde
 
 from __future__ import annotations
 
+from collections import Counter
+
 import av
 import numpy as np
 import structlog
@@ -250,8 +252,9 @@ class Lane:
         metrics.observe("detection_seconds", self._clock.monotonic() - frame.arrived, camera=camera)
         metrics.observe("confidence_loss", loss, camera=camera)
         metrics.set("threshold", self._threshold, camera=camera)
-        for label in found.above(POLICIES[self._confidence.policy].floor).labels:
-            metrics.count("detections", camera=camera, label=student.classes[label])
+        seen = found.above(POLICIES[self._confidence.policy].floor).labels
+        for label, boxes in Counter(seen.tolist()).items():
+            metrics.count("detections", boxes, camera=camera, label=student.classes[label])
         if self._trace is not None:
             verdict = f"{decision.action.value}:{decision.reason}"
             self._trace.write(TraceLine(camera, frame.seq, self._clock.now(), student.model_id, loss, verdict))
