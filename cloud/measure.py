@@ -33,7 +33,7 @@ WANTED_NO_MORE = "evicted.window"
 """Held frames that better ones of their window outdid: the selector let them go, nothing lost them."""
 
 WORDS = ("round", "outcome")
-"""Columns of the table that are words: never cut off on a narrow terminal."""
+"""Columns of the table that are words."""
 
 
 def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def print_table(console: Console, figures: Mapping[str, Any]) -> None:
     )
     table = Table(title=f"Students on {figures['measured_frames']} held-back frames, against the teacher")
     for name in ("round", "outcome", "kept", "scale", "AP50", "AP50:95", "train", "model lag", "swap gap"):
-        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=name in WORDS)
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=" " not in name)
     table.add_row("base", "", "", "1.00", _score(figures["map_base"]), _score(figures["map_base_50_95"]), "", "", "")
     for row in figures["rounds"]:
         table.add_row(
