@@ -64,7 +64,22 @@ def evaluate(
 
     Raises `ModelError`, `CameraError` or `InputError` for a model, video or labels that cannot be used.
     """
-    detect, classes = open_model(model, scale)
+    return evaluate_detector(*open_model(model, scale), video, labels, first, last, min_score)
+
+
+def evaluate_detector(
+    detect: Detect,
+    classes: tuple[str, ...],
+    video: Path,
+    labels: Path,
+    first: float = 0.0,
+    last: float = 1.0,
+    min_score: float = 0.4,
+) -> EvaluationResult:
+    """Return how good `detect`, which finds `classes`, is on the same frames.
+
+    Raises `CameraError` or `InputError` for a video or labels that cannot be used.
+    """
     chosen = select(read_labels(labels, classes), video, count_frames(video), first, last)
     compared = [_compare(detect(frame), label, frame, min_score) for label, frame in frames_of(video, chosen)]
     return score(compared, classes)

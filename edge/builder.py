@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
 from culling.common.graph import Graph, Provider, open_graph
 from culling.common.manifest import Manifest, verify_model
 from culling.edge.student import Student
+
+LULL_S = 0.5
+"""How long a model's run waits, at most, for a camera's to end."""
 
 
 class Builder(threading.Thread):
@@ -30,6 +34,8 @@ class Builder(threading.Thread):
         self._threads = threads
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
+        self._lull = threading.Event()
+        self._inferred_at = float("-inf")
 
     def run(self) -> None:
         """Do jobs until `close`."""
@@ -49,6 +55,17 @@ class Builder(threading.Thread):
         if self.is_alive():
             self.join(within_s)
 
+    def inferred(self) -> None:
+        """Take that a camera's frame has just been inferred."""
+        self._inferred_at = time.monotonic()
+        self._lull.set()
+
+    def await_lull(self) -> None:
+        """Return when the next frame has been inferred; at once while none ever is, and in any case after `LULL_S`."""
+        if time.monotonic() - self._inferred_at < LULL_S:
+            self._lull.clear()
+            self._lull.wait(LULL_S)
+
     def build(self, manifest: Manifest, model: bytes) -> Student:
         """Return a student proven on its golden frames.
 
@@ -57,8 +74,9 @@ class Builder(threading.Thread):
         verify_model(manifest, model)
         graph = self._graphs.get(manifest.sha256)
         if graph is None:
+            self.await_lull()
             graph = open_graph(model, provider=self._provider, threads=self._threads)
             self._graphs[manifest.sha256] = graph
         student = Student(manifest, graph)
-        student.prove()
+        student.prove(self.await_lull)
         return student

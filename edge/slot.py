@@ -145,6 +145,7 @@ class ModelSlot:
 
     def observe(self, frame: Picture, found: Detections, now: float) -> None:
         """Take the current student's result on `frame`; it may end a probation, and that in a rollback."""
+        self._builder.inferred()
         self._frame_sizes |= {(frame.width, frame.height)}
         last, self._last_result = self._last_result, now
         if (probation := self._probation) is None:
@@ -253,7 +254,7 @@ class ModelSlot:
         self._step(model_id, partial(hotswap.advance, state=State.STAGED))
         self._step(model_id, partial(hotswap.advance, state=State.WARMING))
         student = self._load(model_id)
-        student.warm(frame_sizes, self._builder.max_batch)
+        student.warm(frame_sizes, self._builder.max_batch, self._builder.await_lull)
         self._step(model_id, partial(hotswap.advance, state=State.SWITCHED))
         self._ready = student
 
@@ -275,6 +276,7 @@ class ModelSlot:
         self._comparisons.put((probation, comparison))
 
     def _timed(self, student: Student, picture: NDArray[np.uint8]) -> tuple[Detections, float]:
+        self._builder.await_lull()
         started = self._clock.monotonic()
         found = student.graph.run(picture[None])[0]
         seconds = self._clock.monotonic() - started

@@ -5,7 +5,7 @@ A frame is resized straight to the input that the manifest's scale asks for; the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +22,10 @@ from culling.common.scaler import input_size, resize
 CONFIDENT = 0.5
 MIN_IOU = 0.9
 SCORE_SLACK = 0.05
+
+
+def _now() -> None:
+    pass
 
 
 class Picture(Protocol):
@@ -83,20 +87,25 @@ class Student:
                 places = others
         return [found[place] for place in range(len(frames))]
 
-    def warm(self, frame_sizes: Iterable[tuple[int, int]], max_batch: int) -> None:
-        """Run a blank batch of every shape to come: each `(width, height)` of a frame, up to `max_batch` at a time."""
+    def warm(self, frame_sizes: Iterable[tuple[int, int]], max_batch: int, before: Callable[[], None] = _now) -> None:
+        """Run a blank batch of every shape to come: each `(width, height)` of a frame, up to `max_batch` at a time.
+
+        `before` is called before every run, and may wait for a good moment.
+        """
         for size in {self.input_size(*frame_size) for frame_size in frame_sizes}:
             for power in range(max_batch.bit_length()):
+                before()
                 self.graph.warm(1 << power, *size)
 
-    def prove(self) -> None:
-        """Raise ModelError unless the manifest's golden frames give what its maker saw on them."""
+    def prove(self, before: Callable[[], None] = _now) -> None:
+        """Raise ModelError unless the manifest's golden frames give what its maker saw; `before` as in `warm`."""
         for number, golden in enumerate(self.manifest.golden):
             try:
                 rgb, wanted = decode_jpeg(golden.jpeg), from_wire(golden.detections, len(self.classes))
             except ProtocolError as error:
                 raise ModelError(f"golden frame {number} of model {self.model_id} cannot be used: {error}") from error
             size, full = self.input_size(rgb.shape[1], rgb.shape[0]), (rgb.shape[0], rgb.shape[1])
+            before()
             found = to_frame(self.graph.run(resize(rgb, *size)[None])[0], size, full)
             if not agree(found, wanted):
                 raise ModelError(f"model {self.model_id} finds other things in golden frame {number} than its maker")

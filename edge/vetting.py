@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from culling.common.errors import CullingError, ModelError
 OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """What ends a child for no fault of its model; its own limits and crashes send other signals."""
 PR_SET_PDEATHSIG = 1
+NICE = 10
+"""How far the child steps back before the agent, whose cameras would lose frames to it."""
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class NotVettedError(CullingError):
@@ -85,7 +89,10 @@ def _confine(memory: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
+    os.nice(NICE)
+    # A session of its own may be a scheduling group of its own, among which a process's own nice counts for nothing.
+    with suppress(OSError):
+        AUTOGROUP.write_text(str(NICE))
 
 
 def _try(model: Path, shapes: Sequence[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -52,6 +53,36 @@ def test_closing_waits_only_so_long(builder: Builder) -> None:
     go_on.set()
     builder.close(5)
     assert not builder.is_alive()
+
+
+def test_nothing_waits_for_a_lull_while_no_camera_infers(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.edge.builder.LULL_S", 30.0)
+    monkeypatch.setattr(threading.Event, "wait", lambda *_: pytest.fail("waited"))
+
+    builder.await_lull()
+
+
+def test_a_lull_begins_when_the_next_frame_has_been_inferred(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.edge.builder.LULL_S", 30.0)
+    builder.inferred()
+    waiting = threading.Thread(target=builder.await_lull, daemon=True)
+    waiting.start()
+
+    while waiting.is_alive():
+        builder.inferred()
+        waiting.join(0.001)
+
+
+def test_a_lull_that_does_not_come_is_not_waited_for_for_ever(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.edge.builder.LULL_S", 0.05)
+    builder.inferred()
+    began = time.monotonic()
+
+    builder.await_lull()
+
+    assert time.monotonic() - began >= 0.05
 
 
 def test_a_proven_student_comes_out(builder: Builder) -> None:

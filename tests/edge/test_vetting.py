@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from culling.common.errors import ModelError
-from culling.edge.vetting import Limits, NotVettedError, vet
+from culling.edge.vetting import AUTOGROUP, NICE, Limits, NotVettedError, vet
 from support import tiny
 from support.site import wait_until
 
@@ -150,3 +150,15 @@ def test_the_child_gets_no_settings(file: Path, monkeypatch: pytest.MonkeyPatch,
 
     assert "hush" not in seen.read_text()
     assert "OMP_NUM_THREADS=1" in seen.read_text()
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel does not schedule sessions in groups")
+def test_the_child_steps_back_though_its_session_is_a_scheduling_group_of_its_own() -> None:
+    script = (
+        "import os; from culling.edge.vetting import AUTOGROUP, _confine; "
+        "_confine(1 << 40, 60); print(os.nice(0), AUTOGROUP.read_text().split()[-1])"
+    )
+
+    child = subprocess.run([sys.executable, "-c", script], start_new_session=True, capture_output=True, text=True)
+
+    assert child.stdout.split() == [str(NICE), str(NICE)], child.stderr
