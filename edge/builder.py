@@ -16,17 +16,15 @@ from culling.common.graph import Graph, Provider, open_graph
 from culling.common.manifest import Manifest, verify_model
 from culling.edge.student import Student
 
-LULL_S = 0.5
-"""How long a model's run waits, at most, for a camera's to end."""
-
 
 class Builder(threading.Thread):
     """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
 
-    `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together.
+    `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together;
+    `lull_s` is how long a run waits, at most, for a camera's to end.
     """
 
-    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1) -> None:
+    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1, lull_s: float = 0.5) -> None:
         super().__init__(name="builder", daemon=True)
         self.failure: BaseException | None = None
         self.max_batch = max_batch
@@ -34,6 +32,7 @@ class Builder(threading.Thread):
         self._threads = threads
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
+        self._lull_s = lull_s
         self._lull = threading.Event()
         self._inferred_at = float("-inf")
 
@@ -61,10 +60,10 @@ class Builder(threading.Thread):
         self._lull.set()
 
     def await_lull(self) -> None:
-        """Return when the next frame has been inferred; at once while none ever is, and in any case after `LULL_S`."""
-        if time.monotonic() - self._inferred_at < LULL_S:
+        """Return when the next frame has been inferred; at once while none ever is, and in any case after `lull_s`."""
+        if time.monotonic() - self._inferred_at < self._lull_s:
             self._lull.clear()
-            self._lull.wait(LULL_S)
+            self._lull.wait(self._lull_s)
 
     def build(self, manifest: Manifest, model: bytes) -> Student:
         """Return a student proven on its golden frames.

@@ -55,15 +55,14 @@ def test_closing_waits_only_so_long(builder: Builder) -> None:
     assert not builder.is_alive()
 
 
-def test_nothing_waits_for_a_lull_while_no_camera_infers(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("culling.edge.builder.LULL_S", 30.0)
+def test_nothing_waits_for_a_lull_while_no_camera_infers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Event, "wait", lambda *_: pytest.fail("waited"))
 
-    builder.await_lull()
+    Builder("cpu", lull_s=30).await_lull()
 
 
-def test_a_lull_begins_when_the_next_frame_has_been_inferred(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("culling.edge.builder.LULL_S", 30.0)
+def test_a_lull_begins_when_the_next_frame_has_been_inferred() -> None:
+    builder = Builder("cpu", lull_s=30)
     builder.inferred()
     waiting = threading.Thread(target=builder.await_lull, daemon=True)
     waiting.start()
@@ -73,10 +72,8 @@ def test_a_lull_begins_when_the_next_frame_has_been_inferred(builder: Builder, m
         waiting.join(0.001)
 
 
-def test_a_lull_that_does_not_come_is_not_waited_for_for_ever(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("culling.edge.builder.LULL_S", 0.05)
+def test_a_lull_that_does_not_come_is_not_waited_for_for_ever() -> None:
+    builder = Builder("cpu", lull_s=0.05)
     builder.inferred()
     began = time.monotonic()
 

@@ -43,7 +43,7 @@ class Rig:
         self.fake = FakeClock(now=1_000_000.0)
         self.clock = clock or self.fake
         self.errors: list[str] = []
-        self.builder = Builder("cpu", threads=1)
+        self.builder = Builder("cpu", threads=1, lull_s=0)
         self.builder.start()
         package = None
         if initial is not None:
