@@ -131,10 +131,15 @@ def evaluate_command(
 def export_command(
     out: Annotated[Path, typer.Option(help="ONNX file to write")],
     weights: Annotated[Path | None, typer.Option(help="student weights; default: the bundled student")] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(help="a video of the camera, to make a student in 8 bits: faster without a GPU, slower with one"),
+    ] = None,
 ) -> None:
     """Export a student as one static ONNX graph, after proving that it computes what the student does."""
     from culling.cloud.export import check_parity, export_student
     from culling.cloud.footage import BUNDLED_CLIP, read_frames
+    from culling.cloud.quantise import calibration_frames, quantise
     from culling.cloud.weights import load_bundled, load_student
     from culling.common.atomic import write_atomic
 
@@ -142,5 +147,8 @@ def export_command(
     graph = export_student(model, classes)
     parity = check_parity(model, graph, [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})])
     typer.echo(f"equal to the weights: {parity}")
+    if int8 is not None:
+        graph = quantise(graph, calibration_frames(int8))
+        typer.echo(f"in 8 bits, by frames of {int8}: measure it with culling evaluate")
     write_atomic(out, graph)
     typer.echo(f"wrote {out}, {len(graph) / 1e6:.1f} MB")

@@ -66,10 +66,14 @@ class TeacherSettings(Section):
 
 
 class StudentSettings(Section):
-    """`[student]`: `weights` is "bundled" or a file, the model of a camera that has none; see `scaler.input_size`."""
+    """`[student]`: `weights` is "bundled" or a file, the model of a camera that has none; see `scaler.input_size`.
+
+    With `int8` rounds make students in 8 bits, for edges without a GPU (see `quantise.py`); on a GPU they are slower.
+    """
 
     weights: str = "bundled"
     long_side: int = Field(default=640, ge=64, le=4096)
+    int8: bool = False
 
 
 class ScheduleSettings(Section):

@@ -5,7 +5,7 @@
     learn       a ranker for the edge, from how wrong the student was on every labelled frame so far, if it is proven
     resolution  the smallest input whose confidence loss stays close to that of the full one
     train       from the weights in use, on the culled set
-    export      as one ONNX graph, proven equal to what was trained
+    export      as one ONNX graph, proven equal to what was trained, in 8 bits if wanted
     gate        both students on the held-out frames: only a better one is published
 
 A stage takes the results of those before it and returns its own as JSON; frames and weights stay on disk.
@@ -35,6 +35,7 @@ from culling.cloud.learn import learn
 from culling.cloud.ledger import Round
 from culling.cloud.matching import Compared, compare
 from culling.cloud.precision import STUDENT_FLOOR, Hardness, cull, hardness
+from culling.cloud.quantise import CALIBRATED, quantise
 from culling.cloud.refill import export_proven
 from culling.cloud.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.resolution import opt_resolution
@@ -50,7 +51,7 @@ from culling.common.features import FEATURES, read
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import Graph, Provider, open_graph
 from culling.common.learned import Ranker
-from culling.common.scaler import input_size
+from culling.common.scaler import input_size, resize
 
 Result = dict[str, Any]
 Results = dict[str, Result]
@@ -271,7 +272,10 @@ def _warm_start(bench: Bench, camera: str) -> FasterRCNN:
 
 
 def export(bench: Bench, turn: Round, results: Results) -> Result:
-    """Make the graph, prove it equal to what was trained on the busiest held-out frames, and note what it finds."""
+    """Make the graph, prove it equal to what was trained on the busiest held-out frames, and note what it finds.
+
+    One in 8 bits is made of a graph that was proven; how good that one is, the gate tells.
+    """
     weights = results["train"]["weights"]
     model, classes = load_weights(bench.files.path(weights, "safetensors"))
     base = bench.registry.models(turn.camera)[-1]
@@ -280,6 +284,10 @@ def export(bench: Bench, turn: Round, results: Results) -> Result:
     images = [decode_jpeg(jpeg) for _, jpeg in bench.pictures(busiest[:PARITY_FRAMES])]
     data, parity = export_proven(bench.files.read(base.artefact.sha256), model, classes, images)
     scale, long_side = results["resolution"]["scale"], bench.settings.student.long_side
+    if bench.settings.student.int8:
+        kept = bench.store.get(results["cull"]["kept"][:CALIBRATED])
+        size = input_size(*_frame_size(kept), scale, long_side)
+        data = quantise(data, [resize(decode_jpeg(jpeg), *size) for _, jpeg in bench.pictures(kept)])
     graph = open_graph(data, provider="cpu")
     artefact = Artefact(
         sha256=bench.files.add(data, "onnx"),

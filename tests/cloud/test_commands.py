@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from culling.cloud.footage import BUNDLED_CLIP
 from culling.cloud.labels import Label, write_labels
 from culling.cloud.weights import save_weights
 from culling.common.cli import main
@@ -75,6 +76,16 @@ def test_a_label_of_an_unknown_class_is_named_with_its_line(site: Path, capsys: 
     labels.write_text(labels.read_text().replace("person", "giraffe", 1))
     assert main(evaluate(site)) == InputError.exit_code
     assert "labels.jsonl:1: unknown class 'giraffe'" in capsys.readouterr().err
+
+
+def test_export_in_8_bits_writes_a_smaller_graph_that_opens(tmp_path: Path) -> None:
+    save_weights(tmp_path / "student.safetensors", small_student(), "fp16")
+    plain, int8 = tmp_path / "student.onnx", tmp_path / "int8.onnx"
+    given = ["export", "--weights", str(tmp_path / "student.safetensors"), "--out"]
+    assert main([*given, str(plain)]) == 0
+    assert main([*given, str(int8), "--int8", str(BUNDLED_CLIP)]) == 0
+    assert open_graph(int8.read_bytes(), provider="cpu").info == open_graph(plain.read_bytes(), provider="cpu").info
+    assert int8.stat().st_size < 0.5 * plain.stat().st_size
 
 
 def test_export_writes_a_graph_that_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

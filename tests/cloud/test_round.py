@@ -7,20 +7,24 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 from culling.cloud import retrain, stages
 from culling.cloud.base import base_artefact
 from culling.cloud.frames import frame_id
+from culling.cloud.golden import see
 from culling.cloud.learn import Lesson
 from culling.cloud.registry import Artefact
 from culling.cloud.round import main, report, run_round
 from culling.cloud.stages import STAGES, RefusedError, StoppedError
-from culling.common.codec import encode_jpeg
+from culling.common.codec import decode_jpeg, encode_jpeg
 from culling.common.errors import ModelError, StorageError
 from culling.common.features import FEATURES, SPEC
 from culling.common.graph import open_graph
 from culling.common.messages import WireFeatures, from_wire
+from culling.common.scaler import input_size
+from culling.edge.student import agree
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 from support.detectors import picture
 from support.narrow import install
@@ -332,6 +336,28 @@ def test_pictures_that_cannot_be_used_are_left_out(cloud: CloudState) -> None:
     lost = {frame_id(EDGE, "boot-1", seq) for seq in (3, 50)}
     assert not lost & {*result["candidates"], *result["held_out"]}
     assert result["candidates"]
+
+
+def test_a_student_in_8_bits_is_what_the_gate_judges_and_its_golden_frame_shows(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = cloud.settings.student.model_copy(update={"int8": True})
+    cloud.settings = cloud.settings.model_copy(update={"student": student})
+    judged: list[str] = []
+    graph_of = stages._graph
+    monkeypatch.setattr(stages, "_graph", lambda bench, sha256: judged.append(sha256) or graph_of(bench, sha256))  # type: ignore[func-returns-value]
+
+    round_id = start(cloud)
+    assert run(cloud, round_id) == "ready"
+
+    artefact = msgspec.convert(cloud.rounds.get(round_id).stages["export"]["artefact"], Artefact)
+    data = cloud.files.read(artefact.sha256)
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load_model_from_string(data).graph.node}
+    assert judged[-1] == artefact.sha256
+    graph, (golden,) = open_graph(data, provider="cpu", threads=1), artefact.golden
+    image = decode_jpeg(golden.jpeg)
+    found = see(graph, image, input_size(image.shape[1], image.shape[0], artefact.scale, artefact.long_side))
+    assert agree(found, from_wire(golden.detections, len(artefact.classes)))
 
 
 def test_the_gate_wants_enough_frames_and_something_on_them(cloud: CloudState) -> None:
