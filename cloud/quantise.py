@@ -27,7 +27,7 @@ CALIBRATED = 32
 OPERATORS = ("Conv", "Gemm")
 
 
-class _Frames(CalibrationDataReader):  # type: ignore[misc]
+class _Frames(CalibrationDataReader):
     def __init__(self, frames: Sequence[NDArray[np.uint8]]) -> None:
         self._left = iter(frames)
 
