@@ -18,7 +18,6 @@ from culling.common.messages import HardFrame, from_wire
 PROMPT_S = 0.02
 """A disk keeps up that makes frames durable in so long each, those that came together sharing the time."""
 
-
 Lack: TypeAlias = Literal["disk-full", "quota"]
 
 
@@ -35,7 +34,7 @@ class Room:
         self._quota_bytes = quota_bytes
         self._store_s = 0.0
 
-    def take(self, camera: str, size: int) -> Lack | None:
+    def let_in(self, camera: str, size: int) -> Lack | None:
         """Let a frame of `size` bytes in, or return what is lacking."""
         counts = self.counts.get(camera, Counts())
         if self.free_bytes - size < self._settings.reserve_bytes:
@@ -46,8 +45,8 @@ class Room:
         self.free_bytes -= size
         return None
 
-    def took(self, seconds: float, count: int) -> None:
-        """Note how long it took to make `count` frames durable."""
+    def note_pace(self, seconds: float, count: int) -> None:
+        """Note how many seconds it took to make `count` frames durable, one or more, or to fail to."""
         self._store_s += (seconds / count - self._store_s) / 4
 
     def window(self, camera: str | None = None) -> int:

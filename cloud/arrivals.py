@@ -54,7 +54,7 @@ class Arrivals:
         for name, arrival in arrivals.items():
             if name in known:
                 yield arrival, "duplicate" if known[name] == arrival.frame.sha256 else "seq-reused"
-            elif lack := self._room.take(arrival.frame.camera, len(arrival.jpeg)):
+            elif lack := self._room.let_in(arrival.frame.camera, len(arrival.jpeg)):
                 yield arrival, lack
             else:
                 fresh.append(arrival)

@@ -314,7 +314,7 @@ class Ingest:
                 case _:
                     self._nack(arrival, outcome, retry=outcome != "seq-reused")
         if tried:
-            self._room.took(self._clock.monotonic() - started, tried)
+            self._room.note_pace(self._clock.monotonic() - started, tried)
 
     def _stored(self, frame: HardFrame, seconds: float) -> None:
         self._metrics.count("frames_stored", camera=frame.camera)

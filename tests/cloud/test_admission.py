@@ -35,7 +35,7 @@ def test_the_window_falls_as_disk_and_teacher_fall_behind(
     room = Room(ServiceSettings(data_dir=Path(), window=32, queue_high=100, reserve_bytes=1_000), 1_000)
     room.free_bytes, room.counts = free, {CAMERA: Counts(waiting=waiting)}
     for _ in range(100):
-        room.took(10 * store_s, 10)
+        room.note_pace(10 * store_s, 10)
     assert room.window(CAMERA) == expected
 
 
@@ -50,7 +50,7 @@ def test_one_slow_write_narrows_the_window_less_than_many() -> None:
     room.free_bytes = 10_000
     windows = []
     for _ in range(3):
-        room.took(0.16, 1)
+        room.note_pace(0.16, 1)
         windows.append(room.window())
     assert windows == [16, 9, 6]
 
@@ -58,12 +58,12 @@ def test_one_slow_write_narrows_the_window_less_than_many() -> None:
 def test_what_is_let_in_counts_until_it_is_counted_anew() -> None:
     room = Room(ServiceSettings(data_dir=Path(), reserve_bytes=1_000), quota_bytes=300)
     room.free_bytes = 1_500
-    assert [room.take(CAMERA, 100) for _ in range(4)] == [None, None, None, "quota"]
+    assert [room.let_in(CAMERA, 100) for _ in range(4)] == [None, None, None, "quota"]
     assert room.counts[CAMERA] == Counts(bytes=300, waiting=3)
-    assert [room.take("yard", 100) for _ in range(3)] == [None, None, "disk-full"]
+    assert [room.let_in("yard", 100) for _ in range(3)] == [None, None, "disk-full"]
     assert room.free_bytes == 1_000
     room.free_bytes, room.counts = 1_500, {}
-    assert room.take(CAMERA, 300) is None
+    assert room.let_in(CAMERA, 300) is None
 
 
 def test_check_frame_takes_a_good_one() -> None:
