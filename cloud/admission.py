@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+from culling.cloud.frames import Counts
 from culling.cloud.settings import ServiceSettings
 from culling.common.codec import jpeg_size
 from culling.common.errors import ProtocolError, StorageError
@@ -15,17 +18,49 @@ from culling.common.messages import HardFrame, from_wire
 PROMPT_S = 0.02
 """A disk keeps up that makes frames durable in so long each, those that came together sharing the time."""
 
+Lack: TypeAlias = Literal["disk-full", "quota"]
 
-def window(settings: ServiceSettings, free_bytes: int, waiting: int, store_s: float) -> int:
-    """Return how many frames an edge may have unacknowledged, 1 to `settings.window`.
 
-    It falls in proportion to the frames that wait for the teacher above `queue_high`, to the seconds that it lately
-    took to store one above `PROMPT_S`, and from twice the disk's reserve down to the reserve.
+class Room:
+    """What room the disk and each camera's quota have, as they were counted last, less what was let in since.
+
+    Whoever counts sets `free_bytes` and `counts`.
     """
-    queue = settings.queue_high / max(waiting, settings.queue_high)
-    room = (free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
-    pace = PROMPT_S / max(store_s, PROMPT_S)
-    return max(1, int(settings.window * min(queue, room, pace, 1.0)))
+
+    def __init__(self, settings: ServiceSettings, quota_bytes: int) -> None:
+        self.free_bytes = 0
+        self.counts: dict[str, Counts] = {}
+        self._settings = settings
+        self._quota_bytes = quota_bytes
+        self._store_s = 0.0
+
+    def let_in(self, camera: str, size: int) -> Lack | None:
+        """Let a frame of `size` bytes in, or return what is lacking."""
+        counts = self.counts.get(camera, Counts())
+        if self.free_bytes - size < self._settings.reserve_bytes:
+            return "disk-full"
+        if counts.bytes + size > self._quota_bytes:
+            return "quota"
+        self.counts[camera] = replace(counts, bytes=counts.bytes + size, waiting=counts.waiting + 1)
+        self.free_bytes -= size
+        return None
+
+    def note_pace(self, seconds: float, count: int) -> None:
+        """Note how many seconds it took to make `count` frames durable, one or more, or to fail to."""
+        self._store_s += (seconds / count - self._store_s) / 4
+
+    def window(self, camera: str | None = None) -> int:
+        """Return how many frames an edge may have unacknowledged, 1 to the settings' `window`.
+
+        It falls in proportion to the camera's frames that wait for the teacher above `queue_high`, to the seconds that
+        it lately took to store one above `PROMPT_S`, and from twice the disk's reserve down to the reserve.
+        """
+        settings = self._settings
+        waiting = self.counts.get(camera, Counts()).waiting if camera else 0
+        queue = settings.queue_high / max(waiting, settings.queue_high)
+        room = (self.free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
+        pace = PROMPT_S / max(self._store_s, PROMPT_S)
+        return max(1, int(settings.window * min(queue, room, pace, 1.0)))
 
 
 def check_frame(frame: HardFrame, jpeg: bytes) -> None:

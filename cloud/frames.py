@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -25,7 +26,7 @@ from culling.cloud.index import Index, frames, rounds
 from culling.cloud.ledger import UNFINISHED
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
-from culling.common.errors import ProtocolError, StorageError
+from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.messages import HardFrame, WireDetections, WireFeatures, from_wire, to_wire
 
@@ -53,7 +54,7 @@ class Arrival:
     frame: HardFrame
     jpeg: bytes
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The frame's name in the store."""
         return frame_id(self.edge_key, self.frame.boot, self.frame.seq)
@@ -130,14 +131,11 @@ class FrameStore:
 
     # Ingest
 
-    def known(self, edge_key: str, frame: HardFrame) -> bool:
-        """Return whether that very frame came before. Raises ProtocolError("seq-reused") if another took its name."""
-        query = sa.select(frames.c.sha256).where(frames.c.id == frame_id(edge_key, frame.boot, frame.seq))
+    def known(self, names: Collection[str]) -> dict[str, str]:
+        """Return those of the frames that came before, whatever became of them, with their pictures' hashes."""
+        query = sa.select(frames.c.id, frames.c.sha256).where(frames.c.id.in_(names))
         with self._index.read() as connection:
-            found = connection.execute(query).scalar()
-        if found is not None and found != frame.sha256:
-            raise ProtocolError("seq-reused", f"frame {frame.boot}/{frame.seq} came before, with other bytes")
-        return found is not None
+            return dict(connection.execute(query).all())
 
     def add(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> Fate:
         """As `add_all`, for a single frame."""

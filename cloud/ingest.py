@@ -9,13 +9,12 @@ are its own, the roster. Answers carry the window, which shrinks while the disk 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from importlib.metadata import version
 
 import structlog
 
 from culling.cloud.actions import Wish, Wishes
-from culling.cloud.admission import check_frame, free_bytes, window
+from culling.cloud.admission import Room, check_frame, free_bytes
 from culling.cloud.arrivals import Arrivals
 from culling.cloud.frames import Arrival, Counts, FrameStore
 from culling.cloud.index import Index
@@ -94,8 +93,8 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._members = Members()
-        self._arrivals = Arrivals(frames)
-        self._counts: dict[str, Counts] = {}
+        self._room = Room(settings.service, settings.store.quota_bytes)
+        self._arrivals = Arrivals(frames, self._room)
         self._live: dict[str, str] = {}
         self._states: dict[str, CameraState] = {}
         self._unsaved: dict[str, CameraState] = {}
@@ -106,8 +105,6 @@ class Ingest:
         self._offered: dict[str, tuple[str, float]] = {}
         self._wishes: dict[str, Wish] = {}
         self._ordered: dict[str, tuple[Orders, float]] = {}
-        self._free_bytes = 0
-        self._store_s = 0.0
         self._next_tick = self._next_count = clock.monotonic()
         self._stopping = threading.Event()
         self._socket = CloudSocket(
@@ -145,11 +142,11 @@ class Ingest:
 
     def _tick(self) -> None:
         try:
-            self._free_bytes = free_bytes(self._settings.data_dir)
+            self._room.free_bytes = free_bytes(self._settings.data_dir)
             self._members = self._roster.members()
             if self._clock.monotonic() >= self._next_count:
                 self._next_count = self._clock.monotonic() + COUNT_S
-                self._counts = self._frames.counts()
+                self._room.counts = self._frames.counts()
             self._live = self._registry.live_ids()
             if self._unsaved:
                 self._roster.heard(self._unsaved, self._clock.now(), self._settled())
@@ -219,12 +216,12 @@ class Ingest:
 
     def _show(self) -> None:
         self._metrics.set("edges_connected", len(self._alive()))
-        self._metrics.set("disk_free_bytes", self._free_bytes)
-        for camera in {*self._counts, *(name for names in self._members.cameras.values() for name in names)}:
+        self._metrics.set("disk_free_bytes", self._room.free_bytes)
+        for camera in {*self._room.counts, *(name for names in self._members.cameras.values() for name in names)}:
             if camera not in self._announced:
                 self._announced.add(camera)
                 self._metrics.announce(camera)
-            counts = self._counts.get(camera, Counts())  # a camera whose frames are all gone has none
+            counts = self._room.counts.get(camera, Counts())  # a camera whose frames are all gone has none
             self._metrics.set("store_bytes", counts.bytes, camera=camera)
             self._metrics.set("teacher_queue", counts.waiting, camera=camera)
 
@@ -294,52 +291,35 @@ class Ingest:
             check_frame(frame, jpeg)
             if arrival.name in self._arrivals:  # a repeat: what becomes of the first has to be known
                 self._store_arrivals()
-            if self._frames.known(edge_key, frame):
-                self._metrics.count("frames_duplicate", camera=frame.camera)
-                self._ack(arrival)
-            elif reason := self._no_room(frame.camera, len(jpeg)):
-                self._nack(edge_key, frame, reason, retry=True)
-            else:
-                self._arrivals.add(arrival)
-                self._reserve(frame.camera, len(jpeg))
+            self._arrivals.add(arrival)
         except ProtocolError as error:
-            self._nack(edge_key, frame, error.reason, retry=False)
-        except StorageError as error:
-            self._troubled(error)
-            self._nack(edge_key, frame, "busy", retry=True)
+            self._nack(arrival, error.reason, retry=False)
 
     def _store_arrivals(self) -> None:
-        started, together = self._clock.monotonic(), len(self._arrivals)
-        for arrival, error in self._arrivals.store():
-            if error is None:
-                self._stored(arrival.frame, self._clock.monotonic() - started)
-                self._ack(arrival)
-            else:
-                self._troubled(error)
-                self._nack(arrival.edge_key, arrival.frame, "busy", retry=True)
-        if together:
-            self._store_s += ((self._clock.monotonic() - started) / together - self._store_s) / 4
-
-    def _reserve(self, camera: str, size: int) -> None:
-        """Count a frame as stored until the disk and the index are looked at again."""
-        counts = self._counts.get(camera, Counts())
-        self._counts[camera] = replace(counts, bytes=counts.bytes + size, waiting=counts.waiting + 1)
-        self._free_bytes -= size
+        """Store the frames that wait, and answer each."""
+        started, tried = self._clock.monotonic(), 0
+        for arrival, outcome in self._arrivals.store():
+            match outcome:
+                case "stored":
+                    self._stored(arrival.frame, self._clock.monotonic() - started)
+                    self._ack(arrival)
+                    tried += 1
+                case "duplicate":
+                    self._metrics.count("frames_duplicate", camera=arrival.frame.camera)
+                    self._ack(arrival)
+                case StorageError():
+                    self._troubled(outcome)
+                    self._nack(arrival, "busy", retry=True)
+                    tried += 1
+                case _:
+                    self._nack(arrival, outcome, retry=outcome != "seq-reused")
+        if tried:
+            self._room.note_pace(self._clock.monotonic() - started, tried)
 
     def _stored(self, frame: HardFrame, seconds: float) -> None:
         self._metrics.count("frames_stored", camera=frame.camera)
         self._metrics.observe("store_seconds", seconds)
         log.debug("frame_stored", camera=frame.camera, boot=frame.boot, seq=frame.seq, reason=frame.reason)
-
-    def _no_room(self, camera: str, size: int) -> str:
-        if self._free_bytes - size < self._settings.service.reserve_bytes:
-            return "disk-full"
-        used = self._counts.get(camera, Counts()).bytes
-        return "quota" if used + size > self._settings.store.quota_bytes else ""
-
-    def _window(self, camera: str | None = None) -> int:
-        waiting = self._counts.get(camera, Counts()).waiting if camera else 0
-        return window(self._settings.service, self._free_bytes, waiting, self._store_s)
 
     def _keep_states(self, edge_key: str, states: list[CameraState], afresh: bool) -> None:
         for state in states:
@@ -396,13 +376,14 @@ class Ingest:
     # Answers
 
     def _welcome(self, edge_key: str) -> None:
-        self._send(edge_key, Welcome(f"culling {version('culling')}", self._window()))
+        self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window()))
 
     def _ack(self, arrival: Arrival) -> None:
         frame = arrival.frame
-        self._send(arrival.edge_key, Ack(frame.boot, frame.seq, self._window(frame.camera)))
+        self._send(arrival.edge_key, Ack(frame.boot, frame.seq, self._room.window(frame.camera)))
 
-    def _nack(self, edge_key: str, frame: HardFrame, reason: str, retry: bool) -> None:
+    def _nack(self, arrival: Arrival, reason: str, retry: bool) -> None:
+        edge_key, frame = arrival.edge_key, arrival.frame
         camera = frame.camera if self._members.owns(edge_key, frame.camera) else "unknown"
         self._metrics.count("frames_refused", camera=camera, reason=reason)
         log.warning("frame_refused", edge=edge_key, camera=camera, boot=frame.boot, seq=frame.seq, reason=reason)

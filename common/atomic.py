@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,8 @@ from typing import BinaryIO
 from culling.common.errors import StorageError
 
 SIDE_BY_SIDE = 8
+
+_pool = ThreadPoolExecutor(SIDE_BY_SIDE, "sync")  # kept: to start its threads takes as long as the disk does
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -64,8 +66,10 @@ def _side_by_side(sync: Callable[[Path], None], paths: Collection[Path]) -> None
         named(*paths)
         return
     # A file system's journal takes those that wait at the same time in one go.
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        list(pool.map(named, paths))
+    synced = [_pool.submit(named, path) for path in paths]
+    wait(synced)  # for all of them, though one may have failed: their files are closed next
+    for one in synced:
+        one.result()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from culling.cloud import ingest
+from culling.cloud import admission, ingest
 from culling.cloud.ingest import Ingest
 from culling.cloud.publish import Publisher
 from culling.common.codec import encode_jpeg
@@ -254,7 +254,9 @@ def test_the_window_of_an_ack_is_that_of_the_settings(start: Start) -> None:
     assert running.edge().ask(frame, Ack, payload=jpeg).window == 7
 
 
-def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start) -> None:
+def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PROMPT_S", 1e9)  # however slow this machine's disk is
+    monkeypatch.setattr(ingest, "COUNT_S", 1e9)  # counted anew, held-out frames would not wait
     running = start(service={"window": 32, "queue_high": 2})
     edge = running.edge()
     windows = []

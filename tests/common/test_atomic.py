@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,4 +110,22 @@ def test_a_file_that_does_not_fit_is_a_storage_error_and_leaves_nothing(tmp_path
             write_all_atomic({tmp_path / "one": b"fits", tmp_path / "two": b"x" * 4000})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_is_closed_while_it_is_still_being_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+    synced: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == 1:
+            failed.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        failed.wait()  # the others are at it when the first one fails
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(StorageError, match=r"cannot write .*one"):
+        write_all_atomic({tmp_path / name: data for name, data in (("one", b"1"), ("two", b"22"), ("three", b"333"))})
+    assert sorted(synced) == [2, 3]
     assert list(tmp_path.iterdir()) == []
