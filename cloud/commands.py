@@ -133,7 +133,7 @@ def export_command(
     weights: Annotated[Path | None, typer.Option(help="student weights; default: the bundled student")] = None,
     int8: Annotated[
         Path | None,
-        typer.Option(help="a video of the camera, to make a student in 8 bits: faster without a GPU, slower with one"),
+        typer.Option(help="a video of the camera, to make a student in 8 bits: faster without a GPU, not for one"),
     ] = None,
 ) -> None:
     """Export a student as one static ONNX graph, after proving that it computes what the student does."""

@@ -68,7 +68,7 @@ class TeacherSettings(Section):
 class StudentSettings(Section):
     """`[student]`: `weights` is "bundled" or a file, the model of a camera that has none; see `scaler.input_size`.
 
-    With `int8` rounds make students in 8 bits, for edges without a GPU (see `quantise.py`); on a GPU they are slower.
+    With `int8` rounds make students in 8 bits, for edges without a GPU (see `quantise.py`); a GPU gains nothing by it.
     """
 
     weights: str = "bundled"

@@ -23,21 +23,18 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from culling.cloud.evaluate import evaluate_detector, student
 from culling.cloud.export import StudentGraph, export_student
+from culling.cloud.quantise import calibration_frames, quantise
 from culling.cloud.weights import load_bundled
 from culling.common import bench
 from culling.common.graph import Graph, _options, check
 from culling.edge.trial import Material, gather
 
-CALIBRATED = 32
-"""Frames that int8's ranges are taken from: every few of the clip that comes along."""
 NAMES = ["boxes", "scores", "labels"]
 
 Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[Any]]]
@@ -139,14 +136,14 @@ def normalised_outside(model: bytes, threads: int) -> Run:
 # Ways to make another graph
 
 
-def made_otherwise(material: Material, threads: int, folder: Path) -> Iterator[Way]:
+def made_otherwise(material: Material, threads: int) -> Iterator[Way]:
     for count in (30, 50, 200):
         model, classes = load_bundled("student")
         model.rpn._pre_nms_top_n["testing"], model.rpn._post_nms_top_n["testing"] = 2 * count, count
         yield Way(f"{count} proposals", session(export_student(model, classes), threads), other=True)
     yield Way("no proposals from the finest level", session(without_finest(), threads), other=True)
-    for name, kinds in {"convolutions": ["Conv"], "convolutions and box head": ["Conv", "Gemm"]}.items():
-        yield Way(f"int8: {name}", session(int8(material, folder, kinds), threads), other=True)
+    int8 = quantise(material.model, calibration_frames(material.video))
+    yield Way("int8, as rounds ship it", session(int8, threads), other=True)
 
 
 def without_finest() -> bytes:
@@ -169,36 +166,6 @@ def without_finest() -> bytes:
         return export_student(*load_bundled("student"))
     finally:
         StudentGraph._propose, StudentGraph._anchors = propose, anchors  # type: ignore[method-assign]
-
-
-class Frames(CalibrationDataReader):  # type: ignore[misc]
-    """Frames for onnxruntime to take ranges from."""
-
-    def __init__(self, frames: Sequence[NDArray[np.uint8]]) -> None:
-        self._left = iter(frames)
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Return the next input, or None."""
-        return None if (frame := next(self._left, None)) is None else {"frames": frame}
-
-
-def int8(material: Material, folder: Path, kinds: list[str]) -> bytes:
-    """Return the student with those operators in int8: static ranges, weights by output channel."""
-    plain, ready, done = (folder / f"{name}.onnx" for name in ("plain", "ready", "done"))
-    plain.write_bytes(material.model)
-    quant_pre_process(plain, ready, skip_symbolic_shape=True)
-    inputs = material.inputs(material.total)
-    frames = Frames(inputs[:: max(1, len(inputs) // CALIBRATED)][:CALIBRATED])
-    quantize_static(
-        ready,
-        done,
-        frames,
-        op_types_to_quantize=kinds,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-    return done.read_bytes()
 
 
 def openvino(model: bytes, threads: int, folder: Path) -> Iterator[Way]:
@@ -263,7 +230,7 @@ def main() -> None:
         folder = Path(name)
         shipped = Way("as shipped", session(material.model, asked.threads), other=True)
         ways = [shipped, *run_otherwise(material.model, asked.threads, material.size)]
-        ways += [*made_otherwise(material, asked.threads, folder), *openvino(material.model, asked.threads, folder)]
+        ways += [*made_otherwise(material, asked.threads), *openvino(material.model, asked.threads, folder)]
         inputs = material.inputs(asked.frames)
         speeds = bench.in_turn(asked.rounds, *(partial(speed, way, inputs) for way in ways))
         table = Table("way", "times as fast", "ms a frame", *(video.stem for video, _ in asked.clip))
