@@ -126,8 +126,11 @@ class Agent:
         while not (self._stopping or self._done()):
             self._watchdog.beat(MAIN, self._clock.monotonic())
             self._wait_for_frames()
-            for batch in self._batches():
+            batches = self._batches()
+            for batch in batches:
                 self._infer(batch)
+            if batches and not self._frame_waits():
+                self._builder.rests()
             if self._clock.monotonic() >= self._next_tick:
                 self._tick()
         self._watchdog.release(MAIN)
@@ -213,7 +216,10 @@ class Agent:
 
     def _wait_for_frames(self) -> None:
         with self._arrivals:
-            self._arrivals.wait_for(lambda: any(lane.ready for lane in self._lanes), WAIT_S)
+            self._arrivals.wait_for(self._frame_waits, WAIT_S)
+
+    def _frame_waits(self) -> bool:
+        return any(lane.ready for lane in self._lanes)
 
     def _batches(self) -> list[list[Work]]:
         """Take the newest frame of every camera that has one; those with one model and input size go together."""

@@ -21,10 +21,10 @@ class Builder(threading.Thread):
     """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
 
     `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together;
-    `lull_s` is how long a run waits, at most, for a camera's to end.
+    `lull_s` is how long a run waits, at most, until no frame does.
     """
 
-    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1, lull_s: float = 0.5) -> None:
+    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1, lull_s: float = 3.0) -> None:
         super().__init__(name="builder", daemon=True)
         self.failure: BaseException | None = None
         self.max_batch = max_batch
@@ -33,8 +33,9 @@ class Builder(threading.Thread):
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
         self._lull_s = lull_s
-        self._lull = threading.Event()
-        self._inferred_at = float("-inf")
+        self._rest = threading.Condition()
+        self._rests = 0
+        self._rested_at = float("-inf")
 
     def run(self) -> None:
         """Do jobs until `close`."""
@@ -54,16 +55,24 @@ class Builder(threading.Thread):
         if self.is_alive():
             self.join(within_s)
 
-    def inferred(self) -> None:
-        """Take that a camera's frame has just been inferred."""
-        self._inferred_at = time.monotonic()
-        self._lull.set()
+    def rests(self) -> None:
+        """Take that whoever infers the cameras' frames has none left, and begins to wait for the next."""
+        self._rested_at = time.monotonic()
+        with self._rest:
+            self._rests += 1
+            self._rest.notify_all()
 
     def await_lull(self) -> None:
-        """Return when the next frame has been inferred; at once while none ever is, and in any case after `lull_s`."""
-        if time.monotonic() - self._inferred_at < self._lull_s:
-            self._lull.clear()
-            self._lull.wait(self._lull_s)
+        """Return at the second of the `rests` to come, so that every other frame at least is undisturbed.
+
+        A run that began in the last lull may have ended too late for a frame; were the next one to follow that frame at
+        once, lateness would add up. Returns at once if nobody rested for `lull_s`, and after that time in any case.
+        """
+        if time.monotonic() - self._rested_at >= self._lull_s:
+            return
+        with self._rest:
+            second = self._rests + 2
+            self._rest.wait_for(lambda: self._rests >= second, self._lull_s)
 
     def build(self, manifest: Manifest, model: bytes) -> Student:
         """Return a student proven on its golden frames.

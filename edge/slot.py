@@ -145,7 +145,6 @@ class ModelSlot:
 
     def observe(self, frame: Picture, found: Detections, now: float) -> None:
         """Take the current student's result on `frame`; it may end a probation, and that in a rollback."""
-        self._builder.inferred()
         self._frame_sizes |= {(frame.width, frame.height)}
         last, self._last_result = self._last_result, now
         if (probation := self._probation) is None:

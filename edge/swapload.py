@@ -15,18 +15,22 @@ from typing import Self
 
 import numpy as np
 import onnx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from culling.common.bench import resident
 from culling.common.clock import SystemClock
 from culling.common.errors import CullingError
 from culling.common.graph import Provider
+from culling.common.manifest import key_id, sign
+from culling.common.messages import ModelChunk, ModelOffer, ModelRequest
 from culling.common.scaler import resize
 from culling.edge.builder import Builder
 from culling.edge.probation import Rules
 from culling.edge.slot import ModelSlot, Package
 from culling.edge.student import Student
 from culling.edge.trial import Material
+from culling.edge.updater import Updater
 
 CAMERA = "bench"
 QUICK = Rules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
@@ -35,6 +39,8 @@ USED = 0.5
 """The share of the student's time that the camera takes."""
 PROBED = 20
 SWAP_S = 300.0
+LINE = 25e6
+"""Bytes a second at which models come."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class SwapLoad:
     def __init__(self, folder: Path, material: Material, provider: Provider, threads: int) -> None:
         self.resident: list[int] = []
         self.fps = 0.0
+        self._refused: list[str] = []
         self._material = material
         self._frames = [Still(one[0]) for one in material.inputs(PROBED)]
         self._initial = folder / "initial.onnx"
@@ -81,6 +88,9 @@ class SwapLoad:
         self._builder = Builder(provider, threads)
         package = Package(material.manifest(CAMERA, 1, material.model), self._initial)
         self._slot = ModelSlot(CAMERA, folder / CAMERA, package, self._builder, SystemClock(), QUICK)
+        self._key = Ed25519PrivateKey.generate()
+        trusted = {key_id(self._key.public_key()): self._key.public_key()}
+        self._updater = Updater({CAMERA: self._slot}, trusted, SystemClock(), self._refused.append)
         self._counter = 1
         self._latencies: list[float] = []
         self._lost = 0
@@ -122,19 +132,26 @@ class SwapLoad:
         # A second message behind the first adds to it: the same model, under another hash.
         model = self._material.model + onnx.ModelProto(doc_string=str(self._counter)).SerializeToString()
         manifest = self._material.manifest(CAMERA, self._counter, model)
-        if not self._slot.offer(manifest):
-            return False
-        self._slot.downloading()
-        self._slot.path(manifest.model_id, "onnx").write_bytes(model)
-        self._slot.stage(manifest.model_id)
+        self._updater.offered(ModelOffer(CAMERA, sign(manifest, self._key)))
         deadline = time.monotonic() + SWAP_S
-        while not (reports := self._slot.reports()):
-            if self._failure or self._builder.failure or time.monotonic() > deadline:
-                raise CullingError(f"no end of a swap: {self._failure or self._builder.failure or 'time is over'}")
-            time.sleep(0.01)
+        while not (reports := self._updater.reports()):
+            broken = self._failure or self._builder.failure or ", ".join(self._refused)
+            if broken or time.monotonic() > deadline:
+                raise CullingError(f"no end of a swap: {broken or 'time is over'}")
+            self._send(model)
         for report in reports:
-            self._slot.reported(report)
+            self._updater.sent(report)
         return reports[-1].outcome == "live"
+
+    def _send(self, model: bytes) -> None:
+        """Send the piece that is asked for, if one is, as fast as the line is."""
+        for wanted in self._updater.outgoing():
+            if isinstance(wanted, ModelRequest):
+                piece = model[wanted.offset : wanted.offset + wanted.length]
+                time.sleep(len(piece) / LINE)
+                self._updater.chunk(ModelChunk(CAMERA, wanted.model_id, wanted.offset, len(model)), piece)
+                return
+        time.sleep(0.01)
 
     def _begin(self) -> float:
         self._latencies, self._lost = [], 0
@@ -163,7 +180,7 @@ class SwapLoad:
     def _play(self) -> None:
         try:
             began, number = time.monotonic(), 0
-            while not self._over.wait(max(0.0, began + number / self.fps - time.monotonic())):
+            while not self._rest(began + number / self.fps - time.monotonic()):
                 newest = int((time.monotonic() - began) * self.fps)
                 self._lost += max(0, newest - number)
                 number = max(number, newest)
@@ -171,6 +188,12 @@ class SwapLoad:
                 number += 1
         except BaseException as failure:
             self._failure = failure
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait for the next frame, unless it is there; return whether there is to be none."""
+        if seconds > 0:
+            self._builder.rests()
+        return self._over.wait(max(0.0, seconds))
 
     def _show(self, frame: Still, due: float) -> None:
         (found,) = self._student().infer([frame])

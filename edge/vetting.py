@@ -3,6 +3,9 @@
 Structure alone does not tell whether a graph ends, or what it allocates; so the child loads it, runs it on blank frames
 of the sizes to come, and dies of its limits instead of the agent. It runs on the CPU, whatever the agent runs on.
 
+It takes the time that the agent's cameras leave, and only if they leave too little takes some of theirs. A nice child
+is not enough: it keeps a core that it has for a few milliseconds, for which every layer of a camera's student waits.
+
 A child that somebody else ended (a stop of the whole unit, the kernel short of memory) says nothing about its model.
 """
 
@@ -25,8 +28,6 @@ OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHU
 """What ends a child for no fault of its model; its own limits and crashes send other signals."""
 PR_SET_PDEATHSIG = 1
 NICE = 10
-"""How far the child steps back before the agent, whose cameras would lose frames to it."""
-AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class NotVettedError(CullingError):
@@ -35,11 +36,15 @@ class NotVettedError(CullingError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the child may use: bytes of address space, seconds of CPU, seconds altogether."""
+    """What the child may use: bytes of address space, seconds of CPU, seconds altogether.
+
+    `idle_s` is how long it may try first in the time that nobody else wants.
+    """
 
     memory: int = 4 << 30
     cpu_s: int = 60
     wall_s: float = 180.0
+    idle_s: float = 5.0
 
 
 def vet(model: Path, sizes: Sequence[tuple[int, int]], limits: Limits | None = None) -> None:
@@ -48,26 +53,42 @@ def vet(model: Path, sizes: Sequence[tuple[int, int]], limits: Limits | None = N
     Raises NotVettedError when that remained open.
     """
     limits = limits or Limits()
+    with suppress(subprocess.TimeoutExpired):
+        return _judge(model, _run(model, sizes, limits, idle=True))
+    try:
+        child = _run(model, sizes, limits, idle=False)
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"model {model.stem} did not answer a blank frame within {limits.wall_s:g} s") from None
+    return _judge(model, child)
+
+
+def _run(
+    model: Path, sizes: Sequence[tuple[int, int]], limits: Limits, idle: bool
+) -> subprocess.CompletedProcess[bytes]:
     numbers = [str(number) for number in (os.getpid(), limits.memory, limits.cpu_s)]
     shapes = [f"{height}x{width}" for height, width in sizes]
-    command = [sys.executable, "-m", "culling.edge.vetting", *numbers, str(model), *shapes]
+    manner = "idle" if idle else "nice"
+    command = [sys.executable, "-m", "culling.edge.vetting", *numbers, manner, str(model), *shapes]
     # The child runs bytes of a stranger: it gets no settings, and one thread.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CULLING_")}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
-        child = subprocess.run(
+        return subprocess.run(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=limits.wall_s,
-            start_new_session=True,  # an interrupt from the terminal is meant for the agent, not for the model
+            timeout=limits.idle_s if idle else limits.wall_s,
+            # An interrupt from the terminal is meant for the agent, not for the model. No session of its own: it would
+            # be a scheduling group of its own, among which what a process leaves to others counts for nothing.
+            process_group=0,
         )
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"model {model.stem} did not answer a blank frame within {limits.wall_s:g} s") from None
     except OSError as error:
         raise NotVettedError(f"model {model.stem} cannot be tried now: {error.strerror}") from error
+
+
+def _judge(model: Path, child: subprocess.CompletedProcess[bytes]) -> None:
     if -child.returncode in OUTSIDE:
         name = signal.Signals(-child.returncode).name
         raise NotVettedError(f"the process that tried model {model.stem} was ended from outside, by {name}")
@@ -90,9 +111,11 @@ def _confine(memory: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICE)
-    # A session of its own may be a scheduling group of its own, among which a process's own nice counts for nothing.
-    with suppress(OSError):
-        AUTOGROUP.write_text(str(NICE))
+
+
+def _step_back() -> None:
+    with suppress(OSError):  # where it may not, it is still nice
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _try(model: Path, shapes: Sequence[str]) -> None:
@@ -105,10 +128,12 @@ def _try(model: Path, shapes: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Try `PARENT MEMORY CPU_S MODEL HxW…`; returns 0 if it runs, 5 with one line on stderr if it must not."""
-    parent, memory, cpu_s, model, *shapes = arguments
+    """Try `PARENT MEMORY CPU_S idle|nice MODEL HxW…`; returns 0 if it runs, 5 with a line on stderr if it must not."""
+    parent, memory, cpu_s, manner, model, *shapes = arguments
     _die_with(int(parent))
     _confine(int(memory), int(cpu_s))
+    if manner == "idle":
+        _step_back()
     try:
         _try(Path(model), shapes)
     except (ModelError, MemoryError) as error:

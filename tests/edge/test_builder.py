@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -55,26 +55,42 @@ def test_closing_waits_only_so_long(builder: Builder) -> None:
     assert not builder.is_alive()
 
 
-def test_nothing_waits_for_a_lull_while_no_camera_infers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threading.Event, "wait", lambda *_: pytest.fail("waited"))
+def test_nothing_waits_for_a_lull_while_no_camera_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Condition, "wait_for", lambda *_: pytest.fail("waited"))
 
     Builder("cpu", lull_s=30).await_lull()
 
 
-def test_a_lull_begins_when_the_next_frame_has_been_inferred() -> None:
+def test_a_lull_begins_with_the_second_rest_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder, reached = Builder("cpu", lull_s=30), []
+
+    def wait_for(begun: Callable[[], bool], _: float) -> None:
+        for _ in range(3):
+            reached.append(begun())
+            builder.rests()
+
+    monkeypatch.setattr(builder._rest, "wait_for", wait_for)
+    builder.rests()
+
+    builder.await_lull()
+
+    assert reached == [False, False, True]
+
+
+def test_whoever_waits_for_a_lull_is_woken_by_it() -> None:
     builder = Builder("cpu", lull_s=30)
-    builder.inferred()
+    builder.rests()
     waiting = threading.Thread(target=builder.await_lull, daemon=True)
     waiting.start()
 
     while waiting.is_alive():
-        builder.inferred()
+        builder.rests()
         waiting.join(0.001)
 
 
 def test_a_lull_that_does_not_come_is_not_waited_for_for_ever() -> None:
     builder = Builder("cpu", lull_s=0.05)
-    builder.inferred()
+    builder.rests()
     began = time.monotonic()
 
     builder.await_lull()

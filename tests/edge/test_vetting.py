@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from culling.common.errors import ModelError
-from culling.edge.vetting import AUTOGROUP, NICE, Limits, NotVettedError, vet
+from culling.edge.vetting import Limits, NotVettedError, vet
 from support import tiny
 from support.site import wait_until
 
@@ -59,7 +62,7 @@ def test_a_model_that_never_ends_is_killed_after_a_while(file: Path) -> None:
     file.write_bytes(tiny.forever())
 
     with pytest.raises(ModelError, match=r"gate-1 did not answer a blank frame within 1\.5 s"):
-        vet(file, SIZES, Limits(wall_s=1.5))
+        vet(file, SIZES, Limits(wall_s=1.5, idle_s=0.5))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -94,16 +97,24 @@ def test_a_child_that_cannot_be_started_is_no_verdict(
         vet(file, SIZES)
 
 
-def test_the_child_dies_with_the_agent(file: Path) -> None:
-    file.write_bytes(tiny.forever())
+@contextmanager
+def looking(file: Path) -> Iterator[int]:
+    """Have a process of its own vet a model; gives its id, and kills it."""
     program = f"from pathlib import Path; from culling.edge.vetting import vet; vet(Path({str(file)!r}), [(64, 64)])"
     agent = subprocess.Popen([sys.executable, "-c", program])
     try:
-        wait_until(lambda: any(_is_confined(child) for child in _children(agent.pid)), 30)
-        [child] = _children(agent.pid)
+        yield agent.pid
     finally:
         agent.kill()
         agent.wait(10)
+
+
+def test_the_child_dies_with_the_agent(file: Path) -> None:
+    file.write_bytes(tiny.forever())
+
+    with looking(file) as agent:
+        wait_until(lambda: any(_is_confined(child) for child in _children(agent)), 30)
+        [child] = _children(agent)
 
     wait_until(lambda: not Path(f"/proc/{child}/cmdline").exists() or _is_zombie(child), 30)
 
@@ -152,13 +163,19 @@ def test_the_child_gets_no_settings(file: Path, monkeypatch: pytest.MonkeyPatch,
     assert "OMP_NUM_THREADS=1" in seen.read_text()
 
 
-@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel does not schedule sessions in groups")
-def test_the_child_steps_back_though_its_session_is_a_scheduling_group_of_its_own() -> None:
-    script = (
-        "import os; from culling.edge.vetting import AUTOGROUP, _confine; "
-        "_confine(1 << 40, 60); print(os.nice(0), AUTOGROUP.read_text().split()[-1])"
-    )
+def test_the_child_takes_only_the_time_that_nobody_wants(file: Path) -> None:
+    file.write_bytes(tiny.forever())
 
-    child = subprocess.run([sys.executable, "-c", script], start_new_session=True, capture_output=True, text=True)
+    with looking(file) as agent:
+        wait_until(lambda: any(os.sched_getscheduler(child) == os.SCHED_IDLE for child in _children(agent)), 30)
 
-    assert child.stdout.split() == [str(NICE), str(NICE)], child.stderr
+
+def test_a_child_that_gets_no_time_is_given_some(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in for the interpreter gets nowhere while it is to wait for idle time."""
+    file.write_bytes(tiny.student())
+    seen = tmp_path / "seen"
+    stand_in(tmp_path / "python", f'echo "$6" >> {seen}; [ "$6" = nice ] || exec sleep 30', monkeypatch)
+
+    vet(file, SIZES, Limits(idle_s=0.5))
+
+    assert seen.read_text().split() == ["idle", "nice"]
