@@ -85,6 +85,7 @@ class Corpus:
             "clip": self.clip,
             "student": base.weights,
             "teacher": self._teacher_identity,
+            "interest": settings.round.interest,
             "scale": scale,
             "learnt_from": [shot.number for shot in self.shots],
         }
@@ -147,7 +148,7 @@ class Corpus:
     @cached_property
     def tail(self) -> Tail:
         """The frames to be measured by; making it costs the teacher's word on them."""
-        return Tail(self.measured, self._teacher)
+        return Tail(self.measured, self._teacher, self.settings.round.labels_of_interest)
 
     def _compared(self, indices: Sequence[int]) -> list[Compared]:
         teacher = self.settings.teacher

@@ -50,7 +50,8 @@ def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
     finally:
         index.close()
     models = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
-    tail = Tail(held_back, load_teacher(load_settings(run.cloud_toml, {})))
+    settings = load_settings(run.cloud_toml, {})
+    tail = Tail(held_back, load_teacher(settings), settings.round.labels_of_interest)
     files = ModelFiles(run.data_dir / "models")
     made = {model.model_id: model.artefact for model in models}
     scores = {name: tail.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -70,9 +70,13 @@ def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan
 
 
 class Tail:
-    """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out."""
+    """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out.
 
-    def __init__(self, chosen: Plan, teacher: Labeller) -> None:
+    Means are over the classes of `interest` (indices), as a round's are, or over all.
+    """
+
+    def __init__(self, chosen: Plan, teacher: Labeller, interest: Collection[int] | None = None) -> None:
+        self._interest = interest
         self._frames: dict[int, NDArray[np.uint8]] = dict(
             read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
         )
@@ -88,12 +92,11 @@ class Tail:
         """Return how good the student in `model` is with the input size that its manifest says."""
         detect, classes = open_model(model, scale, long_side)
         found = {number: detect(frame) for number, frame in self._frames.items()}
-        return TailScores(*(_score(found, truth, classes) for truth in (self._teacher, self._labels)))
+        return TailScores(*(self._score(found, truth, classes) for truth in (self._teacher, self._labels)))
 
-
-def _score(found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
-    compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
-    try:
-        return score(compared, classes)
-    except InputError:
-        return None  # nobody sees anything there, which is no fault of the student's
+    def _score(self, found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
+        compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
+        try:
+            return score(compared, classes, self._interest)
+        except InputError:
+            return None  # nobody sees anything there, which is no fault of the student's

@@ -126,11 +126,7 @@ class Agent:
         while not (self._stopping or self._done()):
             self._watchdog.beat(MAIN, self._clock.monotonic())
             self._wait_for_frames()
-            batches = self._batches()
-            for batch in batches:
-                self._infer(batch)
-            if batches and not self._frame_waits():
-                self._builder.rests()
+            self._infer_newest()
             if self._clock.monotonic() >= self._next_tick:
                 self._tick()
         self._watchdog.release(MAIN)
@@ -220,6 +216,13 @@ class Agent:
 
     def _frame_waits(self) -> bool:
         return any(lane.ready for lane in self._lanes)
+
+    def _infer_newest(self) -> None:
+        batches = self._batches()
+        for batch in batches:
+            self._infer(batch)
+        if batches and not self._frame_waits():
+            self._builder.rests()
 
     def _batches(self) -> list[list[Work]]:
         """Take the newest frame of every camera that has one; those with one model and input size go together."""

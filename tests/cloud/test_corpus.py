@@ -26,6 +26,12 @@ def test_frames_are_thinned_evenly(yard: Yard, corpus: Corpus) -> None:
     assert thinned.identity != corpus.identity
 
 
+def test_what_was_scored_for_other_classes_of_interest_is_not_remembered_for_these(yard: Yard, corpus: Corpus) -> None:
+    narrowed = corpus.settings.round.model_copy(update={"interest": ("car",)})
+    settings = corpus.settings.model_copy(update={"round": narrowed})
+    assert Corpus(yard.clip, yard.labels, LEARNT_FROM, 3, 1.0, settings).identity != corpus.identity
+
+
 def test_samples_carry_the_teachers_word_on_their_own_picture(corpus: Corpus) -> None:
     samples = corpus.samples([9, 2])
     assert [number_of(sample.pixels().permute(1, 2, 0).numpy()) for sample in samples] == [9, 2]

@@ -108,3 +108,13 @@ def test_where_the_teacher_sees_nothing_there_is_no_score(clip: Path, tmp_path: 
 
     (tmp_path / "student.onnx").write_bytes(tiny.student())
     assert read(clip, 2, oracle=Blind())[0].score(tmp_path / "student.onnx", 1.0).teacher is None
+
+
+def test_means_are_over_the_classes_of_interest(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "student.onnx").write_bytes(tiny.student())
+    persons, cars = (Tail(plan(clip, 0.6, 2, None), Oracle(), interest) for interest in ([0], [2]))
+
+    scores = persons.score(tmp_path / "student.onnx", 1.0).teacher
+    assert scores is not None
+    assert scores.per_class.keys() == {"person"}
+    assert cars.score(tmp_path / "student.onnx", 1.0).teacher is None

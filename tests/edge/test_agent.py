@@ -17,6 +17,7 @@ from culling.common.frame import Detections
 from culling.common.messages import HardFrame, Heartbeat, Hello, ModelChunk, ModelOffer, ModelRequest, SwapReport
 from culling.common.metrics import Metrics
 from culling.edge.agent import PATIENCE_S, Agent, Work
+from culling.edge.builder import Builder
 from culling.edge.settings import load_settings
 from support import tiny
 from support.clock import FakeClock
@@ -423,6 +424,22 @@ def test_a_picture_that_cannot_be_read_is_not_held_against_the_model(agent: Agen
     agent._infer(work)
 
     assert lane.heard == ["unreadable"]
+
+
+@pytest.mark.parametrize(("taken", "waiting", "rests"), [(True, False, 1), (True, True, 0), (False, False, 0)])
+def test_a_lull_begins_when_frames_were_inferred_and_none_waits(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, taken: bool, waiting: bool, rests: int
+) -> None:
+    work, _ = batch(Picky(), "good")
+    told: list[bool] = []
+    monkeypatch.setattr(agent, "_batches", lambda: [work] * taken)
+    monkeypatch.setattr(agent, "_frame_waits", lambda: waiting)
+    monkeypatch.setattr(Builder, "rests", lambda _: told.append(True))
+    agent._builder = Builder("cpu")
+
+    agent._infer_newest()
+
+    assert len(told) == rests
 
 
 def test_when_nothing_answers_for_long_the_provider_is_gone_and_the_agent_ends(agent: Agent, clock: FakeClock) -> None:
