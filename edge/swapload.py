@@ -180,7 +180,7 @@ class SwapLoad:
     def _play(self) -> None:
         try:
             began, number = time.monotonic(), 0
-            while not self._rest(began + number / self.fps - time.monotonic()):
+            while not self._await_frame(began + number / self.fps - time.monotonic()):
                 newest = int((time.monotonic() - began) * self.fps)
                 self._lost += max(0, newest - number)
                 number = max(number, newest)
@@ -189,7 +189,7 @@ class SwapLoad:
         except BaseException as failure:
             self._failure = failure
 
-    def _rest(self, seconds: float) -> bool:
+    def _await_frame(self, seconds: float) -> bool:
         """Wait for the next frame, unless it is there; return whether there is to be none."""
         if seconds > 0:
             self._builder.rests()

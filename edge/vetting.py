@@ -3,8 +3,8 @@
 Structure alone does not tell whether a graph ends, or what it allocates; so the child loads it, runs it on blank frames
 of the sizes to come, and dies of its limits instead of the agent. It runs on the CPU, whatever the agent runs on.
 
-It takes the time that the agent's cameras leave, and only if they leave too little takes some of theirs. A nice child
-is not enough: it keeps a core that it has for a few milliseconds, for which every layer of a camera's student waits.
+It takes the time that the agent's cameras leave, and only if they leave too little takes some of theirs. A child that
+is merely nice was seen to hold up frames more.
 
 A child that somebody else ended (a stop of the whole unit, the kernel short of memory) says nothing about its model.
 """
@@ -36,9 +36,9 @@ class NotVettedError(CullingError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the child may use: bytes of address space, seconds of CPU, seconds altogether.
+    """What the child may use: bytes of address space, seconds of CPU, and `wall_s` seconds altogether.
 
-    `idle_s` is how long it may try first in the time that nobody else wants.
+    Before that it may try for `idle_s` seconds in the time that nobody else wants.
     """
 
     memory: int = 4 << 30
