@@ -98,8 +98,8 @@ def student_command(
         for name, other in zip(names, others, strict=True)
     )
     notes = (
-        "Accuracy after the same training was not measured. The stock's weights are random and find nothing, which "
-        "spares it most of its last suppression.",
+        "What both reach after the same training is in tests/bench/README.md. The stock's weights are random and find "
+        "nothing, which spares it most of its last suppression.",
     )
     bench.print_report(Report("student", comparisons, (), notes, bench.machine(provider)), as_json)
 

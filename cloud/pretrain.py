@@ -31,10 +31,10 @@ from culling.cloud.detector import (
     load_resnet50,
     reestimate_statistics,
 )
-from culling.cloud.progress import shown
 from culling.cloud.train import Recipe, Run, train
 from culling.cloud.weights import read_tensors, save_weights
 from culling.common.errors import InputError, ModelError
+from culling.common.progress import shown
 
 STATISTICS_BATCHES = 50
 

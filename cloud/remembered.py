@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.progress import shown
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
+from culling.common.progress import shown
 
 Look = Callable[[Sequence[NDArray[np.uint8]]], list[Detections]]
 

@@ -14,11 +14,11 @@ from culling.cloud.corpus import Corpus
 from culling.cloud.detector import freeze
 from culling.cloud.evaluate import EvaluationResult
 from culling.cloud.golden import see
-from culling.cloud.progress import shown
 from culling.cloud.resolution import opt_resolution
 from culling.cloud.retrain import canvases, retrain, round_batches, round_recipe
 from culling.cloud.train import Run
 from culling.cloud.weights import load_weights, save_weights
+from culling.common.progress import shown
 
 MEASURES = ("ap50", "ap50_95", "voc07")
 TRUTHS = ("teacher", "labels")

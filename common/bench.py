@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from culling.common.errors import CullingError
+from culling.common.progress import shown
 
 CLIP = Path(__file__).parents[1] / "cloud" / "clip" / "campus.mp4"
 """The clip that comes along, as a file: the edge's benches play it too."""
@@ -147,10 +148,13 @@ def spread(values: Sequence[float]) -> Spread:
 def in_turn(rounds: int, *sides: Callable[[], float]) -> list[tuple[float, ...]]:
     """Call every side once a round, each round beginning with the next one; return the figures of each side."""
     found: list[list[float]] = [[] for _ in sides]
-    for number in range(rounds):
-        for step in range(len(sides)):
-            side = (number + step) % len(sides)
-            found[side].append(sides[side]())
+    with shown("bench", "measurement", rounds * len(sides)) as show:
+        show(0, "")
+        for number in range(rounds):
+            for step in range(len(sides)):
+                side = (number + step) % len(sides)
+                found[side].append(sides[side]())
+                show(number * len(sides) + step + 1, "")
     return [tuple(values) for values in found]
 
 

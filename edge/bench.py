@@ -31,6 +31,7 @@ from culling.common.codec import encode_jpeg
 from culling.common.errors import SettingsError
 from culling.common.frame import Detections
 from culling.common.graph import PROVIDERS, Graph, Provider, open_graph, to_frame
+from culling.common.progress import shown
 from culling.common.selector import THUMBNAIL, Action, Decision, SelectorSettings, build_selector
 from culling.edge.camera import Frame
 from culling.edge.provider import choose_provider
@@ -132,11 +133,13 @@ def swap_command(
     with (
         TemporaryDirectory(prefix="culling-bench-") as folder,
         SwapLoad(Path(folder), material, provider, threads) as load,
+        shown("bench swap", "swap", each * rounds) as show,
     ):
+        show(0, "")
         found: list[Figures] = []
         alone: list[Figures] = []
         for _ in range(rounds):
-            found.append(load.swap(each))
+            found.append(load.swap(each, lambda: show(len(load.resident), "")))
             alone.append(load.rest(found[-1].seconds))
         sizes, fps = load.resident, load.fps
     warm = sizes[len(sizes) // 4]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -112,12 +113,13 @@ class SwapLoad:
         self._camera.join()
         self._builder.close()
 
-    def swap(self, count: int) -> Figures:
+    def swap(self, count: int, on_swap: Callable[[], None] = lambda: None) -> Figures:
         """Bring `count` models, one after the other."""
         began, failed = self._begin(), 0
         for _ in range(count):
             failed += not self._swap()
             self.resident.append(resident())
+            on_swap()
         return self._end(began, failed)
 
     def rest(self, seconds: float) -> Figures:

@@ -86,6 +86,13 @@ def test_sides_are_called_once_a_round_and_each_round_begins_with_the_next() -> 
     assert found == [(1.0, 4.0, 5.0), (2.0, 3.0, 6.0)]
 
 
+def test_how_far_a_bench_is_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    in_turn(2, lambda: 1.0, lambda: 2.0)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert [line.split(",")[0] for line in told.err.splitlines()] == [f"bench: measurement {n}/4" for n in range(1, 5)]
+
+
 def test_json_has_stable_keys(capsys: pytest.CaptureFixture[str]) -> None:
     met, missed = comparison((1.0,), (1.0,), at_least(0.9)), Stated(Measured("lost", "frames", (1.0,)), at_most(0))
     print_report(Report("x", (met,), (missed,), ("a note",), machine("cpu")), as_json=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from culling.cloud.progress import shown
+from culling.common.progress import shown
 
 
 def test_without_a_terminal_a_run_prints_few_lines_and_always_its_last(capsys: pytest.CaptureFixture[str]) -> None:
