@@ -138,7 +138,7 @@ def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
     elif request.kind == "renew":
         model = publisher.renew(camera)
     elif "model_id" in request.payload:
-        model = publisher.publish(camera, _known(index, camera, request.payload["model_id"]), "manual")
+        model = publisher.publish(camera, _known(index, camera, request.payload["model_id"], publisher), "manual")
     else:
         model = publisher.publish(camera, to_artefact(request.payload), "manual")
     return f"{model.model_id} is live"
@@ -149,14 +149,16 @@ def _pin(camera: str, model_id: str | None, index: Index, publisher: Publisher) 
     if live is None:
         raise InputError(f"camera {camera} has no live model to pin")
     if model_id not in (None, live):
-        live = publisher.publish(camera, _known(index, camera, model_id), "manual").model_id
+        live = publisher.publish(camera, _known(index, camera, model_id, publisher), "manual").model_id
     Wishes(index).change(camera, pinned=live)
     return f"{camera} stays with {live}"
 
 
-def _known(index: Index, camera: str, model_id: Any) -> Artefact:
+def _known(index: Index, camera: str, model_id: Any, publisher: Publisher) -> Artefact:
     for model in Registry(index).models(camera):
         if model.model_id == model_id:
+            if not publisher.keeps(model.artefact):
+                raise InputError(f"the file of {model_id} is not kept any more: see `culling cloud models {camera}`")
             return model.artefact
     raise InputError(f"camera {camera} never had a model {model_id}: see `culling cloud models {camera}`")
 

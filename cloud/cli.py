@@ -140,8 +140,8 @@ def enroll(
     toml = enrol_edge(settings, who, out, SystemClock())
     print(f"edge {name} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(camera)} into {toml}")
-    print("  2. carry the folder to the edge; if it lies elsewhere there, set agent.state_dir and student.initial")
-    print(f"  3. there: culling edge check --config {toml} && culling edge run --config {toml}")
+    print("  2. carry the folder to the edge; it works wherever it lies, and what the agent keeps lies in its `state`")
+    print("  3. in the folder, there: culling edge check --config edge.toml && culling edge run --config edge.toml")
 
 
 @app.command()

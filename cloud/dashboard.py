@@ -42,6 +42,7 @@ from culling.cloud.events import Board, Told
 from culling.cloud.frames import FrameStore
 from culling.cloud.index import Index
 from culling.cloud.ledger import Kind, Requests
+from culling.cloud.registry import ModelFiles
 from culling.cloud.settings import CloudSettings
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
@@ -210,6 +211,8 @@ class _Revision(msgspec.Struct):
 def _add_reads(
     app: FastAPI, settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock
 ) -> None:
+    files = ModelFiles(settings.data_dir / "models")
+
     @app.get("/api/fleet")
     async def fleet() -> Response:
         return Response(board.since(0), media_type="application/json")
@@ -226,7 +229,7 @@ def _add_reads(
 
     @app.get("/api/cameras/{name}/models")
     def models(name: str) -> list[dict[str, Any]]:
-        return views.model_list(index, name)
+        return views.model_list(index, files, name)
 
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Enrolment: an edge's keys, its settings file and its first model, in one folder to be carried to it.
+"""Enrolment: an edge's keys, its settings file and its first model, in one folder that works wherever it is carried.
 
 The folder is complete before the edge is entered in the index, all of it in one transaction: an enrolment cut short
 leaves a folder that nobody knows, and is simply done again. One that is refused has written nothing.
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import tomli_w
 from sqlalchemy.exc import IntegrityError
 
+from culling.cloud import overview
 from culling.cloud.base import base_artefact
 from culling.cloud.index import Index
 from culling.cloud.keys import CloudKeys, load_keys
@@ -56,7 +57,7 @@ def enroll(settings: CloudSettings, who: Enrolment, out: Path, clock: Clock) -> 
     base = base_artefact(settings, files)
     public, secret = new_keypair()
     models = {camera: _base(index, publisher, camera, base) for camera in who.cameras}
-    toml = _write(settings, who, out.resolve(), keys, secret, files, models)
+    toml = _write(who, out.resolve(), keys, secret, files, models)
     try:
         with index.write() as connection:
             enrol(connection, who.edge, public, who.cameras, clock.now(), who.replace)
@@ -76,10 +77,9 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
     """
     endpoint = given or settings.service.endpoint
     if given is None and endpoint.endswith(":0"):
-        try:
-            endpoint = (settings.data_dir / "endpoint").read_text().strip()
-        except OSError:
-            raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint") from None
+        endpoint = overview.endpoint(settings.data_dir) or ""
+        if not endpoint:
+            raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint")
     if any(wildcard in endpoint for wildcard in ("//*", "//0.0.0.0", "//[::]")):
         raise SettingsError(f"edges cannot connect to {endpoint}: give --endpoint tcp://HOST:PORT")
     if not re.fullmatch(ENDPOINT, endpoint):
@@ -114,7 +114,6 @@ def _add_base(connection: sa.Connection, camera: str, model: Model) -> None:
 
 
 def _write(
-    settings: CloudSettings,
     who: Enrolment,
     out: Path,
     keys: CloudKeys,
@@ -131,14 +130,14 @@ def _write(
     for camera, model in models.items():
         write_atomic(out / f"student.{camera}.manifest", model.manifest)
     content = {
-        "agent": {"state_dir": str(out / "state")},
+        "agent": {"state_dir": "state"},
         "cloud": {
             "endpoint": who.endpoint,
             "server_key": keys.curve_public,
             "secret_key": secret,
             "signing_keys": [keys.signing_public],
         },
-        "student": {"initial": str(student)},
+        "student": {"initial": student.name},
     }
     tables = [tomli_w.dumps({"name": camera, "url": URL_TO_FILL_IN}) for camera in who.cameras]
     text = tomli_w.dumps(content) + "".join(f"\n[[camera]]\n{table}" for table in tables)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -34,6 +35,9 @@ HELD_OUT_ONE_IN = 5
 STRETCH_S = 10.0
 AUDIT_SHARE = 0.25
 """Of the frames a round labels, at most this share are audit frames: misses have no loss to be ranked by."""
+
+MOST_ORPHANS = 64
+"""A power cut leaves at most the pictures behind that were being stored together; more are those of another index."""
 
 FULL_SHARE = 0.9
 """Of a camera's quota: beyond, frames that rounds are done with go, so that new ones are not refused."""
@@ -81,12 +85,15 @@ class StoredFrame:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one camera: frames `stored` and their `bytes`, how many are `waiting` for a round, the oldest of those."""
+    """Of one camera: frames `stored` and their `bytes`, how many are `waiting` for a round, the oldest of those, and
+    how many are `held_out`.
+    """
 
     stored: int = 0
     bytes: int = 0
     waiting: int = 0
     oldest_waiting: float | None = None
+    held_out: int = 0
 
 
 def frame_id(edge_key: str, boot: str, seq: int) -> str:
@@ -113,10 +120,11 @@ def count_frames(index: Index) -> dict[str, Counts]:
         sa.func.sum(frames.c.bytes),
         sa.func.count(sa.case((waiting, 1))),
         sa.func.min(sa.case((waiting, frames.c.received))),
+        sa.func.count(sa.case((frames.c.held_out, 1))),
     )
     with index.read() as connection:
         rows = connection.execute(query.where(frames.c.state == "stored").group_by(frames.c.camera))
-        return {camera: Counts(stored, size, count, oldest) for camera, stored, size, count, oldest in rows}
+        return {camera: Counts(*counts) for camera, *counts in rows}
 
 
 class FrameStore:
@@ -179,6 +187,12 @@ class FrameStore:
                 fresh = sa.and_(frames.c.camera == camera, unused, frames.c.state == "stored")
                 connection.execute(frames.update().where(fresh).values(round=round_id))
             return int(connection.execute(sa.select(sa.func.count()).where(mine)).scalar() or 0)
+
+    def unclaim(self, camera: str, round_id: int) -> None:
+        """Let the frames of a round that cannot be judged wait for the next one."""
+        mine = sa.and_(frames.c.camera == camera, frames.c.round == round_id)
+        with self._index.write() as connection:
+            connection.execute(frames.update().where(mine).values(round=None))
 
     def candidates(
         self, camera: str, round_id: int, limit: int, worth: Callable[[StoredFrame], float] | None = None
@@ -288,8 +302,15 @@ class FrameStore:
         return gone
 
     def reconcile(self) -> int:
-        """Remove files that no row names, left by a power cut; return how many. For a start, before frames come in."""
+        """Remove files that no row names, left by a power cut; return how many. For a start, before frames come in.
+
+        Raises StorageError where the index knows no frame at all: it was lost, or is another one.
+        """
         removed = 0
+        if self._index_is_anothers():
+            raise StorageError(
+                f"the index knows no frame, but {self._folder} holds many: restore it, or move them away to begin anew"
+            )
         with _guarded(self._folder):
             for folder in self._folder.iterdir() if self._folder.exists() else ():
                 query = sa.select(frames.c.id).where(frames.c.camera == folder.name, frames.c.state == "stored")
@@ -300,6 +321,13 @@ class FrameStore:
                         path.unlink()
                         removed += 1
         return removed
+
+    def _index_is_anothers(self) -> bool:
+        with self._index.read() as connection:
+            if connection.execute(sa.select(frames.c.id).limit(1)).first() is not None:
+                return False
+        with _guarded(self._folder):
+            return len(list(islice(self._folder.glob("*/*"), MOST_ORPHANS + 1))) > MOST_ORPHANS
 
     def _remove(self, camera: str, names: list[str]) -> None:
         self._end(names, "expired")

@@ -27,8 +27,8 @@ import sqlalchemy as sa
 
 from culling.cloud.frames import FrameStore
 from culling.cloud.index import Index, cameras, frames, rounds
+from culling.cloud.lock import only_one
 from culling.cloud.registry import Model, ModelFiles, Registry
-from culling.cloud.service import only_one
 from culling.cloud.settings import CloudSettings
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError

@@ -16,11 +16,12 @@ from culling.cloud import views
 from culling.cloud.actions import ask
 from culling.cloud.index import Index
 from culling.cloud.ledger import Kind, Requests
+from culling.cloud.lock import is_held
+from culling.cloud.registry import ModelFiles
 from culling.cloud.roster import Roster
-from culling.cloud.service import only_one
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.common.config import parse_overrides
-from culling.common.errors import CullingError, StorageError
+from culling.common.errors import CullingError
 
 ANSWER_S = 15.0
 WHOLE = ("id", "camera", "state", "is")
@@ -40,7 +41,7 @@ PLAIN: dict[Kind, str] = {
     "hold": "Let no round of a camera start by itself; `rounds --start` still does.",
     "unhold": "Let rounds of a camera start by themselves again.",
     "unpin": "Let a camera take new models again.",
-    "pause": "Let a camera forward nothing, until `resume`; its detections go on.",
+    "pause": "Let a camera choose no more frames to forward, until `resume`; what waits in its spool still leaves.",
     "resume": "Let a camera forward again.",
     "frame": "Have a camera forward its next frame, whatever it shows.",
 }
@@ -63,7 +64,7 @@ def _plain(kind: Kind) -> Any:
 
 def pin(
     camera: Camera,
-    model: Annotated[str | None, typer.Argument(help="One of its models; without it, the live one.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A model of its own; without it, the live one.")] = None,
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
@@ -85,10 +86,11 @@ def budget(
 
 
 def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
-    """Show every model of a camera, newest first, and which one it runs."""
-    index = Index(load_settings(config, parse_overrides(override)).store_url)
+    """Show every model of a camera, newest first, which one it runs, and which files are still kept."""
+    settings = load_settings(config, parse_overrides(override))
+    index = Index(settings.store_url)
     Roster(index).require(camera)
-    rows = views.model_list(index, camera)
+    rows = views.model_list(index, ModelFiles(settings.data_dir / "models"), camera)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -99,7 +101,7 @@ def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dic
     """Enter a request, and wait for the service's answer, if it runs. Raises CullingError when that is a refusal."""
     index = Index(settings.store_url)
     request = ask(index, kind, camera, time.time(), payload)
-    deadline = time.monotonic() + (ANSWER_S if _runs(settings) else 0.0)
+    deadline = time.monotonic() + (ANSWER_S if is_held(settings.data_dir) else 0.0)
     while (answer := Requests(index).answered(request)) is None:
         if time.monotonic() >= deadline:
             print(f"asked{when(settings)}")
@@ -113,7 +115,7 @@ def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dic
 
 def when(settings: CloudSettings) -> str:
     """Return the end of a sentence that says when a request is carried out, unless that is now."""
-    return "" if _runs(settings) else "; the service is not running, and does it when it starts"
+    return "" if is_held(settings.data_dir) else "; the service is not running, and does it when it starts"
 
 
 def print_table(rows: list[dict[str, str]], empty: str) -> None:
@@ -128,14 +130,6 @@ def print_table(rows: list[dict[str, str]], empty: str) -> None:
     Console().print(table)
 
 
-def _runs(settings: CloudSettings) -> bool:
-    try:
-        with only_one(settings.data_dir):
-            return False
-    except StorageError:
-        return True
-
-
 def _model_columns(row: dict[str, Any]) -> dict[str, str]:
     return {
         "model": row["model_id"],
@@ -145,4 +139,5 @@ def _model_columns(row: dict[str, Any]) -> dict[str, str]:
         "scale": f"{row['scale']:.2f}",
         "made": datetime.fromtimestamp(row["created"], UTC).strftime("%m-%d %H:%M"),
         "swap": row["swap"] or "",
+        "file": "kept" if row["kept"] else "gone",
     }

@@ -8,6 +8,7 @@ from typing import Any
 from culling.cloud.frames import Counts, count_frames
 from culling.cloud.index import Index
 from culling.cloud.ledger import Rounds
+from culling.cloud.lock import is_held
 from culling.cloud.registry import Registry
 from culling.cloud.roster import Roster, state_of
 
@@ -15,9 +16,9 @@ Row = dict[str, Any]
 
 
 def endpoint(data_dir: Path) -> str | None:
-    """Return the address that a running service listens on."""
+    """Return the address that a running service listens on; None while none runs, or it only starts."""
     try:
-        return (data_dir / "endpoint").read_text().strip()
+        return (data_dir / "endpoint").read_text().strip() if is_held(data_dir) else None
     except FileNotFoundError:
         return None
 

@@ -41,6 +41,10 @@ class Publisher:
         self._valid_s = valid_days * DAY_S
         self._clock = clock
 
+    def keeps(self, artefact: Artefact) -> bool:
+        """Return whether a model's file is still there to be published."""
+        return self._files.keeps(artefact.sha256)
+
     def publish(
         self, camera: str, artefact: Artefact, origin: Origin, round_id: int | None = None, then: Then = _nothing
     ) -> Model:

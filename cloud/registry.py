@@ -104,6 +104,10 @@ class ModelFiles:
             self._proven.discard(sha256)
             raise ModelError(f"model file {sha256[:12]} cannot be read: {error.strerror}") from None
 
+    def keeps(self, sha256: str) -> bool:
+        """Return whether an ONNX file is still here: those of models long gone by are pruned."""
+        return self.path(sha256, "onnx").exists()
+
     def prune(self, wanted: set[str], before: float) -> int:
         """Remove files older than `before`, seconds since the epoch, whose hash is not wanted; return how many."""
         removed = 0

@@ -20,7 +20,8 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 @dataclass(frozen=True)
 class CameraStats:
     """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the mean
-    loss now and at the last publish, whether a round was `asked` for, and whether only such rounds start (`held`).
+    loss now and at the last publish, whether a round was `asked` for, whether only such rounds start (`held`), and
+    whether enough frames are held out to judge one by (`judged`).
     """
 
     camera: str
@@ -30,13 +31,14 @@ class CameraStats:
     loss_at_publish: float | None = None
     asked: bool = False
     held: bool = False
+    judged: bool = True
 
 
 def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger | None:
     """Return what a camera's round would start for at `now`, seconds since the epoch, or None when none is due."""
     if stats.asked:
         return "manual"
-    if settings.hold or stats.held or not stats.waiting:
+    if settings.hold or stats.held or not (stats.waiting and stats.judged):
         return None
     if stats.waiting >= settings.min_new:
         return "new-frames"

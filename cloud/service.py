@@ -8,7 +8,6 @@ It never imports torch. The address it listens on stands in `endpoint` of the da
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import shutil
@@ -16,9 +15,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
+from types import FrameType
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -32,6 +30,7 @@ from culling.cloud.index import Index
 from culling.cloud.ingest import Ingest
 from culling.cloud.keys import load_keys
 from culling.cloud.ledger import STOPPED, Request, Requests, Round, Rounds
+from culling.cloud.lock import only_one
 from culling.cloud.publish import DAY_S, Publisher
 from culling.cloud.registry import ModelFiles, Registry
 from culling.cloud.roster import Roster
@@ -40,7 +39,7 @@ from culling.cloud.settings import CloudSettings, to_toml
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock, SystemClock
 from culling.common.config import PREFIX
-from culling.common.errors import CullingError, StorageError
+from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
 
@@ -77,7 +76,7 @@ class Service:
         """Serve until SIGTERM, SIGINT or SIGHUP."""
         _allow_many_connections()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: self._stopping.set())
+            signal.signal(number, self._on_signal)
         with only_one(self._settings.data_dir):
             self._startup()
             try:
@@ -89,6 +88,7 @@ class Service:
 
     def _startup(self) -> None:
         data_dir = self._settings.data_dir
+        self._forget_addresses()  # those of a service that was killed
         keys = load_keys(data_dir)
         registry = CollectorRegistry()
         self._metrics = Metrics(registry, "cloud")
@@ -137,8 +137,7 @@ class Service:
                 self._problem = str(error)
 
     def _shutdown(self) -> None:
-        for name in ("endpoint", "metrics", "page"):
-            (self._settings.data_dir / name).unlink(missing_ok=True)
+        self._forget_addresses()
         if self._child is not None:
             self._child.terminate()
             try:
@@ -154,6 +153,15 @@ class Service:
         self._index.close()
         log.info("service_stopped")
 
+    def _forget_addresses(self) -> None:
+        for name in ("endpoint", "metrics", "page"):
+            (self._settings.data_dir / name).unlink(missing_ok=True)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._stopping.is_set():  # whatever moment it dies, the next start goes on from there
+            os._exit(128 + number)
+        self._stopping.set()
+
     def _ready(self) -> tuple[bool, str]:
         problem = self._problem or self._ingest.problem
         return not problem, problem or "ingest listens, rounds run"
@@ -162,7 +170,7 @@ class Service:
 
     def _answer_requests(self) -> None:
         for request in self._requests.open():
-            if request.kind == "round" and self._knows(request.camera):
+            if request.kind == "round" and self._has_rounds(request.camera):
                 continue  # answered when it starts
             try:
                 answer, failed = self._carry_out(request), False
@@ -175,6 +183,8 @@ class Service:
 
     def _carry_out(self, request: Request) -> str:
         self._roster.require(request.camera)
+        if request.kind == "round":
+            raise InputError(f"camera {request.camera} has no rounds: its edge is revoked")
         answer = carry_out(request, self._index, self._publisher)
         if request.kind == "rollback":
             self._metrics.count("rollbacks", camera=request.camera, by="operator")
@@ -182,8 +192,8 @@ class Service:
             self._metrics.count("models_published", camera=request.camera)
         return answer
 
-    def _knows(self, camera: str) -> bool:
-        return any(row.name == camera for row in self._roster.rows())
+    def _has_rounds(self, camera: str) -> bool:
+        return any(row.name == camera and not row.revoked for row in self._roster.rows())
 
     # Rounds
 
@@ -214,6 +224,7 @@ class Service:
                 row.loss_at_publish,
                 row.name in asked,
                 (wish := wishes.get(row.name, Wish())).held or wish.pinned is not None,
+                count.held_out >= self._settings.gate.least,
             )
             for row in self._roster.rows()
             if not row.revoked
@@ -332,20 +343,3 @@ def _allow_many_connections() -> None:
     """Strangers who only connect must not use up the files that the store is written with."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-@contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder's lock. Raises StorageError when another service has it."""
-    try:
-        descriptor = os.open(data_dir / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot lock {data_dir}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(f"another service runs on {data_dir}: stop it first") from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
@@ -58,7 +58,7 @@ class TeacherSettings(Section):
     are ignored; the rest is not kept.
     """
 
-    weights: str = "bundled"
+    weights: Literal["bundled"] | Path = "bundled"
     short_side: int = Field(default=480, ge=64, le=2160)
     batch: int = Field(default=4, ge=1, le=64)
     min_score: float = Field(default=0.1, ge=0, le=1)
@@ -71,7 +71,7 @@ class StudentSettings(Section):
     With `int8` rounds make students in 8 bits, for edges without a GPU (see `quantise.py`); a GPU gains nothing by it.
     """
 
-    weights: str = "bundled"
+    weights: Literal["bundled"] | Path = "bundled"
     long_side: int = Field(default=640, ge=64, le=4096)
     int8: bool = False
 
@@ -176,6 +176,14 @@ class CloudSettings(Settings):
     publish: PublishSettings = PublishSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+
+    @field_validator("gate")
+    @classmethod
+    def _judged(cls, gate: GateSettings, info: ValidationInfo) -> GateSettings:
+        most = info.data["round"].held_out if "round" in info.data else gate.least
+        if gate.least > most:
+            raise ValueError(f"least is {gate.least}, but round.held_out is {most}: no round could be judged")
+        return gate
 
     @property
     def data_dir(self) -> Path:

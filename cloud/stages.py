@@ -103,6 +103,9 @@ def label(bench: Bench, turn: Round, _: Results) -> Result:
     claimed = bench.store.claim(turn.camera, turn.id)
     chosen = bench.store.candidates(turn.camera, turn.id, settings.factor * settings.kept, _worth(bench, turn.camera))
     held_out = bench.store.held_out(turn.camera, settings.held_out)
+    if chosen and len(held_out) < bench.settings.gate.least:
+        bench.store.unclaim(turn.camera, turn.id)
+        raise RefusedError(_too_few(bench, held_out))
     missing = [frame for frame in chosen + held_out if frame.labels is None]
     teacher = load_teacher(bench.settings) if missing else None
     size = bench.settings.teacher.batch * 2
@@ -136,10 +139,14 @@ def _worth(bench: Bench, camera: str) -> Callable[[StoredFrame], float] | None:
 
 def _judges(bench: Bench, names: Sequence[str]) -> list[StoredFrame]:
     """Return the labelled ones of the held-out frames. Raises RefusedError when they are too few for the gate."""
-    frames, least = [frame for frame in bench.store.get(names) if frame.labels is not None], bench.settings.gate.least
-    if len(frames) < least:
-        raise RefusedError(f"{len(frames)} held-out frames to judge by, {least} are needed")
+    frames = [frame for frame in bench.store.get(names) if frame.labels is not None]
+    if len(frames) < bench.settings.gate.least:
+        raise RefusedError(_too_few(bench, frames))
     return frames
+
+
+def _too_few(bench: Bench, held_out: Sequence[StoredFrame]) -> str:
+    return f"{len(held_out)} held-out frames to judge by, {bench.settings.gate.least} are needed"
 
 
 def load_teacher(settings: CloudSettings) -> Teacher:

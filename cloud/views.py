@@ -11,7 +11,7 @@ from culling.cloud import history
 from culling.cloud.index import Index, frames, models, swaps
 from culling.cloud.matching import Compared
 from culling.cloud.precision import STUDENT_FLOOR, hardness
-from culling.cloud.registry import Registry
+from culling.cloud.registry import ModelFiles, Registry
 from culling.cloud.roster import Roster
 from culling.cloud.settings import CloudSettings
 from culling.common.frame import CLASSES, Detections
@@ -80,8 +80,10 @@ def picture(index: Index, frame: str) -> tuple[str, str] | None:
     return None if row is None else (row.camera, row.sha256)
 
 
-def model_list(index: Index, name: str) -> list[Row]:
-    """Return every model of a camera, newest first, how its swap went, and whether the camera runs it now."""
+def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
+    """Return every model of a camera, newest first, how its swap went, whether the camera runs it now, and whether its
+    file is kept, so that it may be published again.
+    """
     runs = next((row.state.model_id for row in Roster(index).rows() if row.name == name and row.state), None)
     told = Registry(index).swaps()
     columns = ("model_id", "counter", "state", "origin", "round", "created", "expires", "scale", "size", "sha256")
@@ -91,7 +93,8 @@ def model_list(index: Index, name: str) -> list[Row]:
         for row in connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())):
             swap = told.get(f"{name}/{row.model_id}")
             outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
-            rows.append({**row._mapping, "sha256": row.sha256[:12], "runs": row.model_id == runs, **outcome})
+            now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256)}
+            rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows
 
 

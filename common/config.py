@@ -1,6 +1,8 @@
 """Settings: a TOML file, overridden by `CULLING_*` variables, overridden by flags.
 
 `CULLING_AGENT__STATE_DIR` is the key `state_dir` of the section `[agent]`; a list such as `[[camera]]` is JSON.
+A relative path starts at the folder of the file that it stands in, so that a folder can be carried elsewhere; one in a
+variable or a flag starts where the command runs.
 A `Settings` class reads nothing by itself, so that a test's environment never leaks into it: `load` reads, merges and
 checks, and turns whatever is wrong into one line that names the key.
 """
@@ -71,9 +73,9 @@ def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None 
     Raises `SettingsError`, one line that names the file or variable, the key, and what was expected.
     """
     flags = {key: value for key, value in (overrides or {}).items() if value is not None}
-    data = _merge(_read(toml), _environment(model))
-    for key, value in flags.items():
-        data = _merge(data, _nested(key, value))
+    data = _anchored(model, _read(toml), toml.parent if toml else Path())
+    for given in (_environment(model), *(_nested(key, value) for key, value in flags.items())):
+        data = _merge(data, _anchored(model, given, Path()))
     try:
         return model(**data)
     except ValidationError as error:
@@ -145,6 +147,29 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+def _anchored(model: type[BaseModel], data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return `data` with every relative path in it made to start at `folder`."""
+    anchored = dict(data)
+    for name in data.keys() & model.model_fields.keys():
+        value, annotation = data[name], model.model_fields[name].annotation
+        if (section := _section(annotation)) is not None:
+            match value:
+                case Mapping():
+                    anchored[name] = _anchored(section, value, folder)
+                case list() | tuple():
+                    parts = [_anchored(section, part, folder) if isinstance(part, Mapping) else part for part in value]
+                    anchored[name] = parts
+        elif isinstance(value, str | Path) and _is_path(annotation, value):
+            anchored[name] = str((folder / value).absolute())
+    return anchored
+
+
+def _is_path(annotation: Any, value: str | Path) -> bool:
+    """Whether a setting names a file, and this value is not one of the words that it may be instead."""
+    kinds = (annotation, *get_args(annotation))
+    return Path in kinds and not any(value in get_args(kind) for kind in kinds)
+
+
 def _nested(dotted: str, value: Any) -> dict[str, Any]:
     head, _, rest = dotted.partition(".")
     return {head: _nested(rest, value) if rest else value}
@@ -198,10 +223,14 @@ def _known(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at `loc`."""
     for part in loc:
         if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-            model = inner[0] if inner else model
+            model = _section(model.model_fields[part].annotation) or model
     return sorted(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field is, or is a list of."""
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _printable(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from culling.common.clock import SystemClock
-from culling.common.errors import CameraError, CullingError, ProtocolError
+from culling.common.errors import CameraError, CullingError, ProtocolError, StorageError
 from culling.common.graph import Provider
 from culling.common.logs import redact
 from culling.common.transport import EdgeSocket
@@ -31,7 +33,11 @@ class Result:
 
 
 def check_all(settings: EdgeSettings) -> Iterator[Result]:
-    """Try the provider, the installed students, the cameras and the cloud, yielding each result as it is known."""
+    """Try the state folder, the provider, the installed students, the cameras and the cloud.
+
+    Each result is yielded as it is known.
+    """
+    yield _try("state", lambda: _state(settings.agent.state_dir))
     provider: Provider = "cpu"
     try:
         provider = choose_provider(settings.agent.allow_cpu)
@@ -50,6 +56,13 @@ def _try(what: str, attempt: Callable[[], str]) -> Result:
         return Result(what, attempt())
     except CullingError as error:
         return Result(what, str(error).removeprefix(f"{what}: "), error)
+
+
+def _state(folder: Path) -> str:
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
+        raise StorageError(f"agent.state_dir: nothing can be written to {folder}")
+    return f"{folder} can be written to"
 
 
 def _student(settings: EdgeSettings, camera: str, builder: Builder) -> str:

@@ -498,8 +498,8 @@ function modelsPane(name, answer) {
       h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "is" }, model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "camera runs it" }, model.runs ? "yes" : "no"),
       h("td", { "data-k": "from" }, model.round ? `round ${model.round}` : model.origin), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { class: "n", "data-k": "size" }, bytes(model.size)), h("td", { "data-k": "made" }, stamp(model.created)),
       h("td", { title: model.reason, "data-k": "swap" }, model.swap ? `${model.swap}, gap ${span(model.gap_ms / 1000)}` : "–"),
-      h("td", { class: "acts" }, may() && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
-        may() ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, whatever rounds bring?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
+      h("td", { class: "acts" }, may() && model.kept && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
+        may() && model.kept ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, whatever rounds bring?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
   }
   const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/models`, draw);
   return { node, close: poll.close, drawn: poll.turn };

@@ -88,6 +88,10 @@ def test_a_model_of_the_cameras_own_can_be_published_again_by_name(cloud: CloudS
     assert do(cloud, "publish", model_id="gate-1") == "gate-3 is live"
     with pytest.raises(InputError, match="never had a model yard-9"):
         do(cloud, "publish", model_id="yard-9")
+    cloud.files.path(cloud.registry.models(CAMERA)[1].artefact.sha256, "onnx").unlink()
+    for kind in ("publish", "pin"):
+        with pytest.raises(InputError, match="the file of gate-2 is not kept any more"):
+            do(cloud, kind, model_id="gate-2")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from culling.cloud.enroll import Enrolment, endpoint_for_edges, enroll
+from culling.cloud.lock import only_one
 from culling.cloud.publish import DAY_S
 from culling.common.errors import ModelError, SettingsError
 from culling.common.manifest import Trust, key_id, verify, verify_model
@@ -54,6 +55,17 @@ def test_the_folder_is_all_that_an_edge_needs(cloud: CloudState) -> None:
         manifest = verify(manifest_path.read_bytes(), trust, time.time())
         verify_model(manifest, settings.student.initial.read_bytes())
         assert manifest.counter == 1
+
+
+def test_the_folder_works_wherever_it_is_carried(cloud: CloudState) -> None:
+    enrol(cloud)
+    carried = cloud.folder.joinpath("edge-1").rename(cloud.folder / "elsewhere")
+    settings = load_edge_settings(carried / "edge.toml", {})
+    assert settings.agent.state_dir == carried / "state"
+    assert settings.student.initial == carried / "student.onnx"
+    manifest = settings.student.manifest("gate")
+    assert manifest is not None
+    assert manifest.parent == carried
 
 
 def test_the_settings_hold_a_secret_and_are_the_owners_alone(cloud: CloudState) -> None:
@@ -190,5 +202,8 @@ def test_edges_are_told_an_address_they_can_use(
 def test_a_port_that_was_free_to_choose_is_asked_of_the_running_service(tmp_path: Path) -> None:
     state = CloudState(tmp_path)
     (state.data_dir / "endpoint").write_text("tcp://127.0.0.1:40123\n")
-    assert endpoint_for_edges(state.settings, None) == "tcp://127.0.0.1:40123"
+    with pytest.raises(SettingsError, match="start the service first"):  # what wrote it was killed
+        endpoint_for_edges(state.settings, None)
+    with only_one(state.data_dir):
+        assert endpoint_for_edges(state.settings, None) == "tcp://127.0.0.1:40123"
     state.close()

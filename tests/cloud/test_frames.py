@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.frames import Arrival, StoredFrame, frame_id, is_held_out
+from culling.cloud.frames import MOST_ORPHANS, Arrival, StoredFrame, frame_id, is_held_out
 from culling.cloud.index import frames as table
 from culling.common.errors import StorageError
 from support.clock import FakeClock
@@ -142,6 +142,27 @@ def test_what_a_power_cut_left_is_removed_at_the_next_start(cloud: CloudState) -
     assert cloud.frames.reconcile() == 0
 
 
+def test_the_pictures_of_an_index_that_was_lost_are_not_taken_for_leftovers(cloud: CloudState) -> None:
+    add(cloud, *range(MOST_ORPHANS + 1))
+    with cloud.index.write() as connection:
+        connection.execute(table.delete())
+    with pytest.raises(StorageError, match="the index knows no frame"):
+        cloud.frames.reconcile()
+    assert len(files(cloud)) == MOST_ORPHANS + 1
+    files(cloud)[0].unlink()
+    assert cloud.frames.reconcile() == MOST_ORPHANS, "so many a power cut may leave behind"
+
+
+def test_frames_of_a_round_that_cannot_be_judged_wait_for_the_next(cloud: CloudState) -> None:
+    add(cloud, *range(1, 11))
+    before = cloud.frames.counts()[CAMERA]
+    assert cloud.frames.claim(CAMERA, 1) == 10
+    assert cloud.frames.counts()[CAMERA].waiting == 0
+    cloud.frames.unclaim(CAMERA, 1)
+    assert cloud.frames.counts()[CAMERA] == before
+    assert cloud.frames.claim(CAMERA, 2) == 10
+
+
 def test_a_disk_that_refuses_leaves_no_row(cloud: CloudState) -> None:
     (cloud.data_dir / "frames").write_text("a file where the folder should be")
     frame, jpeg = hard_frame(1)
@@ -155,7 +176,7 @@ def test_held_out_frames_do_not_wait_for_a_round(cloud: CloudState, clock: FakeC
     add(cloud, *trained, *held)
     counts = cloud.frames.counts()[CAMERA]
     assert held
-    assert (counts.stored, counts.waiting) == (20, len(trained))
+    assert (counts.stored, counts.waiting, counts.held_out) == (20, len(trained), len(held))
     assert counts.bytes == sum(path.stat().st_size for path in files(cloud))
     assert counts.oldest_waiting == clock.now()
 

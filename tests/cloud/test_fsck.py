@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from culling.cloud.frames import frame_id
 from culling.cloud.fsck import fsck
 from culling.cloud.index import frames
-from culling.cloud.service import only_one
+from culling.cloud.lock import only_one
 from culling.common.cli import main
 from culling.common.errors import StorageError
 from support.cloud import CAMERA, CloudState, hard_frame, held_out

@@ -53,6 +53,12 @@ def test_what_somebody_asked_for_is_due_even_on_hold_and_without_frames() -> Non
     assert due(replace(QUIET, waiting=10_000), NOW, held) is None
 
 
+def test_no_round_starts_by_itself_that_could_not_be_judged() -> None:
+    unjudged = replace(QUIET, waiting=500, judged=False)
+    assert due(unjudged, NOW, SETTINGS) is None
+    assert due(replace(unjudged, asked=True), NOW, SETTINGS) == "manual"
+
+
 def test_one_camera_is_chosen_at_a_time_asked_for_first_then_longest_waiting() -> None:
     late = replace(QUIET, camera="late", waiting=200, oldest_waiting=NOW - 500)
     early = replace(QUIET, camera="early", waiting=100, oldest_waiting=NOW - 900)

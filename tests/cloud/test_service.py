@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
+from culling.cloud import overview
 from culling.cloud.actions import Wishes
 from culling.cloud.base import base_artefact
 from culling.cloud.ledger import STOPPED
-from culling.cloud.service import MAX_CRASHES, MAX_HINDERED, Service, child_environment, only_one
+from culling.cloud.lock import only_one
+from culling.cloud.service import MAX_CRASHES, MAX_HINDERED, Service, child_environment
 from culling.common.codec import encode_jpeg
 from culling.common.errors import StorageError
 from culling.common.messages import Ack, ModelOffer, Nack, Welcome
@@ -147,6 +150,15 @@ def test_what_was_asked_while_it_was_down_is_done_at_its_start(cloud: CloudState
         wait_until(lambda: cloud.requests.answered(request) == (True, "gate-1 is live"))
 
 
+def test_no_round_is_promised_to_a_camera_whose_edge_is_revoked(cloud: CloudState) -> None:
+    cloud.enrol()
+    cloud.roster.revoke("edge-1")
+    request = cloud.requests.ask("round", CAMERA, time.time())
+    with ServiceProcess(cloud):
+        wait_until(lambda: not cloud.requests.open())
+    assert cloud.requests.answered(request) == (False, "camera gate has no rounds: its edge is revoked")
+
+
 @pytest.mark.parametrize(("kind", "camera"), [("rollback", CAMERA), ("rollback", "yard"), ("round", "yard")])
 def test_a_request_that_makes_no_sense_is_answered_so(cloud: CloudState, kind: Any, camera: str) -> None:
     cloud.enrol()
@@ -229,6 +241,30 @@ def test_a_round_whose_process_is_killed_again_and_again_fails(cloud: CloudState
             wait_until(lambda number=crashes: cloud.rounds.get(turn.id).crashes == number)  # type: ignore[misc]
         wait_until(lambda: cloud.rounds.get(turn.id).state == "failed")
     assert "died 3 times, last with exit code -9" in cloud.rounds.get(turn.id).reason
+
+
+@pytest.mark.fault
+def test_a_second_signal_ends_it_at_once(cloud: CloudState) -> None:
+    cloud.enrol()
+    cloud.rounds.start(CAMERA, "manual", time.time())
+    with ServiceProcess(cloud) as service:
+        wait_until(lambda: len(children(service.process)) == 1)
+        child = psutil.Process(children(service.process)[0])
+        child.suspend()  # or it would end too soon to be waited for
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not (cloud.data_dir / "endpoint").exists())
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(5) == 128 + signal.SIGINT
+        child.resume()
+        wait_until(lambda: not child.is_running())
+
+
+def test_what_was_killed_does_not_seem_to_listen(cloud: CloudState) -> None:
+    with ServiceProcess(cloud) as service:
+        assert overview.endpoint(cloud.data_dir) == service.endpoint
+        service.kill()
+    assert (cloud.data_dir / "endpoint").exists()
+    assert overview.endpoint(cloud.data_dir) is None
 
 
 @pytest.mark.fault

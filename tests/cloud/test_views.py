@@ -79,10 +79,11 @@ def test_models_say_which_one_the_camera_runs_and_how_its_swap_went(cloud: Cloud
         cloud.publisher.publish(CAMERA, cloud.artefact(tag=tag), "round")
     cloud.roster.heard({CAMERA: camera_state(model_id="gate-1")}, NOW)
     cloud.registry.report(SwapReport(CAMERA, "gate-2", "gate-1", "rejected", "empty", 0.0, NOW), NOW)
-    newest, oldest = views.model_list(cloud.index, CAMERA)
-    shown = ("model_id", "state", "runs", "swap")
-    assert [newest[name] for name in shown] == ["gate-2", "live", False, "rejected"]
-    assert [oldest[name] for name in shown] == ["gate-1", "previous", True, None]
+    cloud.files.path(cloud.registry.models(CAMERA)[1].artefact.sha256, "onnx").unlink()
+    newest, oldest = views.model_list(cloud.index, cloud.files, CAMERA)
+    shown = ("model_id", "state", "runs", "swap", "kept")
+    assert [newest[name] for name in shown] == ["gate-2", "live", False, "rejected", True]
+    assert [oldest[name] for name in shown] == ["gate-1", "previous", True, None, False]
 
 
 def test_a_picture_is_found_by_its_name_alone(cloud: CloudState) -> None:

@@ -22,6 +22,7 @@ class Agent(Section):
     threads: int = Field(default=0, ge=0)
     allow_cpu: bool = False
     note: str | None = None
+    weights: Literal["bundled"] | Path = "bundled"
 
 
 class Link(Section):
@@ -40,6 +41,7 @@ class Camera(Section):
     name: str
     url: str = "file.mp4"
     pace: Literal["real", "max"] = "real"
+    mask: Path | None = None
 
 
 class Example(Settings):
@@ -111,6 +113,34 @@ class TestOrder:
         assert Example(agent=Agent(state_dir=Path("x"))).agent.threads == 0
 
 
+class TestPaths:
+    def test_one_in_a_file_starts_at_the_files_folder(self, toml: Path) -> None:
+        toml.write_text('[agent]\nstate_dir = "state"\n')
+        assert load(Example, toml).agent.state_dir == toml.parent / "state"
+
+    def test_one_in_a_flag_or_variable_starts_where_the_command_runs(
+        self, toml: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        here = tmp_path / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        toml.write_text(MINIMAL)
+        assert load(Example, toml, {"agent.state_dir": "state"}).agent.state_dir == here / "state"
+        assert load(Example, toml, {"agent": {"state_dir": Path("state")}}).agent.state_dir == here / "state"
+        monkeypatch.setenv("CULLING_AGENT__STATE_DIR", "variable")
+        assert load(Example, toml).agent.state_dir == here / "variable"
+
+    def test_what_may_be_a_word_instead_stays_that_word(self, toml: Path) -> None:
+        toml.write_text(MINIMAL + 'weights = "bundled"\n')
+        assert load(Example, toml).agent.weights == "bundled"
+        toml.write_text(MINIMAL + 'weights = "mine.safetensors"\n')
+        assert load(Example, toml).agent.weights == toml.parent / "mine.safetensors"
+
+    def test_those_of_a_list_of_sections_are_found_too(self, toml: Path) -> None:
+        toml.write_text(MINIMAL + '[[camera]]\nname = "gate"\nmask = "gate.png"\n')
+        assert load(Example, toml).camera[0].mask == toml.parent / "gate.png"
+
+
 class TestOverrides:
     def test_a_pair_keeps_what_stands_behind_its_first_equals_sign(self) -> None:
         assert parse_overrides(["agent.note=a=b", "agent.threads=2"]) == {"agent.note": "a=b", "agent.threads": "2"}
@@ -150,7 +180,7 @@ class TestRefusals:
 
     def test_a_key_like_no_other_lists_what_is_known(self, toml: Path) -> None:
         line = refused(toml, MINIMAL + '[[camera]]\nname = "a"\nzzz = 1\n')
-        assert line.endswith("camera.0.zzz is not a setting; known here: name, pace, url")
+        assert line.endswith("camera.0.zzz is not a setting; known here: mask, name, pace, url")
 
     def test_a_missing_key_says_where_to_set_it(self, toml: Path) -> None:
         line = refused(toml, "[agent]\n")

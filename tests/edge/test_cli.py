@@ -50,9 +50,10 @@ def test_check_tries_everything_and_says_ok(site: Site, cloud: CloudEnd, edge: E
 
     assert code == 0
     tried = [line.split(maxsplit=1) for line in out.splitlines()]
-    assert [result for result, _ in tried] == ["ok"] * 5
+    assert [result for result, _ in tried] == ["ok"] * 6
     assert [what.split(":")[0] for _, what in tried] == [
         "settings",
+        "state",
         "provider",
         "student of gate",
         "camera gate",
@@ -75,6 +76,15 @@ def test_check_goes_on_after_a_failure_and_ends_with_the_code_of_the_first(
     assert "student of yard" in failed[1], "it has no manifest"
     assert "hunter2" not in out
     assert out.splitlines()[-1].startswith("ok      cloud")
+
+
+def test_check_says_that_nothing_can_be_kept(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    in_the_way = site.folder / "file"
+    in_the_way.touch()
+    for folder in (in_the_way, in_the_way / "state"):
+        code, out, _ = edge("check", "--set", f"agent.state_dir={folder}")
+        assert code == 7
+        assert f"failed  state: agent.state_dir: nothing can be written to {folder}" in out
 
 
 def test_check_tells_a_key_that_the_cloud_does_not_know_from_a_cloud_that_is_not_there(

@@ -32,11 +32,15 @@ def cloud(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[CloudState
 
 
 def kit(cloud: CloudState, replace: bool = False, **publish: float) -> dict[str, Any]:
-    """Enrol the edge; return its settings."""
+    """Enrol the edge; return its settings, for a file that lies elsewhere."""
     validity = cloud.settings.publish.model_copy(update=publish)
     settings = cloud.settings.model_copy(update={"publish": validity})
     who = Enrolment("edge-1", (CAMERA,), settings.service.endpoint, replace)
-    return tomllib.loads(enroll(settings, who, cloud.folder / "kit", cloud.clock).read_text())
+    folder = cloud.folder / "kit"
+    written = tomllib.loads(enroll(settings, who, folder, cloud.clock).read_text())
+    written["agent"]["state_dir"] = str(folder / "state")
+    written["student"]["initial"] = str(folder / "student.onnx")
+    return written
 
 
 def test_a_replaced_key_ends_on_its_open_connection_and_the_new_one_goes_on(cloud: CloudState) -> None:

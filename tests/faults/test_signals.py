@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from culling.cloud.fsck import fsck
+from culling.cloud.overview import endpoint as endpoint_of
 from support.cloud import CloudState, ServiceProcess, wait_until
 from support.fleet import Fleet
 from support.forms import Tell, forms
@@ -45,14 +46,14 @@ def test_a13_a_service_that_is_told_to_end_ends_whole(
                 time.sleep(chance.uniform(0, 0.3))
                 service.process.send_signal(SIGNALS[(end + 1) % 3])
             code = service.process.wait(60)
-            if code != 0:  # Python lets go of its handlers last: the second signal found nothing left to end
+            if code != 0:  # the second signal ends it at once; Python lets go of its handlers before it ends itself
                 assert end % 2
-                assert code == -SIGNALS[(end + 1) % 3]
-                assert "service_stopped" in service.log().splitlines()[-1]
+                second = SIGNALS[(end + 1) % 3]
+                assert code in (128 + second, -second)
             slowest = max(slowest, time.monotonic() - began)
         wait_until(lambda gone=below: not any(child.is_running() for child in gone), 20)
         assert fsck(cloud.settings).open == ()
-        assert not (cloud.data_dir / "endpoint").exists()
+        assert endpoint_of(cloud.data_dir) is None
     tell("A13 cloud", ends=ends, slowest_s=slowest, rounds_interrupted=children)
     assert slowest <= DRAIN_S
     cloud.close()
