@@ -20,8 +20,6 @@ Side = Literal["edge", "cloud", "both"]
 REASONS = ("hard", "audit", "bootstrap", "manual")
 """Why frames are forwarded."""
 
-CAMERA_STATES = ("connecting", "live", "frozen", "ended", "failed", "stopped")
-
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 LOSS_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
@@ -96,7 +94,7 @@ SERIES: tuple[Series, ...] = (
     # models
     _count("swaps", "camera outcome", "swaps", "models offered, by how it ended: live, rejected, rolled-back", "edge"),
     _spread("swap_gap_seconds", "camera", "seconds", "longest time between two results across a swap", "edge", _FAST),
-    _gauge("model_counter", "camera", "counter", "counter of the model in use, 0 for the initial one", "edge"),
+    _gauge("model_counter", "camera", "counter", "counter of the model in use; a camera's first one has 1", "edge"),
     _gauge("model_scale", "camera", "ratio", "input scale of the model in use", "edge"),
     _gauge("model_age_seconds", "camera", "seconds", "time since the model in use was made", "edge"),
     # both sides of the wire
@@ -202,12 +200,6 @@ class Metrics:
         histogram = self._child(name, labels)
         assert isinstance(histogram, Histogram), name
         histogram.observe(value)
-
-    def camera_state(self, camera: str, state: str) -> None:
-        """Say which of `CAMERA_STATES` a camera is in: 1 for that state, 0 for every other."""
-        assert state in CAMERA_STATES, state
-        for other in CAMERA_STATES:
-            self.set("camera_state", float(other == state), camera=camera, state=other)
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum of a counter or gauge over every label that is not named."""

@@ -97,10 +97,6 @@ class SendWindow:
         del self._flights[key]
         return True
 
-    def forget(self, key: FrameKey) -> None:
-        """Drop a frame that the spool no longer has."""
-        self._flights.pop(key, None)
-
     def reopen(self, size: int, now: float) -> None:
         """Start over on a new connection, after its Welcome: all that was in flight went down with the old one."""
         self._size = self._limit = size

@@ -167,22 +167,26 @@ class Forwarder:
             self._forget_done()
             if self.linked:
                 self._send_frames(self._clock.monotonic())
-            self._tell_age()
-            self.storage_failing = False
+            if self._tell_age():
+                self.storage_failing = False
         except StorageError as error:  # a full disk pauses forwarding; the next turn tries again
             if not self.storage_failing:
                 log.warning("forwarding_paused", error=str(error))
             self.storage_failing = True
         self._metrics.set("connected", float(self.linked))
 
-    def _tell_age(self) -> None:
-        """Export, once a beat, how long the oldest frame waits: while the cloud is away it only grows."""
+    def _tell_age(self) -> bool:
+        """Export, once a beat, how long the oldest frame waits: while the cloud is away it only grows.
+
+        Returns whether it was time to, and the spool could be read.
+        """
         if self._clock.monotonic() < self._next_age:
-            return
+            return False
         self._next_age = self._clock.monotonic() + self._settings.heartbeat_s
         oldest = self._spool.oldest() if self._spool.counts().ready else None
         age = 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
         self._metrics.set("oldest_unacked_seconds", age)
+        return True
 
     # Up
 

@@ -22,8 +22,7 @@ class Gauges:
         self._metrics = metrics
         self._spool = spool
         self._state_dir = state_dir
-        # The spool counts across restarts, a Prometheus counter from the start of its process.
-        self._evicted = {camera: Counter(spool.counts(camera).reasons) for camera in cameras}
+        self._evicted: dict[str, Counter[str]] = {camera: Counter() for camera in cameras}
         self._moved_aside = 0
         self._gpus = gpus()
 
@@ -34,14 +33,22 @@ class Gauges:
         self._metrics.set("spool_frames", counts.ready + counts.held)
         for device, gpu in enumerate(self._gpus):
             self._metrics.set("gpu_memory_bytes", memory_in_use(gpu), device=str(device))
-        self._metrics.set("disk_free_bytes", shutil.disk_usage(self._state_dir).free)
+        self._metrics.set("disk_free_bytes", free_bytes(self._state_dir))
         self._metrics.count("spools_moved_aside", counts.moved_aside - self._moved_aside)
         self._moved_aside = counts.moved_aside
         for camera, before in self._evicted.items():
-            now = Counter(self._spool.counts(camera).reasons)
+            now = self._spool.evicted(camera)
             for reason, more in (now - before).items():
                 self._metrics.count("frames_evicted", more, camera=camera, reason=reason)
             self._evicted[camera] = now
+
+
+def free_bytes(folder: Path) -> float:
+    """Return the bytes free on a folder's disk; NaN where it does not say (any more): cameras do not need it."""
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return math.nan
 
 
 def gpus() -> list[Any]:

@@ -24,6 +24,7 @@ from culling.common.confidence import POLICIES
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
+from culling.common.logs import redact
 from culling.common.selector import SelectorSettings
 from culling.edge.camera import CameraSettings
 from culling.edge.difference import DifferenceSettings
@@ -65,14 +66,16 @@ class AgentSettings(Section):
 
 
 class CloudSettings(Section):
-    """`[cloud]`: the service this agent belongs to. `upload_bytes_per_s` of 0 means as fast as the line allows."""
+    """`[cloud]`: the service this agent belongs to. `upload_bytes_per_s` of 0 means as fast as the line allows; an edge
+    that was silent for three beats of the longest kind counts as down.
+    """
 
     endpoint: str = Field(pattern=r"^tcp://[^/\s]+:\d+$")
     server_key: Annotated[str, AfterValidator(_curve_key)]
     secret_key: Annotated[SecretStr, AfterValidator(_secret_curve_key)]
     signing_keys: tuple[Annotated[str, AfterValidator(_signing_key)], ...] = Field(min_length=1)
     upload_bytes_per_s: int = Field(default=0, ge=0)
-    heartbeat_s: float = Field(default=5.0, gt=0, le=300)
+    heartbeat_s: float = Field(default=5.0, gt=0, le=10)
 
 
 class StudentSettings(Section):
@@ -152,12 +155,15 @@ def load_settings(path: Path, overrides: dict[str, Any]) -> EdgeSettings:
 
 
 def require_private(path: Path) -> None:
-    """Refuse a settings file that holds `secret_key` and that group or others may read."""
+    """Refuse a settings file that holds `secret_key`, or a camera's password, and that group or others may read."""
     try:
-        text = path.read_text(encoding="utf-8")
-        holds_secret = "secret_key" in tomllib.loads(text).get("cloud", {})
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        secrets = ["cloud.secret_key"] if "secret_key" in told.get("cloud", {}) else []
+        urls = [camera.get("url", "") for camera in told.get("camera", ())]
+        secrets += ["a camera's password"] if any(redact(url) != url for url in urls) else []
         mode = stat.S_IMODE(path.stat().st_mode)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return  # an unreadable or malformed file is reported, by key or line, by `load`
-    if holds_secret and mode & 0o077:
-        raise SettingsError(f"{path}: holds cloud.secret_key but its mode is {mode:04o}: run `chmod 600 {path}`")
+    if secrets and mode & 0o077:
+        held = " and ".join(secrets)
+        raise SettingsError(f"{path}: holds {held} but its mode is {mode:04o}: run `chmod 600 {path}`")

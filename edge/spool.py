@@ -98,6 +98,8 @@ class Spool:
         self._db: sqlite3.Connection | None = None
         self._counters: Counters = Counter()
         """Replaced, never changed in place: `counts` reads it without the lock."""
+        self._past: Counters | None = None
+        """The counters as they were when this start first opened the file."""
         try:
             self._write(lambda change: None)
         except StorageError as error:
@@ -172,16 +174,12 @@ class Spool:
 
     def counts(self, camera: str | None = None) -> SpoolCounts:
         """Return the counts of one camera or of all, as of the last committed change."""
-        counters = self._counters
-        mine: Counter[str] = Counter()
-        for (owner, name), value in counters.items():
-            if camera in (None, owner):
-                mine[name] += value
-        reasons = {name.removeprefix("evicted."): n for name, n in mine.items() if name.startswith("evicted.")}
-        return SpoolCounts(
-            made=mine["made"], acked=mine["acked"], evicted=sum(reasons.values()), ready=mine["ready"],
-            held=mine["held"], bytes=mine["bytes"], reasons=reasons, moved_aside=counters["", "moved-aside"],
-        )  # fmt: skip
+        return _counts(self._counters, camera)
+
+    def evicted(self, camera: str) -> Counter[str]:
+        """Return what `camera` had evicted since this start, by reason."""
+        before = _counts(self._past or Counter(), camera)
+        return Counter(self.counts(camera).reasons) - Counter(before.reasons)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -234,6 +232,8 @@ class Spool:
         if stored and stored["", "seq"] >= self._counters["", "seq"]:
             self._counters = stored
         self._transact(Change.reconcile, stored)
+        if self._past is None:
+            self._past = self._counters
         return db
 
     def _disconnect(self) -> None:
@@ -252,3 +252,15 @@ class Spool:
                 os.replace(source, target)
         self._counters = self._counters + Counter({("", "moved-aside"): 1})
         log.error("spool_moved_aside", path=str(self._path), error=str(error))
+
+
+def _counts(counters: Counters, camera: str | None) -> SpoolCounts:
+    mine: Counter[str] = Counter()
+    for (owner, name), value in counters.items():
+        if camera in (None, owner):
+            mine[name] += value
+    reasons = {name.removeprefix("evicted."): n for name, n in mine.items() if name.startswith("evicted.")}
+    return SpoolCounts(
+        made=mine["made"], acked=mine["acked"], evicted=sum(reasons.values()), ready=mine["ready"],
+        held=mine["held"], bytes=mine["bytes"], reasons=reasons, moved_aside=counters["", "moved-aside"],
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from culling.common.metrics import CAMERA_STATES, KNOWN, LOSS_BUCKETS, SERIES, Metrics, Series, markdown
+from culling.common.metrics import KNOWN, LOSS_BUCKETS, SERIES, Metrics, Series, markdown
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,17 +168,6 @@ class TestMisuse:
     def test_a_wrong_kind_is_an_error(self, edge: Metrics) -> None:
         with pytest.raises(AssertionError):
             edge.set("frames_seen", 1, camera="gate")
-
-
-class TestCameraState:
-    def test_exactly_one_state_holds(self, edge: Metrics) -> None:
-        edge.camera_state("gate", "connecting")
-        edge.camera_state("gate", "live")
-        assert edge.by("state", "camera_state", camera="gate") == {s: float(s == "live") for s in CAMERA_STATES}
-
-    def test_a_state_nobody_knows_is_an_error(self, edge: Metrics) -> None:
-        with pytest.raises(AssertionError):
-            edge.camera_state("gate", "sleeping")
 
 
 class TestReadingBack:

@@ -119,13 +119,6 @@ def test_forged_nack_gives_nothing_up(window: SendWindow) -> None:
     assert len(window) == 1
 
 
-def test_evicted_frame_is_forgotten(window: SendWindow) -> None:
-    send(window, keys(1, 2, 3), 0)
-    window.forget(("b1", 1))
-    window.forget(("b1", 99))
-    assert send(window, keys(2, 3, 4), 1) == keys(4)
-
-
 def test_new_connection_sends_everything_again_at_once(window: SendWindow) -> None:
     send(window, keys(1, 2, 3), 0)
     window.reopen(2, now=1)

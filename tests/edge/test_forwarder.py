@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from culling.common.clock import SystemClock
 from culling.common.errors import StorageError
@@ -52,7 +53,7 @@ class Watched(Spool):
 
     def __init__(self, before: Spool) -> None:
         self.unreadable = self.stuck = False
-        self.read = 0
+        self.read = self.looked = 0
         before.close()
         super().__init__(before._path, 64 << 20, "boot-1")
 
@@ -62,6 +63,12 @@ class Watched(Spool):
         found = super().ready(limit, without)
         self.read += len(found)
         return found
+
+    def oldest(self) -> float | None:
+        self.looked += 1
+        if self.unreadable:
+            raise StorageError("Input/output error")
+        return super().oldest()
 
     def delete(self, boot: str, seq: int) -> bool:
         if self.stuck:
@@ -426,6 +433,20 @@ def test_what_comes_while_the_disk_fails_is_taken_all_the_same(bench: Bench) -> 
     assert bench.models.told[1:] == offers
     spool.unreadable = False
     until(bench, lambda: bench.ready() == 0)
+
+
+def test_a_disk_that_fails_is_said_to_until_it_works_again_while_the_cloud_is_away_too(bench: Bench) -> None:
+    bench.spool = spool = Watched(bench.spool)
+    bench.spool_frames(1)
+    spool.unreadable = True
+    bench.cloud.close()
+    with capture_logs() as logs:
+        subject = bench.start(heartbeat_s=0.05)
+        wait_until(lambda: spool.looked >= 5)
+        assert subject.storage_failing
+        spool.unreadable = False
+        wait_until(lambda: not subject.storage_failing)
+    assert [line["event"] for line in logs].count("forwarding_paused") == 1
 
 
 def test_finishing_sends_what_is_ready_first(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,38 @@ def test_the_spool_and_the_disk_are_measured(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_disk_that_is_gone_is_no_number_and_no_error(tmp_path: Path) -> None:
+    metrics, spool = Metrics(CollectorRegistry(), "edge"), Spool(tmp_path / "spool.sqlite", 1 << 20, "boot")
+
+    Gauges(metrics, spool, tmp_path / "gone", ["gate"]).export()
+
+    assert math.isnan(metrics.total("disk_free_bytes"))
+    spool.close()
+
+
+def test_what_was_evicted_before_this_start_is_no_news_however_late_the_spool_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    before = Spool(path, 1 << 20, "boot")
+    fill(before, 3)
+    before.release("gate", 1, 0.0)
+    before.close()
+    path.rename(tmp_path / "away")
+    path.mkdir()  # in the way: the disk cannot be used yet
+    metrics, spool = Metrics(CollectorRegistry(), "edge"), Spool(path, 1 << 20, "boot")
+    gauges = Gauges(metrics, spool, tmp_path, ["gate"])
+    gauges.export()
+    path.rmdir()
+    (tmp_path / "away").rename(path)
+
+    fill(spool, 2)
+    spool.release("gate", 1, 0.0)
+    gauges.export()
+
+    assert spool.counts("gate").reasons == {"window": 3}
+    assert metrics.by("reason", "frames_evicted", camera="gate") == {"window": 1}
+    spool.close()
+
+
 def test_a_spool_that_was_broken_is_counted_once(tmp_path: Path) -> None:
     (tmp_path / "spool.sqlite").write_bytes(b"no database" * 100)
     metrics, spool = Metrics(CollectorRegistry(), "edge"), Spool(tmp_path / "spool.sqlite", 1 << 20, "boot")
@@ -60,9 +93,11 @@ def test_a_spool_that_was_broken_is_counted_once(tmp_path: Path) -> None:
 
 
 def test_what_the_spool_gave_up_is_counted_once_from_this_start_on(tmp_path: Path) -> None:
-    metrics, spool = Metrics(CollectorRegistry(), "edge"), Spool(tmp_path / "spool.sqlite", 1 << 20, "boot")
-    fill(spool, 3)
-    spool.release("gate", 1, 0.0)
+    before = Spool(tmp_path / "spool.sqlite", 1 << 20, "boot")
+    fill(before, 3)
+    before.release("gate", 1, 0.0)
+    before.close()
+    metrics, spool = Metrics(CollectorRegistry(), "edge"), Spool(tmp_path / "spool.sqlite", 1 << 20, "boot-2")
     gauges = Gauges(metrics, spool, tmp_path, ["gate"])
     fill(spool, 4)
     spool.release("gate", 1, 0.0)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
+from culling.common.budget import ASSUMED_BYTES
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph
@@ -411,6 +412,17 @@ def test_a_paused_camera_forwards_nothing_and_says_so(first: Student) -> None:
     assert [end.count for end in bench.around.ends] == [0]  # what was held before stays as well
     state = bench.lane.state()
     assert (state.paused, state.skipped["paused"], state.inferred) == (True, 30, 31)
+    bench.lane.order(orders())
+    bench.see(0.5)
+    assert len(bench.around.recorded) == 2
+
+
+def test_what_a_pause_kept_back_is_not_taken_from_the_days_bytes(first: Student) -> None:
+    bench = Bench(first, eager_share=0, window_s=1, audit_share=0, bytes_per_day=ASSUMED_BYTES)
+    bench.see(0.5)
+    bench.lane.order(orders(paused=True))
+    for _ in range(30):
+        bench.see(0.5)
     bench.lane.order(orders())
     bench.see(0.5)
     assert len(bench.around.recorded) == 2

@@ -135,6 +135,17 @@ def test_a_file_without_a_secret_may_be_read_by_all(site: Site, monkeypatch: pyt
     assert settings.cloud.secret_key.get_secret_value() == site.secret
 
 
+def test_a_cameras_password_is_a_secret_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CULLING_CLOUD__SECRET_KEY", site.settings["cloud"].pop("secret_key"))
+    site.settings["camera"][0]["url"] = "rtsp://user:hunter2@gate.local/stream"
+
+    with pytest.raises(SettingsError, match="holds a camera's password but its mode is 0644") as raised:
+        load_settings(site.write(0o644), {})
+
+    assert "hunter2" not in str(raised.value)
+    assert load_settings(site.write(0o600), {}).camera[0].name == "gate"
+
+
 def test_no_such_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
         load_settings(tmp_path / "nowhere.toml", {})

@@ -24,7 +24,7 @@ def metrics() -> Iterator[tuple[Metrics, int]]:
 def test_each_camera_gets_a_row_of_its_own(metrics: tuple[Metrics, int]) -> None:
     counts, port = metrics
     for camera, state in (("yard", "connecting"), ("gate", "live")):
-        counts.camera_state(camera, state)
+        counts.set("camera_state", 1, camera=camera, state=state)
     counts.count("frames_seen", 200, camera="gate")
     counts.count("frames_inferred", 100, camera="gate")
     counts.count("frames_forwarded", 3, camera="gate", reason="hard")
