@@ -17,4 +17,8 @@ def test_every_scale_has_its_precision_change_and_milliseconds_and_one_is_chosen
     for row in found.rows:
         assert row["normalised"] <= threshold or not row["chosen"]
     assert sum(line["scale"].endswith("*") for line in found.tables[0].rows) == 1
+    for row in found.rows:
+        assert (row["shipped_teacher_ap50"] is None) is not row["chosen"]
+    (cost,) = found.tables[1].rows
+    assert cost["AP50, teacher, full size"] == f"{found.rows[0]['teacher_ap50']:.3f}"
     assert to_png(*found.panels).startswith(b"\x89PNG")
