@@ -2,7 +2,7 @@
 
     round                 a round now, whatever waits          publish, rollback, renew   another model
     hold, unhold          no round by itself                   pin, unpin                 stay with one model
-    pause, resume         forward nothing                      budget                     frames per window
+    pause, resume         choose no frame to forward           budget                     frames per window
     frame                 one frame now
 
 What stays in force until told otherwise is a wish: it is kept in the index, and told to an edge again whenever that

@@ -41,7 +41,7 @@ PLAIN: dict[Kind, str] = {
     "hold": "Let no round of a camera start by itself; `rounds --start` still does.",
     "unhold": "Let rounds of a camera start by themselves again.",
     "unpin": "Let a camera take new models again.",
-    "pause": "Let a camera choose no more frames to forward, until `resume`; what waits in its spool still leaves.",
+    "pause": "Let a camera choose no more frames until `resume`; it still detects, and its spool still empties.",
     "resume": "Let a camera forward again.",
     "frame": "Have a camera forward its next frame, whatever it shows.",
 }

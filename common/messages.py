@@ -199,7 +199,7 @@ class ModelChunk(_Message, frozen=True):
 
 
 class Orders(_Message, frozen=True):
-    """What an operator wants of a camera: to forward nothing while `paused`, another budget than that of its settings,
+    """What an operator wants of a camera: to choose no frame while `paused`, another budget than that of its settings,
     and one frame now, as the request of number `frame`, which is obeyed once.
     """
 

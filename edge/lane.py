@@ -139,10 +139,11 @@ class Lane:
 
     def _close_window(self, at: float, final: bool = False) -> None:
         if (released := self._selector.close_window(at, final)) is not None:
+            frames = released.frames
             if self._orders.paused:  # the budget expects to hear of as many as it let go
-                for _ in range(released.frames):
+                for _ in range(frames):
                     self._selector.note_bytes(0)
-            frames = 0 if self._orders.paused else released.frames
+                frames = 0
             self._recorder.end_window(WindowEnd(self.name, frames, at, self._selector.note_bytes))
 
     @property

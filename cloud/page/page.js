@@ -513,7 +513,7 @@ function buttons(row, answer) {
   const name = row.camera, button = (text, kind, extra, question) => h("button", { onclick: () => question ? sure(question, () => act(answer, name, kind, extra)) : act(answer, name, kind, extra) }, text);
   return [
     button("start a round", "round"), button(row.frame_asked ? "frame is asked for" : "frame now", "frame"),
-    row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Let ${name} forward nothing until resumed?`),
+    row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Let ${name} choose no more frames until resumed? What waits in its spool still leaves.`),
     row.held ? button("let rounds start", "unhold") : button("hold rounds", "hold"), h("button", { onclick: () => budget(row, answer) }, "budget …"),
     row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), button("roll back", "rollback", null, `Go back to the model before, on ${name}?`),
   ];
