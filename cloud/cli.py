@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from culling.cloud import operate, overview
-from culling.cloud.actions import ask
-from culling.cloud.frames import FrameStore
-from culling.cloud.index import Index
+from culling.cloud import operate
+from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, when
-from culling.cloud.registry import Artefact, ModelFiles
-from culling.cloud.roster import Roster
+from culling.cloud.page import overview
+from culling.cloud.page.watch import ago
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings, load_settings
-from culling.cloud.watch import ago
+from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.index import Index
+from culling.cloud.store.registry import Artefact, ModelFiles
+from culling.cloud.store.roster import Roster
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.config import parse_overrides
 from culling.common.errors import InputError, ModelError, StorageError
 from culling.common.frame import CLASSES
-from culling.common.manifest import Golden
+from culling.common.wire.manifest import Golden
 
 if TYPE_CHECKING:
     from culling.common.graph import Graph
@@ -112,7 +113,7 @@ def report(
     override: Overrides = None,
 ) -> None:
     """Write plots and tables of a camera to keep, and a page of each of its rounds."""
-    from culling.cloud.report import write_report
+    from culling.cloud.page.report import write_report
 
     settings = load_settings(config, parse_overrides(override))
     files = write_report(Index(settings.store_url), camera, out, time.time())
@@ -160,7 +161,7 @@ def revoke(
 @app.command()
 def keys(config: ConfigFile = None, override: Overrides = None) -> None:
     """Print the public halves of the service's keys as edges are told them; they are made where there are none."""
-    from culling.cloud.keys import load_keys
+    from culling.cloud.store.keys import load_keys
 
     found = load_keys(load_settings(config, parse_overrides(override)).data_dir)
     print(f'server_key = "{found.curve_public}"')
@@ -174,7 +175,7 @@ def fsck(
     override: Overrides = None,
 ) -> None:
     """Check that index and disk agree, with the service stopped; exit code 7 when somebody has to see to something."""
-    from culling.cloud import fsck as checker
+    from culling.cloud.store import fsck as checker
 
     report = checker.fsck(load_settings(config, parse_overrides(override)), repair)
     for finding in report.findings:
@@ -194,8 +195,8 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
     if file.suffix == ".safetensors":
-        from culling.cloud.refill import export_refillable
-        from culling.cloud.weights import load_student
+        from culling.cloud.model.refit import export_refillable
+        from culling.cloud.model.weights import load_student
 
         model, classes = load_student(file)
         weights, data = files.add(data, "safetensors"), export_refillable(model, classes)
@@ -219,7 +220,7 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
 
 def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) -> tuple[Golden, ...]:
     """Return what `graph` finds in the camera's newest held-out frame; nothing while it has none."""
-    from culling.cloud.golden import golden_frame, newest_picture
+    from culling.cloud.model.golden import golden_frame, newest_picture
 
     store = FrameStore(Index(settings.store_url), settings.data_dir / "frames", SystemClock())
     image = newest_picture(store, camera)

@@ -47,8 +47,8 @@ def pretrain_command(
     seed: Annotated[int, typer.Option(help="seed of batches and sampling")] = 0,
 ) -> None:
     """Train a student or teacher from label files; kill it at any time and run it again to go on."""
-    from culling.cloud.pretrain import Pretraining, pretrain
-    from culling.cloud.train import Recipe
+    from culling.cloud.model.pretrain import Pretraining, pretrain
+    from culling.cloud.model.train import Recipe
 
     if kind not in ("student", "teacher"):
         raise SettingsError(f"pretrain {kind!r}: expected student or teacher")
@@ -112,7 +112,7 @@ def evaluate_command(
     from rich.console import Console
     from rich.table import Table
 
-    from culling.cloud.evaluate import evaluate
+    from culling.cloud.evaluation.evaluate import evaluate
 
     result = evaluate(model, video, labels, first, last, scale, min_score)
     if as_json:
@@ -137,11 +137,11 @@ def export_command(
     ] = None,
 ) -> None:
     """Export a student as one static ONNX graph, after proving that it computes what the student does."""
-    from culling.cloud.export import check_parity, export_student
-    from culling.cloud.footage import BUNDLED_CLIP, read_frames
-    from culling.cloud.quantise import calibration_frames, quantise
-    from culling.cloud.weights import load_bundled, load_student
+    from culling.cloud.model.export import check_parity, export_student
+    from culling.cloud.model.quantise import calibration_frames, quantise
+    from culling.cloud.model.weights import load_bundled, load_student
     from culling.common.atomic import write_atomic
+    from culling.common.video import BUNDLED_CLIP, read_frames
 
     model, classes = load_student(weights) if weights else load_bundled("student")
     graph = export_student(model, classes)

@@ -15,19 +15,19 @@ import sqlalchemy as sa
 import tomli_w
 from sqlalchemy.exc import IntegrityError
 
-from culling.cloud import overview
-from culling.cloud.base import base_artefact
-from culling.cloud.index import Index
-from culling.cloud.keys import CloudKeys, load_keys
-from culling.cloud.publish import Publisher
-from culling.cloud.registry import Artefact, Model, ModelFiles, Registry, add
-from culling.cloud.roster import check_free, enrol
+from culling.cloud.control.publish import Publisher
+from culling.cloud.model.base import base_artefact
+from culling.cloud.page import overview
 from culling.cloud.settings import ENDPOINT, CloudSettings
+from culling.cloud.store.index import Index
+from culling.cloud.store.keys import CloudKeys, load_keys
+from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry, add
+from culling.cloud.store.roster import check_free, enrol
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import SettingsError, StorageError
-from culling.common.messages import MAX_CAMERAS, Identifier
-from culling.common.transport import new_keypair
+from culling.common.wire.messages import MAX_CAMERAS, Identifier
+from culling.common.wire.transport import new_keypair
 
 URL_TO_FILL_IN = "rtsp://user:password@camera.local/stream"
 

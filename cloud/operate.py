@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from culling.cloud import views
-from culling.cloud.actions import ask
-from culling.cloud.index import Index
-from culling.cloud.ledger import Kind, Requests
-from culling.cloud.lock import is_held
-from culling.cloud.registry import ModelFiles
-from culling.cloud.roster import Roster
+from culling.cloud.control.actions import ask
+from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.index import Index
+from culling.cloud.store.lock import is_held
+from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.roster import Roster
+from culling.cloud.store.rounds import Kind, Requests
 from culling.common.config import parse_overrides
 from culling.common.errors import CullingError
 

@@ -21,21 +21,21 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
-from culling.cloud.actions import MODEL_KINDS, Wish, Wishes, carry_out, to_artefact
-from culling.cloud.admission import free_bytes
-from culling.cloud.dashboard import Dashboard
-from culling.cloud.frames import Counts, FrameStore
-from culling.cloud.history import History
-from culling.cloud.index import Index
-from culling.cloud.ingest import Ingest
-from culling.cloud.keys import load_keys
-from culling.cloud.ledger import STOPPED, Request, Requests, Round, Rounds
-from culling.cloud.lock import only_one
-from culling.cloud.publish import DAY_S, Publisher
-from culling.cloud.registry import ModelFiles, Registry
-from culling.cloud.roster import Roster
-from culling.cloud.schedule import CameraStats, choose
+from culling.cloud.control.actions import MODEL_KINDS, Wish, Wishes, carry_out, to_artefact
+from culling.cloud.control.publish import DAY_S, Publisher
+from culling.cloud.control.schedule import CameraStats, choose
+from culling.cloud.link.admission import free_bytes
+from culling.cloud.link.ingest import Ingest
+from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.store.frames import Counts, FrameStore
+from culling.cloud.store.history import History
+from culling.cloud.store.index import Index
+from culling.cloud.store.keys import load_keys
+from culling.cloud.store.lock import only_one
+from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.roster import Roster
+from culling.cloud.store.rounds import STOPPED, Request, Requests, Round, Rounds
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock, SystemClock
 from culling.common.config import PREFIX

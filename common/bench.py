@@ -23,9 +23,6 @@ from rich.table import Table
 from culling.common.errors import CullingError
 from culling.common.progress import shown
 
-CLIP = Path(__file__).parents[1] / "cloud" / "clip" / "campus.mp4"
-"""The clip that comes along, as a file: the edge's benches play it too."""
-
 PACKAGES = ("culling", "numpy", "onnxruntime-gpu", "av", "pyzmq", "torch", "torchvision")
 
 Rounds = Annotated[int, typer.Option(min=1, help="how often everything is measured; the median counts")]

@@ -34,29 +34,37 @@ class Command:
 
 
 MEMORY: dict[str, Command] = {
-    "edge": Command("culling.edge.bench", "memory_app", "What each further camera costs an agent.", "edge"),
-    "cloud": Command("culling.cloud.bench", "memory_app", "What a hundred further edges cost the service.", "cloud"),
+    "edge": Command("culling.edge.bench.cli", "memory_app", "What each further camera costs an agent.", "edge"),
+    "cloud": Command(
+        "culling.cloud.bench.cli", "memory_app", "What a hundred further edges cost the service.", "cloud"
+    ),
 }
 
 BENCHES: dict[str, Command] = {
-    "edge": Command("culling.edge.bench", "edge_app", "The agent's frames/s, against the bare model's.", "edge"),
-    "student": Command("culling.cloud.bench", "student_app", "The student, against torchvision's own export.", "cloud"),
-    "overhead": Command(
-        "culling.edge.bench", "overhead_app", "Choosing and keeping frames, against inferring.", "edge"
+    "edge": Command("culling.edge.bench.cli", "edge_app", "The agent's frames/s, against the bare model's.", "edge"),
+    "student": Command(
+        "culling.cloud.bench.cli", "student_app", "The student, against torchvision's own export.", "cloud"
     ),
-    "ingest": Command("culling.cloud.bench", "ingest_app", "Durable frames/s, against raw socket and disk.", "cloud"),
-    "swap": Command("culling.edge.bench", "swap_app", "A camera while models are swapped, against rest.", "edge"),
-    "teacher": Command("culling.cloud.bench", "teacher_app", "Labelling, against the teacher's bare forward.", "cloud"),
-    "train": Command("culling.cloud.bench", "train_app", "Training, against a bare forward and backward.", "cloud"),
+    "overhead": Command(
+        "culling.edge.bench.cli", "overhead_app", "Choosing and keeping frames, against inferring.", "edge"
+    ),
+    "ingest": Command(
+        "culling.cloud.bench.cli", "ingest_app", "Durable frames/s, against raw socket and disk.", "cloud"
+    ),
+    "swap": Command("culling.edge.bench.cli", "swap_app", "A camera while models are swapped, against rest.", "edge"),
+    "teacher": Command(
+        "culling.cloud.bench.cli", "teacher_app", "Labelling, against the teacher's bare forward.", "cloud"
+    ),
+    "train": Command("culling.cloud.bench.cli", "train_app", "Training, against a bare forward and backward.", "cloud"),
     "memory": Command("", "", "What a camera costs an agent, and an edge the service.", "", MEMORY),
 }
 
 COMMANDS: dict[str, Command] = {
     "edge": Command("culling.edge.cli", "app", "Run the agent beside the cameras.", "edge"),
     "cloud": Command("culling.cloud.cli", "app", "Run the service that labels, culls, trains and publishes.", "cloud"),
-    "demo": Command("culling.cloud.demo", "app", "Play a video through the whole loop on this machine.", "cloud"),
-    "study": Command("culling.cloud.study", "app", "Ask whether culling works on a clip.", "cloud"),
-    "watch": Command("culling.cloud.watch", "app", "Watch every camera in a terminal.", "cloud"),
+    "demo": Command("culling.cloud.demo.cli", "app", "Play a video through the whole loop on this machine.", "cloud"),
+    "study": Command("culling.cloud.study.cli", "app", "Ask whether culling works on a clip.", "cloud"),
+    "watch": Command("culling.cloud.page.watch", "app", "Watch every camera in a terminal.", "cloud"),
     "evaluate": Command("culling.cloud.commands", "evaluate_app", "Measure a model on a labelled video.", "cloud"),
     "export": Command("culling.cloud.commands", "export_app", "Turn student weights into ONNX.", "cloud"),
     "pretrain": Command("culling.cloud.commands", "pretrain_app", "Train the bundled student and teacher.", "cloud"),

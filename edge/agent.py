@@ -28,24 +28,24 @@ from prometheus_client import CollectorRegistry
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
-from culling.common.messages import Orders
 from culling.common.metrics import Metrics
-from culling.common.selector import build_selector
-from culling.edge.builder import Builder
-from culling.edge.camera import Camera, CameraSettings, Frame
+from culling.common.selection.selector import build_selector
+from culling.common.wire.messages import Orders
+from culling.edge.camera.camera import Camera, CameraSettings, Frame
+from culling.edge.camera.latest import LatestFrame
 from culling.edge.forwarder import Forwarder
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
-from culling.edge.latest import LatestFrame
-from culling.edge.package import initial_package, signing_keys
-from culling.edge.provider import choose_provider
+from culling.edge.model.builder import Builder
+from culling.edge.model.package import initial_package, signing_keys
+from culling.edge.model.provider import choose_provider
+from culling.edge.model.slot import ModelSlot
+from culling.edge.model.student import Student
+from culling.edge.model.updater import Updater
 from culling.edge.recorder import Recorder
 from culling.edge.settings import EdgeSettings
-from culling.edge.slot import ModelSlot
 from culling.edge.spool import Spool
-from culling.edge.student import Student
 from culling.edge.trace import Trace
-from culling.edge.updater import Updater
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)

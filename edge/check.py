@@ -12,12 +12,12 @@ from culling.common.clock import SystemClock
 from culling.common.errors import CameraError, CullingError, ProtocolError, StorageError
 from culling.common.graph import Provider
 from culling.common.logs import redact
-from culling.common.transport import EdgeSocket
-from culling.edge.builder import Builder
-from culling.edge.package import initial_package
-from culling.edge.provider import choose_provider
+from culling.common.wire.transport import EdgeSocket
+from culling.edge.camera.source import CameraSettings, Source
+from culling.edge.model.builder import Builder
+from culling.edge.model.package import initial_package
+from culling.edge.model.provider import choose_provider
 from culling.edge.settings import EdgeSettings
-from culling.edge.source import CameraSettings, Source
 
 HANDSHAKE_S = 10.0
 FAILURES = {"refused": "this edge's key is not enrolled there", "handshake-failed": "cloud.server_key is not its key"}

@@ -17,7 +17,8 @@ import structlog
 
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
-from culling.common.messages import (
+from culling.common.metrics import Metrics
+from culling.common.wire.messages import (
     Ack,
     CameraState,
     FromEdge,
@@ -37,12 +38,11 @@ from culling.common.messages import (
     pack,
     unpack,
 )
-from culling.common.metrics import Metrics
-from culling.common.protocol import Beats, FrameKey, SendWindow
-from culling.common.transport import EdgeSocket
+from culling.common.wire.protocol import Beats, FrameKey, SendWindow
+from culling.common.wire.transport import EdgeSocket
+from culling.edge.model.updater import Updater
 from culling.edge.settings import CloudSettings
 from culling.edge.spool import Spool, Spooled
-from culling.edge.updater import Updater
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)

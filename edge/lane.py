@@ -13,19 +13,19 @@ import structlog
 from numpy.typing import NDArray
 
 from culling.common.clock import Clock
-from culling.common.confidence import POLICIES
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
-from culling.common.messages import CameraState, Orders
 from culling.common.metrics import Metrics
-from culling.common.selector import THUMBNAIL, Action, Decision, Selector
-from culling.edge.camera import Camera, Frame
-from culling.edge.difference import GRID, Difference, DifferenceSettings
+from culling.common.selection.confidence import POLICIES
+from culling.common.selection.selector import THUMBNAIL, Action, Decision, Selector
+from culling.common.wire.messages import CameraState, Orders
+from culling.edge.camera.camera import Camera, Frame
+from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
+from culling.edge.model.slot import ModelSlot
+from culling.edge.model.student import Student
 from culling.edge.recorder import Recorder, Selected, WindowEnd
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.slot import ModelSlot
-from culling.edge.student import Student
 from culling.edge.trace import Trace, TraceLine
 
 log = structlog.get_logger(__name__)

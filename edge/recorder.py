@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import structlog
 
 from culling.common.clock import Clock
-from culling.common.codec import encode_jpeg
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
-from culling.common.messages import MAX_JPEG
 from culling.common.metrics import Metrics
-from culling.edge.camera import Frame
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import MAX_JPEG
+from culling.edge.camera.camera import Frame
 from culling.edge.scoring import Score
 from culling.edge.spool import Spool
 from culling.edge.watchdog import Watchdog

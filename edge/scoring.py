@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from culling.common.confidence import POLICIES, LossMeter
-from culling.common.features import SPEC, FeatureMeter
 from culling.common.frame import Detections
-from culling.common.manifest import Manifest
-from culling.common.messages import WireFeatures
+from culling.common.selection.confidence import POLICIES, LossMeter
+from culling.common.selection.features import SPEC, FeatureMeter
+from culling.common.wire.manifest import Manifest
+from culling.common.wire.messages import WireFeatures
 from culling.edge.settings import ConfidenceSettings
 
 

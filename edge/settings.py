@@ -20,14 +20,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
-from culling.common.confidence import POLICIES
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
 from culling.common.logs import redact
-from culling.common.selector import SelectorSettings
-from culling.edge.camera import CameraSettings
-from culling.edge.difference import DifferenceSettings
+from culling.common.selection.confidence import POLICIES
+from culling.common.selection.selector import SelectorSettings
+from culling.edge.camera.camera import CameraSettings
+from culling.edge.camera.difference import DifferenceSettings
 
 _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 

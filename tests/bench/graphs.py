@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from culling.cloud.evaluate import evaluate_detector, student
-from culling.cloud.export import StudentGraph, export_student
-from culling.cloud.quantise import calibration_frames, quantise
-from culling.cloud.weights import load_bundled
+from culling.cloud.evaluation.evaluate import evaluate_detector, student
+from culling.cloud.model.export import StudentGraph, export_student
+from culling.cloud.model.quantise import calibration_frames, quantise
+from culling.cloud.model.weights import load_bundled
 from culling.common import bench
 from culling.common.graph import Graph, _options, check
-from culling.edge.trial import Material, gather
+from culling.edge.bench.rig import Material, gather
 
 NAMES = ["boxes", "scores", "labels"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from culling.common.messages import Ack, Welcome, pack, unpack
+from culling.common.wire.messages import Ack, Welcome, pack, unpack
 from support.browser import CHROMIUM, Browser
 from support.cloud import CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
 from support.showcase import Showcase

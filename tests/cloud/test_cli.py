@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.actions import to_artefact
-from culling.cloud.detector import DetectorSpec, build
-from culling.cloud.weights import save_weights
+from culling.cloud.control.actions import to_artefact
+from culling.cloud.model.detector import DetectorSpec, build
+from culling.cloud.model.weights import save_weights
 from culling.common.cli import main
-from culling.common.codec import decode_jpeg
 from culling.common.graph import check
-from culling.common.messages import SwapReport
+from culling.common.wire.codec import decode_jpeg
+from culling.common.wire.messages import SwapReport
 from support import tiny
 from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state, hard_frame
 from support.narrow import install

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from culling.cloud.footage import BUNDLED_CLIP
-from culling.cloud.labels import Label, write_labels
-from culling.cloud.weights import save_weights
+from culling.cloud.model.annotations import Label, write_labels
+from culling.cloud.model.weights import save_weights
 from culling.common.cli import main
 from culling.common.errors import CameraError, InputError, ModelError
 from culling.common.frame import Detections
 from culling.common.graph import open_graph
+from culling.common.video import BUNDLED_CLIP
 from support import tiny
 from support.clips import make_clip
 from support.detectors import small_student

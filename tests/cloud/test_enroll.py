@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from culling.cloud.control.publish import DAY_S
 from culling.cloud.enroll import Enrolment, endpoint_for_edges, enroll
-from culling.cloud.lock import only_one
-from culling.cloud.publish import DAY_S
+from culling.cloud.store.lock import only_one
 from culling.common.errors import ModelError, SettingsError
-from culling.common.manifest import Trust, key_id, verify, verify_model
-from culling.common.transport import public_key
+from culling.common.wire.manifest import Trust, key_id, verify, verify_model
+from culling.common.wire.transport import public_key
 from culling.edge.settings import load_settings as load_edge_settings
 from support.clock import FakeClock
 from support.cloud import CloudState

@@ -15,15 +15,15 @@ import msgspec
 import psutil
 import pytest
 
-from culling.cloud import overview
-from culling.cloud.actions import Wishes
-from culling.cloud.base import base_artefact
-from culling.cloud.ledger import STOPPED
-from culling.cloud.lock import only_one
+from culling.cloud.control.actions import Wishes
+from culling.cloud.model.base import base_artefact
+from culling.cloud.page import overview
 from culling.cloud.service import MAX_CRASHES, MAX_HINDERED, Service, child_environment
-from culling.common.codec import encode_jpeg
+from culling.cloud.store.lock import only_one
+from culling.cloud.store.rounds import STOPPED
 from culling.common.errors import StorageError
-from culling.common.messages import Ack, ModelOffer, Nack, Welcome
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import Ack, ModelOffer, Nack, Welcome
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
 from support.detectors import picture
 from support.narrow import install

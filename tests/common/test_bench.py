@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from culling.common.bench import (
-    CLIP,
     Comparison,
     Measured,
     Report,
@@ -126,8 +124,3 @@ def test_memory_of_a_process_is_read_in_bytes() -> None:
 def test_memory_of_a_process_that_has_ended_is_an_error() -> None:
     with pytest.raises(CullingError, match="has ended"):
         resident(2**22 + 1)
-
-
-def test_the_clip_is_found_without_the_cloud() -> None:
-    assert CLIP.is_file()
-    assert isinstance(CLIP, Path)

@@ -49,13 +49,13 @@ def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 class TestSetup:
     def test_an_event_is_one_json_line_when_nobody_watches(self, capsys: pytest.CaptureFixture[str]) -> None:
         logs.setup("info")
-        structlog.get_logger("culling.edge.camera").info("camera_opened", camera="gate", width=640)
+        structlog.get_logger("culling.edge.camera.camera").info("camera_opened", camera="gate", width=640)
         (event,) = events(capsys)
         assert event.pop("timestamp")
         assert event == {
             "event": "camera_opened",
             "level": "info",
-            "logger": "culling.edge.camera",
+            "logger": "culling.edge.camera.camera",
             "camera": "gate",
             "width": 640,
         }

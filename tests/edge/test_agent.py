@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
-from culling.common.messages import HardFrame, Heartbeat, Hello, ModelChunk, ModelOffer, ModelRequest, SwapReport
 from culling.common.metrics import Metrics
+from culling.common.wire.messages import HardFrame, Heartbeat, Hello, ModelChunk, ModelOffer, ModelRequest, SwapReport
 from culling.edge.agent import PATIENCE_S, Agent, Work
-from culling.edge.builder import Builder
+from culling.edge.model.builder import Builder
 from culling.edge.settings import load_settings
 from support import tiny
 from support.clock import FakeClock

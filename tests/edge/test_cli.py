@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from culling.common.cli import main
-from culling.common.messages import HardFrame
+from culling.common.wire.messages import HardFrame
 from support.site import CloudEnd, Site, free_port, moving_clip, wait_until
 
 

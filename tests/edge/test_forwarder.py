@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from culling.common.clock import SystemClock
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
-from culling.common.messages import (
+from culling.common.metrics import Metrics
+from culling.common.wire.messages import (
     MAX_JPEG,
     Ack,
     CameraState,
@@ -27,7 +28,6 @@ from culling.common.messages import (
     Nack,
     SwapReport,
 )
-from culling.common.metrics import Metrics
 from culling.edge.forwarder import Forwarder, Throttle
 from culling.edge.settings import load_settings
 from culling.edge.spool import Spool, Spooled

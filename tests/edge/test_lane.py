@@ -12,20 +12,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from culling.common.budget import ASSUMED_BYTES
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph
-from culling.common.learned import Ranker
-from culling.common.messages import Orders
 from culling.common.metrics import Metrics
-from culling.common.selector import SelectorSettings, build_selector
-from culling.edge.difference import LEARNING, DifferenceSettings
+from culling.common.selection.budget import ASSUMED_BYTES
+from culling.common.selection.ranker import Ranker
+from culling.common.selection.selector import SelectorSettings, build_selector
+from culling.common.wire.messages import Orders
+from culling.edge.camera.difference import LEARNING, DifferenceSettings
+from culling.edge.camera.latest import LatestFrame
 from culling.edge.lane import Lane
-from culling.edge.latest import LatestFrame
+from culling.edge.model.student import Student
 from culling.edge.recorder import Selected, WindowEnd
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.student import Student
 from culling.edge.trace import Trace
 from support import tiny
 from support.clock import FakeClock

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from culling.common.clock import SystemClock
-from culling.common.codec import jpeg_size
 from culling.common.frame import Detections
-from culling.common.messages import MAX_JPEG
 from culling.common.metrics import Metrics
+from culling.common.wire.codec import jpeg_size
+from culling.common.wire.messages import MAX_JPEG
 from culling.edge.recorder import Recorder, Selected, WindowEnd
 from culling.edge.spool import Spool
 from culling.edge.watchdog import Watchdog

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from culling.common.confidence import POLICIES, LossMeter
-from culling.common.features import FEATURES, SPEC
 from culling.common.frame import Detections
-from culling.common.learned import Ranker
-from culling.common.manifest import Manifest
+from culling.common.selection.confidence import POLICIES, LossMeter
+from culling.common.selection.features import FEATURES, SPEC
+from culling.common.selection.ranker import Ranker
+from culling.common.wire.manifest import Manifest
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
 from support import tiny

@@ -22,12 +22,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from culling.common.budget import DAY_S, Spent
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
-from culling.common.messages import WireDetections, WireFeatures, from_wire
-from culling.edge.rows import ROW_BYTES
+from culling.common.selection.budget import DAY_S, Spent
+from culling.common.wire.messages import WireDetections, WireFeatures, from_wire
 from culling.edge.spool import Spool, SpoolCounts, Spooled
+from culling.edge.spool_rows import ROW_BYTES
 from support.scores import FEATURES, score
 
 
@@ -485,7 +485,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from culling.common.frame import Detections
-from culling.common.messages import WireFeatures
+from culling.common.wire.messages import WireFeatures
 from culling.edge.scoring import Score
 from culling.edge.spool import Spool
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from culling.cloud.index import frames
-from culling.common.messages import HardFrame
+from culling.cloud.store.index import frames
+from culling.common.wire.messages import HardFrame
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
 from support.fleet import Fleet

@@ -19,14 +19,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 
-from culling.cloud.admission import check_frame
-from culling.cloud.weights import load_weights
-from culling.common.codec import encode_jpeg, jpeg_size
+from culling.cloud.link.admission import check_frame
+from culling.cloud.model.weights import load_weights
 from culling.common.errors import CullingError, ModelError, ProtocolError
 from culling.common.graph import check, open_graph
-from culling.common.manifest import Trust, verify
-from culling.common.messages import PROTOCOL_VERSION, from_wire, unpack
-from culling.edge.vetting import Limits, vet
+from culling.common.wire.codec import encode_jpeg, jpeg_size
+from culling.common.wire.manifest import Trust, verify
+from culling.common.wire.messages import PROTOCOL_VERSION, from_wire, unpack
+from culling.edge.model.vetting import Limits, vet
 from support import tiny
 from support.cloud import hard_frame
 
@@ -102,7 +102,7 @@ def test_a06_bombs_are_refused_within_little_memory() -> None:
     bombs = [REFUSED[name].hex() for name in REFUSED if name != "another size than its message says"]
     code = """
 import resource, sys
-from culling.common.codec import decode_jpeg
+from culling.common.wire.codec import decode_jpeg
 from culling.common.errors import ProtocolError
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, used + 100_000_000))

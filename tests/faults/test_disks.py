@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from culling.common.cli import main
-from culling.common.messages import Ack, Nack
+from culling.common.wire.messages import Ack, Nack
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame
 from support.disks import fill, small_disk
 from support.scrape import Scrape

@@ -17,8 +17,8 @@ import msgspec
 import psutil
 import pytest
 
-from culling.cloud.fsck import fsck
-from culling.common.messages import (
+from culling.cloud.store.fsck import fsck
+from culling.common.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
     FromEdge,

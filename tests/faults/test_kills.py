@@ -16,7 +16,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from culling.cloud.index import frames
+from culling.cloud.store.index import frames
 from culling.common.cli import main
 from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.fleet import Fleet

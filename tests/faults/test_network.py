@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.fsck import fsck
+from culling.cloud.store.fsck import fsck
 from support.cloud import CloudState, ServiceProcess, wait_until
 from support.forms import Tell, forms
 from support.proxy import Proxy

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from culling.cloud.enroll import Enrolment, enroll
-from culling.cloud.keys import load_keys
-from culling.common.messages import Ack, Heartbeat, Refused, Welcome
+from culling.cloud.store.keys import load_keys
+from culling.common.wire.messages import Ack, Heartbeat, Refused, Welcome
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
 from support.narrow import install, narrow_base
 from support.site import Site, free_port, moving_clip

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from culling.common.cli import main
-from culling.common.messages import Ack, Nack, Refused
-from culling.common.transport import new_keypair
+from culling.common.wire.messages import Ack, Nack, Refused
+from culling.common.wire.transport import new_keypair
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame
 from support.http import Stream, fetch
 from support.rtsp import RtspServer

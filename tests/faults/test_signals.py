@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from culling.cloud.fsck import fsck
-from culling.cloud.overview import endpoint as endpoint_of
+from culling.cloud.page.overview import endpoint as endpoint_of
+from culling.cloud.store.fsck import fsck
 from support.cloud import CloudState, ServiceProcess, wait_until
 from support.fleet import Fleet
 from support.forms import Tell, forms

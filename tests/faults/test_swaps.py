@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from culling.common.clock import SystemClock
-from culling.common.messages import Heartbeat, Hello, ModelChunk, ModelOffer, ModelRequest, SwapReport
-from culling.common.protocol import PIECE
-from culling.edge.builder import Builder
-from culling.edge.hotswap import MAX_ATTEMPTS
-from culling.edge.probation import Rules
-from culling.edge.provider import choose_provider
-from culling.edge.slot import ModelSlot, Package
-from culling.edge.vetting import vet
+from culling.common.wire.messages import Heartbeat, Hello, ModelChunk, ModelOffer, ModelRequest, SwapReport
+from culling.common.wire.protocol import PIECE
+from culling.edge.model.builder import Builder
+from culling.edge.model.hotswap import MAX_ATTEMPTS
+from culling.edge.model.probation import Rules
+from culling.edge.model.provider import choose_provider
+from culling.edge.model.slot import ModelSlot, Package
+from culling.edge.model.vetting import vet
 from support import tiny
 from support.forms import Tell, forms
 from support.site import CAMERA, CloudEnd, Site, moving_clip, wait_until

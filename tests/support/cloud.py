@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from culling.cloud.frames import FrameStore, is_held_out
-from culling.cloud.index import Index
-from culling.cloud.keys import load_keys
-from culling.cloud.ledger import Requests, Rounds
-from culling.cloud.publish import Publisher
-from culling.cloud.registry import Artefact, ModelFiles, Registry
-from culling.cloud.roster import Roster, enrol
+from culling.cloud.control.publish import Publisher
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.frames import FrameStore, is_held_out
+from culling.cloud.store.index import Index
+from culling.cloud.store.keys import load_keys
+from culling.cloud.store.registry import Artefact, ModelFiles, Registry
+from culling.cloud.store.roster import Roster, enrol
+from culling.cloud.store.rounds import Requests, Rounds
 from culling.common.clock import Clock, SystemClock
-from culling.common.codec import encode_jpeg
 from culling.common.frame import CLASSES, Detections
-from culling.common.messages import CameraState, FromEdge, HardFrame, Hello, Message, pack, to_wire, unpack
-from culling.common.transport import EdgeSocket, new_keypair, public_key
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import CameraState, FromEdge, HardFrame, Hello, Message, pack, to_wire, unpack
+from culling.common.wire.transport import EdgeSocket, new_keypair, public_key
 from support import tiny
 
 CAMERA = "gate"

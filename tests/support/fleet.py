@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import zmq
 
-from culling.common.codec import encode_jpeg
 from culling.common.errors import ProtocolError
-from culling.common.messages import Ack, HardFrame, Heartbeat, Nack, Refused, Welcome, pack, unpack
-from culling.common.protocol import FrameKey, SendWindow
-from culling.common.transport import EdgeSocket
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import Ack, HardFrame, Heartbeat, Nack, Refused, Welcome, pack, unpack
+from culling.common.wire.protocol import FrameKey, SendWindow
+from culling.common.wire.transport import EdgeSocket
 from support.cloud import CloudState, camera_state, hard_frame, hello
 
 

@@ -36,7 +36,7 @@ class Target:
 
 
 def _edge_messages() -> list[bytes]:
-    from culling.common.messages import Heartbeat, ModelRequest, SwapReport, pack
+    from culling.common.wire.messages import Heartbeat, ModelRequest, SwapReport, pack
     from support.cloud import camera_state, hard_frame, hello
 
     frame, jpeg = hard_frame(1)
@@ -46,7 +46,7 @@ def _edge_messages() -> list[bytes]:
 
 
 def _cloud_messages() -> list[bytes]:
-    from culling.common.messages import Ack, ModelChunk, ModelOffer, Nack, Refused, Welcome, pack
+    from culling.common.wire.messages import Ack, ModelChunk, ModelOffer, Nack, Refused, Welcome, pack
 
     chunk = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0]
     rest = (Welcome("culling", 8), Ack("b", 1, 8), Nack("b", 1, "busy", True), Refused("why"), ModelOffer("gate", b"m"))
@@ -54,14 +54,14 @@ def _cloud_messages() -> list[bytes]:
 
 
 def _unpack_edge(data: bytes) -> object:
-    from culling.common.messages import HardFrame, from_wire, unpack
+    from culling.common.wire.messages import HardFrame, from_wire, unpack
 
     message, _ = unpack([data, b"payload"] if b"HardFrame" in data else [data], "edge")
     return from_wire(message.detections, 6) if isinstance(message, HardFrame) else message
 
 
 def _unpack_cloud(data: bytes) -> object:
-    from culling.common.messages import unpack
+    from culling.common.wire.messages import unpack
 
     return unpack([data, b"payload"] if b"ModelChunk" in data else [data], "cloud")
 
@@ -84,8 +84,8 @@ def _manifests() -> list[bytes]:
 
 def _verify(data: bytes) -> object:
     """Both what anybody may send, and what stands under a good signature."""
-    from culling.common import manifest
     from culling.common.errors import ManifestError
+    from culling.common.wire import manifest
 
     key = _signing_key()
     trust = manifest.Trust({manifest.key_id(key.public_key()): key.public_key()}, "gate")  # type: ignore[attr-defined]
@@ -128,7 +128,7 @@ def _labels() -> list[bytes]:
 
 
 def _read_labels(data: bytes) -> object:
-    from culling.cloud.labels import read_labels
+    from culling.cloud.model.annotations import read_labels
 
     _scratch().write_bytes(data)
     return read_labels(_scratch())
@@ -137,14 +137,14 @@ def _read_labels(data: bytes) -> object:
 def _jpegs() -> list[bytes]:
     import numpy as np
 
-    from culling.common.codec import encode_jpeg
+    from culling.common.wire.codec import encode_jpeg
 
     noise = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
     return [encode_jpeg(noise), encode_jpeg(np.zeros((16, 16, 3), np.uint8))]
 
 
 def _jpeg_size(data: bytes) -> object:
-    from culling.common.codec import decode_jpeg
+    from culling.common.wire.codec import decode_jpeg
 
     return decode_jpeg(data, max_pixels=100_000)
 
@@ -239,11 +239,11 @@ def guide(name: str, inputs: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["culling"]):
-        import culling.cloud.labels
-        import culling.common.codec
+        import culling.cloud.model.annotations
         import culling.common.graph
-        import culling.common.manifest
-        import culling.common.messages
+        import culling.common.wire.codec
+        import culling.common.wire.manifest
+        import culling.common.wire.messages
         import culling.edge.settings  # noqa: F401
     target = TARGETS[name]
     with tempfile.TemporaryDirectory() as corpus:

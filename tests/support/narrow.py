@@ -14,24 +14,24 @@ from pathlib import Path
 import pytest
 import torch
 
-import culling.cloud.base
-import culling.cloud.detector
-import culling.cloud.export
-import culling.cloud.refill
-import culling.cloud.weights
-from culling.cloud.base import base_artefact
-from culling.cloud.registry import ModelFiles
+import culling.cloud.model.base
+import culling.cloud.model.detector
+import culling.cloud.model.export
+import culling.cloud.model.refit
+import culling.cloud.model.weights
+from culling.cloud.model.base import base_artefact
+from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import load_settings
-from culling.cloud.weights import save_weights
+from culling.cloud.store.registry import ModelFiles
 from support import detectors
 from support.detectors import small_student
 
 SOURCES = (
-    culling.cloud.base,
-    culling.cloud.detector,
-    culling.cloud.export,
-    culling.cloud.refill,
-    culling.cloud.weights,
+    culling.cloud.model.base,
+    culling.cloud.model.detector,
+    culling.cloud.model.export,
+    culling.cloud.model.refit,
+    culling.cloud.model.weights,
 )
 
 

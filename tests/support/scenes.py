@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from culling.cloud.matching import Compared
+from culling.cloud.evaluation.matching import Compared
 from culling.common.frame import Detections
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from culling.common import features
-from culling.common.learned import Ranker
-from culling.common.messages import WireFeatures
+from culling.common.selection import features
+from culling.common.selection.ranker import Ranker
+from culling.common.wire.messages import WireFeatures
 from culling.edge.scoring import Score
 
 FEATURES = WireFeatures(1, [0.5, -2.0])

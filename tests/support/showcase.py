@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from culling.cloud.index import frames, history, rounds
-from culling.cloud.roster import enrol
-from culling.common.codec import encode_jpeg
-from culling.common.messages import Heartbeat, SwapReport
-from culling.common.transport import new_keypair
+from culling.cloud.store.index import frames, history, rounds
+from culling.cloud.store.roster import enrol
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import Heartbeat, SwapReport
+from culling.common.wire.transport import new_keypair
 from support.cloud import CloudState, Edge, camera_state, detections, hard_frame, hello
 from support.detectors import picture
 

@@ -18,8 +18,8 @@ import numpy as np
 import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from culling.common.messages import Ack, FromCloud, HardFrame, Heartbeat, Hello, Message, Welcome, pack, unpack
-from culling.common.transport import CloudSocket, new_keypair
+from culling.common.wire.messages import Ack, FromCloud, HardFrame, Heartbeat, Hello, Message, Welcome, pack, unpack
+from culling.common.wire.transport import CloudSocket, new_keypair
 from support import tiny
 
 CAMERA = "gate"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from culling.common.clock import Clock
 from culling.common.errors import ModelError
-from culling.edge.builder import Builder
-from culling.edge.probation import Rules
-from culling.edge.slot import ModelSlot, Package
+from culling.edge.model.builder import Builder
+from culling.edge.model.probation import Rules
+from culling.edge.model.slot import ModelSlot, Package
 from support import tiny
 from support.clock import FakeClock
 

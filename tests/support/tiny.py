@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from culling.common.codec import encode_jpeg
 from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
-from culling.common.manifest import Golden, Manifest, sign
-from culling.common.messages import to_wire
 from culling.common.scaler import input_size, resize
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.manifest import Golden, Manifest, sign
+from culling.common.wire.messages import to_wire
 
 GRID = 4
 CELLS = GRID * GRID

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from culling.common.clock import Clock, SystemClock
-from culling.common.codec import encode_jpeg
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.wire.codec import encode_jpeg
 from culling.edge.forwarder import Forwarder
+from culling.edge.model.updater import Updater
 from culling.edge.settings import CloudSettings
 from culling.edge.spool import Spool, SpoolCounts
-from culling.edge.updater import Updater
 from culling.edge.watchdog import Watchdog
 from support import tiny
 from support.cloud import CAMERA, CloudState, camera_state

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import tomli_w
 
-from culling.cloud.index import Index
-from culling.cloud.ledger import Round, Rounds
-from culling.cloud.measure import lost, read_trace
-from culling.cloud.registry import Registry
+from culling.cloud.demo.figures import lost, read_trace
+from culling.cloud.store.index import Index
+from culling.cloud.store.registry import Registry
+from culling.cloud.store.rounds import Round, Rounds
 from support.clips import make_clip
 from support.narrow import install, narrow_base
 from support.site import free_port, wait_until

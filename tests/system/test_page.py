@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.dashboard import Dashboard
-from culling.cloud.roster import enrol
+from culling.cloud.page.dashboard import Dashboard
+from culling.cloud.store.roster import enrol
 from culling.common.clock import SystemClock
-from culling.common.messages import Ack, Hello, Orders, SwapReport, Welcome
-from culling.common.transport import new_keypair
+from culling.common.wire.messages import Ack, Hello, Orders, SwapReport, Welcome
+from culling.common.wire.transport import new_keypair
 from support.browser import Browser, needs_chromium
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
 from support.showcase import Showcase

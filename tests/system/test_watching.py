@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from culling.cloud.index import frames
+from culling.cloud.store.index import frames
 from culling.common.cli import main
-from culling.common.messages import CameraState
 from culling.common.metrics import SERIES
+from culling.common.wire.messages import CameraState
 from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
 from support.http import fetch
 from support.site import Site, free_port, moving_clip

@@ -1,0 +1,284 @@
+"""A crowd of edges in one process, a real service for them, and the bare socket and disk that it is held against.
+
+Every edge is one DEALER with a CURVE key of its own, and has as many frames unacknowledged as the window allows; the
+same crowd speaks to the service, and to a bare ROUTER that answers whatever comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import zmq
+
+from culling.cloud.settings import load_settings, to_toml
+from culling.cloud.store.index import Index
+from culling.cloud.store.keys import load_keys
+from culling.cloud.store.roster import enrol
+from culling.common.config import PREFIX
+from culling.common.errors import CullingError
+from culling.common.frame import Detections
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import Ack, CameraState, HardFrame, Hello, Nack, Refused, pack, to_wire, unpack
+from culling.common.wire.transport import Context, new_keypair, public_key
+
+WINDOW = 32
+SILENT_S = 60
+START_S = 60.0
+SIDE = 64
+BARE_ACK = b"ack"
+
+Parts = list[bytes]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service at work: where it listens, its public key, its process, and its edges' secret keys by their camera."""
+
+    endpoint: str
+    server_key: str
+    pid: int
+    secrets: Mapping[str, str]
+
+
+class Crowd:
+    """Edges linked to `endpoint`, each of one camera, whose `secrets` are their keys.
+
+    `acked` tells whether what came is the ack of a frame, and raises for a refusal.
+    """
+
+    def __init__(
+        self, endpoint: str, server_key: str, secrets: Mapping[str, str], acked: Callable[[Parts], bool]
+    ) -> None:
+        self.cameras = tuple(secrets)
+        self._acked = acked
+        self._context: Context = zmq.Context()
+        self._context.max_sockets = 4 * len(secrets) + 64
+        self._poller = zmq.Poller()
+        self._edges = []
+        for secret in secrets.values():
+            socket = self._context.socket(zmq.DEALER)
+            socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
+            socket.curve_serverkey = server_key.encode()
+            socket.curve_publickey, socket.curve_secretkey = public_key(secret).encode(), secret.encode()
+            socket.connect(endpoint)
+            self._poller.register(socket, zmq.POLLIN)
+            self._edges.append(socket)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for socket in self._edges:
+            socket.close()
+        self._context.term()
+
+    def greet(self) -> None:
+        """Say hello from every edge, and wait until each is answered."""
+        for camera, socket in zip(self.cameras, self._edges, strict=True):
+            socket.send_multipart(pack(Hello("culling bench", "bench", [_state(camera)])))
+        silent = set(self._edges)
+        while silent:
+            silent -= {socket for socket, _ in self._received()}
+
+    def deliver(self, messages: Sequence[Sequence[Parts]]) -> float:
+        """Send the frames of each edge; return how many of all were acked in a second. Raises `CullingError`."""
+        waiting = {socket: deque(mine) for socket, mine in zip(self._edges, messages, strict=True)}
+        left = total = sum(map(len, messages))
+        started = time.perf_counter()
+        for socket, mine in waiting.items():
+            for _ in range(min(WINDOW, len(mine))):
+                socket.send_multipart(mine.popleft())
+        while left:
+            for socket, parts in self._received():
+                if self._acked(parts):
+                    left -= 1
+                    if waiting[socket]:
+                        socket.send_multipart(waiting[socket].popleft())
+        return total / (time.perf_counter() - started)
+
+    def _received(self) -> Iterator[tuple[zmq.Socket[bytes], Parts]]:
+        if not (ready := self._poller.poll(1000 * SILENT_S)):
+            raise CullingError(f"the other end said nothing for {SILENT_S} s")
+        for socket, _ in ready:
+            while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                yield socket, socket.recv_multipart()
+
+
+def acked_by_service(parts: Parts) -> bool:
+    """Return whether this is an ack of the service. Raises `CullingError` when it refuses."""
+    message, _ = unpack(parts, "cloud")
+    if isinstance(message, Nack | Refused):
+        raise CullingError(f"the service refused a frame: {message}")
+    return isinstance(message, Ack)
+
+
+def frames(cameras: Sequence[str], count: int, size: int) -> list[list[Parts]]:
+    """Return `count` new frames of `size` bytes as they travel, dealt out to `cameras`."""
+    dealt: list[list[Parts]] = [[] for _ in cameras]
+    picture, boot = encode_jpeg(np.zeros((SIDE, SIDE, 3), np.uint8)), uuid.uuid4().hex
+    for seq in range(count):
+        # Bytes after a picture's end belong to no picture: each frame is valid, of the wanted size, and unlike others.
+        jpeg = picture + os.urandom(size - len(picture))
+        place = seq % len(cameras)
+        dealt[place].append(pack(_frame(cameras[place], boot, seq, jpeg), jpeg))
+    return dealt
+
+
+@contextmanager
+def service(folder: Path, edges: int) -> Iterator[Served]:
+    """Run `culling cloud serve` in `folder`, with `edges` enrolled; end it. Raises `CullingError` if it fails."""
+    data_dir = folder / "cloud"
+    settings = load_settings(
+        None,
+        {
+            "service.data_dir": data_dir,
+            "service.endpoint": "tcp://127.0.0.1:0",
+            "service.log_level": "warning",
+            "service.window": WINDOW,
+            "service.queue_high": 1_000_000,
+            "schedule.hold": True,
+            "metrics.port": 0,
+            "page.port": 0,
+        },
+    )
+    toml = folder / "cloud.toml"
+    toml.write_bytes(to_toml(settings))
+    server_key = load_keys(data_dir).curve_public
+    secrets = _enrol(settings.store_url, edges)
+    command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(toml)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+    try:
+        yield Served(_endpoint(process, data_dir / "endpoint"), server_key, process.pid, secrets)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def bare_socket() -> Iterator[tuple[str, str]]:
+    """Run a ROUTER with CURVE that answers each message at once, in a process; yield its address and public key."""
+    context = multiprocessing.get_context("spawn")
+    mine, its = context.Pipe()
+    public, secret = new_keypair()
+    process = context.Process(target=_answer, args=(its, secret), daemon=True)
+    process.start()
+    try:
+        yield str(mine.recv()), public
+    finally:
+        process.kill()
+        process.join()
+
+
+class BareDisk:
+    """An SQLite file in `folder`, written in WAL mode with synchronous=FULL."""
+
+    def __init__(self, folder: Path) -> None:
+        self._db = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("CREATE TABLE frames (jpeg BLOB NOT NULL)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def commit(self, count: int, size: int) -> float:
+        """Commit `count` frames of `size` bytes, one at a time; return how many were durable in a second."""
+        jpegs = [os.urandom(size) for _ in range(count)]
+        started = time.perf_counter()
+        for jpeg in jpegs:
+            self._db.execute("INSERT INTO frames VALUES (?)", (jpeg,))
+        return count / (time.perf_counter() - started)
+
+
+def _answer(pipe: Connection, secret: str) -> None:
+    context: Context = zmq.Context()
+    context.max_sockets = 4096
+    socket = context.socket(zmq.ROUTER)
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.curve_server = True
+    socket.curve_secretkey = secret.encode()
+    socket.bind("tcp://127.0.0.1:0")
+    pipe.send(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+    while True:
+        route, *_ = socket.recv_multipart()
+        socket.send_multipart([route, BARE_ACK])
+
+
+def _enrol(store_url: str, edges: int) -> dict[str, str]:
+    pairs = {f"camera-{number}": new_keypair() for number in range(edges)}
+    index = Index(store_url)
+    with index.write() as connection:
+        for camera, (public, _) in pairs.items():
+            enrol(connection, f"edge-of-{camera}", public, [camera], time.time())
+    index.close()
+    return {camera: secret for camera, (_, secret) in pairs.items()}
+
+
+def _endpoint(process: subprocess.Popen[bytes], path: Path) -> str:
+    deadline = time.monotonic() + START_S
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            log = (path.parents[1] / "service.log").read_text(errors="replace").strip().splitlines()
+            raise CullingError(f"the service did not start: {log[-1] if log else 'no word why'}")
+        time.sleep(0.05)
+    return path.read_text().strip()
+
+
+def _frame(camera: str, boot: str, seq: int, jpeg: bytes) -> HardFrame:
+    return HardFrame(
+        camera=camera,
+        boot=boot,
+        seq=seq,
+        frame=seq,
+        pts=float(seq),
+        captured=time.time(),
+        reason="hard",
+        loss=1.0,
+        model_id="none",
+        width=SIDE,
+        height=SIDE,
+        sha256=hashlib.sha256(jpeg).hexdigest(),
+        detections=to_wire(Detections.empty()),
+    )
+
+
+def _state(camera: str) -> CameraState:
+    return CameraState(
+        camera=camera,
+        state="live",
+        model_id="none",
+        seen=0,
+        inferred=0,
+        forwarded={},
+        spooled=0,
+        acked=0,
+        evicted=0,
+        dropped={},
+        threshold=0.0,
+        loss_mean=0.0,
+    )

@@ -1,0 +1,121 @@
+"""Signing: from an artefact to a model that edges accept, with a counter that only rises.
+
+A rollback is a publication too: the earlier bytes under a new counter, because edges never accept an older one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from culling.cloud.store.index import Index, rounds
+from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
+from culling.common.clock import Clock
+from culling.common.errors import InputError
+from culling.common.wire.manifest import Manifest, sign
+
+log = structlog.get_logger(__name__)
+
+DAY_S = 86_400.0
+
+Then = Callable[[sa.Connection, Model], None]
+
+
+def _nothing(connection: sa.Connection, model: Model) -> None:
+    pass
+
+
+class Publisher:
+    """Makes models live. Safe to use from several threads and processes."""
+
+    def __init__(
+        self, index: Index, files: ModelFiles, key: Ed25519PrivateKey, valid_days: float, clock: Clock
+    ) -> None:
+        self._index = index
+        self._registry = Registry(index)
+        self._files = files
+        self._key = key
+        self._valid_s = valid_days * DAY_S
+        self._clock = clock
+
+    def keeps(self, artefact: Artefact) -> bool:
+        """Return whether a model's file is still there to be published."""
+        return self._files.keeps(artefact.sha256)
+
+    def publish(
+        self, camera: str, artefact: Artefact, origin: Origin, round_id: int | None = None, then: Then = _nothing
+    ) -> Model:
+        """Sign `artefact` for a camera and make it live; `then` belongs to the same transaction.
+
+        Raises ModelError when its file is gone or damaged, ManifestError when it cannot be signed.
+        """
+        self._files.read(artefact.sha256)
+        with self._index.write() as connection:
+            model = add(connection, camera, lambda counter: self.signed(camera, counter, artefact, origin, round_id))
+            then(connection, model)
+        log.info("model_published", camera=camera, model_id=model.model_id, origin=origin, scale=artefact.scale)
+        return model
+
+    def publish_round(self, round_id: int, camera: str, artefact: Artefact) -> Model:
+        """Publish what a round made and end the round with it: neither can be lost or done twice."""
+
+        def end(connection: sa.Connection, model: Model) -> None:
+            ended = {"state": "published", "finished": model.created, "model_id": model.model_id}
+            connection.execute(rounds.update().where(rounds.c.id == round_id).values(**ended))
+
+        return self.publish(camera, artefact, "round", round_id, end)
+
+    def rollback(self, camera: str) -> Model:
+        """Make the bytes of the model before the live one live again; the live one is revoked.
+
+        Raises InputError if there is no earlier model.
+        """
+        earlier = self._registry.fallback(camera)
+        return self.publish(
+            camera, earlier.artefact, "rollback", None, lambda connection, model: revoke_previous(connection, camera)
+        )
+
+    def renew(self, camera: str) -> Model:
+        """Publish the live model again under the next counter, for an edge that has accepted a higher one than its own.
+
+        Raises InputError if there is no live model.
+        """
+        if (live := self._registry.live().get(camera)) is None:
+            raise InputError(f"camera {camera} has no live model")
+        return self.publish(camera, live.artefact, "rollback")
+
+    def signed(
+        self, camera: str, counter: int, artefact: Artefact, origin: Origin, round_id: int | None = None
+    ) -> Model:
+        """Return `artefact` as the camera's model of that counter, with its signed manifest."""
+        now = self._clock.now()
+        manifest = Manifest(
+            model_id=f"{camera[:48]}-{counter}",
+            camera=camera,
+            counter=counter,
+            sha256=artefact.sha256,
+            size=artefact.size,
+            scale=artefact.scale,
+            long_side=artefact.long_side,
+            classes=artefact.classes,
+            parent=artefact.parent,
+            created=now,
+            expires=now + self._valid_s,
+            golden=artefact.golden,
+            ranker=artefact.ranker,
+        )
+        return Model(
+            camera=camera,
+            counter=counter,
+            model_id=manifest.model_id,
+            state="live",
+            origin=origin,
+            round=round_id,
+            created=now,
+            expires=manifest.expires,
+            artefact=artefact,
+            manifest=sign(manifest, self._key),
+        )

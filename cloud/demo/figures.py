@@ -1,0 +1,283 @@
+"""What a demo has shown: every figure of a run, from the records its processes left, as JSON, a table and a plot."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from culling.cloud.evaluation.evaluate import EvaluationResult
+from culling.cloud.evaluation.holdout import Plan, Tail, TailScores
+from culling.cloud.round.stages import load_teacher
+from culling.cloud.settings import load_settings
+from culling.cloud.store.index import Index, frames
+from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.roster import Roster
+from culling.cloud.store.rounds import Round, Rounds
+from culling.common.errors import CullingError
+from culling.common.wire.messages import CameraState, SwapReport
+
+if TYPE_CHECKING:
+    from culling.cloud.demo.cli import Demo
+
+WANTED_NO_MORE = "evicted.window"
+"""Held frames that better ones of their window outdid: the selector let them go, nothing lost them."""
+
+WORDS = ("round", "outcome")
+"""Columns of the table that are words."""
+
+
+def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
+    """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
+    index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
+    try:
+        registry = Registry(index)
+        models, swaps = registry.models(run.camera), registry.swaps()
+        rounds = [row for row in Rounds(index).all(run.camera) if row.state != "running"]
+        state = next(row.state for row in Roster(index).rows() if row.name == run.camera)
+        with index.read() as connection:
+            stored = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar_one()
+            labelled = connection.execute(sa.select(sa.func.count(frames.c.labels))).scalar_one()
+    finally:
+        index.close()
+    models = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
+    settings = load_settings(run.cloud_toml, {})
+    tail = Tail(held_back, load_teacher(settings), settings.round.labels_of_interest)
+    files = ModelFiles(run.data_dir / "models")
+    made = {model.model_id: model.artefact for model in models}
+    scores = {name: tail.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()}
+    first_results = read_trace(run.trace)
+    rows = [_round(row, scores, swaps, first_results) for row in sorted(rounds, key=lambda row: row.id)]
+    return {
+        "video": run.video.name,
+        "camera": run.camera,
+        **_camera(state),
+        **_traffic(run.metrics),
+        "teacher_frames": labelled,
+        "rounds": rows,
+        **_students(models, scores),
+        "measured_frames": len(tail),
+        "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, state.dropped if state else {}),
+    }
+
+
+def _camera(state: CameraState | None) -> dict[str, Any]:
+    if state is None:
+        raise CullingError("the edge never reached the cloud; see its log with --work DIR")
+    return {
+        "frames_seen": state.seen,
+        "frames_scored": state.inferred,
+        "frames_forwarded": dict(state.forwarded),
+        "frames_dropped": dict(state.dropped),
+        "forwarded_rate": round(sum(state.forwarded.values()) / max(state.seen, 1), 4),
+    }
+
+
+def _traffic(metrics: Path) -> dict[str, int]:
+    """Read the edge's counters of bytes, as they stood just before it was stopped."""
+    values = {
+        sample.name: int(sample.value)
+        for family in text_string_to_metric_families(metrics.read_text())
+        for sample in family.samples
+    }
+    return {"bytes_up": values["culling_bytes_sent_total"], "bytes_down": values["culling_bytes_received_total"]}
+
+
+def _students(models: Sequence[Model], scores: Mapping[str, TailScores]) -> dict[str, Any]:
+    base, final = scores[models[0].model_id], scores[models[-1].model_id]
+    return {
+        "map_base": _ap(base.teacher),
+        "map_final": _ap(final.teacher),
+        "map_base_50_95": _ap(base.teacher, strict=True),
+        "map_final_50_95": _ap(final.teacher, strict=True),
+        "per_class_base": _per_class(base.teacher),
+        "per_class_final": _per_class(final.teacher),
+        "map_vs_labels": {
+            "base": _ap(base.labels),
+            "final": _ap(final.labels),
+            "base_50_95": _ap(base.labels, strict=True),
+            "final_50_95": _ap(final.labels, strict=True),
+        }
+        if base.labels
+        else None,
+    }
+
+
+def _ap(result: EvaluationResult | None, strict: bool = False) -> float | None:
+    """Return AP50, or AP50:95 if `strict`; None where nothing could be measured."""
+    if result is None:
+        return None
+    return result.ap50_95 if strict else result.ap50
+
+
+def _per_class(result: EvaluationResult | None) -> dict[str, float]:
+    return {name: one.ap50 for name, one in result.per_class.items()} if result else {}
+
+
+def _round(
+    row: Round,
+    scores: Mapping[str, TailScores],
+    swaps: Mapping[str, SwapReport],
+    first_results: Mapping[str, tuple[float, float]],
+) -> dict[str, Any]:
+    report, model_id = row.report, row.model_id or ""
+    before, after = scores.get(report.get("parent") or ""), scores.get(model_id)
+    swap, first = swaps.get(f"{row.camera}/{model_id}"), first_results.get(model_id)
+    newest = report.get("newest_capture")
+    shown = ("labelled", "kept", "scale", "curve", "train_s")
+    return {
+        "id": row.id,
+        "outcome": row.state,
+        "reason": row.reason,
+        **{name: report.get(name) for name in shown},
+        "seconds": report.get("seconds") or {},
+        "gate_before": report.get("map_before"),
+        "gate_after": report.get("map_after"),
+        "map_before": _ap(before.teacher) if before else None,
+        "map_after": _ap(after.teacher) if after else None,
+        "map_before_50_95": _ap(before.teacher, strict=True) if before else None,
+        "map_after_50_95": _ap(after.teacher, strict=True) if after else None,
+        "published": row.state == "published",
+        "swap": swap.outcome if swap else None,
+        "swap_gap_ms": round(1000 * first[1], 1) if first else None,
+        "model_lag_s": round(first[0] - newest, 1) if first and newest else None,
+    }
+
+
+def read_trace(path: Path) -> dict[str, tuple[float, float]]:
+    """Return for each model the wall time of its first result, and the seconds since the result before that one."""
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    first: dict[str, tuple[float, float]] = {}
+    for before, line in pairwise(lines):
+        if line["model_id"] != before["model_id"]:
+            first.setdefault(line["model_id"], (line["t"], line["t"] - before["t"]))
+    return first
+
+
+def lost(spool: Path, stored: int, dropped: Mapping[str, int]) -> int:
+    """Return the selected frames that never reached the store, though nothing better took their place.
+
+    `dropped` holds the camera's drops by reason; of those only the recorder's hit frames that were selected.
+    """
+    with closing(sqlite3.connect(spool)) as connection:
+        counted = dict(connection.execute("SELECT name, SUM(value) FROM counters WHERE camera != '' GROUP BY name"))
+        (spooled,) = connection.execute("SELECT COUNT(*) FROM frames").fetchone()
+    arrived = counted.get("acked", 0) + counted.get(WANTED_NO_MORE, 0) + spooled
+    unrecorded = dropped.get("queue-full", 0) + dropped.get("storage", 0)
+    return int(counted.get("made", 0) - arrived + max(0, counted.get("acked", 0) - stored) + unrecorded)
+
+
+def print_table(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print what a person wants to know first: what left the camera, and whether the students got better."""
+    rate = figures["forwarded_rate"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in figures["frames_forwarded"].items())
+    sent, up, down = sum(figures["frames_forwarded"].values()), figures["bytes_up"] / 1e6, figures["bytes_down"] / 1e6
+    console.print(
+        f"\n{figures['frames_seen']} frames seen, {sent} forwarded ({rate:.2%}: {reasons}), "
+        f"{figures['frames_lost']} lost; {up:.1f} MB up, {down:.1f} MB down; "
+        f"{figures['teacher_frames']} frames labelled; {figures['wall_s'] / 60:.1f} minutes."
+    )
+    table = Table(title=f"Students on {figures['measured_frames']} held-back frames, against the teacher")
+    for name in ("round", "outcome", "kept", "scale", "AP50", "AP50:95", "train", "model lag", "swap gap"):
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=" " not in name)
+    table.add_row("base", "", "", "1.00", _score(figures["map_base"]), _score(figures["map_base_50_95"]), "", "", "")
+    for row in figures["rounds"]:
+        table.add_row(
+            str(row["id"]),
+            row["outcome"],
+            _text(row["kept"]),
+            _text(row["scale"], ".2f"),
+            _score(row["map_after"]),
+            _score(row["map_after_50_95"]),
+            _text(row["train_s"], ".0f", " s"),
+            _text(row["model_lag_s"], ".0f", " s"),
+            _text(row["swap_gap_ms"], ".0f", " ms"),
+        )
+    console.print(table)
+    if (against := figures["map_vs_labels"]) is not None:
+        console.print(
+            f"Against the label file: AP50 {_score(against['base'])} → {_score(against['final'])}, "
+            f"AP50:95 {_score(against['base_50_95'])} → {_score(against['final_50_95'])}."
+        )
+    base, final = figures["map_base"], figures["map_final"]
+    if base is None or final is None:
+        console.print("The teacher sees nothing on the held-back part, so there is nothing to measure the students by.")
+    elif base < 1:
+        console.print(f"The loop closed {(final - base) / (1 - base):.0%} of what the base student lacked.")
+
+
+def _score(value: float | None) -> str:
+    return _text(value, ".3f")
+
+
+def _text(value: float | None, form: str = "", unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
+def write_plots(figures: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write the run's plot as PNG into `folder`, and return the paths."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    (students, rates), (curves, stages) = figure.subplots(2, 2)
+    _plot_students(students, figures)
+    _plot_forwarded(rates, figures)
+    _plot_curves(curves, figures["rounds"])
+    _plot_stages(stages, figures["rounds"])
+    figure.suptitle(f"{figures['video']}: {len(figures['rounds'])} rounds in {figures['wall_s'] / 60:.1f} minutes")
+    path = folder / "demo.png"
+    figure.savefig(path, dpi=120)
+    return [path]
+
+
+def _plot_students(axes: Any, figures: Mapping[str, Any]) -> None:
+    published = [row for row in figures["rounds"] if row["map_after"] is not None]  # the others never stayed in use
+    names = ["base", *(f"round {row['id']}" for row in published)]
+    for label, base, key in (("AP50", "map_base", "map_after"), ("AP50:95", "map_base_50_95", "map_after_50_95")):
+        axes.plot(names, [figures[base], *(row[key] for row in published)], marker="o", label=label)
+    axes.set(title="Student on the held-back part, against the teacher", ylim=(0, 1))
+    axes.legend(frameon=False)
+
+
+def _plot_forwarded(axes: Any, figures: Mapping[str, Any]) -> None:
+    forwarded = figures["frames_forwarded"]
+    bars = axes.bar(list(forwarded), list(forwarded.values()))
+    axes.bar_label(bars)
+    share = f"{figures['forwarded_rate']:.1%} of {figures['frames_seen']} seen"
+    axes.set(title=f"Forwarded by reason: {share}", ylabel="frames")
+
+
+def _plot_curves(axes: Any, rounds: Any) -> None:
+    for row in rounds:
+        if not row["curve"]:
+            continue
+        scales = [point["scale"] for point in row["curve"]]
+        values = [point["normalised"] for point in row["curve"]]
+        line = axes.plot(scales, values, marker=".", label=f"round {row['id']}")
+        chosen = min(row["curve"], key=lambda point: abs(point["scale"] - row["scale"]))
+        axes.plot(chosen["scale"], chosen["normalised"], marker="*", markersize=14, color=line[0].get_color())
+    axes.set(title="optResolution (star: chosen)", xlabel="scale", ylabel="MSE of the loss / its mean square")
+    axes.invert_xaxis()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+
+
+def _plot_stages(axes: Any, rounds: Any) -> None:
+    names = [f"round {row['id']}" for row in rounds]
+    bottom = [0.0] * len(rounds)
+    for stage in dict.fromkeys(stage for row in rounds for stage in row["seconds"]):
+        values = [row["seconds"].get(stage, 0.0) for row in rounds]
+        axes.bar(names, values, bottom=bottom, label=stage)
+        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+    axes.set(title="Seconds per stage", ylabel="s")
+    if names:
+        axes.legend(frameon=False)

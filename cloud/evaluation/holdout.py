@@ -1,0 +1,102 @@
+"""The held-back part of a clip: frames the loop never saw, with the teacher's labels, and those of a label file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.cloud.evaluation.evaluate import DOUBTFUL, EvaluationResult, open_model, score, select
+from culling.cloud.evaluation.matching import compare
+from culling.cloud.model.annotations import read_labels
+from culling.common.errors import CameraError, InputError
+from culling.common.frame import Detections
+from culling.common.graph import to_frame
+from culling.common.scaler import LONG_SIDE
+from culling.common.video import count_frames, read_frames
+
+TRUE_SCORE = 0.4
+"""A box from this score on is true, the teacher's as in a round's gate, the label file's as in `culling evaluate`."""
+
+Truth = dict[int, Detections]
+
+
+class Labeller(Protocol):
+    """Whoever tells what is in frames `(H, W, 3)` RGB: a teacher, or one that remembers what it said."""
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return what is seen in each frame, in that order, boxes in the frame's pixels."""
+
+
+@dataclass(frozen=True)
+class TailScores:
+    """One model on the held-back part, against teacher and label file; None where those see nothing to measure by."""
+
+    teacher: EvaluationResult | None
+    labels: EvaluationResult | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which frames of `video` are measured: `numbers`, and those that `labels` has."""
+
+    video: Path
+    numbers: frozenset[int]
+    labels: Truth
+
+
+def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan:
+    """Choose `count` frames, evenly spaced, from the fraction `first` of the clip on, and as many labelled ones.
+
+    Raises `CameraError` when nothing lies there, `InputError` for labels that cannot be used or lie elsewhere.
+    """
+    total = count_frames(video)
+    start = round(first * total)
+    if start >= total:
+        raise CameraError(f"{video}: its {total} frames leave none to hold back")
+    numbers = frozenset(int(number) for number in np.linspace(start, total - 1, min(count, total - start)))
+    if label_file is None:
+        return Plan(video, numbers, {})
+    own = list(select(read_labels(label_file), video, total, first).values())
+    if (latest := max(own, key=lambda row: row.frame)).frame >= total:
+        raise InputError(f"{latest.at}: {video} has no frame {latest.frame}")
+    size = next(frame.shape[:2] for _, frame in read_frames(video, {start}))
+    picked = own[:: max(1, -(-len(own) // count))]
+    return Plan(video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked})
+
+
+class Tail:
+    """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out.
+
+    Means are over the classes of `interest` (indices), as a round's are, or over all.
+    """
+
+    def __init__(self, chosen: Plan, teacher: Labeller, interest: Collection[int] | None = None) -> None:
+        self._interest = interest
+        self._frames: dict[int, NDArray[np.uint8]] = dict(
+            read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
+        )
+        shown = [number for number in self._frames if number in chosen.numbers]
+        found = teacher.label([self._frames[number] for number in shown])
+        self._teacher: Truth = dict(zip(shown, found, strict=True))
+        self._labels: Truth = {number: label for number, label in chosen.labels.items() if number in self._frames}
+
+    def __len__(self) -> int:
+        return len(self._teacher)
+
+    def score(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> TailScores:
+        """Return how good the student in `model` is with the input size that its manifest says."""
+        detect, classes = open_model(model, scale, long_side)
+        found = {number: detect(frame) for number, frame in self._frames.items()}
+        return TailScores(*(self._score(found, truth, classes) for truth in (self._teacher, self._labels)))
+
+    def _score(self, found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
+        compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
+        try:
+            return score(compared, classes, self._interest)
+        except InputError:
+            return None  # nobody sees anything there, which is no fault of the student's

@@ -1,0 +1,80 @@
+"""What may come in: whether a frame is what its message says, how many may be on their way, and what room is left."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from culling.cloud.settings import ServiceSettings
+from culling.cloud.store.frames import Counts
+from culling.common.errors import ProtocolError, StorageError
+from culling.common.frame import CLASSES
+from culling.common.wire.codec import jpeg_size
+from culling.common.wire.messages import HardFrame, from_wire
+
+PROMPT_S = 0.02
+"""A disk keeps up that makes frames durable in so long each, those that came together sharing the time."""
+
+Lack: TypeAlias = Literal["disk-full", "quota"]
+
+
+class Room:
+    """What room the disk and each camera's quota have, as they were counted last, less what was let in since.
+
+    Whoever counts sets `free_bytes` and `counts`.
+    """
+
+    def __init__(self, settings: ServiceSettings, quota_bytes: int) -> None:
+        self.free_bytes = 0
+        self.counts: dict[str, Counts] = {}
+        self._settings = settings
+        self._quota_bytes = quota_bytes
+        self._store_s = 0.0
+
+    def let_in(self, camera: str, size: int) -> Lack | None:
+        """Let a frame of `size` bytes in, or return what is lacking."""
+        counts = self.counts.get(camera, Counts())
+        if self.free_bytes - size < self._settings.reserve_bytes:
+            return "disk-full"
+        if counts.bytes + size > self._quota_bytes:
+            return "quota"
+        self.counts[camera] = replace(counts, bytes=counts.bytes + size, waiting=counts.waiting + 1)
+        self.free_bytes -= size
+        return None
+
+    def note_pace(self, seconds: float, count: int) -> None:
+        """Note how many seconds it took to make `count` frames durable, one or more, or to fail to."""
+        self._store_s += (seconds / count - self._store_s) / 4
+
+    def window(self, camera: str | None = None) -> int:
+        """Return how many frames an edge may have unacknowledged, 1 to the settings' `window`.
+
+        It falls in proportion to the camera's frames that wait for the teacher above `queue_high`, to the seconds that
+        it lately took to store one above `PROMPT_S`, and from twice the disk's reserve down to the reserve.
+        """
+        settings = self._settings
+        waiting = self.counts.get(camera, Counts()).waiting if camera else 0
+        queue = settings.queue_high / max(waiting, settings.queue_high)
+        room = (self.free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
+        pace = PROMPT_S / max(self._store_s, PROMPT_S)
+        return max(1, int(settings.window * min(queue, room, pace, 1.0)))
+
+
+def check_frame(frame: HardFrame, jpeg: bytes) -> None:
+    """Raise ProtocolError unless `jpeg` is the picture that `frame` describes, by hash and by header."""
+    if hashlib.sha256(jpeg).hexdigest() != frame.sha256:
+        raise ProtocolError("wrong-hash", "the picture is not the one that its message describes")
+    if jpeg_size(jpeg) != (frame.width, frame.height):
+        raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
+    from_wire(frame.detections, len(CLASSES))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left where `folder` lies, in bytes. Raises StorageError."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StorageError(f"cannot tell how much room {folder} has: {error.strerror}") from error

@@ -1,0 +1,406 @@
+"""The cloud's end of the wire, on one thread that owns the socket: frames in, models out, counters kept.
+
+A frame is acknowledged only after it is durable; those that come together are made so together, since it is the disk
+that each of them would wait for. A repeat is acknowledged again and not stored again. Whatever an edge
+may not do is refused with a reason and counted, and the link lives on: who it is, its CURVE key says, and which cameras
+are its own, the roster. Answers carry the window, which shrinks while the disk or the teacher cannot keep up.
+"""
+
+from __future__ import annotations
+
+import threading
+from importlib.metadata import version
+
+import structlog
+
+from culling.cloud.control.actions import Wish, Wishes
+from culling.cloud.link.admission import Room, check_frame, free_bytes
+from culling.cloud.link.arrivals import Arrivals
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.frames import Arrival, Counts, FrameStore
+from culling.cloud.store.index import Index
+from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.roster import Members, Roster
+from culling.cloud.store.rounds import Requests, Rounds
+from culling.common.clock import Clock
+from culling.common.errors import ModelError, ProtocolError, StorageError
+from culling.common.metrics import Metrics
+from culling.common.wire.messages import (
+    Ack,
+    CameraState,
+    FromCloud,
+    HardFrame,
+    Heartbeat,
+    Hello,
+    Message,
+    ModelChunk,
+    ModelOffer,
+    ModelRequest,
+    Nack,
+    Orders,
+    Refused,
+    SwapReport,
+    Welcome,
+    pack,
+    plain,
+    unpack,
+)
+from culling.common.wire.protocol import PIECE
+from culling.common.wire.transport import CloudSocket
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.2
+TICK_S = 1.0
+COUNT_S = 5.0
+SETTLE_S = 300.0
+"""After so long on one model, a camera's mean loss is that model's own."""
+
+AT_ONCE = 32
+"""Messages that are taken one after the other before the frames among them are stored."""
+
+SILENT_S = 30.0
+"""An edge that said nothing for so long counts as gone; it beats every few seconds."""
+
+
+class Ingest:
+    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or "".
+
+    `latest` is what was said of each camera last, and when, in seconds since the epoch; its values are never changed.
+    """
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        curve_secret: str,
+        index: Index,
+        frames: FrameStore,
+        files: ModelFiles,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.failure: BaseException | None = None
+        self.problem = ""
+        self.latest: dict[str, tuple[CameraState, float]] = {}
+        self._settings = settings
+        self._frames = frames
+        self._files = files
+        self._index = index
+        self._roster = Roster(index)
+        self._registry = Registry(index)
+        self._rounds = Rounds(index)
+        self._requests = Requests(index)
+        self._metrics = metrics
+        self._clock = clock
+        self._members = Members()
+        self._room = Room(settings.service, settings.store.quota_bytes)
+        self._arrivals = Arrivals(frames, self._room)
+        self._live: dict[str, str] = {}
+        self._states: dict[str, CameraState] = {}
+        self._unsaved: dict[str, CameraState] = {}
+        self._running: dict[str, tuple[str, float]] = {}
+        self._heard: dict[str, float] = {}
+        self._boots: dict[str, str] = {}
+        self._announced: set[str] = set()
+        self._offered: dict[str, tuple[str, float]] = {}
+        self._wishes: dict[str, Wish] = {}
+        self._ordered: dict[str, tuple[Orders, float]] = {}
+        self._next_tick = self._next_count = clock.monotonic()
+        self._stopping = threading.Event()
+        self._socket = CloudSocket(
+            settings.service.endpoint, curve_secret, self._roster.allowed, on_event=self._on_link
+        )
+        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        """The address listened on."""
+        return self._socket.endpoint
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and free the port."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._clock.monotonic() >= self._next_tick:
+                    self._next_tick = self._clock.monotonic() + TICK_S
+                    self._tick()
+                self._take_what_came()
+        except BaseException as failure:  # the service ends with it: nothing here can be retried
+            self.failure = failure
+        finally:
+            self._socket.close()
+
+    # Every second
+
+    def _tick(self) -> None:
+        try:
+            self._room.free_bytes = free_bytes(self._settings.data_dir)
+            self._members = self._roster.members()
+            if self._clock.monotonic() >= self._next_count:
+                self._next_count = self._clock.monotonic() + COUNT_S
+                self._room.counts = self._frames.counts()
+            self._live = self._registry.live_ids()
+            if self._unsaved:
+                self._roster.heard(self._unsaved, self._clock.now(), self._settled())
+                self._unsaved = {}
+            self._wishes = Wishes(self._index).all()
+            for edge_key in self._alive():
+                self._offer_to(edge_key)
+                self._order(edge_key)
+        except StorageError as error:
+            self._troubled(error)
+            return
+        if self.problem:
+            log.info("storing_resumed")
+        self.problem = ""
+        self._metrics.set("storage_failing", 0)
+        self._show()
+
+    def _settled(self) -> set[str]:
+        """Return which of the cameras just heard of have run the same model for a while."""
+        began = self._clock.monotonic() - SETTLE_S
+        return {camera for camera in self._unsaved if self._running[camera][1] <= began}
+
+    def _offer_to(self, edge_key: str) -> None:
+        """Offer its live model to each camera that runs another, again and again until it is taken or refused."""
+        now = self._clock.monotonic()
+        for camera in self._members.cameras.get(edge_key, frozenset()) & self._states.keys():
+            model_id = self._live.get(camera)
+            if model_id is None or model_id == self._states[camera].model_id:
+                continue
+            last, at = self._offered.get(camera, ("", 0.0))
+            if last == model_id and now - at < self._settings.publish.reoffer_s:
+                continue
+            if (model := self._registry.find(camera, model_id)) is not None:
+                if self._is_stale(model, again=last == model_id):
+                    self._requests.ask_once("renew", camera, self._clock.now())
+                self._offer(edge_key, model)
+
+    def _is_stale(self, model: Model, again: bool) -> bool:
+        """Whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
+
+        It expires before it would be offered again; or it was gone back to, and an edge that accepted a newer one
+        refuses its old counter.
+        """
+        expires = model.expires <= self._clock.now() + self._settings.publish.reoffer_s
+        return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
+
+    def _offer(self, edge_key: str, model: Model) -> None:
+        if self._send(edge_key, ModelOffer(model.camera, model.manifest)):
+            self._offered[model.camera] = (model.model_id, self._clock.monotonic())
+            log.info("model_offered", camera=model.camera, model_id=model.model_id)
+
+    def _order(self, edge_key: str) -> None:
+        """Tell an edge what is wanted of its cameras, again and again until it does so."""
+        now = self._clock.monotonic()
+        for camera in self._members.cameras.get(edge_key, frozenset()) & self._states.keys() & self._wishes.keys():
+            wish, state = self._wishes[camera], self._states[camera]
+            if wish.frame is not None and wish.frame == state.frame:
+                Wishes(self._index).frame_taken(camera, wish.frame)
+            if wish.done_by(state):
+                continue
+            orders = wish.orders(camera)
+            last, at = self._ordered.get(camera, (None, 0.0))
+            again = last == orders and now - at < self._settings.publish.reoffer_s
+            if not again and self._send(edge_key, orders):
+                self._ordered[camera] = (orders, now)
+                log.info("orders_sent", camera=camera, paused=orders.paused, frames_per_window=orders.frames_per_window)
+
+    def _show(self) -> None:
+        self._metrics.set("edges_connected", len(self._alive()))
+        self._metrics.set("disk_free_bytes", self._room.free_bytes)
+        for camera in {*self._room.counts, *(name for names in self._members.cameras.values() for name in names)}:
+            if camera not in self._announced:
+                self._announced.add(camera)
+                self._metrics.announce(camera)
+            counts = self._room.counts.get(camera, Counts())  # a camera whose frames are all gone has none
+            self._metrics.set("store_bytes", counts.bytes, camera=camera)
+            self._metrics.set("teacher_queue", counts.waiting, camera=camera)
+
+    def _alive(self) -> list[str]:
+        now = self._clock.monotonic()
+        return [edge_key for edge_key, heard in self._heard.items() if now - heard < SILENT_S]
+
+    def _troubled(self, error: StorageError) -> None:
+        if not self.problem:
+            log.error("storing_failed", error=str(error))
+        self.problem = str(error)
+        self._metrics.set("storage_failing", 1)
+
+    # Every message
+
+    def _take_what_came(self) -> None:
+        """Take the next message and those behind it; frames are stored once no more wait, or they are many."""
+        wait_s = POLL_S
+        for _ in range(AT_ONCE):
+            if (received := self._socket.poll(wait_s)) is None:
+                break
+            self._take(*received)
+            wait_s = 0.0
+            if self._arrivals.full:
+                break
+        self._store_arrivals()
+
+    def _take(self, edge_key: str, parts: list[bytes]) -> None:
+        self._metrics.count("bytes_received", sum(map(len, parts)))
+        try:
+            if edge_key not in self._members.cameras:
+                self._members = self._roster.members()  # it may have been enrolled since the last tick
+            if edge_key not in self._members.cameras:
+                raise ProtocolError("revoked", "this edge is not enrolled any more")
+            message, payload = unpack(parts, "edge")
+            self._heard[edge_key] = self._clock.monotonic()
+            self._handle(edge_key, message, payload or b"")
+        except ProtocolError as error:
+            self._refuse(edge_key, error.reason, str(error))
+        except StorageError as error:
+            self._troubled(error)
+            self._refuse(edge_key, "busy", "the cloud cannot read or write its state at the moment")
+
+    def _handle(self, edge_key: str, message: Message, payload: bytes) -> None:
+        match message:
+            case HardFrame():
+                self._frame(edge_key, message, payload)
+            case Hello():
+                self._keep_states(edge_key, message.cameras, afresh=True)
+                self._welcome(edge_key)
+                if self._boots.get(edge_key) != message.boot:  # an edge greets again whenever we were silent
+                    self._boots[edge_key] = message.boot
+                    log.info("edge_greeted", edge=edge_key, software=message.software, boot=message.boot)
+            case Heartbeat():
+                self._keep_states(edge_key, message.cameras, afresh=False)
+                self._welcome(edge_key)
+            case ModelRequest():
+                self._model_piece(edge_key, message)
+            case SwapReport():
+                self._swap(edge_key, message)
+
+    def _frame(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> None:
+        arrival = Arrival(edge_key, frame, jpeg)
+        try:
+            self._own(edge_key, frame.camera)
+            self._metrics.count("frames_received", camera=frame.camera)
+            check_frame(frame, jpeg)
+            if arrival.name in self._arrivals:  # a repeat: what becomes of the first has to be known
+                self._store_arrivals()
+            self._arrivals.add(arrival)
+        except ProtocolError as error:
+            self._nack(arrival, error.reason, retry=False)
+
+    def _store_arrivals(self) -> None:
+        """Store the frames that wait, and answer each."""
+        started, tried = self._clock.monotonic(), 0
+        for arrival, outcome in self._arrivals.store():
+            match outcome:
+                case "stored":
+                    self._stored(arrival.frame, self._clock.monotonic() - started)
+                    self._ack(arrival)
+                    tried += 1
+                case "duplicate":
+                    self._metrics.count("frames_duplicate", camera=arrival.frame.camera)
+                    self._ack(arrival)
+                case StorageError():
+                    self._troubled(outcome)
+                    self._nack(arrival, "busy", retry=True)
+                    tried += 1
+                case _:
+                    self._nack(arrival, outcome, retry=outcome != "seq-reused")
+        if tried:
+            self._room.note_pace(self._clock.monotonic() - started, tried)
+
+    def _stored(self, frame: HardFrame, seconds: float) -> None:
+        self._metrics.count("frames_stored", camera=frame.camera)
+        self._metrics.observe("store_seconds", seconds)
+        log.debug("frame_stored", camera=frame.camera, boot=frame.boot, seq=frame.seq, reason=frame.reason)
+
+    def _keep_states(self, edge_key: str, states: list[CameraState], afresh: bool) -> None:
+        for state in states:
+            if not self._members.owns(edge_key, state.camera):  # its other cameras go on
+                self._metrics.count("messages_refused", reason="not-your-camera")
+                if afresh:
+                    log.warning("camera_not_enrolled", edge=edge_key, camera=state.camera)
+                continue
+            self._states[state.camera] = self._unsaved[state.camera] = state
+            self.latest[state.camera] = (state, self._clock.now())
+            if self._running.get(state.camera, ("", 0.0))[0] != state.model_id:
+                self._running[state.camera] = (state.model_id, self._clock.monotonic())
+            if afresh:
+                self._offered.pop(state.camera, None)
+                self._ordered.pop(state.camera, None)
+        self._offer_to(edge_key)
+        self._order(edge_key)
+
+    def _model_piece(self, edge_key: str, request: ModelRequest) -> None:
+        self._own(edge_key, request.camera)
+        model = self._registry.find(request.camera, request.model_id)
+        if model is None:
+            raise ProtocolError("unknown-model", f"there is no model {request.model_id} for {request.camera}")
+        total = model.artefact.size
+        if request.offset >= total:
+            raise ProtocolError("beyond-total", f"model {request.model_id} has {total} bytes")
+        try:
+            data = self._files.piece(model.artefact.sha256, request.offset, min(request.length, PIECE))
+        except ModelError as error:
+            log.error("model_damaged", camera=request.camera, model_id=request.model_id, error=str(error))
+            self._registry.withdraw(request.camera, request.model_id, "revoked")
+            raise ProtocolError("model-damaged", f"model {request.model_id} cannot be read") from None
+        self._offered[request.camera] = (request.model_id, self._clock.monotonic())
+        self._send(edge_key, ModelChunk(request.camera, request.model_id, request.offset, total), data)
+
+    def _swap(self, edge_key: str, swap: SwapReport) -> None:
+        self._own(edge_key, swap.camera)
+        if swap.outcome != "live" and self._registry.withdraw(swap.camera, swap.model_id, "rejected"):
+            log.warning("model_rejected", camera=swap.camera, model_id=swap.model_id, reason=swap.reason)
+        if not self._registry.report(swap, self._clock.now()):
+            return
+        self._metrics.count("swap_reports", camera=swap.camera, outcome=swap.outcome)
+        if swap.outcome == "rolled-back":
+            self._metrics.count("rollbacks", camera=swap.camera, by="edge")
+        log.info("swap_reported", camera=swap.camera, model_id=swap.model_id, outcome=swap.outcome)
+        newest = self._rounds.newest_capture(swap.camera, swap.model_id)
+        if swap.outcome == "live" and newest is not None:
+            self._metrics.observe("model_lag_seconds", max(0.0, swap.at - newest), camera=swap.camera)
+
+    def _own(self, edge_key: str, camera: str) -> None:
+        if not self._members.owns(edge_key, camera):
+            raise ProtocolError("not-your-camera", f"camera {camera} is not one of this edge's")
+
+    # Answers
+
+    def _welcome(self, edge_key: str) -> None:
+        self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window()))
+
+    def _ack(self, arrival: Arrival) -> None:
+        frame = arrival.frame
+        self._send(arrival.edge_key, Ack(frame.boot, frame.seq, self._room.window(frame.camera)))
+
+    def _nack(self, arrival: Arrival, reason: str, retry: bool) -> None:
+        edge_key, frame = arrival.edge_key, arrival.frame
+        camera = frame.camera if self._members.owns(edge_key, frame.camera) else "unknown"
+        self._metrics.count("frames_refused", camera=camera, reason=reason)
+        log.warning("frame_refused", edge=edge_key, camera=camera, boot=frame.boot, seq=frame.seq, reason=reason)
+        self._send(edge_key, Nack(frame.boot, frame.seq, plain(reason), retry))
+
+    def _refuse(self, edge_key: str, reason: str, message: str) -> None:
+        self._metrics.count("messages_refused", reason=reason)
+        log.warning("message_refused", edge=edge_key, reason=reason, error=message)
+        self._send(edge_key, Refused(plain(f"{reason}: {message}")))
+
+    def _send(self, edge_key: str, message: FromCloud, payload: bytes | None = None) -> bool:
+        parts = pack(message, payload)
+        sent = self._socket.send(edge_key, parts)
+        if sent:
+            self._metrics.count("bytes_sent", sum(map(len, parts)))
+        return sent
+
+    def _on_link(self, event: str) -> None:
+        if event in ("refused", "handshake-failed"):
+            self._metrics.count("handshake_failures")

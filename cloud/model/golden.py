@@ -1,0 +1,47 @@
+"""Golden frames: a picture that travels with a model, and what the model must find in it wherever it runs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.cloud.store.frames import FrameStore
+from culling.common.errors import ProtocolError
+from culling.common.frame import Detections
+from culling.common.graph import Graph, to_frame
+from culling.common.scaler import input_size, resize
+from culling.common.wire.codec import decode_jpeg, encode_jpeg
+from culling.common.wire.manifest import Golden
+from culling.common.wire.messages import to_wire
+
+GOLDEN_SIDE = 640
+"""The golden frame travels in every manifest, so it is shrunk to this many pixels at most."""
+
+RECENT = 8
+"""So many held-out frames are tried for one whose picture can be used."""
+
+
+def golden_frame(graph: Graph, image: NDArray[np.uint8], scale: float, long_side: int) -> Golden:
+    """Return `image`, shrunk, with what `graph` finds in it at that scale."""
+    shrink = min(1.0, GOLDEN_SIDE / max(image.shape[:2]))
+    height, width = (max(2, round(side * shrink)) for side in image.shape[:2])
+    jpeg = encode_jpeg(resize(image, height, width))
+    found = see(graph, decode_jpeg(jpeg), input_size(width, height, scale, long_side))
+    return Golden(jpeg=jpeg, detections=to_wire(found))
+
+
+def see(graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
+    """Return what `graph` finds in an image shown at `size`, in the image's own pixels."""
+    return to_frame(graph.run(resize(image, *size)[None])[0], size, image.shape[:2])
+
+
+def newest_picture(store: FrameStore, camera: str) -> NDArray[np.uint8] | None:
+    """Return the newest held-out picture of a camera, `(H, W, 3)`; None where there is none that can be used."""
+    for frame in store.newest_held_out(camera, RECENT):
+        if (jpeg := store.jpeg(frame)) is None:
+            continue
+        try:
+            return decode_jpeg(jpeg)
+        except ProtocolError:  # its header was fine, its pixels are not
+            store.put_aside(frame)
+    return None

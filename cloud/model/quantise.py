@@ -1,0 +1,71 @@
+"""A student in 8 bits, for edges without a GPU: more than twice as fast there, and less than half of the bytes to send.
+
+Weights are scaled by output channel, activations by the ranges that they have on the camera's own frames (static
+quantisation); boxes are decoded and suppressed in floats. Whether the student is as good as before is for the round's
+gate to say, which sees this graph and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import load_model_from_string
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+from culling.common.graph import check
+from culling.common.scaler import input_size, resize
+from culling.common.video import count_frames, read_frames
+
+CALIBRATED = 32
+"""So many frames are enough to take ranges from."""
+
+OPERATORS = ("Conv", "Gemm")
+
+
+class _Frames(CalibrationDataReader):
+    def __init__(self, frames: Sequence[NDArray[np.uint8]]) -> None:
+        self._left = iter(frames)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        frame = next(self._left, None)
+        return None if frame is None else {"frames": frame[None]}
+
+
+def quantise(model: bytes, frames: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Return the student `model`, ONNX, with its convolutions and its box head in 8 bits.
+
+    Ranges are taken from `frames`, at most `CALIBRATED` of them, each `(height, width, 3)` RGB of an input's size.
+    Raises ModelError for a graph that is no student.
+    """
+    check(model)
+    proto = load_model_from_string(model)
+    # Else onnxruntime would advise its own pass, whose work the export has done and whose result no edge would load.
+    add_pre_process_metadata(proto)
+    with TemporaryDirectory(prefix="culling-int8-") as folder:
+        done = Path(folder) / "int8.onnx"
+        quantize_static(
+            proto,
+            done,
+            _Frames(frames[:CALIBRATED]),
+            op_types_to_quantize=list(OPERATORS),
+            per_channel=True,
+            # CPUs without VNNI add products of 8 bits in 16, which only hold them if weights have 7.
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        data = done.read_bytes()
+    check(data)
+    return data
+
+
+def calibration_frames(video: Path) -> list[NDArray[np.uint8]]:
+    """Return `CALIBRATED` frames from all over a video, as a student's input. Raises CameraError if it is no video."""
+    numbers = np.linspace(0, count_frames(video) - 1, CALIBRATED).astype(int)
+    pictures = (frame for _, frame in read_frames(video, set(numbers.tolist())))
+    return [resize(frame, *input_size(frame.shape[1], frame.shape[0])) for frame in pictures]

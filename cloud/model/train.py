@@ -1,0 +1,156 @@
+"""The training loop, the same for pre-training and for a round: one CPU, one GPU, or several under `torchrun`.
+
+    culling pretrain student --labels a.jsonl --images data --out student.safetensors
+    torchrun --nproc-per-node 4 -m culling.cloud.model.pretrain student …
+
+A checkpoint holds the weights, the momentum and the step, and is replaced atomically; batches and sampling depend on
+the seed and the step alone, so a run killed at any moment goes on exactly where its last checkpoint stood.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import distributed, nn
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.model.dataset import Batcher
+from culling.cloud.model.detector import half_precision
+from culling.cloud.model.losses import detection_loss
+from culling.common.errors import ModelError, TrainingError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: `steps` of SGD with linear warm-up and cosine decay of the rate `lr` to zero."""
+
+    steps: int
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup: int = 100
+    clip: float = 10.0
+    checkpoint_every_s: float = 120.0
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of `step`."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+
+
+@dataclass
+class Run:
+    """The state of a run between two steps; `losses` holds one mapping of loss name to value for every step done."""
+
+    step: int = 0
+    losses: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Step(nn.Module):
+    """The loss as a module, which is what DistributedDataParallel synchronises."""
+
+    def __init__(self, model: FasterRCNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images, targets):  # type: ignore[no-untyped-def]
+        return detection_loss(self.model, images, targets)
+
+
+def train(
+    model: FasterRCNN,
+    batches: Batcher,
+    recipe: Recipe,
+    checkpoint: Path,
+    on_step: Callable[[Run, float], None] = lambda run, seconds: None,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Run:
+    """Train `model` in place, resuming from `checkpoint` if it is there; leave the last state in it.
+
+    Returns early, with a checkpoint, when `stop()` turns true. Raises `TrainingError` on a loss that is not finite;
+    the checkpoint, if one was written by then, still holds the last good state.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    device = torch.device(gpu if torch.cuda.is_available() else "cpu")
+    model.to(device, memory_format=torch.channels_last).train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    run = load_checkpoint(checkpoint, model, optimizer) if checkpoint.exists() else Run()
+    step_loss: nn.Module = _Step(model)
+    if world > 1:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        step_loss = nn.parallel.DistributedDataParallel(step_loss)
+    saved = clock()
+    while run.step < recipe.steps and not stop():
+        started = clock()
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(run.step)
+        torch.manual_seed(recipe.seed * 1_000_003 + run.step * world + rank)
+        images, targets = batches(run.step, rank)
+        images = images.to(device, memory_format=torch.channels_last)
+        with half_precision(device):
+            losses = step_loss(images, [target.to(device) for target in targets])
+        total = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
+        if not torch.isfinite(total.detach() + norm):
+            found = f"loss is {total.item()}, its gradient {norm.item()} at step {run.step}"
+            again = f"resume {checkpoint}" if checkpoint.exists() else "start anew"
+            raise TrainingError(f"{found}; lower the rate and {again}")
+        optimizer.step()
+        run.step += 1
+        run.losses.append({name: float(value.detach()) for name, value in losses.items()})
+        on_step(run, clock() - started)
+        if rank == 0 and clock() - saved >= recipe.checkpoint_every_s:
+            save_checkpoint(checkpoint, model, optimizer, run)
+            saved = clock()
+    if rank == 0:
+        save_checkpoint(checkpoint, model, optimizer, run)
+    if world > 1:
+        distributed.destroy_process_group()
+    return run
+
+
+def save_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, run: Run) -> None:
+    """Replace `path` atomically by the present state."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            tensors[f"momentum.{index}"] = buffer.contiguous()
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"step": str(run.step), "losses": json.dumps(run.losses)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD) -> Run:
+    """Put the state saved in `path` into `model` and `optimizer`. Raises `ModelError` if it is of another model."""
+    try:
+        with safe_open(path, "pt") as file:
+            keys = file.keys()
+            meta = file.metadata()
+            model.load_state_dict({k[6:]: file.get_tensor(k) for k in keys if k.startswith("model.")})
+            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+                if (name := f"momentum.{index}") in keys:
+                    buffer = file.get_tensor(name).to(parameter.device)
+                    if buffer.shape != parameter.shape:
+                        raise RuntimeError("momentum of other parameters")
+                    optimizer.state[parameter]["momentum_buffer"] = buffer
+            return Run(int(meta["step"]), json.loads(meta["losses"]))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: not a checkpoint of this model ({reason}); remove it to start anew") from None

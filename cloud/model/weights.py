@@ -1,0 +1,186 @@
+"""Weights of a detector as safetensors: fp16, or int8 per output channel; never pickled, checked before they are used.
+
+An int8 matrix or kernel `name` comes with `name.scale`, one float32 per output channel: `w = name * name.scale`.
+Vectors (norms, biases) stay float32: they are small, and a variance can exceed what fp16 holds. The bundled pair lies
+in `cloud/weights`, with the sha256 of each file in `index.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.model.detector import STUDENT, TEACHER, DetectorSpec, build, is_student
+from culling.common.atomic import write_atomic
+from culling.common.errors import ModelError
+from culling.common.frame import CLASSES
+
+Kind = Literal["student", "teacher"]
+Format = Literal["fp16", "int8"]
+
+BUNDLED = Path(__file__).parents[1] / "weights"
+INDEX = "index.json"
+_COUNTER = "num_batches_tracked"
+_SCALE = ".scale"
+
+
+class Bundled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the index says of one file."""
+
+    sha256: str
+    bytes: int
+    kind: Kind
+    classes: tuple[str, ...]
+    format: Format
+
+
+def save_weights(path: Path, model: FasterRCNN, form: Format, classes: tuple[str, ...] = CLASSES) -> None:
+    """Replace `path` whole by the weights of `model`. Raises `ModelError` if one is not finite in that format."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if not name.endswith(_COUNTER):
+            tensors |= _packed(name, tensor.detach().cpu().float().contiguous(), form)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: tensor {name} is not finite as {form}")
+    kind: Kind = "teacher" if _deep(tensors) else "student"
+    write_atomic(path, save(tensors, {"kind": kind, "classes": ",".join(classes), "format": form}))
+
+
+def load_weights(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
+    """Return the detector whose weights `path` holds, on the CPU in evaluation mode, and its classes.
+
+    The architecture follows from the tensors there are. Raises `ModelError` for a file that is missing, truncated,
+    not safetensors, or of another architecture, naming the first tensor that is wrong.
+    """
+    tensors, metadata = read_tensors(path)
+    classes = tuple(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
+    model = build(_spec(tensors), classes)
+    _check(path, tensors, model)
+    model.load_state_dict(tensors, strict=False)
+    return model.eval(), classes
+
+
+def load_student(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
+    """Return what `load_weights` does. Raises `ModelError` for a teacher too."""
+    model, classes = load_weights(path)
+    if not is_student(model):
+        raise ModelError(f"{path}: the weights of a teacher; a student's are wanted")
+    return model, classes
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a weights file as float32, and its metadata. Raises `ModelError` naming the file."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, stored = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not readable as safetensors ({str(error).splitlines()[0]})") from None
+    return {name: _unpacked(name, stored) for name in stored if not name.endswith((_SCALE, _COUNTER))}, metadata
+
+
+def load_bundled(kind: Kind, folder: Path = BUNDLED) -> tuple[FasterRCNN, tuple[str, ...]]:
+    """Return the student or teacher that comes with Culling, and its classes.
+
+    Raises `ModelError` if there is none, or the file is not the one that the index names.
+    """
+    for name, entry in read_index(folder).items():
+        if entry.kind == kind:
+            path = folder / name
+            if file_hash(path) != entry.sha256:
+                raise ModelError(f"{path}: differs from its sha256 in {INDEX}; fetch or install it again")
+            return load_weights(path)
+    raise ModelError(f"{folder / INDEX}: names no {kind}; train one with `culling pretrain {kind}`")
+
+
+def read_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
+    """Return the index of `folder` by file name. Raises `ModelError` where there is none that can be read."""
+    try:
+        return msgspec.json.decode((folder / INDEX).read_bytes(), type=dict[str, Bundled])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelError(f"{folder / INDEX}: not an index of weights ({error})") from None
+
+
+def write_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
+    """Write and return the index of every weights file in `folder`, as saved by `save_weights`."""
+    entries = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            row = file.metadata() | {"sha256": file_hash(path), "bytes": path.stat().st_size}
+        entries[path.name] = msgspec.convert(row | {"classes": row["classes"].split(",")}, Bundled)
+    write_atomic(folder / INDEX, msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
+    return entries
+
+
+def _packed(name: str, tensor: Tensor, form: Format) -> dict[str, Tensor]:
+    if tensor.dim() < 2:
+        return {name: tensor}
+    if form == "fp16":
+        return {name: tensor.half()}
+    scale = (tensor.flatten(1).abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return {name: (tensor / _spread(scale, tensor)).round().to(torch.int8), name + _SCALE: scale}
+
+
+def _unpacked(name: str, stored: dict[str, Tensor]) -> Tensor:
+    tensor, scale = stored[name], stored.get(name + _SCALE)
+    if scale is None or scale.dim() != 1 or len(scale) != len(tensor):
+        return tensor if tensor.dtype == torch.int8 else tensor.float()
+    return tensor.float() * _spread(scale, tensor)
+
+
+def _spread(scale: Tensor, tensor: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (tensor.dim() - 1))
+
+
+def _deep(tensors: dict[str, Tensor]) -> bool:
+    return "backbone.body.layer1.0.conv3.weight" in tensors
+
+
+def _spec(tensors: dict[str, Tensor]) -> DetectorSpec:
+    """Return depth and widths as the tensors have them, and what they cannot tell as in the bundled pair."""
+    spec = TEACHER if _deep(tensors) else STUDENT
+    pyramid, head = tensors.get("backbone.fpn.layer_blocks.0.0.weight"), tensors.get("roi_heads.box_head.fc6.weight")
+    return replace(
+        spec,
+        depth=_depth(tensors),
+        fpn_width=len(pyramid) if pyramid is not None and pyramid.dim() else spec.fpn_width,
+        head_width=len(head) if head is not None and head.dim() else spec.head_width,
+    )
+
+
+def _depth(tensors: dict[str, Tensor]) -> int:
+    if not _deep(tensors):
+        return 18
+    return 101 if "backbone.body.layer3.22.conv1.weight" in tensors else 50
+
+
+def _check(path: Path, tensors: dict[str, Tensor], model: FasterRCNN) -> None:
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(_COUNTER)}
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        raise ModelError(
+            f"{path}: {'lacks' if name in wanted else 'has an unknown'} tensor {name}: another architecture?"
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
+            raise ModelError(f"{path}: tensor {name} has shape {shapes}: another architecture")
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: tensor {name} has no scale, or values that are not numbers")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file. Raises `ModelError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None

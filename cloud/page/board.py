@@ -1,0 +1,211 @@
+"""The fleet as it is this moment, for everybody who watches: one row per camera, and which rows changed since when.
+
+Rows are built once, however many watch. A watcher says which revision it has and is given what is newer, so that
+nothing queues up for one that reads slowly or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from culling.cloud.control.actions import Wish, Wishes
+from culling.cloud.store import history
+from culling.cloud.store.frames import Counts, count_frames
+from culling.cloud.store.history import rise
+from culling.cloud.store.index import Index, models, rounds, swaps
+from culling.cloud.store.roster import CameraRow, Roster, State, state_of
+from culling.common.clock import Clock
+from culling.common.metrics import REASONS
+from culling.common.wire.messages import CameraState
+
+SLOW_S = 2.0
+NOW_S = 300.0
+"""The span that a rate "now" is measured over: hard frames are too rare for less."""
+
+SLOT_MINUTES = 30
+DAY_MINUTES = 24 * 60
+
+Row = dict[str, Any]
+Told = tuple[CameraState, float]
+"""What an edge said of a camera, and when it was heard: seconds since the epoch."""
+
+
+class Board:
+    """`latest` gives what the edges said last. `refresh` is called from one thread, everything else from any."""
+
+    def __init__(self, index: Index, latest: Callable[[], Mapping[str, Told]], clock: Clock) -> None:
+        self.revision = 1
+        self._index = index
+        self._latest = latest
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rows: dict[str, Row] = {}
+        self._changed: dict[str, int] = {}
+        self._sparks: dict[str, list[Row]] = {}
+        self._sparks_changed = self._shrunk = 0
+        self._minute = -1
+        self._told: dict[str, Told] = {}
+        self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
+        self._slow = _Slow()
+        self._next_slow = clock.monotonic()
+        self._encoded: dict[int, bytes] = {}
+
+    def refresh(self) -> bool:
+        """Bring the rows up to date; return whether any changed."""
+        told, slow = dict(self._latest()), self._clock.monotonic() >= self._next_slow
+        if slow:
+            self._next_slow = self._clock.monotonic() + SLOW_S
+            self._slow = _Slow.read(self._index)
+        fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
+        for name, (state, heard) in fresh.items():
+            self._sample(name, state, heard)
+        self._told = told
+        rows = {name: self._row(name) for name in (self._slow.cameras if slow else fresh) if name in self._slow.cameras}
+        minute = int(self._clock.now() // 60)
+        sparks = None if minute == self._minute else self._read_sparks(minute)
+        self._minute = minute
+        return self._publish(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
+
+    def row(self, camera: str) -> Row | None:
+        """Return one camera's row."""
+        return self._rows.get(camera)
+
+    def since(self, revision: int) -> bytes:
+        """Return as JSON what is newer than `revision`; all of it for 0. Equal questions are encoded once."""
+        with self._lock:
+            if revision < self._shrunk:  # cameras went: whoever still shows them starts afresh
+                revision = 0
+            if revision not in self._encoded:
+                self._encoded[revision] = msgspec.json.encode(self._newer(revision))
+            return self._encoded[revision]
+
+    def _newer(self, revision: int) -> dict[str, Any]:
+        rows = [row for name, row in self._rows.items() if self._changed[name] > revision]
+        newer: Row = {"revision": self.revision, "now": self._clock.now(), "all": revision == 0, "cameras": rows}
+        if self._sparks_changed > revision:
+            newer["sparks"] = self._sparks
+        return newer
+
+    def _publish(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
+        changed = [name for name, row in rows.items() if row != self._rows.get(name)]
+        if not changed and sparks is None and not gone:
+            return False
+        with self._lock:
+            self.revision += 1
+            for name in gone:
+                del self._rows[name], self._changed[name]
+                self._shrunk = self.revision
+            for name in changed:
+                self._rows[name], self._changed[name] = rows[name], self.revision
+            if sparks is not None:
+                self._sparks, self._sparks_changed = sparks, self.revision
+            self._encoded = {}
+        return True
+
+    def _sample(self, name: str, state: CameraState, heard: float) -> None:
+        samples, now = self._samples.setdefault(name, deque()), history.counts(state)
+        if samples and now["seen"] < samples[-1][1]["seen"]:
+            samples.clear()  # the agent was started anew
+        samples.append((heard, now))
+        while len(samples) > 2 and samples[1][0] <= heard - NOW_S:
+            samples.popleft()
+
+    def _read_sparks(self, minute: int) -> dict[str, list[Row]]:
+        first = (minute - DAY_MINUTES) // SLOT_MINUTES * SLOT_MINUTES + SLOT_MINUTES
+        found = history.read(self._index, first, SLOT_MINUTES)
+        wanted = ("t", "seen", *REASONS)
+        return {name: [{key: slot[key] for key in wanted} for slot in slots] for name, slots in found.items()}
+
+    def _row(self, name: str) -> Row:
+        camera, slow = self._slow.cameras[name], self._slow
+        state, heard = self._told.get(name, (camera.state, camera.heard))
+        word = state_of(camera.revoked, state, heard, self._clock.now())
+        wish, counts = slow.wishes.get(name, Wish()), slow.counts.get(name, Counts())
+        row: Row = {
+            "camera": name,
+            "edge": camera.edge,
+            "state": word,
+            "told": state.state if state else None,
+            "heard": heard,
+            "live": slow.live.get(name),
+            "lag_s": slow.lags.get(name),
+            "stored": counts.stored,
+            "stored_bytes": counts.bytes,
+            "waiting": counts.waiting,
+            "held": wish.held,
+            "pinned": wish.pinned,
+            "paused": wish.paused,
+            "frames_per_window": wish.frames_per_window,
+            "frame_asked": wish.frame is not None,
+            "rate": None,
+            "fps": None,
+        }
+        return row | self._numbers(name, state, word) if state else row
+
+    def _numbers(self, name: str, state: CameraState, word: State) -> Row:
+        numbers: Row = {
+            "model": state.model_id,
+            "scale": self._slow.scales.get((name, state.model_id)),
+            "seen": state.seen,
+            "inferred": state.inferred,
+            "forwarded": dict(state.forwarded),
+            "dropped": sum(state.dropped.values()),
+            "evicted": state.evicted,
+            "spool_bytes": state.spool_bytes,
+            "spool_frames": state.spool_frames,
+            "threshold": state.threshold,
+            "ranker": state.ranker,
+            "loss": state.loss_mean,
+            "obeys": state.paused == self._slow.wishes.get(name, Wish()).paused,
+        }
+        samples = self._samples.get(name)
+        if word == "live" and samples and len(samples) > 1:
+            risen, span = rise(samples[0][1], samples[-1][1]), samples[-1][0] - samples[0][0]
+            forwarded = {reason: risen[reason] for reason in REASONS if risen[reason]}
+            if risen["seen"] > 0:
+                numbers |= {"rate": sum(forwarded.values()) / risen["seen"], "rate_by": forwarded}
+            if span > 0:
+                numbers["fps"] = risen["seen"] / span
+        return numbers
+
+
+class _Slow:
+    """What changes seldom, read from the index every `SLOW_S`."""
+
+    def __init__(self) -> None:
+        self.cameras: dict[str, CameraRow] = {}
+        self.wishes: dict[str, Wish] = {}
+        self.counts: dict[str, Counts] = {}
+        self.live: dict[str, str] = {}
+        self.scales: dict[tuple[str, str], float] = {}
+        self.lags: dict[str, float] = {}
+
+    @classmethod
+    def read(cls, index: Index) -> _Slow:
+        slow = cls()
+        slow.cameras = {row.name: row for row in Roster(index).rows()}
+        slow.wishes = Wishes(index).all()
+        slow.counts = count_frames(index)
+        known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
+        with index.read() as connection:
+            for camera, model_id, state, scale in connection.execute(known):
+                slow.scales[camera, model_id] = scale
+                if state == "live":
+                    slow.live[camera] = model_id
+            slow.lags = _lags(connection)
+        return slow
+
+
+def _lags(connection: sa.Connection) -> dict[str, float]:
+    """Return each camera's latest model lag, in seconds."""
+    same = (swaps.c.camera == rounds.c.camera) & (swaps.c.model_id == rounds.c.model_id) & (swaps.c.outcome == "live")
+    query = sa.select(rounds.c.camera, rounds.c.report, swaps.c.at).join(swaps, same).order_by(rounds.c.id)
+    latest = {camera: (report, at) for camera, report, at in connection.execute(query)}
+    told = {camera: (msgspec.json.decode(report).get("newest_capture"), at) for camera, (report, at) in latest.items()}
+    return {camera: round(max(0.0, at - newest), 1) for camera, (newest, at) in told.items() if newest}

@@ -1,0 +1,369 @@
+"""The page, and the streams behind it: what the fleet does, live, and with a token what it shall do.
+
+    GET  /                        the page, self-contained        GET  /api/rounds            rounds, newest first
+    GET  /events                  changed rows, as they change    GET  /api/requests/ID       what came of a request
+    GET  /api/fleet               all rows                        POST /api/actions           a request, with a token
+    GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
+    GET  /api/cameras/NAME/frames, .../models                     its hard frames, its models
+
+It runs on a thread of its own inside the service, and only reads the index and what ingest holds; what is wanted it
+enters as a request, as the command line does. It answers to known host names alone, sends no cookie, and takes actions
+only as JSON with the token in a header, which no other site's page can send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import fastapi
+import msgspec
+import structlog
+import uvicorn
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from culling.cloud.control import actions
+from culling.cloud.page import overview, views
+from culling.cloud.page.board import Board, Told
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.index import Index
+from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.rounds import Kind, Requests
+from culling.common.atomic import write_atomic
+from culling.common.clock import Clock
+from culling.common.errors import InputError, SettingsError, StorageError
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 0.25
+PING_S = 10
+STALLED_S = 30.0
+"""A watcher that takes nothing for so long is let go."""
+
+MOST_BODY = 4096
+STOP_S = 5.0
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+Limit = Annotated[int, Query(ge=1, le=200)]
+FrameName = Annotated[str, fastapi.Path(pattern="^[0-9a-f]{32}$")]
+Number = Annotated[int, fastapi.Path(ge=1, le=2**63 - 1)]
+
+
+class Dashboard:
+    """Serves from a thread of its own as soon as it is made; `url` is where.
+
+    Raises SettingsError when the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        index: Index,
+        frames: FrameStore,
+        latest: Callable[[], Mapping[str, Told]],
+        clock: Clock,
+    ) -> None:
+        page = settings.page
+        self._listener = _listen(page.host, page.port)
+        port = self._listener.getsockname()[1]
+        self.url = f"http://{f'[{page.host}]' if ':' in page.host else page.host}:{port}"
+        app = build_app(settings, index, frames, Board(index, latest, clock), clock, make_token(settings.data_dir))
+        config = uvicorn.Config(
+            app,
+            http=_capped(2 * page.streams + 64),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=1,
+        )
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening, and let every watcher go."""
+        self._server.should_exit = True
+        self._thread.join(STOP_S)
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._listener])
+
+
+def build_app(
+    settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, token: str
+) -> FastAPI:
+    """Return the application; whoever sends `token` may act, if the settings allow it at all."""
+    streams = Streams(board, settings.page.streams, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keeper = asyncio.create_task(streams.keep())
+        yield
+        keeper.cancel()
+        streams.close()
+
+    app = FastAPI(title="Culling", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    page, policy = assemble_page()
+    _add_reads(app, settings, index, frames, board, clock)
+    _add_actions(app, settings, index, clock, token)
+
+    @app.get("/")
+    async def show() -> Response:
+        return Response(page, media_type="text/html")
+
+    @app.get("/events")
+    async def events() -> Response:
+        return streams.open()
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        response: Response = await call_next(request)
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    hosts = [*LOOPBACK, settings.page.host, *settings.page.names]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_exception_handler(InputError, lambda _, error: JSONResponse({"error": str(error)}, 404))
+    app.add_exception_handler(StorageError, lambda _, error: JSONResponse({"error": str(error)}, 503))
+    return app
+
+
+class Streams:
+    """Everybody who watches; all of it runs in the server's event loop."""
+
+    def __init__(self, board: Board, most: int, clock: Clock) -> None:
+        self._board = board
+        self._clock = clock
+        self._most = most
+        self._open = 0
+        self._closing = False
+        self._changed = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Keep the board up to date, and wake the watchers when it changed."""
+        while True:
+            try:
+                if await asyncio.to_thread(self._board.refresh):
+                    self._wake()
+            except StorageError as error:  # passes; the page says how old its figures are
+                log.warning("page_not_refreshed", error=str(error))
+                await asyncio.sleep(1)
+            await asyncio.sleep(BEAT_S)
+
+    def open(self) -> Response:
+        """Return a new stream, or refuse it when there are too many."""
+        if self._open >= self._most:
+            raise HTTPException(503, f"{self._most} watch already", {"Retry-After": "5"})
+        self._open += 1
+        return EventSourceResponse(self._watch(), ping=PING_S, ping_message_factory=self._ping, send_timeout=STALLED_S)
+
+    def close(self) -> None:
+        """End every stream."""
+        self._closing = True
+        self._wake()
+
+    async def _watch(self) -> AsyncIterator[dict[str, str]]:
+        revision = 0
+        try:
+            while not self._closing:
+                changed = self._changed
+                if self._board.revision > revision or revision == 0:
+                    data = self._board.since(revision)
+                    revision = max(1, msgspec.json.decode(data, type=_Revision).revision)
+                    yield {"event": "fleet", "data": data.decode()}
+                await changed.wait()
+        finally:
+            self._open -= 1
+
+    def _ping(self) -> ServerSentEvent:
+        return ServerSentEvent(event="ping", data=f"{self._clock.now():.3f}")  # an event: pages hear no comments
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class _Revision(msgspec.Struct):
+    revision: int
+
+
+def _add_reads(
+    app: FastAPI, settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock
+) -> None:
+    files = ModelFiles(settings.data_dir / "models")
+
+    @app.get("/api/fleet")
+    async def fleet() -> Response:
+        return Response(board.since(0), media_type="application/json")
+
+    @app.get("/api/cameras/{name}")
+    def camera(name: str) -> dict[str, Any]:
+        return {**views.camera(index, name, clock.now()), "row": board.row(name)}
+
+    @app.get("/api/cameras/{name}/frames")
+    def gallery(
+        name: str, before: float = 1e11, limit: Limit = 24, reason: str | None = None, kept: bool | None = None
+    ) -> list[dict[str, Any]]:
+        return views.gallery(index, settings, name, before, limit, reason, kept)
+
+    @app.get("/api/cameras/{name}/models")
+    def models(name: str) -> list[dict[str, Any]]:
+        return views.model_list(index, files, name)
+
+    @app.get("/api/rounds")
+    def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
+        return overview.rounds(index, camera, limit)
+
+    @app.get("/api/frames/{frame}.jpg")
+    def picture(frame: FrameName) -> Response:
+        found = views.picture(index, frame)
+        data = None if found is None else _picture(frames.path(found[0], frame), found[1])
+        if data is None:
+            raise HTTPException(404, "no such picture")
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
+
+
+def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clock, token: str) -> None:
+    kinds = set(get_args(Kind)) - {"renew"}
+
+    def allowed(request: Request) -> None:
+        if not settings.page.actions:
+            raise HTTPException(403, "this page only shows: set page.actions to act here, or use the command line")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+            log.warning("action_refused", client=request.client.host if request.client else "", reason="token")
+            raise HTTPException(401, "wrong token: it is the line in the data folder's page.token")
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise HTTPException(403, "another site's page may not act here")
+
+    @app.get("/api/actions")
+    def may_act(request: Request) -> dict[str, bool]:
+        if request.headers.get("authorization"):
+            allowed(request)
+        return {"actions": settings.page.actions}
+
+    @app.post("/api/actions", status_code=202)
+    async def act(request: Request) -> dict[str, int]:
+        allowed(request)
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise HTTPException(415, "expected application/json")
+        if int(request.headers.get("content-length") or MOST_BODY + 1) > MOST_BODY:
+            raise HTTPException(413, f"at most {MOST_BODY} bytes")
+        try:
+            asked = msgspec.json.decode(await request.body(), type=Asked)
+        except msgspec.DecodeError as error:
+            raise HTTPException(422, str(error)) from None
+        if asked.kind not in kinds:
+            raise HTTPException(422, f"expected one of {', '.join(sorted(kinds))}")
+        if asked.kind == "publish" and asked.model_id is None:
+            raise HTTPException(422, "publish: name one of the camera's models")
+        payload = {name: value for name in ("frames_per_window", "model_id") if (value := getattr(asked, name))}
+        try:
+            number = await asyncio.to_thread(actions.ask, index, asked.kind, asked.camera, clock.now(), payload)
+        except InputError as error:
+            raise HTTPException(422, str(error)) from None
+        who = request.client.host if request.client else ""
+        log.info("action_asked", request=number, kind=asked.kind, camera=asked.camera, client=who, **payload)
+        return {"request": number}
+
+    @app.get("/api/requests/{number}")
+    def answered(number: Number) -> dict[str, Any]:
+        answer = Requests(index).answered(number)
+        return {"done": answer is not None, "ok": bool(answer and answer[0]), "answer": answer[1] if answer else ""}
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /api/actions`."""
+
+    kind: Kind
+    camera: str
+    frames_per_window: int | None = None
+    model_id: str | None = None
+
+
+def make_token(data_dir: Path) -> str:
+    """Return the token that lets people act; it is made once, and stands in `page.token` for its owner alone."""
+    path = data_dir / "page.token"
+    try:
+        if (token := path.read_text().strip()) and not path.stat().st_mode & 0o077:
+            return token
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from None
+    token = secrets.token_urlsafe(32)
+    write_atomic(path, f"{token}\n".encode(), mode=0o600)
+    return token
+
+
+def assemble_page() -> tuple[bytes, str]:
+    """Return the page in one piece, and the policy that lets a browser run nothing but it."""
+    folder = resources.files("culling.cloud.page")
+    style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    page = (folder / "page.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
+    rules = {
+        "default-src": "'none'",
+        "style-src": f"'sha256-{_sha256(style)}'",
+        "script-src": f"'sha256-{_sha256(script)}'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return page.encode(), "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _picture(path: Path, sha256: str) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _capped(most: int) -> type[H11Protocol]:
+    """Return the protocol with a cap on connections: each takes a file descriptor, which ingest needs for frames."""
+
+    class Capped(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > most:
+                transport.abort()
+
+    return Capped
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"page.host, page.port: cannot listen on {host}:{port}: {reason}") from error

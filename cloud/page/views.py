@@ -1,0 +1,125 @@
+"""What the page shows of one camera, read from the index when it is asked for: its day, hard frames, rounds, models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from culling.cloud.evaluation.matching import Compared
+from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store import history
+from culling.cloud.store.index import Index, frames, models, swaps
+from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.roster import Roster
+from culling.common.frame import CLASSES, Detections
+from culling.common.metrics import LOSS_BUCKETS
+from culling.common.wire.messages import WireDetections, from_wire
+
+HOUR = 60
+DAY = 24 * HOUR
+Row = dict[str, Any]
+
+
+def camera(index: Index, name: str, now: float) -> Row:
+    """Return a camera's last hour by the minute and its day by ten, its swaps, losses and drops.
+
+    Raises InputError when there is none of that name.
+    """
+    found = Roster(index).require(name)
+    minute = int(now // 60)
+    state = found.state
+    with index.read() as connection:
+        query = swaps.select().where(swaps.c.camera == name).order_by(swaps.c.id.desc()).limit(50)
+        told = [dict(row._mapping) for row in connection.execute(query)]
+        size = sa.func.sum(sa.case((frames.c.received >= now - 86_400, frames.c.bytes), else_=0))
+        by_day = connection.execute(sa.select(size).where(frames.c.camera == name)).scalar()
+    return {
+        "camera": name,
+        "edge": found.edge,
+        "hour": history.read(index, minute - HOUR + 1, 1, name).get(name, []),
+        "day": history.read(index, (minute - DAY) // 10 * 10 + 10, 10, name).get(name, []),
+        "swaps": [{key: row[key] for key in ("model_id", "outcome", "reason", "gap_ms", "at")} for row in told],
+        "buckets": LOSS_BUCKETS,
+        "losses": state.losses if state else [],
+        "threshold": state.threshold if state else None,
+        "ranker": state.ranker if state else None,
+        "dropped": dict(state.dropped) if state else {},
+        "skipped": dict(state.skipped) if state else {},
+        "bytes_sent": state.bytes_sent if state else None,
+        "bytes_received": state.bytes_received if state else None,
+        "frame_bytes_day": by_day or 0,
+    }
+
+
+def gallery(
+    index: Index, settings: CloudSettings, name: str, before: float, limit: int, reason: str | None, kept: bool | None
+) -> list[Row]:
+    """Return at most `limit` stored frames of a camera that came before `before`, newest first.
+
+    Boxes are `[x1, y1, x2, y2, score, class]` in pixels; `ap` is the student's against the teacher, None where the
+    teacher has not looked. `kept` of a row is the round whose culled set it is in, `round` the one that considered it.
+    """
+    mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
+    if reason is not None:
+        mine &= frames.c.reason == reason
+    if kept is not None:
+        mine &= frames.c.kept.is_not(None) if kept else frames.c.kept.is_(None)
+    with index.read() as connection:
+        query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
+        return [_frame(row, settings) for row in connection.execute(query)]
+
+
+def picture(index: Index, frame: str) -> tuple[str, str] | None:
+    """Return the camera and hash of a stored frame's picture, None where there is none of that name."""
+    query = sa.select(frames.c.camera, frames.c.sha256).where(frames.c.id == frame, frames.c.state == "stored")
+    with index.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else (row.camera, row.sha256)
+
+
+def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
+    """Return every model of a camera, newest first, how its swap went, whether the camera runs it now, and whether its
+    file is kept, so that it may be published again.
+    """
+    runs = next((row.state.model_id for row in Roster(index).rows() if row.name == name and row.state), None)
+    told = Registry(index).swaps()
+    columns = ("model_id", "counter", "state", "origin", "round", "created", "expires", "scale", "size", "sha256")
+    query = sa.select(*(models.c[column] for column in (*columns, "parent")))
+    rows = []
+    with index.read() as connection:
+        for row in connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())):
+            swap = told.get(f"{name}/{row.model_id}")
+            outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
+            now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256)}
+            rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
+    return rows
+
+
+def _frame(row: sa.Row[Any], settings: CloudSettings) -> Row:
+    seen = _detections(row.detections)
+    labels = None if row.labels is None else _detections(row.labels).above(settings.teacher.min_score)
+    shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
+    told: Row = {name: getattr(row, name) for name in shown}
+    told |= {"bytes": row.bytes, "student": _boxes(seen.above(STUDENT_FLOOR)), "teacher": None, "ap": None}
+    if labels is not None:
+        sure = labels.scores >= settings.teacher.true_score
+        compared = Compared(seen.above(STUDENT_FLOOR), labels.where(sure), labels.where(~sure))
+        hard = hardness(compared, settings.round.labels_of_interest)
+        told |= {"teacher": _boxes(labels.where(sure)), "ap": round(1 - hard.value, 3), "kind": hard.kind}
+    return told
+
+
+def _detections(blob: bytes | None) -> Detections:
+    if blob is None:
+        return Detections.empty()
+    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections), len(CLASSES))
+
+
+def _boxes(found: Detections) -> list[list[Any]]:
+    return [
+        [*(round(float(value), 1) for value in box), round(float(score), 2), CLASSES[int(label)]]
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+    ]

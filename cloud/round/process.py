@@ -1,0 +1,154 @@
+"""One round, as a process of its own: `python -m culling.cloud.round --config FILE ROUND_ID`.
+
+Each finished stage is written down, and skipped when the round is started again after a stop, a crash or a power cut.
+The round ends `ready`, `refused` or `failed` in the index; the service, which holds the keys, signs and publishes. With
+`--watch-stdin` it also stops when its standard input ends, which it does when the service that started it dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from culling.cloud.round.stages import STAGES, Bench, RefusedError, Results, StoppedError
+from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.folders import alone
+from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.index import Index
+from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.rounds import STOPPED, Round, Rounds
+from culling.common import logs
+from culling.common.clock import Clock, SystemClock
+from culling.common.errors import CullingError, StorageError
+
+log = structlog.get_logger(__name__)
+
+LEARNT = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
+
+
+def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> str:
+    """Do what is left of a round, and return the state it ends in.
+
+    Raises StoppedError when `stopping` was set, StorageError where something cannot be read or written: both leave the
+    round as it is, to be gone on with.
+    """
+    rounds = Rounds(index)
+    turn = rounds.get(round_id)
+    if turn.state != "running":
+        return turn.state
+    folder = settings.data_dir / "rounds" / str(round_id)
+    bench = Bench(
+        settings,
+        FrameStore(index, settings.data_dir / "frames", clock),
+        ModelFiles(settings.data_dir / "models"),
+        Registry(index),
+        folder,
+        stopping.is_set,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    state, reason = _work(bench, turn, rounds)
+    results = rounds.get(round_id).stages
+    ended = None if state == "ready" else clock.now()
+    rounds.end(round_id, state, report(results, state), reason, ended)
+    log.info("round_ended", round=round_id, camera=turn.camera, state=state, reason=reason)
+    return state
+
+
+def _work(bench: Bench, turn: Round, rounds: Rounds) -> tuple[str, str]:
+    """Do every stage that is not done; return the round's new state and the reason for it."""
+    results: Results = dict(turn.stages)
+    try:
+        for name, stage in STAGES.items():
+            if name in results:
+                continue
+            if bench.stopping():
+                raise StoppedError
+            started = time.monotonic()
+            result = stage(bench, turn, results)
+            result["seconds"] = round(time.monotonic() - started, 2)
+            rounds.save_stage(turn.id, name, result)
+            results[name] = result
+            log.info("stage_finished", round=turn.id, camera=turn.camera, stage=name, seconds=result["seconds"])
+    except RefusedError as refusal:
+        return "refused", str(refusal)
+    except StorageError:
+        raise
+    except CullingError as error:  # would come again
+        return "failed", f"{type(error).__name__}: {error}"
+    reason = results["gate"]["reason"]
+    return ("refused", reason) if reason else ("ready", "")
+
+
+def report(results: Results, state: str) -> dict[str, Any]:
+    """Return what a round tells of itself, under stable names; a stage that was not reached leaves its own out."""
+    label, cull = results.get("label", {}), results.get("cull", {})
+    told: dict[str, Any] = {
+        "published": state == "ready",
+        "labelled": label.get("labelled", 0),
+        "kept": len(cull.get("kept", ())),
+        "replayed": len(cull.get("replay", ())),
+        "seconds": {name: result["seconds"] for name, result in results.items()},
+    }
+    wanted = {
+        "cull": ("newest_capture", "hardness", "hard_negatives", "audits_labelled", "audits_missed"),
+        "resolution": ("scale", "curve"),
+        "train": ("train_s", "steps", "losses"),
+        "export": ("parity",),
+        "gate": ("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames"),
+    }
+    for stage, names in wanted.items():
+        found = results.get(stage, {})
+        told |= {name: found[name] for name in names if name in found}
+    if "learn" in results:
+        told["ranker"] = {name: results["learn"][name] for name in LEARNT}
+    if "export" in results:
+        told["parent"] = results["export"]["artefact"]["parent"]
+    return told
+
+
+def _watch_stdin(stopping: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read, which a process cannot end under
+        pass
+    stopping.set()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one round; the exit code is 0 when it ended, `STOPPED` when there is more to do, else that of the error."""
+    parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--watch-stdin", action="store_true")
+    parser.add_argument("round_id", type=int)
+    arguments = parser.parse_args(argv)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if arguments.watch_stdin:
+        threading.Thread(target=_watch_stdin, args=(stopping,), name="watch-stdin", daemon=True).start()
+    try:
+        settings = load_settings(arguments.config, {})
+        logs.setup(settings.service.log_level)
+        for chatty in ("onnx_ir", "onnxscript"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        os.nice(settings.round.nice)
+        if settings.round.threads:
+            torch.set_num_threads(settings.round.threads)
+        with alone(settings.data_dir / "round.lock"):  # a service that died may have left its round behind
+            run_round(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
+    except StoppedError:
+        log.info("round_stopped", round=arguments.round_id)
+        return STOPPED
+    except (CullingError, OSError) as error:
+        log.error("round_interrupted", round=arguments.round_id, error=str(error))
+        return error.exit_code if isinstance(error, CullingError) else StorageError.exit_code
+    return 0

@@ -1,0 +1,111 @@
+"""Learning which frames of a camera are hard: a ranker fitted to the teacher's word, and the proof that it may choose.
+
+Each labelled frame that came with its features is a pair: what the student of that day put out, and how wrong it was.
+Both belong to one student; that a frame's looks tell of its hardness in the same way for the next one is what the
+ranker assumes, and what the proof would show to be wrong, since it is judged on pairs of the latest students too.
+
+It is proven on audit frames alone, drawn at random: what was forwarded for its loss says nothing of what the loss
+misses. Their hardness is predicted by rankers fitted without their stretch of time, because a frame says little of a
+rule that has learnt the one beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.common.selection.features import FEATURES, SPEC
+from culling.common.selection.ranker import Ranker
+
+PRIOR = 60.0
+"""How many pairs it takes to outweigh the belief that nothing but the loss tells how hard a frame is."""
+EPSILON = 1e-6
+FOLDS = 5
+LEAST_AUDITS = 40
+RESAMPLES = 200
+CERTAIN = 0.9
+"""The share of resamples of the audit frames in which the ranker must be ahead of the loss."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a camera's pairs came to: how many `pairs` there were, and how many `audits` among them to judge by.
+
+    `gain_loss` and `gain_learned` are `gain_area` on the audit frames; `certainty` is how often the ranker is ahead
+    when those are drawn anew. `ranker` is None unless it is proven.
+    """
+
+    pairs: int
+    audits: int
+    gain_loss: float = 0.0
+    gain_learned: float = 0.0
+    certainty: float = 0.0
+    ranker: Ranker | None = None
+
+
+def learn(features: Array, hardness: Array, losses: Array, audits: NDArray[np.bool_]) -> Lesson:
+    """Return what `N` pairs, in the order of their capture, teach.
+
+    `features` is `(N, F)`, `hardness` `(N,)` in [0, 1]; `losses` are the confidence losses of the frames, `audits` says
+    which of them were drawn at random.
+    """
+    count = int(audits.sum())
+    if count < LEAST_AUDITS:
+        return Lesson(len(hardness), count)
+    true, loss = hardness[audits], losses[audits]
+    predicted = _without_their_time(features, hardness)[audits]
+    certainty = _certainty(predicted, loss, true)
+    lesson = Lesson(len(hardness), count, gain_area(loss, true), gain_area(predicted, true), certainty)
+    if certainty < CERTAIN:
+        return lesson
+    return replace(lesson, ranker=fit(features, hardness))
+
+
+def fit(features: Array, hardness: Array) -> Ranker:
+    """Return the ranker that predicts `hardness` `(N,)` from `features` `(N, F)`.
+
+    Ridge regression on standardised features, the loss alone being free: of few pairs comes little more than the loss.
+    """
+    mean, spread = features.mean(0), features.std(0)
+    scale = np.where(spread > EPSILON, spread, 1.0)
+    z, level = (features - mean) / scale, float(hardness.mean())
+    penalty = np.full(z.shape[1], PRIOR)
+    penalty[FEATURES.index("loss")] = EPSILON
+    weights = np.linalg.solve(z.T @ z + np.diag(penalty), z.T @ (hardness - level)) / scale
+    low, high = features.min(0).tolist(), features.max(0).tolist()
+    return Ranker(SPEC, tuple(low), tuple(high), tuple(weights.tolist()), level - float(weights @ mean))
+
+
+def gain_area(worth: Array, hardness: Array) -> float:
+    """Return the mean, over every budget, of the share of all hardness that forwarding by `worth` brings in.
+
+    The area under the gain curve: 0.5 is what chance brings, and what a camera without a hard frame does.
+    """
+    total = float(hardness.sum())
+    if total <= 0.0:
+        return 0.5
+    _, place, ties = np.unique(worth, return_inverse=True, return_counts=True)
+    below = np.cumsum(ties) - ties / 2  # equals share their places
+    return float(hardness @ below[place]) / (total * len(worth))
+
+
+def _without_their_time(features: Array, hardness: Array) -> Array:
+    """Return the hardness predicted of each frame by a ranker fitted without its fold, a stretch of time."""
+    predicted = np.empty(len(hardness))
+    for fold in np.array_split(np.arange(len(hardness)), FOLDS):
+        others = np.ones(len(hardness), np.bool_)
+        others[fold] = False
+        predicted[fold] = fit(features[others], hardness[others]).predict(features[fold])
+    return predicted
+
+
+def _certainty(predicted: Array, losses: Array, hardness: Array) -> float:
+    """Return the share of resamples in which the prediction brings in more than the loss."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(hardness), (RESAMPLES, len(hardness)))
+    ahead = [gain_area(predicted[i], hardness[i]) > gain_area(losses[i], hardness[i]) for i in drawn]
+    return float(np.mean(ahead))

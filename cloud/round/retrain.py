@@ -1,0 +1,95 @@
+"""A round's training: how, and over what gets in its way: a stop, a damaged checkpoint, a GPU too small for a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+import torch
+from safetensors import SafetensorError
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.model.dataset import Batcher, Sample
+from culling.cloud.model.train import Recipe, Run, train
+from culling.cloud.round.resolution import FACTOR
+from culling.cloud.settings import CloudSettings, RoundSettings
+from culling.common.errors import ModelError, StorageError, TrainingError
+from culling.common.scaler import input_size
+
+log = structlog.get_logger(__name__)
+
+Start = Callable[[], FasterRCNN]
+OnStep = Callable[[Run, float], None]
+
+JITTER = (0.85, 1.15)
+"""A fixed camera's objects keep their size: training varies it less than pre-training does."""
+
+
+def canvases(frame: tuple[int, int], scale: float, long_side: int, full: float = 1.0) -> list[tuple[int, int]]:
+    """Return the input sizes to train at, for frames of `(width, height)`.
+
+    They are that at `scale`, one a step smaller, and the `full` one, by which the next round judges scales.
+    """
+    return list(dict.fromkeys(input_size(*frame, each, long_side) for each in (scale, scale * FACTOR, full)))
+
+
+def round_batches(
+    settings: CloudSettings, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], seed: int
+) -> Batcher:
+    """Return the batches that a round trains on."""
+    return Batcher(
+        samples,
+        settings.round.batch,
+        sizes,
+        JITTER,
+        score_floor=settings.teacher.true_score,
+        ignore_floor=settings.teacher.min_score,
+        seed=seed,
+    )
+
+
+def round_recipe(settings: RoundSettings, images: int, seed: int) -> Recipe:
+    """Return how a round trains on so many images."""
+    steps = math.ceil(settings.epochs * images / settings.batch)
+    return Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
+
+
+def retrain(
+    start: Start,
+    batches: Batcher,
+    recipe: Recipe,
+    checkpoint: Path,
+    stop: Callable[[], bool] = lambda: False,
+    on_step: OnStep = lambda run, seconds: None,
+) -> tuple[FasterRCNN, Run]:
+    """Return the model that `start` makes, trained, and its run: fewer steps than the recipe's after a `stop`.
+
+    It goes on from `checkpoint` if there is one that can be read, and once with half the batch where the GPU has no
+    memory for a whole one. Raises TrainingError where that is not enough either, StorageError for a full disk.
+    """
+    for size in (batches.batch, max(1, batches.batch // 2)):
+        try:
+            return _resume(start, replace(batches, batch=size), recipe, checkpoint, stop, on_step)
+        except torch.OutOfMemoryError:
+            log.warning("training_out_of_memory", batch=size)
+        torch.cuda.empty_cache()
+    raise TrainingError(f"the GPU has no memory for a batch of {size}: lower round.batch, or student.long_side")
+
+
+def _resume(
+    start: Start, batches: Batcher, recipe: Recipe, checkpoint: Path, stop: Callable[[], bool], on_step: OnStep
+) -> tuple[FasterRCNN, Run]:
+    for attempt in ("resumed", "anew"):
+        model = start()
+        try:
+            return model, train(model, batches, recipe, checkpoint, on_step, stop=stop)
+        except ModelError:
+            if attempt == "anew" or not checkpoint.exists():
+                raise
+            checkpoint.unlink()  # it was damaged: what it held is not worth more than a round
+        except SafetensorError as error:
+            raise StorageError(f"cannot write {checkpoint}: {error}") from None
+    raise AssertionError

@@ -1,0 +1,211 @@
+"""`culling cloud fsck`: whether index and disk agree, and what can be mended where they do not.
+
+    an index that is damaged, or empty beside a full store        named: restore it from a backup
+    a frame whose file is missing or not what was stored          the frame is put aside, as a round would
+    a frame whose detections or labels cannot be read             the same
+    a frame of a round that does not exist                        it waits for a round again
+    a held-out frame in a culled set                              it is taken out of the set
+    a frame of a camera that nobody enrolled                      named: nobody trains on it
+    a file that no row names                                      left by a power cut, harmless: removed
+    a live model whose file is missing or damaged                 the one before it is live again
+    any other file that a model needs, missing or damaged         named: restore it from a backup
+    a camera without exactly one live model                       named: publish one
+
+It wants the service stopped: a frame's file is always there a moment before its row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.index import Index, cameras, frames, rounds
+from culling.cloud.store.lock import only_one
+from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.common.clock import SystemClock
+from culling.common.errors import ModelError, ProtocolError, StorageError
+from culling.common.wire.messages import WireDetections, from_wire
+
+_BACKUP = "restore it from a backup"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One disagreement: `mended` says what was done about it, `advice` what somebody should do, "" where nothing."""
+
+    what: str
+    wrong: str
+    mended: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.wrong}; {self.mended or self.advice}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at, and what was found."""
+
+    frames: int
+    models: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """The findings that somebody has to see to."""
+        return tuple(finding for finding in self.findings if finding.advice)
+
+
+def fsck(settings: CloudSettings, repair: bool = False) -> Report:
+    """Compare index and disk; with `repair` mend what can be. Raises StorageError while a service runs."""
+    with only_one(settings.data_dir):
+        try:
+            index = Index(settings.store_url)
+        except StorageError as error:  # what is damaged may be what opening it reads first
+            return Report(0, 0, (Finding("index", f"it cannot be opened ({error})", advice=_BACKUP),))
+        try:
+            return _Check(settings, index, repair).run()
+        finally:
+            index.close()
+
+
+class _Check:
+    def __init__(self, settings: CloudSettings, index: Index, repair: bool) -> None:
+        self._index = index
+        self._folder = settings.data_dir / "frames"
+        self._store = FrameStore(index, self._folder, SystemClock(), settings.store.stretch_s)
+        self._files = ModelFiles(settings.data_dir / "models")
+        self._registry = Registry(index)
+        self._repair = repair
+
+    def run(self) -> Report:
+        if damage := list(self._index_damage()):
+            return Report(0, 0, tuple(damage))
+        stored = self._stored()
+        needed = {row.name: self._needed(row.name) for row in self._query(sa.select(cameras.c.name))}
+        found = [
+            *self._frames(stored, needed),
+            *self._leftovers({self._store.path(row.camera, row.id) for row in stored}),
+            *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
+        ]
+        return Report(len(stored), sum(map(len, needed.values())), tuple(found))
+
+    def _finding(self, what: str, wrong: str, mend: str) -> Finding:
+        """Return a finding that is mended by what was, or could be, done."""
+        return Finding(what, wrong, mended=mend) if self._repair else Finding(what, wrong, advice=f"--repair: {mend}")
+
+    # The index
+
+    def _index_damage(self) -> Iterator[Finding]:
+        with self._index.read() as connection:
+            if connection.dialect.name == "sqlite":
+                told = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+                if told != "ok":
+                    yield Finding("index", f"it is damaged ({told})", advice=_BACKUP)
+                    return
+            known = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar()
+        if not known and any(self._pictures()):
+            yield Finding("index", f"it knows no frame, but {self._folder} holds some", advice=_BACKUP)
+
+    # Frames
+
+    def _stored(self) -> list[Any]:
+        return self._query(frames.select().where(frames.c.state == "stored").order_by(frames.c.camera, frames.c.id))
+
+    def _frames(self, stored: list[Any], enrolled: Collection[str]) -> Iterator[Finding]:
+        known = {row.id for row in self._query(sa.select(rounds.c.id))}
+        for row in stored:
+            what = f"frame {row.camera}/{row.id}"
+            if wrong := self._damage(row):
+                if self._repair:
+                    self._store.put_aside(row)
+                yield self._finding(what, wrong, "put aside")
+                continue
+            if row.camera not in enrolled:
+                yield Finding(what, "its camera is not enrolled", advice="enrol the camera again")
+            if row.round is not None and row.round not in known:
+                why = "its round does not exist"
+                yield self._cleared(what, row.id, why, "it waits for a round again", round=None, kept=None)
+            elif row.kept is not None and (row.held_out or row.kept not in known):
+                why = "it is held out, and in a culled set" if row.held_out else "its culled set does not exist"
+                yield self._cleared(what, row.id, why, "taken out of the set", kept=None)
+
+    def _damage(self, row: Any) -> str:
+        try:
+            data = self._store.path(row.camera, row.id).read_bytes()
+        except OSError as error:
+            return f"its file cannot be read: {error.strerror}"
+        if len(data) != row.bytes or hashlib.sha256(data).hexdigest() != row.sha256:
+            return "its file is not what was stored"
+        try:
+            for blob in (row.detections, row.labels or row.detections):
+                from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+        except (msgspec.MsgspecError, ProtocolError, TypeError):
+            return "its detections or labels cannot be read"
+        return ""
+
+    def _cleared(self, what: str, name: str, wrong: str, mend: str, **values: None) -> Finding:
+        if self._repair:
+            with self._index.write() as connection:
+                connection.execute(frames.update().where(frames.c.id == name).values(**values))
+        return self._finding(what, wrong, mend)
+
+    def _pictures(self) -> Iterator[Path]:
+        try:
+            for folder in self._folder.iterdir() if self._folder.exists() else ():
+                yield from folder.iterdir()
+        except OSError as error:
+            raise StorageError(f"cannot look into {self._folder}: {error.strerror}") from error
+
+    def _leftovers(self, named: set[Path]) -> Iterator[Finding]:
+        for path in [path for path in self._pictures() if path not in named]:
+            what = f"file {path.parent.name}/{path.name}"
+            if not path.exists():  # put aside just now
+                continue
+            mend = "removed" if self._repair else "the next start removes it"
+            yield Finding(what, "no row names it, as after a power cut", mended=mend)
+        if self._repair:
+            self._store.reconcile()
+
+    # Models
+
+    def _needed(self, camera: str) -> list[Model]:
+        models = self._registry.models(camera)
+        return [model for model in models if model.state in ("live", "previous") or model.origin == "base"]
+
+    def _models(self, camera: str, needed: list[Model]) -> Iterator[Finding]:
+        if (live := sum(model.state == "live" for model in needed)) != 1:
+            yield Finding(f"camera {camera}", f"it has {live} live models", advice="publish one")
+        for model in needed:
+            what = f"model {model.model_id}"
+            if not (wrong := self._model_damage(model)):
+                continue
+            if model.state != "live" or model.origin == "base":
+                yield Finding(what, wrong, advice=_BACKUP)
+                continue
+            if self._repair:
+                self._registry.withdraw(camera, model.model_id, "revoked")
+            yield self._finding(what, wrong, "taken back, the one before it is live")
+
+    def _model_damage(self, model: Model) -> str:
+        wanted = [(model.artefact.sha256, "onnx")]
+        if model.artefact.weights is not None:
+            wanted.append((model.artefact.weights, "safetensors"))
+        try:
+            for sha256, suffix in wanted:
+                self._files.read(sha256, suffix)
+        except ModelError as error:
+            return str(error).partition("; ")[0]
+        return ""
+
+    def _query(self, query: sa.Select[Any]) -> list[Any]:
+        with self._index.read() as connection:
+            return list(connection.execute(query))

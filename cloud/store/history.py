@@ -1,0 +1,80 @@
+"""What every camera forwarded, minute by minute: what its counters rose by, kept in the index for a week.
+
+A counter that fell began anew with its agent, and rose by what it reads. A minute in which a camera said nothing has no
+row, so that silence never reads as a rate of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from culling.cloud.store.index import Index, history
+from culling.common.metrics import REASONS
+from culling.common.wire.messages import CameraState
+
+COUNTS = ("seen", "inferred", "dropped", "evicted", "acked", *REASONS)
+KEEP_MINUTES = 7 * 24 * 60
+
+Row = dict[str, Any]
+
+
+class History:
+    """Writes what cameras tell; `record` is called from one thread."""
+
+    def __init__(self, index: Index, before: Mapping[str, CameraState]) -> None:
+        self._index = index
+        self._before = {camera: counts(state) for camera, state in before.items()}
+
+    def record(self, states: Mapping[str, CameraState], minute: int) -> None:
+        """Add what each camera's counters rose by since the last call to its row of `minute`, since the epoch."""
+        rows = []
+        for camera, state in states.items():
+            now = counts(state)
+            risen = rise(self._before.get(camera, now), now)
+            self._before[camera] = now
+            level = {"threshold": state.threshold, "loss_mean": state.loss_mean}
+            rows.append({"camera": camera, "minute": minute, **risen, **level})
+        with self._index.write() as connection:
+            for row in rows:
+                mine = (history.c.camera == row["camera"]) & (history.c.minute == minute)
+                if (found := connection.execute(history.select().where(mine)).first()) is None:
+                    connection.execute(history.insert().values(**row))
+                else:  # a service that was started anew within the minute
+                    more = {name: row[name] + getattr(found, name) for name in COUNTS}
+                    connection.execute(history.update().where(mine).values(**more))
+            connection.execute(history.delete().where(history.c.minute < minute - KEEP_MINUTES))
+
+
+def read(index: Index, first: int, step: int, camera: str | None = None) -> dict[str, list[Row]]:
+    """Return per camera its sums over each `step` minutes from minute `first` on, in order; silent ones left out.
+
+    A row holds `t` (seconds since the epoch at its start), `COUNTS`, and the mean `threshold` and `loss_mean`.
+    """
+    slot = ((history.c.minute - first) // step).label("slot")
+    sums = [sa.func.sum(history.c[name]).label(name) for name in COUNTS]
+    means = [sa.func.avg(history.c[name]).label(name) for name in ("threshold", "loss_mean")]
+    query = sa.select(history.c.camera, slot, *sums, *means).where(history.c.minute >= first)
+    if camera is not None:
+        query = query.where(history.c.camera == camera)
+    found: dict[str, list[Row]] = {}
+    with index.read() as connection:
+        for row in connection.execute(query.group_by(history.c.camera, slot).order_by(history.c.camera, slot)):
+            fields = dict(row._mapping)
+            at = 60 * (first + step * fields.pop("slot"))
+            found.setdefault(fields.pop("camera"), []).append({"t": at, **fields})
+    return found
+
+
+def counts(state: CameraState) -> dict[str, int]:
+    """Return the counters of a camera under the names of `COUNTS`."""
+    told = {name: getattr(state, name) for name in ("seen", "inferred", "evicted", "acked")}
+    return {**told, "dropped": sum(state.dropped.values()), **{name: state.forwarded.get(name, 0) for name in REASONS}}
+
+
+def rise(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """Return what counters rose by; where `seen` fell, all of them began anew."""
+    anew = now["seen"] < before["seen"]
+    return {name: now[name] if anew else max(0, now[name] - before[name]) for name in COUNTS}

@@ -1,0 +1,258 @@
+"""Which models there are, which one each camera should run, and their files.
+
+Files are named by their SHA-256 and durable before anything names them. Rows are only ever added with a counter above
+all earlier ones of the camera, in the transaction that makes them live, so that a camera has exactly one live
+model at any moment. `previous` is kept for rollback, and the camera's first model, its base, for ever.
+
+    live ─ a newer one is published ─→ previous ─→ retired        live ─ the edge refuses it ─→ rejected
+    live ─ rolled back by hand ─→ revoked                         previous takes its place again
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from culling.cloud.store.folders import make_folder
+from culling.cloud.store.index import Index, cameras, models, swaps
+from culling.common.atomic import write_atomic
+from culling.common.errors import InputError, ModelError, StorageError
+from culling.common.selection.ranker import Ranker
+from culling.common.wire.manifest import Golden
+from culling.common.wire.messages import SwapReport
+
+Origin = Literal["base", "round", "manual", "rollback"]
+Withdrawn = Literal["rejected", "revoked"]
+
+
+class Artefact(msgspec.Struct, frozen=True):
+    """A model that may be published: its files are in the `ModelFiles`; sizes in bytes, hashes SHA-256."""
+
+    sha256: str
+    size: int
+    weights: str | None
+    scale: float
+    long_side: int
+    classes: tuple[str, ...]
+    parent: str | None
+    golden: tuple[Golden, ...] = ()
+    ranker: Ranker | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model as it was published for a camera; `manifest` is the signed blob."""
+
+    camera: str
+    counter: int
+    model_id: str
+    state: str
+    origin: str
+    round: int | None
+    created: float
+    expires: float
+    artefact: Artefact
+    manifest: bytes
+
+
+class ModelFiles:
+    """Files named by their hash, below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._proven: set[str] = set()
+
+    def add(self, data: bytes, suffix: str) -> str:
+        """Keep `data` durably; return its SHA-256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        make_folder(self._folder)
+        write_atomic(self.path(sha256, suffix), data)
+        return sha256
+
+    def path(self, sha256: str, suffix: str) -> Path:
+        """Return where a file lies, or would."""
+        return self._folder / f"{sha256}.{suffix}"
+
+    def read(self, sha256: str, suffix: str = "onnx") -> bytes:
+        """Return a whole file. Raises ModelError when it is missing or not what was kept."""
+        path = self.path(sha256, suffix)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: the model file cannot be read: {error.strerror}") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ModelError(f"{path}: the model file is damaged; restore it from a backup")
+        return data
+
+    def piece(self, sha256: str, offset: int, length: int) -> bytes:
+        """Return part of an ONNX file, having proven the whole once. Raises ModelError as `read` does."""
+        if sha256 not in self._proven:
+            self.read(sha256)
+            self._proven.add(sha256)
+        try:
+            with self.path(sha256, "onnx").open("rb") as file:
+                return os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            self._proven.discard(sha256)
+            raise ModelError(f"model file {sha256[:12]} cannot be read: {error.strerror}") from None
+
+    def keeps(self, sha256: str) -> bool:
+        """Return whether an ONNX file is still here: those of models long gone by are pruned."""
+        return self.path(sha256, "onnx").exists()
+
+    def prune(self, wanted: set[str], before: float) -> int:
+        """Remove files older than `before`, seconds since the epoch, whose hash is not wanted; return how many."""
+        removed = 0
+        try:
+            for path in self._folder.iterdir() if self._folder.exists() else ():
+                if path.name.partition(".")[0] not in wanted and path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        except OSError as error:
+            raise StorageError(f"cannot tidy {self._folder}: {error.strerror}") from error
+        return removed
+
+
+class Registry:
+    """The models of every camera in the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def live(self) -> dict[str, Model]:
+        """Return the model that each camera should run."""
+        with self._index.read() as connection:
+            rows = connection.execute(models.select().where(models.c.state == "live"))
+            return {row.camera: _model(row) for row in rows}
+
+    def live_ids(self) -> dict[str, str]:
+        """Return the id of the model that each camera should run."""
+        query = sa.select(models.c.camera, models.c.model_id).where(models.c.state == "live")
+        with self._index.read() as connection:
+            return {row.camera: row.model_id for row in connection.execute(query)}
+
+    def models(self, camera: str) -> list[Model]:
+        """Return every model of a camera, newest first."""
+        query = models.select().where(models.c.camera == camera).order_by(models.c.counter.desc())
+        with self._index.read() as connection:
+            return [_model(row) for row in connection.execute(query)]
+
+    def find(self, camera: str, model_id: str) -> Model | None:
+        """Return a model that may be handed out, live or previous."""
+        named = (models.c.camera == camera) & (models.c.model_id == model_id)
+        with self._index.read() as connection:
+            row = connection.execute(models.select().where(named & models.c.state.in_(("live", "previous")))).first()
+            return None if row is None else _model(row)
+
+    def is_newest(self, camera: str, model_id: str) -> bool:
+        """Return whether no model of the camera was ever signed under a higher counter."""
+        query = sa.select(models.c.model_id).where(models.c.camera == camera).order_by(models.c.counter.desc())
+        with self._index.read() as connection:
+            return connection.execute(query.limit(1)).scalar() == model_id
+
+    def fallback(self, camera: str) -> Model:
+        """Return the model that a rollback goes to: the previous one, else the base.
+
+        Raises InputError when the camera is unknown, or nothing but the live model is left.
+        """
+        known = self.models(camera)
+        if not known:
+            raise InputError(f"there is no camera {camera}: see `culling cloud status`")
+        live = next((model for model in known if model.state == "live"), None)
+        for model in (*(m for m in known if m.state == "previous"), known[-1]):
+            if live is None or _bytes_and_scale(model) != _bytes_and_scale(live):
+                return model
+        raise InputError(f"camera {camera} has no earlier model to go back to")
+
+    def withdraw(self, camera: str, model_id: str, state: Withdrawn) -> bool:
+        """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.
+
+        A camera's base is never withdrawn: there is nothing before it.
+        """
+        with self._index.write() as connection:
+            mine = models.c.camera == camera
+            found = connection.execute(models.select().where(mine & (models.c.state == "live"))).first()
+            if found is None or found.model_id != model_id or found.origin == "base":
+                return False
+            _move(connection, mine & (models.c.counter == found.counter), state)
+            kept = (models.c.state == "previous") | (models.c.origin == "base")
+            last = sa.select(sa.func.max(models.c.counter)).where(mine & kept).scalar_subquery()
+            _move(connection, mine & (models.c.counter == last), "live")
+            return True
+
+    def wanted_files(self) -> set[str]:
+        """Return the hashes of all files that may still be needed."""
+        needed = models.c.state.in_(("live", "previous")) | (models.c.origin == "base")
+        with self._index.read() as connection:
+            rows = connection.execute(sa.select(models.c.sha256, models.c.weights).where(needed)).all()
+        return {sha256 for row in rows for sha256 in row if sha256}
+
+    def report(self, swap: SwapReport, at: float) -> bool:
+        """Keep what an edge said of a swap; return whether it was news."""
+        told = {field: getattr(swap, field) for field in swap.__struct_fields__}
+        try:
+            with self._index.write() as connection:
+                connection.execute(swaps.insert().values(**told, received=at))
+        except IntegrityError:
+            return False
+        return True
+
+    def swaps(self) -> dict[str, SwapReport]:
+        """Return the first verdict on each model, by camera and model id as `camera/model_id`."""
+        with self._index.read() as connection:
+            rows = connection.execute(swaps.select().order_by(swaps.c.id.desc()))
+            fields = SwapReport.__struct_fields__
+            return {f"{row.camera}/{row.model_id}": SwapReport(**{f: getattr(row, f) for f in fields}) for row in rows}
+
+
+def add(connection: sa.Connection, camera: str, make: Callable[[int], Model]) -> Model:
+    """Make a new model live under the next counter, which `make` is given; the live one becomes previous.
+
+    What drift was measured from is forgotten: the new model's loss is another one, and not known yet.
+    """
+    mine = models.c.camera == camera
+    newest = connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine)).scalar()
+    model = make((newest or 0) + 1)
+    _move(connection, mine & (models.c.state == "previous"), "retired")
+    _move(connection, mine & (models.c.state == "live"), "previous")
+    connection.execute(models.insert().values(**_row(model)))
+    connection.execute(cameras.update().where(cameras.c.name == camera).values(loss_at_publish=None))
+    return model
+
+
+def revoke_previous(connection: sa.Connection, camera: str) -> None:
+    """Let nobody go back to the model that was live before the present one."""
+    _move(connection, (models.c.camera == camera) & (models.c.state == "previous"), "revoked")
+
+
+def _move(connection: sa.Connection, which: sa.ColumnElement[bool], state: str) -> None:
+    connection.execute(models.update().where(which).values(state=state))
+
+
+def _bytes_and_scale(model: Model) -> tuple[str, float]:
+    return model.artefact.sha256, model.artefact.scale
+
+
+def _row(model: Model) -> dict[str, Any]:
+    row = {**vars(model), **msgspec.structs.asdict(model.artefact)}
+    del row["artefact"]
+    golden, ranker = msgspec.msgpack.encode(model.artefact.golden), model.artefact.ranker
+    told = {"classes": msgspec.json.encode(model.artefact.classes).decode(), "golden": golden}
+    return {**row, **told, "ranker": None if ranker is None else msgspec.msgpack.encode(ranker)}
+
+
+def _model(row: Any) -> Model:
+    fields = dict(row._mapping)
+    golden = msgspec.msgpack.decode(fields.pop("golden"), type=tuple[Golden, ...])
+    ranker = None if (blob := fields.pop("ranker")) is None else msgspec.msgpack.decode(blob, type=Ranker)
+    classes = tuple(msgspec.json.decode(fields.pop("classes")))
+    told = {name: fields.pop(name) for name in Artefact.__struct_fields__ if name in fields}
+    return Model(**fields, artefact=Artefact(**told, classes=classes, golden=golden, ranker=ranker))

@@ -1,0 +1,159 @@
+"""Who may speak, and for which cameras: the edges that were enrolled, and what they last said of their cameras.
+
+An edge is its CURVE key. A camera's name is unique in the whole cloud and belongs to one edge; what a message claims
+beyond that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from culling.cloud.store.index import Index, cameras, edges, models
+from culling.common.errors import InputError, SettingsError
+from culling.common.wire.messages import CameraState
+
+SILENT_S = 30.0
+"""An edge that said nothing for so long is down, whatever it said last."""
+
+State = Literal["live", "frozen", "down", "ended", "unseen", "revoked"]
+_STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended", "stopped": "ended"}
+
+
+@dataclass(frozen=True)
+class Members:
+    """One moment of the roster: the cameras of every edge that may speak, by its public key."""
+
+    cameras: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def owns(self, edge_key: str, camera: str) -> bool:
+        """Return whether `camera` belongs to the edge with that key."""
+        return camera in self.cameras.get(edge_key, frozenset())
+
+
+@dataclass(frozen=True)
+class CameraRow:
+    """A camera, its edge, and the last word of it, None if it never spoke; times are seconds since the epoch."""
+
+    name: str
+    edge: str
+    enrolled: float
+    revoked: bool
+    state: CameraState | None
+    heard: float | None
+    loss_at_publish: float | None
+
+
+class Roster:
+    """The enrolled edges in the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def members(self) -> Members:
+        """Return who may speak now."""
+        joined = sa.select(edges.c.public_key, cameras.c.name).join(cameras, cameras.c.edge == edges.c.name)
+        found: dict[str, set[str]] = {}
+        with self._index.read() as connection:
+            for key, camera in connection.execute(joined.where(~edges.c.revoked)):
+                found.setdefault(key, set()).add(camera)
+        return Members({key: frozenset(names) for key, names in found.items()})
+
+    def allowed(self, edge_key: str) -> bool:
+        """Return whether the edge with that key may connect."""
+        query = sa.select(edges.c.name).where(edges.c.public_key == edge_key, ~edges.c.revoked)
+        with self._index.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def revoke(self, edge: str) -> bool:
+        """Let an edge speak no more, also on the connection it has; return whether there is one of that name."""
+        with self._index.write() as connection:
+            return connection.execute(edges.update().where(edges.c.name == edge).values(revoked=True)).rowcount > 0
+
+    def rows(self) -> list[CameraRow]:
+        """Return every camera, by name."""
+        joined = sa.select(cameras, edges.c.enrolled, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
+        with self._index.read() as connection:
+            return [
+                CameraRow(
+                    row.name, row.edge, row.enrolled, row.revoked, _state(row.state), row.heard, row.loss_at_publish
+                )
+                for row in connection.execute(joined.order_by(cameras.c.name))
+            ]
+
+    def require(self, camera: str) -> CameraRow:
+        """Return the camera of that name. Raises InputError when there is none."""
+        for row in self.rows():
+            if row.name == camera:
+                return row
+        raise InputError(f"there is no camera {camera}: see `culling cloud status`")
+
+    def heard(self, states: Mapping[str, CameraState], at: float, settled: Collection[str] = ()) -> None:
+        """Keep the latest word on each camera; `at` is seconds since the epoch.
+
+        Of those that `settled` on their live model, the first mean loss is kept: drift is measured from it.
+        """
+        with self._index.write() as connection:
+            for name, state in states.items():
+                text = msgspec.json.encode(state).decode()
+                connection.execute(cameras.update().where(cameras.c.name == name).values(state=text, heard=at))
+            for name in settled:
+                live = sa.select(models.c.model_id).where(models.c.camera == name, models.c.state == "live")
+                first = (cameras.c.name == name) & cameras.c.loss_at_publish.is_(None)
+                runs_it = live.scalar_subquery() == states[name].model_id
+                told = cameras.update().where(first & runs_it)
+                connection.execute(told.values(loss_at_publish=states[name].loss_mean))
+
+
+def state_of(revoked: bool, state: CameraState | None, heard: float | None, now: float) -> State:
+    """Return the one word for a camera: what its edge said last, unless nobody has heard of it for long, or ever."""
+    if revoked:
+        return "revoked"
+    if state is None or heard is None:
+        return "unseen"
+    if now - heard > SILENT_S:
+        return "down"
+    return _STATES.get(state.state, "down")
+
+
+def enrol(
+    connection: sa.Connection, edge: str, public_key: str, names: Collection[str], at: float, replace: bool = False
+) -> None:
+    """Add an edge and its cameras, or with `replace` give a known edge a new key and more cameras.
+
+    Raises SettingsError as `check_free` does.
+    """
+    if check_free(connection, edge, names, replace):
+        afresh = {"public_key": public_key, "revoked": False, "enrolled": at}
+        connection.execute(edges.update().where(edges.c.name == edge).values(**afresh))
+    else:
+        connection.execute(edges.insert().values(name=edge, public_key=public_key, revoked=False, enrolled=at))
+    for name in names:
+        _add_camera(connection, name, edge)
+
+
+def check_free(connection: sa.Connection, edge: str, names: Collection[str], replace: bool) -> bool:
+    """Return whether the edge is known.
+
+    Raises SettingsError when it is and shall not be replaced, or when a camera belongs to another edge.
+    """
+    known = connection.execute(sa.select(edges.c.name).where(edges.c.name == edge)).first() is not None
+    if known and not replace:
+        raise SettingsError(f"edge {edge} is enrolled already; --replace gives it a new key, and ends the old one")
+    taken = sa.select(cameras.c.name, cameras.c.edge).where(cameras.c.name.in_(names), cameras.c.edge != edge)
+    if (other := connection.execute(taken).first()) is not None:
+        raise SettingsError(f"camera {other.name} belongs to edge {other.edge}: choose another name")
+    return known
+
+
+def _add_camera(connection: sa.Connection, name: str, edge: str) -> None:
+    if connection.execute(sa.select(cameras.c.name).where(cameras.c.name == name)).first() is None:
+        connection.execute(cameras.insert().values(name=name, edge=edge))
+
+
+def _state(text: str | None) -> CameraState | None:
+    return None if text is None else msgspec.json.decode(text, type=CameraState)

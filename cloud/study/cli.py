@@ -1,0 +1,168 @@
+"""`culling study`: does culling work on this clip? The paper's tables and figure, and what it could not ask.
+
+    culling study table1 --video yard.mp4 --labels yard.jsonl --n 32,64 --epochs 4 --scale 0.5 --out runs/study
+
+table1    no training, culled sets, everything: precision, cost by stage, cost ratios
+table2    ways to choose n frames, over seeds
+fig4      precision, change of the loss, and milliseconds by scale
+online    the streaming selector against the best of the same windows
+selector  which ranking of frames finds what the teacher would mend
+
+Everything is written down in `OUT/cache` as it is computed and shared by all studies: one that is killed goes on, one
+that is run again trains nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from culling.common.config import parse_overrides
+from culling.common.errors import SettingsError
+
+if TYPE_CHECKING:
+    from culling.cloud.study.corpus import Corpus
+    from culling.cloud.study.results import Findings
+
+WIDE = 160
+"""Columns of a table that goes to a file."""
+
+LIBRARIES = ("culling", "torch", "torchvision", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One subcommand: where its function is, its line in the help, and what it does unless told otherwise."""
+
+    module: str
+    help: str
+    counts: tuple[int, ...] = (128,)
+    seeds: tuple[int, ...] = (0,)
+
+
+STUDIES = {
+    "table1": Study("table1", "No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)),
+    "table2": Study("table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
+    "fig4": Study("fig4", "Precision, change of the loss, and milliseconds by scale."),
+    "online": Study("online", "The streaming selector against the best of the same windows."),
+    "selector": Study("selector", "Which ranking of frames finds what the teacher would mend."),
+}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether culling works on a clip.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line said, defaults filled in."""
+
+    study: str
+    video: Path
+    labels: Path
+    out: Path
+    counts: tuple[int, ...]
+    epochs: float
+    scale: float
+    seeds: tuple[int, ...]
+    frames: int
+    measured: int
+    override: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The command line that asks the same again, every default spelled out."""
+        options = {"--video": self.video, "--labels": self.labels, "--n": ",".join(map(str, self.counts))}
+        options |= {"--epochs": f"{self.epochs:g}", "--scale": f"{self.scale:g}"}
+        pairs = [*options.items(), *(("--seed", seed) for seed in self.seeds), ("--frames", self.frames)]
+        pairs += [("--measured", self.measured), *(("--set", text) for text in self.override), ("--out", self.out)]
+        return shlex.join(["culling", "study", self.study, *(str(part) for pair in pairs for part in pair)])
+
+
+def run(asked: Asked, console: Console) -> None:
+    """Do what was asked, or what is left of it, and publish what was found."""
+    from culling.cloud.settings import load_settings
+    from culling.cloud.store.folders import alone, make_folder
+    from culling.cloud.study.corpus import Corpus
+    from culling.cloud.study.results import publish
+
+    started = time.monotonic()
+    overrides = parse_overrides(asked.override) | {
+        "service.data_dir": asked.out / "cache",
+        "round.epochs": asked.epochs,
+    }
+    settings = load_settings(None, overrides)
+    make_folder(asked.out)
+    with alone(settings.data_dir / "study.lock"):
+        corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings)
+        for n in asked.counts:
+            if n > len(corpus):
+                raise SettingsError(
+                    f"--n {n}: there are {len(corpus)} frames to learn from; lower it, or raise --frames"
+                )
+        found = study_function(asked.study)(corpus, asked.counts, asked.seeds)
+        told = {"study": asked.study, "command": asked.command, **corpus.facts(), **_machine()}
+        told["wall_s"] = round(time.monotonic() - started, 1)
+        name = f"{asked.video.stem}-{asked.study}"
+        for path in publish(found, name, told, asked.out, console):
+            console.print(f"wrote {path}")
+
+
+def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Findings]:
+    """Return what does a study; it is imported only when it is asked for, with torch."""
+    return getattr(import_module(f"culling.cloud.study.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.cpu.get_capabilities().get("cpu_name")
+    return {
+        "device": device or "unknown",
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise SettingsError(f"--n {text}: expected numbers of frames, e.g. 64,128,256")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _command(name: str, study: Study) -> Callable[..., None]:
+    default = ",".join(map(str, study.counts))
+
+    def command(
+        video: Annotated[Path, typer.Option(help="the clip: a fixed camera's")],
+        labels: Annotated[Path, typer.Option(help="label file of the clip, one JSON object a line")],
+        out: Annotated[Path, typer.Option(help="folder for tables, plots, and what is computed once (OUT/cache)")],
+        n: Annotated[str, typer.Option(help="frames to keep, separated by commas")] = default,
+        epochs: Annotated[float, typer.Option(min=0.01, help="times that each kept frame is trained on")] = 10.0,
+        scale: Annotated[float, typer.Option(min=0.1, max=4, help="multiplies the student's usual input size")] = 1.0,
+        seed: Annotated[list[int], typer.Option(help="of training and drawing; repeatable")] = list(study.seeds),  # noqa: B006
+        frames: Annotated[int, typer.Option(min=1, help="frames to learn from, evenly spaced")] = 400,
+        measured: Annotated[int, typer.Option(min=1, help="frames to measure by, evenly spaced")] = 60,
+        override: Annotated[
+            list[str] | None, typer.Option("--set", help="override a setting of the cloud, e.g. teacher.short_side=384")
+        ] = None,
+    ) -> None:
+        chosen = tuple(dict.fromkeys(seed)), frames, measured, tuple(override or ())
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=WIDE)
+        run(Asked(name, video, labels, out, _counts(n), epochs, scale, *chosen), console)
+
+    return command
+
+
+for _name, _study in STUDIES.items():
+    app.command(_name, help=_study.help)(_command(_name, _study))

@@ -1,0 +1,206 @@
+"""One clip as a study sees it: frames to learn from, with both detectors' word on them, and frames to be measured by.
+
+Students learn from the first part of the clip (`FED`), thinned evenly to what is affordable; they are measured on the
+rest. The base student sees the clip's own pictures through onnxruntime, as at the edge; the teacher and training see
+the JPEGs that an edge would have forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from culling.cloud.evaluation.holdout import Tail, plan
+from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
+from culling.cloud.model.base import base_artefact
+from culling.cloud.model.dataset import Sample
+from culling.cloud.model.golden import see
+from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.weights import file_hash, read_index
+from culling.cloud.round.stages import load_teacher
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.registry import ModelFiles
+from culling.cloud.study.cache import Memo
+from culling.cloud.study.remembered import Remembered, Seen
+from culling.common.errors import CameraError
+from culling.common.graph import Graph, open_graph
+from culling.common.scaler import input_size, resize
+from culling.common.selection.confidence import POLICIES, LossMeter
+from culling.common.selection.selector import THUMBNAIL
+from culling.common.video import FED, count_frames, frame_rate, read_frames
+from culling.common.wire.codec import decode_jpeg, encode_jpeg
+
+TEACHER_BLOCKS = 2
+"""Batches of the teacher that are labelled before they are written down."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame to learn from: its number in the clip, its time in seconds, and what an edge keeps of it."""
+
+    number: int
+    at: float
+    jpeg: bytes
+    thumbnail: NDArray[np.uint8]
+
+
+class Corpus:
+    """The clip `video` under the cloud's `settings`, whose data folder keeps what was computed.
+
+    At most `frames` are there to learn from, `measured` to be measured by, and as many that `labels` has. `scale` is
+    the student's full size for this study; students are compared, trained and measured at it. Raises CameraError for
+    a clip that cannot be used, InputError for labels that cannot.
+    """
+
+    def __init__(
+        self, video: Path, labels: Path, frames: int, measured: int, scale: float, settings: CloudSettings
+    ) -> None:
+        self.video = video
+        self.scale = scale
+        self.settings = settings
+        self.memo = Memo(settings.data_dir)
+        self.measured = plan(video, FED, measured, labels)
+        self.clip = file_hash(video)
+        files = ModelFiles(settings.data_dir / "models")
+        base = base_artefact(settings, files)
+        assert base.weights is not None, "an exported base comes from weights"
+        self.base = files.path(base.weights, "safetensors")
+        self.graph: Graph = open_graph(
+            files.read(base.sha256),
+            provider="cuda" if torch.cuda.is_available() else "cpu",
+            threads=settings.round.threads or torch.get_num_threads(),
+        )
+        self.shots, self.seen = self._watch(frames)
+        self._labels: dict[int, Seen] = {}
+        self._hardness: dict[int, Hardness] = {}
+        self.identity = {
+            "clip": self.clip,
+            "student": base.weights,
+            "teacher": self._teacher_identity,
+            "interest": settings.round.interest,
+            "scale": scale,
+            "learnt_from": [shot.number for shot in self.shots],
+        }
+        self.truth = {"labels": file_hash(labels), "measured": sorted(self.measured.numbers)}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what of the clip is used, for the record."""
+        return {
+            "clip": self.video.name,
+            "frame_size": f"{self.width}x{self.height}",
+            "input_size": "{1}x{0}".format(*self.size(self.scale)),
+            "frames_to_learn_from": len(self),
+            "frames_measured": len(self.measured.numbers),
+            "frames_labelled": len(self.measured.labels),
+        }
+
+    def __len__(self) -> int:
+        return len(self.shots)
+
+    def size(self, scale: float) -> tuple[int, int]:
+        """Return the student's input `(height, width)` at `scale`, 1.0 being full size for a student in use."""
+        return input_size(self.width, self.height, scale, self.settings.student.long_side)
+
+    def losses(self, policy: str = "paper") -> NDArray[np.float64]:
+        """Return the confidence loss of every frame to learn from, `(N,)`."""
+        meter = self.meter(policy)
+        return np.array([meter.loss(seen.found) for seen in self.seen])
+
+    def meter(self, policy: str) -> LossMeter:
+        """Return a new meter of the student's confidence loss."""
+        return LossMeter(POLICIES[policy], len(self.graph.info.classes), self.settings.round.labels_of_interest)
+
+    def labels(self, indices: Sequence[int]) -> list[Seen]:
+        """Return what the teacher sees in the frames of those indices; only what it never saw costs anything."""
+        if new := [index for index in indices if index not in self._labels]:
+            pictures = (self.picture(index) for index in new)
+            self._labels |= zip(new, self._teacher.see(pictures, len(new)), strict=True)
+        return [self._labels[index] for index in indices]
+
+    def hardness(self, indices: Sequence[int]) -> list[Hardness]:
+        """Return how wrong the base student is on those frames, by the teacher's word."""
+        interest, new = self.settings.round.labels_of_interest, [i for i in indices if i not in self._hardness]
+        self._hardness |= {i: hardness(frame, interest) for i, frame in zip(new, self._compared(new), strict=True)}
+        return [self._hardness[index] for index in indices]
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Return a frame to learn from as `(H, W, 3)` RGB, as the cloud would get it."""
+        return decode_jpeg(self.shots[index].jpeg)
+
+    def samples(self, indices: Sequence[int]) -> list[Sample]:
+        """Return those frames with the teacher's labels, to be trained on."""
+        floor = self.settings.teacher.min_score
+        return [
+            Sample(
+                self.shots[index].jpeg, self.width, self.height, seen.found.above(floor), f"{self.shots[index].number}"
+            )
+            for index, seen in zip(indices, self.labels(indices), strict=True)
+        ]
+
+    @cached_property
+    def tail(self) -> Tail:
+        """The frames to be measured by; making it costs the teacher's word on them."""
+        return Tail(self.measured, self._teacher, self.settings.round.labels_of_interest)
+
+    def _compared(self, indices: Sequence[int]) -> list[Compared]:
+        teacher = self.settings.teacher
+        return [
+            compare(self.seen[index].found.above(STUDENT_FLOOR), label.found, teacher.true_score, teacher.min_score)
+            for index, label in zip(indices, self.labels(indices), strict=True)
+        ]
+
+    def _watch(self, frames: int) -> tuple[list[Shot], list[Seen]]:
+        """Read the frames to learn from, and let the base student see them."""
+        last = round(FED * count_frames(self.video))
+        if last < 1:
+            raise CameraError(f"{self.video}: it is too short to learn from")
+        numbers = [int(number) for number in np.linspace(0, last - 1, min(frames, last))]
+        rate, shots = frame_rate(self.video), []
+
+        def pictures() -> Iterator[NDArray[np.uint8]]:
+            for number, rgb in read_frames(self.video, numbers):
+                self.height, self.width = rgb.shape[:2]
+                thumbnail = resize(rgb, *THUMBNAIL)[..., 1]
+                shots.append(Shot(number, number / rate, encode_jpeg(rgb), thumbnail))
+                yield rgb
+
+        return shots, self._student.see(pictures(), len(numbers))
+
+    @cached_property
+    def _student(self) -> Remembered:
+        decided = {
+            "clip": self.clip,
+            "weights": self.base.stem,
+            "scale": self.scale,
+            "long_side": self.settings.student.long_side,
+        }
+        file = self.memo.path("student", decided, "jsonl")
+        return Remembered(
+            lambda frames: [see(self.graph, frame, self.size(self.scale)) for frame in frames], file, "student", 1
+        )
+
+    @cached_property
+    def _teacher(self) -> Remembered:
+        file = self.memo.path("teacher", {"clip": self.clip} | self._teacher_identity, "jsonl")
+        block = TEACHER_BLOCKS * self.settings.teacher.batch
+        return Remembered(lambda frames: self.teacher.label(frames), file, "teacher", block)
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher itself, loaded when it is first asked."""
+        return load_teacher(self.settings)
+
+    @property
+    def _teacher_identity(self) -> dict[str, Any]:
+        teacher = self.settings.teacher
+        bundled = (entry.sha256 for entry in read_index().values() if entry.kind == "teacher")
+        weights = next(bundled) if teacher.weights == "bundled" else file_hash(Path(teacher.weights))
+        return {"weights": weights, "short_side": teacher.short_side}

@@ -1,0 +1,120 @@
+"""Which ranking of frames finds those that the teacher would mend: share of its gain against the share forwarded.
+
+The gain of forwarding a frame is what the teacher mends there: its answer in place of the student's takes the frame's
+average precision to 1 (the reward of ORIC, SEC 2024, by frame). Rankings see only what the student saw; one that learns
+may learn from the first half of the training part, so all are measured on the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.cloud.round.ranking import fit
+from culling.cloud.sheet import Row
+from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.results import Findings, Shown, text
+from culling.common.errors import InputError
+from culling.common.selection.confidence import POLICIES
+from culling.common.selection.features import FeatureMeter
+
+SHARES = (0.01, 0.02, 0.05, 0.2)
+PLOTTED = np.linspace(0.0, 0.5, 51)
+
+Values = NDArray[np.float64]
+
+
+def rankings(corpus: Corpus, hardness: Values) -> dict[str, Values]:
+    """Return by name a value of every frame, `(N,)`: those of the highest are forwarded first, of equals any.
+
+    `hardness` `(N,)` is the teacher's word; all but the oracle may look at that of the first half only.
+    """
+    return {
+        **{policy: corpus.losses(policy) for policy in POLICIES},
+        "learned": _learned(corpus, hardness),
+        "random": np.zeros(len(corpus)),
+        "interval": spread_out(len(corpus)),
+        "oracle": hardness,
+    }
+
+
+def _learned(corpus: Corpus, hardness: Values) -> Values:
+    """Return what a ranker that was fitted to the first half predicts; what changed is told from frame to frame."""
+    losses, scores, meter = corpus.losses(), corpus.meter("paper"), FeatureMeter()
+    features = np.array(
+        [
+            meter.features(scores.relevant(seen.found), float(loss), corpus.width, corpus.height)
+            for seen, loss in zip(corpus.seen, losses, strict=True)
+        ]
+    )
+    half = len(corpus) // 2
+    return fit(features[:half], hardness[:half]).predict(features)
+
+
+def spread_out(count: int) -> Values:
+    """Return values by which the first k frames lie at nearly even distances for every k: van der Corput's sequence."""
+    bits = max(1, (count - 1).bit_length())
+    return np.array([-float(int(f"{index:0{bits}b}"[::-1], 2)) for index in range(count)])
+
+
+def gained(values: Values, gains: Values, count: int) -> float:
+    """Return the share of all gain that the `count` frames of the highest values hold; of equals, what one expects."""
+    total = float(gains.sum())
+    border = np.sort(values)[::-1][count - 1] if count else np.inf
+    above, tied = values > border, values == border
+    expected = float(gains[above].sum())
+    if count:
+        expected += float(gains[tied].mean()) * (count - int(above.sum()))
+    return expected / total
+
+
+def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+    """Return a row for each ranking with its share of the gain at `SHARES`; no n and no seed changes it.
+
+    Raises InputError when the student makes no mistake that a ranking could find.
+    """
+    everything = range(len(corpus))
+    hardness = np.array([one.value for one in corpus.hardness(everything)])
+    half = len(corpus) // 2
+    gains = hardness[half:]
+    if not gains.sum() > 0:
+        raise InputError(
+            f"{corpus.video}: the student is right on all of {len(gains)} frames; there is nothing to gain"
+        )
+    forwarded = [max(1, round(share * len(gains))) for share in SHARES]
+    found = {name: values[half:] for name, values in rankings(corpus, hardness).items()}
+    rows = [
+        {"ranking": name}
+        | {_key(share): gained(values, gains, count) for share, count in zip(SHARES, forwarded, strict=True)}
+        for name, values in found.items()
+    ]
+    facts = {"frames": len(gains), "forwarded": forwarded, "mean_gain": float(gains.mean())}
+    return Findings(rows, [_table(rows, forwarded, len(gains))], (lambda axes: _plot(axes, found, gains),), facts)
+
+
+def _key(share: float) -> str:
+    return f"gain_at_{share:g}"
+
+
+def _table(rows: Sequence[Row], counts: Sequence[int], frames: int) -> Shown:
+    headings = [f"{share:.0%} ({count})" for share, count in zip(SHARES, counts, strict=True)]
+    return Shown(
+        f"Share of the teacher's gain by share of frames forwarded, {frames} frames",
+        [
+            {"ranking": row["ranking"]}
+            | {heading: text(row[_key(share)]) for heading, share in zip(headings, SHARES, strict=True)}
+            for row in rows
+        ],
+        "in brackets: frames forwarded; oracle: sorted by what the teacher says, the most that can be gained",
+    )
+
+
+def _plot(axes: Any, found: Mapping[str, Values], gains: Values) -> None:
+    for name, values in found.items():
+        curve = [gained(values, gains, round(share * len(gains))) for share in PLOTTED]
+        style = {"oracle": "--", "random": ":", "interval": ":"}.get(name, "-")
+        axes.plot(100 * PLOTTED, curve, style, label=name)
+    axes.set(title="What a ranking finds", xlabel="% of frames forwarded", ylabel="share of the teacher's gain")

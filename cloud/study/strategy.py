@@ -1,0 +1,65 @@
+"""Ways to choose n frames to learn from: the strategies of the paper's table 2. A frame is its index in the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.cloud.evaluation.precision import Hardness, cull
+
+Judge = Callable[[Sequence[int]], Sequence[Hardness]]
+"""Tells how wrong the student is on frames, by the teacher's word, which costs."""
+
+
+def top(values: NDArray[np.float64], count: int) -> list[int]:
+    """Return the `count` frames of the highest values, highest first; of equals the earlier one goes first."""
+    return [int(index) for index in np.argsort(-values, kind="stable")[:count]]
+
+
+def hardest(among: Sequence[int], judge: Judge, count: int) -> list[int]:
+    """Return the `count` frames of `among` that the student gets most wrong, hardest first."""
+    return [among[index] for index in cull(judge(among), count)]
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """Return `count` of `total` frames at even distances: the paper's intermittent sampling."""
+    return sorted({int(index) for index in np.linspace(0, total - 1, min(count, total))})
+
+
+def culled(losses: NDArray[np.float64], judge: Judge, count: int, factor: int) -> list[int]:
+    """Return the culled set: the `count` hardest of the `factor` times as many highest confidence losses."""
+    return hardest(top(losses, factor * count), judge, count)
+
+
+def missed(kept: NDArray[np.float64], left: NDArray[np.float64], count: int, weight: float = 1.0) -> float:
+    """Return which share of the `count` hardest frames was `left`, each of those standing for `weight` frames.
+
+    `kept` and `left` hold hardness. Frames that the student gets right are nobody's loss, and of frames equally hard
+    those that were kept count first.
+    """
+    need, lost = float(count), 0.0
+    for value in np.unique(np.concatenate([kept, left]))[::-1]:
+        if value <= 0:
+            break
+        need -= min(need, float((kept == value).sum()))
+        taken = min(need, weight * float((left == value).sum()))
+        need, lost = need - taken, lost + taken
+    return lost / (count - need) if need < count else 0.0
+
+
+STRATEGIES: dict[str, Callable[[NDArray[np.float64], Judge, int, int, int], list[int]]] = {
+    "interval": lambda losses, judge, count, factor, seed: evenly(len(losses), count),
+    "random": lambda losses, judge, count, factor, seed: _drawn(len(losses), count, seed),
+    "confidence": lambda losses, judge, count, factor, seed: top(losses, count),
+    "precision": lambda losses, judge, count, factor, seed: hardest(range(len(losses)), judge, count),
+    "confidence + precision": lambda losses, judge, count, factor, seed: culled(losses, judge, count, factor),
+}
+"""By name: from losses, judge, count, factor and seed to the frames."""
+
+
+def _drawn(total: int, count: int, seed: int) -> list[int]:
+    rng: Any = np.random.default_rng(seed)
+    return sorted(int(index) for index in rng.choice(total, min(count, total), replace=False))

@@ -1,0 +1,150 @@
+"""Table 1 of the paper on one clip: no training, culled sets of n frames, and the whole training part.
+
+Culled rows take the whole path of a round: the 4n highest confidence losses, the n hardest of those, the scale that
+optResolution finds on them, training for it. They are measured at that scale, which is what would be shipped, and at
+full size, which is what the paper's table shows. Everything trains for the same number of epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from culling.cloud.sheet import Row
+from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.cost import DAY_FRAMES, Bill
+from culling.cloud.study.prices import Prices, Trained
+from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
+from culling.cloud.study.strategy import hardest, top
+from culling.cloud.study.training import Trials
+
+STAGES = ("student", "teacher", "resolution", "training")
+UNITS = ("seconds", "gflops")
+LENGTHS = {"clip": "the clip's, measured", "day": f"{DAY_FRAMES:,}, computed"}
+RATIO_NOTE = (
+    "paper: teacher and training on every frame, over student on every frame, teacher on 4n, optResolution and "
+    "training on n; incremental: without the student's pass"
+)
+
+
+def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+    """Return the rows for n in `counts` between no training and full training, with what each cost."""
+    trials = Trials(corpus)
+    everything = list(range(len(corpus)))
+    corpus.labels(everything)
+    full = Trained("full", everything, everything, None, [trials.train(everything, s) for s in seeds], corpus.scale)
+    entries = [_cull(trials, n, seeds) for n in counts] + [full]
+    prices = Prices(trials)
+    bills = [(prices.clip(entry), prices.day(entry)) for entry in entries]
+    untrained = trials.score(None, corpus.scale).flat()
+    rows = [
+        {"name": "no training", "labelled": 0, "kept": 0, "scale": corpus.scale, "steps": 0}
+        | merged([untrained])
+        | merged([untrained], "full_size_")
+        | _bill_row(Bill(), Bill(), None)
+    ]
+    for entry, (clip, day) in zip(entries, bills, strict=True):
+        culled = entry.search is not None
+        rows.append(_entry_row(trials, entry) | _bill_row(clip, day, bills[-1] if culled else None))
+    return Findings(
+        rows, _tables(rows), (lambda axes: _plot_precision(axes, rows), lambda axes: _plot_cost(axes, rows))
+    )
+
+
+def _cull(trials: Trials, n: int, seeds: Sequence[int]) -> Trained:
+    corpus = trials.corpus
+    labelled = top(corpus.losses(), corpus.settings.round.factor * n)
+    kept = hardest(labelled, corpus.hardness, n)
+    search = trials.search(kept)
+    trained = [trials.train(kept, seed, search.chosen) for seed in seeds]
+    return Trained(f"culled {n}", labelled, kept, search, trained, search.chosen)
+
+
+def _entry_row(trials: Trials, entry: Trained) -> dict[str, Any]:
+    row = {
+        "name": entry.name,
+        "labelled": len(entry.labelled),
+        "kept": len(entry.kept),
+        "scale": entry.scale,
+        "steps": entry.trials[0].steps,
+    }
+    shipped = [trials.score(trial, entry.scale).flat() for trial in entry.trials]
+    at_full = [trials.score(trial, trials.corpus.scale).flat() for trial in entry.trials]
+    return row | merged(shipped) | merged(at_full, "full_size_")
+
+
+def _bill_row(clip: Bill, day: Bill, full: tuple[Bill, Bill] | None) -> dict[str, Any]:
+    """Return what a row cost and, given the bills of full training, how much less that is."""
+    row: dict[str, Any] = {}
+    for length, bill in (("clip", clip), ("day", day)):
+        for unit in UNITS:
+            row |= {f"{length}_{stage}_{unit}": getattr(getattr(bill, stage), unit) for stage in STAGES}
+    for at, (length, bill) in enumerate((("clip", clip), ("day", day))):
+        for name, own in (("paper", bill.total), ("incremental", bill.incremental)):
+            ratio = full[at].total.over(own) if full else None
+            row |= {f"{length}_ratio_{name}_{unit}": getattr(ratio, unit, None) for unit in UNITS}
+    return row
+
+
+def _tables(rows: Sequence[Row]) -> list[Shown]:
+    return [
+        Shown(
+            "Table 1: precision on the part held back, by the teacher",
+            [_precision_line(row, "teacher") for row in rows],
+        ),
+        Shown("Table 1: the same, by the label file", [_precision_line(row, "labels") for row in rows]),
+        Shown(
+            "Table 1: cost at the clip's length",
+            [_cost_line(row, unit) for unit in UNITS for row in rows[1:]],
+            "seconds are measured on this machine, GFLOPs counted",
+        ),
+        Shown("Table 1: how many times as much full training costs", _ratio_lines(rows[1:-1]), RATIO_NOTE),
+    ]
+
+
+def _precision_line(row: Row, truth: str) -> dict[str, str]:
+    measures = {"VOC07": "voc07", "AP50": "ap50", "AP50:95": "ap50_95"}
+    return {
+        "students": row["name"],
+        "labelled": str(row["labelled"]),
+        "steps": str(row["steps"]),
+        "scale": text(row["scale"], ".2f"),
+        **{heading: with_spread(row, f"{truth}_{name}") for heading, name in measures.items()},
+        **{
+            f"{heading}, full size": with_spread(row, f"full_size_{truth}_{name}") for heading, name in measures.items()
+        },
+    }
+
+
+def _cost_line(row: Row, unit: str) -> dict[str, str]:
+    stages = {stage: text(row[f"clip_{stage}_{unit}"], ",.1f") for stage in STAGES}
+    return {"students": row["name"], "unit": unit} | stages
+
+
+def _ratio_lines(rows: Sequence[Row]) -> list[dict[str, str]]:
+    return [
+        {"definition": definition, "frames": LENGTHS[length], "unit": unit}
+        | {row["name"]: text(row[f"{length}_ratio_{definition}_{unit}"], ",.1f") for row in rows}
+        for definition in ("paper", "incremental")
+        for length in LENGTHS
+        for unit in UNITS
+    ]
+
+
+def _plot_precision(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = [row["name"] for row in rows]
+    for key, label in (("teacher_ap50", "against the teacher"), ("labels_ap50", "against the labels")):
+        if all(row[key] is not None for row in rows):
+            least = [row[key] - row[f"{key}_min"] for row in rows]
+            most = [row[f"{key}_max"] - row[key] for row in rows]
+            axes.errorbar(names, [row[key] for row in rows], [least, most], marker="o", capsize=3, label=label)
+    axes.set(title="Students on the part held back", ylabel="AP50", ylim=(0, 1))
+
+
+def _plot_cost(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    names, bottom = [row["name"] for row in rows[1:]], [0.0] * (len(rows) - 1)
+    for stage in STAGES:
+        values = [row[f"day_{stage}_seconds"] / 3600 for row in rows[1:]]
+        axes.bar(names, values, bottom=bottom, label=stage)
+        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+    axes.set(title=f"Cost of a day of {DAY_FRAMES:,} frames, computed", ylabel="hours on this machine")

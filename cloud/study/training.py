@@ -1,0 +1,164 @@
+"""A student trained on a selection of a corpus, as a round would train it, and how good it is: each done only once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+import msgspec
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.evaluation.evaluate import EvaluationResult
+from culling.cloud.model.detector import freeze
+from culling.cloud.model.golden import see
+from culling.cloud.model.train import Run
+from culling.cloud.model.weights import load_weights, save_weights
+from culling.cloud.round.resolution import opt_resolution
+from culling.cloud.round.retrain import canvases, retrain, round_batches, round_recipe
+from culling.cloud.study.corpus import Corpus
+from culling.common.progress import shown
+
+MEASURES = ("ap50", "ap50_95", "voc07")
+TRUTHS = ("teacher", "labels")
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A training that is done: its weights file, steps, mean seconds of one, last loss, and input sizes."""
+
+    weights: str
+    steps: int
+    step_s: float
+    loss: float
+    sizes: list[tuple[int, int]]
+
+    @property
+    def seconds(self) -> float:
+        """What the training took; of one that was cut short and resumed, what it would have taken."""
+        return self.steps * self.step_s
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """Precisions of one student, against the teacher and the label file; None where those see nothing to measure by."""
+
+    teacher: EvaluationResult | None
+    labels: EvaluationResult | None
+
+    def flat(self) -> dict[str, float | None]:
+        """Return every precision under its name, e.g. `teacher_ap50`."""
+        return {
+            f"{truth}_{measure}": None if (result := getattr(self, truth)) is None else getattr(result, measure)
+            for truth in TRUTHS
+            for measure in MEASURES
+        }
+
+
+class ScaleStep(msgspec.Struct, frozen=True):
+    """One point of an optResolution curve; `scale` is that of the student in use, 0.9^k of the study's full size."""
+
+    k: int
+    scale: float
+    size: tuple[int, int]
+    mse: float
+    normalised: float
+
+
+class ScaleSearch(msgspec.Struct, frozen=True):
+    """The curve as far as it was followed, the scale to use, and the seconds that it took."""
+
+    steps: list[ScaleStep]
+    chosen: float
+    seconds: float
+
+
+class Trials:
+    """Trains and measures on `corpus`. Indices are those of its frames to learn from."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+    def train(self, indices: Sequence[int], seed: int, scale: float | None = None) -> Trial:
+        """Return the student trained on those frames from the base one, for the input size at `scale` (none: full)."""
+        corpus, chosen = self.corpus, sorted(indices)
+        frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
+        sizes = canvases(frame, scale or corpus.scale, long_side, corpus.scale)
+        decided = corpus.identity | {
+            "frames": [corpus.shots[index].number for index in chosen],
+            "seed": seed,
+            "sizes": sizes,
+            "round": corpus.settings.round.model_dump(include={"epochs", "batch", "lr", "warmup", "frozen"}),
+        }
+        checkpoint = corpus.memo.path("trial", decided, "checkpoint")
+        return corpus.memo.once("trial", decided, Trial, lambda: self._train(chosen, seed, sizes, checkpoint))
+
+    def _train(self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], checkpoint: Path) -> Trial:
+        corpus = self.corpus
+        samples = corpus.samples(indices)
+        batches = round_batches(corpus.settings, samples, sizes, seed)
+        recipe = round_recipe(corpus.settings.round, len(samples), seed)
+        spent: list[float] = []
+        with shown(f"training on {len(samples)} frames, seed {seed}", "step", recipe.steps) as show:
+
+            def on_step(run: Run, seconds: float) -> None:
+                spent.append(seconds)
+                show(run.step, f", loss {sum(run.losses[-1].values()):.3f}")
+
+            model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
+        if not spent:  # it was killed behind its last step, whose times are lost
+            checkpoint.unlink()
+            return self._train(indices, seed, sizes, checkpoint)
+        path = checkpoint.with_suffix(".safetensors")
+        save_weights(path, model, "fp16", corpus.graph.info.classes)
+        checkpoint.unlink()
+        last = mean(sum(losses.values()) for losses in run.losses[-20:])
+        return Trial(path.name, run.step, mean(spent), last, sizes)
+
+    def start(self) -> FasterRCNN:
+        """Return the base student, ready to be trained as a round trains."""
+        model, _ = load_weights(self.corpus.base)
+        freeze(model, self.corpus.settings.round.frozen)
+        return model
+
+    def score(self, trial: Trial | None, scale: float) -> Scores:
+        """Return how good the student of `trial` (None: the base student) is at the input size of `scale`."""
+        corpus = self.corpus
+        weights = corpus.memo.folder / trial.weights if trial else corpus.base
+        decided = corpus.identity | corpus.truth | {"weights": weights.name, "at": scale}
+        return corpus.memo.once("scores", decided, Scores, lambda: self._score(weights, scale))
+
+    def _score(self, weights: Path, scale: float) -> Scores:
+        scores = self.corpus.tail.score(weights, scale, self.corpus.settings.student.long_side)
+        return Scores(scores.teacher, scores.labels)
+
+    def search(self, indices: Sequence[int], threshold: float | None = None) -> ScaleSearch:
+        """Return optResolution's search on those frames with the base student; `threshold` None: that of the settings.
+
+        Scales are those of the study's full size times 0.9^k.
+        """
+        settings = self.corpus.settings.resolution
+        limit = settings.threshold if threshold is None else threshold
+        numbers = [self.corpus.shots[index].number for index in indices]
+        decided = self.corpus.identity | settings.model_dump() | {"threshold": limit, "frames": numbers}
+        return self.corpus.memo.once("search", decided, ScaleSearch, lambda: self._search(indices, limit))
+
+    def _search(self, indices: Sequence[int], threshold: float) -> ScaleSearch:
+        corpus, settings = self.corpus, self.corpus.settings.resolution
+        meter, started = corpus.meter(settings.policy), time.perf_counter()
+
+        def losses(size: tuple[int, int]) -> list[float]:
+            return [meter.loss(see(corpus.graph, corpus.picture(index), size)) for index in indices]
+
+        curve = opt_resolution(
+            losses,
+            lambda scale: corpus.size(corpus.scale * scale),
+            threshold,
+            max_steps=settings.max_steps,
+            min_scale=settings.min_scale,
+        )
+        seconds = time.perf_counter() - started
+        steps = [
+            ScaleStep(point.k, corpus.scale * point.scale, point.size, point.mse, point.normalised)
+            for point in curve.points
+        ]
+        return ScaleSearch(steps, corpus.scale * curve.chosen.scale, seconds)

@@ -1,0 +1,384 @@
+"""Which frames leave the camera's side: online culling under a budget. No I/O; time and randomness are passed in.
+
+Offline, the k hardest frames of a whole day are kept. Here frames come one by one, and each gets one decision at once:
+
+    FORWARD  it may leave now:     hard             its loss is one that only the best of a window reach
+                                   audit            drawn at random among the frames that are not hard
+                                   bootstrap        one of a new camera's first frames, spread over a window
+    HOLD     it waits:             hard             it is among the best of its window so far; when the window closes,
+                                                    the best held frames leave within the budget, the rest are dropped
+    SKIP     it stays:             empty            the student found nothing uncertain in it
+                                   below-threshold  not among the best of its window
+                                   spacing          too soon after a frame that was kept
+                                   duplicate        looks like a frame that was kept
+                                   budget           nothing more may leave
+                                   not-drawn, not-due, edge-only (baselines)
+
+Delay against overlap is `eager_share`. At 0 every hard frame waits, and what leaves is exactly the offline top-k of
+the window, among the frames that spacing and likeness did not bar. At 1 all hard frames may leave at once, and the
+overlap is as good as the past predicts; what the threshold missed still leaves when the window closes, as far as the
+budget goes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import ABC, abstractmethod
+from bisect import insort
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from culling.common.config import Section
+from culling.common.selection.budget import DAY_S, NOTHING, UNLIMITED, Budget, Spent
+from culling.common.selection.sampling import Lottery, Tail
+
+THUMBNAIL = (32, 32)
+"""Height and width of the pictures by which likeness is judged: the green of a frame, scaled."""
+
+LOOK_BACK = 64
+"""How many kept thumbnails a new frame is compared with."""
+
+
+class SelectorSettings(Section):
+    """`[selector]`: which frames may leave a camera's side, and how soon."""
+
+    policy: Literal["culling", "random", "interval", "cloud-only", "edge-only"] = Field(
+        default="culling",
+        description="culling: the hardest frames; baselines: random and interval spend the same budget blindly, "
+        "cloud-only forwards every frame that the limits per day allow, edge-only none",
+    )
+    frames_per_window: int = Field(default=40, ge=1, le=100_000, description="frames that may leave in one window")
+    window_s: float = Field(default=3600.0, gt=0.0, le=DAY_S, description="length of a window, seconds")
+    frames_per_day: int | None = Field(default=None, ge=0, description="frames that may leave in a UTC day")
+    bytes_per_day: int | None = Field(default=None, ge=0, description="bytes of JPEG that may leave in a UTC day")
+    eager_share: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="share of the hard frames that may leave before their window closes; 0: exactly the window's "
+        "hardest frames, all of them late; 1: the least delay",
+    )
+    spacing_s: float = Field(default=2.0, ge=0.0, description="least seconds between two hard frames; 0: off")
+    duplicate_difference: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=255.0,
+        description="a hard frame whose thumbnail differs by less (mean, grey levels) from a kept one is a duplicate; "
+        "0: off",
+    )
+    audit_share: float = Field(
+        default=0.05, ge=0.0, le=0.5, description="share of the budget for random frames that were not hard; 0: off"
+    )
+    bootstrap: int = Field(
+        default=16, ge=0, description="first frames of a camera that leave whatever their loss, spread over a window"
+    )
+
+
+class Action(Enum):
+    """What becomes of a frame: leave now, wait for the window's end, or stay."""
+
+    FORWARD = "forward"
+    HOLD = "hold"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one frame, and the reason code; a held frame that is released later leaves as `hard`."""
+
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """A window closed: at most `frames` of those held may leave, best loss first; all others are to be dropped."""
+
+    frames: int
+
+
+class Selector(Protocol):
+    """One camera's selector. Every method but `note_bytes` is called from one thread."""
+
+    @property
+    def threshold(self) -> float:
+        """The loss at which a frame leaves at once; 0.0 while that is unknown or never happens."""
+
+    def decide(self, loss: float, at: float, thumbnail: NDArray[np.uint8] | None = None) -> Decision:
+        """Decide on the next frame.
+
+        `at` is in seconds since the epoch; steps backwards do no harm. `thumbnail` is a small grey picture of the
+        frame, `(h, w)`, without which likeness is not judged. Raises `ValueError` for a loss that is not finite.
+        """
+
+    def close_window(self, at: float, final: bool = False) -> Released | None:
+        """Close the window when its time is over, or in any case when `final` (the stream ended); else `None`.
+
+        To be called before each `decide`, and now and then when no frames come: a window lasts until this closes it.
+        """
+
+    def note_swap(self) -> None:
+        """Forget the losses seen: those of the next model do not compare.
+
+        The window closes at the next `close_window`, its budget cut to the part of it that has passed.
+        """
+
+    def allow(self, frames_per_window: int | None) -> None:
+        """Let so many frames leave per window, from this one on; None: what the settings say."""
+
+    def note_bytes(self, size: int) -> None:
+        """Tell the JPEG's size of each frame that was let go, or 0 when it was lost. Safe from any thread."""
+
+
+def build_selector(
+    settings: SelectorSettings, rng: random.Random, spent: Spent = NOTHING, held: Sequence[float] = ()
+) -> Selector:
+    """Return a new selector of the policy that `settings` names.
+
+    `spent` is what left before this start, `held` are the losses of frames that still wait for a window to end.
+    """
+    match settings.policy:
+        case "culling":
+            return CullingSelector(settings, rng, spent, held)
+        case "random":
+            return RandomSelector(settings, rng, spent)
+        case "interval":
+            return IntervalSelector(settings, spent)
+        case "cloud-only":
+            return CloudOnlySelector(settings, spent)
+        case "edge-only":
+            return EdgeOnlySelector(settings, spent)
+
+
+class _BudgetedSelector(ABC):
+    """What all policies share: a budget that is spent window by window."""
+
+    def __init__(self, settings: SelectorSettings, spent: Spent) -> None:
+        self.threshold = 0.0
+        self._frames_per_window = UNLIMITED if settings.policy == "cloud-only" else settings.frames_per_window
+        self._budget = Budget(
+            settings.window_s,
+            self._frames_per_window,
+            settings.frames_per_day,
+            settings.bytes_per_day,
+            spent,
+        )
+
+    def decide(self, loss: float, at: float, thumbnail: NDArray[np.uint8] | None = None) -> Decision:
+        if not math.isfinite(loss):
+            raise ValueError(f"a loss must be finite, got {loss}")
+        self._budget.advance(at)
+        decision = self._decide(loss, thumbnail)
+        if decision.action is Action.FORWARD:
+            self._budget.spend()
+        return decision
+
+    def close_window(self, at: float, final: bool = False) -> Released | None:
+        self._budget.advance(at)
+        if not (self._budget.over or final):
+            return None
+        return self._close()
+
+    def note_swap(self) -> None:  # noqa: B027 (the baselines learn nothing, so they have nothing to forget)
+        pass
+
+    def allow(self, frames_per_window: int | None) -> None:
+        self._budget.allow(frames_per_window or self._frames_per_window)
+
+    def note_bytes(self, size: int) -> None:
+        self._budget.note_bytes(size)
+
+    @abstractmethod
+    def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision: ...
+
+    def _close(self) -> Released:
+        self._budget.close()
+        return Released(0)
+
+
+class CullingSelector(_BudgetedSelector):
+    """The hardest frames of each window, within the budget: see the module."""
+
+    def __init__(self, settings: SelectorSettings, rng: random.Random, spent: Spent, held: Sequence[float]) -> None:
+        super().__init__(settings, spent)
+        self._settings = settings
+        self._tail = Tail(settings.window_s, depth=2 * settings.frames_per_window)
+        self._lottery = Lottery(settings.window_s, rng)
+        self._kept = _Kept(settings.spacing_s, settings.duplicate_difference)
+        self._held = sorted(held)
+        self._eager = self._audited = 0
+        self._bootstrap_left = settings.bootstrap
+        self._bootstrap_due = -math.inf
+        self._swapped = False
+
+    def allow(self, frames_per_window: int | None) -> None:
+        super().allow(frames_per_window)
+        self._tail.deepen(2 * (frames_per_window or 0))
+
+    def note_swap(self) -> None:
+        self._tail.forget()
+        self.threshold = 0.0
+        self._swapped = True
+
+    def close_window(self, at: float, final: bool = False) -> Released | None:
+        return super().close_window(at, final or self._swapped)
+
+    def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        decision = self._bootstrap() or self._hard(loss, thumbnail)
+        if decision.reason in ("empty", "below-threshold"):
+            decision = self._audit(decision)
+        if decision.action is not Action.SKIP:
+            self._keep(decision, loss, thumbnail)
+        return decision
+
+    def _bootstrap(self) -> Decision | None:
+        now = self._budget.now
+        if not self._bootstrap_left or now < self._bootstrap_due or not self._budget.room:
+            return None
+        self._bootstrap_left -= 1
+        self._bootstrap_due = now + self._settings.window_s / self._settings.bootstrap
+        return Decision(Action.FORWARD, "bootstrap")
+
+    def _hard(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        level = self._tail.level(self._eager_target, self._budget.elapsed)
+        self.threshold = level if math.isfinite(level) else 0.0
+        if loss <= 0.0:
+            return Decision(Action.SKIP, "empty")
+        now, room = self._budget.now, self._budget.room
+        # Frames that spacing bars are no part of the distribution: the threshold is to be met by those that can leave.
+        if not self._kept.too_soon(now, Action.HOLD):
+            self._tail.add(loss)
+        if not room:
+            return Decision(Action.SKIP, "budget")
+        if loss >= level and self._eager < self._eager_target:
+            action = Action.FORWARD
+        elif len(self._held) < room or loss > self._held[-room]:
+            action = Action.HOLD
+        else:
+            return Decision(Action.SKIP, "below-threshold")
+        if self._kept.too_soon(now, action):
+            return Decision(Action.SKIP, "spacing")
+        if self._kept.looks_like(thumbnail):
+            return Decision(Action.SKIP, "duplicate")
+        return Decision(action, "hard")
+
+    def _audit(self, otherwise: Decision) -> Decision:
+        wanted = min(self._audits - self._audited, self._budget.room)
+        drawn = self._lottery.draw(wanted, self._budget.elapsed)
+        return Decision(Action.FORWARD, "audit") if drawn else otherwise
+
+    def _keep(self, decision: Decision, loss: float, thumbnail: NDArray[np.uint8] | None) -> None:
+        if decision.action is Action.HOLD:
+            insort(self._held, loss)
+            del self._held[: -self._budget.room]
+        self._eager += decision == Decision(Action.FORWARD, "hard")
+        self._audited += decision.reason == "audit"
+        self._kept.add(self._budget.now, decision.action, thumbnail)
+
+    def _close(self) -> Released:
+        if self._swapped:
+            self._budget.cut()
+        frames = min(len(self._held), self._budget.room)
+        self._budget.spend(frames)
+        self._tail.roll(self._budget.elapsed)
+        self._lottery.roll(self._budget.elapsed)
+        self._budget.close()
+        self._held.clear()
+        self._eager = self._audited = 0
+        self._swapped = False
+        return Released(frames)
+
+    @property
+    def _audits(self) -> int:
+        share, limit = self._settings.audit_share, self._budget.limit
+        return max(1, round(share * limit)) if share and limit > 1 else 0
+
+    @property
+    def _eager_target(self) -> int:
+        return math.floor(self._settings.eager_share * (self._budget.limit - self._audits))
+
+
+class RandomSelector(_BudgetedSelector):
+    """Baseline: each frame of a window with the same chance, as many as the budget allows."""
+
+    def __init__(self, settings: SelectorSettings, rng: random.Random, spent: Spent) -> None:
+        super().__init__(settings, spent)
+        self._lottery = Lottery(settings.window_s, rng)
+
+    def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        if not self._budget.room:
+            return Decision(Action.SKIP, "budget")
+        drawn = self._lottery.draw(self._budget.room, self._budget.elapsed)
+        return Decision(Action.FORWARD, "hard") if drawn else Decision(Action.SKIP, "not-drawn")
+
+    def _close(self) -> Released:
+        self._lottery.roll(self._budget.elapsed)
+        return super()._close()
+
+
+class IntervalSelector(_BudgetedSelector):
+    """Baseline: frames at even times, as many as the budget allows; the paper's intermittent sampling."""
+
+    def __init__(self, settings: SelectorSettings, spent: Spent) -> None:
+        super().__init__(settings, spent)
+        self._due = -math.inf
+
+    def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        if not self._budget.room:
+            return Decision(Action.SKIP, "budget")
+        if self._budget.now < self._due:
+            return Decision(Action.SKIP, "not-due")
+        step, now = self._budget.window_s / self._budget.limit, self._budget.now
+        self._due = self._due + step if now - self._due < step else now + step
+        return Decision(Action.FORWARD, "hard")
+
+
+class CloudOnlySelector(_BudgetedSelector):
+    """Baseline: every frame, however many, within the limits per day."""
+
+    def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        return Decision(Action.FORWARD, "hard") if self._budget.room else Decision(Action.SKIP, "budget")
+
+
+class EdgeOnlySelector(_BudgetedSelector):
+    """Baseline: no frame ever leaves."""
+
+    def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        return Decision(Action.SKIP, "edge-only")
+
+
+class _Kept:
+    """When frames were kept, and what they looked like."""
+
+    def __init__(self, spacing_s: float, difference: float) -> None:
+        self._spacing_s = spacing_s
+        self._difference = difference
+        self._last = {Action.FORWARD: -math.inf, Action.HOLD: -math.inf}
+        self._thumbnails: deque[NDArray[np.int16]] = deque(maxlen=LOOK_BACK)
+
+    def too_soon(self, now: float, action: Action) -> bool:
+        """Say whether spacing bars a frame; one that may leave at once is not barred by one that only waits."""
+        last = self._last[Action.FORWARD] if action is Action.FORWARD else max(self._last.values())
+        return now - last < self._spacing_s
+
+    def looks_like(self, thumbnail: NDArray[np.uint8] | None) -> bool:
+        """Say whether a kept frame looked nearly the same: mean absolute difference of grey levels."""
+        if thumbnail is None or not self._difference:
+            return False
+        return any(
+            kept.shape == thumbnail.shape and float(np.abs(kept - thumbnail).mean()) < self._difference
+            for kept in self._thumbnails
+        )
+
+    def add(self, now: float, action: Action, thumbnail: NDArray[np.uint8] | None) -> None:
+        self._last[action] = now
+        if thumbnail is not None:
+            self._thumbnails.append(thumbnail.astype(np.int16))

@@ -1,0 +1,272 @@
+"""A camera: opened, decoded and opened again for ever, on a thread of its own that never waits for the rest.
+
+    connecting ─▶ live ◀─▶ frozen         a live source that ends or fails goes back to connecting, after a pause
+                   │
+                   └─▶ ended | failed     only a file ends; `failed` is a file that cannot be played
+
+Of every frame the decoder delivered (`frames_seen`), one of these becomes: it is taken from `latest`, or it is counted
+in `frames_dropped` under stage `camera`: `newer` (the student was busy), `max-fps`, `frozen`, `stopped`, `broken` (a
+defect of ours, or a stream that trips the decoder in a new way: the camera is opened again as if it had been lost).
+What the decoder did not deliver is counted under stage `decode` (see `source.py`), and is not part of `frames_seen`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import av
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from culling.common.clock import Clock
+from culling.common.errors import CameraError
+from culling.common.logs import redact
+from culling.common.scaler import quarter_turns, scale_picture
+from culling.edge.camera.latest import LatestFrame
+from culling.edge.camera.pacing import Backoff, Pace, Thinner, Timeline
+from culling.edge.camera.source import CameraSettings, Source
+from culling.edge.camera.stillness import Stillness
+
+__all__ = ["Camera", "CameraSettings", "Counters", "Frame", "State"]
+
+log = structlog.get_logger(__name__)
+
+State = Literal["connecting", "live", "frozen", "ended", "failed", "stopped"]
+
+STOP_S = 1.0
+LOOKED_AT = (180, 320)
+"""Pixels picked from each picture of a live source to see whether it still changes, (height, width)."""
+
+
+class Counters(Protocol):
+    """What a camera reports to: `common/metrics.py`'s Metrics."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add `amount` to a counter."""
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame.
+
+    `seq` counts the frames the decoder delivered since the camera's start, and alone gives their order. `pts` is the
+    stream's own time in seconds since its first frame; jumps and reconnects are taken out, it never runs backwards.
+    `captured` is wall time, seconds since the epoch: of arrival, or of a file's own clock when it is played faster
+    than that. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring `picture`
+    upright, from its display matrix; mirroring is not undone.
+    """
+
+    camera: str
+    seq: int
+    pts: float
+    captured: float
+    arrived: float
+    picture: av.VideoFrame
+    turn: int = 0
+
+    @property
+    def width(self) -> int:
+        """Width in pixels, upright."""
+        return int(self.picture.height if self.turn % 2 else self.picture.width)
+
+    @property
+    def height(self) -> int:
+        """Height in pixels, upright."""
+        return int(self.picture.width if self.turn % 2 else self.picture.height)
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return the whole picture, `(height, width, 3)` RGB."""
+        return self.input(self.height, self.width)
+
+    def input(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Return the picture scaled to `(height, width, 3)` RGB by the decoder's own scaler."""
+        down, across = (width, height) if self.turn % 2 else (height, width)
+        return np.ascontiguousarray(np.rot90(scale_picture(self.picture, down, across), self.turn))
+
+
+class Camera:
+    """One source, decoded on a thread of its own into `latest`. `failure` says why the state is `failed`."""
+
+    def __init__(
+        self,
+        settings: CameraSettings,
+        latest: LatestFrame[Frame],
+        clock: Clock,
+        counters: Counters,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.name = settings.name
+        self.latest = latest
+        self.state: State = "connecting"
+        self.failure: CameraError | None = None
+        self._settings = settings
+        self._clock = clock
+        self._counters = counters
+        self._backoff = backoff or Backoff(random.Random())
+        self._lossless = not settings.live and settings.pace == "max"
+        self._paced = not settings.live and settings.pace == "real"
+        self._seq = 0
+        self._began = clock.now()
+        self._timeline = Timeline()
+        self._pace = Pace()
+        self._thinner = Thinner(settings.max_fps)
+        self._defects: set[str] = set()
+        self._stopped = threading.Event()
+        self._changing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"camera-{settings.name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        for name in ("frames_seen", "decode_errors", "reconnects"):
+            self._counters.count(name, 0, camera=self.name)
+        self._export("connecting")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and count the frame that nobody took; returns within about a second.
+
+        Nothing is handed over any more. Where FFmpeg waits for a mute source the thread itself ends a little later,
+        after `read_timeout_s` or twice `open_timeout_s` at most; it is a daemon and holds nothing that others need.
+        """
+        self._stopped.set()
+        if self.latest.close() is not None:
+            self._drop("stopped")
+        if self._thread.is_alive():
+            self._thread.join(STOP_S)
+        self._change("stopped")
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            if self._settings.live:
+                self._play_for_ever()
+            else:
+                self._play_file()
+        except CameraError as error:
+            self._fail(error)
+        except Exception as error:  # a file is not played again: this camera ends, visibly; the others go on
+            self._fail(CameraError(redact(f"camera {self.name}: its thread broke: {error!r}")))
+            raise
+
+    def _play_for_ever(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with Source(self._settings, self._clock) as source:
+                    self._play(source)
+                problem = f"camera {self.name}: the stream ended"
+            except (CameraError, av.FFmpegError) as error:
+                problem = redact(str(error))
+            except Exception as error:  # a defect must not blind a camera for good
+                problem = self._broke(error)
+            if not self._stopped.is_set():
+                self._change("connecting")
+                self._counters.count("reconnects", camera=self.name)
+                pause = self._backoff.pause()
+                log.warning("camera_lost", camera=self.name, error=problem, retry_s=round(pause, 1))
+                self._stopped.wait(pause)
+
+    def _play_file(self) -> None:
+        while not self._stopped.is_set():
+            before = self._seq
+            with Source(self._settings, self._clock) as source:
+                self._play(source)
+            if self._stopped.is_set():
+                return
+            if self._seq == before:
+                raise CameraError(redact(f"camera {self.name}: {self._settings.url}: there is no picture in it"))
+            if not self._settings.loop:
+                self._change("ended")
+                return
+
+    def _play(self, source: Source) -> None:
+        stillness, paced = Stillness(), self._paced or source.bursts
+        for pictures in source.read(self._lose):
+            if self._stopped.is_set():
+                return
+            for picture in pictures:
+                pts = self._timeline.advance(picture.time, source.frame_s)
+                if paced:
+                    self._stopped.wait(self._pace.delay(pts, self._clock.monotonic()))
+                if self._stopped.is_set():
+                    return
+                self._counters.count("frames_seen", camera=self.name)
+                try:
+                    self._show(self._frame(picture, pts), stillness)
+                except Exception:
+                    self._drop("broken")
+                    raise
+                self._backoff.reset()
+
+    def _show(self, frame: Frame, stillness: Stillness) -> None:
+        frozen = self._settings.live and stillness.frozen(_look(frame.picture), frame.arrived)
+        self._change("frozen" if frozen else "live")
+        self._pass_on(frame, frozen)
+
+    def _frame(self, picture: av.VideoFrame, pts: float) -> Frame:
+        captured = self._began + pts if self._lossless else self._clock.now()
+        turn = quarter_turns(picture)
+        frame = Frame(self.name, self._seq, pts, captured, self._clock.monotonic(), picture, turn)
+        self._seq += 1
+        return frame
+
+    def _pass_on(self, frame: Frame, frozen: bool) -> None:
+        if frozen:
+            self._drop("frozen")
+        elif not self._thinner.wants(frame.pts if self._lossless else frame.arrived):
+            self._drop("max-fps")
+        else:
+            self._hand_over(frame)
+
+    def _hand_over(self, frame: Frame) -> None:
+        lost = self.latest.put_when_free(frame) if self._lossless else self.latest.put(frame)
+        if lost is not None:
+            self._drop("stopped" if lost is frame else "newer")
+
+    # What is told to others
+
+    def _broke(self, error: Exception) -> str:
+        """Count a defect, and log where it is when it is the first of its kind; return what it was."""
+        self._counters.count("restarts", thread=self._thread.name)
+        if (kind := type(error).__name__) not in self._defects:
+            self._defects.add(kind)
+            log.error("camera_broke", camera=self.name, exc_info=error)
+        return redact(repr(error))
+
+    def _fail(self, error: CameraError) -> None:
+        self.failure = error
+        log.error("camera_failed", camera=self.name, error=str(error))
+        self._change("failed")
+
+    def _change(self, state: State) -> None:
+        """Go to `state`, unless the camera has come to its end already."""
+        with self._changing:
+            if state == self.state or self.state in ("ended", "failed", "stopped"):
+                return
+            self.state = state
+            self._export(state)
+        log.info("camera_state_changed", camera=self.name, state=state)
+
+    def _export(self, state: State) -> None:
+        for each in get_args(State):
+            self._counters.set("camera_state", float(each == state), camera=self.name, state=each)
+
+    def _drop(self, reason: str) -> None:
+        self._counters.count("frames_dropped", camera=self.name, stage="camera", reason=reason)
+
+    def _lose(self, reason: str) -> None:
+        if reason != "after-damage":
+            self._counters.count("decode_errors", camera=self.name)
+        self._counters.count("frames_dropped", camera=self.name, stage="decode", reason=reason)
+
+
+def _look(picture: av.VideoFrame) -> NDArray[np.uint8]:
+    # The points are pixels of the picture, not averages, in which sensor noise would vanish.
+    return scale_picture(picture, *LOOKED_AT, "gray", "POINT")

@@ -1,0 +1,90 @@
+"""One thread that does what must not hold up a frame: making models ready, and writing down how swaps go.
+
+Creating a session takes seconds and cores, and holds the interpreter in part (onnxruntime#27063); so one model is made
+at a time, for all cameras of an agent, and cameras whose models are the same bytes share one graph.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from culling.common.graph import Graph, Provider, open_graph
+from culling.common.wire.manifest import Manifest, verify_model
+from culling.edge.model.student import Student
+
+
+class Builder(threading.Thread):
+    """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
+
+    `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together;
+    `lull_s` is how long a run waits, at most, until no frame does.
+    """
+
+    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1, lull_s: float = 3.0) -> None:
+        super().__init__(name="builder", daemon=True)
+        self.failure: BaseException | None = None
+        self.max_batch = max_batch
+        self._provider = provider
+        self._threads = threads
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
+        self._lull_s = lull_s
+        self._rest = threading.Condition()
+        self._rests = 0
+        self._rested_at = float("-inf")
+
+    def run(self) -> None:
+        """Do jobs until `close`."""
+        try:
+            while (job := self._jobs.get()) is not None:
+                job()
+        except BaseException as failure:  # whoever watches the thread decides what becomes of the process
+            self.failure = failure
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Have `job` done after those before it; never waits."""
+        self._jobs.put(job)
+
+    def close(self, within_s: float | None = None) -> None:
+        """Finish the jobs that are waiting, and end the thread; do not wait for it longer than `within_s`."""
+        self._jobs.put(None)
+        if self.is_alive():
+            self.join(within_s)
+
+    def rests(self) -> None:
+        """Take that whoever infers the cameras' frames has none left, and begins to wait for the next."""
+        self._rested_at = time.monotonic()
+        with self._rest:
+            self._rests += 1
+            self._rest.notify_all()
+
+    def await_lull(self) -> None:
+        """Return at the second of the `rests` to come, so that every other frame at least is undisturbed.
+
+        A run that began in the last lull may have ended too late for a frame; were the next one to follow that frame at
+        once, lateness would add up. Returns at once if nobody rested for `lull_s`, and after that time in any case.
+        """
+        if time.monotonic() - self._rested_at >= self._lull_s:
+            return
+        with self._rest:
+            second = self._rests + 2
+            self._rest.wait_for(lambda: self._rests >= second, self._lull_s)
+
+    def build(self, manifest: Manifest, model: bytes) -> Student:
+        """Return a student proven on its golden frames.
+
+        Raises ManifestError when `model` is not the one declared, ModelError when it cannot run or proves wrong.
+        """
+        verify_model(manifest, model)
+        graph = self._graphs.get(manifest.sha256)
+        if graph is None:
+            self.await_lull()
+            graph = open_graph(model, provider=self._provider, threads=self._threads)
+            self._graphs[manifest.sha256] = graph
+        student = Student(manifest, graph)
+        student.prove(self.await_lull)
+        return student

@@ -1,0 +1,199 @@
+"""How a camera comes to a new model, as rules free of I/O: what may follow what, and what a power cut leaves.
+
+    offered → downloading → staged → warming → switched → probation → live
+       └───────────┴──────────┴─────────┴─→ rejected  └────────┴─→ rolled-back
+
+Every step is written down before it is acted on (`slot.py`), and these hold at any moment:
+
+1. The next boot finds a working model: the live one, else the previous, else the one the agent was installed with, if
+   any. A candidate becomes live only by passing probation.
+2. A model is tried at most MAX_ATTEMPTS times; a try is counted before its bytes are run anywhere. A boot that finds a
+   try cut short starts over with the model that was proven before, and then tries again. A try that the disk or a
+   stop ended is no verdict either: it is abandoned, and the model tried again when it is next offered.
+3. A model that was rejected or rolled back is never tried again, and the cloud is told once it can be reached: a report
+   stays in the record until it was sent.
+4. The counter of an accepted manifest is kept for good, so that an older model never comes back (`manifest.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from culling.common.errors import ManifestError, ModelError
+from culling.common.wire.manifest import Manifest
+from culling.common.wire.messages import SwapReport, plain
+
+MAX_ATTEMPTS = 3
+GAVE_UP = "gave-up"
+_KEPT = 200
+
+Outcome = Literal["live", "rejected", "rolled-back"]
+
+
+class State(StrEnum):
+    """Where a candidate is."""
+
+    OFFERED = "offered"
+    DOWNLOADING = "downloading"
+    STAGED = "staged"
+    WARMING = "warming"
+    SWITCHED = "switched"
+    PROBATION = "probation"
+    LIVE = "live"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled-back"
+
+
+NEXT: Mapping[State, frozenset[State]] = {
+    State.OFFERED: frozenset({State.DOWNLOADING, State.REJECTED}),
+    State.DOWNLOADING: frozenset({State.STAGED, State.REJECTED}),
+    State.STAGED: frozenset({State.WARMING, State.REJECTED}),
+    State.WARMING: frozenset({State.SWITCHED, State.REJECTED}),
+    State.SWITCHED: frozenset({State.PROBATION, State.ROLLED_BACK}),
+    State.PROBATION: frozenset({State.LIVE, State.ROLLED_BACK}),
+    State.LIVE: frozenset(),
+    State.REJECTED: frozenset(),
+    State.ROLLED_BACK: frozenset(),
+}
+"""What may follow each state."""
+
+REPLACEABLE = frozenset({State.OFFERED, State.DOWNLOADING})
+"""The states in which a newer offer takes the candidate's place; from staged on it has to wait for the verdict."""
+
+
+class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model under way."""
+
+    model_id: str
+    state: State
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that a camera remembers of its models across a power cut.
+
+    `counter` and `sha256` are those of the newest manifest accepted; `live` and `previous` are model ids, None for the
+    model the agent was installed with; `attempts` counts the tries of models without a verdict; `refused` holds the
+    ids that are never tried again, oldest first; `reports` waits for the cloud.
+    """
+
+    counter: int = 0
+    sha256: str | None = None
+    live: str | None = None
+    previous: str | None = None
+    candidate: Candidate | None = None
+    attempts: dict[str, int] = {}
+    refused: tuple[str, ...] = ()
+    reports: tuple[SwapReport, ...] = ()
+
+
+def offer(record: Record, manifest: Manifest, at: float) -> Record:
+    """Return `record` with the verified `manifest` as the candidate, or its counter noted if its model is live already.
+
+    An offer of the candidate that is under way changes nothing; one of a model that was refused before is reported
+    again, because whoever offers it cannot know. Raises ManifestError("busy") while another candidate must not be
+    disturbed.
+    """
+    if manifest.model_id in record.refused:
+        if any(report.model_id == manifest.model_id for report in record.reports):
+            return record
+        return _report(record, manifest.model_id, record.live, "rejected", "refused-before", manifest.camera, at, 0.0)
+    candidate = record.candidate
+    accepted = msgspec.structs.replace(record, counter=manifest.counter, sha256=manifest.sha256)
+    if manifest.model_id == record.live or (candidate is not None and candidate.model_id == manifest.model_id):
+        return accepted
+    if candidate is not None and candidate.state not in REPLACEABLE:
+        raise ManifestError("busy", f"model {manifest.model_id} has to wait for the verdict on {candidate.model_id}")
+    return msgspec.structs.replace(accepted, candidate=Candidate(manifest.model_id, State.OFFERED))
+
+
+def advance(record: Record, state: State) -> Record:
+    """Return `record` with its candidate one step on. `NEXT` must allow it."""
+    candidate = _candidate(record)
+    assert state in NEXT[candidate.state], f"{candidate.state} → {state}"
+    return msgspec.structs.replace(record, candidate=Candidate(candidate.model_id, state))
+
+
+def attempt(record: Record) -> Record:
+    """Return `record` with one more try of its candidate. Raises ModelError(GAVE_UP) when that has none left."""
+    model_id = _candidate(record).model_id
+    tries = record.attempts.get(model_id, 0) + 1
+    if tries > MAX_ATTEMPTS:
+        raise ModelError(GAVE_UP)
+    others = [(other, count) for other, count in record.attempts.items() if other != model_id]
+    return msgspec.structs.replace(record, attempts=dict([*others, (model_id, tries)][-_KEPT:]))
+
+
+def abandon(record: Record) -> Record:
+    """Return `record` without its candidate, on which there is no verdict; its tries stay counted."""
+    return msgspec.structs.replace(record, candidate=None)
+
+
+def conclude(record: Record, outcome: Outcome, reason: str, camera: str, at: float, gap_ms: float = 0.0) -> Record:
+    """Return `record` with the verdict on its candidate, and the report of it; `at` is seconds since the epoch."""
+    candidate = _candidate(record)
+    assert State(outcome) in NEXT[candidate.state], f"{candidate.state} → {outcome}"
+    attempts = {model: tries for model, tries in record.attempts.items() if model != candidate.model_id}
+    done = msgspec.structs.replace(record, candidate=None, attempts=attempts)
+    if outcome == "live":
+        done = msgspec.structs.replace(done, live=candidate.model_id, previous=record.live)
+    else:
+        previous = None if record.previous == candidate.model_id else record.previous
+        refused = (*record.refused, candidate.model_id)[-_KEPT:]
+        done = msgspec.structs.replace(done, previous=previous, refused=refused)
+    return _report(done, candidate.model_id, record.live, outcome, reason, camera, at, gap_ms)
+
+
+def wake(record: Record, camera: str, at: float) -> Record:
+    """Return what a boot makes of `record`: a try that was cut short starts over, unless it was the last one."""
+    candidate = record.candidate
+    if candidate is None or candidate.state is State.OFFERED:
+        return record
+    if record.attempts.get(candidate.model_id, 0) < MAX_ATTEMPTS:
+        return msgspec.structs.replace(record, candidate=Candidate(candidate.model_id, State.DOWNLOADING))
+    had_taken_over = State.ROLLED_BACK in NEXT[candidate.state]
+    return conclude(record, "rolled-back" if had_taken_over else "rejected", GAVE_UP, camera, at)
+
+
+def boot_order(record: Record) -> tuple[str | None, ...]:
+    """Return the models to try at boot, best first; None, the one the agent was installed with, is always last."""
+    return (*(model for model in dict.fromkeys((record.live, record.previous)) if model is not None), None)
+
+
+def fall_back(record: Record, broken: Collection[str], camera: str, at: float) -> Record:
+    """Return `record` after a boot that found the `broken` ones of its models to be other than what was proven.
+
+    A model that merely could not be read this time is not among them: it keeps its place for the next boot.
+    """
+    if record.live is None or record.live not in broken:
+        return msgspec.structs.replace(record, previous=None) if record.previous in broken else record
+    to = next(model for model in boot_order(record) if model not in broken)
+    done = msgspec.structs.replace(record, live=to, previous=None, refused=(*record.refused, record.live)[-_KEPT:])
+    return _report(done, record.live, to, "rolled-back", "did-not-start", camera, at, 0.0)
+
+
+def reported(record: Record, report: SwapReport) -> Record:
+    """Return `record` without a report that was sent."""
+    return msgspec.structs.replace(record, reports=tuple(other for other in record.reports if other != report))
+
+
+def _candidate(record: Record) -> Candidate:
+    assert record.candidate is not None, "there is no candidate"
+    return record.candidate
+
+
+def _report(
+    record: Record,
+    model_id: str,
+    previous: str | None,
+    outcome: Outcome,
+    reason: str,
+    camera: str,
+    at: float,
+    gap: float,
+) -> Record:
+    report = SwapReport(camera, model_id, previous, outcome, plain(reason), gap, at)
+    return msgspec.structs.replace(record, reports=(*record.reports, report)[-_KEPT:])

@@ -1,0 +1,79 @@
+"""What one camera keeps of its models on disk: their files by id, and the record of how they came and went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from culling.common.atomic import write_atomic
+from culling.common.errors import ManifestError, StorageError
+from culling.common.wire.manifest import Manifest
+from culling.edge.model.hotswap import Record
+
+RECORD = "record.json"
+KINDS = frozenset({".onnx", ".part", ".manifest"})
+
+
+class Shelf:
+    """A folder; every method but `path` raises StorageError where the disk does not do its part."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, model_id: str, kind: str) -> Path:
+        """Return where a model's `onnx`, `part` or `manifest` lies."""
+        return self._folder / f"{model_id}.{kind}"
+
+    def record(self, on_lost: Callable[[StorageError], None]) -> Record:
+        """Return the record. One that cannot be read is set aside, `on_lost` told, and a new one returned: a camera
+        that sees is worth more than the memory of refused models.
+        """
+        path = self._folder / RECORD
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return msgspec.json.decode(path.read_bytes(), type=Record)
+        except FileNotFoundError:
+            return Record()
+        except (OSError, msgspec.MsgspecError) as error:
+            aside = path.with_name(f"{RECORD}.corrupt")
+            with suppress(OSError):
+                os.replace(path, aside)
+            on_lost(StorageError(f"{path} cannot be used, see {aside}: {error}"))
+            return Record()
+
+    def write(self, record: Record) -> None:
+        """Make `record` durable."""
+        write_atomic(self._folder / RECORD, msgspec.json.encode(record))
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Make a verified manifest durable."""
+        write_atomic(self.path(manifest.model_id, "manifest"), msgspec.msgpack.encode(manifest))
+
+    def manifest(self, model_id: str) -> Manifest:
+        """Return a manifest put here before. Raises ManifestError("malformed") when it has rotted."""
+        path = self.path(model_id, "manifest")
+        try:
+            return msgspec.msgpack.decode(read(path), type=Manifest)
+        except msgspec.MsgspecError as error:
+            raise ManifestError("malformed", f"{path} cannot be understood: {error}") from error
+
+    def sweep(self, kept: Collection[str | None]) -> None:
+        """Remove the files of all models but those `kept`."""
+        try:
+            for path in self._folder.iterdir():
+                if path.suffix in KINDS and path.stem not in kept:
+                    path.unlink()
+        except OSError as error:
+            raise StorageError(f"cannot tidy {self._folder}: {error.strerror}") from error
+
+
+def read(path: Path) -> bytes:
+    """Return a whole file. Raises StorageError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error

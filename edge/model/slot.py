@@ -1,0 +1,368 @@
+"""The place of one camera's student: what it runs now, what comes next, and what is kept to fall back on.
+
+Three threads meet here. The main loop takes the student before a frame and tells what came of it; it never waits, not
+even for the disk. The forwarder brings offers and files. The builder makes models ready and writes the record; its
+steps are written before they take effect. The rules are `hotswap.py`'s and `probation.py`'s.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from numpy.typing import NDArray
+
+from culling.common.clock import Clock
+from culling.common.errors import CullingError, ManifestError, ModelError, StorageError
+from culling.common.frame import Detections
+from culling.common.graph import to_frame
+from culling.common.scaler import input_size
+from culling.common.wire.codec import jpeg_size
+from culling.common.wire.manifest import Manifest, Trust
+from culling.common.wire.messages import SwapReport
+from culling.edge.model import hotswap
+from culling.edge.model.builder import Builder
+from culling.edge.model.hotswap import Outcome, Record, State
+from culling.edge.model.probation import NOTHING, Comparison, Probation, Rules
+from culling.edge.model.shelf import Shelf, read
+from culling.edge.model.student import Picture, Student
+from culling.edge.model.vetting import NotVettedError, vet
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Package:
+    """The model an agent was installed with."""
+
+    manifest: Manifest
+    model: Path
+
+
+class _Superseded(Exception):  # noqa: N818 - not an error: a newer offer took the place of the model being made
+    pass
+
+
+class ModelSlot:
+    """One camera's models, kept in `folder`; without an `initial` one the camera waits for its first from the cloud.
+
+    `on_error` hears a short word for all that went wrong and is no model's fault, "storage" or "not-vetted"; what was
+    running goes on. `vet` looks at a file in confinement, and is a parameter so that a test of the rest need not start
+    a process.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        folder: Path,
+        initial: Package | None,
+        builder: Builder,
+        clock: Clock,
+        rules: Rules | None = None,
+        on_error: Callable[[str], None] = lambda reason: None,
+        vet: Callable[[Path, list[tuple[int, int]]], None] = vet,
+    ) -> None:
+        self.camera = camera
+        self.record = Record()
+        self._shelf = Shelf(folder)
+        self._initial = initial
+        self._builder = builder
+        self._clock = clock
+        self._rules = rules or Rules()
+        self._on_error = on_error
+        self._vet = vet
+        self._lock = threading.Lock()
+        self._making: set[str] = set()
+        self._frame_sizes: frozenset[tuple[int, int]] = frozenset()
+        self._current: Student | None = None
+        self._ready: Student | None = None
+        self._previous: Student | None = None
+        self._probation: Probation | None = None
+        self._comparisons: queue.SimpleQueue[tuple[Probation, Comparison]] = queue.SimpleQueue()
+        self._last_result: float | None = None
+        self._gap_ms = 0.0
+
+    # Start
+
+    def boot(self) -> None:
+        """Load the record, and start the best model that works. Raises the initial model's error if none does."""
+        record = hotswap.wake(self._shelf.record(self._complain), self.camera, self._clock.now())
+        broken = set()
+        for model_id in hotswap.boot_order(record):
+            try:
+                self._current = None if model_id is None and self._initial is None else self._load(model_id)
+                break
+            except (ModelError, StorageError) as error:
+                if model_id is None:
+                    raise
+                log.warning("student_did_not_start", camera=self.camera, model_id=model_id, error=str(error))
+                # These bytes were proven here: what else keeps them from running, a disk or a GPU, may pass.
+                if isinstance(error, ManifestError) or isinstance(error.__cause__, FileNotFoundError):
+                    broken.add(model_id)
+        self.record = hotswap.fall_back(record, broken, self.camera, self._clock.now())
+        self._decide(lambda record: record)
+        self._sweep()
+        if (candidate := self.record.candidate) and self.path(candidate.model_id, "onnx").exists():
+            self.stage(candidate.model_id)
+
+    # The main loop
+
+    def current(self) -> Student | None:
+        """Return the student in use; None while no model has worked here yet."""
+        return self._current
+
+    def between_frames(self, now: float) -> Student | None:
+        """Return the student for the next frame, after switching to a new one if it is warm; `now` is monotonic.
+
+        None while no model has worked here yet.
+        """
+        if (ready := self._ready) is None:
+            return self._current
+        self._ready = None
+        self._previous, self._current = self._current, ready
+        on_probation = partial(hotswap.advance, state=State.PROBATION)
+        self._builder.submit(partial(self._decide, on_probation, of=ready.model_id))
+        log.info("student_switched", camera=self.camera, model_id=ready.model_id)
+        # The first of all has no other to be compared with; its own errors still tell.
+        self._probation = Probation(self._rules if self._previous else replace(self._rules, samples=0), now)
+        return ready
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether the student in use has yet to prove itself, for which it needs every frame."""
+        return self._probation is not None
+
+    def stands(self, now: float) -> None:
+        """Take that the last result stands for a frame as well, which was not inferred."""
+        self._last_result = now
+
+    def observe(self, frame: Picture, found: Detections, now: float) -> None:
+        """Take the current student's result on `frame`; it may end a probation, and that in a rollback."""
+        self._frame_sizes |= {(frame.width, frame.height)}
+        last, self._last_result = self._last_result, now
+        if (probation := self._probation) is None:
+            return
+        if not probation.frames:
+            self._gap_ms = 1000 * (now - last) if last is not None else 0.0
+        probation.saw(found)
+        if probation.wants_sample(now):
+            self._sample(probation, frame)
+        self._settle(probation, now)
+
+    def failed(self, error: ModelError, now: float) -> None:
+        """Take that the current student failed on a frame; may end a probation in a rollback."""
+        if (probation := self._probation) is not None:
+            probation.failed(error)
+            self._settle(probation, now)
+
+    # The forwarder
+
+    def trust(self, keys: Mapping[str, Ed25519PublicKey]) -> Trust:
+        """Return what this camera believes of manifests."""
+        accepted = self.record.counter, self.record.sha256
+        if self._initial and self._initial.manifest.counter > self.record.counter:
+            accepted = self._initial.manifest.counter, self._initial.manifest.sha256
+        return Trust(keys, self.camera, *accepted)
+
+    def offer(self, manifest: Manifest) -> bool:
+        """Take a verified manifest; return whether its model is to be downloaded, and `stage`d, now.
+
+        Raises ManifestError("busy"), and StorageError when it cannot be written down.
+        """
+        with self._lock:
+            if self.record.live is None and self._initial and self._initial.manifest.model_id == manifest.model_id:
+                return False  # it was installed, and is in use
+            record = hotswap.offer(self.record, manifest, self._clock.now())
+            candidate = record.candidate
+            mine = candidate is not None and candidate.model_id == manifest.model_id
+            wanted = mine and candidate is not None and candidate.state in hotswap.REPLACEABLE
+            if wanted and manifest.model_id in self._making:  # its file is complete, and in the builder's hands
+                wanted = False
+                record = _downloading(record)
+            if wanted:
+                self._shelf.put_manifest(manifest)
+            self._shelf.write(record)
+            self.record = record
+        self._sweep()
+        return wanted
+
+    def downloading(self) -> None:
+        """Note that the candidate's first bytes are coming."""
+        with self._lock:
+            record = _downloading(self.record)
+            if record != self.record:
+                self._shelf.write(record)
+                self.record = record
+
+    def stage(self, model_id: str) -> None:
+        """Have the candidate, whose file is complete, made ready."""
+        with self._lock:
+            self._making.add(model_id)
+        self._builder.submit(partial(self._make, model_id))
+
+    def reject(self, model_id: str, reason: str) -> None:
+        """Give up the candidate, whose file is not what was declared."""
+        self._conclude(model_id, "rejected", reason, 0.0)
+
+    def reports(self) -> tuple[SwapReport, ...]:
+        """Return what the cloud has not been told, oldest first."""
+        return self.record.reports
+
+    def reported(self, report: SwapReport) -> None:
+        """Forget a report that was sent."""
+        self._decide(partial(hotswap.reported, report=report))
+
+    def path(self, model_id: str, kind: str) -> Path:
+        """Return where a model's `onnx`, `part` or `manifest` lies."""
+        return self._shelf.path(model_id, kind)
+
+    # The builder
+
+    def _make(self, model_id: str) -> None:
+        problem: CullingError | None = None
+        try:
+            self._prepare(model_id)
+        except _Superseded:
+            log.info("student_superseded", camera=self.camera, model_id=model_id)
+        except CullingError as error:
+            problem = error
+        with self._lock:
+            self._making.discard(model_id)
+        if isinstance(problem, (StorageError, NotVettedError)):
+            self._abandon(model_id, problem)
+        elif problem is not None:  # the model's or its golden frames' fault
+            log.warning("student_rejected", camera=self.camera, model_id=model_id, error=str(problem))
+            self._conclude(model_id, "rejected", str(problem), 0.0)
+
+    def _prepare(self, model_id: str) -> None:
+        self._step(model_id, hotswap.attempt)
+        manifest = self._shelf.manifest(model_id)
+        if self._current is not None and manifest.classes != self._current.classes:
+            raise ModelError(f"model {model_id} has other classes than the one in use")
+        golden = {jpeg_size(golden.jpeg) for golden in manifest.golden}
+        frame_sizes = self._frame_sizes | golden
+        sizes = {input_size(*size, manifest.scale, manifest.long_side) for size in frame_sizes} or {(64, 64)}
+        self._vet(self.path(model_id, "onnx"), sorted(sizes))
+        self._step(model_id, partial(hotswap.advance, state=State.STAGED))
+        self._step(model_id, partial(hotswap.advance, state=State.WARMING))
+        student = self._load(model_id)
+        student.warm(frame_sizes, self._builder.max_batch, self._builder.await_lull)
+        self._step(model_id, partial(hotswap.advance, state=State.SWITCHED))
+        self._ready = student
+
+    def _step(self, model_id: str, change: Callable[[Record], Record]) -> None:
+        with self._lock:
+            if not self._is_candidate(model_id):
+                raise _Superseded
+            record = change(self.record)
+            self._shelf.write(record)
+            self.record = record
+
+    def _compare(self, probation: Probation, pictures: list[tuple[Student, NDArray[np.uint8]]]) -> None:
+        try:
+            (old, old_s), (new, new_s) = [self._timed(*picture) for picture in pictures]
+            before, after = (picture.shape[0] * picture.shape[1] for _, picture in pictures)
+            comparison = Comparison(old_s, new_s, old, new, max(1.0, after / before))
+        except ModelError:
+            comparison = NOTHING  # the new model's own failures are counted on the camera's frames
+        self._comparisons.put((probation, comparison))
+
+    def _timed(self, student: Student, picture: NDArray[np.uint8]) -> tuple[Detections, float]:
+        self._builder.await_lull()
+        started = self._clock.monotonic()
+        found = student.graph.run(picture[None])[0]
+        seconds = self._clock.monotonic() - started
+        return to_frame(found, picture.shape[:2], (1, 1)), seconds
+
+    def _load(self, model_id: str | None) -> Student:
+        if model_id is None:
+            assert self._initial is not None
+            manifest, path = self._initial.manifest, self._initial.model
+        else:
+            manifest, path = self._shelf.manifest(model_id), self.path(model_id, "onnx")
+        return self._builder.build(manifest, read(path))
+
+    # Probation
+
+    def _sample(self, probation: Probation, frame: Picture) -> None:
+        students = [student for student in (self._previous, self._current) if student is not None]
+        pictures = [(student, frame.input(*student.input_size(frame.width, frame.height))) for student in students]
+        self._builder.submit(partial(self._compare, probation, pictures))
+
+    def _settle(self, probation: Probation, now: float) -> None:
+        while not self._comparisons.empty():
+            of, comparison = self._comparisons.get_nowait()
+            if of is probation:
+                probation.compared(comparison)
+        if (verdict := probation.verdict(now)) is None:
+            return
+        assert self._current is not None, "a probation is that of the student in use"
+        model_id = self._current.model_id
+        outcome: Outcome = "live" if verdict.passed else "rolled-back"
+        log.info("probation_ended", camera=self.camera, model_id=model_id, outcome=outcome, reason=verdict.reason)
+        if not verdict.passed:
+            self._current = self._previous
+        self._probation = self._previous = None
+        self._builder.submit(partial(self._conclude, model_id, outcome, verdict.reason, self._gap_ms))
+
+    # The record
+
+    def _conclude(self, model_id: str, outcome: Outcome, reason: str, gap_ms: float) -> None:
+        def change(record: Record) -> Record:
+            return hotswap.conclude(record, outcome, reason, self.camera, self._clock.now(), gap_ms)
+
+        self._decide(change, of=model_id)
+        self._sweep()
+
+    def _decide(self, change: Callable[[Record], Record], of: str | None = None) -> None:
+        """Change the record even if it cannot be written: what it says has happened, or was refused, all the same.
+
+        A change `of` a model is made only while that one is the candidate: a newer one may have taken its place.
+        """
+        with self._lock:
+            if of is not None and not self._is_candidate(of):
+                return
+            self.record = change(self.record)
+            try:
+                self._shelf.write(self.record)
+            except StorageError as error:
+                self._complain(error)
+
+    def _abandon(self, model_id: str, error: StorageError | NotVettedError) -> None:
+        """Forget the candidate, about which nothing is known, until it is offered again, or until the next boot."""
+        self._complain(error)
+        with self._lock:
+            if self._is_candidate(model_id):
+                self.record = hotswap.abandon(self.record)
+
+    def _is_candidate(self, model_id: str) -> bool:
+        return self.record.candidate is not None and self.record.candidate.model_id == model_id
+
+    def _sweep(self) -> None:
+        """Remove the files of models that are neither live, previous nor candidate."""
+        with self._lock:
+            candidate = self.record.candidate
+            named = candidate.model_id if candidate else None
+            kept = {self.record.live, self.record.previous, named, *self._making}
+            try:
+                self._shelf.sweep(kept)
+            except StorageError as error:
+                self._complain(error)
+
+    def _complain(self, error: StorageError | NotVettedError) -> None:
+        log.warning("model_put_off", camera=self.camera, error=str(error))
+        self._on_error("storage" if isinstance(error, StorageError) else "not-vetted")
+
+
+def _downloading(record: Record) -> Record:
+    """Return `record` with the first bytes of a candidate that was merely offered."""
+    if record.candidate is None or record.candidate.state is not State.OFFERED:
+        return record
+    return hotswap.advance(record, State.DOWNLOADING)

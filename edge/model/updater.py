@@ -1,0 +1,180 @@
+"""How a new model gets here: an offer is verified, its file fetched piece by piece, its hash proven, and handed over.
+
+A shell around `protocol.Transfer` and `manifest.verify`. Every piece is on disk before the next is asked for, so a
+power cut costs at most one piece; a file that was begun before a cut and turns out wrong is fetched again from 0.
+All of it happens on the forwarder's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from culling.common.clock import Clock
+from culling.common.errors import ManifestError, ProtocolError, StorageError
+from culling.common.wire.manifest import Manifest, verify
+from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest, SwapReport
+from culling.common.wire.protocol import Transfer
+from culling.edge.model.slot import ModelSlot
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 10.0
+
+
+class _Download:
+    """The file that one transfer fills; `resumed` tells whether it was begun earlier."""
+
+    def __init__(self, offer: ModelOffer, manifest: Manifest, part: Path) -> None:
+        size = part.stat().st_size if part.exists() else 0
+        if size > manifest.size:
+            part.unlink()
+            size = 0
+        self.offer = offer
+        self.manifest = manifest
+        self.part = part
+        self.resumed = size > 0
+        self.transfer = Transfer(manifest.camera, manifest.model_id, manifest.size, size)
+
+    def append(self, data: bytes) -> None:
+        with self.part.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Updater:
+    """Brings the models of all cameras of an agent.
+
+    `on_refused` hears a short stable word for everything that was refused or failed: the `reason` of a ManifestError or
+    ProtocolError, or "storage".
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, ModelSlot],
+        keys: Mapping[str, Ed25519PublicKey],
+        clock: Clock,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self._slots = slots
+        self._keys = keys
+        self._clock = clock
+        self._on_refused = on_refused
+        self._downloads: dict[str, _Download] = {}
+        self._later: dict[str, tuple[ModelOffer, float]] = {}
+
+    def offered(self, offer: ModelOffer) -> None:
+        """Take an offer. One that cannot be trusted is refused and counted; one that comes too early waits."""
+        slot = self._slots.get(offer.camera)
+        if slot is None:
+            self._refuse("unknown-camera", f"there is no camera {offer.camera}")
+            return
+        self._later.pop(offer.camera, None)
+        try:
+            manifest = verify(offer.manifest, slot.trust(self._keys), self._clock.now())
+            if slot.offer(manifest):
+                self._start(slot, offer, manifest)
+        except ManifestError as error:
+            if error.reason == "busy":
+                self._put_off(offer)
+            else:
+                self._refuse(error.reason, str(error))
+        except (StorageError, OSError) as error:
+            self._refuse("storage", str(error))
+            self._downloads.pop(offer.camera, None)
+            self._put_off(offer)
+
+    def chunk(self, chunk: ModelChunk, data: bytes) -> None:
+        """Take a piece of a model; one that nobody awaits is ignored."""
+        download = self._downloads.get(chunk.camera)
+        if download is None:
+            return
+        try:
+            if accepted := download.transfer.accept(chunk, data):
+                download.append(accepted)
+            self._finish_if_done(download)
+        except ProtocolError as error:
+            self._refuse(error.reason, str(error))
+            self._give_up(download, error.reason)
+        except (StorageError, OSError) as error:
+            self._refuse("storage", str(error))
+            self._downloads.pop(chunk.camera, None)
+            self._put_off(download.offer)
+
+    def outgoing(self) -> list[ModelRequest | SwapReport]:
+        """Return what to tell the cloud now; a report is returned until it is `sent`."""
+        now = self._clock.monotonic()
+        for offer, due in list(self._later.values()):
+            if due <= now:
+                self.offered(offer)
+        requests = [download.transfer.request(now) for download in self._downloads.values()]
+        return [*(request for request in requests if request is not None), *self.reports()]
+
+    def reports(self) -> list[SwapReport]:
+        """Return the verdicts that the cloud was not told yet."""
+        return [report for slot in self._slots.values() for report in slot.reports()]
+
+    def sent(self, report: SwapReport) -> None:
+        """Note that a report was handed to the socket."""
+        self._slots[report.camera].reported(report)
+
+    def reopen(self) -> None:
+        """Ask again for what was under way on a connection that is gone."""
+        for download in self._downloads.values():
+            download.transfer.reopen()
+
+    def _start(self, slot: ModelSlot, offer: ModelOffer, manifest: Manifest) -> None:
+        running = self._downloads.get(slot.camera)
+        if running is not None and running.manifest == manifest:
+            return
+        self._downloads.pop(slot.camera, None)
+        whole = slot.path(manifest.model_id, "onnx")
+        if whole.exists():
+            if _proven(whole, manifest):
+                slot.downloading()
+                slot.stage(manifest.model_id)
+                return
+            whole.unlink()
+        download = _Download(offer, manifest, slot.path(manifest.model_id, "part"))
+        slot.downloading()
+        self._downloads[slot.camera] = download
+        log.info("download_started", camera=slot.camera, model_id=manifest.model_id, offset=download.transfer.offset)
+        self._finish_if_done(download)
+
+    def _finish_if_done(self, download: _Download) -> None:
+        if not download.transfer.done:
+            return
+        manifest, slot = download.manifest, self._slots[download.manifest.camera]
+        if _proven(download.part, manifest):
+            del self._downloads[manifest.camera]
+            os.replace(download.part, slot.path(manifest.model_id, "onnx"))
+            slot.stage(manifest.model_id)
+            return
+        self._refuse("wrong-hash", f"the file of model {manifest.model_id} is not the one declared")
+        if download.resumed:
+            download.part.unlink()
+            self._downloads[manifest.camera] = _Download(download.offer, manifest, download.part)
+        else:
+            self._give_up(download, "wrong-hash")
+
+    def _give_up(self, download: _Download, reason: str) -> None:
+        del self._downloads[download.manifest.camera]
+        self._slots[download.manifest.camera].reject(download.manifest.model_id, reason)
+
+    def _put_off(self, offer: ModelOffer) -> None:
+        self._later[offer.camera] = (offer, self._clock.monotonic() + RETRY_S)
+
+    def _refuse(self, reason: str, message: str) -> None:
+        log.warning("model_refused", reason=reason, error=message)
+        self._on_refused(reason)
+
+
+def _proven(path: Path, manifest: Manifest) -> bool:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from culling.cloud.control import actions
+from culling.cloud.control.actions import Wish, Wishes, carry_out
+from culling.common.errors import CullingError, InputError
+from culling.common.wire.messages import Orders
+from support.cloud import CAMERA, CloudState, camera_state
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path)
+    state.enrol()
+    for tag in "ab":
+        state.publisher.publish(CAMERA, state.artefact(tag=tag), "round")
+    yield state
+    state.close()
+
+
+def do(cloud: CloudState, kind: Any, **payload: Any) -> str:
+    """Ask, and carry out, as the service does."""
+    number = actions.ask(cloud.index, kind, CAMERA, 5.0, payload)
+    (request,) = [request for request in cloud.requests.open() if request.id == number]
+    try:
+        return carry_out(request, cloud.index, cloud.publisher)
+    finally:
+        cloud.requests.answer(number, "", False, 6.0)
+
+
+def wish(cloud: CloudState) -> Wish:
+    return Wishes(cloud.index).all().get(CAMERA, Wish())
+
+
+def test_what_is_wanted_stays_wanted_until_told_otherwise(cloud: CloudState) -> None:
+    do(cloud, "pause")
+    do(cloud, "hold")
+    do(cloud, "budget", frames_per_window=12)
+    assert wish(cloud) == Wish(held=True, paused=True, frames_per_window=12)
+    do(cloud, "resume")
+    do(cloud, "unhold")
+    do(cloud, "budget")
+    assert wish(cloud) == Wish()
+
+
+def test_a_frame_is_wanted_until_the_edge_says_that_it_took_it(cloud: CloudState) -> None:
+    do(cloud, "frame")
+    asked = wish(cloud)
+    assert asked.frame is not None
+    assert asked.orders(CAMERA) == Orders(CAMERA, False, None, asked.frame)
+    assert not asked.done_by(camera_state())
+    assert asked.done_by(camera_state(frame=asked.frame))
+    Wishes(cloud.index).frame_taken(CAMERA, asked.frame + 1)
+    assert wish(cloud).frame == asked.frame
+    Wishes(cloud.index).frame_taken(CAMERA, asked.frame)
+    assert wish(cloud) == Wish()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state"),
+    [(Wish(paused=True), {"paused": False}), (Wish(frames_per_window=3), {}), (Wish(), {"frames_per_window": 3})],
+)
+def test_an_edge_that_does_otherwise_is_not_done(wanted: Wish, state: dict[str, Any]) -> None:
+    assert not wanted.done_by(camera_state(**state))
+
+
+def test_a_pinned_camera_takes_no_other_model(cloud: CloudState) -> None:
+    assert do(cloud, "pin") == "gate stays with gate-2"
+    for kind in ("rollback", "publish"):
+        with pytest.raises(InputError, match="pinned to gate-2"):
+            do(cloud, kind, model_id="gate-1")
+    do(cloud, "unpin")
+    assert do(cloud, "rollback") == "gate-3 is live"
+
+
+def test_pinning_an_earlier_model_makes_it_live_first(cloud: CloudState) -> None:
+    assert do(cloud, "pin", model_id="gate-1") == "gate stays with gate-3"
+    live, *_, first = cloud.registry.models(CAMERA)
+    assert live.artefact.sha256 == first.artefact.sha256
+
+
+def test_a_model_of_the_cameras_own_can_be_published_again_by_name(cloud: CloudState) -> None:
+    assert do(cloud, "publish", model_id="gate-1") == "gate-3 is live"
+    with pytest.raises(InputError, match="never had a model yard-9"):
+        do(cloud, "publish", model_id="yard-9")
+    cloud.files.path(cloud.registry.models(CAMERA)[1].artefact.sha256, "onnx").unlink()
+    for kind in ("publish", "pin"):
+        with pytest.raises(InputError, match="the file of gate-2 is not kept any more"):
+            do(cloud, kind, model_id="gate-2")
+
+
+@pytest.mark.parametrize(
+    ("kind", "camera", "payload"),
+    [
+        ("pause", "yard", {}),
+        ("budget", CAMERA, {"frames_per_window": 0}),
+        ("budget", CAMERA, {"frames_per_window": 10**9}),
+        ("budget", CAMERA, {"frames": 3}),
+        ("frame", CAMERA, {"camera": "yard"}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_it_is_entered(
+    cloud: CloudState, kind: Any, camera: str, payload: dict[str, Any]
+) -> None:
+    with pytest.raises(CullingError):
+        actions.ask(cloud.index, kind, camera, 5.0, payload)
+    assert cloud.requests.open() == []

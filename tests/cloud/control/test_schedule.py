@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from culling.cloud.control.schedule import CameraStats, choose, due
+from culling.cloud.settings import ScheduleSettings
+
+NOW = 1_800_000_000.0
+SETTINGS = ScheduleSettings(min_new=100, max_age_s=3600, drift=0.5, least=10)
+QUIET = CameraStats("gate", waiting=50, oldest_waiting=NOW - 60, loss_mean=2.0, loss_at_publish=2.0)
+
+
+def test_nothing_is_due_while_few_frames_wait_for_a_short_time() -> None:
+    assert due(QUIET, NOW, SETTINGS) is None
+
+
+@pytest.mark.parametrize(("waiting", "expected"), [(99, None), (100, "new-frames"), (500, "new-frames")])
+def test_enough_new_frames_start_a_round(waiting: int, expected: str | None) -> None:
+    assert due(replace(QUIET, waiting=waiting), NOW, SETTINGS) == expected
+
+
+@pytest.mark.parametrize(("age", "expected"), [(3599, None), (3600, "age")])
+def test_frames_that_wait_long_start_a_round(age: float, expected: str | None) -> None:
+    assert due(replace(QUIET, oldest_waiting=NOW - age), NOW, SETTINGS) == expected
+
+
+@pytest.mark.parametrize(("mean", "expected"), [(2.9, None), (3.1, "drift"), (0.1, None)])
+def test_a_loss_that_rose_starts_a_round_and_one_that_fell_does_not(mean: float, expected: str | None) -> None:
+    assert due(replace(QUIET, loss_mean=mean), NOW, SETTINGS) == expected
+
+
+@pytest.mark.parametrize("known", [{"loss_mean": None}, {"loss_at_publish": None}])
+def test_there_is_no_drift_from_or_to_an_unknown_loss(known: dict[str, None]) -> None:
+    assert due(replace(QUIET, **known), NOW, SETTINGS) is None  # type: ignore[arg-type]
+
+
+def test_age_and_drift_want_a_few_frames_at_least() -> None:
+    few = replace(QUIET, waiting=9, oldest_waiting=0.0, loss_mean=99.0)
+    assert due(few, NOW, SETTINGS) is None
+    assert due(replace(few, waiting=10), NOW, SETTINGS) == "age"
+
+
+def test_a_loss_of_zero_at_publish_is_no_division() -> None:
+    assert due(replace(QUIET, loss_at_publish=0.0, loss_mean=0.1), NOW, SETTINGS) == "drift"
+    assert due(replace(QUIET, loss_at_publish=0.0, loss_mean=0.0), NOW, SETTINGS) is None
+
+
+def test_what_somebody_asked_for_is_due_even_on_hold_and_without_frames() -> None:
+    held = SETTINGS.model_copy(update={"hold": True})
+    assert due(CameraStats("gate", 0, asked=True), NOW, held) == "manual"
+    assert due(replace(QUIET, waiting=10_000), NOW, held) is None
+
+
+def test_no_round_starts_by_itself_that_could_not_be_judged() -> None:
+    unjudged = replace(QUIET, waiting=500, judged=False)
+    assert due(unjudged, NOW, SETTINGS) is None
+    assert due(replace(unjudged, asked=True), NOW, SETTINGS) == "manual"
+
+
+def test_one_camera_is_chosen_at_a_time_asked_for_first_then_longest_waiting() -> None:
+    late = replace(QUIET, camera="late", waiting=200, oldest_waiting=NOW - 500)
+    early = replace(QUIET, camera="early", waiting=100, oldest_waiting=NOW - 900)
+    asked = CameraStats("asked", waiting=0, asked=True)
+    assert choose([late, early, QUIET], NOW, SETTINGS) == (early, "new-frames")
+    assert choose([late, early, asked], NOW, SETTINGS) == (asked, "manual")
+    assert choose([QUIET], NOW, SETTINGS) is None
+    assert choose([], NOW, SETTINGS) is None

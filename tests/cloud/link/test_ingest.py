@@ -1,0 +1,529 @@
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from culling.cloud.control.publish import Publisher
+from culling.cloud.link import admission, ingest
+from culling.cloud.link.ingest import Ingest
+from culling.common.errors import StorageError
+from culling.common.metrics import Metrics
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.manifest import Trust, authentic, key_id, verify, verify_model
+from culling.common.wire.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Heartbeat,
+    ModelChunk,
+    ModelOffer,
+    ModelRequest,
+    Nack,
+    Refused,
+    SwapReport,
+    Welcome,
+    pack,
+)
+from culling.common.wire.protocol import Transfer
+from culling.common.wire.transport import new_keypair
+from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, hard_frame, hello, wait_until
+
+
+class Running:
+    """An ingest thread on real sockets and a real index, and edges that speak to it."""
+
+    def __init__(self, folder: Path, **sections: dict[str, Any]) -> None:
+        self.cloud = CloudState(folder, **sections)
+        self.metrics = Metrics(CollectorRegistry(), "cloud")
+        self.ingest = Ingest(
+            self.cloud.settings,
+            self.cloud.keys.curve_secret,
+            self.cloud.index,
+            self.cloud.frames,
+            self.cloud.files,
+            self.metrics,
+            self.cloud.clock,
+        )
+        self.edges: list[Edge] = []
+        self.ingest.start()
+
+    def edge(self, *cameras: str, name: str = "edge-1") -> Edge:
+        """Enrol an edge and connect it."""
+        return self.connect(self.cloud.enrol(*cameras, edge=name))
+
+    def connect(self, secret: str) -> Edge:
+        edge = Edge(self.ingest.endpoint, self.cloud.keys.curve_public, secret)
+        self.edges.append(edge)
+        return edge
+
+    def stored(self) -> int:
+        return sum(counts.stored for counts in self.cloud.frames.counts().values())
+
+    def close(self) -> None:
+        for edge in self.edges:
+            edge.close()
+        self.ingest.stop()
+        assert self.ingest.failure is None
+        self.cloud.close()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    made: list[Running] = []
+
+    def make(**sections: dict[str, Any]) -> Running:
+        made.append(Running(tmp_path, **sections))
+        return made[-1]
+
+    yield make
+    for running in made:
+        running.close()
+
+
+# Frames
+
+
+def test_an_acked_frame_is_on_disk_and_in_the_index(start: Start) -> None:
+    running = start()
+    frame, jpeg = hard_frame(5)
+    ack = running.edge().ask(frame, Ack, payload=jpeg)
+    assert (ack.boot, ack.seq) == ("boot-1", 5)
+    assert running.stored() == 1
+    (path,) = (running.cloud.data_dir / "frames" / CAMERA).iterdir()
+    assert path.read_bytes() == jpeg
+    assert running.metrics.total("frames_stored", camera=CAMERA) == 1
+
+
+def test_a_repeat_is_acked_again_and_stored_once(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    frame, jpeg = hard_frame(5)
+    for _ in range(3):
+        assert edge.ask(frame, Ack, payload=jpeg).seq == 5
+    assert running.stored() == 1
+    assert running.metrics.total("frames_duplicate", camera=CAMERA) == 2
+
+
+def test_frames_that_come_together_are_stored_and_acked_each(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    for seq in range(1, 41):
+        edge.send(*hard_frame(seq))
+    assert sorted(edge.receive(Ack)[0].seq for _ in range(40)) == list(range(1, 41))
+    assert running.stored() == 40
+    assert running.metrics.total("frames_stored", camera=CAMERA) == 40
+
+
+def test_a_repeat_that_comes_with_its_first_is_acked_too_and_stored_once(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    for _ in range(3):
+        edge.send(*hard_frame(5))
+    assert [edge.receive(Ack)[0].seq for _ in range(3)] == [5, 5, 5]
+    assert running.stored() == 1
+    assert running.metrics.total("frames_duplicate", camera=CAMERA) == 2
+
+
+def test_two_edges_may_use_the_same_boot_and_number(start: Start) -> None:
+    running = start()
+    for name, camera in (("edge-1", "gate"), ("edge-2", "yard")):
+        frame, jpeg = hard_frame(1, camera)
+        running.edge(camera, name=name).ask(frame, Ack, payload=jpeg)
+    assert running.stored() == 2
+
+
+def spoilt(reason: str) -> tuple[Any, bytes]:
+    """Return a frame that must be refused for that reason."""
+    frame, jpeg = hard_frame(1)
+    match reason:
+        case "wrong-hash":
+            return frame, jpeg[:-1] + b"?"
+        case "wrong-size":
+            return hard_frame(1, width=640)
+        case "bad-image":
+            junk = b"\xff\xd8 no picture"
+            return hard_frame(1, jpeg=junk)
+        case "image-too-large":
+            bomb = bytearray(encode_jpeg(np.zeros((48, 64, 3), np.uint8)))
+            at = bomb.index(b"\xff\xc0") + 5
+            bomb[at : at + 4] = (65_500).to_bytes(2, "big") * 2
+            return hard_frame(1, jpeg=bytes(bomb), width=65_500, height=65_500)
+        case "malformed":
+            return hard_frame(1, found=detections((1, 1, 20, 20, 0.9, 77)))
+        case "not-your-camera":
+            return hard_frame(1, camera="yard")
+    raise AssertionError(reason)
+
+
+@pytest.mark.parametrize(
+    "reason", ["wrong-hash", "wrong-size", "bad-image", "image-too-large", "malformed", "not-your-camera"]
+)
+def test_a_frame_that_can_never_be_taken_is_refused_for_good(start: Start, reason: str) -> None:
+    running = start()
+    running.cloud.enrol("yard", edge="edge-2")
+    edge = running.edge()
+    frame, jpeg = spoilt(reason)
+    nack = edge.ask(frame, Nack, payload=jpeg)
+    assert (nack.seq, nack.reason, nack.retry) == (1, reason, False)
+    assert running.stored() == 0
+    assert running.metrics.total("frames_refused", reason=reason) == 1
+    good, jpeg = hard_frame(2)
+    assert edge.ask(good, Ack, payload=jpeg).seq == 2, "the link lives on"
+
+
+def test_a_number_reused_for_another_picture_is_refused_and_the_first_one_stays(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    first, jpeg = hard_frame(1)
+    edge.ask(first, Ack, payload=jpeg)
+    second, other = hard_frame(1, jpeg=hard_frame(2)[1])
+    assert edge.ask(second, Nack, payload=other).reason == "seq-reused"
+    (path,) = (running.cloud.data_dir / "frames" / CAMERA).iterdir()
+    assert path.read_bytes() == jpeg
+
+
+def test_a_full_quota_asks_to_come_again_and_still_acks_what_it_has(start: Start) -> None:
+    size = len(hard_frame(1)[1])
+    running = start(store={"quota_bytes": size * 2 + size // 2})
+    edge = running.edge()
+    for seq in (1, 2):
+        frame, jpeg = hard_frame(seq)
+        edge.ask(frame, Ack, payload=jpeg)
+    frame, jpeg = hard_frame(3)
+    nack = edge.ask(frame, Nack, payload=jpeg)
+    assert (nack.reason, nack.retry) == ("quota", True)
+    known, jpeg = hard_frame(2)
+    assert edge.ask(known, Ack, payload=jpeg).seq == 2
+
+
+def test_a_disk_at_its_reserve_stores_nothing_and_asks_to_come_again(start: Start) -> None:
+    running = start(service={"reserve_bytes": 1 << 60})
+    frame, jpeg = hard_frame(1)
+    nack = running.edge().ask(frame, Nack, payload=jpeg)
+    assert (nack.reason, nack.retry) == ("disk-full", True)
+    assert running.stored() == 0
+
+
+def test_a_store_that_fails_says_busy_and_recovers_by_itself(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    blocked = running.cloud.data_dir / "frames"
+    blocked.write_text("in the way")
+    frame, jpeg = hard_frame(1)
+    nack = edge.ask(frame, Nack, payload=jpeg)
+    assert (nack.reason, nack.retry) == ("busy", True)
+    assert running.ingest.problem
+    blocked.unlink()
+    assert edge.ask(frame, Ack, payload=jpeg).seq == 1
+    wait_until(lambda: not running.ingest.problem)
+    wait_until(lambda: running.metrics.total("storage_failing") == 0)
+
+
+def test_a_disk_that_fails_shows_in_the_metrics(start: Start) -> None:
+    running = start()
+    running.ingest._troubled(StorageError("the disk is gone"))
+    assert running.metrics.total("storage_failing") == 1
+    wait_until(lambda: running.metrics.total("storage_failing") == 0)
+
+
+def test_a_camera_without_frames_shows_none_in_the_metrics(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    frame, jpeg = hard_frame(1)
+    edge.ask(frame, Ack, payload=jpeg)
+    wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == len(jpeg))
+    running.cloud.frames.expire(10**9, retention_days=0.0, spare_bytes=0)
+    wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == 0)
+
+
+def test_the_window_of_an_ack_is_that_of_the_settings(start: Start) -> None:
+    running = start(service={"window": 7})
+    frame, jpeg = hard_frame(1)
+    assert running.edge().ask(frame, Ack, payload=jpeg).window == 7
+
+
+def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PROMPT_S", 1e9)  # however slow this machine's disk is
+    monkeypatch.setattr(ingest, "COUNT_S", 1e9)  # counted anew, held-out frames would not wait
+    running = start(service={"window": 32, "queue_high": 2})
+    edge = running.edge()
+    windows = []
+    for seq in range(1, 9):
+        frame, jpeg = hard_frame(seq)
+        windows.append(edge.ask(frame, Ack, payload=jpeg).window)
+    assert windows[0] == 32
+    assert windows[-1] < 16
+    assert windows == sorted(windows, reverse=True)
+
+
+# Who may speak
+
+
+def test_a_key_that_is_not_enrolled_reaches_nothing(start: Start) -> None:
+    running = start()
+    running.edge()
+    stranger = running.connect(new_keypair()[1])
+    stranger.socket.send(pack(hello()))
+    deadline = time.monotonic() + 10
+    while stranger.socket.failure is None and time.monotonic() < deadline:
+        stranger.socket.poll(0.1)
+    assert stranger.socket.failure == "refused"
+    wait_until(lambda: running.metrics.total("handshake_failures") >= 1)
+    assert running.cloud.roster.rows()[0].heard is None
+
+
+def test_an_edge_enrolled_while_the_service_runs_is_welcome_at_once(start: Start) -> None:
+    running = start()
+    running.edge("yard", name="edge-0").ask(hello(camera_state("yard")), Welcome)
+    assert isinstance(running.edge().ask(hello(), Welcome), Welcome)
+
+
+def test_a_revoked_edge_is_refused_on_the_connection_it_has(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    running.cloud.roster.revoke("edge-1")
+    wait_until(lambda: not running.ingest._members.cameras)
+    frame, jpeg = hard_frame(1)
+    assert edge.ask(frame, Refused, payload=jpeg).reason.startswith("revoked")
+    assert running.stored() == 0
+
+
+def test_what_an_edge_says_of_anothers_camera_is_refused(start: Start) -> None:
+    running = start()
+    running.edge("yard", name="edge-2")
+    edge = running.edge()
+    stranger = SwapReport("yard", "yard-1", None, "rejected", "", 0.0, 1.0)
+    for message in (stranger, ModelRequest("yard", "yard-1", 0, 10)):
+        assert edge.ask(message, Refused).reason.startswith("not-your-camera")
+    assert running.cloud.registry.swaps() == {}
+    assert running.metrics.total("messages_refused", reason="not-your-camera") == 2
+
+
+def test_a_camera_that_is_not_enrolled_does_not_silence_the_others_of_its_edge(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(camera_state("attic"), camera_state(seen=7)), Welcome)
+    wait_until(lambda: (state := running.cloud.roster.rows()[0].state) is not None and state.seen == 7)
+    edge.send(Heartbeat("boot-1", [camera_state("attic"), camera_state(seen=8)]))
+    wait_until(lambda: (state := running.cloud.roster.rows()[0].state) is not None and state.seen == 8)
+    assert running.metrics.total("messages_refused", reason="not-your-camera") == 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([b"\x07" + b"\x80"], "version"),
+        ([bytes([PROTOCOL_VERSION]) + b"\xc1"], "malformed"),
+        ([bytes([PROTOCOL_VERSION]) + msgspec.msgpack.encode({"type": "Reboot"})], "unknown-type"),
+        ([bytes([PROTOCOL_VERSION]) + b"\x00" * 70_000], "oversized"),
+        ([pack(*hard_frame(1))[0]], "payload-missing"),
+    ],
+)
+def test_bytes_that_mean_nothing_are_refused_and_the_link_lives_on(
+    start: Start, parts: list[bytes], reason: str
+) -> None:
+    running = start()
+    edge = running.edge()
+    edge.send_parts(parts)
+    refused, _ = edge.receive(Refused)
+    assert refused.reason.startswith(reason)
+    assert isinstance(edge.ask(hello(), Welcome), Welcome)
+
+
+# Counters
+
+
+def test_every_beat_is_answered_with_the_window_so_that_an_idle_link_is_heard(start: Start) -> None:
+    edge = start().edge()
+    welcome = edge.ask(hello(), Welcome)
+    for _ in range(3):
+        assert edge.ask(Heartbeat("boot-1", [camera_state()]), Welcome) == welcome
+
+
+def test_the_latest_counters_of_each_camera_are_kept(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(camera_state(seen=1)), Welcome)
+    edge.send(Heartbeat("boot-1", [camera_state(seen=2)]))
+    wait_until(lambda: (state := running.cloud.roster.rows()[0].state) is not None and state.seen == 2)
+    wait_until(lambda: running.metrics.total("edges_connected") == 1)
+
+
+@pytest.mark.parametrize(("settle_s", "known"), [(0.0, 2.0), (3600.0, None)])
+def test_a_camera_that_settled_tells_what_drift_is_measured_from(
+    start: Start, monkeypatch: pytest.MonkeyPatch, settle_s: float, known: float | None
+) -> None:
+    monkeypatch.setattr(ingest, "SETTLE_S", settle_s)
+    running = start()
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
+    wait_until(lambda: running.cloud.roster.rows()[0].state is not None)
+    assert running.cloud.roster.rows()[0].loss_at_publish == known
+
+
+# Models
+
+
+def test_a_camera_that_runs_another_model_is_offered_its_own_at_hello(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    edge.send(hello(camera_state(model_id="none")))
+    offer, _ = edge.receive(ModelOffer)
+    public = running.cloud.keys.signing.public_key()
+    manifest = verify(offer.manifest, Trust({key_id(public): public}, CAMERA), time.time())
+    assert manifest.model_id == "gate-1"
+
+
+def test_a_camera_that_runs_its_live_model_is_offered_nothing(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    wait_until(lambda: running.ingest._live == {CAMERA: "gate-1"})
+    edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
+    with pytest.raises(AssertionError, match="none of"):
+        edge.receive(ModelOffer, within_s=1.5)
+
+
+def test_a_new_model_is_offered_right_after_it_was_published(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(tag="a"), "base")
+    edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(tag="b"), "round")
+    offer, _ = edge.receive(ModelOffer, within_s=4)
+    assert offer.camera == CAMERA
+
+
+def test_an_offer_that_is_not_taken_is_repeated(start: Start) -> None:
+    running = start(publish={"reoffer_s": 0.1})
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    edge.send(hello(camera_state(model_id="none")))
+    for _ in range(3):
+        edge.receive(ModelOffer)
+
+
+def test_a_model_gone_back_to_that_is_not_taken_is_to_be_signed_anew(start: Start) -> None:
+    running = start(publish={"reoffer_s": 0.1})
+    edge, cloud = running.edge(), running.cloud
+    for tag in "ab":
+        cloud.publisher.publish(CAMERA, cloud.artefact(tag=tag), "round")
+    cloud.registry.withdraw(CAMERA, "gate-2", "rejected")
+    edge.send(hello(camera_state(model_id="none")))
+    for _ in range(3):
+        edge.receive(ModelOffer)
+    wait_until(lambda: bool(cloud.requests.open()))
+    edge.receive(ModelOffer)
+    assert [(request.kind, request.camera) for request in cloud.requests.open()] == [("renew", CAMERA)]
+
+
+def test_a_model_whose_signature_has_expired_is_to_be_signed_anew(start: Start) -> None:
+    running = start()
+    edge, cloud = running.edge(), running.cloud
+    artefact = cloud.artefact()
+    Publisher(cloud.index, cloud.files, cloud.keys.signing, 1e-9, cloud.clock).publish(CAMERA, artefact, "base")
+    edge.ask(hello(camera_state(model_id="none")), Welcome)
+    wait_until(lambda: bool(cloud.requests.open()))
+    assert [(request.kind, request.camera) for request in cloud.requests.open()] == [("renew", CAMERA)]
+    cloud.publisher.renew(CAMERA)
+    beat = Heartbeat("boot-1", [camera_state(model_id="none")])
+    offers = iter(lambda: edge.receive(ModelOffer, beat=beat)[0].manifest, None)
+    public = cloud.keys.signing.public_key()
+    trust = Trust({key_id(public): public}, CAMERA, 1, artefact.sha256)
+    assert next(offer for offer in offers if authentic(offer, trust).counter == 2)
+
+
+def test_a_model_that_is_good_for_long_is_not_signed_anew(start: Start) -> None:
+    running = start(publish={"reoffer_s": 0.1})
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    edge.send(hello(camera_state(model_id="none")))
+    for _ in range(3):
+        edge.receive(ModelOffer)
+    assert running.cloud.requests.open() == []
+
+
+def test_a_model_is_fetched_piece_by_piece_and_whole(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    data = np.random.default_rng(0).bytes(600_000)
+    artefact = running.cloud.artefact()
+    sha256 = running.cloud.files.add(data, "onnx")
+    changed = msgspec.structs.replace(artefact, sha256=sha256, size=len(data))
+    model = running.cloud.publisher.publish(CAMERA, changed, "base")
+    transfer, got = Transfer(CAMERA, model.model_id, len(data)), b""
+    while (request := transfer.request(0.0)) is not None:
+        edge.send(request)
+        chunk, payload = edge.receive(ModelChunk)
+        got += transfer.accept(chunk, payload or b"")
+    assert hashlib.sha256(got).hexdigest() == sha256
+    public = running.cloud.keys.signing.public_key()
+    verify_model(verify(model.manifest, Trust({key_id(public): public}, CAMERA), time.time()), got)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "offset", "reason"), [("gate-9", 0, "unknown-model"), ("gate-1", 10**8, "beyond-total")]
+)
+def test_a_piece_that_is_not_there_is_refused(start: Start, model_id: str, offset: int, reason: str) -> None:
+    running = start()
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    assert edge.ask(ModelRequest(CAMERA, model_id, offset, 100), Refused).reason.startswith(reason)
+
+
+def test_a_damaged_model_is_taken_back_and_the_one_before_offered(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(tag="a"), "base")
+    second = running.cloud.publisher.publish(CAMERA, running.cloud.artefact(tag="b"), "round")
+    running.cloud.files.path(second.artefact.sha256, "onnx").write_bytes(b"rot")
+    assert edge.ask(ModelRequest(CAMERA, "gate-2", 0, 100), Refused).reason.startswith("model-damaged")
+    assert running.cloud.registry.live_ids() == {CAMERA: "gate-1"}
+    edge.send(hello(camera_state(model_id="none")))
+    assert edge.receive(ModelOffer)[0].camera == CAMERA
+
+
+def swap(outcome: Any, model_id: str = "gate-2") -> SwapReport:
+    return SwapReport(CAMERA, model_id, "gate-1", outcome, "because", 40.0, 1_800_000_000.0)
+
+
+def test_a_swap_that_went_well_is_kept_with_its_lag(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    cloud = running.cloud
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
+    cloud.rounds.end(turn.id, "ready", {"newest_capture": 1_800_000_000.0 - 90}, "", None)
+    cloud.publisher.publish_round(turn.id, CAMERA, cloud.artefact(tag="b"))
+    for _ in range(2):
+        edge.send(swap("live"))
+    edge.ask(hello(), Welcome)
+    assert cloud.registry.swaps()["gate/gate-2"].gap_ms == 40.0
+    assert running.metrics.total("swap_reports", camera=CAMERA, outcome="live") == 1
+    assert cloud.registry.live_ids() == {CAMERA: "gate-2"}
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "rolled-back"])
+def test_a_model_that_the_edge_refused_is_live_no_more(start: Start, outcome: str) -> None:
+    running = start()
+    edge = running.edge()
+    for tag in "ab":
+        running.cloud.publisher.publish(CAMERA, running.cloud.artefact(tag=tag), "round")
+    edge.send(swap(outcome))
+    edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
+    assert running.cloud.registry.live_ids() == {CAMERA: "gate-1"}

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from culling.cloud.model.annotations import read_labels, write_labels
+from culling.common.errors import InputError
+
+GOOD = (
+    '{"source": "cameras/a.mp4", "frame": 120, "width": 768, "height": 576,'
+    ' "detections": [["person", 0.93, 12.0, 40.5, 40.0, 98.0], ["car", 1.0, 0, 0, 768, 576]]}'
+)
+
+
+def with_detection(row: str) -> str:
+    return f'{{"source": "a", "frame": 0, "width": 100, "height": 80, "detections": [{row}]}}'
+
+
+def read(tmp_path: Path, *lines: str) -> list[object]:
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(lines))
+    return list(read_labels(path))
+
+
+def test_a_line_becomes_a_label(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(GOOD + "\n")
+    (label,) = read_labels(path)
+    assert (label.source, label.frame, label.width, label.height) == ("cameras/a.mp4", 120, 768, 576)
+    assert label.detections.labels.tolist() == [0, 2]
+    np.testing.assert_allclose(label.detections.boxes, [[12, 40.5, 40, 98], [0, 0, 768, 576]])
+    np.testing.assert_allclose(label.detections.scores, [0.93, 1.0])
+    assert label.detections.boxes.dtype == label.detections.scores.dtype == np.float32
+    assert label.at == f"{path}:1"
+
+
+def test_a_frame_may_hold_nothing_and_blank_lines_do_not_count(tmp_path: Path) -> None:
+    empty = '{"source": "a", "frame": 0, "width": 10, "height": 10, "detections": []}'
+    assert len(read(tmp_path, "", empty, "", GOOD, "")) == 2
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(GOOD)
+    labels = read_labels(tmp_path / "a.jsonl")
+    write_labels(tmp_path / "b.jsonl", labels)
+    (back,) = read_labels(tmp_path / "b.jsonl")
+    assert (back.source, back.frame, back.width, back.height) == ("cameras/a.mp4", 120, 768, 576)
+    np.testing.assert_allclose(back.detections.boxes, labels[0].detections.boxes, atol=0.01)
+    np.testing.assert_array_equal(back.detections.labels, labels[0].detections.labels)
+
+
+def test_other_class_lists_give_other_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(with_detection('["shark", 0.5, 1, 1, 9, 9]'))
+    (label,) = read_labels(tmp_path / "a.jsonl", ("coral", "shark"))
+    assert label.detections.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{", "not a label"),
+        ("[]", "not a label"),
+        ('{"source": "a"}', "missing required field"),
+        (GOOD[:-1] + ', "extra": 1}', "unknown field"),
+        (GOOD.replace("120", '"120"'), "Expected `int`"),
+        (GOOD.replace("120", "-1"), "must be positive"),
+        (GOOD.replace("768,", "0,", 1), "must be positive"),
+        (with_detection('["dragon", 0.5, 1, 1, 9, 9]'), "unknown class 'dragon'; known are person, bicycle"),
+        (with_detection('["car", 1.5, 1, 1, 9, 9]'), "score 1.5 is outside 0..1"),
+        (with_detection('["car", 0.5, 9, 1, 1, 9]'), "has no area"),
+        (with_detection('["car", 0.5, 1, 1, 1, 9]'), "has no area"),
+        (with_detection('["car", 0.5, -40, 1, 9, 9]'), "lies outside its 100x80 image"),
+        (with_detection('["car", 0.5, 1, 1, 9, 99]'), "lies outside its 100x80 image"),
+        (with_detection('["car", 0.5, 1, 1, 9]'), "length 6"),
+        (with_detection('["car", NaN, 1, 1, 9, 9]'), "not a label"),
+        (with_detection('["car", 0.5, 1, 1, 1e999, 9]'), "not a label"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=r"labels\.jsonl:3: ") as caught:
+        read(tmp_path, GOOD, "", line, GOOD)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_bytes(GOOD.encode().replace(b"cameras", b"\xff\xfe"))
+    with pytest.raises(InputError, match=r"labels\.jsonl:1: not a label"):
+        read_labels(tmp_path / "labels.jsonl")
+
+
+def test_a_file_without_labels_or_no_file_at_all_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no labels"):
+        read(tmp_path, "", "")
+    with pytest.raises(InputError, match=r"none\.jsonl: cannot read labels"):
+        read_labels(tmp_path / "none.jsonl")

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torchvision.models.detection import FasterRCNN
+from torchvision.ops import batched_nms, nms
+
+from culling.cloud.model.export import ROUNDS, StudentGraph, check_parity, export_student, run_torch, suppress
+from culling.common.errors import ModelError
+from culling.common.frame import CLASSES, Detections
+from culling.common.graph import open_graph
+from culling.common.video import BUNDLED_CLIP, read_frames
+from support.detectors import picture, small_student
+
+SIZES = ((64, 64), (96, 160), (160, 96), (192, 256))
+
+
+@dataclass(frozen=True)
+class Exported:
+    model: FasterRCNN
+    data: bytes
+
+
+@pytest.fixture(scope="module")
+def exported() -> Exported:
+    model = small_student()
+    return Exported(model, export_student(model, CLASSES))
+
+
+def sorted_boxes(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    corner = rng.uniform(0, 60, (count, 2))
+    boxes = np.hstack([corner, corner + rng.uniform(5, 40, (count, 2))])
+    scores = np.sort(rng.random(count))[::-1].copy()
+    return torch.from_numpy(boxes).float(), torch.from_numpy(scores).float()
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("seed", range(5))
+def test_suppression_keeps_what_greedy_suppression_keeps(seed: int, threshold: float) -> None:
+    boxes, scores = sorted_boxes(np.random.default_rng(seed), 150)
+    kept = suppress(boxes, torch.ones(150, dtype=torch.bool), threshold, ROUNDS)
+    assert kept.nonzero().flatten().tolist() == nms(boxes, scores, threshold).sort().values.tolist()
+
+
+def test_suppression_keeps_groups_apart_and_heeds_what_is_wanted() -> None:
+    parts = [sorted_boxes(np.random.default_rng(seed), 60) for seed in range(4)]
+    boxes = torch.stack([part[0] for part in parts])
+    wanted = torch.from_numpy(np.random.default_rng(9).random((4, 60)) < 0.7)
+    kept = suppress(boxes, wanted, 0.5, ROUNDS)
+    for group, (own, scores) in enumerate(parts):
+        chosen = wanted[group].nonzero().flatten()
+        expected = chosen[nms(own[chosen], scores[chosen], 0.5)]
+        assert kept[group].nonzero().flatten().tolist() == expected.sort().values.tolist()
+
+
+def test_a_chain_longer_than_the_rounds_leaves_too_many_boxes_and_never_too_few() -> None:
+    left = torch.arange(40.0)[:, None] * 4
+    boxes = torch.cat([left, torch.zeros(40, 1), left + 10, torch.full((40, 1), 10.0)], 1)
+    everything = torch.ones(40, dtype=torch.bool)
+    exact = batched_nms(boxes, torch.linspace(1, 0, 40), torch.zeros(40), 0.3).sort().values.tolist()
+    assert suppress(boxes, everything, 0.3, 40).nonzero().flatten().tolist() == exact
+    assert set(suppress(boxes, everything, 0.3, 4).nonzero().flatten().tolist()) > set(exact)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_static_graph_finds_in_torch_what_torchvision_finds(seed: int) -> None:
+    model, frame = small_student(seed), picture(128, 192, seed)
+    with torch.inference_mode():
+        boxes, scores, labels = (out[0].numpy() for out in StudentGraph(model)(torch.from_numpy(frame[None])))
+    wanted, held = run_torch(model, frame[None])[0], labels >= 0
+    assert len(wanted) > 10
+    np.testing.assert_allclose(scores[held], wanted.scores, atol=1e-5)
+    np.testing.assert_allclose(boxes[held], wanted.boxes, atol=1e-2)
+    np.testing.assert_array_equal(labels[held], wanted.labels)
+
+
+def test_the_exported_graph_is_the_model_on_frames_a_blank_one_and_four_sizes(exported: Exported) -> None:
+    real = [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})]
+    parity = check_parity(exported.model, exported.data, real, SIZES)
+    assert parity.frames == 2 * len(SIZES)
+    assert parity.matched > 200
+    assert parity.unmatched == 0
+    assert parity.box_error <= 1e-2
+    assert parity.score_error <= 1e-3
+
+
+def test_the_graph_of_another_model_is_refused(exported: Exported) -> None:
+    with pytest.raises(ModelError, match="graph is not the model"):
+        check_parity(small_student(seed=1), exported.data, [picture(120, 200)], SIZES[:2])
+
+
+def test_a_graph_with_another_answer_to_a_blank_frame_is_refused(exported: Exported) -> None:
+    louder = small_student()
+    louder.roi_heads.box_predictor.cls_score.bias.data[3] += 1
+    with pytest.raises(ModelError, match="on a blank 64x64 frame its best score is"):
+        check_parity(louder, exported.data, [], [(64, 64)])
+
+
+def test_frames_of_a_batch_do_not_touch_each_other(exported: Exported) -> None:
+    graph = open_graph(exported.data, provider="cpu", threads=1)
+    frames = np.stack([picture(96, 128, seed) for seed in range(3)])
+    together, alone = graph.run(frames), [graph.run(frame[None])[0] for frame in frames]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-3)
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_rows_that_hold_nothing_are_marked(exported: Exported) -> None:
+    silent = small_student()
+    silent.roi_heads.score_thresh = 0.9
+    with torch.inference_mode():
+        boxes, scores, labels = StudentGraph(silent)(torch.from_numpy(picture(64, 64)[None]))
+    empty = labels[0] < 0
+    assert empty.any()
+    assert (labels[0][empty] == -1).all()
+    assert (scores[0][empty] == 0).all()
+    assert (boxes[0][empty] == 0).all()
+
+
+def test_the_file_names_its_classes_and_stride_and_keeps_to_one_piece(exported: Exported) -> None:
+    proto = onnx.load_model_from_string(exported.data)
+    assert {entry.key: entry.value for entry in proto.metadata_props} == {
+        "culling.classes": ",".join(CLASSES),
+        "culling.stride": "32",
+    }
+    assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 18)]
+    assert not any(tensor.external_data for tensor in proto.graph.initializer)
+    graph = open_graph(exported.data, provider="cpu", threads=1)
+    assert (graph.info.classes, graph.info.max_detections) == (CLASSES, 100)
+
+
+def test_the_file_tells_nothing_of_the_machine_that_made_it(exported: Exported) -> None:
+    assert b".py" not in exported.data
+    assert b"site-packages" not in exported.data
+
+
+def test_classes_that_the_model_does_not_have_are_refused() -> None:
+    with pytest.raises(ModelError, match="tells 6 classes apart, 2 were named"):
+        export_student(small_student(), ("person", "car"))
+
+
+def test_what_torch_finds_comes_best_first_and_from_label_zero() -> None:
+    found = run_torch(small_student(), picture(64, 96)[None])[0]
+    assert isinstance(found, Detections)
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.labels.min() >= 0
+    assert found.labels.max() < len(CLASSES)

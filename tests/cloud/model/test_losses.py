@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.model.detector import build
+from culling.cloud.model.losses import Target, _match, detection_loss
+from culling.common.frame import CLASSES
+from support.detectors import SMALL_STUDENT
+
+BOXES = torch.tensor([[8.0, 8, 40, 56], [60, 20, 90, 50]])
+
+
+@pytest.fixture
+def model() -> FasterRCNN:
+    torch.manual_seed(0)
+    return build(SMALL_STUDENT).train()
+
+
+def target(
+    boxes: Tensor | None = None, weights: Tensor | None = None, ignore: Tensor | None = None, label: int = 1
+) -> Target:
+    boxes = torch.zeros(0, 4) if boxes is None else boxes
+    return Target(
+        boxes,
+        torch.full((len(boxes),), label, dtype=torch.int64),
+        torch.ones(len(boxes)) if weights is None else weights,
+        torch.zeros(0, 4) if ignore is None else ignore,
+    )
+
+
+def losses(model: FasterRCNN, *targets: Target, seed: int = 1) -> dict[str, float]:
+    torch.manual_seed(seed)
+    images = torch.rand(len(targets), 3, 64, 96)
+    torch.manual_seed(seed)
+    return {name: float(value.detach()) for name, value in detection_loss(model, images, list(targets)).items()}
+
+
+def test_the_four_losses_of_an_untrained_detector_are_those_of_guessing(model: FasterRCNN) -> None:
+    for parameter in (*model.rpn.head.cls_logits.parameters(), *model.roi_heads.box_predictor.cls_score.parameters()):
+        torch.nn.init.zeros_(parameter)
+    found = losses(model, target(BOXES), target(BOXES[:1]))
+    assert found["rpn_score"] == pytest.approx(math.log(2), rel=1e-4)
+    assert found["roi_class"] == pytest.approx(math.log(len(CLASSES) + 1), rel=1e-4)
+    assert found["rpn_box"] > 0
+    assert found["roi_box"] > 0
+
+
+def test_a_picture_without_labels_teaches_background_only(model: FasterRCNN) -> None:
+    found = losses(model, target())
+    assert found["rpn_box"] == found["roi_box"] == 0
+    assert found["rpn_score"] > 0
+    assert found["roi_class"] > 0
+
+
+def test_every_trainable_weight_gets_a_finite_gradient(model: FasterRCNN) -> None:
+    sum(detection_loss(model, torch.rand(2, 3, 64, 96), [target(BOXES), target()]).values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_gradients_flow_even_when_there_is_nothing_to_learn_boxes_from(model: FasterRCNN) -> None:
+    sum(detection_loss(model, torch.rand(1, 3, 64, 64), [target()]).values()).backward()
+    assert model.rpn.head.bbox_pred.weight.grad is not None
+
+
+def test_doubted_labels_weigh_less(model: FasterRCNN) -> None:
+    sure = losses(model, target(BOXES, torch.ones(2)))
+    doubted = losses(model, target(BOXES, torch.full((2,), 0.5)))
+    assert doubted["rpn_box"] == pytest.approx(sure["rpn_box"] / 2, rel=1e-5)
+    assert doubted["roi_box"] == pytest.approx(sure["roi_box"] / 2, rel=1e-5)
+
+
+def test_a_box_takes_the_label_it_overlaps_and_its_weight(model: FasterRCNN) -> None:
+    boxes = torch.cat([BOXES, torch.tensor([[0.0, 60, 10, 64]])])
+    match, weight = _match(model.roi_heads.proposal_matcher, boxes, target(BOXES, torch.tensor([0.9, 0.4])))
+    assert match.tolist() == [0, 1, -1]
+    assert weight.tolist() == pytest.approx([0.9, 0.4, 1.0])
+
+
+def test_what_lies_in_a_doubtful_box_is_neither_object_nor_background(model: FasterRCNN) -> None:
+    boxes = torch.tensor([[62.0, 22, 80, 40], [30, 20, 70, 50], [8, 8, 40, 56]])
+    match, _ = _match(model.roi_heads.proposal_matcher, boxes, target(BOXES[:1], ignore=BOXES[1:]))
+    assert match.tolist() == [-2, -1, 0]
+
+
+def test_a_doubtful_box_without_labels_is_still_spared(model: FasterRCNN) -> None:
+    match, _ = _match(model.rpn.proposal_matcher, BOXES, target(ignore=BOXES[1:]))
+    assert match.tolist() == [-1, -2]
+
+
+def test_a_picture_that_is_doubtful_all_over_teaches_nothing(model: FasterRCNN) -> None:
+    everything = torch.tensor([[-500.0, -500, 600, 600]])
+    assert losses(model, target(ignore=everything)) == {"rpn_score": 0, "rpn_box": 0, "roi_class": 0, "roi_box": 0}
+
+
+def test_proposals_are_whole_floats_under_autocast(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.dtype] = []
+    filter_proposals = model.rpn.filter_proposals
+
+    def spying(boxes: Tensor, objectness: Tensor, *rest: object) -> object:
+        seen.extend((boxes.dtype, objectness.dtype))
+        return filter_proposals(boxes, objectness, *rest)
+
+    monkeypatch.setattr(model.rpn, "filter_proposals", spying)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses(model, target(BOXES))
+    assert seen == [torch.float32, torch.float32]
+
+
+def test_targets_move_between_devices_whole() -> None:
+    moved = target(BOXES, ignore=BOXES[:1]).to(torch.device("meta"))
+    assert {part.device.type for part in vars(moved).values()} == {"meta"}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_on_sure_labels_the_losses_are_torchvisions_own(model: FasterRCNN, seed: int) -> None:
+    boxes, labels = torch.tensor([[10.0, 10, 40, 50], [50, 20, 90, 60]]), torch.tensor([1, 3])
+    target = Target(boxes, labels, torch.ones(2), torch.zeros(0, 4))
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(seed))
+    model.train()
+    torch.manual_seed(seed)
+    ours = detection_loss(model, images, [target, target])
+    torch.manual_seed(seed)  # both draw the same anchors and proposals
+    theirs = model(list(images), [{"boxes": boxes, "labels": labels}] * 2)
+    names = {
+        "rpn_score": "loss_objectness", "rpn_box": "loss_rpn_box_reg", "roi_class": "loss_classifier",
+        "roi_box": "loss_box_reg",
+    }  # fmt: skip
+    for mine, yours in names.items():
+        torch.testing.assert_close(ours[mine], theirs[yours], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.model.dataset import Batcher, Sample
+from culling.cloud.model.detector import build, freeze
+from culling.cloud.model.losses import Target
+from culling.cloud.model.train import Recipe, Run, train
+from culling.common.errors import ModelError, TrainingError
+from culling.common.frame import Detections
+from support.detectors import SMALL_STUDENT
+
+
+def detector() -> FasterRCNN:
+    torch.manual_seed(0)
+    model = build(SMALL_STUDENT)
+    freeze(model, 3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def batches() -> Batcher:
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(4):
+        frame = rng.integers(90, 130, (64, 64, 3)).astype(np.uint8)
+        left, top = rng.integers(0, 30, 2)
+        frame[top : top + 30, left : left + 24] = (250, 30, 30)
+        box = np.float32([[left, top, left + 24, top + 30]])
+        found = Detections(box, np.float32([1]), np.int64([0]))
+        samples.append(Sample(simplejpeg.encode_jpeg(frame, quality=95), 64, 64, found, "a"))
+    return Batcher(samples, 2, [(64, 64)], jitter=(1.0, 1.0))
+
+
+class Poisoned(Batcher):
+    """Batches of which the fourth is not a number."""
+
+    def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, list[Target]]:
+        images, targets = super().__call__(step, rank)
+        return images * (torch.nan if step == 3 else 1), targets
+
+
+def weights(model: FasterRCNN) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def stop_after(steps: int) -> tuple[Callable[[Run, float], None], Callable[[], bool]]:
+    done: list[int] = []
+    return (lambda run, seconds: done.append(run.step)), (lambda: len(done) >= steps)
+
+
+def test_the_rate_warms_up_and_then_falls_to_zero() -> None:
+    recipe = Recipe(steps=100, lr=1.0, warmup=10)
+    rates = [recipe.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) > 0.95
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001
+
+
+def test_training_lowers_the_loss(batches: Batcher, tmp_path: Path) -> None:
+    run = train(detector(), batches, Recipe(steps=30, lr=0.02, warmup=5), tmp_path / "c.safetensors")
+    totals = [sum(losses.values()) for losses in run.losses]
+    assert run.step == 30 == len(totals)
+    assert np.mean(totals[-5:]) < 0.6 * np.mean(totals[:5])
+
+
+def test_frozen_weights_stay_and_the_others_move(batches: Batcher, tmp_path: Path) -> None:
+    model = detector()
+    before = weights(model)
+    train(model, batches, Recipe(steps=2, warmup=1), tmp_path / "c.safetensors")
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) != parameter.requires_grad or name.endswith("bias"), name
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items() if "running" in name)
+
+
+def test_a_run_that_was_stopped_goes_on_exactly_where_it_stood(batches: Batcher, tmp_path: Path) -> None:
+    recipe = Recipe(steps=6, warmup=2)
+    whole, parts = detector(), detector()
+    unbroken = train(whole, batches, recipe, tmp_path / "whole.safetensors")
+    on_step, stop = stop_after(3)
+    first = train(parts, batches, recipe, tmp_path / "parts.safetensors", on_step, stop)
+    assert first.step == 3
+    again = detector()
+    resumed = train(again, batches, recipe, tmp_path / "parts.safetensors")
+    assert resumed == unbroken
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
+
+
+def test_checkpoints_are_written_as_time_passes(batches: Batcher, tmp_path: Path) -> None:
+    path, present = tmp_path / "c.safetensors", []
+    ticks: Iterator[float] = iter(range(0, 10_000, 10))
+    recipe = Recipe(steps=5, warmup=1, checkpoint_every_s=45)
+    train(
+        detector(), batches, recipe, path, lambda run, seconds: present.append(path.exists()), clock=lambda: next(ticks)
+    )
+    assert present[0] is False
+    assert present[-1] is True
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finished_run_is_not_run_again(batches: Batcher, tmp_path: Path) -> None:
+    recipe = Recipe(steps=2, warmup=1)
+    train(detector(), batches, recipe, tmp_path / "c.safetensors")
+    steps: list[int] = []
+    again = train(detector(), batches, recipe, tmp_path / "c.safetensors", lambda run, seconds: steps.append(run.step))
+    assert (again.step, steps) == (2, [])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(batches: Batcher, tmp_path: Path) -> None:
+    path, clock = tmp_path / "c.safetensors", iter(range(10_000))
+    poisoned = Poisoned(**vars(batches))
+    recipe = Recipe(steps=9, warmup=1, checkpoint_every_s=1)
+    with pytest.raises(TrainingError, match=r"loss is nan, its gradient nan at step 3"):
+        train(detector(), poisoned, recipe, path, clock=lambda: float(next(clock)))
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
+    resumed = train(detector(), batches, Recipe(steps=4, warmup=1), path)
+    assert resumed.step == 4
+
+
+def test_no_checkpoint_is_named_that_was_not_written(batches: Batcher, tmp_path: Path) -> None:
+    poisoned = Poisoned(**vars(batches))
+    with pytest.raises(TrainingError, match=r"lower the rate and start anew$"):
+        train(detector(), poisoned, Recipe(steps=9, warmup=1), tmp_path / "c.safetensors")
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_reaches_the_weights(
+    batches: Batcher, tmp_path: Path
+) -> None:
+    model = detector()
+    model.rpn.head.cls_logits.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(TrainingError, match="its gradient"):
+        train(model, batches, Recipe(steps=2, warmup=1), tmp_path / "c.safetensors")
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("spoil", ["cut", "text", "other", "no-step", "momentum"])
+def test_a_checkpoint_that_is_not_of_this_model_is_refused(batches: Batcher, tmp_path: Path, spoil: str) -> None:
+    path, recipe = tmp_path / "c.safetensors", Recipe(steps=1, warmup=1)
+    train(detector(), batches, recipe, path)
+    tensors, data = load_file(path), path.read_bytes()
+    metadata = {"step": "1", "losses": "[]"}
+    if spoil == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif spoil == "text":
+        path.write_text("no checkpoint")
+    elif spoil == "other":
+        save_file({"model.weight": torch.zeros(1)}, path, metadata)
+    elif spoil == "no-step":
+        save_file(tensors, path)
+    else:
+        save_file(tensors | {"momentum.0": torch.zeros(3)}, path, metadata)
+    with pytest.raises(ModelError, match=r"c\.safetensors: not a checkpoint of this model") as caught:
+        train(detector(), batches, recipe, path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from culling.cloud.control.actions import Wishes
+from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
+from culling.cloud.store.history import History
+from culling.cloud.store.roster import SILENT_S
+from culling.common.wire.messages import CameraState
+from support.clock import FakeClock
+from support.cloud import CAMERA, CloudState, camera_state
+
+
+class Watched:
+    """A board, and the edge that it watches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.cloud = CloudState(folder, clock=self.clock)
+        self.cloud.enrol(CAMERA, "yard")
+        self.told: dict[str, Told] = {}
+        self.board = Board(self.cloud.index, lambda: self.told, self.clock)
+
+    def tell(self, **changes: Any) -> None:
+        state: CameraState = camera_state(**changes)
+        self.told = {**self.told, state.camera: (state, self.clock.now())}
+
+    def row(self, camera: str = CAMERA) -> dict[str, Any]:
+        self.board.refresh()
+        row = self.board.row(camera)
+        assert row is not None
+        return row
+
+    def since(self, revision: int) -> dict[str, Any]:
+        return dict(msgspec.json.decode(self.board.since(revision)))
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    found = Watched(tmp_path)
+    yield found
+    found.cloud.close()
+
+
+def test_a_camera_that_never_spoke_has_no_rate(watched: Watched) -> None:
+    row = watched.row()
+    assert (row["state"], row["rate"], row["heard"]) == ("unseen", None, None)
+
+
+def test_the_rate_is_that_of_the_counters_over_the_last_minutes(watched: Watched) -> None:
+    watched.tell(seen=1000, forwarded={"hard": 900})
+    watched.row()
+    watched.clock.advance(10)
+    watched.tell(seen=1200, forwarded={"hard": 902, "audit": 2})
+    row = watched.row()
+    assert (row["rate"], row["rate_by"], row["fps"]) == (0.02, {"hard": 2, "audit": 2}, 20.0)
+
+
+def test_what_is_older_than_the_span_counts_no_more(watched: Watched) -> None:
+    for seen, hard in ((0, 0), (100, 50), (200, 50), (300, 50)):
+        watched.tell(seen=seen, forwarded={"hard": hard})
+        watched.row()
+        watched.clock.advance(NOW_S)
+    assert watched.board.row(CAMERA)["rate"] == 0.0  # type: ignore[index]
+
+
+def test_a_restarted_agent_never_makes_a_rate_of_its_own_fall(watched: Watched) -> None:
+    watched.tell(seen=1000, forwarded={"hard": 900})
+    watched.row()
+    watched.clock.advance(5)
+    watched.tell(seen=50, forwarded={"hard": 1})
+    assert watched.row()["rate"] is None
+    watched.clock.advance(5)
+    watched.tell(seen=150, forwarded={"hard": 2})
+    assert watched.row()["rate"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [("live", "live"), ("frozen", "frozen"), ("connecting", "down"), ("failed", "down"), ("ended", "ended")],
+)
+def test_a_camera_that_is_not_live_has_a_word_and_no_rate(watched: Watched, told: str, word: str) -> None:
+    for seen in (100, 200):
+        watched.tell(state=told, seen=seen)
+        watched.row()
+        watched.clock.advance(5)
+    row = watched.board.row(CAMERA)
+    assert row is not None
+    assert row["state"] == word
+    assert (row["rate"] is not None) == (word == "live")
+
+
+def test_a_silent_edge_is_down_whatever_it_said_last(watched: Watched) -> None:
+    watched.tell(seen=100)
+    watched.row()
+    watched.clock.advance(5)
+    watched.tell(seen=200)
+    assert watched.row()["state"] == "live"
+    watched.clock.advance(SILENT_S + 1)
+    row = watched.row()
+    assert (row["state"], row["rate"]) == ("down", None)
+
+
+def test_what_was_said_before_the_service_started_is_known(watched: Watched) -> None:
+    watched.cloud.roster.heard({CAMERA: camera_state(seen=77)}, watched.clock.now() - 3600)
+    assert (watched.row()["state"], watched.row()["seen"]) == ("down", 77)
+
+
+def test_only_what_changed_is_told_again(watched: Watched) -> None:
+    watched.tell(seen=100)
+    watched.row()
+    everything = watched.since(0)
+    assert {row["camera"] for row in everything["cameras"]} == {CAMERA, "yard"}
+    assert everything["all"]
+    watched.clock.advance(1)
+    assert not watched.board.refresh()
+    watched.tell(seen=200)
+    assert watched.board.refresh()
+    newer = watched.since(everything["revision"])
+    assert [row["camera"] for row in newer["cameras"]] == [CAMERA]
+    assert not newer["all"]
+
+
+def test_a_watcher_that_slept_is_told_the_newest_once(watched: Watched) -> None:
+    watched.row()
+    slept = watched.since(0)["revision"]
+    for seen in range(10):
+        watched.clock.advance(1)
+        watched.tell(seen=seen)
+        watched.board.refresh()
+    newer = watched.since(slept)
+    assert [row["seen"] for row in newer["cameras"]] == [9]
+
+
+def test_wishes_and_models_are_shown_soon(watched: Watched) -> None:
+    watched.cloud.publisher.publish(CAMERA, watched.cloud.artefact(), "base")
+    Wishes(watched.cloud.index).change(CAMERA, paused=True, held=True)
+    watched.tell(model_id="gate-1")
+    row = watched.row()
+    assert (row["live"], row["scale"], row["paused"], row["held"], row["obeys"]) == ("gate-1", 1.0, True, True, False)
+    Wishes(watched.cloud.index).change(CAMERA, paused=False)
+    watched.clock.advance(SLOW_S)
+    assert not watched.row()["paused"]
+
+
+def test_the_day_comes_from_the_history_once_a_minute(watched: Watched) -> None:
+    minute = int(watched.clock.now() // 60)
+    past = History(watched.cloud.index, {CAMERA: camera_state(seen=0, forwarded={})})
+    past.record({CAMERA: camera_state(seen=500, forwarded={"hard": 5})}, minute - 1)
+    watched.row()
+    (slot,) = watched.since(0)["sparks"][CAMERA]
+    assert (slot["seen"], slot["hard"]) == (500, 5)
+    revision = watched.board.revision
+    watched.clock.advance(60)
+    watched.row()
+    assert "sparks" in watched.since(revision)

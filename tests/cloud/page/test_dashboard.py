@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import re
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from culling.cloud.page.board import Told
+from culling.cloud.page.dashboard import Dashboard, assemble_page, make_token
+from culling.common.clock import SystemClock
+from culling.common.errors import SettingsError
+from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
+from support.http import Stream, fetch
+
+WEIGHT_LIMIT = 200_000
+
+
+class Served:
+    """A real page over a real index; what its edges said stands in `told`."""
+
+    def __init__(self, folder: Path, **page: Any) -> None:
+        self.cloud = CloudState(folder, page={"port": 0, **page})
+        self.cloud.enrol()
+        self.told: dict[str, Told] = {}
+        self.clock = SystemClock()
+        self.page = Dashboard(self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, self.clock)
+        self.url = self.page.url
+        self.token = (self.cloud.data_dir / "page.token").read_text().strip()
+
+    def tell(self, **changes: Any) -> None:
+        self.told = {CAMERA: (camera_state(**changes), self.clock.now())}
+
+    def act(self, body: Any, **headers: str) -> Any:
+        return fetch(f"{self.url}/api/actions", "POST", body, **{"Authorization": f"Bearer {self.token}", **headers})
+
+    def close(self) -> None:
+        self.page.close()
+        self.cloud.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    found = Served(tmp_path, actions=True)
+    yield found
+    found.close()
+
+
+# What is shown
+
+
+def test_the_page_is_one_piece_and_light(served: Served) -> None:
+    page = fetch(f"{served.url}/")
+    assert page.status == 200
+    assert len(page.body) < WEIGHT_LIMIT
+    for elsewhere in (b"http://", b"https://", b"src=", b"@import", b"url("):
+        assert elsewhere not in page.body.replace(b"http://www.w3.org/2000/svg", b"")
+
+
+@pytest.mark.parametrize("ground", ["ground", "panel"])
+def test_a_time_without_a_word_can_be_told_from_its_ground(ground: str) -> None:
+    style = assemble_page()[0].decode()
+    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):  # light, then dark
+        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
+        low, high = sorted(luminance(named[name]) for name in ("gap", ground))
+        assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of `#rgb` or `#rrggbb`, in [0, 1] (WCAG 2.2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_the_browser_is_told_to_run_nothing_else(served: Served) -> None:
+    policy = fetch(f"{served.url}/").headers["content-security-policy"]
+    assert policy == assemble_page()[1]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_a_watcher_gets_everything_then_what_changes(served: Served) -> None:
+    stream = Stream(served.url)
+    everything = stream.next()
+    while not everything["cameras"]:
+        everything = stream.next()
+    assert [row["state"] for row in everything["cameras"]] == ["unseen"]
+    served.tell(seen=100)
+    assert [row["seen"] for row in stream.next()["cameras"]] == [100]
+    stream.close()
+
+
+def test_whoever_comes_when_all_places_are_taken_is_asked_to_come_again(tmp_path: Path) -> None:
+    served = Served(tmp_path, streams=2)
+    streams = [Stream(served.url) for _ in range(2)]
+    assert [stream.next()["all"] for stream in streams] == [True, True]
+    late = fetch(f"{served.url}/events")
+    assert (late.status, late.headers["retry-after"]) == (503, "5")
+    streams[0].close()
+    wait_until(lambda: place_is_free(served))
+    streams[1].close()
+    served.close()
+
+
+def place_is_free(served: Served) -> bool:
+    stream = Stream(served.url)
+    served.tell(seen=int(served.clock.now()) % 1000)
+    stream.close()
+    return stream.status == 200
+
+
+@pytest.mark.parametrize("path", ["", "/frames", "/models"])
+def test_one_camera_can_be_looked_at(served: Served, path: str) -> None:
+    frame, jpeg = hard_frame()
+    served.cloud.frames.add("e" * 40, frame, jpeg)
+    assert fetch(f"{served.url}/api/cameras/{CAMERA}{path}").status == 200
+    assert fetch(f"{served.url}/api/rounds?camera={CAMERA}").json() == []
+
+
+def test_a_camera_that_is_not_there_is_one_line(served: Served) -> None:
+    answer = fetch(f"{served.url}/api/cameras/yard")
+    assert (answer.status, answer.json()) == (404, {"error": "there is no camera yard: see `culling cloud status`"})
+
+
+def test_a_hard_frame_is_shown_as_it_was_stored(served: Served) -> None:
+    frame, jpeg = hard_frame()
+    served.cloud.frames.add("e" * 40, frame, jpeg)
+    (row,) = fetch(f"{served.url}/api/cameras/{CAMERA}/frames").json()
+    picture = fetch(f"{served.url}/api/frames/{row['id']}.jpg")
+    assert (picture.status, picture.body, picture.headers["content-type"]) == (200, jpeg, "image/jpeg")
+
+
+@pytest.mark.parametrize("name", ["0" * 32, "..%2f..%2fpage.token", "%2e%2e", "gate/../../page"])
+def test_no_other_file_can_be_had(served: Served, name: str) -> None:
+    assert fetch(f"{served.url}/api/frames/{name}.jpg").status in (404, 422)
+
+
+def test_a_damaged_picture_is_not_shown(served: Served) -> None:
+    frame, jpeg = hard_frame()
+    served.cloud.frames.add("e" * 40, frame, jpeg)
+    (row,) = fetch(f"{served.url}/api/cameras/{CAMERA}/frames").json()
+    served.cloud.frames.path(CAMERA, row["id"]).write_bytes(b"\xff\xd8 something else")
+    assert fetch(f"{served.url}/api/frames/{row['id']}.jpg").status == 404
+
+
+# Who may act
+
+
+def test_an_action_is_entered_as_a_request(served: Served) -> None:
+    answer = served.act({"kind": "budget", "camera": CAMERA, "frames_per_window": 7})
+    assert answer.status == 202
+    (request,) = served.cloud.requests.open()
+    assert (request.id, request.kind, request.payload) == (answer.json()["request"], "budget", {"frames_per_window": 7})
+    told = fetch(f"{served.url}/api/requests/{request.id}").json()
+    assert told == {"done": False, "ok": False, "answer": ""}
+
+
+@pytest.mark.parametrize(("number", "status"), [(999999, 404), (2**63, 422), (10**22, 422), (0, 422), ("x", 422)])
+def test_a_request_that_nobody_made_is_not_there(served: Served, number: Any, status: int) -> None:
+    assert fetch(f"{served.url}/api/requests/{number}").status == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Basic Z2F0ZQ=="}, 401),
+        ({"Origin": "http://elsewhere.example"}, 403),
+        ({"Content_Type": "text/plain"}, 415),
+        ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Host": "elsewhere.example"}, 400),
+    ],
+)
+def test_nobody_acts_without_token_or_from_another_site(served: Served, headers: dict[str, str], status: int) -> None:
+    assert served.act({"kind": "pause", "camera": CAMERA}, **headers).status == status
+    assert served.cloud.requests.open() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"kind": "renew", "camera": CAMERA}, 422),
+        ({"kind": "pause", "camera": "yard"}, 422),
+        ({"kind": "publish", "camera": CAMERA}, 422),
+        ({"kind": "publish", "camera": CAMERA, "sha256": "0" * 64}, 422),
+        ({"kind": "budget", "camera": CAMERA, "frames_per_window": -1}, 422),
+        (b"{", 422),
+        (b" " * 5000, 413),
+    ],
+)
+def test_what_makes_no_sense_is_refused(served: Served, body: Any, status: int) -> None:
+    assert served.act(body).status == status
+    assert served.cloud.requests.open() == []
+
+
+def test_it_only_shows_unless_told_otherwise(tmp_path: Path) -> None:
+    served = Served(tmp_path)
+    assert fetch(f"{served.url}/api/actions").json() == {"actions": False}
+    assert served.act({"kind": "pause", "camera": CAMERA}).status == 403
+    served.close()
+
+
+def test_it_answers_to_its_own_names_alone(tmp_path: Path) -> None:
+    served = Served(tmp_path, names=["wall.example"])
+    assert fetch(f"{served.url}/", Host="wall.example").status == 200
+    assert fetch(f"{served.url}/", Host="rebound.example").status == 400
+    served.close()
+
+
+def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    token = make_token(tmp_path)
+    path = tmp_path / "page.token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert make_token(tmp_path) == token
+    path.chmod(0o644)
+    assert make_token(tmp_path) != token  # others may have read it
+
+
+def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match=r"page\.port"):
+        Served(tmp_path, port=taken.getsockname()[1])

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from culling.cloud.round.ranking import LEAST_AUDITS, Array, Lesson, fit, gain_area, learn
+from culling.common.selection.features import FEATURES
+
+COUNT = 300
+WIDTH = len(FEATURES)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def told(rng: np.random.Generator, strength: float, count: int = COUNT) -> tuple[Array, Array]:
+    """Return features and hardness, of which the second feature tells by that much."""
+    features = rng.normal(size=(count, WIDTH))
+    hardness = 0.4 + strength * features[:, 1] + 0.02 * rng.normal(size=count)
+    return features, np.clip(hardness, 0.0, 1.0)
+
+
+def taught(features: Array, hardness: Array, losses: Array, audits: int = COUNT) -> Lesson:
+    return learn(features, hardness, losses, np.arange(len(hardness)) < audits)
+
+
+def test_what_the_features_tell_is_learnt(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.1)
+    rule = fit(features[:200], hardness[:200])
+    assert rule.known
+    assert np.abs(rule.predict(features[200:]) - hardness[200:]).mean() < 0.05
+
+
+def test_a_feature_that_never_changes_teaches_nothing_and_breaks_nothing(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.1)
+    features[:, 5] = 3.0
+    rule = fit(features, hardness)
+    changed = features.copy()
+    changed[:, 5] = 1e6
+    assert rule.predict(changed) == pytest.approx(rule.predict(features))
+
+
+def test_from_one_frame_its_hardness_is_learnt() -> None:
+    assert fit(np.zeros((1, WIDTH)), np.array([0.7])).predict(np.ones(WIDTH)) == pytest.approx(0.7)
+
+
+def test_the_gain_of_the_best_order_of_the_worst_and_of_none() -> None:
+    hardness = np.array([1.0, 0.0, 0.0, 0.0])
+    assert gain_area(np.array([4.0, 3.0, 2.0, 1.0]), hardness) == 0.875
+    assert gain_area(np.array([1.0, 2.0, 3.0, 4.0]), hardness) == 0.125
+    assert gain_area(np.zeros(4), hardness) == 0.5
+
+
+def test_where_nothing_is_hard_there_is_nothing_to_gain() -> None:
+    assert gain_area(np.arange(4.0), np.zeros(4)) == 0.5
+
+
+def test_a_ranker_that_finds_what_the_loss_misses_is_proven(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.1)
+    lesson = taught(features, hardness, losses=rng.random(COUNT))
+    assert lesson.ranker == fit(features, hardness)
+    assert lesson.gain_learned > lesson.gain_loss + 0.05
+    assert (lesson.pairs, lesson.audits, lesson.certainty) == (COUNT, COUNT, 1.0)
+
+
+def test_too_few_audit_frames_prove_nothing(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.1)
+    lesson = taught(features, hardness, rng.random(COUNT), audits=LEAST_AUDITS - 1)
+    assert lesson == Lesson(COUNT, LEAST_AUDITS - 1)
+    assert taught(features, hardness, rng.random(COUNT), audits=LEAST_AUDITS).ranker is not None
+
+
+def test_no_frames_at_all_prove_nothing() -> None:
+    assert taught(np.zeros((0, 0)), np.zeros(0), np.zeros(0)) == Lesson(0, 0)
+
+
+def test_a_loss_that_is_as_good_stays_in_use(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.1)
+    assert taught(features, hardness, losses=hardness).ranker is None
+
+
+def test_only_audit_frames_judge(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.1)
+    losses = np.where(np.arange(COUNT) < 100, hardness, rng.random(COUNT))  # right where it is judged, wrong elsewhere
+    assert taught(features, hardness, losses, audits=100).ranker is None
+
+
+def test_a_stretch_of_time_that_was_learnt_by_heart_proves_nothing(rng: np.random.Generator) -> None:
+    stretches = np.repeat(np.arange(10), COUNT // 10)
+    features = np.zeros((COUNT, WIDTH))
+    features[np.arange(COUNT), stretches] = 1.0
+    hardness = rng.random(10)[stretches]
+    losses = hardness + rng.normal(size=COUNT)
+    by_heart = gain_area(fit(features, hardness).predict(features), hardness)
+    lesson = taught(features, hardness, losses)
+    assert by_heart > lesson.gain_loss > lesson.gain_learned
+    assert lesson.ranker is None
+
+
+def test_the_same_frames_teach_the_same(rng: np.random.Generator) -> None:
+    features, hardness = told(rng, 0.02)
+    losses = rng.random(COUNT)
+    assert taught(features, hardness, losses) == taught(features, hardness, losses)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from culling.cloud.store.frames import frame_id
+from culling.cloud.store.fsck import fsck
+from culling.cloud.store.index import frames
+from culling.cloud.store.lock import only_one
+from culling.common.cli import main
+from culling.common.errors import StorageError
+from support.cloud import CAMERA, CloudState, hard_frame, held_out
+
+EDGE = "e" * 40
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    """A camera with three models, two of them of one file, and twelve frames."""
+    state = CloudState(tmp_path)
+    state.enrol()
+    for tag in ("base", "first", "second"):
+        state.publisher.publish(CAMERA, state.artefact(tag=tag), "base" if tag == "base" else "manual")
+    for seq in range(1, 13):
+        state.frames.add(EDGE, *hard_frame(seq))
+    yield state
+    state.close()
+
+
+def name(seq: int = 1) -> str:
+    return frame_id(EDGE, "boot-1", seq)
+
+
+def picture(cloud: CloudState, seq: int = 1) -> Path:
+    return cloud.frames.path(CAMERA, name(seq))
+
+
+def change(cloud: CloudState, seq: int = 1, **values: object) -> None:
+    with cloud.index.write() as connection:
+        connection.execute(frames.update().where(frames.c.id == name(seq)).values(**values))
+
+
+def state_of(cloud: CloudState, seq: int = 1) -> str:
+    with cloud.index.read() as connection:
+        return str(connection.execute(sa.select(frames.c.state).where(frames.c.id == name(seq))).scalar())
+
+
+def model_file(cloud: CloudState, model_id: str) -> Path:
+    (model,) = (model for model in cloud.registry.models(CAMERA) if model.model_id == model_id)
+    return cloud.files.path(model.artefact.sha256, "onnx")
+
+
+def test_what_agrees_is_counted_and_changed_by_nothing(cloud: CloudState) -> None:
+    for repair in (False, True):
+        report = fsck(cloud.settings, repair)
+        assert (report.frames, report.models, report.findings) == (12, 3, ())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda cloud: picture(cloud).unlink(),
+        lambda cloud: picture(cloud).write_bytes(picture(cloud).read_bytes()[:-1]),
+        lambda cloud: picture(cloud).write_bytes(picture(cloud, 2).read_bytes()),
+        lambda cloud: change(cloud, detections=b"\xc1"),
+        lambda cloud: change(cloud, detections=None),
+        lambda cloud: change(cloud, labels=b"junk"),
+    ],
+    ids=["missing", "torn", "another picture", "detections", "no detections", "labels"],
+)
+def test_a_frame_that_cannot_be_used_is_put_aside(cloud: CloudState, spoil: Callable[[CloudState], None]) -> None:
+    spoil(cloud)
+    (named,) = fsck(cloud.settings).open
+    assert name() in named.what
+    assert state_of(cloud) == "stored", "looking changes nothing"
+
+    assert fsck(cloud.settings, repair=True).open == ()
+    assert state_of(cloud) == "corrupt"
+    assert name() in cloud.frames.known([name()]), "its repeat is still acked and not stored again"
+    assert fsck(cloud.settings).findings == ()
+    assert cloud.frames.counts()[CAMERA].stored == 11
+
+
+def test_what_a_power_cut_left_is_harmless(cloud: CloudState) -> None:
+    orphan, half = picture(cloud).with_name("orphan.jpg"), picture(cloud).with_name(".x.jpg.tmp")
+    for path in (orphan, half):
+        path.write_bytes(b"half")
+    report = fsck(cloud.settings)
+    assert len(report.findings) == 2
+    assert report.open == ()
+    assert orphan.exists()
+
+    fsck(cloud.settings, repair=True)
+    assert not orphan.exists()
+    assert not half.exists()
+    assert fsck(cloud.settings).findings == ()
+
+
+def test_a_frame_of_a_round_that_is_not_there_waits_for_one_again(cloud: CloudState) -> None:
+    trained = next(seq for seq in range(1, 13) if not held_out(seq))
+    waiting = cloud.frames.counts()[CAMERA].waiting
+    change(cloud, trained, round=99, kept=99)
+    assert len(fsck(cloud.settings).open) == 1
+    assert fsck(cloud.settings, repair=True).open == ()
+    assert cloud.frames.counts()[CAMERA].waiting == waiting
+
+
+def test_no_held_out_frame_stays_in_a_culled_set(cloud: CloudState) -> None:
+    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
+    judge = next(seq for seq in range(1, 13) if held_out(seq))
+    change(cloud, judge, round=turn.id, kept=turn.id)
+    assert "held out" in fsck(cloud.settings).open[0].wrong
+    fsck(cloud.settings, repair=True)
+    assert cloud.frames.culled(CAMERA, turn.id + 1, 10) == []
+    assert fsck(cloud.settings).findings == ()
+
+
+def test_a_frame_of_nobodys_camera_is_named(cloud: CloudState) -> None:
+    cloud.frames.add(EDGE, *hard_frame(50, "yard"))
+    (named,) = fsck(cloud.settings, repair=True).open
+    assert "yard" in named.what
+
+
+def test_a_live_model_that_is_damaged_gives_way_to_the_one_before(cloud: CloudState) -> None:
+    model_file(cloud, "gate-3").write_bytes(b"not a model")
+    assert len(fsck(cloud.settings).open) == 1
+    assert fsck(cloud.settings, repair=True).open == ()
+    assert cloud.registry.live_ids()[CAMERA] == "gate-2"
+    assert fsck(cloud.settings).findings == ()
+
+
+@pytest.mark.parametrize("model_id", ["gate-1", "gate-2"])
+def test_a_model_to_go_back_to_that_is_damaged_wants_a_backup(cloud: CloudState, model_id: str) -> None:
+    model_file(cloud, model_id).unlink()
+    (named,) = fsck(cloud.settings, repair=True).open
+    assert model_id in named.what
+    assert cloud.registry.live_ids()[CAMERA] == "gate-3"
+
+
+def test_a_camera_without_a_model_is_named(cloud: CloudState) -> None:
+    cloud.enrol("yard", edge="edge-2")
+    (named,) = fsck(cloud.settings, repair=True).open
+    assert named.what == "camera yard"
+
+
+def test_an_index_that_was_lost_costs_no_picture(cloud: CloudState) -> None:
+    cloud.close()
+    for path in cloud.data_dir.glob("index.sqlite*"):
+        path.unlink()
+    (named,) = fsck(cloud.settings, repair=True).open
+    assert named.what == "index"
+    assert picture(cloud).exists()
+
+
+def test_an_index_that_rotted_is_named(cloud: CloudState) -> None:
+    cloud.close()
+    path = cloud.data_dir / "index.sqlite"
+    data = bytearray(path.read_bytes())
+    for page in range(8192, len(data) - 4096, 4096):
+        data[page : page + 64] = b"\xff" * 64
+    path.write_bytes(data)
+    (named,) = fsck(cloud.settings, repair=True).open
+    assert named.what == "index"
+
+
+def test_it_wants_the_service_stopped(cloud: CloudState) -> None:
+    with only_one(cloud.data_dir), pytest.raises(StorageError, match="stop it first"):
+        fsck(cloud.settings)
+
+
+def test_the_command_names_what_is_wrong_and_ends_with_the_code_of_storage(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["cloud", "fsck", "--config", str(cloud.toml)]
+    assert main(command) == 0
+    assert "12 frames and 3 models" in capsys.readouterr().out
+    picture(cloud).unlink()
+    assert main(command) == 7
+    told = capsys.readouterr()
+    assert name() in told.out
+    assert len(told.err.splitlines()) == 1
+    assert main([*command, "--repair"]) == 0
+    assert main(command) == 0

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from culling.cloud.sheet import to_png
+from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.strategy import STRATEGIES
+from culling.cloud.study.table2 import table2
+
+
+def test_every_strategy_is_trained_and_compared_with_precision_only(corpus: Corpus) -> None:
+    found = table2(corpus, (2,), (0,))
+    assert [row["strategy"] for row in found.rows] == [*STRATEGIES, "full"]
+    rows = {row["strategy"]: row for row in found.rows}
+    assert rows["precision"]["missed"] == rows["full"]["missed"] == 0
+    assert all(0 <= row["missed"] <= 1 for row in found.rows)
+    assert all(row["teacher_ap50_min"] <= row["teacher_ap50"] <= row["teacher_ap50_max"] for row in found.rows)
+    assert rows["full"]["steps"] > rows["interval"]["steps"]
+    assert "1 seeds" in found.tables[0].title
+    assert to_png(*found.panels).startswith(b"\x89PNG")

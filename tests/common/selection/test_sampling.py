@@ -1,0 +1,85 @@
+"""Quantile and lottery: what the past tells of the frames to come."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from culling.common.selection.sampling import Lottery, Tail
+
+
+@given(st.lists(st.floats(0.0, 9.0), min_size=1, max_size=80), st.integers(1, 10))
+def test_level_is_the_exact_quantile_of_the_window_before(losses: list[float], target: int) -> None:
+    tail = Tail(60.0, depth=20)
+    for loss in losses:
+        tail.add(loss)
+    tail.roll(60.0)
+    expected = sorted(losses)[-target] if target <= len(losses) else 0.0
+    assert tail.level(target, elapsed=0.0) == expected
+
+
+def test_level_follows_the_window_so_far_as_it_grows() -> None:
+    tail = Tail(60.0, depth=20)
+    for loss in range(100):
+        tail.add(float(loss))
+    tail.roll(60.0)
+    assert tail.level(10, 0.0) == 90.0
+    for loss in range(200, 300):  # a busier window: half of it has passed
+        tail.add(float(loss))
+    assert tail.level(10, 30.0) == 295.0, "the fifth of this window, where the two together have 285"
+    for _ in range(100):
+        tail.add(0.5)
+    tail.roll(60.0)
+    assert tail.level(10, 30.0) == 285.0, "and nothing yet in the next, so that the one before speaks alone"
+
+
+def test_level_is_infinite_until_enough_time_was_seen() -> None:
+    tail = Tail(60.0, depth=20)
+    tail.add(1.0)
+    assert tail.level(10, 5.9) == math.inf
+    assert tail.level(10, 6.0) == 1.0
+    assert tail.level(0, 60.0) == math.inf
+
+
+def test_a_window_without_frames_leaves_the_level_of_the_one_before() -> None:
+    tail = Tail(60.0, depth=20)
+    for loss in range(100):
+        tail.add(float(loss))
+    tail.roll(60.0)
+    tail.roll(60.0)
+    assert tail.level(10, 0.0) == 90.0
+
+
+def test_forgetting_begins_afresh() -> None:
+    tail = Tail(60.0, depth=20)
+    tail.add(5.0)
+    tail.roll(60.0)
+    tail.forget()
+    assert tail.level(10, 0.0) == math.inf
+
+
+def test_the_lottery_draws_as_many_as_wanted_each_with_the_same_chance() -> None:
+    lottery = Lottery(60.0, random.Random(1))
+    drawn: list[int] = []
+    for _ in range(400):
+        wanted = 5
+        for frame in range(100):
+            if lottery.draw(wanted, frame * 0.6):
+                wanted -= 1
+                drawn.append(frame)
+        lottery.roll(60.0)
+        assert wanted >= 0
+    assert len(drawn) == pytest.approx(2000, abs=20)
+    quarters = np.bincount(np.array(drawn) // 25, minlength=4)
+    assert quarters.min() > 420
+    assert quarters.max() < 580
+
+
+def test_the_lottery_draws_none_when_none_is_wanted() -> None:
+    lottery = Lottery(60.0, random.Random(1))
+    assert not any(lottery.draw(0, at * 0.1) for at in range(700))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from culling.common.errors import CameraError
+from culling.common.video import count_frames, frame_rate, read_frames
+from support.clips import make_clip
+
+WIDTH, HEIGHT = 160, 128
+
+
+def test_frames_are_counted_and_read_by_number(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=20, width=WIDTH, height=HEIGHT)
+    assert count_frames(clip) == 20
+    assert frame_rate(clip) == 10
+    frames = dict(read_frames(clip, {17, 3}))
+    assert list(frames) == [3, 17]
+    assert frames[3].shape == (HEIGHT, WIDTH, 3)
+    assert frames[3].dtype == np.uint8
+    assert np.abs(frames[3].astype(int) - frames[17]).mean() > 1
+
+
+def test_a_frame_behind_the_end_is_left_out(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=3, width=WIDTH, height=HEIGHT)
+    assert [number for number, _ in read_frames(clip, {2, 9})] == [2]
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_rotated_video_is_read_upright(tmp_path: Path, rotation: int) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, width=WIDTH, height=HEIGHT, rotation=rotation)
+    (_, frame), *_ = read_frames(clip, {0})
+    assert frame.shape[:2] == ((HEIGHT, WIDTH) if rotation == 180 else (WIDTH, HEIGHT))
+    corners = [frame[4, 4], frame[4, -4], frame[-4, -4], frame[-4, 4]]
+    red = [int(corner[0]) - int(corner[2]) > 100 for corner in corners]
+    assert sum(red) == 1
+    assert not red[0], "the corner that is red in the stored picture has moved"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video"])
+def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.mp4").write_bytes(content)
+    for attempt in (count_frames, frame_rate, lambda path: list(read_frames(path, {0}))):
+        with pytest.raises(CameraError, match=r"no\.mp4: cannot be read as a video"):
+            attempt(tmp_path / "no.mp4")

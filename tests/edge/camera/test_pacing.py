@@ -1,0 +1,96 @@
+"""The rules of time for one camera."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from culling.edge.camera.pacing import Backoff, Pace, Thinner, Timeline
+
+
+class TestBackoff:
+    def test_pauses_grow_from_one_second_to_a_minute(self) -> None:
+        backoff = Backoff(random.Random(1))
+        pauses = [backoff.pause() for _ in range(10)]
+        assert all(low <= pause <= high for pause, (low, high) in zip(pauses, [(1, 2), (2, 4), (4, 8)], strict=False))
+        assert all(1 <= pause <= 60 for pause in pauses)
+        assert all(30 <= pause <= 60 for pause in pauses[6:])
+
+    def test_cameras_that_were_lost_together_do_not_return_together(self) -> None:
+        assert len({round(Backoff(random.Random(seed)).pause(), 3) for seed in range(50)}) > 40
+
+    def test_success_starts_afresh(self) -> None:
+        backoff = Backoff(random.Random(1))
+        for _ in range(8):
+            backoff.pause()
+        backoff.reset()
+        assert backoff.pause() <= 2
+
+
+class TestTimeline:
+    def test_it_starts_at_zero_wherever_the_source_does(self) -> None:
+        timeline = Timeline()
+        assert [round(timeline.advance(pts, 0.1), 6) for pts in (7.0, 7.1, 7.35)] == [0, 0.1, 0.35]
+
+    @pytest.mark.parametrize("there", [3600.0, -3600.0, 7.1, None])
+    def test_a_jump_a_repetition_or_no_time_counts_as_one_frame(self, there: float | None) -> None:
+        timeline = Timeline()
+        timeline.advance(7.0, 0.1)
+        timeline.advance(7.1, 0.1)
+        assert timeline.advance(there, 0.1) == pytest.approx(0.2)
+
+    def test_it_goes_on_after_frames_without_a_time(self) -> None:
+        timeline = Timeline()
+        assert [round(timeline.advance(pts, 0.04), 6) for pts in (None, None, 5.0, 5.5)] == [0, 0.04, 0.08, 0.58]
+
+    @given(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=2))
+    def test_it_never_runs_backwards(self, times: list[float | None]) -> None:
+        timeline = Timeline()
+        played = [timeline.advance(pts, 0.04) for pts in times]
+        assert all(earlier <= later <= earlier + 10 for earlier, later in pairwise(played))
+
+
+class TestPace:
+    def test_a_frame_is_due_when_it_has_been_played_up_to(self) -> None:
+        pace = Pace()
+        assert pace.delay(0.0, now=50.0) == 0
+        assert pace.delay(0.1, now=50.02) == pytest.approx(0.08)
+
+    def test_a_short_delay_is_made_up_for(self) -> None:
+        pace = Pace()
+        pace.delay(0.0, now=50.0)
+        assert pace.delay(0.1, now=50.5) == 0
+        assert pace.delay(0.6, now=50.5) == pytest.approx(0.1)
+
+    def test_after_a_long_one_it_goes_on_from_there(self) -> None:
+        pace = Pace()
+        pace.delay(0.0, now=50.0)
+        assert pace.delay(0.1, now=5000.0) == 0
+        assert pace.delay(0.2, now=5000.0) == pytest.approx(0.1)
+
+
+class TestThinner:
+    @staticmethod
+    def kept(max_fps: float, times: list[float]) -> list[float]:
+        thinner = Thinner(max_fps)
+        return [at for at in times if thinner.wants(at)]
+
+    def test_zero_lets_all_through(self) -> None:
+        assert self.kept(0, [0, 0, 0.001, 5]) == [0, 0, 0.001, 5]
+
+    def test_frames_are_kept_evenly(self) -> None:
+        assert self.kept(2, [number / 10 for number in range(20)]) == [0, 0.5, 1.0, 1.5]
+
+    def test_a_rate_that_does_not_divide_is_kept_on_average(self) -> None:
+        assert len(self.kept(10, [number / 25 for number in range(250)])) == 100
+
+    def test_a_slower_camera_loses_nothing(self) -> None:
+        times = [number / 5 for number in range(20)]
+        assert self.kept(10, times) == times
+
+    def test_after_a_pause_there_is_no_burst(self) -> None:
+        assert self.kept(1, [0, 100, 100.1, 100.2, 100.9, 101]) == [0, 100, 101]

@@ -1,0 +1,257 @@
+"""What a camera's settings name, and how it opens and reads."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from culling.common.clock import SystemClock
+from culling.common.errors import CameraError
+from culling.edge.camera import source as module
+from culling.edge.camera.source import CameraSettings, Source, count_frames
+from support.clips import make_clip, make_playlist, number_of
+from support.http import serve
+from support.rtsp import GOP, RtspServer
+
+
+def settings(url: object, **more: object) -> CameraSettings:
+    return CameraSettings.model_validate(
+        {"name": "gate", "url": str(url), "open_timeout_s": 1, "read_timeout_s": 1} | more
+    )
+
+
+def read(url: object, limit: int = 10_000, **more: object) -> tuple[list[int], Counter[str]]:
+    """Return the numbers that the pictures show, `limit` of them, and how many were lost for which reason."""
+    lost: Counter[str] = Counter()
+    numbers: list[int] = []
+    with Source(settings(url, **more), SystemClock()) as source:
+        for pictures in source.read(lambda reason: lost.update([reason])):
+            numbers += [number_of(picture.to_ndarray(format="rgb24")) for picture in pictures]
+            if len(numbers) >= limit:
+                break
+    return numbers[:limit], lost
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "rtsp://u:p@10.0.0.8/stream",
+            "rtsps://cam/1",
+            "http://cam/live.m3u8",
+            "https://cam/video.mjpg?user=x",
+            "/dev/video0",
+            "udp://239.0.0.1:5000",
+        ],
+    )
+    def test_a_camera_is_live(self, url: str) -> None:
+        assert settings(url).live
+
+    @pytest.mark.parametrize("url", ["clip.mp4", "/data/a:b.avi", "https://site/clip.MP4?x=1", "/dev/shm/clip.mkv"])
+    def test_a_file_is_not(self, url: str) -> None:
+        assert not settings(url).live
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("url", "gopher://cam/1"),
+            ("url", ""),
+            ("name", "../gate"),
+            ("first", 0.6),
+            ("last", 0.0),
+            ("pace", "fast"),
+            ("max_fps", -1),
+            ("open_timeout_s", 0),
+            ("read_timeout_s", 3600),
+            ("colour", "red"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused_by_key(self, key: str, value: object) -> None:
+        with pytest.raises(ValidationError, match=key):
+            CameraSettings.model_validate({"name": "gate", "url": "clip.mp4", "last": 0.6, key: value})
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        ("name", "more"),
+        [
+            ("plain.mp4", {}),
+            ("motion.avi", {"codec": "mjpeg"}),
+            ("odd.mkv", {"width": 161, "height": 127}),
+            ("uneven.mp4", {"times_ms": [0, 40, 200, 210, 900, 901, 1500, 1501]}),
+            ("one.mp4", {"frames": 1}),
+        ],
+    )
+    def test_every_picture_comes_once_in_order(self, tmp_path: Path, name: str, more: dict[str, object]) -> None:
+        clip = make_clip(tmp_path / name, **({"frames": 8} | more))  # type: ignore[arg-type]
+        numbers, lost = read(clip)
+        assert numbers == list(range(count_frames(str(clip))))
+        assert not lost
+
+    def test_a_part_is_played_to_the_frame(self, tmp_path: Path) -> None:
+        clip = make_clip(tmp_path / "clip.mp4", frames=20)
+        assert read(clip, last=0.6)[0] == list(range(12))
+        assert read(clip, first=0.6)[0] == list(range(12, 20))
+        assert read(clip, first=0.5, last=0.55)[0] == [10]
+
+    def test_a_colon_in_a_name_is_no_scheme(self, tmp_path: Path) -> None:
+        clip = make_clip(tmp_path / "10:30.mp4", frames=20)
+        assert read(clip, last=0.2)[0] == [0, 1, 2, 3]
+
+    def test_a_frames_time_is_what_the_file_announces(self, tmp_path: Path) -> None:
+        with Source(settings(make_clip(tmp_path / "clip.mp4", fps=20)), SystemClock()) as source:
+            assert source.frame_s == pytest.approx(0.05)
+
+    def test_no_frames_are_no_error_here(self, tmp_path: Path) -> None:
+        assert read(make_clip(tmp_path / "none.avi", frames=0)) == ([], Counter())
+
+    def test_a_file_cut_short_gives_what_is_left(self, tmp_path: Path) -> None:
+        clip = make_clip(tmp_path / "clip.mkv", frames=20)
+        clip.write_bytes(clip.read_bytes()[:-200])
+        numbers, _ = read(clip)
+        assert numbers == list(range(len(numbers)))
+        assert 10 < len(numbers) < 20
+
+    def test_an_enormous_picture_is_refused_before_it_is_allocated(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clip = make_clip(tmp_path / "clip.mp4", frames=3)
+        monkeypatch.setattr(module, "MAX_PIXELS", 160 * 128 - 1)
+        numbers, lost = read(clip)
+        assert not numbers
+        assert lost["undecodable"]
+
+    def test_what_cannot_be_opened_is_named_in_one_line(self, tmp_path: Path) -> None:
+        text = tmp_path / "text.mp4"
+        text.write_text("no video")
+        empty = tmp_path / "empty.mp4"
+        empty.touch()
+        for path, why in [
+            (tmp_path / "none.mp4", "No such file"),
+            (text, "Invalid data"),
+            (empty, "Invalid data"),
+            (tmp_path, "Is a directory"),
+            (make_clip(tmp_path / "hollow.mp4", frames=0), "no video"),
+        ]:
+            with pytest.raises(CameraError, match=why) as caught:
+                read(path)
+            assert str(caught.value).startswith(f"camera gate: {path}: ")
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fault
+class TestRtsp:
+    def test_the_stream_is_read_from_its_first_key_frame_on(self) -> None:
+        with RtspServer() as camera:
+            assert read(camera.url, 50) == ([number % 40 for number in range(50)], Counter())
+
+    def test_several_clients_get_a_stream_each(self) -> None:
+        with RtspServer() as camera:
+            assert read(camera.url, 5)[0] == read(camera.url, 5)[0] == list(range(5))
+            assert camera.connections == 2
+
+    @pytest.mark.parametrize(
+        ("fault", "why", "at_most_s"),
+        [
+            ("mute", "no answer within 1 s", 2),
+            ("silent", "nothing came for 1 s", 3.5),
+            ("stall", "nothing came for 1 s", 3.5),
+            ("drip", "nothing came for 1 s", 3.5),
+        ],
+    )
+    def test_silence_ends_in_time_and_without_the_password(self, fault: str, why: str, at_most_s: float) -> None:
+        began = time.monotonic()
+        with RtspServer(fault) as camera, pytest.raises(CameraError, match=why) as caught:
+            read(camera.url)
+        assert time.monotonic() - began < at_most_s
+        assert "s3cret" not in str(caught.value)
+
+    @pytest.mark.parametrize("fault", ["reset", "close"])
+    def test_a_lost_connection_is_the_end_of_the_stream(self, fault: str) -> None:
+        with RtspServer(fault) as camera:
+            assert read(camera.url) == (list(range(15)), Counter())
+
+    def test_a_camera_that_refuses_is_named_without_its_password(self) -> None:
+        with RtspServer() as camera:
+            pass
+        with pytest.raises(CameraError, match=r"^camera gate: rtsp://\*\*\*@127.0.0.1:\d+/stream: Connection refused$"):
+            read(camera.url)
+
+    def test_no_damaged_picture_comes_through_garbage(self) -> None:
+        with RtspServer("garbage") as camera:
+            numbers, lost = read(camera.url, 60)
+        # Of each group of pictures the third is garbage, and the two behind it are built on it.
+        sound = [number for number in range(200) if number < 15 or number % GOP < 2]
+        assert numbers == [number % 40 for number in sound][:60]
+        assert lost["undecodable"] + lost["damaged"] > 0
+        assert lost["after-damage"] > 0
+
+    def test_pictures_cut_short_are_lost_and_counted(self) -> None:
+        with RtspServer("truncate") as camera:
+            numbers, lost = read(camera.url, 40)
+        assert lost["damaged"] + lost["undecodable"] >= 5
+        assert len(numbers) == 40
+
+    def test_damage_is_over_after_a_while_where_no_key_frame_comes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "DAMAGED_S", 0.0)
+        with RtspServer("garbage") as camera:
+            assert read(camera.url, 40)[1]["after-damage"] == 0
+
+    def test_a_stream_that_shows_nothing_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "PICTURELESS_S", 0.2)
+        monkeypatch.setattr(module, "MAX_PIXELS", 100)
+        with RtspServer() as camera, pytest.raises(CameraError, match=r"no usable picture for 0\.2 s"):
+            read(camera.url)
+
+    def test_another_size_in_the_middle_goes_on(self) -> None:
+        with RtspServer("resize") as camera:
+            assert read(camera.url, 30) == ([number % 40 for number in range(30)], Counter())
+
+
+@pytest.mark.fault
+def test_a_web_server_that_stops_answering_while_a_files_frames_are_counted_is_no_wait_for_ever(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4").read_bytes()
+    done = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65536)
+            peer.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(clip) + clip)
+        with contextlib.closing(listener.accept()[0]):  # the second time it is opened, to be counted
+            done.wait(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        try:
+            with pytest.raises(CameraError, match="no answer in time") as caught:
+                read(f"http://u:s3cret@127.0.0.1:{listener.getsockname()[1]}/clip.mp4", first=0.5)
+        finally:
+            done.set()
+            server.join(20)
+    assert "s3cret" not in str(caught.value)
+
+
+class TestHttp:
+    def test_a_part_of_a_file_is_played(self, tmp_path: Path) -> None:
+        make_clip(tmp_path / "clip.mp4", frames=12)
+        with serve(tmp_path) as url:
+            assert read(f"{url}/clip.mp4", first=0.5)[0] == list(range(6, 12))
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        with serve(tmp_path) as url, pytest.raises(CameraError, match=r"^camera gate: http\S+: .*404"):
+            read(f"{url}/clip.mp4")
+
+    def test_a_playlist_is_read_to_its_end(self, tmp_path: Path) -> None:
+        make_playlist(make_clip(tmp_path / "clip.mp4", frames=20), tmp_path / "live.m3u8")
+        with serve(tmp_path) as url:
+            assert settings(f"{url}/live.m3u8").live
+            assert read(f"{url}/live.m3u8")[0] == list(range(20))

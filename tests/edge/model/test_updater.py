@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from culling.common.wire.manifest import Manifest, key_id, sign
+from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest, SwapReport
+from culling.edge.model.hotswap import State
+from culling.edge.model.updater import RETRY_S, Updater
+from support import tiny
+from support.swapping import KEY, Rig
+
+PIECE = 64
+"""Bytes per request in these tests; a tiny student has some thousands."""
+
+
+class Cloud:
+    """Serves one model to one updater, as the cloud side does, and remembers what it was asked for."""
+
+    def __init__(self, shipped: tiny.Shipped) -> None:
+        self.shipped = shipped
+        self.offsets: list[int] = []
+
+    @property
+    def offer(self) -> ModelOffer:
+        return ModelOffer(self.shipped.manifest.camera, self.shipped.signed)
+
+    def answer(self, request: ModelRequest) -> tuple[ModelChunk, bytes]:
+        self.offsets.append(request.offset)
+        data = self.shipped.model[request.offset : request.offset + request.length]
+        return ModelChunk(request.camera, request.model_id, request.offset, len(self.shipped.model)), data
+
+    def serve(self, updater: Updater, at_most: int = 1000) -> int:
+        """Answer requests until none comes, or `at_most`; return how many were answered."""
+        for served in range(at_most):
+            requests = [message for message in updater.outgoing() if isinstance(message, ModelRequest)]
+            if not requests:
+                return served
+            for request in requests:
+                updater.chunk(*self.answer(request))
+        return at_most
+
+
+class Site:
+    """An edge with the camera `gate`: a slot, its updater, and the words of what was refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rig = Rig(folder)
+        self.rig.slot.boot()
+        self.refused: list[str] = []
+        keys = {key_id(KEY.public_key()): KEY.public_key()}
+        self.updater = Updater({"gate": self.rig.slot}, keys, self.rig.clock, self.refused.append)
+
+    @property
+    def part(self) -> Path:
+        return self.rig.slot.path("gate-2", "part")
+
+    def state(self) -> State | None:
+        candidate = self.rig.slot.record.candidate
+        return candidate.state if candidate else None
+
+    def becomes_live(self) -> bool:
+        self.rig.wait()
+        self.rig.play(10)
+        self.rig.wait()
+        return self.rig.slot.record.live == "gate-2"
+
+
+@pytest.fixture
+def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Site]]:
+    monkeypatch.setattr("culling.common.wire.protocol.PIECE", PIECE)
+    made: list[Site] = []
+
+    def make() -> Site:
+        """Start the edge, or start it again on the same disk."""
+        made.append(Site(tmp_path))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.rig.close()
+
+
+@pytest.fixture
+def site(sites: Callable[[], Site]) -> Site:
+    return sites()
+
+
+@pytest.fixture
+def cloud(site: Site) -> Cloud:
+    return Cloud(site.rig.ship(tiny.student(tag="new")))
+
+
+class TestDownload:
+    def test_an_offered_model_is_fetched_proven_and_goes_live(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        assert cloud.serve(site.updater) == -(-len(cloud.shipped.model) // PIECE)
+
+        assert not site.part.exists()
+        assert site.becomes_live()
+        assert site.refused == []
+
+    def test_only_one_piece_is_asked_for_at_a_time(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+
+        assert len(site.updater.outgoing()) == 1
+        assert site.updater.outgoing() == []
+
+    def test_the_same_offer_again_goes_on_where_it_was(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=3)
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+
+        assert cloud.offsets == sorted(set(cloud.offsets))
+        assert site.becomes_live()
+
+    def test_a_new_connection_asks_again_at_once(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        (asked,) = site.updater.outgoing()
+
+        site.updater.reopen()
+
+        assert site.updater.outgoing() == [asked]
+
+    def test_pieces_that_nobody_asked_for_change_nothing(self, site: Site, cloud: Cloud) -> None:
+        stray = ModelChunk("gate", "gate-2", 0, len(cloud.shipped.model))
+        site.updater.chunk(stray, b"before any offer")
+        site.updater.offered(cloud.offer)
+        site.updater.chunk(ModelChunk("gate", "gate-9", 0, 100), b"another model")
+        site.updater.chunk(ModelChunk("yard", "gate-2", 0, 100), b"another camera")
+        site.updater.chunk(ModelChunk("gate", "gate-2", PIECE, len(cloud.shipped.model)), b"another place")
+
+        assert not site.part.exists()
+
+    def test_a_newer_offer_takes_over_and_the_older_pieces_are_removed(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=3)
+        newer = Cloud(site.rig.ship(tiny.student(tag="newer"), 3))
+        site.updater.offered(newer.offer)
+
+        assert not site.part.exists()
+        newer.serve(site.updater)
+        site.rig.wait()
+        assert site.rig.play(10)[-1] == "gate-3"
+
+    def test_a_newer_offer_waits_for_a_model_being_tried(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        site.rig.wait()
+        newer = Cloud(site.rig.ship(tiny.student(tag="newer"), 3))
+
+        site.updater.offered(newer.offer)
+        assert newer.serve(site.updater) == 0
+        assert site.refused == []
+        assert site.becomes_live()
+
+        site.rig.fake.advance(RETRY_S)
+        assert newer.serve(site.updater) > 0
+        site.rig.wait()
+        assert site.rig.play(10)[-1] == "gate-3"
+
+
+class TestPowerCuts:
+    @pytest.mark.parametrize("tenth", range(10))
+    def test_a_download_goes_on_after_the_last_piece_on_disk(
+        self, sites: Callable[[], Site], cloud: Cloud, site: Site, tenth: int
+    ) -> None:
+        pieces = tenth * len(cloud.shipped.model) // PIECE // 10
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=pieces)
+        cloud.offsets.clear()
+
+        after = sites()
+        assert after.rig.play(1) == ["gate-1"]
+        after.updater.offered(cloud.offer)
+        cloud.serve(after.updater)
+
+        assert cloud.offsets[0] == pieces * PIECE
+        assert after.becomes_live()
+
+    def test_a_cut_between_the_last_piece_and_the_proof(
+        self, sites: Callable[[], Site], site: Site, cloud: Cloud
+    ) -> None:
+        site.updater.offered(cloud.offer)
+        site.part.write_bytes(cloud.shipped.model)
+
+        after = sites()
+        after.updater.offered(cloud.offer)
+
+        assert cloud.serve(after.updater) == 0
+        assert after.becomes_live()
+
+    def test_pieces_torn_by_the_cut_are_fetched_again_from_the_start(
+        self, sites: Callable[[], Site], site: Site, cloud: Cloud
+    ) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=4)
+        site.part.write_bytes(bytes(4 * PIECE))
+        cloud.offsets.clear()
+
+        after = sites()
+        after.updater.offered(cloud.offer)
+        cloud.serve(after.updater)
+
+        assert cloud.offsets.count(0) == 1
+        assert after.refused == ["wrong-hash"]
+        assert after.becomes_live()
+
+    def test_a_part_longer_than_the_model_is_thrown_away(
+        self, sites: Callable[[], Site], site: Site, cloud: Cloud
+    ) -> None:
+        site.updater.offered(cloud.offer)
+        site.part.write_bytes(bytes(len(cloud.shipped.model) + 1))
+
+        after = sites()
+        after.updater.offered(cloud.offer)
+        cloud.serve(after.updater)
+
+        assert after.becomes_live()
+
+    def test_a_whole_file_that_rotted_is_fetched_again(
+        self, sites: Callable[[], Site], site: Site, cloud: Cloud
+    ) -> None:
+        site.updater.offered(cloud.offer)
+        whole = site.rig.slot.path("gate-2", "onnx")
+        site.rig.slot.record = msgspec.structs.replace(site.rig.slot.record)
+        whole.write_bytes(bytes(len(cloud.shipped.model)))
+
+        site.updater._downloads.clear()
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+
+        assert site.becomes_live()
+
+
+class TestAttacks:
+    """Named after the threat; the running model never notices."""
+
+    @pytest.fixture(autouse=True)
+    def undisturbed(self, site: Site) -> Iterator[None]:
+        yield
+        site.rig.wait()
+        assert site.rig.play(1) == ["gate-1"]
+
+    def refusal(self, site: Site, signed: bytes, camera: str = "gate") -> str:
+        site.updater.offered(ModelOffer(camera, signed))
+        assert site.updater.outgoing() == []
+        (reason,) = site.refused
+        return reason
+
+    def test_unsigned(self, site: Site, cloud: Cloud) -> None:
+        assert self.refusal(site, msgspec.msgpack.encode(cloud.shipped.manifest)) == "malformed"
+
+    def test_wrong_key(self, site: Site, cloud: Cloud) -> None:
+        assert self.refusal(site, sign(cloud.shipped.manifest, Ed25519PrivateKey.generate())) == "unknown-key"
+
+    def test_expired(self, site: Site, cloud: Cloud) -> None:
+        site.rig.fake.advance(90_000)
+        assert self.refusal(site, cloud.shipped.signed) == "expired"
+
+    def test_another_camera_s_model(self, site: Site) -> None:
+        shipped = tiny.ship(tiny.student(), KEY, camera="yard", counter=2)
+        assert self.refusal(site, shipped.signed) == "wrong-camera"
+
+    def test_a_camera_that_is_not_here(self, site: Site, cloud: Cloud) -> None:
+        assert self.refusal(site, cloud.shipped.signed, camera="yard") == "unknown-camera"
+
+    def test_rolled_back_counter(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(Cloud(site.rig.ship(tiny.student(tag="3"), 3)).offer)
+        site.updater.outgoing()
+        assert self.refusal(site, cloud.shipped.signed) == "rolled-back"
+
+    def test_rolled_back_counter_after_a_restart(self, sites: Callable[[], Site], site: Site, cloud: Cloud) -> None:
+        site.updater.offered(Cloud(site.rig.ship(tiny.student(tag="3"), 3)).offer)
+        after = sites()
+        assert self.refusal(after, cloud.shipped.signed) == "rolled-back"
+
+    def test_same_counter_other_bytes(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        site.updater.outgoing()
+        other = site.rig.ship(tiny.student(tag="other"))
+        assert self.refusal(site, other.signed) == "conflicting"
+
+    def test_mixed_manifest_and_model(self, site: Site, cloud: Cloud) -> None:
+        other = tiny.student(tag="odd")
+        assert len(other) == len(cloud.shipped.model)
+        mixed = Cloud(tiny.Shipped(other, cloud.shipped.manifest, cloud.shipped.signed))
+        site.updater.offered(mixed.offer)
+        mixed.serve(site.updater)
+
+        assert site.refused == ["wrong-hash"]
+        (report,) = site.updater.outgoing()
+        assert isinstance(report, SwapReport)
+        assert (report.outcome, report.reason) == ("rejected", "wrong-hash")
+        assert not site.part.exists()
+
+    def test_a_model_longer_than_declared(self, site: Site, cloud: Cloud) -> None:
+        longer = tiny.Shipped(cloud.shipped.model + b"more", cloud.shipped.manifest, cloud.shipped.signed)
+        site.updater.offered(cloud.offer)
+        Cloud(longer).serve(site.updater, at_most=1)
+
+        assert site.refused == ["wrong-total"]
+
+    def test_endless_data(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        site.updater.outgoing()
+        site.updater.chunk(ModelChunk("gate", "gate-2", 0, len(cloud.shipped.model)), bytes(PIECE + 1))
+
+        assert site.refused == ["beyond-total"]
+        assert not site.part.exists()
+
+
+class TestDisk:
+    def test_a_full_disk_is_counted_and_tried_again_later(
+        self, site: Site, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: Path, mode: str = "r") -> object:
+            raise OSError(28, "No space left on device")
+
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=3)
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "open", full)
+            cloud.serve(site.updater, at_most=1)
+        assert site.refused == ["storage"]
+        assert cloud.serve(site.updater) == 0
+        assert site.rig.play(1) == ["gate-1"]
+
+        site.rig.fake.advance(RETRY_S)
+        cloud.serve(site.updater)
+
+        assert cloud.offsets[4] == 3 * PIECE
+        assert site.becomes_live()
+
+    def test_a_disk_that_fails_after_the_last_piece_was_proven_is_tried_again_later(
+        self, site: Site, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(source: Path, target: Path) -> None:
+            raise OSError(5, "Input/output error")
+
+        site.updater.offered(cloud.offer)
+        with monkeypatch.context() as broken:
+            broken.setattr("culling.edge.model.updater.os.replace", fail)
+            cloud.serve(site.updater)
+        assert site.refused == ["storage"]
+        assert site.part.exists()
+
+        site.rig.fake.advance(RETRY_S)
+        assert cloud.serve(site.updater) == 0, "every piece is here"
+        assert site.becomes_live()
+
+    def test_a_disk_that_fails_while_a_finished_part_is_proven_is_tried_again_later(
+        self, site: Site, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path, manifest: Manifest) -> bool:
+            raise OSError(5, "Input/output error")
+
+        site.part.write_bytes(cloud.shipped.model)
+        with monkeypatch.context() as broken:
+            broken.setattr("culling.edge.model.updater._proven", fail)
+            site.updater.offered(cloud.offer)
+        assert site.refused == ["storage"]
+
+        site.rig.fake.advance(RETRY_S)
+        assert cloud.serve(site.updater) == 0
+        assert site.becomes_live()
+
+    def test_an_offer_that_cannot_be_written_down_is_tried_again_later(
+        self, site: Site, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = site.rig.folder / "gate"
+        folder.rename(folder.with_name("away"))
+        site.updater.offered(cloud.offer)
+        assert set(site.refused) == {"storage"}
+        folder.with_name("away").rename(folder)
+
+        site.rig.fake.advance(RETRY_S)
+        cloud.serve(site.updater)
+
+        assert site.becomes_live()
+
+
+class TestReports:
+    def test_a_verdict_is_told_until_it_was_sent(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert site.becomes_live()
+
+        (report,) = site.updater.outgoing()
+        assert site.updater.outgoing() == [report] == site.updater.reports()
+        assert isinstance(report, SwapReport)
+        site.updater.sent(report)
+
+        assert site.updater.outgoing() == []
+
+    def test_a_model_refused_before_is_reported_again_not_fetched(self, site: Site) -> None:
+        bad = Cloud(site.rig.ship(tiny.student(shift=1), golden_from=tiny.student()))
+        site.updater.offered(bad.offer)
+        bad.serve(site.updater)
+        site.rig.wait()
+        for report in site.updater.reports():
+            site.updater.sent(report)
+
+        site.updater.offered(bad.offer)
+
+        (report,) = site.updater.outgoing()
+        assert isinstance(report, SwapReport)
+        assert (report.outcome, report.reason) == ("rejected", "refused-before")
