@@ -1,4 +1,4 @@
-"""The command `culling`: a table of commands, each loaded only when it is asked for.
+"""The command `culling`: tables of commands that each side registers, each command loaded only when it is called.
 
 `culling --help` therefore imports neither torch nor onnxruntime, and a command whose extra is not installed says so.
 Whatever goes wrong on purpose is one line on stderr and a documented exit code.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,55 +21,50 @@ from typer.core import TyperGroup
 from culling.common import config, logs
 from culling.common.errors import CullingError, MissingExtraError, SettingsError
 
+COMMAND_TABLES = "culling.commands"
+"""Entry points of this group name a `Mapping[str, Command]`; any installed package may add commands by one."""
+
+SETTINGS = "culling.settings"
+"""Entry points of this group name the `Settings` class of one side, under the name that `print-config` takes."""
+
+GROUPS = {
+    "bench": "Measure how close each part runs to its limit.",
+    "bench memory": "What a camera costs an agent, and an edge the service.",
+}
+"""Help of the words that only lead to commands below them."""
+
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command's `typer.Typer` lives, its line in the help, and the extra it needs; or the commands below it."""
+    """One command: the `module:attribute` of its `typer.Typer`, its line in the help, and the extra it needs.
 
-    module: str
-    attribute: str
+    A table maps the words that call it to it, e.g. "bench memory edge".
+    """
+
+    target: str
     help: str
     extra: str
-    below: Mapping[str, Command] = field(default_factory=dict)
+
+    def load(self) -> typer.Typer:
+        """Import the command."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
 
 
-MEMORY: dict[str, Command] = {
-    "edge": Command("culling.edge.bench.cli", "memory_app", "What each further camera costs an agent.", "edge"),
-    "cloud": Command(
-        "culling.cloud.bench.cli", "memory_app", "What a hundred further edges cost the service.", "cloud"
-    ),
-}
+@cache
+def commands() -> dict[str, Command]:
+    """Return every installed command by its words. Raises CullingError when a package's table cannot be loaded."""
+    found: dict[str, Command] = {}
+    for entry in entry_points(group=COMMAND_TABLES):
+        try:
+            table: Mapping[str, Command] = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise CullingError(f"commands of {entry.value} cannot be loaded: {error}; repair or remove it") from error
+        if twice := found.keys() & table.keys():
+            raise CullingError(f"{entry.value} adds `culling {min(twice)}`, which exists already; remove one of them")
+        found |= table
+    return found
 
-BENCHES: dict[str, Command] = {
-    "edge": Command("culling.edge.bench.cli", "edge_app", "The agent's frames/s, against the bare model's.", "edge"),
-    "student": Command(
-        "culling.cloud.bench.cli", "student_app", "The student, against torchvision's own export.", "cloud"
-    ),
-    "overhead": Command(
-        "culling.edge.bench.cli", "overhead_app", "Choosing and keeping frames, against inferring.", "edge"
-    ),
-    "ingest": Command(
-        "culling.cloud.bench.cli", "ingest_app", "Durable frames/s, against raw socket and disk.", "cloud"
-    ),
-    "swap": Command("culling.edge.bench.cli", "swap_app", "A camera while models are swapped, against rest.", "edge"),
-    "teacher": Command(
-        "culling.cloud.bench.cli", "teacher_app", "Labelling, against the teacher's bare forward.", "cloud"
-    ),
-    "train": Command("culling.cloud.bench.cli", "train_app", "Training, against a bare forward and backward.", "cloud"),
-    "memory": Command("", "", "What a camera costs an agent, and an edge the service.", "", MEMORY),
-}
-
-COMMANDS: dict[str, Command] = {
-    "edge": Command("culling.edge.cli", "app", "Run the agent beside the cameras.", "edge"),
-    "cloud": Command("culling.cloud.cli", "app", "Run the service that labels, culls, trains and publishes.", "cloud"),
-    "demo": Command("culling.cloud.demo.cli", "app", "Play a video through the whole loop on this machine.", "cloud"),
-    "study": Command("culling.cloud.study.cli", "app", "Ask whether culling works on a clip.", "cloud"),
-    "watch": Command("culling.cloud.page.watch", "app", "Watch every camera in a terminal.", "cloud"),
-    "evaluate": Command("culling.cloud.commands", "evaluate_app", "Measure a model on a labelled video.", "cloud"),
-    "export": Command("culling.cloud.commands", "export_app", "Turn student weights into ONNX.", "cloud"),
-    "pretrain": Command("culling.cloud.commands", "pretrain_app", "Train the bundled student and teacher.", "cloud"),
-    "bench": Command("", "", "Measure how close each part runs to its limit.", "", BENCHES),
-}
 
 EXIT_CODES = (
     "0 done",
@@ -86,39 +81,48 @@ EXIT_CODES = (
 )
 
 
-class Side(StrEnum):
-    EDGE = "edge"
-    CLOUD = "cloud"
+class Lazy(TyperGroup):
+    """A group whose commands are stubs; the one that is called is loaded at that moment."""
 
-
-class Root(TyperGroup):
-    """Puts a command of the table in place of its stub at the moment it is called."""
-
-    table: Mapping[str, Command] = COMMANDS
+    prefix = ""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if (command := self.table.get(args[0])) is not None:
-            loaded = getattr(import_module(command.module), command.attribute) if command.module else _group(command)
-            self.commands[args[0]] = typer.main.get_command(loaded)
+        words = f"{self.prefix}{args[0]}"
+        if words in GROUPS:
+            self.commands[args[0]] = typer.main.get_command(_group(words))
+        elif (command := commands().get(words)) is not None:
+            self.commands[args[0]] = typer.main.get_command(command.load())
         return super().resolve_command(ctx, args)
 
 
-def _group(command: Command) -> typer.Typer:
-    """Return the commands below one, each as a stub."""
-    kind = type("Group", (Root,), {"table": command.below})
-    group = typer.Typer(cls=kind, help=command.help, no_args_is_help=True, pretty_exceptions_enable=False)
-    for name, below in command.below.items():
-        group.command(name, help=below.help)(_stub())
+def _group(words: str) -> typer.Typer:
+    """Return the group that `words` leads to, with a stub for everything one word below."""
+    prefix = f"{words} " if words else ""
+    kind = type("Group", (Lazy,), {"prefix": prefix})
+    if words:
+        group = typer.Typer(cls=kind, help=GROUPS[words], no_args_is_help=True, pretty_exceptions_enable=False)
+    else:
+        group = typer.Typer(
+            cls=kind,
+            help="Keep only the frames worth training on: fit a small detector to each fixed camera.",
+            epilog="Exit codes: " + " · ".join(EXIT_CODES),
+            no_args_is_help=True,
+            pretty_exceptions_enable=False,
+        )
+    below = GROUPS | {name: command.help for name, command in commands().items()}
+    for name in sorted(below):
+        word = name.removeprefix(prefix)
+        if name.startswith(prefix) and word and " " not in word:
+            group.command(word, help=below[name])(_stub())
     return group
 
 
-app = typer.Typer(
-    cls=Root,
-    help="Keep only the frames worth training on: fit a small detector to each fixed camera.",
-    epilog="Exit codes: " + " · ".join(EXIT_CODES),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+def _root() -> typer.Typer:
+    """Return `culling` itself."""
+    root = _group("")
+    root.callback()(_version_option)
+    root.command()(print_config)
+    return root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logs.setup("warning")
     try:
-        code = typer.main.get_command(app)(arguments, prog_name="culling", standalone_mode=False)
+        code = typer.main.get_command(_root())(arguments, prog_name="culling", standalone_mode=False)
     except CullingError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -160,13 +164,11 @@ def _missing_extra(error: ModuleNotFoundError, arguments: Sequence[str]) -> Miss
 
 def _called(arguments: Sequence[str]) -> tuple[str, str]:
     """Return the command that `arguments` call, e.g. "bench memory edge", and its extra; "" where there is none."""
-    table: Mapping[str, Command] = COMMANDS
-    names, extra = [], ""
-    for argument in arguments:
-        if (command := table.get(argument)) is not None:
-            names.append(argument)
-            table, extra = command.below, command.extra
-    return " ".join(names), extra
+    known = commands()
+    for count in range(len(arguments), 0, -1):
+        if (command := known.get(words := " ".join(arguments[:count]))) is not None:
+            return words, command.extra
+    return "", ""
 
 
 def _print_version(asked: bool) -> None:
@@ -175,8 +177,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _root(
+def _version_option(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
@@ -188,21 +189,18 @@ def _stub() -> Callable[[], None]:
     return lambda: None
 
 
-for _name, _command in COMMANDS.items():
-    app.command(_name, help=_command.help)(_stub())
-
-
-@app.command()
 def print_config(
-    side: Annotated[Side, typer.Argument(help="Whose settings.")],
+    side: Annotated[str, typer.Argument(help="Whose settings.", metavar="SIDE")],
     file: Annotated[Path | None, typer.Option("--config", help="TOML file to read.", show_default="none")] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set metrics.port=0; repeatable.")
     ] = None,
 ) -> None:
     """Print every setting in force, as TOML, with secrets hidden."""
-    settings = getattr(import_module(f"culling.{side}.settings"), f"{side.capitalize()}Settings")
-    print(config.print_config(config.load(settings, file, config.parse_overrides(override))), end="")
+    sides = {entry.name: entry for entry in entry_points(group=SETTINGS)}
+    if side not in sides:
+        raise typer.BadParameter(f"{side!r} is not one of {', '.join(sorted(sides))}", param_hint="'SIDE'")
+    print(config.print_config(config.load(sides[side].load(), file, config.parse_overrides(override))), end="")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ N fixed; rows that hold nothing have label -1 and score 0. Its classes stand in 
 A model may come from a peer, so its structure is checked before onnxruntime sees it: external data has been a way to
 read other files (CVE-2026-27489, CVE-2026-34445), foreign domains are code of someone else, and opsets above 18 fall
 off the CUDA provider without a word. Checking costs memory in proportion to the model; bytes that nobody vouches for
-belong in a child process with limits first (`culling.edge.model.vetting`).
+belong in a child process with limits first.
 """
 
 from __future__ import annotations

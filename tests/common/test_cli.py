@@ -3,9 +3,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from types import ModuleType
 
@@ -13,8 +13,8 @@ import pytest
 import typer
 from pydantic import SecretStr
 
-from culling.common import errors
-from culling.common.cli import COMMANDS, EXIT_CODES, Command, main
+from culling.common import cli, errors
+from culling.common.cli import EXIT_CODES, GROUPS, Command, commands, main
 from culling.common.config import Section, Settings
 
 
@@ -36,7 +36,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Body], str]:
         module.app = typer.Typer()  # type: ignore[attr-defined]
         module.app.command()(body)
         monkeypatch.setitem(sys.modules, "culling_plugin", module)
-        monkeypatch.setitem(COMMANDS, "edge", Command("culling_plugin", "app", "", "edge"))
+        monkeypatch.setitem(commands(), "edge", Command("culling_plugin:app", "", "edge"))
         return "edge"
 
     return put
@@ -63,7 +63,7 @@ class TestHelp:
     def test_help_lists_every_command_and_its_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--help"]) == 0
         out = capsys.readouterr().out
-        assert all(name in out for name in [*COMMANDS, "print-config"])
+        assert all(name in out for name in [*{words.split()[0] for words in commands()}, "print-config"])
 
     def test_help_documents_every_exit_code(self, capsys: pytest.CaptureFixture[str]) -> None:
         documented = {int(line.split()[0]) for line in EXIT_CODES}
@@ -89,22 +89,62 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == f"culling {version('culling')}\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_of_the_table_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--help"]) == 0
-    assert f"culling {name}" in capsys.readouterr().out
+@pytest.mark.parametrize("words", sorted(commands() | GROUPS))
+def test_every_command_that_is_registered_can_be_called(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words.split(), "--help"]) == 0
+    assert f"culling {words}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["edge", "overhead", "swap", "student", "ingest", "teacher", "train"])
-def test_every_bench_is_there(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", name, "--help"]) == 0
-    assert f"culling bench {name}" in capsys.readouterr().out
+@pytest.mark.parametrize("words", sorted(GROUPS))
+def test_a_group_lists_what_is_below_it(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    below = {name.removeprefix(f"{words} ").split()[0] for name in commands() if name.startswith(f"{words} ")}
+    assert below
+    assert main([*words.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", out) for name in below)
 
 
-@pytest.mark.parametrize("side", ["edge", "cloud"])
-def test_memory_is_measured_on_either_side(side: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "memory", side, "--help"]) == 0
-    assert f"culling bench memory {side}" in capsys.readouterr().out
+class TestTables:
+    @pytest.fixture(autouse=True)
+    def _afresh(self) -> Iterator[None]:
+        commands.cache_clear()
+        yield
+        commands.cache_clear()
+
+    def test_another_package_may_add_a_command(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plugin = ModuleType("culling_plugin")
+        plugin.app = typer.Typer()  # type: ignore[attr-defined]
+        plugin.app.command()(lambda: print("hello"))
+        plugin.COMMANDS = {"greet": Command("culling_plugin:app", "Say hello.", "")}  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "culling_plugin", plugin)
+        monkeypatch.setattr(cli, "entry_points", registered("culling_plugin:COMMANDS"))
+        assert main(["greet"]) == 0
+        assert capsys.readouterr().out == "hello\n"
+
+    def test_a_package_whose_table_is_gone_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(cli, "entry_points", registered("package_that_is_gone:COMMANDS"))
+        assert main(["--help"]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("culling: commands of package_that_is_gone:COMMANDS cannot be loaded")
+
+    def test_a_command_that_is_added_twice_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plugin = ModuleType("culling_plugin")
+        plugin.COMMANDS = {"edge": Command("culling_plugin:app", "", "")}  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "culling_plugin", plugin)
+        monkeypatch.setattr(cli, "entry_points", registered("culling_plugin:COMMANDS"))
+        assert main(["edge"]) == 1
+        assert "`culling edge`, which exists already" in capsys.readouterr().err
+
+
+def registered(value: str) -> Callable[..., list[EntryPoint]]:
+    """Return entry points as they are installed, with one more table."""
+    return lambda group: [*entry_points(group=group), EntryPoint("plugin", value, group)]
 
 
 class TestEndings:
@@ -144,7 +184,7 @@ class TestEndings:
                 "def body(): raise ZeroDivisionError('rtsp://me:hunter2@cam/1')",
                 "sys.modules['culling_plugin'] = plugin",
                 "from culling.common import cli",
-                "cli.COMMANDS['edge'] = cli.Command('culling_plugin', 'app', '', 'edge')",
+                "cli.commands()['edge'] = cli.Command('culling_plugin:app', '', 'edge')",
             ]
         )
         done = run("edge", prelude=prelude)
@@ -176,7 +216,7 @@ class TestExtras:
     def test_a_library_that_is_missing_at_import_names_the_extra(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setitem(COMMANDS, "cloud", Command("lib_that_is_not_there", "app", "", "cloud"))
+        monkeypatch.setitem(commands(), "cloud", Command("lib_that_is_not_there:app", "", "cloud"))
         assert main(["cloud", "serve"]) == errors.MissingExtraError.exit_code
         err = capsys.readouterr().err
         assert err == (
@@ -212,7 +252,7 @@ class TestExtras:
         assert run("bench", "edge", "--help", prelude=absent).returncode == 0
 
     def test_a_module_of_ours_that_is_missing_is_a_fault_not_an_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(COMMANDS, "cloud", Command("culling.nowhere", "app", "", "cloud"))
+        monkeypatch.setitem(commands(), "cloud", Command("culling.nowhere:app", "", "cloud"))
         with pytest.raises(ModuleNotFoundError):
             main(["cloud"])
 

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 
 from culling.cloud.model.annotations import Label, write_labels
-from culling.cloud.model.weights import save_weights
 from culling.common.cli import main
 from culling.common.errors import CameraError, InputError, ModelError
 from culling.common.frame import Detections
-from culling.common.graph import open_graph
-from culling.common.video import BUNDLED_CLIP
 from support import tiny
 from support.clips import make_clip
-from support.detectors import small_student
 
 WIDTH, HEIGHT = 160, 128
 
@@ -76,21 +72,3 @@ def test_a_label_of_an_unknown_class_is_named_with_its_line(site: Path, capsys: 
     labels.write_text(labels.read_text().replace("person", "giraffe", 1))
     assert main(evaluate(site)) == InputError.exit_code
     assert "labels.jsonl:1: unknown class 'giraffe'" in capsys.readouterr().err
-
-
-def test_export_in_8_bits_writes_a_smaller_graph_that_opens(tmp_path: Path) -> None:
-    save_weights(tmp_path / "student.safetensors", small_student(), "fp16")
-    plain, int8 = tmp_path / "student.onnx", tmp_path / "int8.onnx"
-    given = ["export", "--weights", str(tmp_path / "student.safetensors"), "--out"]
-    assert main([*given, str(plain)]) == 0
-    assert main([*given, str(int8), "--int8", str(BUNDLED_CLIP)]) == 0
-    assert open_graph(int8.read_bytes(), provider="cpu").info == open_graph(plain.read_bytes(), provider="cpu").info
-    assert int8.stat().st_size < 0.5 * plain.stat().st_size
-
-
-def test_export_writes_a_graph_that_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_weights(tmp_path / "student.safetensors", small_student(), "fp16")
-    out = tmp_path / "student.onnx"
-    assert main(["export", "--weights", str(tmp_path / "student.safetensors"), "--out", str(out)]) == 0
-    assert "equal to the weights" in capsys.readouterr().out
-    assert open_graph(out.read_bytes(), provider="cpu").info.classes[0] == "person"

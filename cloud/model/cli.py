@@ -1,0 +1,122 @@
+"""The command lines that make models out of files: `culling pretrain` and `culling export`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from culling.common.errors import SettingsError
+
+pretrain_app = typer.Typer(add_completion=False)
+export_app = typer.Typer(add_completion=False)
+
+
+@pretrain_app.command(name="pretrain")
+def pretrain_command(
+    kind: Annotated[str, typer.Argument(help="student or teacher", metavar="student|teacher")],
+    labels: Annotated[list[Path], typer.Option(help="label file, one JSON object a line; may be repeated")],
+    images: Annotated[list[Path], typer.Option(help="folder the labels' sources are relative to; may be repeated")],
+    out: Annotated[Path, typer.Option(help="weights to write; an unfinished run resumes from its checkpoint")],
+    init: Annotated[Path | None, typer.Option(help="ImageNet trunk, or an earlier detector to go on from")] = None,
+    until: Annotated[
+        list[str] | None, typer.Option(help="FRACTION or NAME=FRACTION of a video to learn from; 0 leaves it out")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="canvases a step and worker")] = 4,
+    lr: Annotated[float, typer.Option(min=0, help="peak learning rate")] = 0.02,
+    canvas: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT of a batch; each batch draws one")] = None,
+    mosaic: Annotated[float, typer.Option(min=0, max=1, help="share of canvases tiled from four images")] = 0.0,
+    jitter: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="range of an image's size against its canvas")
+    ] = (0.7, 1.0),
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="PREFIX=WEIGHT: how often images whose source begins so are drawn, others 1"),
+    ] = None,
+    empty: Annotated[float, typer.Option(min=0, help="weight of images without a box to learn")] = 0.1,
+    frozen: Annotated[int, typer.Option(min=0, max=4, help="trunk stages that keep their weights")] = 1,
+    depth: Annotated[int | None, typer.Option(help="trunk depth, if not the kind's own: 50 to start a teacher")] = None,
+    fpn_width: Annotated[int | None, typer.Option(min=8, help="channels of the pyramid, if not the kind's own")] = None,
+    head_width: Annotated[int | None, typer.Option(min=8, help="width of the box head, if not the kind's own")] = None,
+    checkpoint_every: Annotated[float, typer.Option(min=1, help="seconds between checkpoints")] = 120.0,
+    seed: Annotated[int, typer.Option(help="seed of batches and sampling")] = 0,
+) -> None:
+    """Train a student or teacher from label files; kill it at any time and run it again to go on."""
+    from culling.cloud.model.pretrain import Pretraining, pretrain
+    from culling.cloud.model.train import Recipe
+
+    if kind not in ("student", "teacher"):
+        raise SettingsError(f"pretrain {kind!r}: expected student or teacher")
+    if depth not in (None, 18, 50, 101):
+        raise SettingsError(f"--depth {depth}: expected 18, 50 or 101")
+    pretrain(
+        Pretraining(
+            kind="student" if kind == "student" else "teacher",
+            labels=labels,
+            images=images,
+            out=out,
+            init=init,
+            until=dict(_valued("--until", text, 1.0) for text in until or []),
+            recipe=Recipe(steps=steps, lr=lr, checkpoint_every_s=checkpoint_every, seed=seed),
+            canvases=[_size(text) for text in canvas or ["320x256", "384x288", "480x352"]],
+            batch=batch,
+            depth=depth,
+            fpn_width=fpn_width,
+            head_width=head_width,
+            frozen=frozen,
+            mosaic=mosaic,
+            jitter=jitter,
+            weights=dict(_valued("--weight", text, math.inf) for text in weight or []),
+            empty=empty,
+        )
+    )
+    typer.echo(f"wrote {out}, its curve {out.with_suffix('.png')} and {out.with_suffix('.csv')}")
+
+
+def _valued(option: str, text: str, most: float) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= most:
+        upper = f"0..{most:g}" if math.isfinite(most) else "0 or more"
+        raise SettingsError(f"{option} {text}: expected [NAME=]NUMBER with a number of {upper}")
+    return name, number
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise SettingsError(f"--canvas {text}: expected WIDTHxHEIGHT in pixels")
+    return int(height), int(width)
+
+
+@export_app.command(name="export")
+def export_command(
+    out: Annotated[Path, typer.Option(help="ONNX file to write")],
+    weights: Annotated[Path | None, typer.Option(help="student weights; default: the bundled student")] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(help="a video of the camera, to make a student in 8 bits: faster without a GPU, not for one"),
+    ] = None,
+) -> None:
+    """Export a student as one static ONNX graph, after proving that it computes what the student does."""
+    from culling.cloud.model.export import check_parity, export_student
+    from culling.cloud.model.quantise import calibration_frames, quantise
+    from culling.cloud.model.weights import load_bundled, load_student
+    from culling.common.atomic import write_atomic
+    from culling.common.video import BUNDLED_CLIP, read_frames
+
+    model, classes = load_student(weights) if weights else load_bundled("student")
+    graph = export_student(model, classes)
+    parity = check_parity(model, graph, [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})])
+    typer.echo(f"equal to the weights: {parity}")
+    if int8 is not None:
+        graph = quantise(graph, calibration_frames(int8))
+        typer.echo(f"in 8 bits, by frames of {int8}: measure it with culling evaluate")
+    write_atomic(out, graph)
+    typer.echo(f"wrote {out}, {len(graph) / 1e6:.1f} MB")
