@@ -10,14 +10,14 @@ the first that fails refuses the manifest by the reason in brackets:
  4. The signature over the body verifies under that key; the body is not parsed before.                  [bad-signature]
  5. The body is a Manifest of a spec we know, every field within bounds, no field unknown.               [malformed]
  6. It names our camera.                                                                                 [wrong-camera]
- 7. Its model was not revoked, whatever the counter says.                                                [revoked]
+ 7. Its model was not revoked; the counter does not matter.                                              [revoked]
  8. Its counter is not below the highest accepted so far.                                                [rolled-back]
  9. At that same counter it names the same model bytes, so that re-offering what we accepted is fine.    [conflicting]
 10. It was not made more than a day in our future.                                                       [not-yet]
 11. It has not expired.                                                                                  [expired]
 
-Rules 10 and 11 are about offers. A model that was installed, or accepted once, runs on however old it becomes: a
-camera with an old model sees more than one without any.
+Rules 10 and 11 apply to offers only. A model that was installed, or accepted once, keeps running when it expires: a
+camera with an old model sees more than a camera with none.
 
 And when the model itself has arrived: it has exactly the size [wrong-size] and the SHA-256 [wrong-hash] declared.
 Whoever accepts a manifest stores its counter and hash before acting on it; golden frames and probation come after.
@@ -130,7 +130,7 @@ def verify(blob: bytes, trust: Trust, now: float) -> Manifest:
 
 
 def authentic(blob: bytes, trust: Trust) -> Manifest:
-    """Return the manifest in `blob` if rules 1 to 9 hold, whatever the time. Raises ManifestError as `verify` does."""
+    """Return the manifest in `blob` if rules 1 to 9 hold; time is not checked. Raises ManifestError as `verify` does."""
     _check_length(blob)
     manifest = _parse(_authentic_body(blob, trust), Manifest)
     _check_target(manifest, trust)

@@ -14,7 +14,7 @@ from culling.common.errors import ProtocolError
 from culling.common.wire.messages import MAX_CHUNK, ModelChunk, ModelRequest
 
 FrameKey: TypeAlias = tuple[str, int]
-"""`(boot, seq)`: names a frame of one edge for ever."""
+"""`(boot, seq)`: the name of a frame of one edge; it is never used twice."""
 
 PIECE = 256 * 1024
 MISSED_BEATS = 3
@@ -111,7 +111,7 @@ class SendWindow:
 class Transfer:
     """The download of one model: one request at a time, each chunk taken exactly where the last one ended.
 
-    Starts at `offset`, the number of verified-by-nobody bytes already on disk; the manifest's hash judges the whole.
+    Starts at `offset`, the number of bytes already on disk, which are not verified yet; the manifest's hash covers the whole.
 
         request = transfer.request(now)          # None while an answer is awaited, or when done
         data = transfer.accept(chunk, payload)   # bytes to append, b"" when the chunk is a repeat

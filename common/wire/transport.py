@@ -1,9 +1,9 @@
 """One encrypted port between the edges and the cloud: ZeroMQ DEALER ↔ ROUTER, CURVE always on.
 
 Who sent a message is told by the CURVE key that its connection proved (RFC 26/27), never by what the message claims.
-Edges name no routing id, and the ROUTER hands none over, so that nobody can take or squat another's place: a peer that
-claims a routing id already in use is ignored by libzmq, and honest edges never claim one. Limits stand before anything
-is received: MAXMSGSIZE drops the connection of a peer that declares more. Neither class is thread-safe.
+Edges set no routing id and the ROUTER hands none over, so no peer can take another's place: libzmq ignores a peer that
+claims a routing id already in use, and honest edges never claim one. Limits apply before anything is received:
+MAXMSGSIZE drops the connection of a peer that announces more. Neither class is thread-safe.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class CloudSocket:
 
     `allowed` is asked with the edge's public key at every handshake, in another thread; if it raises a CullingError
     the edge is refused. `on_event` gets `connected`, `refused` (key not allowed) or `handshake-failed` (wrong server
-    key, no CURVE, garbage), in the thread that polls. Raises ProtocolError, having let nobody in: `bad-key`, `bind`, or
+    key, no CURVE, garbage), in the thread that polls. Raises ProtocolError and lets no peer in: `bad-key`, `bind`, or
     `runs-open` when a stranger's key is not refused.
     """
 
