@@ -34,8 +34,9 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
 from culling.cloud.store.lock import only_one
 from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
-from culling.cloud.store.rounds import STOPPED, Request, Requests, Round, Rounds
+from culling.cloud.store.rounds import STOPPED, Round, Rounds
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock, SystemClock
 from culling.common.config import PREFIX

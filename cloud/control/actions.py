@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from culling.cloud.control.publish import Publisher
 from culling.cloud.store.index import Index, wishes
 from culling.cloud.store.registry import Artefact, Registry
+from culling.cloud.store.requests import Kind, Request, Requests
 from culling.cloud.store.roster import Roster
-from culling.cloud.store.rounds import Kind, Request, Requests
 from culling.common.errors import InputError
 from culling.common.wire.messages import CameraState, Orders
 

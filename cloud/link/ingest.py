@@ -20,8 +20,9 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import Arrival, Counts, FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Members, Roster
-from culling.cloud.store.rounds import Requests, Rounds
+from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock
 from culling.common.errors import ModelError, ProtocolError, StorageError
 from culling.common.metrics import Metrics

@@ -44,7 +44,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles
-from culling.cloud.store.rounds import Kind, Requests
+from culling.cloud.store.requests import Kind, Requests
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError

@@ -21,8 +21,9 @@ from culling.cloud.store.frames import FrameStore, is_held_out
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
 from culling.cloud.store.registry import Artefact, ModelFiles, Registry
+from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, enrol
-from culling.cloud.store.rounds import Requests, Rounds
+from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock, SystemClock
 from culling.common.frame import CLASSES, Detections
 from culling.common.wire.codec import encode_jpeg
