@@ -15,8 +15,8 @@ from rich.table import Column, Table
 from culling.cloud.control.actions import ask
 from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.folders import is_held
 from culling.cloud.store.index import Index
-from culling.cloud.store.lock import is_held
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Roster

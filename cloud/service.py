@@ -28,11 +28,11 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.history import History
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
-from culling.cloud.store.lock import only_one
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, count_frames
 from culling.cloud.store.index import Index
-from culling.cloud.store.lock import is_held
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster, state_of
 from culling.cloud.store.rounds import Rounds

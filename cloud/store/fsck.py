@@ -26,9 +26,9 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, cameras, frames, rounds
-from culling.cloud.store.lock import only_one
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError

@@ -11,7 +11,7 @@ import pytest
 
 from culling.cloud.control.publish import DAY_S
 from culling.cloud.enroll import Enrolment, endpoint_for_edges, enroll
-from culling.cloud.store.lock import only_one
+from culling.cloud.store.folders import only_one
 from culling.common.errors import ModelError, SettingsError
 from culling.common.wire.manifest import Trust, key_id, verify, verify_model
 from culling.common.wire.transport import public_key

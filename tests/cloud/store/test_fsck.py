@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import frame_id
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.index import frames
-from culling.cloud.store.lock import only_one
 from culling.common.cli import main
 from culling.common.errors import StorageError
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
