@@ -21,13 +21,14 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
-from culling.cloud.control.actions import MODEL_KINDS, Wish, Wishes, carry_out, to_artefact
+from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.publish import DAY_S, Publisher
 from culling.cloud.control.schedule import CameraStats, choose
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.store.desired import Wish, Wishes
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.history import History

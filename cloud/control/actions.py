@@ -5,25 +5,22 @@
     pause, resume         choose no frame to forward           budget                     frames per window
     frame                 one frame now
 
-What stays in force until told otherwise is a wish: it is kept in the index, and told to an edge again whenever that
-says it does otherwise. One that does not know `Orders` refuses them and goes on as it is.
+What stays in force until told otherwise is kept as a wish (`desired.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from culling.cloud.control.publish import Publisher
-from culling.cloud.store.index import Index, wishes
+from culling.cloud.store.desired import Wish, Wishes
+from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Artefact, Registry
 from culling.cloud.store.requests import Kind, Request, Requests
 from culling.cloud.store.roster import Roster
 from culling.common.errors import InputError
-from culling.common.wire.messages import CameraState, Orders
 
 MODEL_KINDS = ("publish", "rollback", "renew")
 MOST_FRAMES = 100_000
@@ -34,52 +31,6 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     frames_per_window: int | None = None
     model_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of one camera."""
-
-    held: bool = False
-    pinned: str | None = None
-    paused: bool = False
-    frames_per_window: int | None = None
-    frame: int | None = None
-
-    def orders(self, camera: str) -> Orders:
-        """Return the part of it that an edge is told."""
-        return Orders(camera, self.paused, self.frames_per_window, self.frame)
-
-    def done_by(self, state: CameraState) -> bool:
-        """Return whether that is what the edge does."""
-        settled = (state.paused, state.frames_per_window) == (self.paused, self.frames_per_window or 0)
-        return settled and self.frame in (None, state.frame)
-
-
-class Wishes:
-    """The wishes in the index."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-
-    def all(self) -> dict[str, Wish]:
-        """Return what is wanted, by camera."""
-        with self._index.read() as connection:
-            return {row.camera: _wish(row) for row in connection.execute(wishes.select())}
-
-    def change(self, camera: str, **changes: Any) -> None:
-        """Want something else of a camera; what is not named stays."""
-        mine = wishes.c.camera == camera
-        with self._index.write() as connection:
-            if connection.execute(wishes.update().where(mine).values(**changes)).rowcount == 0:
-                row = {"camera": camera, "held": False, "paused": False, **changes}
-                connection.execute(wishes.insert().values(**row))
-
-    def frame_taken(self, camera: str, frame: int) -> None:
-        """Want the frame of that request no more."""
-        with self._index.write() as connection:
-            asked = (wishes.c.camera == camera) & (wishes.c.frame == frame)
-            connection.execute(wishes.update().where(asked).values(frame=None))
 
 
 def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
@@ -171,7 +122,3 @@ def _wanted(kind: str, payload: dict[str, Any]) -> Wanted:
     if wanted.frames_per_window is not None and not 1 <= wanted.frames_per_window <= MOST_FRAMES:
         raise InputError(f"budget: {wanted.frames_per_window} frames per window; expected 1 to {MOST_FRAMES}")
     return wanted
-
-
-def _wish(row: sa.Row[Any]) -> Wish:
-    return Wish(row.held, row.pinned, row.paused, row.frames_per_window, row.frame)

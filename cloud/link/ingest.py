@@ -13,10 +13,10 @@ from importlib.metadata import version
 
 import structlog
 
-from culling.cloud.control.actions import Wish, Wishes
 from culling.cloud.link.admission import Room, check_frame, free_bytes
 from culling.cloud.link.arrivals import Arrivals
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.desired import Wish, Wishes
 from culling.cloud.store.frames import Arrival, Counts, FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Model, ModelFiles, Registry

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.control.actions import Wish, Wishes
 from culling.cloud.store import history
+from culling.cloud.store.desired import Wish, Wishes
 from culling.cloud.store.frames import Counts, count_frames
 from culling.cloud.store.history import rise
 from culling.cloud.store.index import Index, models, rounds, swaps

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.actions import Wish, Wishes
+from culling.cloud.store.desired import Wish, Wishes
 from culling.common.cli import main
 from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
 

@@ -15,10 +15,10 @@ import msgspec
 import psutil
 import pytest
 
-from culling.cloud.control.actions import Wishes
 from culling.cloud.model.base import base_artefact
 from culling.cloud.page import overview
 from culling.cloud.service import MAX_CRASHES, MAX_HINDERED, Service, child_environment
+from culling.cloud.store.desired import Wishes
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.rounds import STOPPED
 from culling.common.errors import StorageError

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from culling.cloud.control.actions import Wishes
 from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
+from culling.cloud.store.desired import Wishes
 from culling.cloud.store.history import History
 from culling.cloud.store.roster import SILENT_S
 from culling.common.wire.messages import CameraState
