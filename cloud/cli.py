@@ -18,7 +18,7 @@ import typer
 from culling.cloud import operate
 from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, when
-from culling.cloud.page import overview
+from culling.cloud.page import views
 from culling.cloud.page.watch import ago
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings, load_settings
@@ -54,8 +54,8 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every camera: its edge, its model, what it saw and forwarded, and what waits for a round."""
     settings = load_settings(config, parse_overrides(override))
-    rows = overview.cameras(Index(settings.store_url), time.time())
-    endpoint = overview.endpoint(settings.data_dir)
+    rows = views.cameras(Index(settings.store_url), time.time())
+    endpoint = views.endpoint(settings.data_dir)
     if as_json:
         print(json.dumps({"endpoint": endpoint, "cameras": rows}, indent=2))
         return
@@ -81,7 +81,7 @@ def rounds(
     index = Index(settings.store_url)
     if camera is not None:
         Roster(index).require(camera)
-    found = overview.rounds(index, camera, limit)
+    found = views.rounds(index, camera, limit)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -239,7 +239,8 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "last seen": ago(row["silent_s"]),
         "model": f"{model}{to_be}",
         "seen": str(row["seen"]),
-        "forwarded": f"{row['forwarded']} ({rate})",
+        "forwarded": str(row["forwarded"]),
+        "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
     }

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.control.publish import Publisher
 from culling.cloud.model.base import base_artefact
-from culling.cloud.page import overview
+from culling.cloud.page import views
 from culling.cloud.settings import ENDPOINT, CloudSettings
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import CloudKeys, load_keys
@@ -77,7 +77,7 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
     """
     endpoint = given or settings.service.endpoint
     if given is None and endpoint.endswith(":0"):
-        endpoint = overview.endpoint(settings.data_dir) or ""
+        endpoint = views.endpoint(settings.data_dir) or ""
         if not endpoint:
             raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint")
     if any(wildcard in endpoint for wildcard in ("//*", "//0.0.0.0", "//[::]")):

@@ -38,7 +38,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
-from culling.cloud.page import overview, views
+from culling.cloud.page import views
 from culling.cloud.page.board import Board, Told
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
@@ -234,7 +234,7 @@ def _add_reads(
 
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
-        return overview.rounds(index, camera, limit)
+        return views.rounds(index, camera, limit)
 
     @app.get("/api/frames/{frame}.jpg")
     def picture(frame: FrameName) -> Response:

@@ -12,6 +12,7 @@ import pytest
 from culling.cloud.control.actions import to_artefact
 from culling.cloud.model.detector import DetectorSpec, build
 from culling.cloud.model.weights import save_weights
+from culling.cloud.store.history import History
 from culling.common.cli import main
 from culling.common.graph import check
 from culling.common.wire.codec import decode_jpeg
@@ -48,6 +49,8 @@ def test_status_shows_every_camera(cloud: CloudState, capsys: pytest.CaptureFixt
         {CAMERA: camera_state(model_id="gate-1", seen=200, forwarded={"hard": 6, "audit": 4})}, time.time()
     )
     cloud.frames.add(EDGE, *hard_frame(1))
+    lately = History(cloud.index, {CAMERA: camera_state(seen=100, forwarded={"hard": 5})})
+    lately.record({CAMERA: camera_state(seen=200, forwarded={"hard": 6, "audit": 4})}, int(time.time() // 60) - 1)
     told = shown(cloud, capsys, "status")
     assert told["endpoint"] is None
     (row,) = told["cameras"]
@@ -59,6 +62,16 @@ def test_status_shows_every_camera(cloud: CloudState, capsys: pytest.CaptureFixt
         "gate-1",
     )
     assert (row["seen"], row["forwarded"], row["rate"], row["stored"]) == (200, 10, 0.05, 1)
+
+
+def test_the_rate_of_a_status_is_that_of_the_last_minutes(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.roster.heard({CAMERA: camera_state(seen=200, forwarded={"hard": 6})}, time.time())
+    lately = History(cloud.index, {CAMERA: camera_state(seen=0, forwarded={})})
+    lately.record({CAMERA: camera_state(seen=200, forwarded={"hard": 6})}, int(time.time() // 60) - 7)
+    (row,) = shown(cloud, capsys, "status")["cameras"]
+    assert (row["forwarded"], row["rate"]) == (6, None)
 
 
 def test_status_of_a_camera_that_never_spoke_is_no_rate_of_zero(

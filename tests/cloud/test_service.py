@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from culling.cloud.model.base import base_artefact
-from culling.cloud.page import overview
+from culling.cloud.page import views
 from culling.cloud.service import MAX_CRASHES, MAX_HINDERED, Service, child_environment
 from culling.cloud.store.desired import Wishes
 from culling.cloud.store.folders import only_one
@@ -261,10 +261,10 @@ def test_a_second_signal_ends_it_at_once(cloud: CloudState) -> None:
 
 def test_what_was_killed_does_not_seem_to_listen(cloud: CloudState) -> None:
     with ServiceProcess(cloud) as service:
-        assert overview.endpoint(cloud.data_dir) == service.endpoint
+        assert views.endpoint(cloud.data_dir) == service.endpoint
         service.kill()
     assert (cloud.data_dir / "endpoint").exists()
-    assert overview.endpoint(cloud.data_dir) is None
+    assert views.endpoint(cloud.data_dir) is None
 
 
 @pytest.mark.fault
