@@ -24,6 +24,7 @@ from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, ModelFiles
 from culling.cloud.store.roster import Roster
 from culling.common import logs
@@ -222,8 +223,9 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
     """Return what `graph` finds in the camera's newest held-out frame; nothing while it has none."""
     from culling.cloud.model.golden import golden_frame, newest_picture
 
-    store = FrameStore(Index(settings.store_url), settings.data_dir / "frames", SystemClock())
-    image = newest_picture(store, camera)
+    index, clock = Index(settings.store_url), SystemClock()
+    store = FrameStore(index, settings.data_dir / "frames", clock)
+    image = newest_picture(store, FrameLifecycle(index, store, clock), camera)
     return () if image is None else (golden_frame(graph, image, scale, settings.student.long_side),)
 
 

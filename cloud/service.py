@@ -34,6 +34,7 @@ from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.history import History
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
@@ -96,6 +97,7 @@ class Service:
         self._metrics = Metrics(registry, "cloud")
         self._index = Index(self._settings.store_url)
         self._frames = FrameStore(self._index, data_dir / "frames", self._clock, self._settings.store.stretch_s)
+        self._lifecycle = FrameLifecycle(self._index, self._frames, self._clock)
         self._files = ModelFiles(data_dir / "models")
         self._registry = Registry(self._index)
         self._roster = Roster(self._index)
@@ -319,7 +321,7 @@ class Service:
         self._next_upkeep = self._clock.monotonic() + UPKEEP_S
         store = self._settings.store
         spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
-        for (camera, reason), count in self._frames.expire(store.quota_bytes, store.retention_days, spare).items():
+        for (camera, reason), count in self._lifecycle.expire(store.quota_bytes, store.retention_days, spare).items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):

@@ -20,6 +20,7 @@ from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.frames import FrameStore, is_held_out
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, ModelFiles, Registry
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, enrol
@@ -51,6 +52,7 @@ class CloudState:
         self.keys = load_keys(self.data_dir)
         self.index = Index(self.settings.store_url)
         self.frames = FrameStore(self.index, self.data_dir / "frames", self.clock, self.settings.store.stretch_s)
+        self.lifecycle = FrameLifecycle(self.index, self.frames, self.clock)
         self.files = ModelFiles(self.data_dir / "models")
         self.registry = Registry(self.index)
         self.roster = Roster(self.index)

@@ -76,9 +76,9 @@ class Showcase:
             mine = sa.select(frames.c.id).where(frames.c.camera == camera)
             names = [row.id for row in connection.execute(mine)]
         seen = detections((62, 58, 140, 172, 0.97, 0), (180, 30, 230, 90, 0.81, 2))
-        self.state.frames.label(dict.fromkeys(names[: count * 3 // 4], seen))
-        self.state.frames.claim(camera, round_id)
-        self.state.frames.keep(names[: count // 3], round_id)
+        self.state.lifecycle.label(dict.fromkeys(names[: count * 3 // 4], seen))
+        self.state.lifecycle.claim(camera, round_id)
+        self.state.lifecycle.keep(names[: count // 3], round_id)
 
     def add_rounds(self, camera: str, count: int, now: float) -> None:
         """Add published rounds, each a little better, and a refused one in between."""

@@ -244,7 +244,7 @@ def test_a_camera_without_frames_shows_none_in_the_metrics(start: Start) -> None
     frame, jpeg = hard_frame(1)
     edge.ask(frame, Ack, payload=jpeg)
     wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == len(jpeg))
-    running.cloud.frames.expire(10**9, retention_days=0.0, spare_bytes=0)
+    running.cloud.lifecycle.expire(10**9, retention_days=0.0, spare_bytes=0)
     wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == 0)
 
 

@@ -114,7 +114,7 @@ def test_no_held_out_frame_stays_in_a_culled_set(cloud: CloudState) -> None:
     change(cloud, judge, round=turn.id, kept=turn.id)
     assert "held out" in fsck(cloud.settings).open[0].wrong
     fsck(cloud.settings, repair=True)
-    assert cloud.frames.culled(CAMERA, turn.id + 1, 10) == []
+    assert cloud.lifecycle.culled(CAMERA, turn.id + 1, 10) == []
     assert fsck(cloud.settings).findings == ()
 
 
