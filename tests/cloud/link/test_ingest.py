@@ -393,7 +393,7 @@ def test_a_camera_that_runs_its_live_model_is_offered_nothing(start: Start) -> N
     running = start()
     edge = running.edge()
     running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
-    wait_until(lambda: running.ingest._live == {CAMERA: "gate-1"})
+    wait_until(lambda: running.ingest._offers._live == {CAMERA: "gate-1"})
     edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
     with pytest.raises(AssertionError, match="none of"):
         edge.receive(ModelOffer, within_s=1.5)
