@@ -134,12 +134,12 @@ def enroll(
     override: Overrides = None,
 ) -> None:
     """Make an edge's keys, settings and first model; the cloud's own keys are made on first use."""
-    from culling.cloud.enroll import Enrolment, endpoint_for_edges
-    from culling.cloud.enroll import enroll as enrol_edge
+    from culling.cloud.enroll import Enrollment, endpoint_for_edges
+    from culling.cloud.enroll import enroll as enroll_edge
 
     settings = load_settings(config, parse_overrides(override))
-    who = Enrolment(name, tuple(camera), endpoint_for_edges(settings, endpoint), replace)
-    toml = enrol_edge(settings, who, out, SystemClock())
+    who = Enrollment(name, tuple(camera), endpoint_for_edges(settings, endpoint), replace)
+    toml = enroll_edge(settings, who, out, SystemClock())
     print(f"edge {name} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(camera)} into {toml}")
     print("  2. carry the folder to the edge; it works wherever it lies, and what the agent keeps lies in its `state`")

@@ -21,13 +21,13 @@ from prometheus_client import CollectorRegistry
 
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
-from culling.cloud.control.publish import DAY_S, Publisher
+from culling.cloud.control.publish import Publisher
 from culling.cloud.control.schedule import CameraStats, choose
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
-from culling.cloud.store.desired import Wish, Wishes
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.history import History
@@ -39,7 +39,7 @@ from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
 from culling.common.atomic import write_atomic
-from culling.common.clock import Clock, SystemClock
+from culling.common.clock import DAY_S, Clock, SystemClock
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
@@ -201,7 +201,7 @@ class Service:
 
     def _start_next(self) -> None:
         asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
-        counts, wishes = self._frames.counts(), Wishes(self._index).all()
+        counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
         cameras = [
             CameraStats(
                 row.name,
@@ -210,7 +210,7 @@ class Service:
                 row.state.loss_mean if row.state else None,
                 row.loss_at_publish,
                 row.name in asked,
-                (wish := wishes.get(row.name, Wish())).held or wish.pinned is not None,
+                (desired := desired_states.get(row.name, DesiredState())).held or desired.pinned is not None,
                 count.held_out >= self._settings.gate.least,
             )
             for row in self._roster.rows()
@@ -227,7 +227,7 @@ class Service:
         self._executor.start(turn)
 
     def _publish(self, turn: Round) -> None:
-        if (pinned := Wishes(self._index).all().get(turn.camera, Wish()).pinned) is not None:
+        if (pinned := DesiredStates(self._index).all().get(turn.camera, DesiredState()).pinned) is not None:
             report, reason = turn.report | {"published": False}, f"the camera is pinned to {pinned}"
             self._rounds.end(turn.id, "refused", report, reason, self._clock.now())
             self._count(self._rounds.get(turn.id))

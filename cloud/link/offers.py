@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from culling.cloud.store.desired import Wish, Wishes
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.cloud.store.requests import Requests
 from culling.common.clock import Clock
 from culling.common.errors import ModelError, ProtocolError
-from culling.common.wire.messages import CameraState, FromCloud, ModelChunk, ModelOffer, ModelRequest, Orders
+from culling.common.wire.messages import CameraState, Desired, FromCloud, ModelChunk, ModelOffer, ModelRequest
 from culling.common.wire.protocol import PIECE
 
 log = structlog.get_logger(__name__)
@@ -31,36 +31,36 @@ class Offers:
 
     def __init__(self, index: Index, files: ModelFiles, reoffer_s: float, clock: Clock, send: Send) -> None:
         self._registry = Registry(index)
-        self._desired = Wishes(index)
+        self._desired_states = DesiredStates(index)
         self._requests = Requests(index)
         self._files = files
         self._reoffer_s = reoffer_s
         self._clock = clock
         self._send = send
         self._live: dict[str, str] = {}
-        self._wishes: dict[str, Wish] = {}
+        self._desired: dict[str, DesiredState] = {}
         self._states: dict[str, CameraState] = {}
         self._offered: dict[str, tuple[str, float]] = {}
-        self._ordered: dict[str, tuple[Orders, float]] = {}
+        self._sent: dict[str, tuple[Desired, float]] = {}
 
     def refresh(self) -> None:
         """Read from the index what every camera should run and do."""
         self._live = self._registry.live_ids()
-        self._wishes = self._desired.all()
+        self._desired = self._desired_states.all()
 
     def heard(self, state: CameraState, afresh: bool) -> None:
         """Note a camera's latest counters; `afresh` when its edge greets: it may have lost what it was told before."""
         self._states[state.camera] = state
         if afresh:
             self._offered.pop(state.camera, None)
-            self._ordered.pop(state.camera, None)
+            self._sent.pop(state.camera, None)
 
     def tell(self, edge_key: str, cameras: Iterable[str]) -> None:
         """Tell an edge what those of its cameras that were heard of do not run or do yet."""
         for camera in cameras:
             if camera in self._states:
                 self._offer_live(edge_key, self._states[camera])
-                self._order(edge_key, self._states[camera])
+                self._send_desired(edge_key, self._states[camera])
 
     def piece(self, request: ModelRequest) -> tuple[ModelChunk, bytes]:
         """Return the piece of a model that is asked for.
@@ -114,18 +114,20 @@ class Offers:
 
     # What the operator wants
 
-    def _order(self, edge_key: str, state: CameraState) -> None:
-        camera, wish = state.camera, self._wishes.get(state.camera)
-        if wish is None:
+    def _send_desired(self, edge_key: str, state: CameraState) -> None:
+        camera, desired = state.camera, self._desired.get(state.camera)
+        if desired is None:
             return
-        if wish.frame is not None and wish.frame == state.frame:
-            self._desired.frame_taken(camera, wish.frame)
-        if wish.done_by(state):
+        if desired.frame is not None and desired.frame == state.frame:
+            self._desired_states.frame_taken(camera, desired.frame)
+        if desired.done_by(state):
             return
-        orders, now = wish.orders(camera), self._clock.monotonic()
-        last, at = self._ordered.get(camera, (None, 0.0))
-        if last == orders and now - at < self._reoffer_s:
+        message, now = desired.message(camera), self._clock.monotonic()
+        last, at = self._sent.get(camera, (None, 0.0))
+        if last == message and now - at < self._reoffer_s:
             return
-        if self._send(edge_key, orders):
-            self._ordered[camera] = (orders, now)
-            log.info("orders_sent", camera=camera, paused=orders.paused, frames_per_window=orders.frames_per_window)
+        if self._send(edge_key, message):
+            self._sent[camera] = (message, now)
+            log.info(
+                "desired_state_sent", camera=camera, paused=message.paused, frames_per_window=message.frames_per_window
+            )

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from culling.cloud.page.views import NOW_S, camera_row
 from culling.cloud.store import history
-from culling.cloud.store.desired import Wish, Wishes
-from culling.cloud.store.frames import Counts, count_frames
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models, rounds, swaps
 from culling.cloud.store.roster import CameraRow, Roster
@@ -69,7 +69,7 @@ class Board:
         minute = int(self._clock.now() // 60)
         sparks = None if minute == self._minute else self._read_sparks(minute)
         self._minute = minute
-        return self._publish(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
+        return self._replace(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
 
     def row(self, camera: str) -> Row | None:
         """Return one camera's row."""
@@ -91,7 +91,7 @@ class Board:
             newer["sparks"] = self._sparks
         return newer
 
-    def _publish(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
+    def _replace(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
         changed = [name for name, row in rows.items() if row != self._rows.get(name)]
         if not changed and sparks is None and not gone:
             return False
@@ -126,7 +126,7 @@ class Board:
         if name in self._told:  # newer than what the index holds
             state, heard = self._told[name]
             camera = replace(camera, state=state, heard=heard)
-        wish, counts = slow.wishes.get(name, Wish()), slow.counts.get(name, Counts())
+        desired, counts = slow.desired.get(name, DesiredState()), slow.counts.get(name, Counts())
         risen, span = self._risen(name)
         row = camera_row(camera, counts, slow.live.get(name), risen, self._clock.now())
         row |= {
@@ -134,11 +134,11 @@ class Board:
             "heard": camera.heard,
             "lag_s": slow.lags.get(name),
             "stored_bytes": counts.bytes,
-            "held": wish.held,
-            "pinned": wish.pinned,
-            "paused": wish.paused,
-            "frames_per_window": wish.frames_per_window,
-            "frame_asked": wish.frame is not None,
+            "held": desired.held,
+            "pinned": desired.pinned,
+            "paused": desired.paused,
+            "frames_per_window": desired.frames_per_window,
+            "frame_asked": desired.frame is not None,
             "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }
         if row["rate"] is not None:
@@ -163,7 +163,7 @@ class Board:
             "spool_frames": state.spool_frames,
             "threshold": state.threshold,
             "ranker": state.ranker,
-            "obeys": state.paused == self._slow.wishes.get(name, Wish()).paused,
+            "obeys": state.paused == self._slow.desired.get(name, DesiredState()).paused,
         }
 
 
@@ -172,7 +172,7 @@ class _Slow:
 
     def __init__(self) -> None:
         self.cameras: dict[str, CameraRow] = {}
-        self.wishes: dict[str, Wish] = {}
+        self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
         self.live: dict[str, str] = {}
         self.scales: dict[tuple[str, str], float] = {}
@@ -182,8 +182,8 @@ class _Slow:
     def read(cls, index: Index) -> _Slow:
         slow = cls()
         slow.cameras = {row.name: row for row in Roster(index).rows()}
-        slow.wishes = Wishes(index).all()
-        slow.counts = count_frames(index)
+        slow.desired = DesiredStates(index).all()
+        slow.counts = frame_counts(index)
         known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
         with index.read() as connection:
             for camera, model_id, state, scale in connection.execute(known):

@@ -253,7 +253,7 @@ def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clo
             raise HTTPException(403, "this page only shows: set page.actions to act here, or use the command line")
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
-            log.warning("action_refused", client=request.client.host if request.client else "", reason="token")
+            log.warning("request_refused", client=request.client.host if request.client else "", reason="token")
             raise HTTPException(401, "wrong token: it is the line in the data folder's page.token")
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
@@ -286,7 +286,7 @@ def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clo
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         who = request.client.host if request.client else ""
-        log.info("action_asked", request=number, kind=asked.kind, camera=asked.camera, client=who, **payload)
+        log.info("request_entered", request=number, kind=asked.kind, camera=asked.camera, client=who, **payload)
         return {"request": number}
 
     @app.get("/api/requests/{number}")

@@ -17,7 +17,7 @@ from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.folders import is_held
-from culling.cloud.store.frames import Counts, count_frames
+from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.index import Index, frames, models, swaps
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import CameraRow, Roster, state_of
@@ -47,7 +47,7 @@ def cameras(index: Index, now: float) -> list[Row]:
 
     `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started.
     """
-    counts, live = count_frames(index), Registry(index).live_ids()
+    counts, live = frame_counts(index), Registry(index).live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     rows = []

@@ -1,7 +1,7 @@
 """What an operator wants of each camera, in force until told otherwise.
 
-It is kept in the index, and told to an edge again whenever that says it does otherwise. One that does not know `Orders`
-refuses them and goes on as it is.
+Kept in the index, and sent to an edge again as long as its counters say otherwise (`link/offers.py`). An edge of a
+version that does not know the message refuses it and goes on as it is.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, wishes
-from culling.common.wire.messages import CameraState, Orders
+from culling.common.wire.messages import CameraState, Desired
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is wanted of one camera."""
+class DesiredState:
+    """What is wanted of one camera.
+
+    `held`: no round starts by itself. `pinned`: the model to stay with. `paused`, `frames_per_window` and `frame` are
+    what its edge is sent, see the wire's `Desired`.
+    """
 
     held: bool = False
     pinned: str | None = None
@@ -25,9 +29,9 @@ class Wish:
     frames_per_window: int | None = None
     frame: int | None = None
 
-    def orders(self, camera: str) -> Orders:
+    def message(self, camera: str) -> Desired:
         """Return the part of it that an edge is told."""
-        return Orders(camera, self.paused, self.frames_per_window, self.frame)
+        return Desired(camera, self.paused, self.frames_per_window, self.frame)
 
     def done_by(self, state: CameraState) -> bool:
         """Return whether that is what the edge does."""
@@ -35,16 +39,16 @@ class Wish:
         return settled and self.frame in (None, state.frame)
 
 
-class Wishes:
-    """The wishes in the index."""
+class DesiredStates:
+    """The desired state of every camera, in the index."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def all(self) -> dict[str, Wish]:
+    def all(self) -> dict[str, DesiredState]:
         """Return what is wanted, by camera."""
         with self._index.read() as connection:
-            return {row.camera: _wish(row) for row in connection.execute(wishes.select())}
+            return {row.camera: _desired(row) for row in connection.execute(wishes.select())}
 
     def change(self, camera: str, **changes: Any) -> None:
         """Want something else of a camera; what is not named stays."""
@@ -61,5 +65,5 @@ class Wishes:
             connection.execute(wishes.update().where(asked).values(frame=None))
 
 
-def _wish(row: sa.Row[Any]) -> Wish:
-    return Wish(row.held, row.pinned, row.paused, row.frames_per_window, row.frame)
+def _desired(row: sa.Row[Any]) -> DesiredState:
+    return DesiredState(row.held, row.pinned, row.paused, row.frames_per_window, row.frame)

@@ -102,7 +102,7 @@ def is_held_out(camera: str, captured: float, stretch_s: float = STRETCH_S) -> b
     return hashlib.sha256(f"{camera}\0{block}".encode()).digest()[0] % HELD_OUT_ONE_IN == place
 
 
-def count_frames(index: Index) -> dict[str, Counts]:
+def frame_counts(index: Index) -> dict[str, Counts]:
     """As `FrameStore.counts`, for whoever has only the index."""
     waiting = sa.and_(frames.c.round.is_(None), ~frames.c.held_out)
     query = sa.select(
@@ -164,7 +164,7 @@ class FrameStore:
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts of every camera that has frames; held-out frames never wait."""
-        return count_frames(self._index)
+        return frame_counts(self._index)
 
     # Reading
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames, rounds
 from culling.cloud.store.rounds import UNFINISHED
-from culling.common.clock import Clock
+from culling.common.clock import DAY_S, Clock
 from culling.common.frame import Detections
 from culling.common.wire.messages import to_wire
 
@@ -26,8 +26,6 @@ AUDIT_SHARE = 0.25
 
 FULL_SHARE = 0.9
 """Of a camera's quota: beyond, frames that rounds are done with go, so that new ones are not refused."""
-
-DAY_S = 86_400.0
 
 
 class FrameLifecycle:

@@ -27,7 +27,7 @@ EDGE = "e" * 40
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path, schedule={"hold": True})
-    state.enrol()
+    state.enroll()
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
     yield state
     state.close()
@@ -101,7 +101,7 @@ def test_status_says_what_a_camera_is_to_run_only_where_that_is_something(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     assert culling(state, "status") == 0
     assert "to be" not in capsys.readouterr().out
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
@@ -130,7 +130,7 @@ def test_rounds_show_their_report_and_how_the_swap_went(cloud: CloudState, capsy
     (row,) = shown(cloud, capsys, "rounds")
     assert (row["state"], row["kept"], row["scale"], row["model_id"]) == ("published", 64, 0.81, "gate-2")
     assert (row["swap"], row["swap_gap_ms"], row["model_lag_s"]) == ("live", 25.0, 90.0)
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     assert shown(cloud, capsys, "rounds", "--camera", "yard") == []
 
 

@@ -23,7 +23,7 @@ from culling.cloud.store.keys import load_keys
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, ModelFiles, Registry
 from culling.cloud.store.requests import Requests
-from culling.cloud.store.roster import Roster, enrol
+from culling.cloud.store.roster import Roster, add_edge
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock, SystemClock
 from culling.common.frame import CLASSES, Detections
@@ -60,11 +60,11 @@ class CloudState:
         self.requests = Requests(self.index)
         self.publisher = Publisher(self.index, self.files, self.keys.signing, 365.0, self.clock)
 
-    def enrol(self, *cameras: str, edge: str = "edge-1") -> str:
-        """Enrol an edge; return its secret key."""
+    def enroll(self, *cameras: str, edge: str = "edge-1") -> str:
+        """Enroll an edge; return its secret key."""
         public, secret = new_keypair()
         with self.index.write() as connection:
-            enrol(connection, edge, public, cameras or (CAMERA,), self.clock.now())
+            add_edge(connection, edge, public, cameras or (CAMERA,), self.clock.now())
         return secret
 
     def artefact(self, **changes: Any) -> Artefact:

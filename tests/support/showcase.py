@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from culling.cloud.store.index import frames, history, rounds
-from culling.cloud.store.roster import enrol
+from culling.cloud.store.roster import add_edge
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import Heartbeat, SwapReport
 from culling.common.wire.transport import new_keypair
@@ -18,7 +18,6 @@ from support.cloud import CloudState, Edge, camera_state, detections, hard_frame
 from support.detectors import picture
 
 PER_EDGE = 50
-DAY_S = 86_400
 REASONS = ("hard", "audit", "bootstrap", "manual")
 
 
@@ -37,7 +36,7 @@ class Showcase:
             self.secrets.append(secret)
             with state.index.write() as connection:
                 number = start // PER_EDGE + 1
-                enrol(connection, f"edge-{number}", public, names[start : start + PER_EDGE], time.time())
+                add_edge(connection, f"edge-{number}", public, names[start : start + PER_EDGE], time.time())
         base = state.artefact(tag="base")
         for name in names:
             state.publisher.publish(name, base, "base")

@@ -8,7 +8,7 @@ import pytest
 
 from culling.cloud.control import actions
 from culling.cloud.control.actions import carry_out
-from culling.cloud.store.desired import Wish, Wishes
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.errors import CullingError, InputError
 from support.cloud import CAMERA, CloudState
 
@@ -16,7 +16,7 @@ from support.cloud import CAMERA, CloudState
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     for tag in "ab":
         state.publisher.publish(CAMERA, state.artefact(tag=tag), "round")
     yield state
@@ -33,25 +33,25 @@ def do(cloud: CloudState, kind: Any, **payload: Any) -> str:
         cloud.requests.answer(number, "", False, 6.0)
 
 
-def wish(cloud: CloudState) -> Wish:
-    return Wishes(cloud.index).all().get(CAMERA, Wish())
+def desired(cloud: CloudState) -> DesiredState:
+    return DesiredStates(cloud.index).all().get(CAMERA, DesiredState())
 
 
 def test_what_is_wanted_stays_wanted_until_told_otherwise(cloud: CloudState) -> None:
     do(cloud, "pause")
     do(cloud, "hold")
     do(cloud, "budget", frames_per_window=12)
-    assert wish(cloud) == Wish(held=True, paused=True, frames_per_window=12)
+    assert desired(cloud) == DesiredState(held=True, paused=True, frames_per_window=12)
     do(cloud, "resume")
     do(cloud, "unhold")
     do(cloud, "budget")
-    assert wish(cloud) == Wish()
+    assert desired(cloud) == DesiredState()
 
 
 def test_a_frame_is_asked_for_under_the_number_of_its_request(cloud: CloudState) -> None:
     do(cloud, "frame")
     number = cloud.requests.ask("unpin", CAMERA, 5.0) - 1
-    assert wish(cloud) == Wish(frame=number)
+    assert desired(cloud) == DesiredState(frame=number)
 
 
 def test_a_pinned_camera_takes_no_other_model(cloud: CloudState) -> None:

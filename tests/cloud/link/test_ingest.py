@@ -55,8 +55,8 @@ class Running:
         self.ingest.start()
 
     def edge(self, *cameras: str, name: str = "edge-1") -> Edge:
-        """Enrol an edge and connect it."""
-        return self.connect(self.cloud.enrol(*cameras, edge=name))
+        """Enroll an edge and connect it."""
+        return self.connect(self.cloud.enroll(*cameras, edge=name))
 
     def connect(self, secret: str) -> Edge:
         edge = Edge(self.ingest.endpoint, self.cloud.keys.curve_public, secret)
@@ -172,7 +172,7 @@ def spoilt(reason: str) -> tuple[Any, bytes]:
 )
 def test_a_frame_that_can_never_be_taken_is_refused_for_good(start: Start, reason: str) -> None:
     running = start()
-    running.cloud.enrol("yard", edge="edge-2")
+    running.cloud.enroll("yard", edge="edge-2")
     edge = running.edge()
     frame, jpeg = spoilt(reason)
     nack = edge.ask(frame, Nack, payload=jpeg)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from culling.cloud.link.offers import Offers
-from culling.cloud.store.desired import Wishes
+from culling.cloud.store.desired import DesiredStates
 from culling.common.errors import ProtocolError
-from culling.common.wire.messages import FromCloud, ModelOffer, ModelRequest, Orders
+from culling.common.wire.messages import Desired, FromCloud, ModelOffer, ModelRequest
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
 
@@ -23,7 +23,7 @@ class Told:
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
         self.cloud = CloudState(folder, self.clock)
-        self.cloud.enrol()
+        self.cloud.enroll()
         self.sent: list[FromCloud] = []
         self.up = True
         self.offers = Offers(self.cloud.index, self.cloud.files, REOFFER_S, self.clock, self._send)
@@ -83,15 +83,15 @@ def test_a_newer_model_is_offered_at_once(told: Told) -> None:
 
 def test_an_edge_that_greets_is_told_everything_again(told: Told) -> None:
     told.publish("a")
-    Wishes(told.cloud.index).change(CAMERA, paused=True)
-    assert [type(message) for message in told.hear()] == [ModelOffer, Orders]
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
+    assert [type(message) for message in told.hear()] == [ModelOffer, Desired]
     assert told.hear() == []
-    assert [type(message) for message in told.hear(afresh=True)] == [ModelOffer, Orders]
+    assert [type(message) for message in told.hear(afresh=True)] == [ModelOffer, Desired]
 
 
 def test_what_the_link_did_not_take_is_sent_with_the_next_chance(told: Told) -> None:
     told.publish("a")
-    Wishes(told.cloud.index).change(CAMERA, paused=True)
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
     told.up = False
     assert told.hear() == []
     told.up = True
@@ -120,8 +120,8 @@ def test_a_model_that_expires_before_the_next_offer_is_renewed(told: Told) -> No
 
 
 def test_what_is_wanted_is_repeated_until_the_camera_does_it(told: Told) -> None:
-    wanted = Orders(CAMERA, True, None, None)
-    Wishes(told.cloud.index).change(CAMERA, paused=True)
+    wanted = Desired(CAMERA, True, None, None)
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
     assert told.hear() == [wanted]
     assert told.hear() == []
     told.clock.advance(REOFFER_S)
@@ -131,17 +131,17 @@ def test_what_is_wanted_is_repeated_until_the_camera_does_it(told: Told) -> None
 
 
 def test_what_is_wanted_anew_is_told_at_once(told: Told) -> None:
-    desired = Wishes(told.cloud.index)
+    desired = DesiredStates(told.cloud.index)
     desired.change(CAMERA, paused=True)
     told.hear()
     desired.change(CAMERA, frames_per_window=9)
-    assert told.hear() == [Orders(CAMERA, True, 9, None)]
+    assert told.hear() == [Desired(CAMERA, True, 9, None)]
 
 
 def test_a_frame_that_the_edge_took_is_wanted_no_longer(told: Told) -> None:
-    desired = Wishes(told.cloud.index)
+    desired = DesiredStates(told.cloud.index)
     desired.change(CAMERA, frame=4)
-    assert told.hear() == [Orders(CAMERA, False, None, 4)]
+    assert told.hear() == [Desired(CAMERA, False, None, 4)]
     assert told.hear(frame=4) == []
     assert desired.all()[CAMERA].frame is None
 

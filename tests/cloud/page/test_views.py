@@ -19,7 +19,7 @@ NOW = 1_800_000_000.0
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     yield state
     state.close()
 

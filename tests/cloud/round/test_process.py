@@ -58,7 +58,7 @@ def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     sections["teacher"] = {**QUICK["teacher"], "weights": weights}
     state = CloudState(tmp_path, **sections)
     install(narrow, state.data_dir)
-    state.enrol()
+    state.enroll()
     state.publisher.publish(CAMERA, base_artefact(state.settings, state.files), "base")
     add(state, range(1, 13))
     yield state
@@ -309,7 +309,7 @@ def test_a_round_without_frames_is_refused(cloud: CloudState, monkeypatch: pytes
 
 
 def test_a_camera_without_a_model_is_refused(cloud: CloudState) -> None:
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     add(cloud, range(1, 5), camera="yard", boot="boot-2")
     turn = cloud.rounds.start("yard", "manual", 1.0)
     assert run(cloud, turn.id) == "refused"

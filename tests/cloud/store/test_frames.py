@@ -17,7 +17,6 @@ from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
 
 EDGE = "e" * 40
-DAY_S = 86_400.0
 
 
 @pytest.fixture

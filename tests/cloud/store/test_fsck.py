@@ -21,7 +21,7 @@ EDGE = "e" * 40
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     """A camera with three models, two of them of one file, and twelve frames."""
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     for tag in ("base", "first", "second"):
         state.publisher.publish(CAMERA, state.artefact(tag=tag), "base" if tag == "base" else "manual")
     for seq in range(1, 13):
@@ -141,7 +141,7 @@ def test_a_model_to_go_back_to_that_is_damaged_wants_a_backup(cloud: CloudState,
 
 
 def test_a_camera_without_a_model_is_named(cloud: CloudState) -> None:
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     (named,) = fsck(cloud.settings, repair=True).open
     assert named.what == "camera yard"
 

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from culling.cloud.store.frames import StoredFrame, frame_id
 from culling.cloud.store.index import frames as table
+from culling.common.clock import DAY_S
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 from support.scores import FEATURES
 
 EDGE = "e" * 40
-DAY_S = 86_400.0
 
 
 @pytest.fixture
