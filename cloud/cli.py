@@ -18,12 +18,13 @@ import typer
 from culling.cloud import operate
 from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, when
-from culling.cloud.page import overview
+from culling.cloud.page import views
 from culling.cloud.page.watch import ago
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, ModelFiles
 from culling.cloud.store.roster import Roster
 from culling.common import logs
@@ -54,8 +55,8 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every camera: its edge, its model, what it saw and forwarded, and what waits for a round."""
     settings = load_settings(config, parse_overrides(override))
-    rows = overview.cameras(Index(settings.store_url), time.time())
-    endpoint = overview.endpoint(settings.data_dir)
+    rows = views.cameras(Index(settings.store_url), time.time())
+    endpoint = views.endpoint(settings.data_dir)
     if as_json:
         print(json.dumps({"endpoint": endpoint, "cameras": rows}, indent=2))
         return
@@ -81,7 +82,7 @@ def rounds(
     index = Index(settings.store_url)
     if camera is not None:
         Roster(index).require(camera)
-    found = overview.rounds(index, camera, limit)
+    found = views.rounds(index, camera, limit)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -133,12 +134,12 @@ def enroll(
     override: Overrides = None,
 ) -> None:
     """Make an edge's keys, settings and first model; the cloud's own keys are made on first use."""
-    from culling.cloud.enroll import Enrolment, endpoint_for_edges
-    from culling.cloud.enroll import enroll as enrol_edge
+    from culling.cloud.enroll import Enrollment, endpoint_for_edges
+    from culling.cloud.enroll import enroll as enroll_edge
 
     settings = load_settings(config, parse_overrides(override))
-    who = Enrolment(name, tuple(camera), endpoint_for_edges(settings, endpoint), replace)
-    toml = enrol_edge(settings, who, out, SystemClock())
+    who = Enrollment(name, tuple(camera), endpoint_for_edges(settings, endpoint), replace)
+    toml = enroll_edge(settings, who, out, SystemClock())
     print(f"edge {name} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(camera)} into {toml}")
     print("  2. carry the folder to the edge; it works wherever it lies, and what the agent keeps lies in its `state`")
@@ -222,8 +223,9 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
     """Return what `graph` finds in the camera's newest held-out frame; nothing while it has none."""
     from culling.cloud.model.golden import golden_frame, newest_picture
 
-    store = FrameStore(Index(settings.store_url), settings.data_dir / "frames", SystemClock())
-    image = newest_picture(store, camera)
+    index, clock = Index(settings.store_url), SystemClock()
+    store = FrameStore(index, settings.data_dir / "frames", clock)
+    image = newest_picture(store, FrameLifecycle(index, store, clock), camera)
     return () if image is None else (golden_frame(graph, image, scale, settings.student.long_side),)
 
 
@@ -239,7 +241,8 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "last seen": ago(row["silent_s"]),
         "model": f"{model}{to_be}",
         "seen": str(row["seen"]),
-        "forwarded": f"{row['forwarded']} ({rate})",
+        "forwarded": str(row["forwarded"]),
+        "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
     }

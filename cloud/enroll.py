@@ -1,6 +1,6 @@
-"""Enrolment: an edge's keys, its settings file and its first model, in one folder that works wherever it is carried.
+"""Enrollment: an edge's keys, its settings file and its first model, in one folder that works wherever it is carried.
 
-The folder is complete before the edge is entered in the index, all of it in one transaction: an enrolment cut short
+The folder is complete before the edge is entered in the index, all of it in one transaction: an enrollment cut short
 leaves a folder that nobody knows, and is simply done again. One that is refused has written nothing.
 """
 
@@ -17,12 +17,12 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.control.publish import Publisher
 from culling.cloud.model.base import base_artefact
-from culling.cloud.page import overview
+from culling.cloud.page import views
 from culling.cloud.settings import ENDPOINT, CloudSettings
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import CloudKeys, load_keys
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry, add
-from culling.cloud.store.roster import check_free, enrol
+from culling.cloud.store.roster import add_edge, check_free
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import SettingsError, StorageError
@@ -33,8 +33,8 @@ URL_TO_FILL_IN = "rtsp://user:password@camera.local/stream"
 
 
 @dataclass(frozen=True)
-class Enrolment:
-    """Whom to enrol: an edge's name, its cameras, and the address at which it reaches the service."""
+class Enrollment:
+    """Whom to enroll: an edge's name, its cameras, and the address at which it reaches the service."""
 
     edge: str
     cameras: tuple[str, ...]
@@ -42,8 +42,8 @@ class Enrolment:
     replace: bool = False
 
 
-def enroll(settings: CloudSettings, who: Enrolment, out: Path, clock: Clock) -> Path:
-    """Enrol an edge and return its settings file, in `out` with the first model and a manifest per camera.
+def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) -> Path:
+    """Enroll an edge and return its settings file, in `out` with the first model and a manifest per camera.
 
     Raises SettingsError for names or an address that cannot be used, ModelError for weights that cannot.
     """
@@ -60,7 +60,7 @@ def enroll(settings: CloudSettings, who: Enrolment, out: Path, clock: Clock) -> 
     toml = _write(who, out.resolve(), keys, secret, files, models)
     try:
         with index.write() as connection:
-            enrol(connection, who.edge, public, who.cameras, clock.now(), who.replace)
+            add_edge(connection, who.edge, public, who.cameras, clock.now(), who.replace)
             for camera, model in models.items():
                 _add_base(connection, camera, model)
     except IntegrityError:
@@ -77,7 +77,7 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
     """
     endpoint = given or settings.service.endpoint
     if given is None and endpoint.endswith(":0"):
-        endpoint = overview.endpoint(settings.data_dir) or ""
+        endpoint = views.endpoint(settings.data_dir) or ""
         if not endpoint:
             raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint")
     if any(wildcard in endpoint for wildcard in ("//*", "//0.0.0.0", "//[::]")):
@@ -87,7 +87,7 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
     return endpoint
 
 
-def _check(who: Enrolment) -> None:
+def _check(who: Enrollment) -> None:
     if not 1 <= len(who.cameras) <= MAX_CAMERAS or len(set(who.cameras)) != len(who.cameras):
         raise SettingsError(f"an edge has 1 to {MAX_CAMERAS} cameras, each with a name of its own")
     for name in (who.edge, *who.cameras):
@@ -114,7 +114,7 @@ def _add_base(connection: sa.Connection, camera: str, model: Model) -> None:
 
 
 def _write(
-    who: Enrolment,
+    who: Enrollment,
     out: Path,
     keys: CloudKeys,
     secret: str,

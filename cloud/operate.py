@@ -15,11 +15,11 @@ from rich.table import Column, Table
 from culling.cloud.control.actions import ask
 from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.folders import is_held
 from culling.cloud.store.index import Index
-from culling.cloud.store.lock import is_held
 from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Roster
-from culling.cloud.store.rounds import Kind, Requests
 from culling.common.config import parse_overrides
 from culling.common.errors import CullingError
 

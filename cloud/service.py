@@ -12,8 +12,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from types import FrameType
@@ -21,24 +19,27 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
-from culling.cloud.control.actions import MODEL_KINDS, Wish, Wishes, carry_out, to_artefact
-from culling.cloud.control.publish import DAY_S, Publisher
+from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
+from culling.cloud.control.executor import Executor
+from culling.cloud.control.publish import Publisher
 from culling.cloud.control.schedule import CameraStats, choose
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.history import History
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
-from culling.cloud.store.lock import only_one
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
-from culling.cloud.store.rounds import STOPPED, Request, Requests, Round, Rounds
+from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
 from culling.common.atomic import write_atomic
-from culling.common.clock import Clock, SystemClock
-from culling.common.config import PREFIX
+from culling.common.clock import DAY_S, Clock, SystemClock
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
@@ -48,14 +49,6 @@ log = structlog.get_logger(__name__)
 TURN_S = 0.5
 SCHEDULE_S = 2.0
 UPKEEP_S = 60.0
-RETRY_S = 5.0
-MAX_CRASHES = 3
-MAX_HINDERED = 20
-CHILD_STOP_S = 7.0
-"""A round's process that has not ended by then is killed: the whole service ends within ten seconds."""
-
-UNFINISHED_CODES = (STOPPED, StorageError.exit_code)
-"""A round's process that ends so has not crashed: it was stopped, or the disk is full."""
 
 
 class Service:
@@ -66,10 +59,7 @@ class Service:
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
         self._problem = ""
-        self._child: subprocess.Popen[bytes] | None = None
-        self._child_round = 0
-        self._hindered = (0, 0)
-        self._next_upkeep = self._next_schedule = self._next_child = 0.0
+        self._next_upkeep = self._next_schedule = 0.0
         self._minute = int(self._clock.now() // 60)
 
     def run(self) -> None:
@@ -94,6 +84,7 @@ class Service:
         self._metrics = Metrics(registry, "cloud")
         self._index = Index(self._settings.store_url)
         self._frames = FrameStore(self._index, data_dir / "frames", self._clock, self._settings.store.stretch_s)
+        self._lifecycle = FrameLifecycle(self._index, self._frames, self._clock)
         self._files = ModelFiles(data_dir / "models")
         self._registry = Registry(self._index)
         self._roster = Roster(self._index)
@@ -101,8 +92,9 @@ class Service:
         self._requests = Requests(self._index)
         valid_days = self._settings.publish.valid_days
         self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
-        self._child_settings = data_dir / "round.toml"
-        write_atomic(self._child_settings, to_toml(self._settings), mode=0o600)
+        round_settings = data_dir / "round.toml"
+        write_atomic(round_settings, to_toml(self._settings), mode=0o600)
+        self._executor = Executor(round_settings, self._rounds, self._clock)
         orphans = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
@@ -138,13 +130,7 @@ class Service:
 
     def _shutdown(self) -> None:
         self._forget_addresses()
-        if self._child is not None:
-            self._child.terminate()
-            try:
-                self._child.wait(CHILD_STOP_S)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
-                self._child.wait()
+        self._executor.stop()
         self._ingest.stop()
         with suppress(StorageError):
             self._remember()
@@ -198,15 +184,16 @@ class Service:
     # Rounds
 
     def _advance_rounds(self) -> None:
-        if self._child is not None:
-            if self._child.poll() is None:
-                return
-            self._child_ended(self._child.returncode)
+        if self._executor.busy:
+            return
+        ended = self._executor.collect()
+        if ended is not None and ended.state not in UNFINISHED:
+            self._count(ended)
         for turn in self._rounds.unfinished():
             if turn.state == "ready":
                 self._publish(turn)
             else:
-                self._start_child(turn)
+                self._executor.start(turn)
                 return
         if self._clock.monotonic() >= self._next_schedule:
             self._next_schedule = self._clock.monotonic() + SCHEDULE_S
@@ -214,7 +201,7 @@ class Service:
 
     def _start_next(self) -> None:
         asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
-        counts, wishes = self._frames.counts(), Wishes(self._index).all()
+        counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
         cameras = [
             CameraStats(
                 row.name,
@@ -223,7 +210,7 @@ class Service:
                 row.state.loss_mean if row.state else None,
                 row.loss_at_publish,
                 row.name in asked,
-                (wish := wishes.get(row.name, Wish())).held or wish.pinned is not None,
+                (desired := desired_states.get(row.name, DesiredState())).held or desired.pinned is not None,
                 count.held_out >= self._settings.gate.least,
             )
             for row in self._roster.rows()
@@ -237,47 +224,10 @@ class Service:
         log.info("round_started", round=turn.id, camera=turn.camera, trigger=trigger, waiting=stats.waiting)
         if stats.camera in asked:
             self._requests.answer(asked[stats.camera], f"round {turn.id} started", False, now)
-        self._start_child(turn)
-
-    def _start_child(self, turn: Round) -> None:
-        if self._clock.monotonic() < self._next_child:
-            return
-        command = [sys.executable, "-m", "culling.cloud.round", "--config", str(self._child_settings)]
-        try:
-            self._child = subprocess.Popen(
-                [*command, "--watch-stdin", str(turn.id)], stdin=subprocess.PIPE, env=child_environment()
-            )
-        except OSError as error:
-            raise StorageError(f"cannot start a process for round {turn.id}: {error.strerror}") from error
-        self._child_round = turn.id
-
-    def _child_ended(self, code: int) -> None:
-        assert self._child is not None
-        if self._child.stdin is not None:
-            self._child.stdin.close()
-        self._child = None
-        turn = self._rounds.get(self._child_round)
-        if turn.state == "running":
-            self._next_child = self._clock.monotonic() + RETRY_S
-            log.error("round_interrupted", round=turn.id, camera=turn.camera, exit_code=code)
-            if reason := self._gave_up(turn, code):
-                self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
-                self._count(self._rounds.get(turn.id))
-        elif turn.state != "ready":
-            self._count(turn)
-
-    def _gave_up(self, turn: Round, code: int) -> str:
-        """Count how a round's process ended; return why it is not started again, or "" if it is."""
-        last, times = self._hindered
-        self._hindered = (turn.id, 0 if code != StorageError.exit_code else times + 1 if last == turn.id else 1)
-        if self._hindered[1] >= MAX_HINDERED:  # other cameras wait for it
-            return f"its process could not read or write {MAX_HINDERED} times in a row: see the service's log"
-        if code not in UNFINISHED_CODES and self._rounds.crashed(turn.id) >= MAX_CRASHES:
-            return f"its process died {MAX_CRASHES} times, last with exit code {code}"
-        return ""
+        self._executor.start(turn)
 
     def _publish(self, turn: Round) -> None:
-        if (pinned := Wishes(self._index).all().get(turn.camera, Wish()).pinned) is not None:
+        if (pinned := DesiredStates(self._index).all().get(turn.camera, DesiredState()).pinned) is not None:
             report, reason = turn.report | {"published": False}, f"the camera is pinned to {pinned}"
             self._rounds.end(turn.id, "refused", report, reason, self._clock.now())
             self._count(self._rounds.get(turn.id))
@@ -317,7 +267,7 @@ class Service:
         self._next_upkeep = self._clock.monotonic() + UPKEEP_S
         store = self._settings.store
         spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
-        for (camera, reason), count in self._frames.expire(store.quota_bytes, store.retention_days, spare).items():
+        for (camera, reason), count in self._lifecycle.expire(store.quota_bytes, store.retention_days, spare).items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):
@@ -332,11 +282,6 @@ class Service:
         finished = self._rounds.last_finished()
         for row in self._roster.rows():
             self._metrics.set("last_round_time", finished.get(row.name, row.enrolled), camera=row.name)
-
-
-def child_environment() -> dict[str, str]:
-    """Return the environment without settings: those of a round are in its file, and variables would beat a `--set`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 def _allow_many_connections() -> None:

@@ -1,4 +1,4 @@
-"""What travels between stages: one decoded frame, and the detections a model found in it."""
+"""What a model finds in one frame, as it travels between stages: detections, their classes, how far boxes overlap."""
 
 from __future__ import annotations
 

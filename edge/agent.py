@@ -30,7 +30,7 @@ from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import build_selector
-from culling.common.wire.messages import Orders
+from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.forwarder import Forwarder
@@ -174,7 +174,7 @@ class Agent:
             self._metrics,
             self._clock,
             self._watchdog,
-            self._order,
+            self._apply_desired,
         )
 
     def _make_recorder(self) -> Recorder:
@@ -318,10 +318,10 @@ class Agent:
             os._exit(128 + number)
         self._stopping = True
 
-    def _order(self, orders: Orders) -> None:
+    def _apply_desired(self, desired: Desired) -> None:
         for lane in self._lanes:
-            if lane.name == orders.camera:
-                lane.order(orders)
+            if lane.name == desired.camera:
+                lane.apply(desired)
 
     def _on_refused(self, reason: str) -> None:
         self._metrics.count("messages_refused", reason=reason)

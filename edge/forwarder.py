@@ -21,6 +21,7 @@ from culling.common.metrics import Metrics
 from culling.common.wire.messages import (
     Ack,
     CameraState,
+    Desired,
     FromEdge,
     HardFrame,
     Heartbeat,
@@ -29,7 +30,6 @@ from culling.common.wire.messages import (
     ModelChunk,
     ModelOffer,
     Nack,
-    Orders,
     Refused,
     SwapReport,
     Welcome,
@@ -95,7 +95,7 @@ class Forwarder:
         metrics: Metrics,
         clock: Clock,
         watchdog: Watchdog,
-        on_orders: Callable[[Orders], None] = lambda _: None,
+        on_desired: Callable[[Desired], None] = lambda _: None,
     ) -> None:
         self.failure: BaseException | None = None
         self._settings = settings
@@ -106,7 +106,7 @@ class Forwarder:
         self._metrics = metrics
         self._clock = clock
         self._watchdog = watchdog
-        self._on_orders = on_orders
+        self._on_desired = on_desired
         self._socket = EdgeSocket(
             settings.endpoint, settings.server_key, settings.secret_key.get_secret_value(), on_event=self._on_link
         )
@@ -282,8 +282,8 @@ class Forwarder:
                 self._updater.offered(message)
             case ModelChunk():
                 self._updater.chunk(message, payload or b"")
-            case Orders():
-                self._on_orders(message)
+            case Desired():
+                self._on_desired(message)
             case Refused():
                 log.warning("message_refused_by_cloud", reason=message.reason)
 

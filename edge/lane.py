@@ -1,6 +1,6 @@
 """One camera's lane through the agent: newest frame → student → score → decision → recorder, and what is counted of it.
 
-All of it runs in the agent's main loop, and none of it waits. `state` and `order` may be called from other threads.
+All of it runs in the agent's main loop, and none of it waits. `state` and `apply` may be called from other threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, Selector
-from culling.common.wire.messages import CameraState, Orders
+from culling.common.wire.messages import CameraState, Desired
 from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
 from culling.edge.model.slot import ModelSlot
@@ -74,7 +74,7 @@ class Lane:
         self._last: Frame | None = None
         self._loss_mean = 0.0
         self._losses = 0
-        self._orders = self._obeyed = Orders(self.name, False, None, None)
+        self._desired = self._applied = Desired(self.name, False, None, None)
         self._asked_frame = 0
         metrics.announce(self.name)
         self._adopt(slot.between_frames(clock.monotonic()))
@@ -116,10 +116,15 @@ class Lane:
         self._act(frame, student, found, score, decision)
         self._count(frame, student, found, score.loss, seconds, decision)
 
-    def order(self, orders: Orders) -> None:
-        """Take what an operator wants, from the next frame on. Safe from any thread."""
-        log.info("orders_taken", camera=self.name, paused=orders.paused, frames_per_window=orders.frames_per_window)
-        self._orders = orders
+    def apply(self, desired: Desired) -> None:
+        """Follow what an operator wants, from the next frame on. Safe from any thread."""
+        log.info(
+            "desired_state_received",
+            camera=self.name,
+            paused=desired.paused,
+            frames_per_window=desired.frames_per_window,
+        )
+        self._desired = desired
 
     def failed(self, error: ModelError) -> None:
         """Take that the student failed on the frame taken last."""
@@ -140,7 +145,7 @@ class Lane:
     def _close_window(self, at: float, final: bool = False) -> None:
         if (released := self._selector.close_window(at, final)) is not None:
             frames = released.frames
-            if self._orders.paused:  # the budget expects to hear of as many as it let go
+            if self._desired.paused:  # the budget expects to hear of as many as it let go
                 for _ in range(frames):
                     self._selector.note_bytes(0)
                 frames = 0
@@ -173,8 +178,8 @@ class Lane:
             bytes_received=int(counts.total("bytes_received")),
             spool_bytes=int(counts.total("spool_bytes")),
             spool_frames=int(counts.total("spool_frames")),
-            paused=self._orders.paused,
-            frames_per_window=self._orders.frames_per_window or 0,
+            paused=self._desired.paused,
+            frames_per_window=self._desired.frames_per_window or 0,
             frame=self._asked_frame,
             ranker=self._learned,
         )
@@ -207,7 +212,7 @@ class Lane:
         """Return whether the frame need not be inferred, and has been counted; one that is asked for always is."""
         if self._difference is None:
             return False
-        wanted = self.slot.on_probation or self._orders.frame not in (None, self._asked_frame)
+        wanted = self.slot.on_probation or self._desired.frame not in (None, self._asked_frame)
         try:
             grey = frame.input(*GRID)[..., 1]
         except (av.FFmpegError, ValueError):  # the student's own picture of it will fail as well, and be counted
@@ -228,14 +233,14 @@ class Lane:
         return score
 
     def _decide(self, frame: Frame, worth: float) -> Decision:
-        orders = self._orders
-        if orders is not self._obeyed:
-            self._obeyed = orders
-            self._selector.allow(orders.frames_per_window)
-        if orders.frame not in (None, self._asked_frame):
-            self._asked_frame = orders.frame or 0
+        desired = self._desired
+        if desired is not self._applied:
+            self._applied = desired
+            self._selector.allow(desired.frames_per_window)
+        if desired.frame not in (None, self._asked_frame):
+            self._asked_frame = desired.frame or 0
             return Decision(Action.FORWARD, "manual")
-        if orders.paused:
+        if desired.paused:
             return Decision(Action.SKIP, "paused")
         return self._selector.decide(worth, frame.captured, self._thumbnail(frame, worth))
 

@@ -29,7 +29,7 @@ import zmq
 from culling.cloud.settings import load_settings, to_toml
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
-from culling.cloud.store.roster import enrol
+from culling.cloud.store.roster import add_edge
 from culling.common.config import PREFIX
 from culling.common.errors import CullingError
 from culling.common.frame import Detections
@@ -234,7 +234,7 @@ def _enrol(store_url: str, edges: int) -> dict[str, str]:
     index = Index(store_url)
     with index.write() as connection:
         for camera, (public, _) in pairs.items():
-            enrol(connection, f"edge-of-{camera}", public, [camera], time.time())
+            add_edge(connection, f"edge-of-{camera}", public, [camera], time.time())
     index.close()
     return {camera: secret for camera, (_, secret) in pairs.items()}
 

@@ -5,81 +5,32 @@
     pause, resume         choose no frame to forward           budget                     frames per window
     frame                 one frame now
 
-What stays in force until told otherwise is a wish: it is kept in the index, and told to an edge again whenever that
-says it does otherwise. One that does not know `Orders` refuses them and goes on as it is.
+What stays in force until told otherwise is kept as a desired (`desired.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from culling.cloud.control.publish import Publisher
-from culling.cloud.store.index import Index, wishes
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Artefact, Registry
+from culling.cloud.store.requests import Kind, Request, Requests
 from culling.cloud.store.roster import Roster
-from culling.cloud.store.rounds import Kind, Request, Requests
 from culling.common.errors import InputError
-from culling.common.wire.messages import CameraState, Orders
 
 MODEL_KINDS = ("publish", "rollback", "renew")
 MOST_FRAMES = 100_000
 
 
-class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an action says beyond its kind and camera; without it, the budget of its settings, or the live model."""
 
     frames_per_window: int | None = None
     model_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of one camera."""
-
-    held: bool = False
-    pinned: str | None = None
-    paused: bool = False
-    frames_per_window: int | None = None
-    frame: int | None = None
-
-    def orders(self, camera: str) -> Orders:
-        """Return the part of it that an edge is told."""
-        return Orders(camera, self.paused, self.frames_per_window, self.frame)
-
-    def done_by(self, state: CameraState) -> bool:
-        """Return whether that is what the edge does."""
-        settled = (state.paused, state.frames_per_window) == (self.paused, self.frames_per_window or 0)
-        return settled and self.frame in (None, state.frame)
-
-
-class Wishes:
-    """The wishes in the index."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-
-    def all(self) -> dict[str, Wish]:
-        """Return what is wanted, by camera."""
-        with self._index.read() as connection:
-            return {row.camera: _wish(row) for row in connection.execute(wishes.select())}
-
-    def change(self, camera: str, **changes: Any) -> None:
-        """Want something else of a camera; what is not named stays."""
-        mine = wishes.c.camera == camera
-        with self._index.write() as connection:
-            if connection.execute(wishes.update().where(mine).values(**changes)).rowcount == 0:
-                row = {"camera": camera, "held": False, "paused": False, **changes}
-                connection.execute(wishes.insert().values(**row))
-
-    def frame_taken(self, camera: str, frame: int) -> None:
-        """Want the frame of that request no more."""
-        with self._index.write() as connection:
-            asked = (wishes.c.camera == camera) & (wishes.c.frame == frame)
-            connection.execute(wishes.update().where(asked).values(frame=None))
 
 
 def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
@@ -89,36 +40,36 @@ def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any
     """
     Roster(index).require(camera)
     if kind not in MODEL_KINDS:
-        _wanted(kind, payload or {})
+        _parameters(kind, payload or {})
     return Requests(index).ask(kind, camera, at, payload)
 
 
 def carry_out(request: Request, index: Index, publisher: Publisher) -> str:
-    """Do what was asked, or note it as a wish; return the answer. Raises CullingError where it cannot be done."""
-    camera, all_wishes = request.camera, Wishes(index)
-    wish = all_wishes.all().get(camera, Wish())
+    """Do what was asked, or note it as a desired; return the answer. Raises CullingError where it cannot be done."""
+    camera, desired_states = request.camera, DesiredStates(index)
+    desired = desired_states.all().get(camera, DesiredState())
     if request.kind in MODEL_KINDS:
-        if wish.pinned and request.kind != "renew":
-            raise InputError(f"camera {camera} is pinned to {wish.pinned}: unpin it first")
+        if desired.pinned and request.kind != "renew":
+            raise InputError(f"camera {camera} is pinned to {desired.pinned}: unpin it first")
         return _change_model(request, index, publisher)
-    wanted = _wanted(request.kind, request.payload)
+    parameters = _parameters(request.kind, request.payload)
     match request.kind:
         case "hold" | "unhold":
-            all_wishes.change(camera, held=request.kind == "hold")
+            desired_states.change(camera, held=request.kind == "hold")
             return f"no round of {camera} starts by itself" if request.kind == "hold" else f"{camera} has rounds again"
         case "pause" | "resume":
-            all_wishes.change(camera, paused=request.kind == "pause")
+            desired_states.change(camera, paused=request.kind == "pause")
             return f"{camera} is to forward {'nothing' if request.kind == 'pause' else 'again'}"
         case "budget":
-            all_wishes.change(camera, frames_per_window=wanted.frames_per_window)
-            return f"{camera} may forward {wanted.frames_per_window or 'what its settings say'} per window"
+            desired_states.change(camera, frames_per_window=parameters.frames_per_window)
+            return f"{camera} may forward {parameters.frames_per_window or 'what its settings say'} per window"
         case "frame":
-            all_wishes.change(camera, frame=request.id)
+            desired_states.change(camera, frame=request.id)
             return f"the next frame of {camera} is to come"
         case "pin":
-            return _pin(camera, wanted.model_id, index, publisher)
+            return _pin(camera, parameters.model_id, index, publisher)
         case "unpin":
-            all_wishes.change(camera, pinned=None)
+            desired_states.change(camera, pinned=None)
             return f"{camera} takes new models again"
     raise InputError(f"nobody knows how to {request.kind}")
 
@@ -150,7 +101,7 @@ def _pin(camera: str, model_id: str | None, index: Index, publisher: Publisher) 
         raise InputError(f"camera {camera} has no live model to pin")
     if model_id not in (None, live):
         live = publisher.publish(camera, _known(index, camera, model_id, publisher), "manual").model_id
-    Wishes(index).change(camera, pinned=live)
+    DesiredStates(index).change(camera, pinned=live)
     return f"{camera} stays with {live}"
 
 
@@ -163,15 +114,11 @@ def _known(index: Index, camera: str, model_id: Any, publisher: Publisher) -> Ar
     raise InputError(f"camera {camera} never had a model {model_id}: see `culling cloud models {camera}`")
 
 
-def _wanted(kind: str, payload: dict[str, Any]) -> Wanted:
+def _parameters(kind: str, payload: dict[str, Any]) -> Parameters:
     try:
-        wanted = msgspec.convert(payload, Wanted)
+        parameters = msgspec.convert(payload, Parameters)
     except msgspec.ValidationError as error:
         raise InputError(f"{kind}: {error}") from None
-    if wanted.frames_per_window is not None and not 1 <= wanted.frames_per_window <= MOST_FRAMES:
-        raise InputError(f"budget: {wanted.frames_per_window} frames per window; expected 1 to {MOST_FRAMES}")
-    return wanted
-
-
-def _wish(row: sa.Row[Any]) -> Wish:
-    return Wish(row.held, row.pinned, row.paused, row.frames_per_window, row.frame)
+    if parameters.frames_per_window is not None and not 1 <= parameters.frames_per_window <= MOST_FRAMES:
+        raise InputError(f"budget: {parameters.frames_per_window} frames per window; expected 1 to {MOST_FRAMES}")
+    return parameters

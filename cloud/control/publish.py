@@ -13,13 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.cloud.store.index import Index, rounds
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
-from culling.common.clock import Clock
+from culling.common.clock import DAY_S, Clock
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Manifest, sign
 
 log = structlog.get_logger(__name__)
 
-DAY_S = 86_400.0
 
 Then = Callable[[sa.Connection, Model], None]
 

@@ -182,7 +182,7 @@ def record(url: str, out: Path, seconds: float) -> Path:
 
 
 def prepare(run: Demo, console: Console) -> None:
-    """Enrol the edge and write both settings files, as an operator would, but for loopback and few frames."""
+    """Enroll the edge and write both settings files, as an operator would, but for loopback and few frames."""
     port = _free_port()
     cloud = {
         "service": {"data_dir": str(run.data_dir), "endpoint": f"tcp://127.0.0.1:{port}", "reserve_bytes": 64 << 20},

@@ -13,17 +13,17 @@ from importlib.metadata import version
 
 import structlog
 
-from culling.cloud.control.actions import Wish, Wishes
 from culling.cloud.link.admission import Room, check_frame, free_bytes
 from culling.cloud.link.arrivals import Arrivals
+from culling.cloud.link.offers import Offers
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import Arrival, Counts, FrameStore
 from culling.cloud.store.index import Index
-from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import Members, Roster
-from culling.cloud.store.rounds import Requests, Rounds
+from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock
-from culling.common.errors import ModelError, ProtocolError, StorageError
+from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.wire.messages import (
     Ack,
@@ -33,11 +33,8 @@ from culling.common.wire.messages import (
     Heartbeat,
     Hello,
     Message,
-    ModelChunk,
-    ModelOffer,
     ModelRequest,
     Nack,
-    Orders,
     Refused,
     SwapReport,
     Welcome,
@@ -45,7 +42,6 @@ from culling.common.wire.messages import (
     plain,
     unpack,
 )
-from culling.common.wire.protocol import PIECE
 from culling.common.wire.transport import CloudSocket
 
 log = structlog.get_logger(__name__)
@@ -84,27 +80,20 @@ class Ingest:
         self.latest: dict[str, tuple[CameraState, float]] = {}
         self._settings = settings
         self._frames = frames
-        self._files = files
-        self._index = index
         self._roster = Roster(index)
         self._registry = Registry(index)
         self._rounds = Rounds(index)
-        self._requests = Requests(index)
         self._metrics = metrics
         self._clock = clock
         self._members = Members()
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
-        self._live: dict[str, str] = {}
-        self._states: dict[str, CameraState] = {}
+        self._offers = Offers(index, files, settings.publish.reoffer_s, clock, self._send)
         self._unsaved: dict[str, CameraState] = {}
         self._running: dict[str, tuple[str, float]] = {}
         self._heard: dict[str, float] = {}
         self._boots: dict[str, str] = {}
         self._announced: set[str] = set()
-        self._offered: dict[str, tuple[str, float]] = {}
-        self._wishes: dict[str, Wish] = {}
-        self._ordered: dict[str, tuple[Orders, float]] = {}
         self._next_tick = self._next_count = clock.monotonic()
         self._stopping = threading.Event()
         self._socket = CloudSocket(
@@ -147,14 +136,12 @@ class Ingest:
             if self._clock.monotonic() >= self._next_count:
                 self._next_count = self._clock.monotonic() + COUNT_S
                 self._room.counts = self._frames.counts()
-            self._live = self._registry.live_ids()
+            self._offers.refresh()
             if self._unsaved:
                 self._roster.heard(self._unsaved, self._clock.now(), self._settled())
                 self._unsaved = {}
-            self._wishes = Wishes(self._index).all()
             for edge_key in self._alive():
-                self._offer_to(edge_key)
-                self._order(edge_key)
+                self._tell(edge_key)
         except StorageError as error:
             self._troubled(error)
             return
@@ -168,51 +155,6 @@ class Ingest:
         """Return which of the cameras just heard of have run the same model for a while."""
         began = self._clock.monotonic() - SETTLE_S
         return {camera for camera in self._unsaved if self._running[camera][1] <= began}
-
-    def _offer_to(self, edge_key: str) -> None:
-        """Offer its live model to each camera that runs another, again and again until it is taken or refused."""
-        now = self._clock.monotonic()
-        for camera in self._members.cameras.get(edge_key, frozenset()) & self._states.keys():
-            model_id = self._live.get(camera)
-            if model_id is None or model_id == self._states[camera].model_id:
-                continue
-            last, at = self._offered.get(camera, ("", 0.0))
-            if last == model_id and now - at < self._settings.publish.reoffer_s:
-                continue
-            if (model := self._registry.find(camera, model_id)) is not None:
-                if self._is_stale(model, again=last == model_id):
-                    self._requests.ask_once("renew", camera, self._clock.now())
-                self._offer(edge_key, model)
-
-    def _is_stale(self, model: Model, again: bool) -> bool:
-        """Whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
-
-        It expires before it would be offered again; or it was gone back to, and an edge that accepted a newer one
-        refuses its old counter.
-        """
-        expires = model.expires <= self._clock.now() + self._settings.publish.reoffer_s
-        return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
-
-    def _offer(self, edge_key: str, model: Model) -> None:
-        if self._send(edge_key, ModelOffer(model.camera, model.manifest)):
-            self._offered[model.camera] = (model.model_id, self._clock.monotonic())
-            log.info("model_offered", camera=model.camera, model_id=model.model_id)
-
-    def _order(self, edge_key: str) -> None:
-        """Tell an edge what is wanted of its cameras, again and again until it does so."""
-        now = self._clock.monotonic()
-        for camera in self._members.cameras.get(edge_key, frozenset()) & self._states.keys() & self._wishes.keys():
-            wish, state = self._wishes[camera], self._states[camera]
-            if wish.frame is not None and wish.frame == state.frame:
-                Wishes(self._index).frame_taken(camera, wish.frame)
-            if wish.done_by(state):
-                continue
-            orders = wish.orders(camera)
-            last, at = self._ordered.get(camera, (None, 0.0))
-            again = last == orders and now - at < self._settings.publish.reoffer_s
-            if not again and self._send(edge_key, orders):
-                self._ordered[camera] = (orders, now)
-                log.info("orders_sent", camera=camera, paused=orders.paused, frames_per_window=orders.frames_per_window)
 
     def _show(self) -> None:
         self._metrics.set("edges_connected", len(self._alive()))
@@ -279,7 +221,8 @@ class Ingest:
                 self._keep_states(edge_key, message.cameras, afresh=False)
                 self._welcome(edge_key)
             case ModelRequest():
-                self._model_piece(edge_key, message)
+                self._own(edge_key, message.camera)
+                self._send(edge_key, *self._offers.piece(message))
             case SwapReport():
                 self._swap(edge_key, message)
 
@@ -328,32 +271,12 @@ class Ingest:
                 if afresh:
                     log.warning("camera_not_enrolled", edge=edge_key, camera=state.camera)
                 continue
-            self._states[state.camera] = self._unsaved[state.camera] = state
+            self._unsaved[state.camera] = state
+            self._offers.heard(state, afresh)
             self.latest[state.camera] = (state, self._clock.now())
             if self._running.get(state.camera, ("", 0.0))[0] != state.model_id:
                 self._running[state.camera] = (state.model_id, self._clock.monotonic())
-            if afresh:
-                self._offered.pop(state.camera, None)
-                self._ordered.pop(state.camera, None)
-        self._offer_to(edge_key)
-        self._order(edge_key)
-
-    def _model_piece(self, edge_key: str, request: ModelRequest) -> None:
-        self._own(edge_key, request.camera)
-        model = self._registry.find(request.camera, request.model_id)
-        if model is None:
-            raise ProtocolError("unknown-model", f"there is no model {request.model_id} for {request.camera}")
-        total = model.artefact.size
-        if request.offset >= total:
-            raise ProtocolError("beyond-total", f"model {request.model_id} has {total} bytes")
-        try:
-            data = self._files.piece(model.artefact.sha256, request.offset, min(request.length, PIECE))
-        except ModelError as error:
-            log.error("model_damaged", camera=request.camera, model_id=request.model_id, error=str(error))
-            self._registry.withdraw(request.camera, request.model_id, "revoked")
-            raise ProtocolError("model-damaged", f"model {request.model_id} cannot be read") from None
-        self._offered[request.camera] = (request.model_id, self._clock.monotonic())
-        self._send(edge_key, ModelChunk(request.camera, request.model_id, request.offset, total), data)
+        self._tell(edge_key)
 
     def _swap(self, edge_key: str, swap: SwapReport) -> None:
         self._own(edge_key, swap.camera)
@@ -374,6 +297,9 @@ class Ingest:
             raise ProtocolError("not-your-camera", f"camera {camera} is not one of this edge's")
 
     # Answers
+
+    def _tell(self, edge_key: str) -> None:
+        self._offers.tell(edge_key, self._members.cameras.get(edge_key, frozenset()))
 
     def _welcome(self, edge_key: str) -> None:
         self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window()))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.graph import Graph, to_frame
@@ -35,9 +36,9 @@ def see(graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detect
     return to_frame(graph.run(resize(image, *size)[None])[0], size, image.shape[:2])
 
 
-def newest_picture(store: FrameStore, camera: str) -> NDArray[np.uint8] | None:
+def newest_picture(store: FrameStore, lifecycle: FrameLifecycle, camera: str) -> NDArray[np.uint8] | None:
     """Return the newest held-out picture of a camera, `(H, W, 3)`; None where there is none that can be used."""
-    for frame in store.newest_held_out(camera, RECENT):
+    for frame in lifecycle.newest_held_out(camera, RECENT):
         if (jpeg := store.jpeg(frame)) is None:
             continue
         try:

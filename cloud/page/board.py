@@ -9,25 +9,24 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.control.actions import Wish, Wishes
+from culling.cloud.page.views import NOW_S, camera_row
 from culling.cloud.store import history
-from culling.cloud.store.frames import Counts, count_frames
-from culling.cloud.store.history import rise
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.frames import Counts, frame_counts
+from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models, rounds, swaps
-from culling.cloud.store.roster import CameraRow, Roster, State, state_of
+from culling.cloud.store.roster import CameraRow, Roster
 from culling.common.clock import Clock
 from culling.common.metrics import REASONS
 from culling.common.wire.messages import CameraState
 
 SLOW_S = 2.0
-NOW_S = 300.0
-"""The span that a rate "now" is measured over: hard frames are too rare for less."""
-
 SLOT_MINUTES = 30
 DAY_MINUTES = 24 * 60
 
@@ -70,7 +69,7 @@ class Board:
         minute = int(self._clock.now() // 60)
         sparks = None if minute == self._minute else self._read_sparks(minute)
         self._minute = minute
-        return self._publish(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
+        return self._replace(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
 
     def row(self, camera: str) -> Row | None:
         """Return one camera's row."""
@@ -92,7 +91,7 @@ class Board:
             newer["sparks"] = self._sparks
         return newer
 
-    def _publish(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
+    def _replace(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
         changed = [name for name, row in rows.items() if row != self._rows.get(name)]
         if not changed and sparks is None and not gone:
             return False
@@ -123,36 +122,39 @@ class Board:
         return {name: [{key: slot[key] for key in wanted} for slot in slots] for name, slots in found.items()}
 
     def _row(self, name: str) -> Row:
-        camera, slow = self._slow.cameras[name], self._slow
-        state, heard = self._told.get(name, (camera.state, camera.heard))
-        word = state_of(camera.revoked, state, heard, self._clock.now())
-        wish, counts = slow.wishes.get(name, Wish()), slow.counts.get(name, Counts())
-        row: Row = {
-            "camera": name,
-            "edge": camera.edge,
-            "state": word,
-            "told": state.state if state else None,
-            "heard": heard,
-            "live": slow.live.get(name),
+        slow, camera = self._slow, self._slow.cameras[name]
+        if name in self._told:  # newer than what the index holds
+            state, heard = self._told[name]
+            camera = replace(camera, state=state, heard=heard)
+        desired, counts = slow.desired.get(name, DesiredState()), slow.counts.get(name, Counts())
+        risen, span = self._risen(name)
+        row = camera_row(camera, counts, slow.live.get(name), risen, self._clock.now())
+        row |= {
+            "told": camera.state.state if camera.state else None,
+            "heard": camera.heard,
             "lag_s": slow.lags.get(name),
-            "stored": counts.stored,
             "stored_bytes": counts.bytes,
-            "waiting": counts.waiting,
-            "held": wish.held,
-            "pinned": wish.pinned,
-            "paused": wish.paused,
-            "frames_per_window": wish.frames_per_window,
-            "frame_asked": wish.frame is not None,
-            "rate": None,
-            "fps": None,
+            "held": desired.held,
+            "pinned": desired.pinned,
+            "paused": desired.paused,
+            "frames_per_window": desired.frames_per_window,
+            "frame_asked": desired.frame is not None,
+            "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }
-        return row | self._numbers(name, state, word) if state else row
+        if row["rate"] is not None:
+            row["rate_by"] = {reason: risen[reason] for reason in REASONS if risen[reason]}
+        return row | self._numbers(name, camera.state) if camera.state else row
 
-    def _numbers(self, name: str, state: CameraState, word: State) -> Row:
-        numbers: Row = {
-            "model": state.model_id,
+    def _risen(self, name: str) -> tuple[Mapping[str, int], float]:
+        """Return what a camera's counters rose by over the last `NOW_S`, and in how many seconds they did."""
+        samples = self._samples.get(name)
+        if not samples:
+            return dict.fromkeys(COUNTS, 0), 0.0
+        return rise(samples[0][1], samples[-1][1]), samples[-1][0] - samples[0][0]
+
+    def _numbers(self, name: str, state: CameraState) -> Row:
+        return {
             "scale": self._slow.scales.get((name, state.model_id)),
-            "seen": state.seen,
             "inferred": state.inferred,
             "forwarded": dict(state.forwarded),
             "dropped": sum(state.dropped.values()),
@@ -161,18 +163,8 @@ class Board:
             "spool_frames": state.spool_frames,
             "threshold": state.threshold,
             "ranker": state.ranker,
-            "loss": state.loss_mean,
-            "obeys": state.paused == self._slow.wishes.get(name, Wish()).paused,
+            "obeys": state.paused == self._slow.desired.get(name, DesiredState()).paused,
         }
-        samples = self._samples.get(name)
-        if word == "live" and samples and len(samples) > 1:
-            risen, span = rise(samples[0][1], samples[-1][1]), samples[-1][0] - samples[0][0]
-            forwarded = {reason: risen[reason] for reason in REASONS if risen[reason]}
-            if risen["seen"] > 0:
-                numbers |= {"rate": sum(forwarded.values()) / risen["seen"], "rate_by": forwarded}
-            if span > 0:
-                numbers["fps"] = risen["seen"] / span
-        return numbers
 
 
 class _Slow:
@@ -180,7 +172,7 @@ class _Slow:
 
     def __init__(self) -> None:
         self.cameras: dict[str, CameraRow] = {}
-        self.wishes: dict[str, Wish] = {}
+        self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
         self.live: dict[str, str] = {}
         self.scales: dict[tuple[str, str], float] = {}
@@ -190,8 +182,8 @@ class _Slow:
     def read(cls, index: Index) -> _Slow:
         slow = cls()
         slow.cameras = {row.name: row for row in Roster(index).rows()}
-        slow.wishes = Wishes(index).all()
-        slow.counts = count_frames(index)
+        slow.desired = DesiredStates(index).all()
+        slow.counts = frame_counts(index)
         known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
         with index.read() as connection:
             for camera, model_id, state, scale in connection.execute(known):

@@ -38,13 +38,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
-from culling.cloud.page import overview, views
+from culling.cloud.page import views
 from culling.cloud.page.board import Board, Told
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles
-from culling.cloud.store.rounds import Kind, Requests
+from culling.cloud.store.requests import Kind, Requests
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
@@ -234,7 +234,7 @@ def _add_reads(
 
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
-        return overview.rounds(index, camera, limit)
+        return views.rounds(index, camera, limit)
 
     @app.get("/api/frames/{frame}.jpg")
     def picture(frame: FrameName) -> Response:
@@ -253,7 +253,7 @@ def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clo
             raise HTTPException(403, "this page only shows: set page.actions to act here, or use the command line")
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
-            log.warning("action_refused", client=request.client.host if request.client else "", reason="token")
+            log.warning("request_refused", client=request.client.host if request.client else "", reason="token")
             raise HTTPException(401, "wrong token: it is the line in the data folder's page.token")
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
@@ -286,7 +286,7 @@ def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clo
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         who = request.client.host if request.client else ""
-        log.info("action_asked", request=number, kind=asked.kind, camera=asked.camera, client=who, **payload)
+        log.info("request_entered", request=number, kind=asked.kind, camera=asked.camera, client=who, **payload)
         return {"request": number}
 
     @app.get("/api/requests/{number}")

@@ -377,12 +377,12 @@ function cameraView(name, tab) {
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)],
     ];
     facts.replaceChildren(...told.map(([key, value]) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
-    if (acts.dataset.of !== wishOf(row)) { acts.dataset.of = wishOf(row); acts.replaceChildren(...buttons(row, answer)); }
+    if (acts.dataset.of !== desiredOf(row)) { acts.dataset.of = desiredOf(row); acts.replaceChildren(...buttons(row, answer)); }
   }
   news();
   return { node, news: fresh => { news(); if (part.news) part.news(fresh); }, tick: () => { news(); if (part.tick) part.tick(); }, close: part.close, drawn: part.drawn, act: news };
 }
-const wishOf = row => JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, state.token && state.actions]);
+const desiredOf = row => JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, state.token && state.actions]);
 
 // Fetches `path` now and every two seconds while the page is looked at; draws only what changed.
 function poller(path, draw) {

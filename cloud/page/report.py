@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from culling.cloud.page import overview
+from culling.cloud.page import views
 from culling.cloud.sheet import Draw, to_csv, to_png
 from culling.cloud.store import history
 from culling.cloud.store.history import KEEP_MINUTES
@@ -44,7 +44,7 @@ def write_report(index: Index, camera: str, out: Path, now: float) -> list[Path]
     """
     Roster(index).require(camera)
     day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, camera).get(camera, [])
-    rounds = list(reversed(overview.rounds(index, camera, MOST_ROUNDS)))
+    rounds = list(reversed(views.rounds(index, camera, MOST_ROUNDS)))
     try:
         out.mkdir(parents=True, exist_ok=True)
         return [

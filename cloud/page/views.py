@@ -1,7 +1,12 @@
-"""What the page shows of one camera, read from the index when it is asked for: its day, hard frames, rounds, models."""
+"""What the page and the command line show, read from the index when it is asked for.
+
+One row per camera and one per round; and of one camera its day, its hard frames and its models.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,16 +16,96 @@ from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
+from culling.cloud.store.folders import is_held
+from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.index import Index, frames, models, swaps
 from culling.cloud.store.registry import ModelFiles, Registry
-from culling.cloud.store.roster import Roster
+from culling.cloud.store.roster import CameraRow, Roster, state_of
+from culling.cloud.store.rounds import Rounds
 from culling.common.frame import CLASSES, Detections
-from culling.common.metrics import LOSS_BUCKETS
+from culling.common.metrics import LOSS_BUCKETS, REASONS
 from culling.common.wire.messages import WireDetections, from_wire
 
 HOUR = 60
 DAY = 24 * HOUR
+NOW_S = 300.0
+"""The span that a rate "now" is measured over: hard frames are too rare for less."""
+
 Row = dict[str, Any]
+
+
+def endpoint(data_dir: Path) -> str | None:
+    """Return the address that a running service listens on; None while none runs, or it only starts."""
+    try:
+        return (data_dir / "endpoint").read_text().strip() if is_held(data_dir) else None
+    except FileNotFoundError:
+        return None
+
+
+def cameras(index: Index, now: float) -> list[Row]:
+    """Return one row per camera, as `culling cloud status` shows it: a `camera_row`, and how long it has been silent.
+
+    `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started.
+    """
+    counts, live = frame_counts(index), Registry(index).live_ids()
+    minutes = int(NOW_S // 60)
+    lately = history.read(index, int(now // 60) - minutes, minutes + 1)
+    rows = []
+    for camera in Roster(index).rows():
+        risen = next(iter(lately.get(camera.name, [])), None)
+        row = camera_row(camera, counts.get(camera.name, Counts()), live.get(camera.name), risen, now)
+        silent_s = None if camera.heard is None else round(now - camera.heard, 1)
+        forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
+        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded})
+    return rows
+
+
+def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mapping[str, Any] | None, now: float) -> Row:
+    """Return what the page and the command line both show of a camera.
+
+    `rate` is forwarded / seen over the last `NOW_S`, in [0, 1], from what its counters rose by in that time (`risen`).
+    It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero.
+    """
+    state = camera.state
+    word = state_of(camera.revoked, state, camera.heard, now)
+    seen = risen["seen"] if risen and word == "live" else 0
+    return {
+        "camera": camera.name,
+        "edge": camera.edge,
+        "state": word,
+        "model": state.model_id if state else None,
+        "live": live,
+        "seen": state.seen if state else 0,
+        "rate": sum(risen[reason] for reason in REASONS) / seen if risen and seen else None,
+        "loss": state.loss_mean if state else None,
+        "stored": counts.stored,
+        "waiting": counts.waiting,
+    }
+
+
+def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
+    """Return one row per round, newest first: its row, its report, and how its model's swap went."""
+    swaps = Registry(index).swaps()
+    rows = []
+    for turn in Rounds(index).all(camera, limit):
+        swap = swaps.get(f"{turn.camera}/{turn.model_id}")
+        newest = turn.report.get("newest_capture")
+        row = {
+            "id": turn.id,
+            "camera": turn.camera,
+            "trigger": turn.trigger,
+            "state": turn.state,
+            "stage": next(reversed(turn.stages), None),
+            "started": turn.started,
+            "finished": turn.finished,
+            "reason": turn.reason,
+            "model_id": turn.model_id,
+            "swap": swap.outcome if swap else None,
+            "swap_gap_ms": swap.gap_ms if swap else None,
+            "model_lag_s": round(swap.at - newest, 1) if swap and newest and swap.outcome == "live" else None,
+        }
+        rows.append(row | turn.report)
+    return rows
 
 
 def camera(index: Index, name: str, now: float) -> Row:

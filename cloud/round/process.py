@@ -26,6 +26,7 @@ from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.rounds import STOPPED, Round, Rounds
 from culling.common import logs
@@ -48,9 +49,11 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     if turn.state != "running":
         return turn.state
     folder = settings.data_dir / "rounds" / str(round_id)
+    store = FrameStore(index, settings.data_dir / "frames", clock)
     bench = Bench(
         settings,
-        FrameStore(index, settings.data_dir / "frames", clock),
+        store,
+        FrameLifecycle(index, store, clock),
         ModelFiles(settings.data_dir / "models"),
         Registry(index),
         folder,

@@ -42,6 +42,7 @@ from culling.cloud.round.resolution import opt_resolution
 from culling.cloud.round.retrain import canvases, retrain, round_batches, round_recipe
 from culling.cloud.settings import CloudSettings, TeacherSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.rounds import Round
 from culling.common.errors import InputError, ModelError, ProtocolError
@@ -77,6 +78,7 @@ class Bench:
 
     settings: CloudSettings
     store: FrameStore
+    lifecycle: FrameLifecycle
     files: ModelFiles
     registry: Registry
     folder: Path
@@ -85,7 +87,7 @@ class Bench:
     def incumbent(self, camera: str) -> Model:
         """Return the camera's live model. Raises RefusedError when it has none."""
         if (model := self.registry.live().get(camera)) is None:
-            raise RefusedError(f"camera {camera} has no model to start from: enrol it")
+            raise RefusedError(f"camera {camera} has no model to start from: enroll it")
         return model
 
     def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
@@ -100,11 +102,13 @@ class Bench:
 def label(bench: Bench, turn: Round, _: Results) -> Result:
     """Have the teacher label what the round may train on and what it is judged by; each batch is kept at once."""
     settings = bench.settings.round
-    claimed = bench.store.claim(turn.camera, turn.id)
-    chosen = bench.store.candidates(turn.camera, turn.id, settings.factor * settings.kept, _worth(bench, turn.camera))
-    held_out = bench.store.held_out(turn.camera, settings.held_out)
+    claimed = bench.lifecycle.claim(turn.camera, turn.id)
+    chosen = bench.lifecycle.candidates(
+        turn.camera, turn.id, settings.factor * settings.kept, _worth(bench, turn.camera)
+    )
+    held_out = bench.lifecycle.held_out(turn.camera, settings.held_out)
     if chosen and len(held_out) < bench.settings.gate.least:
-        bench.store.unclaim(turn.camera, turn.id)
+        bench.lifecycle.unclaim(turn.camera, turn.id)
         raise RefusedError(_too_few(bench, held_out))
     missing = [frame for frame in chosen + held_out if frame.labels is None]
     teacher = load_teacher(bench.settings) if missing else None
@@ -168,7 +172,7 @@ def _label(bench: Bench, teacher: Teacher, frames: Sequence[StoredFrame]) -> Non
             bench.store.put_aside(frame)
     floor = bench.settings.teacher.min_score
     found = [seen.above(floor) for seen in teacher.label(images)]
-    bench.store.label(dict(zip(names, found, strict=True)))
+    bench.lifecycle.label(dict(zip(names, found, strict=True)))
 
 
 def cull_frames(bench: Bench, turn: Round, results: Results) -> Result:
@@ -181,8 +185,8 @@ def cull_frames(bench: Bench, turn: Round, results: Results) -> Result:
         raise RefusedError("no frame to learn from: none of the pictures could be used")
     kept = [frames[index].id for index in chosen]
     replay_count = int(len(kept) * settings.replay_share / (1 - settings.replay_share))
-    bench.store.keep(kept, turn.id)  # first: a round that failed may have kept some of these before
-    replay = bench.store.culled(turn.camera, turn.id, replay_count)
+    bench.lifecycle.keep(kept, turn.id)  # first: a round that failed may have kept some of these before
+    replay = bench.lifecycle.culled(turn.camera, turn.id, replay_count)
     return {
         "kept": kept,
         "replay": [frame.id for frame in replay],
@@ -201,7 +205,7 @@ def _audits(frames: Sequence[StoredFrame], values: Sequence[Hardness]) -> Result
 
 def learn_ranker(bench: Bench, turn: Round, _: Results) -> Result:
     """Learn from every labelled frame that has features; the ranker goes with the model if it is proven."""
-    told = [(frame, read(frame.features)) for frame in bench.store.lessons(turn.camera, MOST_LESSONS)]
+    told = [(frame, read(frame.features)) for frame in bench.lifecycle.lessons(turn.camera, MOST_LESSONS)]
     pairs = [(frame, values) for frame, values in told if values is not None]
     lesson = learn(
         np.array([values for _, values in pairs]).reshape(-1, len(FEATURES)),

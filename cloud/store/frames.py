@@ -2,14 +2,14 @@
 
 A frame is named by (edge key, boot, seq), and its file by the hash of that name: a frame that was written but not yet
 entered when the power went is simply written again. The file always comes before the row, and the row's end before the
-file's. A deterministic share of every camera's time is held out: its frames are never trained on, only judged by. Rows
-of frames that are gone stay for a while, so that a late repeat is recognised.
+file's. A deterministic share of every camera's time is held out: its frames are never trained on, only judged by. What
+becomes of a frame once it is stored stands in `lifecycle.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,26 +23,17 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import Index, frames, rounds
-from culling.cloud.store.rounds import UNFINISHED
+from culling.cloud.store.index import Index, frames
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
-from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire, to_wire
+from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire
 
 HELD_OUT_ONE_IN = 5
 STRETCH_S = 10.0
-AUDIT_SHARE = 0.25
-"""Of the frames a round labels, at most this share are audit frames: misses have no loss to be ranked by."""
-
 MOST_ORPHANS = 64
 """A power cut leaves at most the pictures behind that were being stored together; more are those of another index."""
-
-FULL_SHARE = 0.9
-"""Of a camera's quota: beyond, frames that rounds are done with go, so that new ones are not refused."""
-
-DAY_S = 86_400.0
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +102,7 @@ def is_held_out(camera: str, captured: float, stretch_s: float = STRETCH_S) -> b
     return hashlib.sha256(f"{camera}\0{block}".encode()).digest()[0] % HELD_OUT_ONE_IN == place
 
 
-def count_frames(index: Index) -> dict[str, Counts]:
+def frame_counts(index: Index) -> dict[str, Counts]:
     """As `FrameStore.counts`, for whoever has only the index."""
     waiting = sa.and_(frames.c.round.is_(None), ~frames.c.held_out)
     query = sa.select(
@@ -173,58 +164,17 @@ class FrameStore:
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts of every camera that has frames; held-out frames never wait."""
-        return count_frames(self._index)
+        return frame_counts(self._index)
 
-    # A round
+    # Reading
 
-    def claim(self, camera: str, round_id: int) -> int:
-        """Let a round consider every frame that none has, or only one that failed; return how many are its own."""
-        mine = sa.and_(frames.c.camera == camera, frames.c.round == round_id)
-        failed = sa.select(rounds.c.id).where(rounds.c.camera == camera, rounds.c.state == "failed")
-        unused = frames.c.round.is_(None) | frames.c.round.in_(failed)
-        with self._index.write() as connection:
-            if not connection.execute(sa.select(sa.func.count()).where(mine)).scalar():
-                fresh = sa.and_(frames.c.camera == camera, unused, frames.c.state == "stored")
-                connection.execute(frames.update().where(fresh).values(round=round_id))
-            return int(connection.execute(sa.select(sa.func.count()).where(mine)).scalar() or 0)
-
-    def unclaim(self, camera: str, round_id: int) -> None:
-        """Let the frames of a round that cannot be judged wait for the next one."""
-        mine = sa.and_(frames.c.camera == camera, frames.c.round == round_id)
-        with self._index.write() as connection:
-            connection.execute(frames.update().where(mine).values(round=None))
-
-    def candidates(
-        self, camera: str, round_id: int, limit: int, worth: Callable[[StoredFrame], float] | None = None
+    def select(
+        self, camera: str, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int | None
     ) -> list[StoredFrame]:
-        """Return at most `limit` of a round's frames to be labelled: those worth most, and some audit frames.
-
-        A frame is worth its loss, unless `worth` says otherwise; of equals the higher loss goes first.
-        """
-        mine = sa.and_(frames.c.round == round_id, ~frames.c.held_out)
-        audit = frames.c.reason == "audit"
-        misses = self._select(camera, mine & audit, frames.c.captured.desc(), int(limit * AUDIT_SHARE))
-        most = limit - len(misses)
-        rest = self._select(camera, mine & ~audit, frames.c.loss.desc(), most if worth is None else None)
-        return (rest if worth is None else sorted(rest, key=worth, reverse=True)[:most]) + misses
-
-    def held_out(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the newest `limit` held-out frames that a round has considered."""
-        return self._select(camera, frames.c.held_out & frames.c.round.is_not(None), frames.c.captured.desc(), limit)
-
-    def newest_held_out(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the newest `limit` held-out frames, whether a round has considered them or not."""
-        return self._select(camera, frames.c.held_out, frames.c.captured.desc(), limit)
-
-    def culled(self, camera: str, before: int, limit: int) -> list[StoredFrame]:
-        """Return `limit` frames of the culled sets of rounds before that one; which, is as good as random each time."""
-        shuffled = sa.func.substr(frames.c.id, 1 + before % 24, 8)  # a name is a hash: each part of it orders anew
-        return self._select(camera, frames.c.kept < before, shuffled, limit)
-
-    def lessons(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the newest `limit` frames with labels and features, held out or not, the oldest of them first."""
-        known = frames.c.labels.is_not(None) & frames.c.features.is_not(None)
-        return self._select(camera, known, frames.c.captured.desc(), limit)[::-1]
+        """Return at most `limit` of a camera's stored frames that meet `condition`, in `order`."""
+        query = frames.select().where(frames.c.camera == camera, frames.c.state == "stored", condition)
+        with self._index.read() as connection:
+            return [_stored(row) for row in connection.execute(query.order_by(order, frames.c.id).limit(limit))]
 
     def get(self, ids: Collection[str]) -> list[StoredFrame]:
         """Return the frames of those names that are still stored, in the order named."""
@@ -232,18 +182,6 @@ class FrameStore:
         with self._index.read() as connection:
             found = {row.id: _stored(row) for row in connection.execute(query)}
         return [found[name] for name in ids if name in found]
-
-    def label(self, labels: dict[str, Detections]) -> None:
-        """Keep the teacher's labels, by frame; durable on return."""
-        with self._index.write() as connection:
-            for name, found in labels.items():
-                blob = msgspec.msgpack.encode(to_wire(found))
-                connection.execute(frames.update().where(frames.c.id == name).values(labels=blob))
-
-    def keep(self, ids: Collection[str], round_id: int) -> None:
-        """Note the culled set of a round."""
-        with self._index.write() as connection:
-            connection.execute(frames.update().where(frames.c.id.in_(ids)).values(kept=round_id))
 
     def jpeg(self, frame: StoredFrame) -> bytes | None:
         """Return a frame's picture; None if it cannot be read or is another than was stored: the frame is put aside."""
@@ -269,37 +207,6 @@ class FrameStore:
         log.error("frame_put_aside", camera=frame.camera, frame=frame.id)
 
     # Upkeep
-
-    def expire(self, quota_bytes: int, retention_days: float, spare_bytes: int = 0) -> dict[tuple[str, str], int]:
-        """Remove what is too old, and where a camera nears its quota the oldest that a round considered.
-
-        The same makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
-        (camera, "retention" | "quota" | "disk"). Frames that wait for a round, or are used by one, never go; those that
-        a camera is judged by, and its latest culled set, go last, and never for the disk.
-        """
-        now = self._clock.now()
-        gone: dict[tuple[str, str], int] = {}
-        old = frames.c.received < now - retention_days * DAY_S
-        for camera, counts in sorted(self.counts().items(), key=lambda item: -item[1].bytes):
-            aged = self._names(camera, old)
-            used = counts.bytes - sum(size for _, size in aged)
-            spare_bytes -= counts.bytes - used
-            excess = int(used - FULL_SHARE * quota_bytes)
-            reason = "quota" if excess > 0 else "disk"
-            crowded: list[tuple[str, int]] = []
-            for name, size, dear in self._considered(camera, ~old) if max(excess, spare_bytes) > 0 else ():
-                if excess <= 0 and (dear or spare_bytes <= 0):
-                    break
-                crowded.append((name, size))
-                excess, spare_bytes = excess - size, spare_bytes - size
-            for why, victims in (("retention", aged), (reason, crowded)):
-                if victims:
-                    self._remove(camera, [name for name, _ in victims])
-                    gone[camera, why] = len(victims)
-        with self._index.write() as connection:
-            forgotten = (frames.c.state != "stored") & (frames.c.received < now - 2 * retention_days * DAY_S)
-            connection.execute(frames.delete().where(forgotten))
-        return gone
 
     def reconcile(self) -> int:
         """Remove files that no row names, left by a power cut; return how many. For a start, before frames come in.
@@ -329,39 +236,17 @@ class FrameStore:
         with _guarded(self._folder):
             return len(list(islice(self._folder.glob("*/*"), MOST_ORPHANS + 1))) > MOST_ORPHANS
 
-    def _remove(self, camera: str, names: list[str]) -> None:
+    def remove(self, camera: str, names: Collection[str]) -> None:
+        """Remove frames for good: first what the rows hold, then the files; their names stay known."""
         self._end(names, "expired")
         for name in names:
             with _guarded(path := self.path(camera, name)):
                 path.unlink(missing_ok=True)
 
-    def _end(self, names: list[str], state: str) -> None:
+    def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
             ended = frames.update().where(frames.c.id.in_(names))
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
-
-    def _names(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int]]:
-        query = sa.select(frames.c.id, frames.c.bytes).where(frames.c.camera == camera, frames.c.state == "stored")
-        with self._index.read() as connection:
-            return [tuple(row) for row in connection.execute(query.where(condition).order_by(frames.c.received))]
-
-    def _considered(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int, bool]]:
-        """Return name, bytes and whether it is dear of each frame that rounds are done with, the dear ones last."""
-        latest = sa.select(sa.func.max(frames.c.kept)).where(frames.c.camera == camera).scalar_subquery()
-        dear = sa.or_(frames.c.held_out, sa.func.coalesce(frames.c.kept == latest, sa.false()))
-        busy = sa.select(rounds.c.id).where(rounds.c.state.in_(UNFINISHED))
-        mine = (frames.c.camera == camera) & (frames.c.state == "stored") & condition
-        done = frames.c.round.is_not(None) & frames.c.round.not_in(busy)
-        query = sa.select(frames.c.id, frames.c.bytes, dear).where(mine & done).order_by(dear, frames.c.received)
-        with self._index.read() as connection:
-            return [(name, size, bool(kept)) for name, size, kept in connection.execute(query)]
-
-    def _select(
-        self, camera: str, condition: sa.ColumnElement[bool], order: sa.ColumnElement[Any], limit: int | None
-    ) -> list[StoredFrame]:
-        query = frames.select().where(frames.c.camera == camera, frames.c.state == "stored", condition)
-        with self._index.read() as connection:
-            return [_stored(row) for row in connection.execute(query.order_by(order, frames.c.id).limit(limit))]
 
     def _row(self, arrival: Arrival) -> dict[str, Any]:
         frame = arrival.frame

@@ -26,9 +26,9 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, cameras, frames, rounds
-from culling.cloud.store.lock import only_one
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
@@ -130,7 +130,7 @@ class _Check:
                 yield self._finding(what, wrong, "put aside")
                 continue
             if row.camera not in enrolled:
-                yield Finding(what, "its camera is not enrolled", advice="enrol the camera again")
+                yield Finding(what, "its camera is not enrolled", advice="enroll the camera again")
             if row.round is not None and row.round not in known:
                 why = "its round does not exist"
                 yield self._cleared(what, row.id, why, "it waits for a round again", round=None, kept=None)

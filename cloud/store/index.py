@@ -128,7 +128,7 @@ requests = Table(
     "requests",
     _tables,
     Column("id", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),  # see `ledger.Kind`
+    Column("kind", String(16), nullable=False),  # see `requests.Kind`
     Column("camera", String(64), nullable=False),
     Column("payload", Text, nullable=False, default="{}"),
     Column("asked", Float, nullable=False),

@@ -120,7 +120,7 @@ def state_of(revoked: bool, state: CameraState | None, heard: float | None, now:
     return _STATES.get(state.state, "down")
 
 
-def enrol(
+def add_edge(
     connection: sa.Connection, edge: str, public_key: str, names: Collection[str], at: float, replace: bool = False
 ) -> None:
     """Add an edge and its cameras, or with `replace` give a known edge a new key and more cameras.

@@ -1,27 +1,20 @@
-"""Rounds and requests: what was begun and what was asked for, written down so that a restart goes on from there.
+"""Rounds: what was begun, written down so that a restart goes on from there.
 
 A round is `running` while its child process works, `ready` when it made a model that passed the gate, and ends
 `published`, `refused` (with the gate's reason) or `failed`. Every finished stage leaves its result in the round's row,
 and is not done again.
-
-Requests are how the command line and the page act on the service, whether it runs or not: they enter
-them here, the service takes them within a second, or at its next start, and writes the answer beside them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.index import Index, requests, rounds
-from culling.common.errors import InputError
+from culling.cloud.store.index import Index, rounds
 
-Kind = Literal[
-    "round", "publish", "rollback", "renew", "hold", "unhold", "pin", "unpin", "pause", "resume", "budget", "frame"
-]
 UNFINISHED = ("running", "ready")
 STOPPED = 75
 """Exit code of a round's process that was told to stop: there is more to do (EX_TEMPFAIL)."""
@@ -42,16 +35,6 @@ class Round:
     report: dict[str, Any]
     reason: str
     model_id: str | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request that is not done."""
-
-    id: int
-    kind: str
-    camera: str
-    payload: dict[str, Any]
 
 
 class Rounds:
@@ -122,48 +105,6 @@ class Rounds:
 
     def _get(self, connection: sa.Connection, round_id: int) -> Round:
         return _round(connection.execute(rounds.select().where(rounds.c.id == round_id)).one())
-
-
-class Requests:
-    """The requests in the index."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-
-    def ask(self, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
-        """Enter a request; return its number."""
-        text = msgspec.json.encode(payload or {}).decode()
-        with self._index.write() as connection:
-            done = connection.execute(requests.insert().values(kind=kind, camera=camera, payload=text, asked=at))
-            assert done.inserted_primary_key is not None
-            return int(done.inserted_primary_key[0])
-
-    def ask_once(self, kind: Kind, camera: str, at: float) -> None:
-        """Enter a request, unless the same one is still open."""
-        if all((request.kind, request.camera) != (kind, camera) for request in self.open()):
-            self.ask(kind, camera, at)
-
-    def open(self) -> list[Request]:
-        """Return what was not answered, oldest first."""
-        query = requests.select().where(requests.c.done.is_(None)).order_by(requests.c.id)
-        with self._index.read() as connection:
-            rows = connection.execute(query).all()
-        return [Request(row.id, row.kind, row.camera, msgspec.json.decode(row.payload)) for row in rows]
-
-    def answer(self, request_id: int, text: str, failed: bool, at: float) -> None:
-        """Close a request."""
-        with self._index.write() as connection:
-            which = requests.update().where(requests.c.id == request_id)
-            connection.execute(which.values(done=at, answer=text, failed=failed))
-
-    def answered(self, request_id: int) -> tuple[bool, str] | None:
-        """Return (whether it succeeded, the answer), or None while it is open. Raises InputError if there is none."""
-        query = sa.select(requests.c.done, requests.c.failed, requests.c.answer).where(requests.c.id == request_id)
-        with self._index.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise InputError(f"there is no request {request_id}")
-        return None if row.done is None else (not row.failed, row.answer)
 
 
 def _of(round_id: int) -> sa.Update:

@@ -1,7 +1,7 @@
 """What edge and cloud say to each other: typed structs over MessagePack, one version byte in front.
 
     edge → cloud   Hello · HardFrame + JPEG · Heartbeat · ModelRequest · SwapReport
-    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Orders · Refused
+    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Desired · Refused
 
 A message is one or two parts: the header (version byte, then a MessagePack map whose `type` names the struct) and, for
 HardFrame and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded, every field has bounds, and
@@ -64,7 +64,7 @@ class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
-    `frames_per_window` and `frame` say which `Orders` are in force.
+    `frames_per_window` and `frame` say which `Desired` the camera follows.
     """
 
     camera: Identifier
@@ -198,9 +198,11 @@ class ModelChunk(_Message, frozen=True):
     total: Annotated[int, Meta(ge=1, le=MAX_MODEL)]
 
 
-class Orders(_Message, frozen=True):
-    """What an operator wants of a camera: to choose no frame while `paused`, another budget than that of its settings,
-    and one frame now, as the request of number `frame`, which is obeyed once.
+class Desired(_Message, frozen=True, tag="Orders"):
+    """The state that an operator wants a camera to be in; version 1 of the protocol calls it `Orders`.
+
+    It chooses no frame while `paused`, `frames_per_window` is its budget in place of that of its settings, and `frame`
+    is the number of the request for one frame now, which is met once.
     """
 
     camera: Identifier
@@ -216,7 +218,7 @@ class Refused(_Message, frozen=True):
 
 
 FromEdge: TypeAlias = Hello | HardFrame | Heartbeat | ModelRequest | SwapReport
-FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Orders | Refused
+FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Desired | Refused
 Message: TypeAlias = FromEdge | FromCloud
 Sender = Literal["edge", "cloud"]
 

@@ -27,6 +27,7 @@ import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from culling.common.clock import DAY_S
 from culling.common.config import PREFIX
 from culling.common.errors import CameraError, CullingError, InputError, MissingExtraError, ProtocolError
 from culling.common.graph import check
@@ -39,7 +40,6 @@ from culling.common.wire.transport import CloudSocket, new_keypair
 from culling.edge.camera.source import count_frames
 from culling.edge.trace import TraceLine
 
-DAY_S = 86_400.0
 WINDOW = 32
 POLL_S = 0.05
 

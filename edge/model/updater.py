@@ -73,7 +73,7 @@ class Updater:
         """Take an offer. One that cannot be trusted is refused and counted; one that comes too early waits."""
         slot = self._slots.get(offer.camera)
         if slot is None:
-            self._refuse("unknown-camera", f"there is no camera {offer.camera}")
+            self._refuse(offer.camera, "unknown-camera", f"there is no camera {offer.camera}")
             return
         self._later.pop(offer.camera, None)
         try:
@@ -84,9 +84,9 @@ class Updater:
             if error.reason == "busy":
                 self._put_off(offer)
             else:
-                self._refuse(error.reason, str(error))
+                self._refuse(offer.camera, error.reason, str(error))
         except (StorageError, OSError) as error:
-            self._refuse("storage", str(error))
+            self._refuse(offer.camera, "storage", str(error))
             self._downloads.pop(offer.camera, None)
             self._put_off(offer)
 
@@ -100,10 +100,10 @@ class Updater:
                 download.append(accepted)
             self._finish_if_done(download)
         except ProtocolError as error:
-            self._refuse(error.reason, str(error))
+            self._refuse(chunk.camera, error.reason, str(error))
             self._give_up(download, error.reason)
         except (StorageError, OSError) as error:
-            self._refuse("storage", str(error))
+            self._refuse(chunk.camera, "storage", str(error))
             self._downloads.pop(chunk.camera, None)
             self._put_off(download.offer)
 
@@ -156,7 +156,7 @@ class Updater:
             os.replace(download.part, slot.path(manifest.model_id, "onnx"))
             slot.stage(manifest.model_id)
             return
-        self._refuse("wrong-hash", f"the file of model {manifest.model_id} is not the one declared")
+        self._refuse(manifest.camera, "wrong-hash", f"the file of model {manifest.model_id} is not the one declared")
         if download.resumed:
             download.part.unlink()
             self._downloads[manifest.camera] = _Download(download.offer, manifest, download.part)
@@ -170,8 +170,8 @@ class Updater:
     def _put_off(self, offer: ModelOffer) -> None:
         self._later[offer.camera] = (offer, self._clock.monotonic() + RETRY_S)
 
-    def _refuse(self, reason: str, message: str) -> None:
-        log.warning("model_refused", reason=reason, error=message)
+    def _refuse(self, camera: str, reason: str, message: str) -> None:
+        log.warning("model_refused", camera=camera, reason=reason, error=message)
         self._on_refused(reason)
 
 

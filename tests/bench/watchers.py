@@ -98,7 +98,7 @@ def main() -> None:
     cameras = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     with tempfile.TemporaryDirectory() as folder:
         cloud = CloudState(Path(folder), schedule={"hold": True}, page={"port": 0})
-        secret = cloud.enrol("bench", edge="edge-of-bench")
+        secret = cloud.enroll("bench", edge="edge-of-bench")
         fleet = Showcase(cloud, [f"camera-{number:03d}" for number in range(cameras)])
         fleet.add_past(time.time())
         with ServiceProcess(cloud) as service:

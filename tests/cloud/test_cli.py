@@ -12,6 +12,7 @@ import pytest
 from culling.cloud.control.actions import to_artefact
 from culling.cloud.model.detector import DetectorSpec, build
 from culling.cloud.model.weights import save_weights
+from culling.cloud.store.history import History
 from culling.common.cli import main
 from culling.common.graph import check
 from culling.common.wire.codec import decode_jpeg
@@ -26,7 +27,7 @@ EDGE = "e" * 40
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path, schedule={"hold": True})
-    state.enrol()
+    state.enroll()
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
     yield state
     state.close()
@@ -48,6 +49,8 @@ def test_status_shows_every_camera(cloud: CloudState, capsys: pytest.CaptureFixt
         {CAMERA: camera_state(model_id="gate-1", seen=200, forwarded={"hard": 6, "audit": 4})}, time.time()
     )
     cloud.frames.add(EDGE, *hard_frame(1))
+    lately = History(cloud.index, {CAMERA: camera_state(seen=100, forwarded={"hard": 5})})
+    lately.record({CAMERA: camera_state(seen=200, forwarded={"hard": 6, "audit": 4})}, int(time.time() // 60) - 1)
     told = shown(cloud, capsys, "status")
     assert told["endpoint"] is None
     (row,) = told["cameras"]
@@ -59,6 +62,16 @@ def test_status_shows_every_camera(cloud: CloudState, capsys: pytest.CaptureFixt
         "gate-1",
     )
     assert (row["seen"], row["forwarded"], row["rate"], row["stored"]) == (200, 10, 0.05, 1)
+
+
+def test_the_rate_of_a_status_is_that_of_the_last_minutes(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.roster.heard({CAMERA: camera_state(seen=200, forwarded={"hard": 6})}, time.time())
+    lately = History(cloud.index, {CAMERA: camera_state(seen=0, forwarded={})})
+    lately.record({CAMERA: camera_state(seen=200, forwarded={"hard": 6})}, int(time.time() // 60) - 7)
+    (row,) = shown(cloud, capsys, "status")["cameras"]
+    assert (row["forwarded"], row["rate"]) == (6, None)
 
 
 def test_status_of_a_camera_that_never_spoke_is_no_rate_of_zero(
@@ -88,7 +101,7 @@ def test_status_says_what_a_camera_is_to_run_only_where_that_is_something(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     assert culling(state, "status") == 0
     assert "to be" not in capsys.readouterr().out
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
@@ -117,7 +130,7 @@ def test_rounds_show_their_report_and_how_the_swap_went(cloud: CloudState, capsy
     (row,) = shown(cloud, capsys, "rounds")
     assert (row["state"], row["kept"], row["scale"], row["model_id"]) == ("published", 64, 0.81, "gate-2")
     assert (row["swap"], row["swap_gap_ms"], row["model_lag_s"]) == ("live", 25.0, 90.0)
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     assert shown(cloud, capsys, "rounds", "--camera", "yard") == []
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.control.publish import DAY_S
-from culling.cloud.enroll import Enrolment, endpoint_for_edges, enroll
-from culling.cloud.store.lock import only_one
+from culling.cloud.enroll import Enrollment, endpoint_for_edges, enroll
+from culling.cloud.store.folders import only_one
+from culling.common.clock import DAY_S
 from culling.common.errors import ModelError, SettingsError
 from culling.common.wire.manifest import Trust, key_id, verify, verify_model
 from culling.common.wire.transport import public_key
@@ -31,16 +31,16 @@ def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     state.close()
 
 
-def enrol(cloud: CloudState, *cameras: str, edge: str = "edge-1", replace: bool = False) -> dict[str, Any]:
-    """Enrol an edge; return the settings that were written for it."""
-    who = Enrolment(edge, cameras or ("gate",), ENDPOINT, replace)
+def enrolled(cloud: CloudState, *cameras: str, edge: str = "edge-1", replace: bool = False) -> dict[str, Any]:
+    """Enroll an edge; return the settings that were written for it."""
+    who = Enrollment(edge, cameras or ("gate",), ENDPOINT, replace)
     path = enroll(cloud.settings, who, cloud.folder / edge, cloud.clock)
     assert path == cloud.folder / edge / "edge.toml"
     return tomllib.loads(path.read_text())
 
 
 def test_the_folder_is_all_that_an_edge_needs(cloud: CloudState) -> None:
-    enrol(cloud, "gate", "yard")
+    enrolled(cloud, "gate", "yard")
     settings = load_edge_settings(cloud.folder / "edge-1" / "edge.toml", {})
     assert settings.cloud.endpoint == ENDPOINT
     assert settings.cloud.server_key == cloud.keys.curve_public
@@ -58,7 +58,7 @@ def test_the_folder_is_all_that_an_edge_needs(cloud: CloudState) -> None:
 
 
 def test_the_folder_works_wherever_it_is_carried(cloud: CloudState) -> None:
-    enrol(cloud)
+    enrolled(cloud)
     carried = cloud.folder.joinpath("edge-1").rename(cloud.folder / "elsewhere")
     settings = load_edge_settings(carried / "edge.toml", {})
     assert settings.agent.state_dir == carried / "state"
@@ -69,19 +69,19 @@ def test_the_folder_works_wherever_it_is_carried(cloud: CloudState) -> None:
 
 
 def test_the_settings_hold_a_secret_and_are_the_owners_alone(cloud: CloudState) -> None:
-    enrol(cloud)
+    enrolled(cloud)
     mode = stat.S_IMODE((cloud.folder / "edge-1" / "edge.toml").stat().st_mode)
     assert mode == 0o600
 
 
 def test_the_edge_may_connect_and_owns_its_cameras(cloud: CloudState) -> None:
-    key = public_key(enrol(cloud, "gate", "yard")["cloud"]["secret_key"])
+    key = public_key(enrolled(cloud, "gate", "yard")["cloud"]["secret_key"])
     assert cloud.roster.allowed(key)
     assert cloud.roster.members().cameras == {key: frozenset({"gate", "yard"})}
 
 
 def test_every_camera_has_a_live_base_model_from_the_start(cloud: CloudState) -> None:
-    enrol(cloud, "gate", "yard")
+    enrolled(cloud, "gate", "yard")
     live = cloud.registry.live()
     assert {camera: (model.model_id, model.origin) for camera, model in live.items()} == {
         "gate": ("gate-1", "base"),
@@ -93,23 +93,23 @@ def test_every_camera_has_a_live_base_model_from_the_start(cloud: CloudState) ->
 
 
 def test_two_edges_get_keys_of_their_own_and_the_same_clouds(cloud: CloudState) -> None:
-    first, second = enrol(cloud)["cloud"], enrol(cloud, "yard", edge="edge-2")["cloud"]
+    first, second = enrolled(cloud)["cloud"], enrolled(cloud, "yard", edge="edge-2")["cloud"]
     assert first["secret_key"] != second["secret_key"]
     assert first["server_key"] == second["server_key"]
 
 
 def test_a_name_is_enrolled_once(cloud: CloudState) -> None:
-    key = public_key(enrol(cloud)["cloud"]["secret_key"])
+    key = public_key(enrolled(cloud)["cloud"]["secret_key"])
     with pytest.raises(SettingsError, match="--replace"):
-        enrol(cloud, "yard")
+        enrolled(cloud, "yard")
     assert cloud.roster.members().cameras == {key: frozenset({"gate"})}
     assert "yard" not in cloud.registry.live()
 
 
 def test_replacing_ends_the_old_key_and_keeps_the_cameras_models(cloud: CloudState) -> None:
-    old = public_key(enrol(cloud)["cloud"]["secret_key"])
+    old = public_key(enrolled(cloud)["cloud"]["secret_key"])
     cloud.publisher.publish("gate", cloud.artefact(), "round")
-    new = public_key(enrol(cloud, replace=True)["cloud"]["secret_key"])
+    new = public_key(enrolled(cloud, replace=True)["cloud"]["secret_key"])
     assert not cloud.roster.allowed(old)
     assert cloud.roster.allowed(new)
     assert cloud.registry.live_ids() == {"gate": "gate-2"}
@@ -120,25 +120,25 @@ def test_replacing_ends_the_old_key_and_keeps_the_cameras_models(cloud: CloudSta
 
 @pytest.mark.parametrize(("edge", "camera"), [("edge-1", "gate"), ("edge-2", "gate")])
 def test_a_refused_enrolment_writes_nothing(cloud: CloudState, edge: str, camera: str) -> None:
-    enrol(cloud)
+    enrolled(cloud)
     before = {path: path.read_bytes() for path in cloud.folder.joinpath("edge-1").iterdir()}
     with pytest.raises(SettingsError):
-        enrol(cloud, camera, edge=edge)
+        enrolled(cloud, camera, edge=edge)
     assert {path: path.read_bytes() for path in cloud.folder.joinpath("edge-1").iterdir()} == before
     assert not (cloud.folder / "edge-2").exists()
 
 
 def test_a_camera_may_be_added_below_what_was_written(cloud: CloudState) -> None:
-    enrol(cloud)
+    enrolled(cloud)
     path = cloud.folder / "edge-1" / "edge.toml"
     path.write_text(path.read_text() + '\n[[camera]]\nname = "yard"\nurl = "yard.mp4"\n')
     assert [camera.name for camera in load_edge_settings(path, {}).camera] == ["gate", "yard"]
 
 
 def test_replacing_brings_a_first_model_that_was_signed_today(cloud: CloudState) -> None:
-    enrol(cloud)
+    enrolled(cloud)
     cloud.clock = FakeClock(time.time() + 400 * DAY_S)  # the first manifest has expired by now
-    enrol(cloud, replace=True)
+    enrolled(cloud, replace=True)
     public = cloud.keys.signing.public_key()
     blob = (cloud.folder / "edge-1" / "student.gate.manifest").read_bytes()
     first = cloud.registry.models("gate")[-1].artefact.sha256
@@ -147,15 +147,15 @@ def test_replacing_brings_a_first_model_that_was_signed_today(cloud: CloudState)
 
 
 def test_a_camera_cannot_be_taken_from_another_edge(cloud: CloudState) -> None:
-    enrol(cloud)
+    enrolled(cloud)
     with pytest.raises(SettingsError, match="belongs to edge edge-1"):
-        enrol(cloud, "gate", edge="edge-2")
+        enrolled(cloud, "gate", edge="edge-2")
     assert len(cloud.registry.models("gate")) == 1
 
 
 @pytest.mark.parametrize("name", ["", "../gate", "a/b", "gate\n", "a..b", "x" * 65, "tür", "-gate"])
 def test_a_name_that_is_a_path_or_worse_is_refused(cloud: CloudState, name: str) -> None:
-    for who in (Enrolment("edge-1", (name,), ENDPOINT), Enrolment(name, ("gate",), ENDPOINT)):
+    for who in (Enrollment("edge-1", (name,), ENDPOINT), Enrollment(name, ("gate",), ENDPOINT)):
         with pytest.raises(SettingsError, match="no name"):
             enroll(cloud.settings, who, cloud.folder / "out", cloud.clock)
     assert not (cloud.folder / "out").exists()
@@ -164,13 +164,13 @@ def test_a_name_that_is_a_path_or_worse_is_refused(cloud: CloudState, name: str)
 @pytest.mark.parametrize("cameras", [(), ("gate", "gate"), tuple(f"camera-{n}" for n in range(65))])
 def test_an_edge_has_some_cameras_each_once(cloud: CloudState, cameras: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match="1 to 64 cameras"):
-        enroll(cloud.settings, Enrolment("edge-1", cameras, ENDPOINT), cloud.folder / "out", cloud.clock)
+        enroll(cloud.settings, Enrollment("edge-1", cameras, ENDPOINT), cloud.folder / "out", cloud.clock)
 
 
 def test_weights_that_cannot_be_used_enrol_nobody(tmp_path: Path) -> None:
     state = CloudState(tmp_path, student={"weights": str(tmp_path / "none.safetensors")})
     with pytest.raises(ModelError):
-        enrol(state)
+        enrolled(state)
     assert state.roster.rows() == []
     state.close()
 

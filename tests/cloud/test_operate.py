@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.actions import Wish, Wishes
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.cli import main
 from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
 
@@ -14,7 +14,7 @@ from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path, schedule={"hold": True})
-    state.enrol()
+    state.enroll()
     for tag in "ab":
         state.publisher.publish(CAMERA, state.artefact(tag=tag), "round")
     yield state
@@ -30,15 +30,15 @@ def test_every_action_is_a_command(cloud: CloudState, capsys: pytest.CaptureFixt
         for command in (["pause"], ["hold"], ["budget", "12"], ["pin"], ["frame"]):
             assert culling(cloud, command[0], CAMERA, *command[1:]) == 0
         told = capsys.readouterr().out.splitlines()
-        wish = Wishes(cloud.index).all()[CAMERA]
-        assert (wish.held, wish.pinned, wish.paused, wish.frames_per_window) == (True, "gate-2", True, 12)
-        assert wish.frame is not None
+        desired = DesiredStates(cloud.index).all()[CAMERA]
+        assert (desired.held, desired.pinned, desired.paused, desired.frames_per_window) == (True, "gate-2", True, 12)
+        assert desired.frame is not None
         assert told[0] == "gate is to forward nothing"
         assert culling(cloud, "rollback", CAMERA) == 1
         assert "pinned to gate-2" in capsys.readouterr().err
         for name in ("unpin", "unhold", "resume", "budget"):
             assert culling(cloud, name, CAMERA) == 0
-        assert Wishes(cloud.index).all()[CAMERA] == Wish(frame=wish.frame)
+        assert DesiredStates(cloud.index).all()[CAMERA] == DesiredState(frame=desired.frame)
         assert culling(cloud, "rollback", CAMERA) == 0
         assert capsys.readouterr().out.splitlines()[-1] == "gate-3 is live"
 

@@ -19,7 +19,7 @@ from culling.common.metrics import Metrics
 from culling.common.selection.budget import ASSUMED_BYTES
 from culling.common.selection.ranker import Ranker
 from culling.common.selection.selector import SelectorSettings, build_selector
-from culling.common.wire.messages import Orders
+from culling.common.wire.messages import Desired
 from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.lane import Lane
@@ -394,8 +394,8 @@ def test_inference_time_does_not_make_windows_shorter(first: Student) -> None:
     assert bench.around.ends == []
 
 
-def orders(**wanted: Any) -> Orders:
-    return Orders(**{"camera": "gate", "paused": False, "frames_per_window": None, "frame": None, **wanted})
+def desired(**wanted: Any) -> Desired:
+    return Desired(**{"camera": "gate", "paused": False, "frames_per_window": None, "frame": None, **wanted})
 
 
 def reasons(bench: Bench) -> list[str]:
@@ -405,14 +405,14 @@ def reasons(bench: Bench) -> list[str]:
 def test_a_paused_camera_forwards_nothing_and_says_so(first: Student) -> None:
     bench = Bench(first, eager_share=0, window_s=1, audit_share=0)
     bench.see(0.5)
-    bench.lane.order(orders(paused=True))
+    bench.lane.apply(desired(paused=True))
     for _ in range(30):
         bench.see(0.5)
     assert len(bench.around.recorded) == 1
     assert [end.count for end in bench.around.ends] == [0]  # what was held before stays as well
     state = bench.lane.state()
     assert (state.paused, state.skipped["paused"], state.inferred) == (True, 30, 31)
-    bench.lane.order(orders())
+    bench.lane.apply(desired())
     bench.see(0.5)
     assert len(bench.around.recorded) == 2
 
@@ -420,36 +420,36 @@ def test_a_paused_camera_forwards_nothing_and_says_so(first: Student) -> None:
 def test_what_a_pause_kept_back_is_not_taken_from_the_days_bytes(first: Student) -> None:
     bench = Bench(first, eager_share=0, window_s=1, audit_share=0, bytes_per_day=ASSUMED_BYTES)
     bench.see(0.5)
-    bench.lane.order(orders(paused=True))
+    bench.lane.apply(desired(paused=True))
     for _ in range(30):
         bench.see(0.5)
-    bench.lane.order(orders())
+    bench.lane.apply(desired())
     bench.see(0.5)
     assert len(bench.around.recorded) == 2
 
 
 def test_one_frame_is_taken_for_each_time_that_it_is_asked_for(first: Student) -> None:
     bench = Bench(first, policy="edge-only")
-    bench.lane.order(orders(frame=7, paused=True))
+    bench.lane.apply(desired(frame=7, paused=True))
     for _ in range(3):
         bench.see()
-    bench.lane.order(orders(frame=7))
+    bench.lane.apply(desired(frame=7))
     bench.see()
     assert reasons(bench) == ["manual"]
     assert bench.lane.state().frame == 7
-    bench.lane.order(orders(frame=8))
+    bench.lane.apply(desired(frame=8))
     bench.see()
     assert reasons(bench) == ["manual", "manual"]
 
 
 def test_another_budget_holds_from_the_next_frame_on(first: Student) -> None:
     bench = Bench(first, policy="cloud-only")
-    bench.lane.order(orders(frames_per_window=2))
+    bench.lane.apply(desired(frames_per_window=2))
     for _ in range(5):
         bench.see(0.5)
     assert reasons(bench) == ["hard", "hard"]
     assert bench.lane.state().frames_per_window == 2
-    bench.lane.order(orders())
+    bench.lane.apply(desired())
     bench.see(0.5)
     assert len(reasons(bench)) == 3
 
@@ -505,7 +505,7 @@ def test_a_new_model_is_learnt_of_anew(first: Student, second: Student) -> None:
 
 def test_a_frame_that_is_asked_for_comes_though_it_shows_nothing_new(first: Student) -> None:
     bench = still(first, policy="edge-only")
-    bench.lane.order(orders(frame=7))
+    bench.lane.apply(desired(frame=7))
     assert not bench.skips(0.5)
     assert reasons(bench) == ["manual"]
     assert bench.skips(0.5)

@@ -81,7 +81,7 @@ def test_f12_an_edge_that_starts_on_a_read_only_disk_detects_and_spools_once_it_
 def test_f12_a_cloud_with_a_full_disk_never_acks_and_recovers_by_itself(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
         cloud = CloudState(tmp_path, schedule={"hold": True}, service={"data_dir": str(disk)})
-        secret = cloud.enrol()
+        secret = cloud.enroll()
         cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
         with ServiceProcess(cloud) as service:
             edge = Edge(service.endpoint, cloud.keys.curve_public, secret)

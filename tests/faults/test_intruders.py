@@ -142,7 +142,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     cloud = CloudState(tmp_path_factory.mktemp("house"), schedule={"hold": True})
-    good, bad = cloud.enrol(CAMERA, edge="good"), cloud.enrol("yard", edge="bad")
+    good, bad = cloud.enroll(CAMERA, edge="good"), cloud.enroll("yard", edge="bad")
     for camera in (CAMERA, "yard"):
         cloud.publisher.publish(camera, cloud.artefact(tag=camera), "base")
     with ServiceProcess(cloud) as service:

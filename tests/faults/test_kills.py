@@ -52,7 +52,7 @@ class Killed:
         self.cloud = cloud
         self.site = site
         self.site.install_student()
-        self.site.settings["cloud"] |= {"server_key": cloud.keys.curve_public, "secret_key": cloud.enrol(CAMERA)}
+        self.site.settings["cloud"] |= {"server_key": cloud.keys.curve_public, "secret_key": cloud.enroll(CAMERA)}
         cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
         self.site.settings["camera"][0] |= {"pace": "max", "loop": True}
         self.site.settings["selector"] = {"window_s": 1.0, "frames_per_window": 12, "spacing_s": 0.0}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.enroll import Enrolment, enroll
+from culling.cloud.enroll import Enrollment, enroll
 from culling.cloud.store.keys import load_keys
 from culling.common.wire.messages import Ack, Heartbeat, Refused, Welcome
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
@@ -32,10 +32,10 @@ def cloud(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[CloudState
 
 
 def kit(cloud: CloudState, replace: bool = False, **publish: float) -> dict[str, Any]:
-    """Enrol the edge; return its settings, for a file that lies elsewhere."""
+    """Enroll the edge; return its settings, for a file that lies elsewhere."""
     validity = cloud.settings.publish.model_copy(update=publish)
     settings = cloud.settings.model_copy(update={"publish": validity})
-    who = Enrolment("edge-1", (CAMERA,), settings.service.endpoint, replace)
+    who = Enrollment("edge-1", (CAMERA,), settings.service.endpoint, replace)
     folder = cloud.folder / "kit"
     written = tomllib.loads(enroll(settings, who, folder, cloud.clock).read_text())
     written["agent"]["state_dir"] = str(folder / "state")

@@ -133,7 +133,7 @@ def page_says(cloud: CloudState) -> list[str]:
 def test_a11_nothing_the_cloud_says_or_writes_holds_a_secret(tmp_path: Path, culling: Callable[..., str]) -> None:
     page = {"port": 0, "actions": True}
     cloud = CloudState(tmp_path, schedule={"hold": True}, service={"log_level": "debug"}, page=page)
-    secret = cloud.enrol()
+    secret = cloud.enroll()
     cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
     config = ("--config", str(cloud.toml))
     said: list[str] = []

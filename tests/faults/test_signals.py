@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from culling.cloud.page.overview import endpoint as endpoint_of
+from culling.cloud.page.views import endpoint as endpoint_of
 from culling.cloud.store.fsck import fsck
 from support.cloud import CloudState, ServiceProcess, wait_until
 from support.fleet import Fleet

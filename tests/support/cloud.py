@@ -20,9 +20,11 @@ from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.frames import FrameStore, is_held_out
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
+from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, ModelFiles, Registry
-from culling.cloud.store.roster import Roster, enrol
-from culling.cloud.store.rounds import Requests, Rounds
+from culling.cloud.store.requests import Requests
+from culling.cloud.store.roster import Roster, add_edge
+from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock, SystemClock
 from culling.common.frame import CLASSES, Detections
 from culling.common.wire.codec import encode_jpeg
@@ -50,6 +52,7 @@ class CloudState:
         self.keys = load_keys(self.data_dir)
         self.index = Index(self.settings.store_url)
         self.frames = FrameStore(self.index, self.data_dir / "frames", self.clock, self.settings.store.stretch_s)
+        self.lifecycle = FrameLifecycle(self.index, self.frames, self.clock)
         self.files = ModelFiles(self.data_dir / "models")
         self.registry = Registry(self.index)
         self.roster = Roster(self.index)
@@ -57,11 +60,11 @@ class CloudState:
         self.requests = Requests(self.index)
         self.publisher = Publisher(self.index, self.files, self.keys.signing, 365.0, self.clock)
 
-    def enrol(self, *cameras: str, edge: str = "edge-1") -> str:
-        """Enrol an edge; return its secret key."""
+    def enroll(self, *cameras: str, edge: str = "edge-1") -> str:
+        """Enroll an edge; return its secret key."""
         public, secret = new_keypair()
         with self.index.write() as connection:
-            enrol(connection, edge, public, cameras or (CAMERA,), self.clock.now())
+            add_edge(connection, edge, public, cameras or (CAMERA,), self.clock.now())
         return secret
 
     def artefact(self, **changes: Any) -> Artefact:

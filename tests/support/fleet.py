@@ -122,7 +122,7 @@ class Fleet:
             SimulatedEdge(
                 endpoint,
                 state.keys.curve_public,
-                state.enrol(f"camera-{number}", edge=f"edge-{number}"),
+                state.enroll(f"camera-{number}", edge=f"edge-{number}"),
                 f"camera-{number}",
                 self._context,
                 beat_s,

@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from culling.cloud.store.index import frames, history, rounds
-from culling.cloud.store.roster import enrol
+from culling.cloud.store.roster import add_edge
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import Heartbeat, SwapReport
 from culling.common.wire.transport import new_keypair
@@ -18,7 +18,6 @@ from support.cloud import CloudState, Edge, camera_state, detections, hard_frame
 from support.detectors import picture
 
 PER_EDGE = 50
-DAY_S = 86_400
 REASONS = ("hard", "audit", "bootstrap", "manual")
 
 
@@ -37,7 +36,7 @@ class Showcase:
             self.secrets.append(secret)
             with state.index.write() as connection:
                 number = start // PER_EDGE + 1
-                enrol(connection, f"edge-{number}", public, names[start : start + PER_EDGE], time.time())
+                add_edge(connection, f"edge-{number}", public, names[start : start + PER_EDGE], time.time())
         base = state.artefact(tag="base")
         for name in names:
             state.publisher.publish(name, base, "base")
@@ -76,9 +75,9 @@ class Showcase:
             mine = sa.select(frames.c.id).where(frames.c.camera == camera)
             names = [row.id for row in connection.execute(mine)]
         seen = detections((62, 58, 140, 172, 0.97, 0), (180, 30, 230, 90, 0.81, 2))
-        self.state.frames.label(dict.fromkeys(names[: count * 3 // 4], seen))
-        self.state.frames.claim(camera, round_id)
-        self.state.frames.keep(names[: count // 3], round_id)
+        self.state.lifecycle.label(dict.fromkeys(names[: count * 3 // 4], seen))
+        self.state.lifecycle.claim(camera, round_id)
+        self.state.lifecycle.keep(names[: count // 3], round_id)
 
     def add_rounds(self, camera: str, count: int, now: float) -> None:
         """Add published rounds, each a little better, and a refused one in between."""

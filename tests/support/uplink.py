@@ -58,7 +58,7 @@ class Uplink:
         cloud = CloudSettings(
             endpoint=endpoint,
             server_key=state.keys.curve_public,
-            secret_key=SecretStr(secret or state.enrol(camera, edge=f"edge-of-{camera}")),
+            secret_key=SecretStr(secret or state.enroll(camera, edge=f"edge-of-{camera}")),
             signing_keys=(state.keys.signing_public,),
             **{"heartbeat_s": 0.5, **settings},
         )

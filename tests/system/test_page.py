@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from culling.cloud.page.dashboard import Dashboard
-from culling.cloud.store.roster import enrol
+from culling.cloud.store.roster import add_edge
 from culling.common.clock import SystemClock
-from culling.common.wire.messages import Ack, Hello, Orders, SwapReport, Welcome
+from culling.common.wire.messages import Ack, Desired, Hello, SwapReport, Welcome
 from culling.common.wire.transport import new_keypair
 from support.browser import Browser, needs_chromium
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
@@ -40,7 +40,7 @@ class Watching:
         self.fleet.add_frames(CAMERA, 6, now)
         self.fleet.add_rounds(CAMERA, 2, now)
         with self.cloud.index.write() as connection:
-            enrol(connection, "edge-x", new_keypair()[0], [HOSTILE], now)
+            add_edge(connection, "edge-x", new_keypair()[0], [HOSTILE], now)
         self.seen, self.hard = 1000, 10
         self.service = ServiceProcess(self.cloud)
         self.edge = self._connect()
@@ -149,8 +149,8 @@ def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) 
     browser.click("ok")
     browser.click("pause forwarding")
     browser.click("ok")
-    orders, _ = watching.edge.receive(Orders, within_s=30, beat=watching.beat(seen=1))
-    assert (orders.camera, orders.paused) == (CAMERA, True)
+    desired, _ = watching.edge.receive(Desired, within_s=30, beat=watching.beat(seen=1))
+    assert (desired.camera, desired.paused) == (CAMERA, True)
     browser.wait(lambda: "to be paused" in browser.text("h1 + p"))
     watching.edge.send(watching.beat(seen=1, paused=True))
     browser.wait(lambda: "· paused" in browser.text("h1 + p") or browser.text("h1 + p").startswith("live paused"))
@@ -230,7 +230,7 @@ def test_a_thousand_stalled_watchers_do_not_hurt_ingest(tmp_path: Path) -> None:
     cloud = CloudState(tmp_path, schedule={"hold": True}, page={"port": free_port(), "streams": WATCHERS + 200})
     fleet, secret, port = (
         Showcase(cloud, [f"camera-{n:03d}" for n in range(200)]),
-        cloud.enrol(edge="own"),
+        cloud.enroll(edge="own"),
         cloud.settings.page.port,
     )
     watchers: list[socket.socket] = []

@@ -1,4 +1,4 @@
-"""Who watches and steers from outside, with a real service and a real agent: orders, Prometheus, Grafana's queries."""
+"""Who watches and steers from outside, with a real service and agent: requests, Prometheus, Grafana's queries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.cloud = CloudState(folder, schedule={"hold": True})
-        secret = self.cloud.enrol()
+        secret = self.cloud.enroll()
         self.service = ServiceProcess(self.cloud)
         self.site = Site(folder, self.service.endpoint)
         self.site.signing = self.cloud.keys.signing
@@ -92,7 +92,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     found.close()
 
 
-# Orders
+# What an operator wants
 
 
 def test_a_camera_is_paused_at_the_edge_and_resumed(running: Running) -> None:

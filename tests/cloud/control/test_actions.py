@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from culling.cloud.control import actions
-from culling.cloud.control.actions import Wish, Wishes, carry_out
+from culling.cloud.control.actions import carry_out
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.errors import CullingError, InputError
-from culling.common.wire.messages import Orders
-from support.cloud import CAMERA, CloudState, camera_state
+from support.cloud import CAMERA, CloudState
 
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     for tag in "ab":
         state.publisher.publish(CAMERA, state.artefact(tag=tag), "round")
     yield state
@@ -33,40 +33,25 @@ def do(cloud: CloudState, kind: Any, **payload: Any) -> str:
         cloud.requests.answer(number, "", False, 6.0)
 
 
-def wish(cloud: CloudState) -> Wish:
-    return Wishes(cloud.index).all().get(CAMERA, Wish())
+def desired(cloud: CloudState) -> DesiredState:
+    return DesiredStates(cloud.index).all().get(CAMERA, DesiredState())
 
 
 def test_what_is_wanted_stays_wanted_until_told_otherwise(cloud: CloudState) -> None:
     do(cloud, "pause")
     do(cloud, "hold")
     do(cloud, "budget", frames_per_window=12)
-    assert wish(cloud) == Wish(held=True, paused=True, frames_per_window=12)
+    assert desired(cloud) == DesiredState(held=True, paused=True, frames_per_window=12)
     do(cloud, "resume")
     do(cloud, "unhold")
     do(cloud, "budget")
-    assert wish(cloud) == Wish()
+    assert desired(cloud) == DesiredState()
 
 
-def test_a_frame_is_wanted_until_the_edge_says_that_it_took_it(cloud: CloudState) -> None:
+def test_a_frame_is_asked_for_under_the_number_of_its_request(cloud: CloudState) -> None:
     do(cloud, "frame")
-    asked = wish(cloud)
-    assert asked.frame is not None
-    assert asked.orders(CAMERA) == Orders(CAMERA, False, None, asked.frame)
-    assert not asked.done_by(camera_state())
-    assert asked.done_by(camera_state(frame=asked.frame))
-    Wishes(cloud.index).frame_taken(CAMERA, asked.frame + 1)
-    assert wish(cloud).frame == asked.frame
-    Wishes(cloud.index).frame_taken(CAMERA, asked.frame)
-    assert wish(cloud) == Wish()
-
-
-@pytest.mark.parametrize(
-    ("wanted", "state"),
-    [(Wish(paused=True), {"paused": False}), (Wish(frames_per_window=3), {}), (Wish(), {"frames_per_window": 3})],
-)
-def test_an_edge_that_does_otherwise_is_not_done(wanted: Wish, state: dict[str, Any]) -> None:
-    assert not wanted.done_by(camera_state(**state))
+    number = cloud.requests.ask("unpin", CAMERA, 5.0) - 1
+    assert desired(cloud) == DesiredState(frame=number)
 
 
 def test_a_pinned_camera_takes_no_other_model(cloud: CloudState) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from culling.cloud.control.publish import DAY_S
+from culling.common.clock import DAY_S
 from culling.common.errors import InputError, ManifestError, ModelError
 from culling.common.wire.manifest import Trust, key_id, verify, verify_model
 from support.clock import FakeClock
@@ -22,7 +22,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def cloud(tmp_path: Path, clock: FakeClock) -> Iterator[CloudState]:
     state = CloudState(tmp_path, clock)
-    state.enrol()
+    state.enroll()
     yield state
     state.close()
 
@@ -58,7 +58,7 @@ def test_every_publication_has_a_higher_counter(cloud: CloudState, clock: FakeCl
 
 
 def test_counters_of_two_cameras_are_their_own(cloud: CloudState) -> None:
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     assert cloud.publisher.publish(CAMERA, cloud.artefact(), "base").model_id == "gate-1"
     assert cloud.publisher.publish("yard", cloud.artefact(), "base").model_id == "yard-1"
 
@@ -121,6 +121,6 @@ def test_publishing_a_round_ends_it_in_the_same_transaction(cloud: CloudState, c
 
 def test_a_camera_with_the_longest_name_can_be_published_for(cloud: CloudState) -> None:
     name = "c" * 64
-    cloud.enrol(name, edge="edge-2")
+    cloud.enroll(name, edge="edge-2")
     model = cloud.publisher.publish(name, cloud.artefact(), "base")
     assert len(model.model_id) <= 64

@@ -55,8 +55,8 @@ class Running:
         self.ingest.start()
 
     def edge(self, *cameras: str, name: str = "edge-1") -> Edge:
-        """Enrol an edge and connect it."""
-        return self.connect(self.cloud.enrol(*cameras, edge=name))
+        """Enroll an edge and connect it."""
+        return self.connect(self.cloud.enroll(*cameras, edge=name))
 
     def connect(self, secret: str) -> Edge:
         edge = Edge(self.ingest.endpoint, self.cloud.keys.curve_public, secret)
@@ -172,7 +172,7 @@ def spoilt(reason: str) -> tuple[Any, bytes]:
 )
 def test_a_frame_that_can_never_be_taken_is_refused_for_good(start: Start, reason: str) -> None:
     running = start()
-    running.cloud.enrol("yard", edge="edge-2")
+    running.cloud.enroll("yard", edge="edge-2")
     edge = running.edge()
     frame, jpeg = spoilt(reason)
     nack = edge.ask(frame, Nack, payload=jpeg)
@@ -244,7 +244,7 @@ def test_a_camera_without_frames_shows_none_in_the_metrics(start: Start) -> None
     frame, jpeg = hard_frame(1)
     edge.ask(frame, Ack, payload=jpeg)
     wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == len(jpeg))
-    running.cloud.frames.expire(10**9, retention_days=0.0, spare_bytes=0)
+    running.cloud.lifecycle.expire(10**9, retention_days=0.0, spare_bytes=0)
     wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == 0)
 
 
@@ -393,7 +393,7 @@ def test_a_camera_that_runs_its_live_model_is_offered_nothing(start: Start) -> N
     running = start()
     edge = running.edge()
     running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
-    wait_until(lambda: running.ingest._live == {CAMERA: "gate-1"})
+    wait_until(lambda: running.ingest._offers._live == {CAMERA: "gate-1"})
     edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
     with pytest.raises(AssertionError, match="none of"):
         edge.receive(ModelOffer, within_s=1.5)

@@ -44,7 +44,7 @@ def test_the_newest_held_out_picture_is_taken_before_any_round_has_seen_it(cloud
         jpeg = add(cloud, seq)
         if seq == HELD_OUT[1]:
             newest = jpeg
-    found = newest_picture(cloud.frames, CAMERA)
+    found = newest_picture(cloud.frames, cloud.lifecycle, CAMERA)
     assert found is not None
     assert np.array_equal(found, decode_jpeg(newest))
 
@@ -54,11 +54,11 @@ def test_a_picture_that_cannot_be_used_makes_way_for_the_one_before(cloud: Cloud
     add(cloud, HELD_OUT[1], encode_jpeg(picture(96, 128, 99))[:-900])
     add(cloud, HELD_OUT[2])
     (cloud.data_dir / "frames" / CAMERA / f"{frame_id(EDGE, 'boot-1', HELD_OUT[2])}.jpg").write_bytes(b"flipped")
-    found = newest_picture(cloud.frames, CAMERA)
+    found = newest_picture(cloud.frames, cloud.lifecycle, CAMERA)
     assert found is not None
     assert np.array_equal(found, decode_jpeg(jpeg))
 
 
 def test_a_camera_without_held_out_frames_has_no_picture(cloud: CloudState) -> None:
     add(cloud, next(seq for seq in range(1, 40) if seq not in HELD_OUT))
-    assert newest_picture(cloud.frames, CAMERA) is None
+    assert newest_picture(cloud.frames, cloud.lifecycle, CAMERA) is None

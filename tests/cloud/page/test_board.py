@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from culling.cloud.control.actions import Wishes
 from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
+from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
 from culling.cloud.store.roster import SILENT_S
 from culling.common.wire.messages import CameraState
@@ -22,7 +22,7 @@ class Watched:
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
         self.cloud = CloudState(folder, clock=self.clock)
-        self.cloud.enrol(CAMERA, "yard")
+        self.cloud.enroll(CAMERA, "yard")
         self.told: dict[str, Told] = {}
         self.board = Board(self.cloud.index, lambda: self.told, self.clock)
 
@@ -137,13 +137,13 @@ def test_a_watcher_that_slept_is_told_the_newest_once(watched: Watched) -> None:
     assert [row["seen"] for row in newer["cameras"]] == [9]
 
 
-def test_wishes_and_models_are_shown_soon(watched: Watched) -> None:
+def test_what_is_wanted_and_models_are_shown_soon(watched: Watched) -> None:
     watched.cloud.publisher.publish(CAMERA, watched.cloud.artefact(), "base")
-    Wishes(watched.cloud.index).change(CAMERA, paused=True, held=True)
+    DesiredStates(watched.cloud.index).change(CAMERA, paused=True, held=True)
     watched.tell(model_id="gate-1")
     row = watched.row()
     assert (row["live"], row["scale"], row["paused"], row["held"], row["obeys"]) == ("gate-1", 1.0, True, True, False)
-    Wishes(watched.cloud.index).change(CAMERA, paused=False)
+    DesiredStates(watched.cloud.index).change(CAMERA, paused=False)
     watched.clock.advance(SLOW_S)
     assert not watched.row()["paused"]
 

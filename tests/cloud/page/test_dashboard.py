@@ -24,7 +24,7 @@ class Served:
 
     def __init__(self, folder: Path, **page: Any) -> None:
         self.cloud = CloudState(folder, page={"port": 0, **page})
-        self.cloud.enrol()
+        self.cloud.enroll()
         self.told: dict[str, Told] = {}
         self.clock = SystemClock()
         self.page = Dashboard(self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, self.clock)

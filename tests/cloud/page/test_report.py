@@ -75,7 +75,7 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
 
 
 def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Path, empty: list[str]) -> None:
-    cloud.enrol()
+    cloud.enroll()
     files = write_report(cloud.index, CAMERA, tmp_path / "report", time.time())
     assert all(path.stat().st_size for path in files)
     assert table(tmp_path / "report" / "rounds.csv") == []
@@ -83,7 +83,7 @@ def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Pa
 
 
 def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: CloudState, tmp_path: Path) -> None:
-    cloud.enrol()
+    cloud.enroll()
     turn = cloud.rounds.start(CAMERA, "manual", 5.0)
     cloud.rounds.end(turn.id, "failed", {}, "<script>alert(1)</script>", 6.0)
     write_report(cloud.index, CAMERA, tmp_path / "report", time.time())

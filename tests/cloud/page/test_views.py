@@ -19,7 +19,7 @@ NOW = 1_800_000_000.0
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     yield state
     state.close()
 
@@ -50,7 +50,7 @@ def store(cloud: CloudState, count: int) -> list[str]:
 
 def test_hard_frames_show_both_sides_boxes_and_how_wrong_the_student_was(cloud: CloudState) -> None:
     name, other = store(cloud, 2)
-    cloud.frames.label({name: detections((0, 0, 20, 20, 0.95, 0), (30, 30, 40, 40, 0.8, 0), (5, 5, 9, 9, 0.2, 1))})
+    cloud.lifecycle.label({name: detections((0, 0, 20, 20, 0.95, 0), (30, 30, 40, 40, 0.8, 0), (5, 5, 9, 9, 0.2, 1))})
     rows = {row["id"]: row for row in views.gallery(cloud.index, cloud.settings, CAMERA, 1e11, 24, None, None)}
     assert rows[other]["ap"] is rows[other]["teacher"] is None
     assert rows[name]["student"] == [[0.0, 0.0, 20.0, 20.0, 0.9, "person"]]
@@ -60,7 +60,7 @@ def test_hard_frames_show_both_sides_boxes_and_how_wrong_the_student_was(cloud: 
 
 def test_the_gallery_can_be_narrowed_to_a_reason_or_the_culled_set(cloud: CloudState) -> None:
     names = store(cloud, 3)
-    cloud.frames.keep([names[1]], 7)
+    cloud.lifecycle.keep([names[1]], 7)
     found = views.gallery(cloud.index, cloud.settings, CAMERA, 1e11, 24, "hard", True)
     assert [(row["id"], row["kept"]) for row in found] == [(names[1], 7)]
     assert views.gallery(cloud.index, cloud.settings, CAMERA, 1e11, 24, "audit", None) == []

@@ -30,7 +30,7 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         self.cloud = CloudState(folder, page={"port": free_port()})
-        self.cloud.enrol()
+        self.cloud.enroll()
         self.told: dict[str, Told] = {}
         self.start()
 

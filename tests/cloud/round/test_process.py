@@ -58,7 +58,7 @@ def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     sections["teacher"] = {**QUICK["teacher"], "weights": weights}
     state = CloudState(tmp_path, **sections)
     install(narrow, state.data_dir)
-    state.enrol()
+    state.enroll()
     state.publisher.publish(CAMERA, base_artefact(state.settings, state.files), "base")
     add(state, range(1, 13))
     yield state
@@ -309,7 +309,7 @@ def test_a_round_without_frames_is_refused(cloud: CloudState, monkeypatch: pytes
 
 
 def test_a_camera_without_a_model_is_refused(cloud: CloudState) -> None:
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     add(cloud, range(1, 5), camera="yard", boot="boot-2")
     turn = cloud.rounds.start("yard", "manual", 1.0)
     assert run(cloud, turn.id) == "refused"
@@ -322,7 +322,9 @@ def test_a_camera_without_a_model_is_refused(cloud: CloudState) -> None:
 def bench(cloud: CloudState) -> stages.Bench:
     folder = cloud.data_dir / "rounds" / "1"
     folder.mkdir(parents=True, exist_ok=True)
-    return stages.Bench(cloud.settings, cloud.frames, cloud.files, cloud.registry, folder, lambda: False)
+    return stages.Bench(
+        cloud.settings, cloud.frames, cloud.lifecycle, cloud.files, cloud.registry, folder, lambda: False
+    )
 
 
 def test_pictures_that_cannot_be_used_are_left_out(cloud: CloudState) -> None:
@@ -367,7 +369,7 @@ def test_the_gate_wants_enough_frames_and_something_on_them(cloud: CloudState) -
     with pytest.raises(RefusedError, match="0 held-out frames"):
         stages.gate(bench(cloud), turn, {**results, "label": {"held_out": []}})
     nothing_seen = {name: stages.Detections.empty() for name in results["label"]["held_out"]}
-    cloud.frames.label(nothing_seen)
+    cloud.lifecycle.label(nothing_seen)
     with pytest.raises(RefusedError, match="cannot judge"):
         stages.gate(bench(cloud), turn, results)
 
@@ -382,7 +384,7 @@ def test_too_few_held_out_frames_end_a_round_before_it_trains(
     assert ran == ["label"]
     assert "99 are needed" in cloud.rounds.get(round_id).reason
     assert cloud.frames.counts()[CAMERA].waiting, "none is used up that nobody learnt from"
-    assert not any(frame.labels for frame in cloud.frames.newest_held_out(CAMERA, 99))
+    assert not any(frame.labels for frame in cloud.lifecycle.newest_held_out(CAMERA, 99))
 
 
 def test_no_frame_is_trained_on_twice_after_a_round_that_failed(cloud: CloudState) -> None:
@@ -398,7 +400,7 @@ def test_no_frame_is_trained_on_twice_after_a_round_that_failed(cloud: CloudStat
 def test_what_the_teacher_doubts_is_told_apart_by_the_settings(cloud: CloudState) -> None:
     (frame,) = cloud.frames.get(_ids(cloud)[:1])
     rows = [(1, 1, 20, 20, score, 0) for score in (0.9, 0.5, 0.2, 0.05)]
-    cloud.frames.label({frame.id: detections(*rows)})
+    cloud.lifecycle.label({frame.id: detections(*rows)})
     (frame,) = cloud.frames.get([frame.id])
     teacher = cloud.settings.teacher.model_copy(update={"true_score": 0.5, "min_score": 0.1})
     compared = stages._compared(teacher, frame, detections())
@@ -413,7 +415,7 @@ def test_classes_of_no_interest_neither_cull_nor_gate(cloud: CloudState) -> None
     turn = cloud.rounds.get(start(cloud))
     labelled = stages.label(bench(cloud), turn, {})
     people = dict.fromkeys(_ids(cloud), detections((1, 1, 20, 20, 0.9, 0)))
-    cloud.frames.label(people)
+    cloud.lifecycle.label(people)
     assert stages.cull_frames(bench(cloud), turn, {"label": labelled})["hardness"] == 0.0
     artefact = msgspec.to_builtins(cloud.registry.live()[CAMERA].artefact)
     with pytest.raises(RefusedError, match="cannot judge"):
@@ -443,7 +445,7 @@ def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, mo
     add(cloud, range(31, 32), features=WireFeatures(SPEC, [1.0]))
     seen = {frame_id(EDGE, "boot-1", seq): detections((1, 1, 20, 20, 0.9, 0)) for seq in (20, 21, 25, 27, 30, 31, 1)}
     seen[frame_id(EDGE, "boot-1", 21)] = detections((60, 60, 90, 90, 0.9, 0))
-    cloud.frames.label(seen)
+    cloud.lifecycle.label(seen)
     asked: list[Any] = []
     monkeypatch.setattr(stages, "learn", lambda *pairs: asked.append(pairs) or Lesson(4, 2))
 

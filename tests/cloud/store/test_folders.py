@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.store.folders import alone, make_folder
+from culling.cloud.store.folders import alone, is_held, make_folder, only_one
 from culling.common.errors import StorageError
 
 
@@ -36,4 +36,17 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with alone(lock), lock.open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with alone(lock):
+        pass
+
+
+def test_one_holds_the_folder_until_it_is_done(tmp_path: Path) -> None:
+    with only_one(tmp_path):
+        assert is_held(tmp_path)
+        with pytest.raises(StorageError, match="another service runs"), only_one(tmp_path):
+            pass
+    assert not is_held(tmp_path)
+
+
+def test_a_folder_that_is_not_there_cannot_be_held(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot lock"), only_one(tmp_path / "none"):
         pass

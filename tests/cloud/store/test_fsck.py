@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import frame_id
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.index import frames
-from culling.cloud.store.lock import only_one
 from culling.common.cli import main
 from culling.common.errors import StorageError
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
@@ -21,7 +21,7 @@ EDGE = "e" * 40
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     """A camera with three models, two of them of one file, and twelve frames."""
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     for tag in ("base", "first", "second"):
         state.publisher.publish(CAMERA, state.artefact(tag=tag), "base" if tag == "base" else "manual")
     for seq in range(1, 13):
@@ -114,7 +114,7 @@ def test_no_held_out_frame_stays_in_a_culled_set(cloud: CloudState) -> None:
     change(cloud, judge, round=turn.id, kept=turn.id)
     assert "held out" in fsck(cloud.settings).open[0].wrong
     fsck(cloud.settings, repair=True)
-    assert cloud.frames.culled(CAMERA, turn.id + 1, 10) == []
+    assert cloud.lifecycle.culled(CAMERA, turn.id + 1, 10) == []
     assert fsck(cloud.settings).findings == ()
 
 
@@ -141,7 +141,7 @@ def test_a_model_to_go_back_to_that_is_damaged_wants_a_backup(cloud: CloudState,
 
 
 def test_a_camera_without_a_model_is_named(cloud: CloudState) -> None:
-    cloud.enrol("yard", edge="edge-2")
+    cloud.enroll("yard", edge="edge-2")
     (named,) = fsck(cloud.settings, repair=True).open
     assert named.what == "camera yard"
 

@@ -17,7 +17,7 @@ from support.scores import ranker
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path)
-    state.enrol()
+    state.enroll()
     yield state
     state.close()
 

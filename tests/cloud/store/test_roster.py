@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.store.roster import enrol
+from culling.cloud.store.roster import add_edge
 from culling.common.errors import SettingsError
 from culling.common.wire.transport import public_key
 from support.cloud import CloudState, camera_state
@@ -20,11 +20,11 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
 
 def add(cloud: CloudState, edge: str, key: str, *cameras: str, replace: bool = False) -> None:
     with cloud.index.write() as connection:
-        enrol(connection, edge, key, cameras, 2.0 if replace else 1.0, replace)
+        add_edge(connection, edge, key, cameras, 2.0 if replace else 1.0, replace)
 
 
 def test_an_enrolled_edge_owns_its_cameras_and_no_others(cloud: CloudState) -> None:
-    mine, theirs = public_key(cloud.enrol("gate", "yard")), public_key(cloud.enrol("dock", edge="edge-2"))
+    mine, theirs = public_key(cloud.enroll("gate", "yard")), public_key(cloud.enroll("dock", edge="edge-2"))
     members = cloud.roster.members()
     assert members.owns(mine, "gate")
     assert members.owns(mine, "yard")
@@ -34,13 +34,13 @@ def test_an_enrolled_edge_owns_its_cameras_and_no_others(cloud: CloudState) -> N
 
 
 def test_only_enrolled_edges_may_connect(cloud: CloudState) -> None:
-    key = public_key(cloud.enrol())
+    key = public_key(cloud.enroll())
     assert cloud.roster.allowed(key)
     assert not cloud.roster.allowed("x" * 40)
 
 
 def test_a_revoked_edge_owns_nothing_and_may_not_connect(cloud: CloudState) -> None:
-    key = public_key(cloud.enrol())
+    key = public_key(cloud.enroll())
     assert cloud.roster.revoke("edge-1")
     assert not cloud.roster.revoke("edge-9")
     assert not cloud.roster.allowed(key)
@@ -67,7 +67,7 @@ def test_an_edge_is_enrolled_once_unless_replaced(cloud: CloudState) -> None:
 
 
 def test_the_latest_word_on_a_camera_is_kept(cloud: CloudState) -> None:
-    cloud.enrol()
+    cloud.enroll()
     row = cloud.roster.rows()[0]
     assert (row.state, row.heard) == (None, None)
     cloud.roster.heard({"gate": camera_state(seen=7)}, 10.0)

@@ -68,16 +68,3 @@ def test_rounds_are_listed_newest_first_and_by_camera(cloud: CloudState) -> None
 
 def test_a_model_that_no_round_made_has_no_newest_capture(cloud: CloudState) -> None:
     assert cloud.rounds.newest_capture(CAMERA, "gate-1") is None
-
-
-def test_requests_wait_in_order_until_they_are_answered(cloud: CloudState) -> None:
-    first = cloud.requests.ask("round", CAMERA, 1.0)
-    second = cloud.requests.ask("publish", CAMERA, 2.0, {"sha256": "x"})
-    assert [request.id for request in cloud.requests.open()] == [first, second]
-    assert cloud.requests.open()[1].payload == {"sha256": "x"}
-    assert cloud.requests.answered(first) is None
-    cloud.requests.answer(first, "round 1 started", False, 3.0)
-    cloud.requests.answer(second, "the file is gone", True, 3.0)
-    assert cloud.requests.open() == []
-    assert cloud.requests.answered(first) == (True, "round 1 started")
-    assert cloud.requests.answered(second) == (False, "the file is gone")

@@ -28,6 +28,7 @@ from culling.common.wire.messages import (
     PROTOCOL_VERSION,
     Ack,
     CameraState,
+    Desired,
     FromCloud,
     FromEdge,
     HardFrame,
@@ -38,7 +39,6 @@ from culling.common.wire.messages import (
     ModelOffer,
     ModelRequest,
     Nack,
-    Orders,
     Refused,
     Sender,
     SwapReport,
@@ -77,8 +77,8 @@ CLOUD: list[tuple[Message, bytes | None]] = [
     (Nack("b1", 7, "busy", True), None),
     (ModelOffer("gate-1", b"signed"), None),
     (ModelChunk("gate-1", "gate-1-r7", 0, 9_000_000), b"onnx"),
-    (Orders("gate-1", True, 12, 4), None),
-    (Orders("gate-1", False, None, None), None),
+    (Desired("gate-1", True, 12, 4), None),
+    (Desired("gate-1", False, None, None), None),
     (Refused("unknown-type"), None),
 ]
 ALL: list[tuple[Message, bytes | None, Sender]] = [(m, p, "edge") for m, p in EDGE] + [
@@ -139,7 +139,8 @@ def test_header_is_a_version_byte_and_plain_messagepack(message: Message, payloa
     assert packed[1:] == ([] if payload is None else [payload])
     assert packed[0][0] == PROTOCOL_VERSION == 1
     fields = msgpack.unpackb(packed[0][1:])
-    assert fields == {"type": type(message).__name__} | msgspec.to_builtins(message, builtin_types=(bytes,))
+    kind_on_the_wire = "Orders" if isinstance(message, Desired) else type(message).__name__
+    assert fields == {"type": kind_on_the_wire} | msgspec.to_builtins(message, builtin_types=(bytes,))
     assert unpack([header(message), *packed[1:]], kind)[0] == message
 
 
@@ -150,6 +151,12 @@ def test_golden_bytes_of_version_1_still_decode() -> None:
     nack = bytes.fromhex("0185a474797065a44e61636ba4626f6f74a26231a373657107a6726561736f6ea462757379a57265747279c3")
     assert unpack([nack], "cloud") == (Nack("b1", 7, "busy", True), None)
     assert pack(Nack("b1", 7, "busy", True)) == [nack]
+    desired = bytes.fromhex(
+        "0185a474797065a64f7264657273a663616d657261a6676174652d31a6706175736564c3"
+        "b16672616d65735f7065725f77696e646f770ca56672616d6504"
+    )
+    assert unpack([desired], "cloud") == (Desired("gate-1", True, 12, 4), None)
+    assert pack(Desired("gate-1", True, 12, 4)) == [desired]
 
 
 @pytest.mark.parametrize(("message", "payload", "kind"), ALL, ids=lambda value: type(value).__name__)

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
 
 from culling.common.wire.manifest import Manifest, key_id, sign
 from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest, SwapReport
@@ -248,9 +249,11 @@ class TestAttacks:
         assert site.rig.play(1) == ["gate-1"]
 
     def refusal(self, site: Site, signed: bytes, camera: str = "gate") -> str:
-        site.updater.offered(ModelOffer(camera, signed))
+        with capture_logs() as logs:
+            site.updater.offered(ModelOffer(camera, signed))
         assert site.updater.outgoing() == []
         (reason,) = site.refused
+        assert [(log["camera"], log["reason"]) for log in logs if log["event"] == "model_refused"] == [(camera, reason)]
         return reason
 
     def test_unsigned(self, site: Site, cloud: Cloud) -> None:

@@ -1,0 +1,118 @@
+"""Runs the process of a round: starts it, sees how it ended, starts it again or gives it up, and stops it.
+
+A round works in a process of its own (ADR 0004), so that a crash in a model or a decoder costs nothing but that try.
+The process may die at any moment: finished stages stand in the index, and the next try goes on after them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+
+from culling.cloud.store.rounds import STOPPED, Round, Rounds
+from culling.common.clock import Clock
+from culling.common.config import PREFIX
+from culling.common.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 5.0
+"""Long enough that a process that dies at once does not keep a core busy, short enough that a round hardly waits."""
+
+MAX_CRASHES = 3
+"""A process that died by accident gets through at the next try; one that died three times will die again."""
+
+MAX_HINDERED = 20
+"""Tries in a row that could not read or write, `RETRY_S` apart and more: minutes, in which somebody may free a disk."""
+
+STOP_S = 7.0
+"""A process that has not ended by then is killed: the whole service ends within ten seconds."""
+
+NOT_CRASHED = (STOPPED, StorageError.exit_code)
+"""Exit codes of a process that did not crash: it was stopped, or the disk is full."""
+
+
+class Executor:
+    """At most one round's process at a time; `settings` is the file of its settings. Used by one thread."""
+
+    def __init__(self, settings: Path, rounds: Rounds, clock: Clock) -> None:
+        self._settings = settings
+        self._rounds = rounds
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._round_id = 0
+        self._hindered = (0, 0)
+        self._next_start = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is working."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, turn: Round) -> None:
+        """Start the process of a round, or do nothing while its last one has only just died.
+
+        Raises StorageError when there can be no process.
+        """
+        if self._clock.monotonic() < self._next_start:
+            return
+        command = [sys.executable, "-m", "culling.cloud.round", "--config", str(self._settings)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, "--watch-stdin", str(turn.id)], stdin=subprocess.PIPE, env=round_environment()
+            )
+        except OSError as error:
+            raise StorageError(f"cannot start a process for round {turn.id}: {error.strerror}") from error
+        self._round_id = turn.id
+
+    def collect(self) -> Round | None:
+        """Return the round whose process ended since the last call, as it stands now; None if none did.
+
+        It is still `running` if the process died and is to be started again, `failed` once that was tried too often.
+        """
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        self._forget()
+        turn = self._rounds.get(self._round_id)
+        if turn.state == "running":
+            self._next_start = self._clock.monotonic() + RETRY_S
+            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code)
+            if reason := self.gave_up(turn, code):
+                self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
+        return self._rounds.get(turn.id)
+
+    def gave_up(self, turn: Round, code: int) -> str:
+        """Count how a round's process ended; return why it is not started again, or "" if it is."""
+        last, times = self._hindered
+        self._hindered = (turn.id, 0 if code != StorageError.exit_code else times + 1 if last == turn.id else 1)
+        if self._hindered[1] >= MAX_HINDERED:  # other cameras wait for it
+            return f"its process could not read or write {MAX_HINDERED} times in a row: see the service's log"
+        if code not in NOT_CRASHED and self._rounds.crashed(turn.id) >= MAX_CRASHES:
+            return f"its process died {MAX_CRASHES} times, last with exit code {code}"
+        return ""
+
+    def stop(self) -> None:
+        """End the process that is working, if any; its round goes on at the next start."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None
+
+
+def round_environment() -> dict[str, str]:
+    """Return the environment without settings: those of a round are in its file, and variables would beat a `--set`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -1,0 +1,133 @@
+"""What each camera is told until it obeys: the model that it should run, and what the operator wants of it.
+
+A message may be lost, and an edge confirms none of these, so both are compared with the camera's latest counters: as
+long as those say otherwise, it is told again, once every `reoffer_s`. The model's bytes are handed out here as well: an
+edge that is fetching a model needs no further offer of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.index import Index
+from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.requests import Requests
+from culling.common.clock import Clock
+from culling.common.errors import ModelError, ProtocolError
+from culling.common.wire.messages import CameraState, Desired, FromCloud, ModelChunk, ModelOffer, ModelRequest
+from culling.common.wire.protocol import PIECE
+
+log = structlog.get_logger(__name__)
+
+Send = Callable[[str, FromCloud], bool]
+"""Sends a message to the edge of that key; returns whether it is on its way."""
+
+
+class Offers:
+    """Used by one thread. All but `heard` raise StorageError where the index cannot be used."""
+
+    def __init__(self, index: Index, files: ModelFiles, reoffer_s: float, clock: Clock, send: Send) -> None:
+        self._registry = Registry(index)
+        self._desired_states = DesiredStates(index)
+        self._requests = Requests(index)
+        self._files = files
+        self._reoffer_s = reoffer_s
+        self._clock = clock
+        self._send = send
+        self._live: dict[str, str] = {}
+        self._desired: dict[str, DesiredState] = {}
+        self._states: dict[str, CameraState] = {}
+        self._offered: dict[str, tuple[str, float]] = {}
+        self._sent: dict[str, tuple[Desired, float]] = {}
+
+    def refresh(self) -> None:
+        """Read from the index what every camera should run and do."""
+        self._live = self._registry.live_ids()
+        self._desired = self._desired_states.all()
+
+    def heard(self, state: CameraState, afresh: bool) -> None:
+        """Note a camera's latest counters; `afresh` when its edge greets: it may have lost what it was told before."""
+        self._states[state.camera] = state
+        if afresh:
+            self._offered.pop(state.camera, None)
+            self._sent.pop(state.camera, None)
+
+    def tell(self, edge_key: str, cameras: Iterable[str]) -> None:
+        """Tell an edge what those of its cameras that were heard of do not run or do yet."""
+        for camera in cameras:
+            if camera in self._states:
+                self._offer_live(edge_key, self._states[camera])
+                self._send_desired(edge_key, self._states[camera])
+
+    def piece(self, request: ModelRequest) -> tuple[ModelChunk, bytes]:
+        """Return the piece of a model that is asked for.
+
+        Raises ProtocolError where there is none; a model whose file is damaged is revoked, so that the one before it is
+        offered.
+        """
+        model = self._registry.find(request.camera, request.model_id)
+        if model is None:
+            raise ProtocolError("unknown-model", f"there is no model {request.model_id} for {request.camera}")
+        total = model.artefact.size
+        if request.offset >= total:
+            raise ProtocolError("beyond-total", f"model {request.model_id} has {total} bytes")
+        try:
+            data = self._files.piece(model.artefact.sha256, request.offset, min(request.length, PIECE))
+        except ModelError as error:
+            log.error("model_damaged", camera=request.camera, model_id=request.model_id, error=str(error))
+            self._registry.withdraw(request.camera, request.model_id, "revoked")
+            raise ProtocolError("model-damaged", f"model {request.model_id} cannot be read") from None
+        self._offered[request.camera] = (request.model_id, self._clock.monotonic())
+        return ModelChunk(request.camera, request.model_id, request.offset, total), data
+
+    # Models
+
+    def _offer_live(self, edge_key: str, state: CameraState) -> None:
+        camera, model_id = state.camera, self._live.get(state.camera)
+        if model_id in (None, state.model_id):
+            return
+        last, at = self._offered.get(camera, ("", 0.0))
+        again = last == model_id
+        if again and self._clock.monotonic() - at < self._reoffer_s:
+            return
+        if (model := self._registry.find(camera, model_id)) is not None:
+            if self._is_stale(model, again):
+                self._requests.ask_once("renew", camera, self._clock.now())
+            self._offer(edge_key, model)
+
+    def _is_stale(self, model: Model, again: bool) -> bool:
+        """Return whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
+
+        It expires before it would be offered again; or it was gone back to, and an edge that accepted a newer one
+        refuses its old counter.
+        """
+        expires = model.expires <= self._clock.now() + self._reoffer_s
+        return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
+
+    def _offer(self, edge_key: str, model: Model) -> None:
+        if self._send(edge_key, ModelOffer(model.camera, model.manifest)):
+            self._offered[model.camera] = (model.model_id, self._clock.monotonic())
+            log.info("model_offered", camera=model.camera, model_id=model.model_id)
+
+    # What the operator wants
+
+    def _send_desired(self, edge_key: str, state: CameraState) -> None:
+        camera, desired = state.camera, self._desired.get(state.camera)
+        if desired is None:
+            return
+        if desired.frame is not None and desired.frame == state.frame:
+            self._desired_states.frame_taken(camera, desired.frame)
+        if desired.done_by(state):
+            return
+        message, now = desired.message(camera), self._clock.monotonic()
+        last, at = self._sent.get(camera, (None, 0.0))
+        if last == message and now - at < self._reoffer_s:
+            return
+        if self._send(edge_key, message):
+            self._sent[camera] = (message, now)
+            log.info(
+                "desired_state_sent", camera=camera, paused=message.paused, frames_per_window=message.frames_per_window
+            )

@@ -1,0 +1,72 @@
+"""Requests: what an operator asked for, written down so that a restart goes on from there.
+
+Requests are how the command line and the page act on the service, whether it runs or not: they enter
+them here, the service takes them within a second, or at its next start, and writes the answer beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from culling.cloud.store.index import Index, requests
+from culling.common.errors import InputError
+
+Kind = Literal[
+    "round", "publish", "rollback", "renew", "hold", "unhold", "pin", "unpin", "pause", "resume", "budget", "frame"
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that is not done."""
+
+    id: int
+    kind: str
+    camera: str
+    payload: dict[str, Any]
+
+
+class Requests:
+    """The requests in the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def ask(self, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
+        """Enter a request; return its number."""
+        text = msgspec.json.encode(payload or {}).decode()
+        with self._index.write() as connection:
+            done = connection.execute(requests.insert().values(kind=kind, camera=camera, payload=text, asked=at))
+            assert done.inserted_primary_key is not None
+            return int(done.inserted_primary_key[0])
+
+    def ask_once(self, kind: Kind, camera: str, at: float) -> None:
+        """Enter a request, unless the same one is still open."""
+        if all((request.kind, request.camera) != (kind, camera) for request in self.open()):
+            self.ask(kind, camera, at)
+
+    def open(self) -> list[Request]:
+        """Return what was not answered, oldest first."""
+        query = requests.select().where(requests.c.done.is_(None)).order_by(requests.c.id)
+        with self._index.read() as connection:
+            rows = connection.execute(query).all()
+        return [Request(row.id, row.kind, row.camera, msgspec.json.decode(row.payload)) for row in rows]
+
+    def answer(self, request_id: int, text: str, failed: bool, at: float) -> None:
+        """Close a request."""
+        with self._index.write() as connection:
+            which = requests.update().where(requests.c.id == request_id)
+            connection.execute(which.values(done=at, answer=text, failed=failed))
+
+    def answered(self, request_id: int) -> tuple[bool, str] | None:
+        """Return (whether it succeeded, the answer), or None while it is open. Raises InputError if there is none."""
+        query = sa.select(requests.c.done, requests.c.failed, requests.c.answer).where(requests.c.id == request_id)
+        with self._index.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise InputError(f"there is no request {request_id}")
+        return None if row.done is None else (not row.failed, row.answer)

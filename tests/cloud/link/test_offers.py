@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from culling.cloud.link.offers import Offers
+from culling.cloud.store.desired import DesiredStates
+from culling.common.errors import ProtocolError
+from culling.common.wire.messages import Desired, FromCloud, ModelOffer, ModelRequest
+from support.clock import FakeClock
+from support.cloud import CAMERA, CloudState, camera_state
+
+EDGE = "e" * 40
+REOFFER_S = 60.0
+
+
+class Told:
+    """Offers to one edge of one camera, and what was sent to it; `up` is whether the link takes anything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.cloud = CloudState(folder, self.clock)
+        self.cloud.enroll()
+        self.sent: list[FromCloud] = []
+        self.up = True
+        self.offers = Offers(self.cloud.index, self.cloud.files, REOFFER_S, self.clock, self._send)
+
+    def _send(self, edge_key: str, message: FromCloud) -> bool:
+        assert edge_key == EDGE
+        if self.up:
+            self.sent.append(message)
+        return self.up
+
+    def publish(self, tag: str) -> None:
+        self.cloud.publisher.publish(CAMERA, self.cloud.artefact(tag=tag), "round")
+
+    def hear(self, model_id: str = "none", afresh: bool = False, **state: Any) -> list[FromCloud]:
+        """Return what the edge is told after it said that of its camera."""
+        self.offers.refresh()
+        self.offers.heard(camera_state(model_id=model_id, **state), afresh)
+        self.sent.clear()
+        self.offers.tell(EDGE, [CAMERA])
+        return list(self.sent)
+
+    def renewals(self) -> list[str]:
+        return [request.camera for request in self.cloud.requests.open() if request.kind == "renew"]
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Told]:
+    made = Told(tmp_path)
+    yield made
+    made.cloud.close()
+
+
+def test_a_camera_that_was_not_heard_of_is_told_nothing(told: Told) -> None:
+    told.publish("a")
+    told.offers.refresh()
+    told.offers.tell(EDGE, [CAMERA])
+    assert told.sent == []
+
+
+def test_a_model_is_offered_again_only_after_a_while(told: Told) -> None:
+    told.publish("a")
+    (offer,) = told.hear()
+    assert isinstance(offer, ModelOffer)
+    told.clock.advance(REOFFER_S - 1)
+    assert told.hear() == []
+    told.clock.advance(1)
+    assert told.hear() == [offer]
+    assert told.hear(model_id="gate-1") == []
+
+
+def test_a_newer_model_is_offered_at_once(told: Told) -> None:
+    told.publish("a")
+    told.hear()
+    told.publish("b")
+    assert len(told.hear()) == 1
+
+
+def test_an_edge_that_greets_is_told_everything_again(told: Told) -> None:
+    told.publish("a")
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
+    assert [type(message) for message in told.hear()] == [ModelOffer, Desired]
+    assert told.hear() == []
+    assert [type(message) for message in told.hear(afresh=True)] == [ModelOffer, Desired]
+
+
+def test_what_the_link_did_not_take_is_sent_with_the_next_chance(told: Told) -> None:
+    told.publish("a")
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
+    told.up = False
+    assert told.hear() == []
+    told.up = True
+    assert len(told.hear()) == 2
+
+
+def test_a_model_that_was_gone_back_to_is_renewed_once_its_first_offer_was_not_taken(told: Told) -> None:
+    told.publish("a")
+    told.publish("b")
+    told.cloud.registry.withdraw(CAMERA, "gate-2", "rejected")
+    told.hear()
+    assert told.renewals() == []
+    told.clock.advance(REOFFER_S)
+    told.hear()
+    assert told.renewals() == [CAMERA]
+
+
+def test_a_model_that_expires_before_the_next_offer_is_renewed(told: Told) -> None:
+    told.publish("a")
+    told.clock.advance(365 * 86_400.0 - REOFFER_S - 1)
+    told.hear()
+    assert told.renewals() == []
+    told.clock.advance(1)
+    told.hear(afresh=True)
+    assert told.renewals() == [CAMERA]
+
+
+def test_what_is_wanted_is_repeated_until_the_camera_does_it(told: Told) -> None:
+    wanted = Desired(CAMERA, True, None, None)
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
+    assert told.hear() == [wanted]
+    assert told.hear() == []
+    told.clock.advance(REOFFER_S)
+    assert told.hear() == [wanted]
+    told.clock.advance(REOFFER_S)
+    assert told.hear(paused=True) == []
+
+
+def test_what_is_wanted_anew_is_told_at_once(told: Told) -> None:
+    desired = DesiredStates(told.cloud.index)
+    desired.change(CAMERA, paused=True)
+    told.hear()
+    desired.change(CAMERA, frames_per_window=9)
+    assert told.hear() == [Desired(CAMERA, True, 9, None)]
+
+
+def test_a_frame_that_the_edge_took_is_wanted_no_longer(told: Told) -> None:
+    desired = DesiredStates(told.cloud.index)
+    desired.change(CAMERA, frame=4)
+    assert told.hear() == [Desired(CAMERA, False, None, 4)]
+    assert told.hear(frame=4) == []
+    assert desired.all()[CAMERA].frame is None
+
+
+def test_a_model_that_is_being_fetched_is_not_offered_meanwhile(told: Told) -> None:
+    told.publish("a")
+    told.hear()
+    told.clock.advance(REOFFER_S - 1)
+    chunk, data = told.offers.piece(ModelRequest(CAMERA, "gate-1", 10, 100))
+    assert (chunk.offset, len(data)) == (10, 100)
+    told.clock.advance(REOFFER_S - 1)
+    assert told.hear() == []
+
+
+def test_a_damaged_model_is_revoked_and_the_one_before_offered(told: Told) -> None:
+    told.publish("a")
+    told.publish("b")
+    artefact = told.cloud.registry.live()[CAMERA].artefact
+    told.cloud.files.path(artefact.sha256, "onnx").write_bytes(b"rot")
+    with pytest.raises(ProtocolError, match="gate-2") as refused:
+        told.offers.piece(ModelRequest(CAMERA, "gate-2", 0, 100))
+    assert refused.value.reason == "model-damaged"
+    assert told.hear(model_id="gate-1") == []
+    assert told.cloud.registry.live_ids() == {CAMERA: "gate-1"}
