@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from culling.cloud.store.frames import FrameStore
 from culling.common.errors import ProtocolError
-from culling.common.frame import Detections
-from culling.common.graph import Graph, to_frame
+from culling.common.graph import Graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.wire.codec import decode_jpeg, encode_jpeg
 from culling.common.wire.manifest import Golden
@@ -28,11 +27,6 @@ def golden_frame(graph: Graph, image: NDArray[np.uint8], scale: float, long_side
     jpeg = encode_jpeg(resize(image, height, width))
     found = see(graph, decode_jpeg(jpeg), input_size(width, height, scale, long_side))
     return Golden(jpeg=jpeg, detections=to_wire(found))
-
-
-def see(graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
-    """Return what `graph` finds in an image shown at `size`, in the image's own pixels."""
-    return to_frame(graph.run(resize(image, *size)[None])[0], size, image.shape[:2])
 
 
 def newest_picture(store: FrameStore, camera: str) -> NDArray[np.uint8] | None:

@@ -31,7 +31,7 @@ from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, cull, hardness
 from culling.cloud.model.dataset import Sample
 from culling.cloud.model.detector import freeze
-from culling.cloud.model.golden import golden_frame, see
+from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
 from culling.cloud.model.teacher import Teacher
@@ -46,7 +46,7 @@ from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.rounds import Round
 from culling.common.errors import InputError, ModelError, ProtocolError
 from culling.common.frame import CLASSES, Detections
-from culling.common.graph import Graph, Provider, open_graph
+from culling.common.graph import Graph, Provider, open_graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.selection.features import FEATURES, read

@@ -11,7 +11,6 @@ import onnx
 import pytest
 
 from culling.cloud.model.base import base_artefact
-from culling.cloud.model.golden import see
 from culling.cloud.round import retrain, stages
 from culling.cloud.round.process import main, report, run_round
 from culling.cloud.round.ranking import Lesson
@@ -19,7 +18,7 @@ from culling.cloud.round.stages import STAGES, RefusedError, StoppedError
 from culling.cloud.store.frames import frame_id
 from culling.cloud.store.registry import Artefact
 from culling.common.errors import ModelError, StorageError
-from culling.common.graph import open_graph
+from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.codec import decode_jpeg, encode_jpeg
