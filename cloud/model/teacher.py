@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from torch.utils._pytree import tree_map
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.detector import STRIDE, half_precision
-from culling.common.frame import Detections
+from culling.cloud.model.weights import load_bundled, load_weights
+from culling.cloud.settings import CloudSettings
+from culling.common.errors import ModelError
+from culling.common.frame import CLASSES, Detections
 from culling.common.graph import to_frame
 from culling.common.scaler import resize
 
@@ -65,6 +69,15 @@ class Teacher:
         """Return the teacher's input `(height, width)` for a frame: multiples of the stride, nearest to the aspect."""
         scale = min(self._short_side / min(height, width), self._most)
         return tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in (height, width))  # type: ignore[return-value]
+
+
+def load_teacher(settings: CloudSettings) -> Teacher:
+    """Return the teacher that the settings name. Raises `ModelError` when it cannot be used."""
+    weights = settings.teacher.weights
+    model, classes = load_bundled("teacher") if weights == "bundled" else load_weights(Path(weights))
+    if classes != CLASSES:
+        raise ModelError(f"the teacher finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
+    return Teacher(model, settings.teacher.short_side, settings.teacher.batch)
 
 
 def _halve(part: nn.Module) -> None:

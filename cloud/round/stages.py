@@ -34,9 +34,9 @@ from culling.cloud.model.detector import freeze
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
-from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.model.train import Run
-from culling.cloud.model.weights import load_bundled, load_weights, save_weights
+from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.ranking import learn
 from culling.cloud.round.resolution import opt_resolution
 from culling.cloud.round.retrain import canvases, retrain, round_batches, round_recipe
@@ -44,8 +44,8 @@ from culling.cloud.settings import CloudSettings, TeacherSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.rounds import Round
-from culling.common.errors import InputError, ModelError, ProtocolError
-from culling.common.frame import CLASSES, Detections
+from culling.common.errors import InputError, ProtocolError
+from culling.common.frame import Detections
 from culling.common.graph import Graph, Provider, open_graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.selection.confidence import POLICIES, LossMeter
@@ -147,15 +147,6 @@ def _judges(bench: Bench, names: Sequence[str]) -> list[StoredFrame]:
 
 def _too_few(bench: Bench, held_out: Sequence[StoredFrame]) -> str:
     return f"{len(held_out)} held-out frames to judge by, {bench.settings.gate.least} are needed"
-
-
-def load_teacher(settings: CloudSettings) -> Teacher:
-    """Return the teacher that the settings name. Raises `ModelError` when it cannot be used."""
-    weights = settings.teacher.weights
-    model, classes = load_bundled("teacher") if weights == "bundled" else load_weights(Path(weights))
-    if classes != CLASSES:
-        raise ModelError(f"the teacher finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
-    return Teacher(model, settings.teacher.short_side, settings.teacher.batch)
 
 
 def _label(bench: Bench, teacher: Teacher, frames: Sequence[StoredFrame]) -> None:

@@ -22,9 +22,8 @@ from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
-from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.model.weights import file_hash, read_index
-from culling.cloud.round.stages import load_teacher
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.cache import Memo
