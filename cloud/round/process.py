@@ -14,14 +14,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 
-from culling.cloud.round.stages import STAGES, Bench, RefusedError, Results, StoppedError
+from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError
+from culling.cloud.round.cull import cull_frames
+from culling.cloud.round.export import export
+from culling.cloud.round.fit import train_student
+from culling.cloud.round.gate import gate
+from culling.cloud.round.label import label
+from culling.cloud.round.rank import learn_ranker
+from culling.cloud.round.scale import resolution
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
@@ -34,6 +41,16 @@ from culling.common.errors import CullingError, StorageError
 
 log = structlog.get_logger(__name__)
 
+STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
+    "label": label,
+    "cull": cull_frames,
+    "learn": learn_ranker,
+    "resolution": resolution,
+    "train": train_student,
+    "export": export,
+    "gate": gate,
+}
+"""The stages in their order, by the names that the index and every report know them by."""
 LEARNT = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
 
 
@@ -48,7 +65,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     if turn.state != "running":
         return turn.state
     folder = settings.data_dir / "rounds" / str(round_id)
-    bench = Bench(
+    context = Context(
         settings,
         FrameStore(index, settings.data_dir / "frames", clock),
         ModelFiles(settings.data_dir / "models"),
@@ -57,7 +74,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         stopping.is_set,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    state, reason = _work(bench, turn, rounds)
+    state, reason = _work(context, turn, rounds)
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
     rounds.end(round_id, state, report(results, state), reason, ended)
@@ -65,17 +82,17 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     return state
 
 
-def _work(bench: Bench, turn: Round, rounds: Rounds) -> tuple[str, str]:
+def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
     """Do every stage that is not done; return the round's new state and the reason for it."""
     results: Results = dict(turn.stages)
     try:
         for name, stage in STAGES.items():
             if name in results:
                 continue
-            if bench.stopping():
+            if context.stopping():
                 raise StoppedError
             started = time.monotonic()
-            result = stage(bench, turn, results)
+            result = stage(context, turn, results)
             result["seconds"] = round(time.monotonic() - started, 2)
             rounds.save_stage(turn.id, name, result)
             results[name] = result
@@ -92,12 +109,12 @@ def _work(bench: Bench, turn: Round, rounds: Rounds) -> tuple[str, str]:
 
 def report(results: Results, state: str) -> dict[str, Any]:
     """Return what a round tells of itself, under stable names; a stage that was not reached leaves its own out."""
-    label, cull = results.get("label", {}), results.get("cull", {})
+    labelled, culled = results.get("label", {}), results.get("cull", {})
     told: dict[str, Any] = {
         "published": state == "ready",
-        "labelled": label.get("labelled", 0),
-        "kept": len(cull.get("kept", ())),
-        "replayed": len(cull.get("replay", ())),
+        "labelled": labelled.get("labelled", 0),
+        "kept": len(culled.get("kept", ())),
+        "replayed": len(culled.get("replay", ())),
         "seconds": {name: result["seconds"] for name, result in results.items()},
     }
     wanted = {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.round.ranking import fit
+from culling.cloud.round.rank import fit
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
 from culling.cloud.study.results import Findings, Shown, text

@@ -1,4 +1,6 @@
-"""optResolution (paper, section 2.3): the smallest input whose confidence loss stays close to that of the full one.
+"""The scale stage (`resolution` in the index): optResolution, section 2.3 of the paper.
+
+It finds the smallest input whose confidence loss stays close to that of the full one.
 
 A fixed camera's objects may be larger than the student needs. Each step shrinks the input by 0.9 and compares the loss
 of every culled frame with its loss at full size, until they drift apart by more than a threshold.
@@ -7,11 +9,18 @@ of every culled frame with its loss at full size, until they drift apart by more
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from culling.cloud.round.context import Context, Result, Results, frame_size
+from culling.cloud.store.rounds import Round
+from culling.common.graph import see
+from culling.common.scaler import input_size
+from culling.common.selection.confidence import POLICIES, LossMeter
+from culling.common.wire.codec import decode_jpeg
 
 FACTOR = 0.9
 
@@ -41,6 +50,26 @@ class ScaleCurve:
 
     points: tuple[ScalePoint, ...]
     chosen: ScalePoint
+
+
+def resolution(context: Context, turn: Round, results: Results) -> Result:
+    """Find the scale from the losses of the student in use on the culled set."""
+    settings = context.settings.resolution
+    frames = context.store.get(results["cull"]["kept"])
+    graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
+    meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
+
+    def losses(size: tuple[int, int]) -> list[float]:
+        return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(frames)]
+
+    curve = opt_resolution(
+        losses,
+        lambda scale: input_size(*frame_size(frames), scale, context.settings.student.long_side),
+        settings.threshold,
+        max_steps=settings.max_steps,
+        min_scale=settings.min_scale,
+    )
+    return {"scale": curve.chosen.scale, "size": curve.chosen.size, "curve": [asdict(point) for point in curve.points]}
 
 
 def opt_resolution(

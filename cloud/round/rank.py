@@ -1,4 +1,4 @@
-"""Learning which frames of a camera are hard: a ranker fitted to the teacher's word, and the proof that it may choose.
+"""The rank stage (`learn` in the index): fitting a ranker to the teacher's word, and proving that it may choose frames.
 
 Each labelled frame that came with its features is a pair: what the student of that day put out, and how wrong it was.
 Both belong to one student; that a frame's looks tell of its hardness in the same way for the next one is what the
@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.common.selection.features import FEATURES, SPEC
+from culling.cloud.round.context import Context, Result, Results
+from culling.cloud.store.rounds import Round
+from culling.common.selection.features import FEATURES, SPEC, read
 from culling.common.selection.ranker import Ranker
 
+MOST_LESSONS = 4096
 PRIOR = 60.0
 """How many pairs it takes to outweigh the belief that nothing but the loss tells how hard a frame is."""
 EPSILON = 1e-6
@@ -45,6 +49,19 @@ class Lesson:
     gain_learned: float = 0.0
     certainty: float = 0.0
     ranker: Ranker | None = None
+
+
+def learn_ranker(context: Context, turn: Round, _: Results) -> Result:
+    """Learn from every labelled frame that has features; the ranker goes with the model if it is proven."""
+    told = [(frame, read(frame.features)) for frame in context.store.lessons(turn.camera, MOST_LESSONS)]
+    pairs = [(frame, values) for frame, values in told if values is not None]
+    lesson = learn(
+        np.array([values for _, values in pairs]).reshape(-1, len(FEATURES)),
+        np.array([context.hardness(frame).value for frame, _ in pairs]),
+        np.array([frame.loss for frame, _ in pairs]),
+        np.array([frame.reason == "audit" for frame, _ in pairs], np.bool_),
+    )
+    return {**msgspec.to_builtins(lesson), "proven": lesson.ranker is not None}
 
 
 def learn(features: Array, hardness: Array, losses: Array, audits: NDArray[np.bool_]) -> Lesson:

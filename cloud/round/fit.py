@@ -1,8 +1,11 @@
-"""A round's training: how, and over what gets in its way: a stop, a damaged checkpoint, a GPU too small for a batch."""
+"""The fit stage (`train` in the index): from the weights in use, on the culled set.
+
+Training survives what gets in its way: a stop, a damaged checkpoint, a GPU too small for a batch."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +16,13 @@ from safetensors import SafetensorError
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.dataset import Batcher, Sample
+from culling.cloud.model.detector import freeze
 from culling.cloud.model.train import Recipe, Run, train
-from culling.cloud.round.resolution import FACTOR
+from culling.cloud.model.weights import load_weights, save_weights
+from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError, frame_size, labels
+from culling.cloud.round.scale import FACTOR
 from culling.cloud.settings import CloudSettings, RoundSettings
+from culling.cloud.store.rounds import Round
 from culling.common.errors import ModelError, StorageError, TrainingError
 from culling.common.scaler import input_size
 
@@ -24,8 +31,35 @@ log = structlog.get_logger(__name__)
 Start = Callable[[], FasterRCNN]
 OnStep = Callable[[Run, float], None]
 
+CURVE_POINTS = 80
 JITTER = (0.85, 1.15)
 """A fixed camera's objects keep their size: training varies it less than pre-training does."""
+
+
+def train_student(context: Context, turn: Round, results: Results) -> Result:
+    """Train from the newest weights of the camera; a run that was cut short goes on from its own checkpoint."""
+    settings = context.settings.round
+    frames = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
+    samples = [
+        Sample(jpeg, frame.width, frame.height, labels(frame), frame.id) for frame, jpeg in context.pictures(frames)
+    ]
+    sizes = canvases(frame_size(frames), results["resolution"]["scale"], context.settings.student.long_side)
+    batches = round_batches(context.settings, samples, sizes, settings.seed + turn.id)
+    recipe = round_recipe(settings, len(samples), settings.seed)
+    started = time.monotonic()
+    checkpoint = context.folder / "train.checkpoint"
+    model, run = retrain(lambda: _warm_start(context, turn.camera), batches, recipe, checkpoint, context.stopping)
+    if run.step < recipe.steps:
+        raise StoppedError
+    train_s = round(time.monotonic() - started, 1)
+    path = context.folder / "candidate.safetensors"
+    save_weights(path, model, "fp16")
+    return {
+        "steps": recipe.steps,
+        "train_s": train_s,
+        "losses": _curve(run),
+        "weights": context.files.add(path.read_bytes(), "safetensors"),
+    }
 
 
 def canvases(frame: tuple[int, int], scale: float, long_side: int, full: float = 1.0) -> list[tuple[int, int]]:
@@ -93,3 +127,23 @@ def _resume(
         except SafetensorError as error:
             raise StorageError(f"cannot write {checkpoint}: {error}") from None
     raise AssertionError
+
+
+def _curve(run: Run) -> list[tuple[int, float]]:
+    """Return the training curve as at most `CURVE_POINTS` (step, mean loss since the point before)."""
+    sums = [sum(losses.values()) for losses in run.losses]
+    stride = max(1, math.ceil(len(sums) / CURVE_POINTS))
+    parts = [sums[start : start + stride] for start in range(0, len(sums), stride)]
+    return [(index * stride + len(part), round(sum(part) / len(part), 4)) for index, part in enumerate(parts)]
+
+
+def _warm_start(context: Context, camera: str) -> FasterRCNN:
+    for known in context.registry.models(camera):
+        if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
+            path = context.files.path(weights, "safetensors")
+            if path.exists():
+                context.files.read(weights, "safetensors")
+                model = load_weights(path)[0]
+                freeze(model, context.settings.round.frozen)
+                return model
+    raise RefusedError(f"no weights to start from: camera {camera} only ever had ONNX models")

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from culling.cloud.round.ranking import LEAST_AUDITS, Array, Lesson, fit, gain_area, learn
-from culling.common.selection.features import FEATURES
+from culling.cloud.round.label import label
+from culling.cloud.round.rank import LEAST_AUDITS, Array, Lesson, fit, gain_area, learn, learn_ranker
+from culling.cloud.store.frames import frame_id
+from culling.common.selection.features import FEATURES, SPEC
+from culling.common.wire.messages import WireFeatures
+from support.cloud import CloudState, detections
+from support.rounds import EDGE, add, context_of, start, with_features
 
 COUNT = 300
 WIDTH = len(FEATURES)
@@ -103,3 +110,31 @@ def test_the_same_frames_teach_the_same(rng: np.random.Generator) -> None:
     features, hardness = told(rng, 0.02)
     losses = rng.random(COUNT)
     assert taught(features, hardness, losses) == taught(features, hardness, losses)
+
+
+def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_features(cloud, range(20, 24), float)
+    with_features(cloud, range(24, 28), float, reason="audit", loss=0.5)
+    add(cloud, range(30, 31), features=WireFeatures(SPEC + 1, [1.0] * len(FEATURES)))
+    add(cloud, range(31, 32), features=WireFeatures(SPEC, [1.0]))
+    seen = {frame_id(EDGE, "boot-1", seq): detections((1, 1, 20, 20, 0.9, 0)) for seq in (20, 21, 25, 27, 30, 31, 1)}
+    seen[frame_id(EDGE, "boot-1", 21)] = detections((60, 60, 90, 90, 0.9, 0))
+    cloud.frames.label(seen)
+    asked: list[Any] = []
+    monkeypatch.setattr("culling.cloud.round.rank.learn", lambda *pairs: asked.append(pairs) or Lesson(4, 2))
+
+    result = learn_ranker(context_of(cloud), cloud.rounds.get(start(cloud)), {})
+
+    [(features, hardness, losses, audits)] = asked
+    assert features.shape == (4, len(FEATURES))
+    assert features[:, 0].tolist() == [20, 21, 25, 27]
+    assert hardness.tolist() == [0, 1, 0, 0]
+    assert losses.tolist() == [20, 21, 0.5, 0.5]
+    assert audits.tolist() == [False, False, True, True]
+    assert (result["ranker"], result["proven"]) == (None, False)
+
+
+def test_without_features_nothing_is_learnt(cloud: CloudState) -> None:
+    turn = cloud.rounds.get(start(cloud))
+    label(context_of(cloud), turn, {})
+    assert learn_ranker(context_of(cloud), turn, {})["pairs"] == 0

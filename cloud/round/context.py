@@ -1,0 +1,96 @@
+"""What the stages of a round share: where each one reads and writes, how a round ends early, and what is compared.
+
+A stage takes the results of those before it and returns its own as JSON; frames and weights stay on disk.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.frames import FrameStore, StoredFrame
+from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.common.frame import Detections
+from culling.common.graph import Graph, Provider, open_graph
+
+Result = dict[str, Any]
+Results = dict[str, Result]
+
+
+class RefusedError(Exception):
+    """The round ends without a model, for a reason that is nobody's fault."""
+
+
+class StoppedError(Exception):
+    """The round was told to stop, and goes on where it was when it is started again."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage works with; `folder` is the round's own, `stopping` turns true when it shall stop."""
+
+    settings: CloudSettings
+    store: FrameStore
+    files: ModelFiles
+    registry: Registry
+    folder: Path
+    stopping: Callable[[], bool]
+
+    def incumbent(self, camera: str) -> Model:
+        """Return the camera's live model. Raises RefusedError when it has none."""
+        if (model := self.registry.live().get(camera)) is None:
+            raise RefusedError(f"camera {camera} has no model to start from: enrol it")
+        return model
+
+    def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
+        """Yield the frames whose picture is still what was stored, with it."""
+        for frame in frames:
+            if self.stopping():
+                raise StoppedError
+            if (jpeg := self.store.jpeg(frame)) is not None:
+                yield frame, jpeg
+
+    def judges(self, names: Sequence[str]) -> list[StoredFrame]:
+        """Return the labelled ones of the held-out frames. Raises RefusedError when they are too few for the gate."""
+        frames = [frame for frame in self.store.get(names) if frame.labels is not None]
+        if len(frames) < self.settings.gate.least:
+            raise self.too_few(frames)
+        return frames
+
+    def too_few(self, held_out: Sequence[StoredFrame]) -> RefusedError:
+        """Return the error that says how many held-out frames the gate needs."""
+        return RefusedError(f"{len(held_out)} held-out frames to judge by, {self.settings.gate.least} are needed")
+
+    def graph(self, sha256: str) -> Graph:
+        """Return the graph of that hash, on a GPU where there is one."""
+        provider: Provider = "cuda" if torch.cuda.is_available() else "cpu"
+        return open_graph(self.files.read(sha256), provider=provider, threads=self.settings.round.threads)
+
+    def compared(self, frame: StoredFrame, found: Detections) -> Compared:
+        """Return what a student found on a frame beside what the teacher is sure of there, and what it doubts."""
+        teacher = self.settings.teacher
+        return compare(found, labels(frame), teacher.true_score, teacher.min_score)
+
+    def hardness(self, frame: StoredFrame) -> Hardness:
+        """Return how wrong the student that forwarded a frame was on it."""
+        compared = self.compared(frame, frame.detections.above(STUDENT_FLOOR))
+        return hardness(compared, self.settings.round.labels_of_interest)
+
+
+def labels(frame: StoredFrame) -> Detections:
+    """Return the teacher's labels of a frame that has them."""
+    assert frame.labels is not None, frame.id
+    return frame.labels
+
+
+def frame_size(frames: Sequence[StoredFrame]) -> tuple[int, int]:
+    """Return the `(width, height)` that most frames have."""
+    return Counter((frame.width, frame.height) for frame in frames).most_common(1)[0][0]

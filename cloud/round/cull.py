@@ -1,0 +1,43 @@
+"""The cull stage: the frames that the student in use got most wrong, and some of earlier rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from culling.cloud.evaluation.precision import Hardness, cull
+from culling.cloud.round.context import Context, RefusedError, Result, Results
+from culling.cloud.store.frames import StoredFrame
+from culling.cloud.store.rounds import Round
+
+MISSED = 0.5
+"""An audit frame at least so hard is one that the filter should have forwarded for its loss."""
+
+
+def cull_frames(context: Context, turn: Round, results: Results) -> Result:
+    """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds."""
+    settings = context.settings.round
+    frames = [frame for frame in context.store.get(results["label"]["candidates"]) if frame.labels is not None]
+    values = [context.hardness(frame) for frame in frames]
+    chosen = cull(values, settings.kept)
+    if not chosen:
+        raise RefusedError("no frame to learn from: none of the pictures could be used")
+    kept = [frames[index].id for index in chosen]
+    replay_count = int(len(kept) * settings.replay_share / (1 - settings.replay_share))
+    context.store.keep(kept, turn.id)  # first: a round that failed may have kept some of these before
+    replay = context.store.culled(turn.camera, turn.id, replay_count)
+    return {
+        "kept": kept,
+        "replay": [frame.id for frame in replay],
+        "hard_negatives": sum(values[index].kind == "hard-negative" for index in chosen),
+        "hardness": round(float(np.mean([values[index].value for index in chosen])), 4),
+        **_audits(frames, values),
+        "newest_capture": max(frames[index].captured for index in chosen),
+    }
+
+
+def _audits(frames: Sequence[StoredFrame], values: Sequence[Hardness]) -> Result:
+    """Return how many of the frames were drawn at random, and how many of those were hard all the same."""
+    drawn = [value for frame, value in zip(frames, values, strict=True) if frame.reason == "audit"]
+    return {"audits_labelled": len(drawn), "audits_missed": sum(value.value >= MISSED for value in drawn)}

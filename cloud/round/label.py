@@ -1,0 +1,66 @@
+"""The label stage: the teacher's word on the frames worth most, and on the held-out ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from culling.cloud.model.teacher import Teacher, load_teacher
+from culling.cloud.round.context import Context, RefusedError, Result, Results
+from culling.cloud.store.frames import StoredFrame
+from culling.cloud.store.rounds import Round
+from culling.common.errors import ProtocolError
+from culling.common.selection.features import read
+from culling.common.wire.codec import decode_jpeg
+
+
+def label(context: Context, turn: Round, _: Results) -> Result:
+    """Have the teacher label what the round may train on and what it is judged by; each batch is kept at once."""
+    settings, store = context.settings.round, context.store
+    claimed = store.claim(turn.camera, turn.id)
+    chosen = store.candidates(turn.camera, turn.id, settings.factor * settings.kept, _worth(context, turn.camera))
+    held_out = store.held_out(turn.camera, settings.held_out)
+    if chosen and len(held_out) < context.settings.gate.least:
+        store.unclaim(turn.camera, turn.id)
+        raise context.too_few(held_out)
+    missing = [frame for frame in chosen + held_out if frame.labels is None]
+    teacher = load_teacher(context.settings) if missing else None
+    size = context.settings.teacher.batch * 2
+    for start in range(0, len(missing), size):
+        assert teacher is not None
+        _label(context, teacher, missing[start : start + size])
+    labelled = store.get([frame.id for frame in chosen])
+    if not labelled:
+        raise RefusedError("no frame to learn from: none came since the last round")
+    return {
+        "claimed": claimed,
+        "labelled": len(missing),
+        "candidates": [frame.id for frame in labelled],
+        "held_out": [frame.id for frame in context.judges([frame.id for frame in held_out])],
+    }
+
+
+def _worth(context: Context, camera: str) -> Callable[[StoredFrame], float] | None:
+    """Return what the ranker in use says of a frame, 0 where it cannot read it; None where there is no ranker."""
+    live = context.registry.live().get(camera)
+    ranker = live.artefact.ranker if live else None
+    if ranker is None or not ranker.known:
+        return None
+
+    def worth(frame: StoredFrame) -> float:
+        values = read(frame.features)
+        return 0.0 if values is None else float(ranker.predict(values))
+
+    return worth
+
+
+def _label(context: Context, teacher: Teacher, frames: Sequence[StoredFrame]) -> None:
+    names, images = [], []
+    for frame, jpeg in context.pictures(frames):
+        try:
+            images.append(decode_jpeg(jpeg))
+            names.append(frame.id)
+        except ProtocolError:  # its header was fine, its pixels are not
+            context.store.put_aside(frame)
+    floor = context.settings.teacher.min_score
+    found = [seen.above(floor) for seen in teacher.label(images)]
+    context.store.label(dict(zip(names, found, strict=True)))
