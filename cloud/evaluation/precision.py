@@ -58,6 +58,6 @@ def hardness(frame: Compared, interest: Collection[int] | None = None) -> Hardne
     return Hardness(value, "hard" if value > 0 else "easy")
 
 
-def cull(frames: Sequence[Hardness], count: int) -> list[int]:
+def worst(frames: Sequence[Hardness], count: int) -> list[int]:
     """Return the indices of the `count` hardest frames, hardest first; of equals the earlier one goes first."""
     return sorted(range(len(frames)), key=lambda index: (-frames[index].value, index))[:count]

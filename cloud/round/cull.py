@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from culling.cloud.evaluation.precision import Hardness, cull
+from culling.cloud.evaluation.precision import Hardness, worst
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
@@ -15,12 +15,12 @@ MISSED = 0.5
 """An audit frame at least so hard is one that the filter should have forwarded for its loss."""
 
 
-def cull_frames(context: Context, turn: Round, results: Results) -> Result:
+def cull(context: Context, turn: Round, results: Results) -> Result:
     """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds."""
     settings = context.settings.round
     frames = [frame for frame in context.store.get(results["label"]["candidates"]) if frame.labels is not None]
     values = [context.hardness(frame) for frame in frames]
-    chosen = cull(values, settings.kept)
+    chosen = worst(values, settings.kept)
     if not chosen:
         raise RefusedError("no frame to learn from: none of the pictures could be used")
     kept = [frames[index].id for index in chosen]

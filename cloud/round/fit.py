@@ -36,7 +36,7 @@ JITTER = (0.85, 1.15)
 """A fixed camera's objects keep their size: training varies it less than pre-training does."""
 
 
-def train_student(context: Context, turn: Round, results: Results) -> Result:
+def fit(context: Context, turn: Round, results: Results) -> Result:
     """Train from the newest weights of the camera; a run that was cut short goes on from its own checkpoint."""
     settings = context.settings.round
     frames = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])

@@ -22,13 +22,13 @@ import structlog
 import torch
 
 from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError
-from culling.cloud.round.cull import cull_frames
+from culling.cloud.round.cull import cull
 from culling.cloud.round.export import export
-from culling.cloud.round.fit import train_student
+from culling.cloud.round.fit import fit
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
-from culling.cloud.round.rank import learn_ranker
-from culling.cloud.round.scale import resolution
+from culling.cloud.round.rank import rank
+from culling.cloud.round.scale import scale
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
@@ -43,10 +43,10 @@ log = structlog.get_logger(__name__)
 
 STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
     "label": label,
-    "cull": cull_frames,
-    "learn": learn_ranker,
-    "resolution": resolution,
-    "train": train_student,
+    "cull": cull,
+    "learn": rank,
+    "resolution": scale,
+    "train": fit,
     "export": export,
     "gate": gate,
 }

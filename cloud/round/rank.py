@@ -51,7 +51,7 @@ class Lesson:
     ranker: Ranker | None = None
 
 
-def learn_ranker(context: Context, turn: Round, _: Results) -> Result:
+def rank(context: Context, turn: Round, _: Results) -> Result:
     """Learn from every labelled frame that has features; the ranker goes with the model if it is proven."""
     told = [(frame, read(frame.features)) for frame in context.store.lessons(turn.camera, MOST_LESSONS)]
     pairs = [(frame, values) for frame, values in told if values is not None]
@@ -79,10 +79,10 @@ def learn(features: Array, hardness: Array, losses: Array, audits: NDArray[np.bo
     lesson = Lesson(len(hardness), count, gain_area(loss, true), gain_area(predicted, true), certainty)
     if certainty < CERTAIN:
         return lesson
-    return replace(lesson, ranker=fit(features, hardness))
+    return replace(lesson, ranker=fit_ranker(features, hardness))
 
 
-def fit(features: Array, hardness: Array) -> Ranker:
+def fit_ranker(features: Array, hardness: Array) -> Ranker:
     """Return the ranker that predicts `hardness` `(N,)` from `features` `(N, F)`.
 
     Ridge regression on standardised features, the loss alone being free: of few pairs comes little more than the loss.
@@ -116,7 +116,7 @@ def _without_their_time(features: Array, hardness: Array) -> Array:
     for fold in np.array_split(np.arange(len(hardness)), FOLDS):
         others = np.ones(len(hardness), np.bool_)
         others[fold] = False
-        predicted[fold] = fit(features[others], hardness[others]).predict(features[fold])
+        predicted[fold] = fit_ranker(features[others], hardness[others]).predict(features[fold])
     return predicted
 
 

@@ -52,7 +52,7 @@ class ScaleCurve:
     chosen: ScalePoint
 
 
-def resolution(context: Context, turn: Round, results: Results) -> Result:
+def scale(context: Context, turn: Round, results: Results) -> Result:
     """Find the scale from the losses of the student in use on the culled set."""
     settings = context.settings.resolution
     frames = context.store.get(results["cull"]["kept"])

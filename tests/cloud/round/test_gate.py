@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from culling.cloud.round.context import RefusedError
-from culling.cloud.round.cull import cull_frames
+from culling.cloud.round.cull import cull
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
 from culling.cloud.store.frames import frame_id
@@ -43,7 +43,7 @@ def test_classes_of_no_interest_neither_cull_nor_gate(cloud: CloudState) -> None
     labelled = label(context_of(cloud), turn, {})
     people = dict.fromkeys((frame_id(EDGE, "boot-1", seq) for seq in range(1, 13)), detections((1, 1, 20, 20, 0.9, 0)))
     cloud.frames.label(people)
-    assert cull_frames(context_of(cloud), turn, {"label": labelled})["hardness"] == 0.0
+    assert cull(context_of(cloud), turn, {"label": labelled})["hardness"] == 0.0
     artefact = msgspec.to_builtins(cloud.registry.live()[CAMERA].artefact)
     with pytest.raises(RefusedError, match="cannot judge"):
         gate(context_of(cloud), turn, {"label": labelled, "export": {"artefact": artefact}})

@@ -10,8 +10,8 @@ import pytest
 
 from culling.cloud.model.train import train
 from culling.cloud.round.context import RefusedError, StoppedError
-from culling.cloud.round.cull import cull_frames
-from culling.cloud.round.fit import train_student
+from culling.cloud.round.cull import cull
+from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
 from culling.cloud.round.process import STAGES, main, report
 from culling.cloud.round.rank import Lesson
@@ -107,7 +107,7 @@ def test_a_stop_between_steps_of_training_loses_none_of_them(
         steps.append(run.step)
         return run
 
-    ran = only(monkeypatch, **{**FAKE, "label": label, "cull": cull_frames, "train": train_student})
+    ran = only(monkeypatch, **{**FAKE, "label": label, "cull": cull, "train": fit})
     monkeypatch.setattr("culling.cloud.round.fit.train", stopped_after_one)
     round_id = start(cloud)
     with pytest.raises(StoppedError):
@@ -130,7 +130,7 @@ def test_a_round_that_is_told_to_stop_stops_before_the_next_stage(
 def test_a_damaged_checkpoint_costs_the_training_and_not_the_round(
     cloud: CloudState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only(monkeypatch, **{**FAKE, "label": label, "cull": cull_frames, "train": train_student})
+    only(monkeypatch, **{**FAKE, "label": label, "cull": cull, "train": fit})
     round_id = start(cloud)
     folder = cloud.data_dir / "rounds" / str(round_id)
     folder.mkdir(parents=True)
