@@ -166,6 +166,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.info("round_stopped", round=arguments.round_id)
         return STOPPED
     except (CullingError, OSError) as error:
-        log.error("round_interrupted", round=arguments.round_id, error=str(error))
+        log.error("round_process_failed", round=arguments.round_id, error=str(error))
         return error.exit_code if isinstance(error, CullingError) else StorageError.exit_code
     return 0
