@@ -14,7 +14,7 @@ import numpy as np
 
 from culling.cloud.evaluation.matching import Compared, class_precision, has_false_alarm
 
-Kind = Literal["hard", "hard-negative", "easy"]
+HardnessKind = Literal["hard", "hard-negative", "easy"]
 
 STUDENT_FLOOR = 0.2
 """Student detections below this count neither as right nor as wrong when frames are culled."""
@@ -29,7 +29,7 @@ class Hardness:
     """
 
     value: float
-    kind: Kind
+    kind: HardnessKind
 
 
 def frame_precision(frame: Compared, interest: Collection[int] | None = None) -> float:
