@@ -47,7 +47,7 @@ class Context:
     def incumbent(self, camera: str) -> Model:
         """Return the camera's live model. Raises RefusedError when it has none."""
         if (model := self.registry.live().get(camera)) is None:
-            raise RefusedError(f"camera {camera} has no model to start from: enrol it")
+            raise RefusedError(f"camera {camera} has no model to start from: enroll it")
         return model
 
     def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:

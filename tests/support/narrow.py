@@ -1,4 +1,4 @@
-"""A narrow student, exported once: what a cloud needs to enrol edges and run whole rounds in a test.
+"""A narrow student, exported once: what a cloud needs to enroll edges and run whole rounds in a test.
 
 The export takes tens of seconds, so what came of it is kept in pytest's cache, under a name that changes with the code
 that made it.
