@@ -1,7 +1,7 @@
-"""Second stage of culling: how wrong the student is on each frame, by the teacher's word, and the n worst frames.
+"""Second stage of culling: how wrong the student is on each frame, by the teacher's labels, and the n worst frames.
 
-A frame's hardness is one minus its average precision at IoU 0.5, with real matching. (What the paper's code released
-as this stage is not an average precision, and compares frames of different order; it is not ported.)
+A frame's hardness is one minus its average precision at IoU 0.5, with real matching. (The paper's released code for
+this stage computes no average precision, and compares frames in different orders; it is not ported.)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def frame_precision(frame: Compared, interest: Collection[int] | None = None) ->
 
 
 def hardness(frame: Compared, interest: Collection[int] | None = None) -> Hardness:
-    """Return how wrong the student was on a frame, which holds of it only what is above its score floor."""
+    """Return how wrong the student was on a frame whose detections were already cut at `STUDENT_FLOOR`."""
     value = 1.0 - frame_precision(frame, interest)
     true = frame.true.labels if interest is None else np.intersect1d(frame.true.labels, list(interest))
     if value > 0 and not len(true):

@@ -17,7 +17,7 @@ GOLDEN_SIDE = 640
 """The golden frame travels in every manifest, so it is shrunk to this many pixels at most."""
 
 RECENT = 8
-"""So many held-out frames are tried for one whose picture can be used."""
+"""How many held-out frames are tried, newest first, for one that can be decoded."""
 
 
 def golden_frame(graph: Graph, image: NDArray[np.uint8], scale: float, long_side: int) -> Golden:
@@ -36,6 +36,6 @@ def newest_picture(store: FrameStore, camera: str) -> NDArray[np.uint8] | None:
             continue
         try:
             return decode_jpeg(jpeg)
-        except ProtocolError:  # its header was fine, its pixels are not
+        except ProtocolError:  # only its header was checked on arrival
             store.put_aside(frame)
     return None

@@ -1,4 +1,4 @@
-"""The teacher's word on a frame: what a large detector sees, in batches, on a GPU where there is one."""
+"""The teacher: a large detector that labels frames in batches, on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from culling.common.graph import to_frame
 from culling.common.scaler import resize
 
 MOST_ENLARGED = 1.5
-"""Small frames gain by being enlarged this far, and lose again beyond: there is no more to see, only blur."""
+"""Labels of small frames improve up to this enlargement and worsen beyond it, where it adds only blur."""
 
 
 class Teacher:
@@ -81,10 +81,10 @@ def load_teacher(settings: CloudSettings) -> Teacher:
 
 
 def _halve(part: nn.Module) -> None:
-    """Have a part of a detector compute in half precision, and answer in single.
+    """Make a part of a detector compute in half precision, and return single precision.
 
-    What makes boxes of its answer does not: they would be off by pixels. The AP of people and cars moved by at most
-    .002 for the backbone (83 frames of two cameras), and by at most .002 once more for the heads (165 frames).
+    Boxes are still decoded in single precision: in half, they would be off by pixels. The AP of people and cars moved
+    by at most .002 for the backbone (83 frames of two cameras), and by at most .002 once more for the heads (165).
     """
     whole = part.forward
 

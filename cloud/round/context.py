@@ -1,4 +1,4 @@
-"""What the stages of a round share: where each one reads and writes, how a round ends early, and what is compared.
+"""What the stages of a round share: settings and stores, two ways to end early, and the comparison with the teacher.
 
 A stage takes the results of those before it and returns its own as JSON; frames and weights stay on disk.
 """
@@ -26,16 +26,16 @@ Results = dict[str, Result]
 
 
 class RefusedError(Exception):
-    """The round ends without a model, for a reason that is nobody's fault."""
+    """The round ends without a model although nothing is broken: too few frames came, for example."""
 
 
 class StoppedError(Exception):
-    """The round was told to stop, and goes on where it was when it is started again."""
+    """The round was told to stop; it resumes with the stage that it was in."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage works with; `folder` is the round's own, `stopping` turns true when it shall stop."""
+    """What every stage works with; `folder` belongs to this round, `stopping()` turns true when the round must stop."""
 
     settings: CloudSettings
     store: FrameStore
@@ -51,7 +51,10 @@ class Context:
         return model
 
     def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
-        """Yield the frames whose picture is still what was stored, with it."""
+        """Yield each frame with its JPEG, leaving out those whose file is missing or damaged.
+
+        Raises StoppedError when the round must stop.
+        """
         for frame in frames:
             if self.stopping():
                 raise StoppedError
@@ -59,7 +62,7 @@ class Context:
                 yield frame, jpeg
 
     def judges(self, names: Sequence[str]) -> list[StoredFrame]:
-        """Return the labelled ones of the held-out frames. Raises RefusedError when they are too few for the gate."""
+        """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""
         frames = [frame for frame in self.store.get(names) if frame.labels is not None]
         if len(frames) < self.settings.gate.least:
             raise self.too_few(frames)
@@ -67,20 +70,21 @@ class Context:
 
     def too_few(self, held_out: Sequence[StoredFrame]) -> RefusedError:
         """Return the error that says how many held-out frames the gate needs."""
-        return RefusedError(f"{len(held_out)} held-out frames to judge by, {self.settings.gate.least} are needed")
+        least = self.settings.gate.least
+        return RefusedError(f"{len(held_out)} held-out frames, the gate needs {least}: wait, or lower gate.least")
 
     def graph(self, sha256: str) -> Graph:
-        """Return the graph of that hash, on a GPU where there is one."""
+        """Return the student with that hash, on a GPU if there is one. Raises ModelError if it cannot be loaded."""
         provider: Provider = "cuda" if torch.cuda.is_available() else "cpu"
         return open_graph(self.files.read(sha256), provider=provider, threads=self.settings.round.threads)
 
     def compared(self, frame: StoredFrame, found: Detections) -> Compared:
-        """Return what a student found on a frame beside what the teacher is sure of there, and what it doubts."""
+        """Return a student's detections on a frame beside the teacher's labels, split into true and doubtful ones."""
         teacher = self.settings.teacher
         return compare(found, labels(frame), teacher.true_score, teacher.min_score)
 
     def hardness(self, frame: StoredFrame) -> Hardness:
-        """Return how wrong the student that forwarded a frame was on it."""
+        """Return how wrong the student was that forwarded the frame."""
         compared = self.compared(frame, frame.detections.above(STUDENT_FLOOR))
         return hardness(compared, self.settings.round.labels_of_interest)
 

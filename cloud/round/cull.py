@@ -1,4 +1,4 @@
-"""The cull stage: the frames that the student in use got most wrong, and some of earlier rounds."""
+"""The cull stage: it keeps the frames that the student got most wrong, and replays some of earlier rounds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 
 MISSED = 0.5
-"""An audit frame at least so hard is one that the filter should have forwarded for its loss."""
+"""An audit frame at least this hard counts as missed: the student got half of it wrong, and its loss did not show."""
 
 
 def cull(context: Context, turn: Round, results: Results) -> Result:
-    """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds."""
+    """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds.
+
+    Raises RefusedError when no picture could be used.
+    """
     settings = context.settings.round
     frames = [frame for frame in context.store.get(results["label"]["candidates"]) if frame.labels is not None]
     values = [context.hardness(frame) for frame in frames]
@@ -25,7 +28,8 @@ def cull(context: Context, turn: Round, results: Results) -> Result:
         raise RefusedError("no frame to learn from: none of the pictures could be used")
     kept = [frames[index].id for index in chosen]
     replay_count = int(len(kept) * settings.replay_share / (1 - settings.replay_share))
-    context.store.keep(kept, turn.id)  # first: a round that failed may have kept some of these before
+    # Before the replay is drawn: a failed round may have kept some of these, which would then be trained on twice.
+    context.store.keep(kept, turn.id)
     replay = context.store.culled(turn.camera, turn.id, replay_count)
     return {
         "kept": kept,
@@ -38,6 +42,6 @@ def cull(context: Context, turn: Round, results: Results) -> Result:
 
 
 def _audits(frames: Sequence[StoredFrame], values: Sequence[Hardness]) -> Result:
-    """Return how many of the frames were drawn at random, and how many of those were hard all the same."""
+    """Return how many of the frames are audits, and how many of those count as missed."""
     drawn = [value for frame, value in zip(frames, values, strict=True) if frame.reason == "audit"]
     return {"audits_labelled": len(drawn), "audits_missed": sum(value.value >= MISSED for value in drawn)}

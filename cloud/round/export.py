@@ -19,12 +19,13 @@ from culling.common.selection.ranker import Ranker
 from culling.common.wire.codec import decode_jpeg
 
 PARITY_FRAMES = 2
+"""Torch and onnxruntime run each at every one of `PARITY_SIZES`, which every round waits for."""
 
 
 def export(context: Context, turn: Round, results: Results) -> Result:
-    """Make the graph, prove it equal to what was trained on the busiest held-out frames, and note what it finds.
+    """Export the candidate, prove it equal to the trained model on the busiest held-out frames, and add a golden frame.
 
-    One in 8 bits is made of a graph that was proven; how good that one is, the gate tells.
+    An 8-bit student is made from the proven graph, which it cannot equal: the gate judges how good it is.
     """
     weights = results["train"]["weights"]
     model, classes = load_weights(context.files.path(weights, "safetensors"))

@@ -1,6 +1,7 @@
-"""The fit stage (`train` in the index): from the weights in use, on the culled set.
+"""The fit stage (`train` in the index): train the camera's student on the culled set.
 
-Training survives what gets in its way: a stop, a damaged checkpoint, a GPU too small for a batch."""
+It starts from the weights in use, and copes with a stop, a damaged checkpoint, and a GPU too small for a batch.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +33,14 @@ Start = Callable[[], FasterRCNN]
 OnStep = Callable[[Run, float], None]
 
 CURVE_POINTS = 80
+"""The index keeps every round's curve, which must stay small however long a round trains."""
+
 JITTER = (0.85, 1.15)
-"""A fixed camera's objects keep their size: training varies it less than pre-training does."""
+"""Range of the random zoom: a fixed camera's objects keep their size, so it is narrower than in pre-training."""
 
 
 def fit(context: Context, turn: Round, results: Results) -> Result:
-    """Train from the newest weights of the camera; a run that was cut short goes on from its own checkpoint."""
+    """Train from the newest weights of the camera; a run that was cut short resumes from its checkpoint."""
     settings = context.settings.round
     frames = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
     samples = [
@@ -65,7 +68,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
 def canvases(frame: tuple[int, int], scale: float, long_side: int, full: float = 1.0) -> list[tuple[int, int]]:
     """Return the input sizes to train at, for frames of `(width, height)`.
 
-    They are that at `scale`, one a step smaller, and the `full` one, by which the next round judges scales.
+    They are the size at `scale`, one step smaller, and at `full`, which the next round compares scales with.
     """
     return list(dict.fromkeys(input_size(*frame, each, long_side) for each in (scale, scale * FACTOR, full)))
 
@@ -99,10 +102,10 @@ def retrain(
     stop: Callable[[], bool] = lambda: False,
     on_step: OnStep = lambda run, seconds: None,
 ) -> tuple[FasterRCNN, Run]:
-    """Return the model that `start` makes, trained, and its run: fewer steps than the recipe's after a `stop`.
+    """Train the model that `start` makes; return it and its run, which after a `stop` has fewer steps than the recipe.
 
-    It goes on from `checkpoint` if there is one that can be read, and once with half the batch where the GPU has no
-    memory for a whole one. Raises TrainingError where that is not enough either, StorageError for a full disk.
+    A `checkpoint` that can be read is resumed. If the GPU has no memory for a batch, half a batch is tried once. Raises
+    TrainingError if that does not fit either, StorageError if the checkpoint cannot be written.
     """
     for size in (batches.batch, max(1, batches.batch // 2)):
         try:
@@ -110,20 +113,20 @@ def retrain(
         except torch.OutOfMemoryError:
             log.warning("training_out_of_memory", batch=size)
         torch.cuda.empty_cache()
-    raise TrainingError(f"the GPU has no memory for a batch of {size}: lower round.batch, or student.long_side")
+    raise TrainingError(f"the GPU has no memory for a batch of {size}: lower round.batch or student.long_side")
 
 
 def _resume(
     start: Start, batches: Batcher, recipe: Recipe, checkpoint: Path, stop: Callable[[], bool], on_step: OnStep
 ) -> tuple[FasterRCNN, Run]:
-    for attempt in ("resumed", "anew"):
+    for attempt in ("resumed", "restarted"):
         model = start()
         try:
             return model, train(model, batches, recipe, checkpoint, on_step, stop=stop)
         except ModelError:
-            if attempt == "anew" or not checkpoint.exists():
+            if attempt == "restarted" or not checkpoint.exists():
                 raise
-            checkpoint.unlink()  # it was damaged: what it held is not worth more than a round
+            checkpoint.unlink()  # it is damaged: its steps are worth less than the round
         except SafetensorError as error:
             raise StorageError(f"cannot write {checkpoint}: {error}") from None
     raise AssertionError
@@ -142,8 +145,8 @@ def _warm_start(context: Context, camera: str) -> FasterRCNN:
         if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
             path = context.files.path(weights, "safetensors")
             if path.exists():
-                context.files.read(weights, "safetensors")
+                context.files.read(weights, "safetensors")  # raises if its bytes are damaged
                 model = load_weights(path)[0]
                 freeze(model, context.settings.round.frozen)
                 return model
-    raise RefusedError(f"no weights to start from: camera {camera} only ever had ONNX models")
+    raise RefusedError(f"camera {camera} has no weights to start from: all its models were published as ONNX")

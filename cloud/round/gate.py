@@ -1,4 +1,4 @@
-"""The gate stage: both students on the held-out frames; only a better one is published."""
+"""The gate stage: candidate against incumbent on the held-out frames; only a better candidate is published."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from culling.common.wire.codec import decode_jpeg
 
 
 def gate(context: Context, turn: Round, results: Results) -> Result:
-    """Compare candidate and incumbent, each at its own scale, with the teacher on the held-out frames."""
+    """Compare candidate and incumbent, each at its own scale, with the teacher on the held-out frames.
+
+    Raises RefusedError when those are too few or show nothing to measure by.
+    """
     settings = context.settings.gate
     artefact = msgspec.convert(results["export"]["artefact"], Artefact)
     incumbent = context.incumbent(turn.camera).artefact

@@ -1,4 +1,4 @@
-"""The label stage: the teacher's word on the frames worth most, and on the held-out ones."""
+"""The label stage: the teacher labels the frames that are worth most, and the held-out ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from culling.common.wire.codec import decode_jpeg
 
 
 def label(context: Context, turn: Round, _: Results) -> Result:
-    """Have the teacher label what the round may train on and what it is judged by; each batch is kept at once."""
+    """Have the teacher label the frames to choose from and the held-out ones; each batch is saved before the next.
+
+    Raises RefusedError when there is no frame to train on, or when the gate would have too few to judge by.
+    """
     settings, store = context.settings.round, context.store
     claimed = store.claim(turn.camera, turn.id)
     chosen = store.candidates(turn.camera, turn.id, settings.factor * settings.kept, _worth(context, turn.camera))
     held_out = store.held_out(turn.camera, settings.held_out)
     if chosen and len(held_out) < context.settings.gate.least:
-        store.unclaim(turn.camera, turn.id)
+        store.unclaim(turn.camera, turn.id)  # the next round may use these frames
         raise context.too_few(held_out)
     missing = [frame for frame in chosen + held_out if frame.labels is None]
     teacher = load_teacher(context.settings) if missing else None
@@ -40,7 +43,7 @@ def label(context: Context, turn: Round, _: Results) -> Result:
 
 
 def _worth(context: Context, camera: str) -> Callable[[StoredFrame], float] | None:
-    """Return what the ranker in use says of a frame, 0 where it cannot read it; None where there is no ranker."""
+    """Return the live model's ranker as a function of a frame (0 for unreadable features), None if it has no ranker."""
     live = context.registry.live().get(camera)
     ranker = live.artefact.ranker if live else None
     if ranker is None or not ranker.known:
@@ -59,7 +62,7 @@ def _label(context: Context, teacher: Teacher, frames: Sequence[StoredFrame]) ->
         try:
             images.append(decode_jpeg(jpeg))
             names.append(frame.id)
-        except ProtocolError:  # its header was fine, its pixels are not
+        except ProtocolError:  # only its header was checked on arrival
             context.store.put_aside(frame)
     floor = context.settings.teacher.min_score
     found = [seen.above(floor) for seen in teacher.label(images)]

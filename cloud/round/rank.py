@@ -1,12 +1,12 @@
-"""The rank stage (`learn` in the index): fitting a ranker to the teacher's word, and proving that it may choose frames.
+"""The rank stage (`learn` in the index): fit a ranker to the teacher's labels, and prove that it may choose frames.
 
-Each labelled frame that came with its features is a pair: what the student of that day put out, and how wrong it was.
-Both belong to one student; that a frame's looks tell of its hardness in the same way for the next one is what the
-ranker assumes, and what the proof would show to be wrong, since it is judged on pairs of the latest students too.
+Each labelled frame that came with its features is a pair: what its student put out, and how wrong that student was.
+The ranker assumes that features mean the same for the next student. The proof would show where they do not, because
+it judges by pairs of the latest students too.
 
-It is proven on audit frames alone, drawn at random: what was forwarded for its loss says nothing of what the loss
-misses. Their hardness is predicted by rankers fitted without their stretch of time, because a frame says little of a
-rule that has learnt the one beside it.
+Only audit frames judge, which were drawn at random: frames that were forwarded for their loss cannot show what the loss
+misses. Their hardness is predicted by rankers fitted without their stretch of time, because a ranker that has seen the
+neighbouring frame would know the answer.
 """
 
 from __future__ import annotations
@@ -23,24 +23,28 @@ from culling.common.selection.features import FEATURES, SPEC, read
 from culling.common.selection.ranker import Ranker
 
 MOST_LESSONS = 4096
+"""The newest labelled frames are enough for a linear fit; the bound keeps the stage short."""
 PRIOR = 60.0
-"""How many pairs it takes to outweigh the belief that nothing but the loss tells how hard a frame is."""
+"""Ridge penalty: it takes so many pairs to outweigh the assumption that only the loss tells how hard a frame is."""
 EPSILON = 1e-6
+"""Features that vary less than this are constant; it also keeps the unpenalised loss solvable."""
 FOLDS = 5
 LEAST_AUDITS = 40
+"""Fewer audit frames hold a handful of hard ones at most: too few to compare ranker and loss by."""
 RESAMPLES = 200
+"""Enough to know a certainty of 0.9 within about 0.02."""
 CERTAIN = 0.9
-"""The share of resamples of the audit frames in which the ranker must be ahead of the loss."""
+"""The share of resamples of the audit frames in which the ranker must do better than the loss."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a camera's pairs came to: how many `pairs` there were, and how many `audits` among them to judge by.
+    """What was learnt from a camera's `pairs`, of which `audits` judge.
 
-    `gain_loss` and `gain_learned` are `gain_area` on the audit frames; `certainty` is how often the ranker is ahead
-    when those are drawn anew. `ranker` is None unless it is proven.
+    `gain_loss` and `gain_learned` are `gain_area` on the audit frames; `certainty` is the share of their resamples in
+    which the ranker does better. `ranker` is None unless it is proven.
     """
 
     pairs: int
@@ -52,7 +56,7 @@ class Lesson:
 
 
 def rank(context: Context, turn: Round, _: Results) -> Result:
-    """Learn from every labelled frame that has features; the ranker goes with the model if it is proven."""
+    """Fit a ranker to the labelled frames that have features; it ships with the model if it is proven."""
     told = [(frame, read(frame.features)) for frame in context.store.lessons(turn.camera, MOST_LESSONS)]
     pairs = [(frame, values) for frame, values in told if values is not None]
     lesson = learn(
@@ -65,10 +69,10 @@ def rank(context: Context, turn: Round, _: Results) -> Result:
 
 
 def learn(features: Array, hardness: Array, losses: Array, audits: NDArray[np.bool_]) -> Lesson:
-    """Return what `N` pairs, in the order of their capture, teach.
+    """Return what `N` pairs, in order of capture, teach.
 
-    `features` is `(N, F)`, `hardness` `(N,)` in [0, 1]; `losses` are the confidence losses of the frames, `audits` says
-    which of them were drawn at random.
+    `features` is `(N, F)`, `hardness` `(N,)` in [0, 1]; `losses` `(N,)` are confidence losses, `audits` `(N,)` marks
+    the frames that were drawn at random.
     """
     count = int(audits.sum())
     if count < LEAST_AUDITS:
@@ -85,7 +89,7 @@ def learn(features: Array, hardness: Array, losses: Array, audits: NDArray[np.bo
 def fit_ranker(features: Array, hardness: Array) -> Ranker:
     """Return the ranker that predicts `hardness` `(N,)` from `features` `(N, F)`.
 
-    Ridge regression on standardised features, the loss alone being free: of few pairs comes little more than the loss.
+    Ridge regression on standardised features; the loss is not penalised, so few pairs give little more than the loss.
     """
     mean, spread = features.mean(0), features.std(0)
     scale = np.where(spread > EPSILON, spread, 1.0)
@@ -98,20 +102,20 @@ def fit_ranker(features: Array, hardness: Array) -> Ranker:
 
 
 def gain_area(worth: Array, hardness: Array) -> float:
-    """Return the mean, over every budget, of the share of all hardness that forwarding by `worth` brings in.
+    """Return the share of all hardness that forwarding by `worth` collects, averaged over every budget.
 
-    The area under the gain curve: 0.5 is what chance brings, and what a camera without a hard frame does.
+    This is the area under the gain curve. Chance gives 0.5, and so does a camera without a hard frame.
     """
     total = float(hardness.sum())
     if total <= 0.0:
         return 0.5
     _, place, ties = np.unique(worth, return_inverse=True, return_counts=True)
-    below = np.cumsum(ties) - ties / 2  # equals share their places
+    below = np.cumsum(ties) - ties / 2  # ties share their rank
     return float(hardness @ below[place]) / (total * len(worth))
 
 
 def _without_their_time(features: Array, hardness: Array) -> Array:
-    """Return the hardness predicted of each frame by a ranker fitted without its fold, a stretch of time."""
+    """Return each frame's hardness as predicted by a ranker fitted without its fold, a stretch of time."""
     predicted = np.empty(len(hardness))
     for fold in np.array_split(np.arange(len(hardness)), FOLDS):
         others = np.ones(len(hardness), np.bool_)
@@ -121,7 +125,7 @@ def _without_their_time(features: Array, hardness: Array) -> Array:
 
 
 def _certainty(predicted: Array, losses: Array, hardness: Array) -> float:
-    """Return the share of resamples in which the prediction brings in more than the loss."""
+    """Return the share of resamples in which the prediction collects more than the loss."""
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(hardness), (RESAMPLES, len(hardness)))
     ahead = [gain_area(predicted[i], hardness[i]) > gain_area(losses[i], hardness[i]) for i in drawn]

@@ -1,9 +1,8 @@
 """The scale stage (`resolution` in the index): optResolution, section 2.3 of the paper.
 
-It finds the smallest input whose confidence loss stays close to that of the full one.
-
-A fixed camera's objects may be larger than the student needs. Each step shrinks the input by 0.9 and compares the loss
-of every culled frame with its loss at full size, until they drift apart by more than a threshold.
+It finds the smallest input whose confidence loss stays close to that of the full one: a fixed camera's objects may be
+larger than the student needs. Each step shrinks the input by 0.9 and compares the loss of every culled frame with its
+loss at full size, until they drift apart by more than a threshold.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.wire.codec import decode_jpeg
 
 FACTOR = 0.9
+"""The paper's step."""
 
 Measure = Literal["mse", "mean", "normalised"]
 
@@ -31,9 +31,9 @@ Measure = Literal["mse", "mean", "normalised"]
 class ScalePoint:
     """One step of the curve: the input `size` `(height, width)` at `scale` and how far its losses are from full size.
 
-    `mse` is the paper's sum over frames of squared differences, `mean` that by the frame, and `normalised` that by the
-    mean square of the full-size losses too: 0.01 says that losses are off by a tenth of what they are. Why it is not
-    their variance: `common/adr/0005`.
+    `mse` is the paper's sum over frames of squared differences, `mean` the same per frame, and `normalised` that mean
+    over the mean square of the full-size losses: 0.01 means that losses are off by a tenth. Why it is not over their
+    variance: `docs/adr/0005`.
     """
 
     k: int
@@ -46,14 +46,14 @@ class ScalePoint:
 
 @dataclass(frozen=True)
 class ScaleCurve:
-    """Every scale that was tried, full size first, the last one perhaps too small; and the one to use."""
+    """Every scale that was tried, full size first (the last may be too small), and the one to use."""
 
     points: tuple[ScalePoint, ...]
     chosen: ScalePoint
 
 
 def scale(context: Context, turn: Round, results: Results) -> Result:
-    """Find the scale from the losses of the student in use on the culled set."""
+    """Find the smallest scale at which the live student's losses on the culled set stay close to those at full size."""
     settings = context.settings.resolution
     frames = context.store.get(results["cull"]["kept"])
     graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
@@ -84,7 +84,7 @@ def opt_resolution(
 
     `size(scale)` is the input `(height, width)` at a scale, already rounded to the student's stride, and
     `losses(size)` the confidence loss of every culled frame at that input. Steps that round to the size before are
-    left out, as they would measure the same again. Without frames there is nothing to go by: full size is chosen.
+    skipped. Without frames, full size is chosen.
     """
     full = np.asarray(losses(size(1.0)), np.float64)
     points = [ScalePoint(0, 1.0, size(1.0), 0.0, 0.0, 0.0)]
@@ -104,6 +104,6 @@ def _point(
     k: int, scale: float, size: tuple[int, int], full: NDArray[np.float64], small: NDArray[np.float64]
 ) -> ScalePoint:
     squares = (full - small) ** 2
-    # Frames in which nothing is seen have losses of 0; any real difference then passes every threshold.
+    # A student that sees nothing has losses of 0; with this floor, any real difference then exceeds every threshold.
     power = max(float((full**2).mean()), 1e-6)
     return ScalePoint(k, scale, size, float(squares.sum()), float(squares.mean()), float(squares.mean()) / power)

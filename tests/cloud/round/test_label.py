@@ -68,7 +68,7 @@ def test_too_few_held_out_frames_end_a_round_before_it_trains(
     round_id = start(cloud)
     assert run(cloud, round_id) == "refused"
     assert ran == ["label"]
-    assert "99 are needed" in cloud.rounds.get(round_id).reason
+    assert "the gate needs 99" in cloud.rounds.get(round_id).reason
     assert cloud.frames.counts()[CAMERA].waiting, "none is used up that nobody learnt from"
     assert not any(frame.labels for frame in cloud.frames.newest_held_out(CAMERA, 99))
 
