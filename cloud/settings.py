@@ -120,7 +120,7 @@ class RoundSettings(Section):
 
 
 class ResolutionSettings(Section):
-    """`[resolution]`: `threshold` bounds the change of the loss, squared and relative (see `resolution.py`)."""
+    """`[resolution]`: `threshold` bounds the change of the loss, squared and relative (see `round/scale.py`)."""
 
     threshold: float = Field(default=0.05, ge=0)
     max_steps: int = Field(default=8, ge=0, le=32)

@@ -131,6 +131,17 @@ def check(model: bytes) -> GraphInfo:
     return GraphInfo(_classes(proto), _max_detections(proto.graph))
 
 
+def see(graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
+    """Return what `graph` finds in `image` `(H, W, 3)` resized to `size` `(height, width)`; boxes in `image`'s pixels.
+
+    Raises ModelError as `Graph.run`.
+    """
+    # PyAV comes with the scaler; the process that tries a stranger's model loads this file and must stay small.
+    from culling.common.scaler import resize
+
+    return to_frame(graph.run(resize(image, *size)[None])[0], size, image.shape[:2])
+
+
 def to_frame(found: Detections, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detections:
     """Return `found` with its boxes scaled from one `(height, width)` to another."""
     vertical, horizontal = to_size[0] / from_size[0], to_size[1] / from_size[1]

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import Plan, Tail, TailScores
-from culling.cloud.round.stages import load_teacher
+from culling.cloud.model.teacher import load_teacher
 from culling.cloud.settings import load_settings
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Model, ModelFiles, Registry

@@ -2,9 +2,9 @@
 
     culling evaluate --model student.onnx --video campus.avi --labels reference.jsonl --json
 
-Labels at or above a score are true, those between `DOUBTFUL` and it are ignored, the rest is not there. Means are over
-the classes that have a true label. VOC07 here is the paper's interpolation over strictly matched boxes; what its code
-does beyond that (duplicates count as right, only the first boxes are looked at) is not.
+Labels from a given score on are true, those between `DOUBTFUL` and it are ignored, the rest do not exist. Means are
+over the classes that have a true label. VOC07 is the paper's interpolation over strictly matched boxes, without what
+the paper's code adds: it counts duplicates as right and looks at the first boxes only.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ DOUBTFUL = 0.1
 """Labels from this score on may be objects: a detection there is neither right nor wrong."""
 
 TEACHER_SHORT_SIDE = 480
+"""The default of `[teacher] short_side`: a teacher is measured as rounds use it."""
 
 Frame = NDArray[np.uint8]
 Detect = Callable[[Frame], Detections]
 
 
 class EvaluationResult(msgspec.Struct, frozen=True):
-    """Mean average precisions in [0, 1], the same for each class that occurs, and the frames they come from."""
+    """Mean average precisions in [0, 1], the same for each class that occurs, and the number of frames."""
 
     ap50: float
     ap50_95: float
@@ -76,7 +77,7 @@ def evaluate_detector(
     last: float = 1.0,
     min_score: float = 0.4,
 ) -> EvaluationResult:
-    """Return how good `detect`, which finds `classes`, is on the same frames.
+    """Return how good `detect`, which finds `classes`, is on the frames that `evaluate` would choose.
 
     Raises `CameraError` or `InputError` for a video or labels that cannot be used.
     """
@@ -107,9 +108,10 @@ def score(
 
 
 def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tuple[Detect, tuple[str, ...]]:
-    """Return what finds objects in a full frame with the model in `path`, and its classes.
+    """Return the detector of full frames that the model in `path` makes, and its classes.
 
-    Its usual input is multiplied by `scale`; a student sees what it sees at the edge, a teacher what in a round.
+    Its usual input size is multiplied by `scale`: a student's as at the edge, a teacher's as in a round. Raises
+    `ModelError` if the file cannot be used.
     """
     if path.suffix == ".safetensors":
         model, classes = load_weights(path)
@@ -127,7 +129,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
 
 
 def student(model: Graph | FasterRCNN, scale: float = 1.0, long_side: int = LONG_SIDE) -> Detect:
-    """Return what finds objects in a full frame with a student, scaled as at the edge; boxes in the frame's pixels."""
+    """Return the detector of full frames that a student makes, scaled as at the edge; boxes in the frame's pixels."""
 
     def detect(frame: Frame) -> Detections:
         height, width = frame.shape[:2]

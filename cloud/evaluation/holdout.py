@@ -26,7 +26,7 @@ Truth = dict[int, Detections]
 
 
 class Labeller(Protocol):
-    """Whoever tells what is in frames `(H, W, 3)` RGB: a teacher, or one that remembers what it said."""
+    """What labels frames `(H, W, 3)` RGB: a teacher, or a cache of its labels."""
 
     def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Return what is seen in each frame, in that order, boxes in the frame's pixels."""
@@ -99,4 +99,4 @@ class Tail:
         try:
             return score(compared, classes, self._interest)
         except InputError:
-            return None  # nobody sees anything there, which is no fault of the student's
+            return None  # no object to measure by, which is not the student's fault

@@ -1,7 +1,7 @@
 """Which detections find which labels, and the average precision that follows: COCO's rules, as pycocotools has them.
 
 Each detection, best first, takes the label of its class that it overlaps most, if no better one took it. A doubtful
-label is nobody's miss and nobody's hit: whatever lies on it and found nothing better is left out of the count.
+label is neither a miss nor a hit: a detection that lies on it and matches no true label is not counted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def compare(found: Detections, labels: Detections, true_score: float, doubtful_s
 
 
 def class_precision(frames: Sequence[Compared], label: int) -> ClassPrecision | None:
-    """Return the precision of one class over `frames`, or None where no frame has it for true."""
+    """Return the precision of one class over `frames`, or None if it has no true label in any frame."""
     objects = sum(int((frame.true.labels == label).sum()) for frame in frames)
     if objects == 0:
         return None
@@ -61,7 +61,7 @@ def class_precision(frames: Sequence[Compared], label: int) -> ClassPrecision | 
 
 
 def has_false_alarm(frame: Compared, label: int) -> bool:
-    """Return whether something of that class was found, at IoU 0.5, where nothing is true and nothing doubtful."""
+    """Return whether that class was found, at IoU 0.5, where no label of it is true or doubtful."""
     _, hit, counted = _match(frame, label)
     return bool((counted[0] & ~hit[0]).any())
 
@@ -88,7 +88,7 @@ def _match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def _curve(hits: NDArray[np.bool_], objects: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return recall and precision after each detection, the latter made to fall only."""
+    """Return recall and precision after each detection, the latter made monotonically decreasing."""
     right = np.cumsum(hits)
     precision = right / np.arange(1, len(hits) + 1)
     return right / objects, np.maximum.accumulate(precision[::-1])[::-1]

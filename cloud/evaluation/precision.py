@@ -1,7 +1,7 @@
-"""Second stage of culling: how wrong the student is on each frame, by the teacher's word, and the n worst frames.
+"""Second stage of culling: how wrong the student is on each frame, by the teacher's labels, and the n worst frames.
 
-A frame's hardness is one minus its average precision at IoU 0.5, with real matching. (What the paper's code released
-as this stage is not an average precision, and compares frames of different order; it is not ported.)
+A frame's hardness is one minus its average precision at IoU 0.5, with real matching. (The paper's released code for
+this stage computes no average precision, and compares frames in different orders; it is not ported.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from culling.cloud.evaluation.matching import Compared, class_precision, has_false_alarm
 
-Kind = Literal["hard", "hard-negative", "easy"]
+HardnessKind = Literal["hard", "hard-negative", "easy"]
 
 STUDENT_FLOOR = 0.2
 """Student detections below this count neither as right nor as wrong when frames are culled."""
@@ -29,7 +29,7 @@ class Hardness:
     """
 
     value: float
-    kind: Kind
+    kind: HardnessKind
 
 
 def frame_precision(frame: Compared, interest: Collection[int] | None = None) -> float:
@@ -50,7 +50,7 @@ def frame_precision(frame: Compared, interest: Collection[int] | None = None) ->
 
 
 def hardness(frame: Compared, interest: Collection[int] | None = None) -> Hardness:
-    """Return how wrong the student was on a frame, which holds of it only what is above its score floor."""
+    """Return how wrong the student was on a frame whose detections were already cut at `STUDENT_FLOOR`."""
     value = 1.0 - frame_precision(frame, interest)
     true = frame.true.labels if interest is None else np.intersect1d(frame.true.labels, list(interest))
     if value > 0 and not len(true):
@@ -58,6 +58,6 @@ def hardness(frame: Compared, interest: Collection[int] | None = None) -> Hardne
     return Hardness(value, "hard" if value > 0 else "easy")
 
 
-def cull(frames: Sequence[Hardness], count: int) -> list[int]:
+def worst(frames: Sequence[Hardness], count: int) -> list[int]:
     """Return the indices of the `count` hardest frames, hardest first; of equals the earlier one goes first."""
     return sorted(range(len(frames)), key=lambda index: (-frames[index].value, index))[:count]

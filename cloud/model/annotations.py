@@ -3,8 +3,8 @@
     {"source": "cameras/a.mp4", "frame": 120, "width": 768, "height": 576,
      "detections": [["person", 0.93, 12.0, 40.5, 40.0, 98.0]]}
 
-`frame` counts from 0 in decoding order (0 for photographs). Whatever cannot be used is an `InputError` that names
-the file and the line.
+`frame` counts from 0 in decoding order (0 for photographs). A line that cannot be used raises an
+`InputError` that names file and line.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _parse(line: bytes, at: str, classes: tuple[str, ...]) -> Label:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{at}: not a label: {error}") from None
     if row.frame < 0 or row.width <= 0 or row.height <= 0:
-        raise InputError(f"{at}: frame, width and height must be positive")
+        raise InputError(f"{at}: width and height must be positive, frame not negative")
     for problem in _problems(row, classes):
         raise InputError(f"{at}: {problem}")
     boxes = np.array([d[2:] for d in row.detections], np.float32).reshape(-1, 4)

@@ -1,7 +1,7 @@
 """The base model: what every camera starts with, as a graph that can be published.
 
-Exporting takes most of a minute, so it is done once for given weights; what came of it is kept in `base/`,
-with a golden frame of the clip that comes along.
+Exporting takes most of a minute, so it is done once for given weights; the result is kept in `base/`, with a golden
+frame from the bundled clip.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
+from culling.common.scaler import LONG_SIDE
 from culling.common.video import BUNDLED_CLIP
-
-LONG_SIDE = 640
 
 
 def base_artefact(settings: CloudSettings, files: ModelFiles) -> Artefact:
     """Return the student of `[student] weights`, exported and proven equal to its weights.
 
-    Raises ModelError when the weights cannot be used, or find other classes than everybody speaks of.
+    Raises ModelError when the weights cannot be used, or find other classes than `CLASSES`.
     """
     wanted = settings.student.weights
     model, classes = load_bundled("student") if wanted == "bundled" else load_student(Path(wanted))
@@ -63,7 +62,7 @@ def _export(model: FasterRCNN, classes: tuple[str, ...], scratch: Path, files: M
 
 
 def _fingerprint(model: FasterRCNN) -> str:
-    """Return a hash of the weights themselves: safetensors writes the same ones in more than one way."""
+    """Return a hash of the weights themselves: the same ones may be saved as different bytes of safetensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + b"\0" + tensor.numpy().tobytes())
@@ -82,7 +81,7 @@ def _known(path: Path, files: ModelFiles) -> Artefact | None:
 
 
 def _picture() -> NDArray[np.uint8]:
-    """Return the first frame of the clip that comes along."""
+    """Return the first frame of the bundled clip."""
     with av.open(str(BUNDLED_CLIP)) as container:
         frame = next(container.decode(video=0))
         return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

@@ -1,6 +1,6 @@
 """The two detectors: a lean ResNet-18 student and torchvision's ResNet-101-FPN teacher, both Faster R-CNN.
 
-Both keep BatchNorm in evaluation mode for ever: a round trains on a few frames at a time, whose batch statistics
+Both always keep BatchNorm in evaluation mode: a round trains on a few frames at a time, whose batch statistics
 would ruin the running ones. The affine parts still learn.
 """
 
@@ -30,10 +30,11 @@ ANCHOR_SIDES = (16, 32, 64, 128, 256)
 """One anchor side per FPN level in input pixels; half of torchvision's, since fixed cameras see small objects."""
 
 NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16")
-"""What a CPU calls it that it multiplies bfloat16 itself; one that does not is far slower with it than without."""
+"""CPU flags of native bfloat16; without it, a CPU is far slower in bfloat16 than in float32."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN, CAFFE_STD = (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
+"""The input that each trunk's weights were trained on: the ResNet-50 ones come in Caffe's layout."""
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):
@@ -46,7 +47,7 @@ class FixedBatchNorm2d(nn.BatchNorm2d):
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What makes one detector: trunk depth (18, 50 or 101), FPN width, box-head width, proposals per frame."""
+    """The dimensions of one detector: trunk depth (18, 50 or 101), FPN width, box-head width, proposals per frame."""
 
     depth: int
     fpn_width: int
@@ -93,7 +94,7 @@ def build(spec: DetectorSpec, classes: tuple[str, ...] = CLASSES) -> FasterRCNN:
 
 
 class _NormaliseOnly(GeneralizedRCNNTransform):
-    """torchvision's own transform resizes in evaluation mode whatever it is told; the caller has already done that."""
+    """torchvision's own transform always resizes in evaluation mode; here the caller has done that already."""
 
     def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
         return image, target
@@ -124,7 +125,7 @@ def is_student(model: FasterRCNN) -> bool:
 
 
 def freeze(model: FasterRCNN, stages: int) -> None:
-    """Let the stem and the first `stages` stages of the trunk keep their weights; everything else learns."""
+    """Freeze the stem and the first `stages` stages of the trunk; everything else learns."""
     body = model.backbone.body
     for name, parameter in body.named_parameters():
         stage = int(name[5]) if name.startswith("layer") else 0
@@ -152,7 +153,7 @@ def deepen(shallow: dict[str, Tensor], deep: dict[str, Tensor]) -> dict[str, Ten
 
     The 17 blocks that ResNet-50's third stage lacks become identities: scale and shift of their last norm are zero,
     so the deeper network computes exactly what the shallower one does until training moves it. Their convolutions
-    are copies of the last block there is.
+    are copies of the last block that exists.
     """
     grown = dict(shallow)
     for name in deep.keys() - shallow.keys():
@@ -166,7 +167,7 @@ def deepen(shallow: dict[str, Tensor], deep: dict[str, Tensor]) -> dict[str, Ten
 
 
 def half_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bfloat16 where that is faster: on a GPU, and about twice as fast on a CPU that knows it."""
+    """Compute in bfloat16 where that is faster: on a GPU, and on a CPU with native bfloat16 (about twice as fast)."""
     native = device.type == "cuda" or any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
     return torch.autocast(device.type, dtype=torch.bfloat16) if native else nullcontext()
 

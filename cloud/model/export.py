@@ -3,7 +3,7 @@
 torchvision's own detectors cannot be exported with dynamo (pytorch/vision#9306, #9462): which boxes survive decides
 the shapes. Here every shape is fixed by the input's size. Each pyramid level gives its best `k` anchors, padded where
 it holds fewer; suppression is a fixed-point iteration over the overlaps; every proposal is pooled on every level and
-the right one is picked; whatever did not survive stays in its place with score 0.
+the right one is picked; what did not survive stays in its place with score 0.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ OPSET = 18
 """The newest opset all of whose operators onnxruntime's CUDA provider has kernels for (ultralytics#25915)."""
 
 ROUNDS = 16
-"""Rounds of suppression; exact while no chain of boxes that suppress each other is longer, see `suppress`.
+"""Rounds of suppression; exact unless a chain of boxes that suppress each other is longer, see `suppress`.
 
-No more than 8 were seen to be needed, on the crowded boxes of students that have learnt nothing yet.
+No more than 8 were needed so far, on the crowded boxes of untrained students.
 """
 
 FINEST = 2
@@ -48,6 +48,7 @@ UNMATCHED = 0.01
 """Share of detections that may have no equal: where two overlaps or logits round to a tie, other boxes survive."""
 
 PARITY_SIZES = ((352, 640), (288, 384), (256, 320), (480, 480))
+"""`(height, width)`: wide, two smaller ones of 4:3 and 5:4, and square."""
 
 
 class StudentGraph(nn.Module):
@@ -170,9 +171,9 @@ def suppress(boxes: Tensor, wanted: Tensor, threshold: float, rounds: int) -> Te
     """Return which boxes `(…, n, 4)`, best first, greedy non-maximum suppression keeps of those `wanted` `(…, n)`.
 
     A box is kept if no better kept box overlaps it by more than `threshold`. Starting from all wanted boxes and
-    applying that rule `r` times settles every box at the end of a chain of at most `r` overlaps, whatever the others
-    do; so the answer is exact unless a chain is longer than `rounds`. An even `rounds` then leaves a few boxes too
-    many, never too few.
+    applying that rule `r` times settles every box at the end of a chain of at most `r` overlaps, whichever other boxes
+    are kept; so the answer is exact unless a chain is longer than `rounds`. An even `rounds` then leaves a few boxes
+    too many, never too few.
     """
     corner = torch.maximum(boxes[..., :, None, :2], boxes[..., None, :, :2])
     other = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:])
@@ -193,7 +194,7 @@ def export_student(model: FasterRCNN, classes: Sequence[str]) -> bytes:
     """
     outputs = model.roi_heads.box_predictor.cls_score.out_features - 1
     if outputs != len(classes):
-        raise ModelError(f"the model tells {outputs} classes apart, {len(classes)} were named")
+        raise ModelError(f"the model has {outputs} classes, but {len(classes)} were named")
     batch, rows, columns = (torch.export.Dim(name, min=least) for name, least in (("batch", 1), ("h", 2), ("w", 2)))
     with _quiet():
         program = torch.onnx.export(
@@ -215,7 +216,7 @@ def export_student(model: FasterRCNN, classes: Sequence[str]) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's export from printing and warning about its own insides."""
+    """Keep torch's export from printing and warning about its internals."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield
@@ -247,7 +248,7 @@ def check_parity(
 
     Every frame is tried in every one of `sizes`, `(height, width)` in multiples of the stride. Raises `ModelError`
     if more than one in a hundred detections has no equal, or the best score on a nearly blank frame differs. On one of
-    zeros the graph only has to answer: its places are all alike, so which of them survive is a matter of rounding.
+    zeros the graph only has to answer: all its places are alike, so rounding decides which of them survive.
     Equal means same label, 0.01 px and 0.001 in score.
     """
     graph = open_graph(data, provider="cpu")
@@ -262,9 +263,8 @@ def check_parity(
         parts += [_compare(*pair, heads.score_thresh, heads.detections_per_img) for pair in pairs]
     parity = _total(parts)
     if parity.unmatched > UNMATCHED * (parity.matched + parity.unmatched):
-        raise ModelError(
-            f"the exported graph is not the model: {parity.unmatched} detections have no equal, {parity.matched} have"
-        )
+        found = f"{parity.unmatched} detections have no equal, {parity.matched} have"
+        raise ModelError(f"the exported graph differs from the model: {found}")
     return parity
 
 
@@ -282,9 +282,8 @@ def run_torch(model: FasterRCNN, frames: NDArray[np.uint8]) -> list[Detections]:
 def _check_blank(wanted: Detections, got: Detections, size: str) -> None:
     best, right = (float(found.scores.max(initial=0)) for found in (got, wanted))
     if abs(best - right) > SCORE_TOLERANCE:
-        raise ModelError(
-            f"the graph is not the model: on a blank {size} frame its best score is {best:.3f}, not {right:.3f}"
-        )
+        found = f"on a blank {size} frame its best score is {best:.3f}, not {right:.3f}"
+        raise ModelError(f"the exported graph differs from the model: {found}")
 
 
 def _compare(wanted: Detections, got: Detections, floor: float, most: int) -> Parity:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.common.errors import ProtocolError
-from culling.common.frame import Detections
-from culling.common.graph import Graph, to_frame
+from culling.common.graph import Graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.wire.codec import decode_jpeg, encode_jpeg
 from culling.common.wire.manifest import Golden
@@ -19,7 +18,7 @@ GOLDEN_SIDE = 640
 """The golden frame travels in every manifest, so it is shrunk to this many pixels at most."""
 
 RECENT = 8
-"""So many held-out frames are tried for one whose picture can be used."""
+"""How many held-out frames are tried, newest first, for one that can be decoded."""
 
 
 def golden_frame(graph: Graph, image: NDArray[np.uint8], scale: float, long_side: int) -> Golden:
@@ -31,11 +30,6 @@ def golden_frame(graph: Graph, image: NDArray[np.uint8], scale: float, long_side
     return Golden(jpeg=jpeg, detections=to_wire(found))
 
 
-def see(graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
-    """Return what `graph` finds in an image shown at `size`, in the image's own pixels."""
-    return to_frame(graph.run(resize(image, *size)[None])[0], size, image.shape[:2])
-
-
 def newest_picture(store: FrameStore, lifecycle: FrameLifecycle, camera: str) -> NDArray[np.uint8] | None:
     """Return the newest held-out picture of a camera, `(H, W, 3)`; None where there is none that can be used."""
     for frame in lifecycle.newest_held_out(camera, RECENT):
@@ -43,6 +37,6 @@ def newest_picture(store: FrameStore, lifecycle: FrameLifecycle, camera: str) ->
             continue
         try:
             return decode_jpeg(jpeg)
-        except ProtocolError:  # its header was fine, its pixels are not
+        except ProtocolError:  # only its header was checked on arrival
             store.put_aside(frame)
     return None

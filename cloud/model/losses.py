@@ -1,6 +1,6 @@
 """The training loss of a Faster R-CNN whose labels carry scores, and whose doubtful boxes are ignored.
 
-torchvision's own loss knows neither: every label counts the same, and whatever is not a label is background. Teacher
+torchvision's own loss knows neither: every label counts the same, and all else is background. Teacher
 labels are uncertain, so a positive weighs what its label's score says, and an anchor or proposal that lies mostly
 inside a doubtful box is neither object nor background.
 """
@@ -51,7 +51,7 @@ def _rpn(
     anchors = rpn.anchor_generator(images, features)
     per_level = [o[0].numel() for o in objectness]
     objectness, deltas = concat_box_prediction_layers(objectness, deltas)
-    # In half precision a box coordinate is off by pixels, and boxes that overlap are told apart no more.
+    # In half precision a box coordinate is off by pixels, and boxes that overlap are no longer told apart.
     decoded = rpn.box_coder.decode(deltas.detach().float(), anchors).view(len(anchors), -1, 4)
     proposals, _ = rpn.filter_proposals(decoded, objectness.detach().float(), images.image_sizes, per_level)
     per_image = zip(anchors, objectness.view(len(anchors), -1), deltas.view(len(anchors), -1, 4), targets, strict=True)

@@ -2,7 +2,7 @@
 
 Weights are scaled by output channel, activations by the ranges that they have on the camera's own frames (static
 quantisation); boxes are decoded and suppressed in floats. Whether the student is as good as before is for the round's
-gate to say, which sees this graph and no other.
+gate to say, which judges this very graph.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from culling.common.scaler import input_size, resize
 from culling.common.video import count_frames, read_frames
 
 CALIBRATED = 32
-"""So many frames are enough to take ranges from."""
+"""Enough frames to take the ranges of activations from."""
 
 OPERATORS = ("Conv", "Gemm")
 
@@ -44,7 +44,7 @@ def quantise(model: bytes, frames: Sequence[NDArray[np.uint8]]) -> bytes:
     """
     check(model)
     proto = load_model_from_string(model)
-    # Else onnxruntime would advise its own pass, whose work the export has done and whose result no edge would load.
+    # Unmarked, onnxruntime advises a pass of its own, which repeats the export's work and whose result no edge loads.
     add_pre_process_metadata(proto)
     with TemporaryDirectory(prefix="culling-int8-") as folder:
         done = Path(folder) / "int8.onnx"
@@ -54,7 +54,7 @@ def quantise(model: bytes, frames: Sequence[NDArray[np.uint8]]) -> bytes:
             _Frames(frames[:CALIBRATED]),
             op_types_to_quantize=list(OPERATORS),
             per_channel=True,
-            # CPUs without VNNI add products of 8 bits in 16, which only hold them if weights have 7.
+            # CPUs without VNNI sum 8-bit products in 16 bits, which overflow unless weights have 7 bits.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -65,7 +65,7 @@ def quantise(model: bytes, frames: Sequence[NDArray[np.uint8]]) -> bytes:
 
 
 def calibration_frames(video: Path) -> list[NDArray[np.uint8]]:
-    """Return `CALIBRATED` frames from all over a video, as a student's input. Raises CameraError if it is no video."""
+    """Return `CALIBRATED` frames spread over a video, as a student's input. Raises CameraError if it is no video."""
     numbers = np.linspace(0, count_frames(video) - 1, CALIBRATED).astype(int)
     pictures = (frame for _, frame in read_frames(video, set(numbers.tolist())))
     return [resize(frame, *input_size(frame.shape[1], frame.shape[0])) for frame in pictures]

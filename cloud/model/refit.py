@@ -1,8 +1,8 @@
-"""A new student in the graph of an earlier one: the same export, without the minute that it takes.
+"""A new student's weights in the graph of an earlier one, which saves the minute that an export takes.
 
-Students of one shape differ in their numbers alone. Their graphs do too, once every norm is folded into the convolution
-before it, since the exporter then keeps each tensor under its own name. What comes out is not trusted for that: it has
-to pass the same parity check as any export.
+Students of one shape differ in their weights alone. So do their graphs, once every norm is folded into the convolution
+before it, since the exporter then keeps each tensor under its own name. The result is not trusted for that: it has to
+pass the same parity check as any export.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def export_refillable(model: FasterRCNN, classes: tuple[str, ...]) -> bytes:
     distinct = fold_norms(model)
     with torch.no_grad():
         for number, parameter in enumerate(distinct.parameters()):
-            parameter.uniform_(number, number + 1)  # of tensors that hold the same, the exporter would keep one
+            parameter.uniform_(number, number + 1)  # the exporter merges tensors of equal values
     filled = refill(export_student(distinct, classes), model)
     if filled is None:
         raise ModelError("the exported graph does not hold the student's tensors under their own names")
@@ -53,7 +53,7 @@ def export_refillable(model: FasterRCNN, classes: tuple[str, ...]) -> bytes:
 
 
 def refill(template: bytes, model: FasterRCNN) -> bytes | None:
-    """Return `template` with the numbers of `model`; None if it was not made by `export_refillable` for that shape."""
+    """Return `template` with the weights of `model`; None if it was not made by `export_refillable` for that shape."""
     proto = onnx.load_model_from_string(template)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     numbers = StudentGraph(fold_norms(model)).state_dict()
@@ -69,14 +69,15 @@ def refill(template: bytes, model: FasterRCNN) -> bytes | None:
 def export_proven(
     template: bytes, model: FasterRCNN, classes: tuple[str, ...], frames: Sequence[NDArray[np.uint8]]
 ) -> tuple[bytes, Parity]:
-    """Return `model` as ONNX, and how it agrees with it on `frames`, each `(H, W, 3)` RGB.
+    """Return `model` as ONNX, and how the two agree on `frames`, each `(H, W, 3)` RGB.
 
-    `template` is refilled if that gives the model, else it is exported anew. Raises ModelError if that does not either.
+    `template` is refilled if the result agrees with the model, else the model is exported. Raises ModelError if that
+    does not agree either.
     """
     if (data := refill(template, model)) is not None:
         try:
             return data, check_parity(model, data, frames)
-        except ModelError as error:  # a template of another version of this program, say
+        except ModelError as error:  # another version of this program made the template, for example
             log.warning("refill_failed", error=str(error))
     data = export_refillable(model, classes)
     return data, check_parity(model, data, frames)

@@ -1,8 +1,9 @@
-"""The teacher's word on a frame: what a large detector sees, in batches, on a GPU where there is one."""
+"""The teacher: a large detector that labels frames in batches, on a GPU if there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from torch.utils._pytree import tree_map
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.detector import STRIDE, half_precision
-from culling.common.frame import Detections
+from culling.cloud.model.weights import load_bundled, load_weights
+from culling.cloud.settings import CloudSettings
+from culling.common.errors import ModelError
+from culling.common.frame import CLASSES, Detections
 from culling.common.graph import to_frame
 from culling.common.scaler import resize
 
 MOST_ENLARGED = 1.5
-"""Small frames gain by being enlarged this far, and lose again beyond: there is no more to see, only blur."""
+"""Labels of small frames improve up to this enlargement and worsen beyond it, where it adds only blur."""
 
 
 class Teacher:
@@ -67,11 +71,20 @@ class Teacher:
         return tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in (height, width))  # type: ignore[return-value]
 
 
-def _halve(part: nn.Module) -> None:
-    """Have a part of a detector compute in half precision, and answer in single.
+def load_teacher(settings: CloudSettings) -> Teacher:
+    """Return the teacher that the settings name. Raises `ModelError` when it cannot be used."""
+    weights = settings.teacher.weights
+    model, classes = load_bundled("teacher") if weights == "bundled" else load_weights(Path(weights))
+    if classes != CLASSES:
+        raise ModelError(f"the teacher finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
+    return Teacher(model, settings.teacher.short_side, settings.teacher.batch)
 
-    What makes boxes of its answer does not: they would be off by pixels. The AP of people and cars moved by at most
-    .002 for the backbone (83 frames of two cameras), and by at most .002 once more for the heads (165 frames).
+
+def _halve(part: nn.Module) -> None:
+    """Make a part of a detector compute in half precision, and return single precision.
+
+    Boxes are still decoded in single precision: in half, they would be off by pixels. The AP of people and cars moved
+    by at most .002 for the backbone (83 frames of two cameras), and by at most .002 once more for the heads (165).
     """
     whole = part.forward
 

@@ -108,7 +108,7 @@ def train(
         norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
         if not torch.isfinite(total.detach() + norm):
             found = f"loss is {total.item()}, its gradient {norm.item()} at step {run.step}"
-            again = f"resume {checkpoint}" if checkpoint.exists() else "start anew"
+            again = f"resume {checkpoint}" if checkpoint.exists() else "start again"
             raise TrainingError(f"{found}; lower the rate and {again}")
         optimizer.step()
         run.step += 1
@@ -125,7 +125,7 @@ def train(
 
 
 def save_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, run: Run) -> None:
-    """Replace `path` atomically by the present state."""
+    """Replace `path` atomically by the current state."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
         if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
@@ -153,4 +153,4 @@ def load_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD) -
             return Run(int(meta["step"]), json.loads(meta["losses"]))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: not a checkpoint of this model ({reason}); remove it to start anew") from None
+        raise ModelError(f"{path}: not a checkpoint of this model ({reason}); remove it to start again") from None

@@ -44,7 +44,7 @@ class Bundled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save_weights(path: Path, model: FasterRCNN, form: Format, classes: tuple[str, ...] = CLASSES) -> None:
-    """Replace `path` whole by the weights of `model`. Raises `ModelError` if one is not finite in that format."""
+    """Write the weights of `model` to `path`, atomically. Raises `ModelError` if one is not finite in that format."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not name.endswith(_COUNTER):
@@ -74,7 +74,7 @@ def load_student(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
     """Return what `load_weights` does. Raises `ModelError` for a teacher too."""
     model, classes = load_weights(path)
     if not is_student(model):
-        raise ModelError(f"{path}: the weights of a teacher; a student's are wanted")
+        raise ModelError(f"{path}: holds a teacher's weights; a student's are needed")
     return model, classes
 
 
@@ -146,7 +146,7 @@ def _deep(tensors: dict[str, Tensor]) -> bool:
 
 
 def _spec(tensors: dict[str, Tensor]) -> DetectorSpec:
-    """Return depth and widths as the tensors have them, and what they cannot tell as in the bundled pair."""
+    """Return depth and widths as the tensors show them, and the rest as in the bundled pair."""
     spec = TEACHER if _deep(tensors) else STUDENT
     pyramid, head = tensors.get("backbone.fpn.layer_blocks.0.0.weight"), tensors.get("roi_heads.box_head.fc6.weight")
     return replace(

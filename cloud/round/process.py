@@ -1,8 +1,9 @@
-"""One round, as a process of its own: `python -m culling.cloud.round --config FILE ROUND_ID`.
+"""One round in a process of its own: `python -m culling.cloud.round --config FILE ROUND_ID`.
 
-Each finished stage is written down, and skipped when the round is started again after a stop, a crash or a power cut.
-The round ends `ready`, `refused` or `failed` in the index; the service, which holds the keys, signs and publishes. With
-`--watch-stdin` it also stops when its standard input ends, which it does when the service that started it dies.
+The result of each finished stage is saved; a round that starts again after a stop, a crash or a power cut skips those
+stages. The round ends `ready`, `refused` or `failed` in the index; the service, which holds the keys, signs and
+publishes. With `--watch-stdin` the process also stops when its standard input closes, as it does when the service that
+started it dies.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 
-from culling.cloud.round.stages import STAGES, Bench, RefusedError, Results, StoppedError
+from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError
+from culling.cloud.round.cull import cull
+from culling.cloud.round.export import export
+from culling.cloud.round.fit import fit
+from culling.cloud.round.gate import gate
+from culling.cloud.round.label import label
+from culling.cloud.round.rank import rank
+from culling.cloud.round.scale import scale
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
@@ -35,14 +43,25 @@ from culling.common.errors import CullingError, StorageError
 
 log = structlog.get_logger(__name__)
 
-LEARNT = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
+STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
+    "label": label,
+    "cull": cull,
+    "learn": rank,
+    "resolution": scale,
+    "train": fit,
+    "export": export,
+    "gate": gate,
+}
+"""Every stage in order, under the name that the index and reports store: three are older than their files' names."""
+
+RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
 
 
 def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> str:
-    """Do what is left of a round, and return the state it ends in.
+    """Run the unfinished stages of a round, and return the state that it ends in.
 
-    Raises StoppedError when `stopping` was set, StorageError where something cannot be read or written: both leave the
-    round as it is, to be gone on with.
+    Raises StoppedError when `stopping` is set, StorageError when something cannot be read or written. Both leave the
+    round unfinished, so that it can be resumed.
     """
     rounds = Rounds(index)
     turn = rounds.get(round_id)
@@ -50,7 +69,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         return turn.state
     folder = settings.data_dir / "rounds" / str(round_id)
     store = FrameStore(index, settings.data_dir / "frames", clock)
-    bench = Bench(
+    context = Context(
         settings,
         store,
         FrameLifecycle(index, store, clock),
@@ -60,7 +79,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         stopping.is_set,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    state, reason = _work(bench, turn, rounds)
+    state, reason = _work(context, turn, rounds)
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
     rounds.end(round_id, state, report(results, state), reason, ended)
@@ -68,39 +87,39 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     return state
 
 
-def _work(bench: Bench, turn: Round, rounds: Rounds) -> tuple[str, str]:
-    """Do every stage that is not done; return the round's new state and the reason for it."""
+def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
+    """Run every unfinished stage; return the round's new state and the reason for it."""
     results: Results = dict(turn.stages)
     try:
         for name, stage in STAGES.items():
             if name in results:
                 continue
-            if bench.stopping():
+            if context.stopping():
                 raise StoppedError
             started = time.monotonic()
-            result = stage(bench, turn, results)
+            result = stage(context, turn, results)
             result["seconds"] = round(time.monotonic() - started, 2)
             rounds.save_stage(turn.id, name, result)
             results[name] = result
             log.info("stage_finished", round=turn.id, camera=turn.camera, stage=name, seconds=result["seconds"])
     except RefusedError as refusal:
         return "refused", str(refusal)
-    except StorageError:
+    except StorageError:  # a disk recovers, so the round is tried again
         raise
-    except CullingError as error:  # would come again
+    except CullingError as error:  # a retry would fail the same way
         return "failed", f"{type(error).__name__}: {error}"
     reason = results["gate"]["reason"]
     return ("refused", reason) if reason else ("ready", "")
 
 
 def report(results: Results, state: str) -> dict[str, Any]:
-    """Return what a round tells of itself, under stable names; a stage that was not reached leaves its own out."""
-    label, cull = results.get("label", {}), results.get("cull", {})
+    """Return a round's figures under stable names, without those of stages that it did not reach."""
+    labelled, culled = results.get("label", {}), results.get("cull", {})
     told: dict[str, Any] = {
         "published": state == "ready",
-        "labelled": label.get("labelled", 0),
-        "kept": len(cull.get("kept", ())),
-        "replayed": len(cull.get("replay", ())),
+        "labelled": labelled.get("labelled", 0),
+        "kept": len(culled.get("kept", ())),
+        "replayed": len(culled.get("replay", ())),
         "seconds": {name: result["seconds"] for name, result in results.items()},
     }
     wanted = {
@@ -114,24 +133,25 @@ def report(results: Results, state: str) -> dict[str, Any]:
         found = results.get(stage, {})
         told |= {name: found[name] for name in names if name in found}
     if "learn" in results:
-        told["ranker"] = {name: results["learn"][name] for name in LEARNT}
+        told["ranker"] = {name: results["learn"][name] for name in RANKER_FIGURES}
     if "export" in results:
         told["parent"] = results["export"]["artefact"]["parent"]
     return told
 
 
 def _watch_stdin(stopping: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read, which a process cannot end under
+    # Not sys.stdin.read: the interpreter cannot exit while another thread holds the lock of that buffer.
+    while os.read(sys.stdin.fileno(), 1024):
         pass
     stopping.set()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one round; the exit code is 0 when it ended, `STOPPED` when there is more to do, else that of the error."""
+    """Run one round. The exit code is 0 when it ended, `STOPPED` when it has to be resumed, else that of the error."""
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--watch-stdin", action="store_true")
-    parser.add_argument("round_id", type=int)
+    parser.add_argument("--config", type=Path, required=True, help="the service's settings file")
+    parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
+    parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -146,12 +166,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.nice(settings.round.nice)
         if settings.round.threads:
             torch.set_num_threads(settings.round.threads)
-        with alone(settings.data_dir / "round.lock"):  # a service that died may have left its round behind
+        with alone(settings.data_dir / "round.lock"):  # a round of a service that died may still run
             run_round(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)
         return STOPPED
     except (CullingError, OSError) as error:
-        log.error("round_interrupted", round=arguments.round_id, error=str(error))
+        log.error("round_process_failed", round=arguments.round_id, error=str(error))
         return error.exit_code if isinstance(error, CullingError) else StorageError.exit_code
     return 0

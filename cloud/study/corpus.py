@@ -22,16 +22,14 @@ from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
-from culling.cloud.model.golden import see
-from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.model.weights import file_hash, read_index
-from culling.cloud.round.stages import load_teacher
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.cache import Memo
 from culling.cloud.study.remembered import Remembered, Seen
 from culling.common.errors import CameraError
-from culling.common.graph import Graph, open_graph
+from culling.common.graph import Graph, open_graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.selection.selector import THUMBNAIL

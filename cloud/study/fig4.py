@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from culling.cloud.model.golden import see
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
 from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
 from culling.cloud.study.strategy import culled
 from culling.cloud.study.training import Trials
+from culling.common.graph import see
 
 TIMED = 20
 """Frames that the student is timed on, at most."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean, median
 
-from culling.cloud.round.retrain import round_batches
+from culling.cloud.round.fit import round_batches
 from culling.cloud.study.cost import (
     DAY_FRAMES,
     Bill,

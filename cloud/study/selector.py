@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.round.ranking import fit
+from culling.cloud.round.rank import fit_ranker
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
 from culling.cloud.study.results import Findings, Shown, text
@@ -51,7 +51,7 @@ def _learned(corpus: Corpus, hardness: Values) -> Values:
         ]
     )
     half = len(corpus) // 2
-    return fit(features[:half], hardness[:half]).predict(features)
+    return fit_ranker(features[:half], hardness[:half]).predict(features)
 
 
 def spread_out(count: int) -> Values:

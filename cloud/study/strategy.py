@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.precision import Hardness, cull
+from culling.cloud.evaluation.precision import Hardness, worst
 
 Judge = Callable[[Sequence[int]], Sequence[Hardness]]
 """Tells how wrong the student is on frames, by the teacher's word, which costs."""
@@ -21,7 +21,7 @@ def top(values: NDArray[np.float64], count: int) -> list[int]:
 
 def hardest(among: Sequence[int], judge: Judge, count: int) -> list[int]:
     """Return the `count` frames of `among` that the student gets most wrong, hardest first."""
-    return [among[index] for index in cull(judge(among), count)]
+    return [among[index] for index in worst(judge(among), count)]
 
 
 def evenly(total: int, count: int) -> list[int]:

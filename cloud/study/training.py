@@ -12,12 +12,12 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.model.detector import freeze
-from culling.cloud.model.golden import see
 from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights, save_weights
-from culling.cloud.round.resolution import opt_resolution
-from culling.cloud.round.retrain import canvases, retrain, round_batches, round_recipe
+from culling.cloud.round.fit import canvases, retrain, round_batches, round_recipe
+from culling.cloud.round.scale import opt_resolution
 from culling.cloud.study.corpus import Corpus
+from culling.common.graph import see
 from culling.common.progress import shown
 
 MEASURES = ("ap50", "ap50_95", "voc07")

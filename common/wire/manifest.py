@@ -130,7 +130,7 @@ def verify(blob: bytes, trust: Trust, now: float) -> Manifest:
 
 
 def authentic(blob: bytes, trust: Trust) -> Manifest:
-    """Return the manifest in `blob` if rules 1 to 9 hold; time is not checked. Raises ManifestError as `verify` does."""
+    """Return the manifest in `blob` if rules 1 to 9 hold, not looking at the time. Raises ManifestError as `verify`."""
     _check_length(blob)
     manifest = _parse(_authentic_body(blob, trust), Manifest)
     _check_target(manifest, trust)

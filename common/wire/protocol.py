@@ -111,7 +111,7 @@ class SendWindow:
 class Transfer:
     """The download of one model: one request at a time, each chunk taken exactly where the last one ended.
 
-    Starts at `offset`, the number of bytes already on disk, which are not verified yet; the manifest's hash covers the whole.
+    Starts at `offset`, the number of bytes already on disk. They are not verified yet: the hash covers the whole.
 
         request = transfer.request(now)          # None while an answer is awaited, or when done
         data = transfer.accept(chunk, payload)   # bytes to append, b"" when the chunk is a repeat

@@ -203,7 +203,7 @@ def test_what_is_no_student_is_not_published(
 def test_a_teacher_is_not_published(cloud: CloudState, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     save_weights(tmp_path / "t.safetensors", build(DetectorSpec(50, 16, 24, 10)), "fp16")
     assert culling(cloud, "publish", CAMERA, str(tmp_path / "t.safetensors")) == 5
-    assert capsys.readouterr().err.endswith("t.safetensors: the weights of a teacher; a student's are wanted\n")
+    assert capsys.readouterr().err.endswith("t.safetensors: holds a teacher's weights; a student's are needed\n")
 
 
 def test_a_student_of_other_classes_is_not_published(

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
-from culling.common.graph import PROVIDERS, Graph, NotFiniteError, check, open_graph, to_frame
+from culling.common.graph import PROVIDERS, Graph, NotFiniteError, check, open_graph, see, to_frame
 from support import tiny
 
 
@@ -39,6 +39,11 @@ class TestRun:
         assert found.scores[0] == pytest.approx(230 / 255)
         assert (np.diff(found.scores) <= 0).all()
         assert found.labels[0] == 15 % len(CLASSES)
+
+    def test_an_image_is_seen_in_its_own_pixels_at_any_input_size(self, graph: Graph) -> None:
+        found = see(graph, tiny.picture(320, 256), (64, 96))
+
+        assert found.boxes[0].tolist() == [240, 192, 320, 256]
 
     def test_padding_is_removed(self, graph: Graph) -> None:
         bright, dark = graph.run(np.stack([tiny.picture(64, 64), np.zeros((64, 64, 3), np.uint8)]))

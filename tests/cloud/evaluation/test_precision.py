@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.evaluation.matching import Compared
-from culling.cloud.evaluation.precision import Hardness, cull, frame_precision, hardness
+from culling.cloud.evaluation.precision import Hardness, frame_precision, hardness, worst
 from culling.common.frame import Detections
 from support.scenes import boxes_at, pycocotools_precision, random_scene
 
@@ -75,10 +75,10 @@ def test_what_the_teacher_doubts_is_not_missed_either() -> None:
 
 def test_the_hardest_frames_are_kept_hardest_first() -> None:
     frames = [Hardness(0.2, "hard"), Hardness(1.0, "hard-negative"), Hardness(0.0, "easy"), Hardness(0.7, "hard")]
-    assert cull(frames, 2) == [1, 3]
-    assert cull(frames, 9) == [1, 3, 0, 2]
-    assert cull(frames, 0) == []
+    assert worst(frames, 2) == [1, 3]
+    assert worst(frames, 9) == [1, 3, 0, 2]
+    assert worst(frames, 0) == []
 
 
 def test_of_equally_hard_frames_the_earlier_goes_first() -> None:
-    assert cull([Hardness(0.5, "hard")] * 5, 3) == [0, 1, 2]
+    assert worst([Hardness(0.5, "hard")] * 5, 3) == [0, 1, 2]

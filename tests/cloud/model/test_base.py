@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from culling.cloud.model.base import base_artefact
-from culling.cloud.model.golden import see
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.registry import ModelFiles
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
-from culling.common.graph import open_graph
+from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
 from culling.common.wire.messages import to_wire

@@ -102,6 +102,6 @@ def test_what_the_template_cannot_become_is_exported_anew_and_proven_again(
     )
     model = trained(1)
     model.rpn._post_nms_top_n["testing"] = 5  # its weights fit, but the template proposes more boxes
-    with pytest.raises(ModelError, match="not the model"):
+    with pytest.raises(ModelError, match="differs from the model"):
         export_proven(template, model, CLASSES, [picture(96, 128)])
     assert exported == [model]

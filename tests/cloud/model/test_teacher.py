@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.teacher import Teacher, load_teacher
+from culling.cloud.model.weights import save_weights
+from culling.cloud.settings import load_settings
+from culling.common.errors import ModelError
+from culling.common.frame import CLASSES
 from support.detectors import picture, small_student
 
 
@@ -51,3 +57,10 @@ def test_the_short_side_is_brought_to_the_one_wanted_but_not_enlarged_beyond_rea
 
 def test_no_frames_have_no_labels(model: FasterRCNN) -> None:
     assert Teacher(model).label([]) == []
+
+
+def test_a_teacher_of_other_classes_is_refused(model: FasterRCNN, tmp_path: Path) -> None:
+    save_weights(tmp_path / "cats.safetensors", model, "fp16", ("cat",) * len(CLASSES))
+    chosen = {"service.data_dir": tmp_path / "data", "teacher.weights": str(tmp_path / "cats.safetensors")}
+    with pytest.raises(ModelError, match=r"the teacher finds cat, .*; expected person"):
+        load_teacher(load_settings(None, chosen))

@@ -128,7 +128,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(ba
 
 def test_no_checkpoint_is_named_that_was_not_written(batches: Batcher, tmp_path: Path) -> None:
     poisoned = Poisoned(**vars(batches))
-    with pytest.raises(TrainingError, match=r"lower the rate and start anew$"):
+    with pytest.raises(TrainingError, match=r"lower the rate and start again$"):
         train(detector(), poisoned, Recipe(steps=9, warmup=1), tmp_path / "c.safetensors")
 
 

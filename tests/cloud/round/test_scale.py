@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.round.resolution import FACTOR, ScaleCurve, opt_resolution
+from culling.cloud.round.scale import FACTOR, ScaleCurve, opt_resolution
 from culling.common.scaler import input_size
 
 FULL = [1.0, 2.0, 4.0, 5.0]

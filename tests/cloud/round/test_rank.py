@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from culling.cloud.round.ranking import LEAST_AUDITS, Array, Lesson, fit, gain_area, learn
-from culling.common.selection.features import FEATURES
+from culling.cloud.round.label import label
+from culling.cloud.round.rank import LEAST_AUDITS, Array, Lesson, fit_ranker, gain_area, learn, rank
+from culling.cloud.store.frames import frame_id
+from culling.common.selection.features import FEATURES, SPEC
+from culling.common.wire.messages import WireFeatures
+from support.cloud import CloudState, detections
+from support.rounds import EDGE, add, context_of, start, with_features
 
 COUNT = 300
 WIDTH = len(FEATURES)
@@ -28,7 +35,7 @@ def taught(features: Array, hardness: Array, losses: Array, audits: int = COUNT)
 
 def test_what_the_features_tell_is_learnt(rng: np.random.Generator) -> None:
     features, hardness = told(rng, 0.1)
-    rule = fit(features[:200], hardness[:200])
+    rule = fit_ranker(features[:200], hardness[:200])
     assert rule.known
     assert np.abs(rule.predict(features[200:]) - hardness[200:]).mean() < 0.05
 
@@ -36,14 +43,14 @@ def test_what_the_features_tell_is_learnt(rng: np.random.Generator) -> None:
 def test_a_feature_that_never_changes_teaches_nothing_and_breaks_nothing(rng: np.random.Generator) -> None:
     features, hardness = told(rng, 0.1)
     features[:, 5] = 3.0
-    rule = fit(features, hardness)
+    rule = fit_ranker(features, hardness)
     changed = features.copy()
     changed[:, 5] = 1e6
     assert rule.predict(changed) == pytest.approx(rule.predict(features))
 
 
 def test_from_one_frame_its_hardness_is_learnt() -> None:
-    assert fit(np.zeros((1, WIDTH)), np.array([0.7])).predict(np.ones(WIDTH)) == pytest.approx(0.7)
+    assert fit_ranker(np.zeros((1, WIDTH)), np.array([0.7])).predict(np.ones(WIDTH)) == pytest.approx(0.7)
 
 
 def test_the_gain_of_the_best_order_of_the_worst_and_of_none() -> None:
@@ -60,7 +67,7 @@ def test_where_nothing_is_hard_there_is_nothing_to_gain() -> None:
 def test_a_ranker_that_finds_what_the_loss_misses_is_proven(rng: np.random.Generator) -> None:
     features, hardness = told(rng, 0.1)
     lesson = taught(features, hardness, losses=rng.random(COUNT))
-    assert lesson.ranker == fit(features, hardness)
+    assert lesson.ranker == fit_ranker(features, hardness)
     assert lesson.gain_learned > lesson.gain_loss + 0.05
     assert (lesson.pairs, lesson.audits, lesson.certainty) == (COUNT, COUNT, 1.0)
 
@@ -93,7 +100,7 @@ def test_a_stretch_of_time_that_was_learnt_by_heart_proves_nothing(rng: np.rando
     features[np.arange(COUNT), stretches] = 1.0
     hardness = rng.random(10)[stretches]
     losses = hardness + rng.normal(size=COUNT)
-    by_heart = gain_area(fit(features, hardness).predict(features), hardness)
+    by_heart = gain_area(fit_ranker(features, hardness).predict(features), hardness)
     lesson = taught(features, hardness, losses)
     assert by_heart > lesson.gain_loss > lesson.gain_learned
     assert lesson.ranker is None
@@ -103,3 +110,31 @@ def test_the_same_frames_teach_the_same(rng: np.random.Generator) -> None:
     features, hardness = told(rng, 0.02)
     losses = rng.random(COUNT)
     assert taught(features, hardness, losses) == taught(features, hardness, losses)
+
+
+def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_features(cloud, range(20, 24), float)
+    with_features(cloud, range(24, 28), float, reason="audit", loss=0.5)
+    add(cloud, range(30, 31), features=WireFeatures(SPEC + 1, [1.0] * len(FEATURES)))
+    add(cloud, range(31, 32), features=WireFeatures(SPEC, [1.0]))
+    seen = {frame_id(EDGE, "boot-1", seq): detections((1, 1, 20, 20, 0.9, 0)) for seq in (20, 21, 25, 27, 30, 31, 1)}
+    seen[frame_id(EDGE, "boot-1", 21)] = detections((60, 60, 90, 90, 0.9, 0))
+    cloud.lifecycle.label(seen)
+    asked: list[Any] = []
+    monkeypatch.setattr("culling.cloud.round.rank.learn", lambda *pairs: asked.append(pairs) or Lesson(4, 2))
+
+    result = rank(context_of(cloud), cloud.rounds.get(start(cloud)), {})
+
+    [(features, hardness, losses, audits)] = asked
+    assert features.shape == (4, len(FEATURES))
+    assert features[:, 0].tolist() == [20, 21, 25, 27]
+    assert hardness.tolist() == [0, 1, 0, 0]
+    assert losses.tolist() == [20, 21, 0.5, 0.5]
+    assert audits.tolist() == [False, False, True, True]
+    assert (result["ranker"], result["proven"]) == (None, False)
+
+
+def test_without_features_nothing_is_learnt(cloud: CloudState) -> None:
+    turn = cloud.rounds.get(start(cloud))
+    label(context_of(cloud), turn, {})
+    assert rank(context_of(cloud), turn, {})["pairs"] == 0

@@ -1,0 +1,102 @@
+"""What the stages of a round share: settings and stores, two ways to end early, and the comparison with the teacher.
+
+A stage takes the results of those before it and returns its own as JSON; frames and weights stay on disk.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.frames import FrameStore, StoredFrame
+from culling.cloud.store.lifecycle import FrameLifecycle
+from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.common.frame import Detections
+from culling.common.graph import Graph, Provider, open_graph
+
+Result = dict[str, Any]
+Results = dict[str, Result]
+
+
+class RefusedError(Exception):
+    """The round ends without a model although nothing is broken: too few frames came, for example."""
+
+
+class StoppedError(Exception):
+    """The round was told to stop; it resumes with the stage that it was in."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage works with; `folder` belongs to this round, `stopping()` turns true when the round must stop."""
+
+    settings: CloudSettings
+    store: FrameStore
+    lifecycle: FrameLifecycle
+    files: ModelFiles
+    registry: Registry
+    folder: Path
+    stopping: Callable[[], bool]
+
+    def incumbent(self, camera: str) -> Model:
+        """Return the camera's live model. Raises RefusedError when it has none."""
+        if (model := self.registry.live().get(camera)) is None:
+            raise RefusedError(f"camera {camera} has no model to start from: enroll it")
+        return model
+
+    def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
+        """Yield each frame with its JPEG, leaving out those whose file is missing or damaged.
+
+        Raises StoppedError when the round must stop.
+        """
+        for frame in frames:
+            if self.stopping():
+                raise StoppedError
+            if (jpeg := self.store.jpeg(frame)) is not None:
+                yield frame, jpeg
+
+    def judges(self, names: Sequence[str]) -> list[StoredFrame]:
+        """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""
+        frames = [frame for frame in self.store.get(names) if frame.labels is not None]
+        if len(frames) < self.settings.gate.least:
+            raise self.too_few(frames)
+        return frames
+
+    def too_few(self, held_out: Sequence[StoredFrame]) -> RefusedError:
+        """Return the error that says how many held-out frames the gate needs."""
+        least = self.settings.gate.least
+        return RefusedError(f"{len(held_out)} held-out frames, the gate needs {least}: wait, or lower gate.least")
+
+    def graph(self, sha256: str) -> Graph:
+        """Return the student with that hash, on a GPU if there is one. Raises ModelError if it cannot be loaded."""
+        provider: Provider = "cuda" if torch.cuda.is_available() else "cpu"
+        return open_graph(self.files.read(sha256), provider=provider, threads=self.settings.round.threads)
+
+    def compared(self, frame: StoredFrame, found: Detections) -> Compared:
+        """Return a student's detections on a frame beside the teacher's labels, split into true and doubtful ones."""
+        teacher = self.settings.teacher
+        return compare(found, labels(frame), teacher.true_score, teacher.min_score)
+
+    def hardness(self, frame: StoredFrame) -> Hardness:
+        """Return how wrong the student was that forwarded the frame."""
+        compared = self.compared(frame, frame.detections.above(STUDENT_FLOOR))
+        return hardness(compared, self.settings.round.labels_of_interest)
+
+
+def labels(frame: StoredFrame) -> Detections:
+    """Return the teacher's labels of a frame that has them."""
+    assert frame.labels is not None, frame.id
+    return frame.labels
+
+
+def frame_size(frames: Sequence[StoredFrame]) -> tuple[int, int]:
+    """Return the `(width, height)` that most frames have."""
+    return Counter((frame.width, frame.height) for frame in frames).most_common(1)[0][0]

@@ -1,0 +1,54 @@
+"""The export stage: the candidate as one ONNX graph, proven equal to what was trained, in 8 bits if wanted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import msgspec
+
+from culling.cloud.model.golden import golden_frame
+from culling.cloud.model.quantise import CALIBRATED, quantise
+from culling.cloud.model.refit import export_proven
+from culling.cloud.model.weights import load_weights
+from culling.cloud.round.context import Context, Result, Results, frame_size, labels
+from culling.cloud.store.registry import Artefact
+from culling.cloud.store.rounds import Round
+from culling.common.graph import open_graph
+from culling.common.scaler import input_size, resize
+from culling.common.selection.ranker import Ranker
+from culling.common.wire.codec import decode_jpeg
+
+PARITY_FRAMES = 2
+"""Torch and onnxruntime run each at every one of `PARITY_SIZES`, which every round waits for."""
+
+
+def export(context: Context, turn: Round, results: Results) -> Result:
+    """Export the candidate, prove it equal to the trained model on the busiest held-out frames, and add a golden frame.
+
+    An 8-bit student is made from the proven graph, which it cannot equal: the gate judges how good it is.
+    """
+    weights = results["train"]["weights"]
+    model, classes = load_weights(context.files.path(weights, "safetensors"))
+    base = context.registry.models(turn.camera)[-1]
+    frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
+    busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
+    images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
+    data, parity = export_proven(context.files.read(base.artefact.sha256), model, classes, images)
+    scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
+    if context.settings.student.int8:
+        kept = context.store.get(results["cull"]["kept"][:CALIBRATED])
+        size = input_size(*frame_size(kept), scale, long_side)
+        data = quantise(data, [resize(decode_jpeg(jpeg), *size) for _, jpeg in context.pictures(kept)])
+    graph = open_graph(data, provider="cpu")
+    artefact = Artefact(
+        sha256=context.files.add(data, "onnx"),
+        size=len(data),
+        weights=weights,
+        scale=scale,
+        long_side=long_side,
+        classes=classes,
+        parent=context.incumbent(turn.camera).model_id,
+        golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
+        ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
+    )
+    return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}

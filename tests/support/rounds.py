@@ -1,0 +1,103 @@
+"""Rounds in a test: frames that wait for one, its stages one by one or replaced by quick ones, and what they share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from culling.cloud.round.context import Context
+from culling.cloud.round.process import STAGES, run_round
+from culling.cloud.round.rank import Lesson
+from culling.common.selection.features import FEATURES, SPEC
+from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import WireFeatures
+from support.cloud import CAMERA, CloudState, hard_frame
+from support.detectors import picture
+
+EDGE = "e" * 40
+ROUND = {
+    "kept": 4,
+    "factor": 2,
+    "epochs": 1.0,
+    "batch": 2,
+    "held_out": 4,
+    "checkpoint_s": 0.01,
+    "warmup": 1,
+    "threads": 1,
+}
+QUICK = {
+    "round": ROUND,
+    "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
+    "student": {"long_side": 128},
+    "resolution": {"max_steps": 2, "threshold": 1e9},
+    "gate": {"margin": -1.0, "least": 1},
+}
+
+
+def add(cloud: CloudState, seqs: range, **changes: Any) -> None:
+    """Store a frame for each number; those of a camera, boot or reason of their own by `changes`."""
+    for seq in seqs:
+        frame, jpeg = hard_frame(seq, jpeg=encode_jpeg(picture(96, 128, seq)), width=128, height=96, **changes)
+        cloud.frames.add(EDGE, frame, jpeg)
+
+
+def with_features(cloud: CloudState, seqs: range, values: Callable[[int], float], **changes: Any) -> None:
+    """Store frames all of whose features are `values(seq)`."""
+    for seq in seqs:
+        told = WireFeatures(SPEC, [values(seq)] * len(FEATURES))
+        add(cloud, range(seq, seq + 1), features=told, **changes)
+
+
+def start(cloud: CloudState) -> int:
+    """Enter a round, and return its number."""
+    return cloud.rounds.start(CAMERA, "manual", cloud.clock.now()).id
+
+
+def run(cloud: CloudState, round_id: int, stopping: threading.Event | None = None) -> str:
+    """Do what is left of a round, and return the state it ends in."""
+    return run_round(cloud.settings, cloud.index, round_id, stopping or threading.Event(), cloud.clock)
+
+
+def context_of(cloud: CloudState) -> Context:
+    """Return what the stages of round 1 are given."""
+    folder = cloud.data_dir / "rounds" / "1"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Context(cloud.settings, cloud.frames, cloud.lifecycle, cloud.files, cloud.registry, folder, lambda: False)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, **replaced: Callable[..., dict[str, Any]]) -> list[str]:
+    """Replace stages by quick ones; return the list that fills with the names of those that ran."""
+    ran: list[str] = []
+
+    def wrapped(name: str, stage: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def stage_that_tells(*arguments: Any) -> dict[str, Any]:
+            ran.append(name)
+            return stage(*arguments)
+
+        return stage_that_tells
+
+    for name in list(STAGES):
+        monkeypatch.setitem(STAGES, name, wrapped(name, replaced.get(name, STAGES[name])))
+    return ran
+
+
+FAKE = {
+    "label": lambda *_: {"labelled": 3},
+    "cull": lambda *_: {"kept": ["a"], "replay": [], "newest_capture": 5.0, "hardness": 0.5, "hard_negatives": 0},
+    "learn": lambda *_: {**msgspec.to_builtins(Lesson(9, 3)), "proven": False},
+    "resolution": lambda *_: {"scale": 0.9, "curve": []},
+    "train": lambda *_: {"train_s": 1.0, "steps": 1},
+    "export": lambda *_: {"artefact": {"parent": "gate-1"}, "parity": {}},
+    "gate": lambda *_: {
+        "map_before": 0.1,
+        "map_after": 0.2,
+        "map_before_50_95": 0.0,
+        "map_after_50_95": 0.1,
+        "frames": 4,
+        "reason": "",
+    },
+}
