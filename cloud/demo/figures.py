@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
+from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import Plan, Tail, TailScores
 from culling.cloud.round.stages import load_teacher
@@ -25,9 +26,6 @@ from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import Round, Rounds
 from culling.common.errors import CullingError
 from culling.common.wire.messages import CameraState, SwapReport
-
-if TYPE_CHECKING:
-    from culling.cloud.demo.cli import Demo
 
 WANTED_NO_MORE = "evicted.window"
 """Held frames that better ones of their window outdid: the selector let them go, nothing lost them."""
