@@ -28,8 +28,7 @@ from culling.cloud.model.weights import file_hash, read_index
 from culling.cloud.round.stages import load_teacher
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
-from culling.cloud.study.cache import Memo
-from culling.cloud.study.remembered import Remembered, Seen
+from culling.cloud.study.cache import Memo, Remembered, Seen
 from culling.common.errors import CameraError
 from culling.common.graph import Graph, open_graph
 from culling.common.scaler import input_size, resize

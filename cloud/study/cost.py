@@ -4,12 +4,16 @@ The paper's ratio (table 1) is that of two whole days: on one side the teacher l
 trained on all of them; on the other the student looks at every frame, the teacher at the highest losses, and training
 goes over what is kept. optResolution, which the paper leaves out of that table, is counted on the culled side. The
 incremental ratio leaves out the student's pass, which an edge does anyway.
+
+Seconds are as measured on this machine; GFLOPs are counted on the corpus's first frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean, median
 
 import numpy as np
 import torch
@@ -20,6 +24,9 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.losses import Target, detection_loss
+from culling.cloud.round.retrain import round_batches
+from culling.cloud.study.training import ScaleSearch, Trial, Trials
+from culling.common.scaler import resize
 
 DAY_FRAMES = 86_400
 """The paper's day: one frame a second."""
@@ -100,6 +107,84 @@ def training_gflops(model: FasterRCNN, images: Tensor, targets: Sequence[Target]
         losses = detection_loss(model.train(), images.to(device), [target.to(device) for target in targets])
         torch.stack(list(losses.values())).sum().backward()
     return float(counter.get_total_flops() / 1e9 / len(images))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A selection that was trained on: frames the teacher `labelled` for it, the `kept` ones, a training a seed.
+
+    `search` is optResolution's on the kept frames, None where they are all there are; students are for `scale`.
+    """
+
+    name: str
+    labelled: Sequence[int]
+    kept: Sequence[int]
+    search: ScaleSearch | None
+    trials: Sequence[Trial]
+    scale: float
+
+
+class Prices:
+    """The bills of selections of one corpus, on the clip and on the paper's day."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._corpus = trials.corpus
+        self._start = trials.start
+        self._image = trials.corpus.picture(0)
+        self._forward: dict[tuple[int, int], float] = {}
+        self._step: dict[tuple[int, int], float] = {}
+
+    def clip(self, trained: Trained) -> Bill:
+        """Return what a selection cost on the clip."""
+        corpus, each = self._corpus, self.per_image(trained)
+        images = trained.trials[0].steps * corpus.settings.round.batch
+        training = Cost(mean(trial.seconds for trial in trained.trials), each.training.gflops * images)
+        labels = corpus.labels(trained.labelled)
+        teacher = Cost(sum(seen.seconds for seen in labels), each.teacher.gflops * len(labels))
+        if trained.search is None:
+            return Bill(teacher=teacher, training=training)
+        student = Cost(sum(seen.seconds for seen in corpus.seen), each.student.gflops * len(corpus))
+        return Bill(student, teacher, self._resolution(trained.search, len(trained.kept)), training)
+
+    def day(self, trained: Trained) -> Bill:
+        """Return what it would cost on a day, computed from the median seconds of an image (training: the mean)."""
+        settings, each = self._corpus.settings.round, self.per_image(trained)
+        if trained.search is None:
+            return full_bill(DAY_FRAMES, settings.epochs, each)
+        kept = len(trained.kept)
+        resolution = self._resolution(trained.search, kept)
+        return culled_bill(DAY_FRAMES, settings.factor * kept, kept, settings.epochs, each, resolution)
+
+    def per_image(self, trained: Trained) -> PerImage:
+        """Return what an image costs at each stage."""
+        corpus = self._corpus
+        step_s = mean(trial.step_s for trial in trained.trials)
+        sizes = trained.trials[0].sizes
+        return PerImage(
+            Cost(median(seen.seconds for seen in corpus.seen), self._student(corpus.size(corpus.scale))),
+            Cost(median(seen.seconds for seen in corpus.labels(range(len(corpus)))), self._teacher),
+            Cost(step_s / corpus.settings.round.batch, mean(self._training(size) for size in sizes)),
+        )
+
+    def _resolution(self, search: ScaleSearch, kept: int) -> Cost:
+        return Cost(search.seconds, kept * sum(self._student(step.size) for step in search.steps))
+
+    @cached_property
+    def _teacher(self) -> float:
+        teacher = self._corpus.teacher
+        size = teacher.input_size(self._corpus.height, self._corpus.width)
+        return forward_gflops(teacher.model, resize(self._image, *size))
+
+    def _student(self, size: tuple[int, int]) -> float:
+        if size not in self._forward:
+            self._forward[size] = forward_gflops(self._start(), resize(self._image, *size))
+        return self._forward[size]
+
+    def _training(self, size: tuple[int, int]) -> float:
+        if size not in self._step:
+            batches = round_batches(self._corpus.settings, self._corpus.samples([0]), [size], seed=0)
+            self._step[size] = training_gflops(self._start(), *batches(0))
+        return self._step[size]
 
 
 def _ratio(one: float, other: float) -> float:

@@ -12,8 +12,7 @@ from typing import Any
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.cost import DAY_FRAMES, Bill
-from culling.cloud.study.prices import Prices, Trained
+from culling.cloud.study.cost import DAY_FRAMES, Bill, Prices, Trained
 from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
 from culling.cloud.study.strategy import hardest, top
 from culling.cloud.study.training import Trials
