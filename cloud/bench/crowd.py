@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
+import typer
 import zmq
 
 from culling.cloud.settings import load_settings, to_toml
@@ -44,6 +45,15 @@ SIDE = 64
 BARE_ACK = b"ack"
 
 Parts = list[bytes]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="a folder on the disk that is measured",
+        show_default="the system's temporary one",
+    ),
+]
 
 
 @dataclass(frozen=True)

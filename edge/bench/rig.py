@@ -7,7 +7,6 @@ leaves a line with its time in the agent's trace.
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,106 +14,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
-import av
 import msgspec
-import numpy as np
 import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
 
 from culling.common.config import PREFIX
-from culling.common.errors import CameraError, CullingError, InputError, MissingExtraError, ProtocolError
-from culling.common.graph import check
+from culling.common.errors import CullingError, ProtocolError
 from culling.common.logs import redact
-from culling.common.scaler import LONG_SIDE, input_size, scale_picture
-from culling.common.video import BUNDLED_CLIP
-from culling.common.wire.manifest import Manifest, sign
+from culling.common.wire.manifest import sign
 from culling.common.wire.messages import Ack, HardFrame, Heartbeat, Hello, Welcome, pack, unpack
 from culling.common.wire.transport import CloudSocket, new_keypair
-from culling.edge.camera.source import count_frames
+from culling.edge.bench.material import Material
 from culling.edge.trace import TraceLine
 
-DAY_S = 86_400.0
 WINDOW = 32
 POLL_S = 0.05
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is played, and the model that is run on it; `size` is the `(height, width)` of its input."""
-
-    video: Path
-    total: int
-    model: bytes
-    classes: tuple[str, ...]
-    size: tuple[int, int]
-
-    def pictures(self, count: int) -> list[av.VideoFrame]:
-        """Return the first `count` pictures, over again where the video is shorter. Raises `CameraError`."""
-        with av.open(f"file:{self.video}") as container:
-            found = [picture for picture, _ in zip(container.decode(video=0), range(count), strict=False)]
-        return [found[number % len(found)] for number in range(count)]
-
-    def inputs(self, count: int) -> list[NDArray[np.uint8]]:
-        """Return the same as the student's inputs, each `(1, height, width, 3)` RGB."""
-        return [scale_picture(picture, *self.size)[None] for picture in self.pictures(count)]
-
-    def manifest(self, camera: str, counter: int, model: bytes, scale: float = 1.0) -> Manifest:
-        """Return what is promised of `model`, for a day."""
-        return Manifest(
-            model_id=f"{camera}-{counter}",
-            camera=camera,
-            counter=counter,
-            sha256=hashlib.sha256(model).hexdigest(),
-            size=len(model),
-            scale=scale,
-            long_side=LONG_SIDE,
-            classes=self.classes,
-            parent=None,
-            created=time.time(),
-            expires=time.time() + DAY_S,
-        )
-
-
-def gather(video: Path | None, model: Path | None) -> Material:
-    """Return the material named, by default what comes along: the clip, and the bundled student.
-
-    Raises `CameraError` for what is no video, `InputError` or `ModelError` for what is no model.
-    """
-    video = video or BUNDLED_CLIP
-    try:
-        with av.open(f"file:{video}") as container:
-            first = next(container.decode(video=0))
-            size = input_size(first.width, first.height)
-        total = count_frames(str(video))
-    except (av.FFmpegError, IndexError, StopIteration) as error:
-        raise CameraError(f"{video}: cannot be read as a video: {getattr(error, 'strerror', None) or error}") from None
-    data = bundled_student() if model is None else _read(model)
-    return Material(video.resolve(), total, data, check(data).classes, size)
-
-
-def bundled_student() -> bytes:
-    """Return the student that comes along, exported by `culling export`, which takes most of a minute and needs torch.
-
-    Raises `MissingExtraError` where this is an edge's install.
-    """
-    with TemporaryDirectory(prefix="culling-bench-") as folder:
-        out = Path(folder) / "student.onnx"
-        command = [sys.executable, "-m", "culling.common.cli", "export", "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode == MissingExtraError.exit_code:
-            raise MissingExtraError(
-                "the bundled student is exported with torch: name another with --model FILE.onnx, or install it with: "
-                "pip install 'culling[cloud]'"
-            )
-        if done.returncode:
-            raise CullingError(f"culling export failed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
-        return out.read_bytes()
 
 
 class Acker(threading.Thread):
@@ -248,10 +165,3 @@ class Trial:
     def _failure(self, code: int) -> CullingError:
         lines = (self._folder / "agent.log").read_text(errors="replace").strip().splitlines()
         return CullingError(redact(f"the agent ended with exit code {code}: {lines[-1] if lines else 'no word why'}"))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

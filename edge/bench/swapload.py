@@ -26,7 +26,7 @@ from culling.common.graph import Provider
 from culling.common.scaler import resize
 from culling.common.wire.manifest import key_id, sign
 from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest
-from culling.edge.bench.rig import Material
+from culling.edge.bench.material import Material
 from culling.edge.model.builder import Builder
 from culling.edge.model.probation import Rules
 from culling.edge.model.slot import ModelSlot, Package
