@@ -26,7 +26,7 @@ from culling.common.progress import shown
 PACKAGES = ("culling", "numpy", "onnxruntime-gpu", "av", "pyzmq", "torch", "torchvision")
 MEGABYTE = 1e6
 
-Rounds = Annotated[int, typer.Option(min=1, help="how often everything is measured; the median counts")]
+RoundCount = Annotated[int, typer.Option(min=1, help="how often everything is measured; the median counts")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+DAY_S = 86_400.0
+
 
 class Clock(Protocol):
     """Two readings of time: one to tell people and peers, one to measure with."""

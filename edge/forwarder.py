@@ -41,7 +41,7 @@ from culling.common.wire.messages import (
 from culling.common.wire.protocol import Beats, FrameKey, SendWindow
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.model.updater import Updater
-from culling.edge.settings import CloudSettings
+from culling.edge.settings import LinkSettings
 from culling.edge.spool import Spool, Spooled
 from culling.edge.watchdog import Watchdog
 
@@ -87,7 +87,7 @@ class Forwarder:
 
     def __init__(
         self,
-        settings: CloudSettings,
+        settings: LinkSettings,
         boot: str,
         spool: Spool,
         updater: Updater,

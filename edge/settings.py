@@ -65,7 +65,7 @@ class AgentSettings(Section):
     trace: Path | None = None
 
 
-class CloudSettings(Section):
+class LinkSettings(Section):
     """`[cloud]`: the service this agent belongs to. `upload_bytes_per_s` of 0 means as fast as the line allows; an edge
     that was silent for three beats of the longest kind counts as down.
     """
@@ -127,7 +127,7 @@ class EdgeSettings(Settings):
     """All settings of one agent; `load_settings` reads them."""
 
     agent: AgentSettings
-    cloud: CloudSettings
+    cloud: LinkSettings
     camera: tuple[CameraSettings, ...] = Field(min_length=1)
     student: StudentSettings = StudentSettings()
     difference: DifferenceSettings = DifferenceSettings()

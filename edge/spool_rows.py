@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from culling.common.selection.budget import DAY_S
+from culling.common.clock import DAY_S
 
 Counters: TypeAlias = Counter[tuple[str, str]]
 """Counts by camera and name; the spool's own have the camera "", as `seq`, the number of the last frame made. What left

@@ -14,7 +14,7 @@ import typer
 
 from culling.cloud.bench.crowd import BareDisk, Crowd, Folder, acked_by_service, bare_socket, frames, service
 from culling.common import bench
-from culling.common.bench import Comparison, Json, Measured, Report, Rounds, Stated, at_least
+from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, Stated, at_least
 
 
 def ingest_command(
@@ -22,7 +22,7 @@ def ingest_command(
     count: Annotated[int, typer.Option("--frames", min=1, help="frames a side and round")] = 600,
     size: Annotated[int, typer.Option(min=2000, help="bytes of a frame")] = 100_000,
     folder: Folder = None,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Durable frames/s of a real service with CURVE on, against a bare CURVE socket and bare fsynced SQLite commits.

@@ -12,7 +12,7 @@ import typer
 
 from culling.cloud.bench.crowd import Crowd, Folder, acked_by_service, frames, service
 from culling.common import bench
-from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, Rounds, Stated, at_most
+from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, RoundCount, Stated, at_most
 
 
 def memory_command(
@@ -20,7 +20,7 @@ def memory_command(
     count: Annotated[int, typer.Option("--frames", min=1, help="frames they send whenever memory is read")] = 400,
     size: Annotated[int, typer.Option(min=2000, help="bytes of a frame")] = 100_000,
     folder: Folder = None,
-    rounds: Rounds = 1,
+    rounds: RoundCount = 1,
     as_json: Json = False,
 ) -> None:
     """Memory of the service for each hundred further edges, and whether it stays the same over further frames."""

@@ -22,7 +22,7 @@ from culling.cloud.bench.material import Video, choose_provider, student_inputs
 from culling.cloud.model.export import export_student
 from culling.cloud.model.weights import load_bundled
 from culling.common import bench
-from culling.common.bench import Comparison, Json, Measured, Report, Rounds, at_least
+from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, at_least
 from culling.common.errors import InputError
 from culling.common.graph import PROVIDERS, Provider
 from culling.common.video import BUNDLED_CLIP
@@ -39,7 +39,7 @@ def student_command(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="frames a side and round")] = 20,
     threads: Annotated[int, typer.Option(min=0, help="threads of an operator, 0 leaves it to onnxruntime")] = 0,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Frames/s of the exported student, against torchvision's stock Faster R-CNN of the same trunk, exported as it is.

@@ -24,7 +24,7 @@ from culling.cloud.model.detector import half_precision
 from culling.cloud.model.teacher import Teacher
 from culling.cloud.settings import TeacherSettings
 from culling.common import bench
-from culling.common.bench import Comparison, Json, Measured, Report, Rounds, at_least
+from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, at_least
 from culling.common.scaler import resize
 from culling.common.video import BUNDLED_CLIP
 
@@ -34,7 +34,7 @@ def teacher_command(
     model: Weights = None,
     frames: Annotated[int, typer.Option(min=1, help="frames a side and round")] = 8,
     batch: Annotated[int, typer.Option(min=1, help="frames at a time")] = TeacherSettings().batch,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Images/s labelled by the teacher, from whole frames, against its bare forward on inputs prepared before."""

@@ -28,7 +28,7 @@ from culling.cloud.model.losses import detection_loss
 from culling.cloud.model.train import Recipe, train
 from culling.cloud.settings import RoundSettings
 from culling.common import bench
-from culling.common.bench import Comparison, Json, Measured, Report, Rounds, at_least
+from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, at_least
 from culling.common.graph import to_frame
 from culling.common.scaler import input_size, resize
 from culling.common.video import BUNDLED_CLIP
@@ -40,7 +40,7 @@ def train_command(
     model: Weights = None,
     steps: Annotated[int, typer.Option(min=1, help="steps a side and round")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="images a step")] = RoundSettings().batch,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Images/s of the training loop as rounds run it, against bare forward and backward on batches made before."""

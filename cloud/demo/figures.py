@@ -17,7 +17,7 @@ from rich.table import Table
 
 from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.evaluation.holdout import Plan, Tail, TailScores
+from culling.cloud.evaluation.holdout import HeldOut, HeldOutPlan, HeldOutScores
 from culling.cloud.round.stages import load_teacher
 from culling.cloud.settings import load_settings
 from culling.cloud.store.index import Index, frames
@@ -34,7 +34,7 @@ WORDS = ("round", "outcome")
 """Columns of the table that are words."""
 
 
-def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
+def measure(run: Demo, held_back: HeldOutPlan) -> dict[str, Any]:
     """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
     index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
     try:
@@ -49,10 +49,12 @@ def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
         index.close()
     models = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
     settings = load_settings(run.cloud_toml, {})
-    tail = Tail(held_back, load_teacher(settings), settings.round.labels_of_interest)
+    held_out = HeldOut(held_back, load_teacher(settings), settings.round.labels_of_interest)
     files = ModelFiles(run.data_dir / "models")
     made = {model.model_id: model.artefact for model in models}
-    scores = {name: tail.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()}
+    scores = {
+        name: held_out.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()
+    }
     first_results = read_trace(run.trace)
     rows = [_round(row, scores, swaps, first_results) for row in sorted(rounds, key=lambda row: row.id)]
     return {
@@ -63,7 +65,7 @@ def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
         "teacher_frames": labelled,
         "rounds": rows,
         **_students(models, scores),
-        "measured_frames": len(tail),
+        "measured_frames": len(held_out),
         "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, state.dropped if state else {}),
     }
 
@@ -90,7 +92,7 @@ def _traffic(metrics: Path) -> dict[str, int]:
     return {"bytes_up": values["culling_bytes_sent_total"], "bytes_down": values["culling_bytes_received_total"]}
 
 
-def _students(models: Sequence[Model], scores: Mapping[str, TailScores]) -> dict[str, Any]:
+def _students(models: Sequence[Model], scores: Mapping[str, HeldOutScores]) -> dict[str, Any]:
     base, final = scores[models[0].model_id], scores[models[-1].model_id]
     return {
         "map_base": _ap(base.teacher),
@@ -123,7 +125,7 @@ def _per_class(result: EvaluationResult | None) -> dict[str, float]:
 
 def _round(
     row: Round,
-    scores: Mapping[str, TailScores],
+    scores: Mapping[str, HeldOutScores],
     swaps: Mapping[str, SwapReport],
     first_results: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:

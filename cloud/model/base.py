@@ -25,9 +25,8 @@ from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
+from culling.common.scaler import LONG_SIDE
 from culling.common.video import BUNDLED_CLIP
-
-LONG_SIDE = 640
 
 
 def base_artefact(settings: CloudSettings, files: ModelFiles) -> Artefact:

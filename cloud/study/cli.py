@@ -31,7 +31,7 @@ from culling.common.errors import SettingsError
 
 if TYPE_CHECKING:
     from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import Findings
+    from culling.cloud.study.results import Results
 
 WIDE = 160
 """Columns of a table that goes to a file."""
@@ -91,7 +91,7 @@ def run(asked: Asked, console: Console) -> None:
     from culling.cloud.settings import load_settings
     from culling.cloud.store.folders import alone, make_folder
     from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import publish
+    from culling.cloud.study.results import write_results
 
     started = time.monotonic()
     overrides = parse_overrides(asked.override) | {
@@ -111,11 +111,11 @@ def run(asked: Asked, console: Console) -> None:
         told = {"study": asked.study, "command": asked.command, **corpus.facts(), **_machine()}
         told["wall_s"] = round(time.monotonic() - started, 1)
         name = f"{asked.video.stem}-{asked.study}"
-        for path in publish(found, name, told, asked.out, console):
+        for path in write_results(found, name, told, asked.out, console):
             console.print(f"wrote {path}")
 
 
-def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Findings]:
+def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Results]:
     """Return what does a study; it is imported only when it is asked for, with torch."""
     return getattr(import_module(f"culling.cloud.study.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.holdout import Tail, plan
+from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
@@ -145,9 +145,9 @@ class Corpus:
         ]
 
     @cached_property
-    def tail(self) -> Tail:
+    def held_out(self) -> HeldOut:
         """The frames to be measured by; making it costs the teacher's word on them."""
-        return Tail(self.measured, self._teacher, self.settings.round.labels_of_interest)
+        return HeldOut(self.measured, self._teacher, self.settings.round.labels_of_interest)
 
     def _compared(self, indices: Sequence[int]) -> list[Compared]:
         teacher = self.settings.teacher

@@ -25,7 +25,7 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.losses import Target, detection_loss
 from culling.cloud.round.retrain import round_batches
-from culling.cloud.study.training import ScaleSearch, Trial, Trials
+from culling.cloud.study.training import ScaleSearch, TrainedStudent, Trainer
 from culling.common.scaler import resize
 
 DAY_FRAMES = 86_400
@@ -110,7 +110,7 @@ def training_gflops(model: FasterRCNN, images: Tensor, targets: Sequence[Target]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSelection:
     """A selection that was trained on: frames the teacher `labelled` for it, the `kept` ones, a training a seed.
 
     `search` is optResolution's on the kept frames, None where they are all there are; students are for `scale`.
@@ -120,25 +120,25 @@ class Trained:
     labelled: Sequence[int]
     kept: Sequence[int]
     search: ScaleSearch | None
-    trials: Sequence[Trial]
+    students: Sequence[TrainedStudent]
     scale: float
 
 
 class Prices:
     """The bills of selections of one corpus, on the clip and on the paper's day."""
 
-    def __init__(self, trials: Trials) -> None:
-        self._corpus = trials.corpus
-        self._start = trials.start
-        self._image = trials.corpus.picture(0)
+    def __init__(self, trainer: Trainer) -> None:
+        self._corpus = trainer.corpus
+        self._start = trainer.start
+        self._image = trainer.corpus.picture(0)
         self._forward: dict[tuple[int, int], float] = {}
         self._step: dict[tuple[int, int], float] = {}
 
-    def clip(self, trained: Trained) -> Bill:
+    def clip(self, trained: TrainedSelection) -> Bill:
         """Return what a selection cost on the clip."""
         corpus, each = self._corpus, self.per_image(trained)
-        images = trained.trials[0].steps * corpus.settings.round.batch
-        training = Cost(mean(trial.seconds for trial in trained.trials), each.training.gflops * images)
+        images = trained.students[0].steps * corpus.settings.round.batch
+        training = Cost(mean(student.seconds for student in trained.students), each.training.gflops * images)
         labels = corpus.labels(trained.labelled)
         teacher = Cost(sum(seen.seconds for seen in labels), each.teacher.gflops * len(labels))
         if trained.search is None:
@@ -146,7 +146,7 @@ class Prices:
         student = Cost(sum(seen.seconds for seen in corpus.seen), each.student.gflops * len(corpus))
         return Bill(student, teacher, self._resolution(trained.search, len(trained.kept)), training)
 
-    def day(self, trained: Trained) -> Bill:
+    def day(self, trained: TrainedSelection) -> Bill:
         """Return what it would cost on a day, computed from the median seconds of an image (training: the mean)."""
         settings, each = self._corpus.settings.round, self.per_image(trained)
         if trained.search is None:
@@ -155,11 +155,11 @@ class Prices:
         resolution = self._resolution(trained.search, kept)
         return culled_bill(DAY_FRAMES, settings.factor * kept, kept, settings.epochs, each, resolution)
 
-    def per_image(self, trained: Trained) -> PerImage:
+    def per_image(self, trained: TrainedSelection) -> PerImage:
         """Return what an image costs at each stage."""
         corpus = self._corpus
-        step_s = mean(trial.step_s for trial in trained.trials)
-        sizes = trained.trials[0].sizes
+        step_s = mean(student.step_s for student in trained.students)
+        sizes = trained.students[0].sizes
         return PerImage(
             Cost(median(seen.seconds for seen in corpus.seen), self._student(corpus.size(corpus.scale))),
             Cost(median(seen.seconds for seen in corpus.labels(range(len(corpus)))), self._teacher),

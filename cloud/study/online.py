@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
+from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.strategy import hardest, missed, top
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 from culling.common.errors import InputError, SettingsError
 from culling.common.selection.selector import Action, SelectorSettings, build_selector
 
@@ -102,14 +102,14 @@ def best_of(losses: NDArray[np.float64], windows: Sequence[int], budget: int) ->
     return chosen
 
 
-def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return rows for n, selector variant and eager share, at a budget of 4n frames; and students trained on each.
 
     Raises SettingsError where the budget leaves nothing to choose, InputError where the student sees nothing.
     """
     if not corpus.losses().any():
         raise InputError(f"{corpus.video}: the student finds nothing in {len(corpus)} frames, so none is hard")
-    trials, rows, students = Trials(corpus), [], []
+    trainer, rows, students = Trainer(corpus), [], []
     hardness = np.array([one.value for one in corpus.hardness(range(len(corpus)))])
     for n in counts:
         budget = _per_window(corpus, n)
@@ -119,9 +119,9 @@ def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findi
                 rows.append(
                     {"n": n, "variant": variant, "eager_share": share} | _compare(corpus, settings, hardness, n)
                 )
-        students += _students(trials, n, budget, seeds)
+        students += _students(trainer, n, budget, seeds)
     tables = [_table(rows), _student_table(students)]
-    return Findings(
+    return Results(
         rows,
         tables,
         (lambda axes: _plot(axes, rows, "overlap"), lambda axes: _plot(axes, rows, "mass")),
@@ -183,9 +183,9 @@ def _misses(told: Replay, hardness: NDArray[np.float64], n: int) -> dict[str, fl
     }
 
 
-def _students(trials: Trials, n: int, budget: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def _students(trainer: Trainer, n: int, budget: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Train on the n hardest frames of what each forwards, the eager share being the edge's default."""
-    corpus, forwarded = trials.corpus, {}
+    corpus, forwarded = trainer.corpus, {}
     for variant in ("defaults", "no spacing"):
         told = _replay(corpus, _settings(corpus, budget, **VARIANTS[variant]), 0)
         forwarded[f"online, {variant}"] = sorted({*told.hard, *told.audits})
@@ -193,13 +193,13 @@ def _students(trials: Trials, n: int, budget: int, seeds: Sequence[int]) -> list
     rows = []
     for name, frames in forwarded.items():
         kept = hardest(frames, corpus.hardness, n)
-        flats = [trials.score(trials.train(kept, seed), corpus.scale).flat() for seed in seeds]
+        flats = [trainer.score(trainer.train(kept, seed), corpus.scale).flat() for seed in seeds]
         rows.append({"n": n, "from": name, "forwarded": len(frames), "kept": len(kept)} | merged(flats))
     return rows
 
 
-def _table(rows: Sequence[Row]) -> Shown:
-    return Shown(
+def _table(rows: Sequence[Row]) -> ResultTable:
+    return ResultTable(
         f"Online against offline, {WINDOWS} windows, mean of {REPLAYS} draws of audit frames",
         [
             {
@@ -222,8 +222,8 @@ def _table(rows: Sequence[Row]) -> Shown:
     )
 
 
-def _student_table(students: Sequence[Row]) -> Shown:
-    return Shown(
+def _student_table(students: Sequence[Row]) -> ResultTable:
+    return ResultTable(
         "Students trained on the n hardest of what is forwarded",
         [
             {

@@ -17,7 +17,7 @@ from culling.common.atomic import write_atomic
 
 
 @dataclass(frozen=True)
-class Shown:
+class ResultTable:
     """One table for people: its title, its rows as text by heading, and what has to be said beside it."""
 
     title: str
@@ -26,16 +26,16 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Results:
     """Every figure of a study in `rows` of the same keys, tables and plots of them, and facts that no row holds."""
 
     rows: Sequence[Row]
-    tables: Sequence[Shown]
+    tables: Sequence[ResultTable]
     panels: Sequence[Draw]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def publish(found: Findings, name: str, told: Mapping[str, Any], out: Path, console: Console) -> list[Path]:
+def write_results(found: Results, name: str, told: Mapping[str, Any], out: Path, console: Console) -> list[Path]:
     """Print the tables, write `name`.csv, .json and .png into `out`, and return their paths.
 
     `told` stands first in the JSON. Raises StorageError when a file cannot be written.
@@ -54,7 +54,7 @@ def publish(found: Findings, name: str, told: Mapping[str, Any], out: Path, cons
     return paths
 
 
-def _print(shown: Shown, console: Console) -> None:
+def _print(shown: ResultTable, console: Console) -> None:
     table = Table(title=shown.title, caption=shown.note or None, caption_justify="left")
     for number, heading in enumerate(shown.rows[0] if shown.rows else ()):
         table.add_column(heading, justify="right" if number else "left", no_wrap=not number)

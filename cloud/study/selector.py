@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from culling.cloud.round.ranking import fit
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Findings, Shown, text
+from culling.cloud.study.results import Results, ResultTable, text
 from culling.common.errors import InputError
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.features import FeatureMeter
@@ -71,7 +71,7 @@ def gained(values: Values, gains: Values, count: int) -> float:
     return expected / total
 
 
-def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for each ranking with its share of the gain at `SHARES`; no n and no seed changes it.
 
     Raises InputError when the student makes no mistake that a ranking could find.
@@ -92,16 +92,16 @@ def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Fin
         for name, values in found.items()
     ]
     facts = {"frames": len(gains), "forwarded": forwarded, "mean_gain": float(gains.mean())}
-    return Findings(rows, [_table(rows, forwarded, len(gains))], (lambda axes: _plot(axes, found, gains),), facts)
+    return Results(rows, [_table(rows, forwarded, len(gains))], (lambda axes: _plot(axes, found, gains),), facts)
 
 
 def _key(share: float) -> str:
     return f"gain_at_{share:g}"
 
 
-def _table(rows: Sequence[Row], counts: Sequence[int], frames: int) -> Shown:
+def _table(rows: Sequence[Row], counts: Sequence[int], frames: int) -> ResultTable:
     headings = [f"{share:.0%} ({count})" for share, count in zip(SHARES, counts, strict=True)]
-    return Shown(
+    return ResultTable(
         f"Share of the teacher's gain by share of frames forwarded, {frames} frames",
         [
             {"ranking": row["ranking"]}

@@ -22,9 +22,11 @@ from culling.common.progress import shown
 
 MEASURES = ("ap50", "ap50_95", "voc07")
 TRUTHS = ("teacher", "labels")
+KIND = "trial"
+"""What a training is called in the cache: another name would train again all that a study has trained already."""
 
 
-class Trial(msgspec.Struct, frozen=True):
+class TrainedStudent(msgspec.Struct, frozen=True):
     """A training that is done: its weights file, steps, mean seconds of one, last loss, and input sizes."""
 
     weights: str
@@ -72,13 +74,13 @@ class ScaleSearch(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Trials:
+class Trainer:
     """Trains and measures on `corpus`. Indices are those of its frames to learn from."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
-    def train(self, indices: Sequence[int], seed: int, scale: float | None = None) -> Trial:
+    def train(self, indices: Sequence[int], seed: int, scale: float | None = None) -> TrainedStudent:
         """Return the student trained on those frames from the base one, for the input size at `scale` (none: full)."""
         corpus, chosen = self.corpus, sorted(indices)
         frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
@@ -89,10 +91,12 @@ class Trials:
             "sizes": sizes,
             "round": corpus.settings.round.model_dump(include={"epochs", "batch", "lr", "warmup", "frozen"}),
         }
-        checkpoint = corpus.memo.path("trial", decided, "checkpoint")
-        return corpus.memo.once("trial", decided, Trial, lambda: self._train(chosen, seed, sizes, checkpoint))
+        checkpoint = corpus.memo.path(KIND, decided, "checkpoint")
+        return corpus.memo.once(KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, checkpoint))
 
-    def _train(self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], checkpoint: Path) -> Trial:
+    def _train(
+        self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], checkpoint: Path
+    ) -> TrainedStudent:
         corpus = self.corpus
         samples = corpus.samples(indices)
         batches = round_batches(corpus.settings, samples, sizes, seed)
@@ -112,7 +116,7 @@ class Trials:
         save_weights(path, model, "fp16", corpus.graph.info.classes)
         checkpoint.unlink()
         last = mean(sum(losses.values()) for losses in run.losses[-20:])
-        return Trial(path.name, run.step, mean(spent), last, sizes)
+        return TrainedStudent(path.name, run.step, mean(spent), last, sizes)
 
     def start(self) -> FasterRCNN:
         """Return the base student, ready to be trained as a round trains."""
@@ -120,15 +124,15 @@ class Trials:
         freeze(model, self.corpus.settings.round.frozen)
         return model
 
-    def score(self, trial: Trial | None, scale: float) -> Scores:
-        """Return how good the student of `trial` (None: the base student) is at the input size of `scale`."""
+    def score(self, student: TrainedStudent | None, scale: float) -> Scores:
+        """Return how good `student` (None: the base student) is at the input size of `scale`."""
         corpus = self.corpus
-        weights = corpus.memo.folder / trial.weights if trial else corpus.base
+        weights = corpus.memo.folder / student.weights if student else corpus.base
         decided = corpus.identity | corpus.truth | {"weights": weights.name, "at": scale}
         return corpus.memo.once("scores", decided, Scores, lambda: self._score(weights, scale))
 
     def _score(self, weights: Path, scale: float) -> Scores:
-        scores = self.corpus.tail.score(weights, scale, self.corpus.settings.student.long_side)
+        scores = self.corpus.held_out.score(weights, scale, self.corpus.settings.student.long_side)
         return Scores(scores.teacher, scores.labels)
 
     def search(self, indices: Sequence[int], threshold: float | None = None) -> ScaleSearch:

@@ -6,7 +6,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-DAY_S = 86_400.0
+from culling.common.clock import DAY_S
+
 ASSUMED_BYTES = 256 * 1024
 """What a frame is taken to weigh until the first real size is known."""
 UNLIMITED = 2**62

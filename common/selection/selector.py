@@ -36,8 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from culling.common.clock import DAY_S
 from culling.common.config import Section
-from culling.common.selection.budget import DAY_S, NOTHING, UNLIMITED, Budget, Spent
+from culling.common.selection.budget import NOTHING, UNLIMITED, Budget, Spent
 from culling.common.selection.sampling import Lottery, Tail
 
 THUMBNAIL = (32, 32)

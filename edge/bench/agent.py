@@ -13,11 +13,11 @@ import onnxruntime as ort
 import typer
 
 from culling.common import bench
-from culling.common.bench import Comparison, Json, Measured, Report, Rounds, at_least
+from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, at_least
 from culling.common.errors import SettingsError
 from culling.common.graph import PROVIDERS, Provider
 from culling.edge.bench.material import Material, Model, Threads, Video, gather
-from culling.edge.bench.rig import Trial
+from culling.edge.bench.rig import AgentProcess
 from culling.edge.model.provider import choose_provider
 
 WARM = 3
@@ -31,7 +31,7 @@ def edge_command(
     cameras: Annotated[str, typer.Option(help="how many cameras to try, each number once; 1 is always tried")] = "1",
     frames: Annotated[int, typer.Option(min=8, help="frames a side and round")] = 100,
     threads: Threads = 0,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Frames/s of the whole agent on a file at full speed, against a bare loop of session.run on the same frames.
@@ -78,9 +78,9 @@ def agent_speed(material: Material, threads: int, frames: int, cameras: int) -> 
     """Return frames/s of a whole agent whose cameras play `frames` frames together, its start not counted."""
     each = max(WARM + 1, frames // cameras) + WARM
     with TemporaryDirectory(prefix="culling-bench-") as folder:
-        trial = Trial(Path(folder), material, cameras, threads, "max", frames=each)
-        with trial.running() as process:
-            times = [line.t for line in trial.finish(process)]
+        agent = AgentProcess(Path(folder), material, cameras, threads, "max", frames=each)
+        with agent.running() as process:
+            times = [line.t for line in agent.finish(process)]
     timed = times[WARM * cameras - 1 :]
     return (len(timed) - 1) / (timed[-1] - timed[0])
 

@@ -16,14 +16,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from culling.common.clock import DAY_S
 from culling.common.errors import CameraError, CullingError, InputError, MissingExtraError
 from culling.common.graph import check
 from culling.common.scaler import LONG_SIDE, input_size, scale_picture
-from culling.common.video import BUNDLED_CLIP
+from culling.common.video import BUNDLED_CLIP, count_frames
 from culling.common.wire.manifest import Manifest
-from culling.edge.camera.source import count_frames
-
-DAY_S = 86_400.0
 
 Video = Annotated[Path | None, typer.Option(help="video to play", show_default="the clip that comes along")]
 Model = Annotated[Path | None, typer.Option(help="student as ONNX", show_default="the bundled one, exported first")]
@@ -77,7 +75,7 @@ def gather(video: Path | None, model: Path | None) -> Material:
         with av.open(f"file:{video}") as container:
             first = next(container.decode(video=0))
             size = input_size(first.width, first.height)
-        total = count_frames(str(video))
+        total = count_frames(video)
     except (av.FFmpegError, IndexError, StopIteration) as error:
         raise CameraError(f"{video}: cannot be read as a video: {getattr(error, 'strerror', None) or error}") from None
     data = bundled_student() if model is None else _read(model)

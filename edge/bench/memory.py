@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from culling.common import bench
-from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, Rounds, Stated, at_most
+from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, RoundCount, Stated, at_most
 from culling.edge.bench.material import Material, Model, Threads, Video, gather
-from culling.edge.bench.rig import Trial
+from culling.edge.bench.rig import AgentProcess
 from culling.edge.model.provider import choose_provider
 
 
@@ -22,7 +22,7 @@ def memory_command(
     frames: Annotated[int, typer.Option(min=2, help="frames of each camera until memory is read first")] = 50,
     fps: Annotated[float, typer.Option(min=0.01, help="frames a second of each camera")] = 1.0,
     threads: Threads = 0,
-    rounds: Rounds = 1,
+    rounds: RoundCount = 1,
     as_json: Json = False,
 ) -> None:
     """Memory of the agent for each further camera, and whether it stays the same over three times as many frames."""
@@ -47,9 +47,9 @@ def memory_command(
 def agent_memory(material: Material, threads: int, cameras: int, frames: int, fps: float) -> tuple[int, int]:
     """Return bytes resident of an agent once each of its cameras has had `frames` frames, and three times as many."""
     with TemporaryDirectory(prefix="culling-bench-") as folder:
-        trial = Trial(Path(folder), material, cameras, threads, "real", fps=fps)
-        with trial.running() as process:
-            trial.wait_for(frames, process)
+        agent = AgentProcess(Path(folder), material, cameras, threads, "real", fps=fps)
+        with agent.running() as process:
+            agent.wait_for(frames, process)
             early = bench.resident(process.pid)
-            trial.wait_for(3 * frames, process)
+            agent.wait_for(3 * frames, process)
             return early, bench.resident(process.pid)

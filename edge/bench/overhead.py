@@ -15,7 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from culling.common import bench
-from culling.common.bench import Comparison, Json, Measured, Report, Rounds, Stated, at_most
+from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, Stated, at_most
 from culling.common.frame import Detections
 from culling.common.graph import Graph, open_graph, to_frame
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, SelectorSettings, build_selector
@@ -35,7 +35,7 @@ def overhead_command(
     model: Model = None,
     frames: Annotated[int, typer.Option(min=8, help="frames a side and round")] = 200,
     threads: Threads = 0,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Time of confidence, selection and spool, against the time of inference, a frame, on the first frames of a camera.
@@ -44,8 +44,8 @@ def overhead_command(
     """
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
     graph = open_graph(material.model, provider=provider, threads=threads)
-    shown = Shown(material, material.pictures(frames), material.inputs(frames), graph)
-    culling, inference = bench.in_turn(rounds, shown.cull, shown.infer)
+    load = Workload(material, material.pictures(frames), material.inputs(frames), graph)
+    culling, inference = bench.in_turn(rounds, load.cull, load.infer)
     unit = "ms a frame"
     comparison = Comparison(
         "overhead",
@@ -53,12 +53,12 @@ def overhead_command(
         Measured("inference", unit, inference),
         at_most(0.01),
     )
-    spooled = Stated(Measured("share of frames that went to the spool", "", (shown.spooled / frames,)))
+    spooled = Stated(Measured("share of frames that went to the spool", "", (load.spooled / frames,)))
     bench.print_report(Report("overhead", (comparison,), (spooled,), machine=bench.machine(provider)), as_json)
 
 
 @dataclass
-class Shown:
+class Workload:
     """Frames of one camera, and both things that are done with each; `spooled` is how many went to the spool."""
 
     material: Material

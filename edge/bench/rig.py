@@ -67,7 +67,7 @@ class Acker(threading.Thread):
         self._socket.close()
 
 
-class Trial:
+class AgentProcess:
     """An agent of `cameras` cameras, all of which play `material`; see `running`.
 
     At the pace "max" each plays its first `frames` frames and the agent ends with them; at "real" each plays at most

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from culling.common import bench
-from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, Rounds, Stated, at_most
+from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, RoundCount, Stated, at_most
 from culling.common.progress import shown
 from culling.edge.bench.material import Model, Threads, Video, gather
 from culling.edge.bench.swapload import Figures, SwapLoad
@@ -21,7 +21,7 @@ def swap_command(
     model: Model = None,
     swaps: Annotated[int, typer.Option(min=1, help="swaps in all, spread evenly over the rounds")] = 200,
     threads: Threads = 0,
-    rounds: Rounds = 5,
+    rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Swaps on a camera that fills half the student's time, against the same camera left alone for as long.

@@ -180,7 +180,7 @@ class Source:
         if (settings.first, settings.last) == (0.0, 1.0):
             return 0, math.inf
         try:
-            total = count_frames(settings.url, (settings.open_timeout_s, settings.read_timeout_s))
+            total = length_in_frames(settings.url, (settings.open_timeout_s, settings.read_timeout_s))
         except av.FFmpegError as error:
             raise self._error(_why(error)) from None
         return round(settings.first * total), round(settings.last * total)
@@ -206,7 +206,7 @@ class _Damage:
         return None
 
 
-def count_frames(url: str, timeout: tuple[float, float] | None = None) -> int:
+def length_in_frames(url: str, timeout: tuple[float, float] | None = None) -> int:
     """Return how many frames a file holds, by its packets: what its header says may be missing or wrong."""
     with av.open(_address(url), timeout=timeout, metadata_errors="replace") as container:
         stream = container.streams.best("video")

@@ -41,7 +41,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Both models on one frame: their seconds, and what they found, boxes on a common scale.
 
     `larger` is how many times the pixels of the old model's input the new one's has, 1 where it has no more: a round
@@ -55,7 +55,7 @@ class Comparison:
     larger: float = 1.0
 
 
-NOTHING = Comparison(0.0, 0.0, Detections.empty(), Detections.empty())
+NOTHING = ModelComparison(0.0, 0.0, Detections.empty(), Detections.empty())
 """A comparison that could not be made."""
 
 
@@ -79,7 +79,7 @@ class Probation:
     found_any: bool = False
     sampled_at: float = float("-inf")
     samples: int = 0
-    _comparisons: list[Comparison] = field(default_factory=list)
+    _comparisons: list[ModelComparison] = field(default_factory=list)
 
     def saw(self, found: Detections) -> None:
         """Note a result of the new model."""
@@ -98,7 +98,7 @@ class Probation:
         self.sampled_at, self.samples = at, self.samples + 1
         return True
 
-    def compared(self, comparison: Comparison) -> None:
+    def compared(self, comparison: ModelComparison) -> None:
         """Note what both models made of a sampled frame."""
         self._comparisons.append(comparison)
 
@@ -136,7 +136,7 @@ class Probation:
         return len(changed) >= self.rules.pairs and 2 * sum(changed) > len(changed)
 
 
-def _changes(comparison: Comparison) -> list[bool]:
+def _changes(comparison: ModelComparison) -> list[bool]:
     """Return for each box that both models are confident of whether its class is another one now."""
     old, new = comparison.old.above(CONFIDENT), comparison.new.above(CONFIDENT)
     if not len(old) or not len(new):

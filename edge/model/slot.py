@@ -30,7 +30,7 @@ from culling.common.wire.messages import SwapReport
 from culling.edge.model import hotswap
 from culling.edge.model.builder import Builder
 from culling.edge.model.hotswap import Outcome, Record, State
-from culling.edge.model.probation import NOTHING, Comparison, Probation, Rules
+from culling.edge.model.probation import NOTHING, ModelComparison, Probation, Rules
 from culling.edge.model.shelf import Shelf, read
 from culling.edge.model.student import Picture, Student
 from culling.edge.model.vetting import NotVettedError, vet
@@ -85,7 +85,7 @@ class ModelSlot:
         self._ready: Student | None = None
         self._previous: Student | None = None
         self._probation: Probation | None = None
-        self._comparisons: queue.SimpleQueue[tuple[Probation, Comparison]] = queue.SimpleQueue()
+        self._comparisons: queue.SimpleQueue[tuple[Probation, ModelComparison]] = queue.SimpleQueue()
         self._last_result: float | None = None
         self._gap_ms = 0.0
 
@@ -269,7 +269,7 @@ class ModelSlot:
         try:
             (old, old_s), (new, new_s) = [self._timed(*picture) for picture in pictures]
             before, after = (picture.shape[0] * picture.shape[1] for _, picture in pictures)
-            comparison = Comparison(old_s, new_s, old, new, max(1.0, after / before))
+            comparison = ModelComparison(old_s, new_s, old, new, max(1.0, after / before))
         except ModelError:
             comparison = NOTHING  # the new model's own failures are counted on the camera's frames
         self._comparisons.put((probation, comparison))

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
-from culling.common.selection.budget import DAY_S, Spent
+from culling.common.selection.budget import Spent
 from culling.common.wire.messages import WireDetections, WireFeatures, from_wire
 from culling.edge.spool import Spool, SpoolCounts, Spooled
 from culling.edge.spool_rows import ROW_BYTES

@@ -12,13 +12,13 @@ from culling.cloud.study.cost import (
     Cost,
     PerImage,
     Prices,
-    Trained,
+    TrainedSelection,
     culled_bill,
     forward_gflops,
     full_bill,
     training_gflops,
 )
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 from support.detectors import picture, small_student
 
 EACH = PerImage(student=Cost(0.01, 10.0), teacher=Cost(0.5, 100.0), training=Cost(0.1, 30.0))
@@ -73,34 +73,38 @@ def test_a_training_step_computes_more_than_looking_and_batches_do_not_matter() 
 
 
 @pytest.fixture(scope="module")
-def culled(corpus: Corpus) -> Trained:
-    trials, kept = Trials(corpus), [2, 4]
-    search = trials.search(kept)
+def culled(corpus: Corpus) -> TrainedSelection:
+    trainer, kept = Trainer(corpus), [2, 4]
+    search = trainer.search(kept)
     labelled = list(range(8))
-    return Trained("culled 2", labelled, kept, search, [trials.train(kept, 0, search.chosen)], search.chosen)
+    return TrainedSelection("culled 2", labelled, kept, search, [trainer.train(kept, 0, search.chosen)], search.chosen)
 
 
 @pytest.fixture(scope="module")
-def full(corpus: Corpus) -> Trained:
+def full(corpus: Corpus) -> TrainedSelection:
     everything = list(range(len(corpus)))
-    return Trained("full", everything, everything, None, [Trials(corpus).train(everything, 0)], 1.0)
+    return TrainedSelection("full", everything, everything, None, [Trainer(corpus).train(everything, 0)], 1.0)
 
 
-def test_on_the_clip_seconds_are_those_that_were_measured(corpus: Corpus, culled: Trained, full: Trained) -> None:
-    prices = Prices(Trials(corpus))
+def test_on_the_clip_seconds_are_those_that_were_measured(
+    corpus: Corpus, culled: TrainedSelection, full: TrainedSelection
+) -> None:
+    prices = Prices(Trainer(corpus))
     labels = [seen.seconds for seen in corpus.labels(range(len(corpus)))]
     bill, whole = prices.clip(culled), prices.clip(full)
     assert bill.student.seconds == pytest.approx(sum(seen.seconds for seen in corpus.seen))
     assert bill.teacher.seconds == pytest.approx(sum(labels[:8]))
     assert culled.search is not None
     assert bill.resolution.seconds == culled.search.seconds
-    assert bill.training.seconds == culled.trials[0].seconds
+    assert bill.training.seconds == culled.students[0].seconds
     assert whole.teacher.seconds == pytest.approx(sum(labels))
     assert (whole.student.seconds, whole.resolution.seconds) == (0, 0)
 
 
-def test_on_a_day_stages_cost_what_their_images_do(corpus: Corpus, culled: Trained, full: Trained) -> None:
-    prices = Prices(Trials(corpus))
+def test_on_a_day_stages_cost_what_their_images_do(
+    corpus: Corpus, culled: TrainedSelection, full: TrainedSelection
+) -> None:
+    prices = Prices(Trainer(corpus))
     each, day, whole = prices.per_image(culled), prices.day(culled), prices.day(full)
     epochs, factor = corpus.settings.round.epochs, corpus.settings.round.factor
     assert day.student.gflops == pytest.approx(DAY_FRAMES * each.student.gflops)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.common.selection.budget import ASSUMED_BYTES, DAY_S, Budget, Spent
+from culling.common.clock import DAY_S
+from culling.common.selection.budget import ASSUMED_BYTES, Budget, Spent
 
 MIDNIGHT = 19_700 * DAY_S
 

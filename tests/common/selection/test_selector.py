@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from culling.common.selection.budget import DAY_S, Spent
+from culling.common.clock import DAY_S
+from culling.common.selection.budget import Spent
 from culling.common.selection.selector import Action, Decision, Released, Selector, SelectorSettings, build_selector
 
 BARE = {"spacing_s": 0.0, "duplicate_difference": 0.0, "audit_share": 0.0, "bootstrap": 0, "window_s": 30.0}
