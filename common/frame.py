@@ -1,4 +1,4 @@
-"""What travels between stages: one decoded frame, and the detections a model found in it."""
+"""The detections that a model found in one frame, as they travel between stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Return no detections at all."""
+        """Return an instance without any detection."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def above(self, score: float) -> Detections:
