@@ -23,12 +23,13 @@ from culling.edge.model.provider import choose_provider
 WARM = 3
 """Frames or batches that are not timed: the first of a shape allocate what the others use."""
 GPU_BATCHING = 3.0
+"""Several cameras must reach this many times one camera's frames/s on a GPU, where a batch costs little more."""
 
 
 def edge_command(
     video: Video = None,
     model: Model = None,
-    cameras: Annotated[str, typer.Option(help="how many cameras to try, each number once; 1 is always tried")] = "1",
+    cameras: Annotated[str, typer.Option(help="numbers of cameras, separated by commas; 1 is always measured")] = "1",
     frames: Annotated[int, typer.Option(min=8, help="frames a side and round")] = 100,
     threads: Threads = 0,
     rounds: RoundCount = 5,
@@ -36,7 +37,7 @@ def edge_command(
 ) -> None:
     """Frames/s of the whole agent on a file at full speed, against a bare loop of session.run on the same frames.
 
-    Several cameras are held against the agent of one: what batching gains, or costs.
+    Several cameras are compared with one: what batching gains, or costs.
     """
     counts = _counts(cameras)
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
@@ -57,7 +58,7 @@ def edge_command(
 
 
 def bare_loop(material: Material, provider: Provider, threads: int, frames: int) -> Callable[[], float]:
-    """Return what measures frames/s of onnxruntime alone, as it comes, on frames decoded and scaled before."""
+    """Return a function that measures frames/s of onnxruntime alone, with its defaults, on prepared frames."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session: Any = ort.InferenceSession(material.model, options, providers=[PROVIDERS[provider]])
@@ -75,7 +76,7 @@ def bare_loop(material: Material, provider: Provider, threads: int, frames: int)
 
 
 def agent_speed(material: Material, threads: int, frames: int, cameras: int) -> float:
-    """Return frames/s of a whole agent whose cameras play `frames` frames together, its start not counted."""
+    """Return frames/s of a whole agent whose cameras play `frames` frames together; its start is not timed."""
     each = max(WARM + 1, frames // cameras) + WARM
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         agent = AgentProcess(Path(folder), material, cameras, threads, "max", frames=each)
@@ -86,11 +87,11 @@ def agent_speed(material: Material, threads: int, frames: int, cameras: int) -> 
 
 
 def _counts(text: str) -> list[int]:
-    """Return the numbers above 1, each once and rising. Raises `SettingsError` for what is no list of numbers."""
+    """Return the numbers above 1, sorted, each once. Raises `SettingsError` if `text` is no list of numbers."""
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
         counts = [0]
     if counts[0] < 1:
-        raise SettingsError(f"--cameras {text}: expected numbers with commas between them, e.g. 1,4,16")
+        raise SettingsError(f"--cameras {text}: expected numbers separated by commas, e.g. 1,4,16")
     return [count for count in counts if count > 1]

@@ -2,10 +2,10 @@
 
     culling bench edge --cameras 1,4,16      the whole agent's frames/s, against a bare loop of the same model
     culling bench overhead                   confidence, selection and spool, against the inference of the same frames
-    culling bench swap                       200 swaps on a camera at work, against the same camera left alone
+    culling bench swap                       200 swaps on a camera at work, against the same camera without swaps
     culling bench memory edge                what each further camera costs
 
-By default the clip and the student that come along are used; the latter is exported first, in most of a minute.
+By default the bundled clip and student are used; exporting the student takes most of a minute.
 """
 
 from __future__ import annotations

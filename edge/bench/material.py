@@ -23,14 +23,14 @@ from culling.common.scaler import LONG_SIDE, input_size, scale_picture
 from culling.common.video import BUNDLED_CLIP, count_frames
 from culling.common.wire.manifest import Manifest
 
-Video = Annotated[Path | None, typer.Option(help="video to play", show_default="the clip that comes along")]
+Video = Annotated[Path | None, typer.Option(help="video to play", show_default="the bundled clip")]
 Model = Annotated[Path | None, typer.Option(help="student as ONNX", show_default="the bundled one, exported first")]
-Threads = Annotated[int, typer.Option(min=0, help="threads of an operator, 0 leaves it to onnxruntime")]
+Threads = Annotated[int, typer.Option(min=0, help="threads of one operator; 0: as onnxruntime chooses")]
 
 
 @dataclass(frozen=True)
 class Material:
-    """What is played, and the model that is run on it; `size` is the `(height, width)` of its input."""
+    """A video to play, and the model to run on it; `size` is the `(height, width)` of the model's input."""
 
     video: Path
     total: int
@@ -39,17 +39,17 @@ class Material:
     size: tuple[int, int]
 
     def pictures(self, count: int) -> list[av.VideoFrame]:
-        """Return the first `count` pictures, over again where the video is shorter. Raises `CameraError`."""
+        """Return the first `count` pictures; a shorter video repeats. Raises `CameraError`."""
         with av.open(f"file:{self.video}") as container:
             found = [picture for picture, _ in zip(container.decode(video=0), range(count), strict=False)]
         return [found[number % len(found)] for number in range(count)]
 
     def inputs(self, count: int) -> list[NDArray[np.uint8]]:
-        """Return the same as the student's inputs, each `(1, height, width, 3)` RGB."""
+        """Return those pictures as inputs of the student, each `(1, height, width, 3)` RGB."""
         return [scale_picture(picture, *self.size)[None] for picture in self.pictures(count)]
 
     def manifest(self, camera: str, counter: int, model: bytes, scale: float = 1.0) -> Manifest:
-        """Return what is promised of `model`, for a day."""
+        """Return a manifest of `model` that is valid for a day."""
         return Manifest(
             model_id=f"{camera}-{counter}",
             camera=camera,
@@ -66,9 +66,9 @@ class Material:
 
 
 def gather(video: Path | None, model: Path | None) -> Material:
-    """Return the material named, by default what comes along: the clip, and the bundled student.
+    """Return the material to measure on; None means the bundled clip, or the bundled student.
 
-    Raises `CameraError` for what is no video, `InputError` or `ModelError` for what is no model.
+    Raises `CameraError` if `video` cannot be read as one, `InputError` or `ModelError` if `model` cannot be used.
     """
     video = video or BUNDLED_CLIP
     try:
@@ -83,9 +83,9 @@ def gather(video: Path | None, model: Path | None) -> Material:
 
 
 def bundled_student() -> bytes:
-    """Return the student that comes along, exported by `culling export`, which takes most of a minute and needs torch.
+    """Return the bundled student, exported by `culling export`, which takes most of a minute and needs torch.
 
-    Raises `MissingExtraError` where this is an edge's install.
+    Raises `MissingExtraError` if torch is not installed.
     """
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         out = Path(folder) / "student.onnx"
@@ -93,11 +93,13 @@ def bundled_student() -> bytes:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == MissingExtraError.exit_code:
             raise MissingExtraError(
-                "the bundled student is exported with torch: name another with --model FILE.onnx, or install it with: "
+                "exporting the bundled student needs torch: name another with --model FILE.onnx, or install it with: "
                 "pip install 'culling[cloud]'"
             )
         if done.returncode:
-            raise CullingError(f"culling export failed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+            raise CullingError(
+                f"culling export failed: {(done.stderr.strip().splitlines() or ['it printed no error'])[-1]}"
+            )
         return out.read_bytes()
 
 

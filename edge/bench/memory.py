@@ -18,14 +18,14 @@ from culling.edge.model.provider import choose_provider
 def memory_command(
     video: Video = None,
     model: Model = None,
-    cameras: Annotated[int, typer.Option(min=2, help="cameras to hold against one")] = 8,
-    frames: Annotated[int, typer.Option(min=2, help="frames of each camera until memory is read first")] = 50,
+    cameras: Annotated[int, typer.Option(min=2, help="cameras to compare with one")] = 8,
+    frames: Annotated[int, typer.Option(min=2, help="frames of each camera before memory is first read")] = 50,
     fps: Annotated[float, typer.Option(min=0.01, help="frames a second of each camera")] = 1.0,
     threads: Threads = 0,
     rounds: RoundCount = 1,
     as_json: Json = False,
 ) -> None:
-    """Memory of the agent for each further camera, and whether it stays the same over three times as many frames."""
+    """Memory of the agent for each further camera, and whether it grows over three times as many frames."""
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
     sizes = {1: ([], []), cameras: ([], [])}  # type: dict[int, tuple[list[float], list[float]]]
     for _ in range(rounds):
@@ -45,7 +45,7 @@ def memory_command(
 
 
 def agent_memory(material: Material, threads: int, cameras: int, frames: int, fps: float) -> tuple[int, int]:
-    """Return bytes resident of an agent once each of its cameras has had `frames` frames, and three times as many."""
+    """Return an agent's resident bytes once each of its cameras has had `frames` frames, and three times as many."""
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         agent = AgentProcess(Path(folder), material, cameras, threads, "real", fps=fps)
         with agent.running() as process:

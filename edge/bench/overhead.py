@@ -28,6 +28,7 @@ from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool import Spool
 
 QUALITY = 90
+"""Of JPEGs: the default of `spool.jpeg_quality`."""
 
 
 def overhead_command(
@@ -38,9 +39,9 @@ def overhead_command(
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
-    """Time of confidence, selection and spool, against the time of inference, a frame, on the first frames of a camera.
+    """Time per frame of confidence, selection and spool, against that of inference, on a camera's first frames.
 
-    Those are the dearest: until the first window is full, every frame that spacing lets pass goes to the spool.
+    The first frames cost most: until a window is full, every frame that spacing lets pass goes to the spool.
     """
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
     graph = open_graph(material.model, provider=provider, threads=threads)
@@ -59,7 +60,7 @@ def overhead_command(
 
 @dataclass
 class Workload:
-    """Frames of one camera, and both things that are done with each; `spooled` is how many went to the spool."""
+    """Frames of one camera, to be inferred or culled; `spooled` counts those that went to the spool."""
 
     material: Material
     pictures: list[av.VideoFrame]
@@ -73,14 +74,14 @@ class Workload:
         self._found = [to_frame(self.graph.run(one)[0], size, full) for one in self.inputs]
 
     def infer(self) -> float:
-        """Return milliseconds a frame of the student."""
+        """Return the student's milliseconds per frame."""
         started = time.perf_counter()
         for one in self.inputs:
             self.graph.run(one)
         return 1000 * (time.perf_counter() - started) / len(self.inputs)
 
     def cull(self) -> float:
-        """Return milliseconds a frame of all that is done to choose and keep some, in turn and on one thread."""
+        """Return the milliseconds per frame that choosing and keeping frames takes, all of it on one thread."""
         with TemporaryDirectory(prefix="culling-bench-") as folder:
             spool = Spool(Path(folder) / "spool.sqlite", 1 << 30, "bench")
             selector = build_selector(SelectorSettings(), random.Random(0))

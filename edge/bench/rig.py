@@ -1,7 +1,7 @@
-"""A real agent in a folder of its own, and a cloud's end that stores nothing: what the benches put to work.
+"""What the benches run: a real agent in a folder of its own, and a cloud's end that stores nothing.
 
-The agent is a process started by `culling edge run`, installed, keyed and linked as any other; each inferred frame
-leaves a line with its time in the agent's trace.
+The agent is a process of `culling edge run`, installed, keyed and linked like any other; its trace has a line with the
+time of each inferred frame.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from culling.edge.bench.material import Material
 from culling.edge.trace import TraceLine
 
 WINDOW = 32
+"""Frames in flight that the cloud's end allows, as the service does by default."""
 POLL_S = 0.05
+"""How often the trace is read while a bench waits for frames: rarely enough not to disturb the agent."""
 
 
 class Acker(threading.Thread):
-    """A cloud's end that welcomes its one edge, and acks each frame as it comes."""
+    """A cloud's end that welcomes its one edge and acks every frame at once."""
 
     def __init__(self, secret: str, edge_key: str) -> None:
         super().__init__(name="acker", daemon=True)
@@ -44,7 +46,7 @@ class Acker(threading.Thread):
 
     @property
     def endpoint(self) -> str:
-        """The address listened on."""
+        """The address that it listens on."""
         return self._socket.endpoint
 
     def run(self) -> None:
@@ -61,7 +63,7 @@ class Acker(threading.Thread):
                         self._socket.send(key, pack(Ack(frame.boot, frame.seq, WINDOW)))
 
     def close(self) -> None:
-        """End the thread, and free the port."""
+        """End the thread and free the port."""
         self._over.set()
         self.join()
         self._socket.close()
@@ -70,8 +72,8 @@ class Acker(threading.Thread):
 class AgentProcess:
     """An agent of `cameras` cameras, all of which play `material`; see `running`.
 
-    At the pace "max" each plays its first `frames` frames and the agent ends with them; at "real" each plays at most
-    `fps` frames a second, over and over.
+    At the pace "max" each camera plays its first `frames` frames and the agent ends after them; at "real" each plays at
+    most `fps` frames a second, in a loop.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class AgentProcess:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Start the agent, and its cloud's end; end both."""
+        """Start the agent and its cloud's end, yield the agent's process, and end both."""
         acker = Acker(self._server_secret, self._public)
         acker.start()
         try:
@@ -126,20 +128,20 @@ class AgentProcess:
             acker.close()
 
     def finish(self, process: subprocess.Popen[bytes]) -> list[TraceLine]:
-        """Wait until the agent ends with its files; return its trace. Raises `CullingError` if it failed."""
+        """Wait until the agent has played its files; return its trace. Raises `CullingError` if it failed."""
         if process.wait():
             raise self._failure(process.returncode)
         return self.trace()
 
     def wait_for(self, frames: int, process: subprocess.Popen[bytes]) -> None:
-        """Wait until each camera has had `frames` frames inferred since the start."""
+        """Wait until `frames` frames of each camera have been inferred."""
         while min(self._counts()) < frames:
             if process.poll() is not None:
                 raise self._failure(process.returncode)
             time.sleep(POLL_S)
 
     def trace(self) -> list[TraceLine]:
-        """Return a line for every frame inferred so far; the newest second's may be missing."""
+        """Return a line for every frame inferred so far; those of the last second may be missing."""
         try:
             lines = (self._folder / "trace.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
@@ -164,4 +166,6 @@ class AgentProcess:
 
     def _failure(self, code: int) -> CullingError:
         lines = (self._folder / "agent.log").read_text(errors="replace").strip().splitlines()
-        return CullingError(redact(f"the agent ended with exit code {code}: {lines[-1] if lines else 'no word why'}"))
+        return CullingError(
+            redact(f"the agent ended with exit code {code}: {lines[-1] if lines else 'its log is empty'}")
+        )

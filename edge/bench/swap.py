@@ -19,15 +19,15 @@ from culling.edge.model.provider import choose_provider
 def swap_command(
     video: Video = None,
     model: Model = None,
-    swaps: Annotated[int, typer.Option(min=1, help="swaps in all, spread evenly over the rounds")] = 200,
+    swaps: Annotated[int, typer.Option(min=1, help="total number of swaps, spread evenly over the rounds")] = 200,
     threads: Threads = 0,
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
-    """Swaps on a camera that fills half the student's time, against the same camera left alone for as long.
+    """Swaps on a camera that takes half the student's time, against the same camera without swaps for as long.
 
     Each model is another file: vetted in its own process, loaded, warmed, switched to between two frames, and compared
-    with the one before. Probation takes the fewest frames that it can, so that swaps follow each other closely.
+    with the previous one. Probation takes as few frames as it can, so that swaps follow each other closely.
     """
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
     each = -(-swaps // rounds)

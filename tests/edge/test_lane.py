@@ -494,7 +494,7 @@ def test_a_model_on_probation_sees_every_frame(first: Student) -> None:
     assert rig.skips(0.5)
 
 
-def test_a_new_model_is_learnt_of_anew(first: Student, second: Student) -> None:
+def test_a_new_model_resets_what_was_learned_of_the_old_one(first: Student, second: Student) -> None:
     rig = still(first)
     rig.around.student = second
     assert [rig.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)

@@ -161,9 +161,9 @@ class TestRtsp:
         ("fault", "why", "at_most_s"),
         [
             ("mute", "no answer within 1 s", 2),
-            ("silent", "nothing came for 1 s", 3.5),
-            ("stall", "nothing came for 1 s", 3.5),
-            ("drip", "nothing came for 1 s", 3.5),
+            ("silent", "no data for 1 s", 3.5),
+            ("stall", "no data for 1 s", 3.5),
+            ("drip", "no data for 1 s", 3.5),
         ],
     )
     def test_silence_ends_in_time_and_without_the_password(self, fault: str, why: str, at_most_s: float) -> None:
