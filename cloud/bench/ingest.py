@@ -18,7 +18,7 @@ from culling.common.bench import Comparison, Json, Measured, Report, RoundCount,
 
 
 def ingest_command(
-    edges: Annotated[int, typer.Option(min=2, help="how many edges to hold beside a single one")] = 200,
+    edges: Annotated[int, typer.Option(min=2, help="edges to measure beside a single one")] = 200,
     count: Annotated[int, typer.Option("--frames", min=1, help="frames a side and round")] = 600,
     size: Annotated[int, typer.Option(min=2000, help="bytes of a frame")] = 100_000,
     folder: Folder = None,

@@ -1,4 +1,4 @@
-"""What the cloud's benches are measured on: frames of a video, and the detectors that come along."""
+"""What the cloud's benches are measured on: frames of a video, and the bundled detectors."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from culling.common.graph import Provider
 from culling.common.scaler import input_size, resize
 from culling.common.video import count_frames, read_frames
 
-Video = Annotated[Path, typer.Option(help="video whose frames are used", show_default="the clip that comes along")]
+Video = Annotated[Path, typer.Option(help="video whose frames are used", show_default="the bundled clip")]
 Weights = Annotated[Path | None, typer.Option("--model", help="weights", show_default="the bundled ones")]
 Picture = NDArray[np.uint8]
 
 
 def read_pictures(video: Path, count: int) -> list[Picture]:
-    """Return `count` frames spread over a video, over again where it is shorter. Raises `CameraError`."""
+    """Return `count` frames spread over a video; a shorter one repeats. Raises `CameraError`."""
     total = count_frames(video)
     wanted = [number * total // count for number in range(count)]
     found = dict(read_frames(video, wanted))
     if not found:
-        raise CameraError(f"{video}: there is no picture in it")
+        raise CameraError(f"{video}: it holds no picture")
     decoded = list(found.values())
     return [decoded[number % len(decoded)] for number in range(count)]
 
@@ -50,11 +50,11 @@ def load_detector(kind: Kind, path: Path | None) -> FasterRCNN:
 
 
 def choose_provider() -> Provider:
-    """Return what runs the models here."""
+    """Return the provider that runs the models on this machine."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def await_device(device: torch.device) -> None:
-    """Return once the device has done all that it was given: a GPU's calls return before their work is done."""
+    """Wait until the device has finished: calls to a GPU return before their work is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -16,14 +16,14 @@ from culling.common.bench import MEGABYTE, Comparison, Json, Measured, Report, R
 
 
 def memory_command(
-    edges: Annotated[int, typer.Option(min=1, help="edges that join at a time")] = 100,
-    count: Annotated[int, typer.Option("--frames", min=1, help="frames they send whenever memory is read")] = 400,
+    edges: Annotated[int, typer.Option(min=1, help="edges that join at once")] = 100,
+    count: Annotated[int, typer.Option("--frames", min=1, help="frames sent before memory is read")] = 400,
     size: Annotated[int, typer.Option(min=2000, help="bytes of a frame")] = 100_000,
     folder: Folder = None,
     rounds: RoundCount = 1,
     as_json: Json = False,
 ) -> None:
-    """Memory of the service for each hundred further edges, and whether it stays the same over further frames."""
+    """Memory of the service for each hundred further edges, and whether it grows over further frames."""
     readings = []
     for _ in range(rounds):
         with TemporaryDirectory(prefix="culling-bench-", dir=folder) as name:
@@ -44,9 +44,9 @@ def memory_command(
 
 
 def service_memory(folder: Path, edges: int, count: int, size: int) -> tuple[float, float, float, float]:
-    """Return MB resident of a service: with no edge, with `edges`, with twice as many, and with those later on.
+    """Return resident MB of a service: without edges, with `edges`, with twice as many, and with those later on.
 
-    `count` frames are sent before memory is read, three times as many before the last.
+    `count` frames are sent before each reading, three times as many before the last.
     """
     with ExitStack() as life:
         served = life.enter_context(service(folder, 2 * edges))

@@ -1,4 +1,4 @@
-"""`culling bench student`: the exported student, against torchvision's stock detector exported as it is."""
+"""`culling bench student`: the exported student, against torchvision's own export of its stock detector."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from culling.common.graph import PROVIDERS, Provider
 from culling.common.video import BUNDLED_CLIP
 
 WARM = 2
+"""Frames that are not timed: the first of a shape allocate what the others use."""
 STOCK_CLASSES = 91
-"""What torchvision's detectors tell apart, background included."""
+"""The classes of torchvision's detectors, background included."""
 
 
 def student_command(
@@ -38,14 +39,14 @@ def student_command(
         Path | None, typer.Option(help="student as ONNX", show_default="the bundled one, exported first")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="frames a side and round")] = 20,
-    threads: Annotated[int, typer.Option(min=0, help="threads of an operator, 0 leaves it to onnxruntime")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="threads of one operator; 0: as onnxruntime chooses")] = 0,
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
-    """Frames/s of the exported student, against torchvision's stock Faster R-CNN of the same trunk, exported as it is.
+    """Frames/s of the exported student, against torchvision's own export of a stock Faster R-CNN with the same trunk.
 
-    Stock means ResNet-18-FPN with every default, dynamo=False. It enlarges what it is given to a short side of 800; so
-    it is measured once more, told to leave the input's size alone.
+    Stock means ResNet-18-FPN with every default, dynamo=False. By default it enlarges its input to a short side of 800,
+    so it is measured a second time with the input's size kept.
     """
     pictures = student_inputs(video, frames)
     height, width = pictures[0].shape[:2]
@@ -72,10 +73,10 @@ def student_command(
 def speed(
     model: bytes, name: str, frames: Sequence[NDArray[Any]], provider: Provider, threads: int
 ) -> Callable[[], float]:
-    """Return what measures frames/s of a bare loop of session.run; `name` is the model's input."""
+    """Return a function that measures frames/s of a bare loop of session.run; `name` is the model's input."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # the stock's shapes are only known when it runs, of which every node warns
+    options.log_severity_level = 4  # every node of the stock's export warns that its shape is unknown
     session: Any = ort.InferenceSession(model, options, providers=[PROVIDERS[provider]])
 
     def run() -> float:
@@ -90,7 +91,7 @@ def speed(
 
 
 def export_stock(height: int, width: int, **sizes: int) -> bytes:
-    """Return torchvision's Faster R-CNN with a ResNet-18-FPN, defaults but `sizes`, as its own export makes it."""
+    """Return torchvision's own export of its Faster R-CNN with a ResNet-18-FPN, defaults except `sizes`."""
     backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
     model = FasterRCNN(backbone, num_classes=STOCK_CLASSES, **sizes).eval()
     nn.init.zeros_(
@@ -98,7 +99,7 @@ def export_stock(height: int, width: int, **sizes: int) -> bytes:
     )  # no class is likely: what random ones find is chance
     example = ([torch.rand(3, height, width)],)
     with TemporaryDirectory(prefix="culling-bench-") as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of shapes that become constants, which is how the stock is exported
+        warnings.simplefilter("ignore")  # it warns of shapes that become constants, which is the stock's way
         out = Path(folder) / "stock.onnx"
         torch.onnx.export(model, example, out, input_names=["image"], dynamo=False)
         return out.read_bytes()

@@ -37,7 +37,7 @@ def teacher_command(
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
-    """Images/s labelled by the teacher, from whole frames, against its bare forward on inputs prepared before."""
+    """Images/s that the teacher labels, from whole frames, against its bare forward on prepared inputs."""
     detector = load_detector("teacher", model)
     teacher = Teacher(detector, TeacherSettings().short_side, batch)
     pictures = read_pictures(video, frames)
@@ -61,7 +61,7 @@ def label_speed(teacher: Teacher, pictures: Sequence[Picture]) -> float:
 
 
 def bare_forward(model: FasterRCNN, teacher: Teacher, pictures: Sequence[Picture], batch: int) -> Callable[[], float]:
-    """Return what measures images/s of `model` alone, on the inputs and in the batches that `teacher` gives it."""
+    """Return a function that measures images/s of `model` alone, on the inputs and batches that `teacher` gives it."""
     device = next(model.parameters()).device
     inputs = [resize(picture, *teacher.input_size(*picture.shape[:2])) for picture in pictures]
     images = [torch.from_numpy(one).permute(2, 0, 1).float().to(device) / 255 for one in inputs]

@@ -43,7 +43,7 @@ def train_command(
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
-    """Images/s of the training loop as rounds run it, against bare forward and backward on batches made before."""
+    """Images/s of the training loop as rounds run it, against bare forward and backward on prepared batches."""
     pictures = read_pictures(video, 2 * batch)
     batches = _batches(load_detector("student", model), pictures, batch)
     mine, bare = bench.in_turn(
@@ -61,7 +61,7 @@ def train_command(
 
 
 def train_speed(model: FasterRCNN, batches: Batcher, steps: int) -> float:
-    """Return images/s of the training loop, its last checkpoint included."""
+    """Return images/s of the training loop, including its last checkpoint."""
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         started = time.perf_counter()
         train(model, batches, Recipe(steps, lr=1e-4), Path(folder) / "checkpoint")
@@ -69,7 +69,7 @@ def train_speed(model: FasterRCNN, batches: Batcher, steps: int) -> float:
 
 
 def bare_training(model: FasterRCNN, batches: Batcher, steps: int) -> float:
-    """Return images/s of forward and backward alone, on the same batches, made before."""
+    """Return images/s of forward and backward alone, on the same batches, prepared before."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device, memory_format=torch.channels_last).train()
     made = [batches(step) for step in range(steps)]

@@ -1,8 +1,8 @@
-"""`culling demo`: a video played through the whole loop on one machine, with nothing simulated but the camera.
+"""`culling demo`: a video played through the whole loop on one machine, where only the camera is simulated.
 
-The cloud service and an edge agent run as two processes of their own, enrolled and linked over CURVE on loopback, from
-the same commands and settings files a deployment uses (`run.py`). The first part of the clip is the live camera, played
-round and round; the rest is never shown to the loop, and measures what each round's student learnt (`figures.py`).
+The cloud service and an edge agent run as processes of their own, enrolled and linked over CURVE on loopback, with the
+same commands and settings files as a deployment (`run.py`). The first part of the clip plays in a loop as the camera;
+the rest is held back from the loop, and measures what each round's student learned (`figures.py`).
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from culling.common.logs import redact
 from culling.common.video import BUNDLED_CLIP, FED
 
 MEASURED_FRAMES = 30
-"""Frames of the held-back part that are measured, evenly spaced: each costs the teacher a second or two on a CPU."""
+"""Frames of the held-back part that are measured, evenly spaced: each takes the teacher a second or two on a CPU."""
 
 RECORD_S = 120.0
+"""Seconds recorded from a live URL: the loop plays 60 % of it, enough that a round's frames are not all alike."""
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def demo(
-    video: Annotated[str | None, typer.Option(help="file or URL to play; default: the clip that comes along")] = None,
+    video: Annotated[str | None, typer.Option(help="file or URL to play; default: the bundled clip")] = None,
     camera: Annotated[str, typer.Option(help="name of the camera")] = "camera-1",
-    rounds: Annotated[int, typer.Option(min=1, help="hot swaps to wait for, each the end of a round")] = 3,
-    minutes: Annotated[float, typer.Option(min=0.5, help="stop after so long, and measure what there is")] = 13.0,
-    speed: Annotated[str, typer.Option(help="real: the camera's pace; max: as fast as the student keeps up")] = "real",
-    labels: Annotated[Path | None, typer.Option(help="label file of the video, to measure against as well")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="hot swaps to wait for; each ends a round")] = 3,
+    minutes: Annotated[float, typer.Option(min=0.5, help="most minutes to play before measuring")] = 13.0,
+    speed: Annotated[str, typer.Option(help="real: the video's own pace; max: the student's")] = "real",
+    labels: Annotated[Path | None, typer.Option(help="label file of the video, to measure against too")] = None,
     report: Annotated[Path | None, typer.Option(help="write every figure to this JSON file")] = None,
     plots: Annotated[Path, typer.Option(help="folder for the plots")] = Path("runs/demo"),
-    work: Annotated[Path | None, typer.Option(help="keep keys, logs, index and models in this new folder")] = None,
+    work: Annotated[Path | None, typer.Option(help="new folder in which to keep keys, logs, index and models")] = None,
 ) -> None:
-    """Play a video through the whole loop: edge agent, cloud service, at least three rounds, three hot swaps."""
+    """Play a video through the whole loop: edge agent, cloud service, rounds of training, hot swaps."""
     from culling.cloud.demo.figures import measure, print_table, write_plots
     from culling.cloud.evaluation.holdout import plan
 
@@ -63,7 +64,7 @@ def demo(
         console.print("Measuring every round's student on the held-back part …")
         figures = measure(run, held_back)
         figures |= {"complete": complete, "wall_s": round(time.monotonic() - started, 1)}
-    print_table(console, figures)  # first: whatever becomes of the files, the figures have been shown
+    print_table(console, figures)  # first, so that the figures are shown even if a file cannot be written
     try:
         if report is not None:
             report.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
@@ -73,17 +74,17 @@ def demo(
     except OSError as error:
         raise StorageError(f"{error.filename}: cannot be written: {error.strerror}") from None
     if not complete:
-        raise CullingError(f"{minutes:g} minutes were not enough for {rounds} hot swaps; give it more with --minutes")
+        raise CullingError(f"{minutes:g} minutes were not enough for {rounds} hot swaps: allow more with --minutes")
 
 
 def _check_outputs(report: Path | None, plots: Path) -> None:
-    """Raise SettingsError now for what could not be written when all is done."""
+    """Raise SettingsError now rather than after minutes of work for an output that cannot be written."""
     if report is not None and (report.is_dir() or not os.access(report.parent, os.W_OK)):
-        raise SettingsError(f"--report {report}: expected a file in a folder that can be written")
+        raise SettingsError(f"--report {report}: expected a file in a writable folder")
     try:
         plots.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"--plots {plots}: cannot be made: {error.strerror}") from None
+        raise SettingsError(f"--plots {plots}: cannot be created: {error.strerror}") from None
 
 
 @contextmanager
@@ -97,18 +98,18 @@ def _folder(work: Path | None) -> Iterator[Path]:
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"--work {work}: cannot be made: {error.strerror}") from None
+        raise SettingsError(f"--work {work}: cannot be created: {error.strerror}") from None
     yield work.resolve()
 
 
 def _clip(video: str | None, folder: Path, console: Console) -> Path:
-    """Return the file to play; a live URL is recorded first, since only what has an end has a part to hold back."""
+    """Return the file to play; a URL is recorded first, because part of the clip is held back."""
     if video is None:
         return BUNDLED_CLIP
     if "://" not in video:
         path = Path(video).resolve()
         if not path.is_file():
-            raise CameraError(f"{video}: no such video")
+            raise CameraError(f"{video}: no such file")
         return path
     console.print(f"Recording {RECORD_S:.0f} s of {redact(video)} …")
     return record(video, folder / "recorded.mkv", RECORD_S)

@@ -35,11 +35,12 @@ from culling.common.wire.messages import CameraState
 
 EDGE = "demo-edge"
 STOP_S = 40.0
+"""Seconds for each side to end after SIGTERM: the agent drains for 10, the service gives a running round 7."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What to play and for how long; `folder` receives keys, settings, logs, the index and the models."""
+    """What to play and for how long; keys, settings, logs, index and models go to `folder`."""
 
     video: Path
     camera: str
@@ -70,7 +71,7 @@ class Demo:
 
 
 def record(url: str, out: Path, seconds: float) -> Path:
-    """Copy up to `seconds` of a stream's video, as it comes, into `out`. Raises `CameraError`."""
+    """Copy up to `seconds` of a stream's video into `out`, without decoding it. Raises `CameraError`."""
     import av
 
     try:
@@ -90,14 +91,14 @@ def record(url: str, out: Path, seconds: float) -> Path:
 
 
 def prepare(run: Demo, console: Console) -> None:
-    """Enrol the edge and write both settings files, as an operator would, but for loopback and few frames."""
+    """Enroll the edge and write both settings files, as an operator would, but for loopback and few frames."""
     port = _free_port()
     cloud = {
         "service": {"data_dir": str(run.data_dir), "endpoint": f"tcp://127.0.0.1:{port}", "reserve_bytes": 64 << 20},
         "teacher": {"short_side": 384},
         "schedule": {"min_new": 16, "least": 16, "max_age_s": 600.0},
         "round": {"kept": 12, "factor": 2, "epochs": 5.0, "held_out": 8, "checkpoint_s": 20.0},
-        # So few frames judge that a tie would be a matter of luck: the student that saw more of the camera wins it.
+        # With so few held-out frames a tie is luck: the student that saw more of the camera wins it.
         "gate": {"margin": -0.02, "least": 2},
         "publish": {"reoffer_s": 5.0},
         "metrics": {"port": 0},
@@ -127,12 +128,12 @@ def _free_port() -> int:
 def _culling(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "culling.common.cli", *arguments], capture_output=True, text=True)
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+        why = (done.stderr.strip().splitlines() or ["it printed no error"])[-1]
         raise CullingError(f"culling {arguments[0]} {arguments[1]} failed: {why.removeprefix('culling: ')}")
 
 
 def play(run: Demo, console: Console) -> bool:
-    """Run both processes until enough rounds have ended in a hot swap, or time is up; return whether they have."""
+    """Run both processes until enough rounds have ended in a hot swap or time is up; return whether they have."""
     with _process(run, "cloud", "serve", run.cloud_toml) as cloud, _process(run, "edge", "run", run.edge_toml) as edge:
         deadline = time.monotonic() + 60 * run.minutes
         index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
@@ -142,7 +143,7 @@ def play(run: Demo, console: Console) -> bool:
                 while not (ended := finished(index, run)) and time.monotonic() < deadline:
                     for name, process in (("cloud serve", cloud), ("edge run", edge)):
                         if process.poll() is not None:
-                            raise CullingError(f"culling {name} ended by itself: {last_line(run, name.split()[0])}")
+                            raise CullingError(f"culling {name} ended early: {last_line(run, name.split()[0])}")
                     show(status(index, run))
                     time.sleep(0.5)
             if not ended:
@@ -156,7 +157,7 @@ def play(run: Demo, console: Console) -> bool:
 
 
 def _page(run: Demo, cloud: subprocess.Popen[bytes], deadline: float) -> str:
-    """Return the address of the service's page, once it is served."""
+    """Wait until the service's page is served, and return its address."""
     while not (page := run.data_dir / "page").exists() and cloud.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     return page.read_text().strip() if page.exists() else "not served"
@@ -176,7 +177,7 @@ def _process(run: Demo, side: str, command: str, config: Path) -> Iterator[subpr
 
 
 def _environment(side: str) -> dict[str, str]:
-    """Return this process's environment; `CULLING_*` variables set the cloud here, and would be unknown to the edge."""
+    """Return the environment for one side: `CULLING_*` variables set the cloud here, and the edge would refuse them."""
     return {name: value for name, value in os.environ.items() if side == "cloud" or not name.startswith("CULLING_")}
 
 
@@ -197,19 +198,19 @@ def _stop(process: subprocess.Popen[bytes], side: str) -> None:
 
 
 def last_line(run: Demo, side: str) -> str:
-    """Return the last line a process logged."""
+    """Return the last line that a process logged, which says why it ended."""
     lines = (run.folder / f"{side}.log").read_text(errors="replace").strip().splitlines()
-    return redact(lines[-1]) if lines else "it logged nothing"
+    return redact(lines[-1]) if lines else "its log is empty"
 
 
 def finished(index: Index, run: Demo) -> bool:
-    """Return whether enough models of rounds have gone live at the edge."""
+    """Return whether enough rounds' models have gone live at the edge."""
     made = {f"{run.camera}/{row.model_id}" for row in Rounds(index).all(run.camera) if row.state == "published"}
     return sum(swap.outcome == "live" and name in made for name, swap in Registry(index).swaps().items()) >= run.rounds
 
 
 def status(index: Index, run: Demo) -> str:
-    """Return one line on what is going on."""
+    """Return one line that says what the loop is doing."""
     states = [row.state for row in Roster(index).rows() if row.name == run.camera and row.state]
     rounds = sorted(Rounds(index).all(run.camera), key=lambda row: row.id)
     swaps = [swap for swap in Registry(index).swaps().values() if swap.outcome == "live"]
@@ -235,7 +236,7 @@ def _stage(row: Round) -> str:
 
 @contextmanager
 def _shown(console: Console) -> Iterator[Any]:
-    """Show the newest status: in place on a terminal, else a plain line every ten seconds."""
+    """Yield a function that shows the status: in place on a terminal, otherwise as a line every ten seconds."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             yield lambda line: live.update(line)

@@ -1,4 +1,4 @@
-"""What a study computes once: a study that was killed, or is run again, goes on behind the last result kept.
+"""Results that a study computes once: one that was killed, or is run again, continues after the last result kept.
 
 A `Memo` keeps whole results; `Remembered` keeps what a detector found, picture by picture, since a study mostly waits
 for that.
@@ -28,20 +28,20 @@ Look = Callable[[Sequence[NDArray[np.uint8]]], list[Detections]]
 
 
 class Memo:
-    """Results as JSON below `folder`, each under a hash of all that decides it."""
+    """Results as JSON in `folder`, each under a hash of everything that decides it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, kind: str, decided_by: Mapping[str, Any], suffix: str = "json") -> Path:
-        """Return where the result of that kind lies, or would."""
+        """Return the path of the result of that kind, whether it is there or not."""
         digest = hashlib.sha256(msgspec.json.encode(decided_by, order="sorted")).hexdigest()[:20]
         return self.folder / f"{kind}-{digest}.{suffix}"
 
     def once(self, kind: str, decided_by: Mapping[str, Any], of: type[T], make: Callable[[], T]) -> T:
-        """Return the result that is written down, or `make` it and write it down.
+        """Return the stored result, or `make` it and store it.
 
-        Raises StorageError when it can be neither read nor written.
+        Raises StorageError when it cannot be read or written.
         """
         path = self.path(kind, decided_by)
         try:
@@ -65,14 +65,14 @@ class _Line(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in one picture, and the seconds that it took, its share of a block."""
+    """What was found in one picture, and the seconds that it took: its share of a block."""
 
     found: Detections
     seconds: float
 
 
 class Remembered:
-    """What `look` finds in pictures, kept in `file`; `block` of them are shown to it, and written down, at a time.
+    """What `look` finds in pictures, kept in `file`; they are looked at, and written down, `block` at a time.
 
     Raises StorageError when the file cannot be read or written, or is damaged before its last line.
     """
@@ -89,7 +89,7 @@ class Remembered:
         return [seen.found for seen in self.see(frames, len(frames))]
 
     def see(self, frames: Iterable[NDArray[np.uint8]], total: int) -> list[Seen]:
-        """Return what is found in each of `total` frames, and how long that took when it was new."""
+        """Return what is found in each of `total` frames, and how long that took the first time."""
         results: list[Seen] = []
         with shown(self._title, "frame", total) as show:
             waiting = iter(frames)
@@ -121,7 +121,7 @@ def _line(name: str, seen: Seen) -> bytes:
 
 
 def _read(path: Path) -> Iterator[tuple[str, Seen]]:
-    """Yield every picture that is written down whole; what a kill left of the last line is cut off."""
+    """Yield every complete line; the rest of a line that a kill has torn is cut off."""
     try:
         data = path.read_bytes()
         if not data.endswith(b"\n"):
@@ -135,7 +135,7 @@ def _read(path: Path) -> Iterator[tuple[str, Seen]]:
         try:
             line = msgspec.json.decode(text, type=_Line)
         except msgspec.DecodeError:
-            raise StorageError(f"{path}:{number}: damaged; remove the file to look again") from None
+            raise StorageError(f"{path}:{number}: damaged; remove the file to compute it again") from None
         boxes = np.array(line.boxes, np.float32).reshape(-1, 4)
         found = Detections(boxes, np.array(line.scores, np.float32), np.array(line.labels, np.int64))
         yield line.picture, Seen(found, line.seconds)

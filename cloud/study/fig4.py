@@ -2,7 +2,7 @@
 
 The change is the base student's on the culled set, as in a round; precision is that of the student trained on that set
 at full size, and of the base student, measured on the part held back; milliseconds are onnxruntime's on this machine.
-What is lost by the chosen scale is told of a student that was trained for it, which is what a round would ship.
+The loss by the chosen scale is that of a student trained for this scale, which is what a round would ship.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from culling.cloud.study.strategy import culled
 from culling.cloud.study.training import Trainer
 
 TIMED = 20
-"""Frames that the student is timed on, at most."""
+"""Frames that the student is timed on, at most: enough for a steady median of every size."""
 
 
 def milliseconds(
@@ -29,7 +29,7 @@ def milliseconds(
 ) -> dict[tuple[int, int], float]:
     """Return the student's median time at each input size, resizing included.
 
-    Sizes take turns on every frame, so that whatever else the machine does hits all of them alike.
+    Sizes take turns on every frame, so that other work on the machine slows all of them alike.
     """
     spent: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
     for size in sizes:
@@ -43,7 +43,7 @@ def milliseconds(
 
 
 def fig4(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
-    """Return a row for each n and scale, the one that optResolution chooses being marked."""
+    """Return a row for each n and scale; the one that optResolution chooses is marked."""
     trainer, rows = Trainer(corpus), []
     for n in counts:
         frames = culled(corpus.losses(), corpus.hardness, n, corpus.settings.round.factor)

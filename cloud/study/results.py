@@ -1,4 +1,4 @@
-"""What a study found: printed as tables, and written as CSV, JSON and PNG under the name of clip and study."""
+"""The results of a study: printed as tables, and written as CSV, JSON and PNG named after clip and study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from culling.common.atomic import write_atomic
 
 @dataclass(frozen=True)
 class ResultTable:
-    """One table for people: its title, its rows as text by heading, and what has to be said beside it."""
+    """One table for people: its title, its rows as text by heading, and a note below it."""
 
     title: str
     rows: Sequence[Mapping[str, str]]
@@ -27,7 +27,7 @@ class ResultTable:
 
 @dataclass(frozen=True)
 class Results:
-    """Every figure of a study in `rows` of the same keys, tables and plots of them, and facts that no row holds."""
+    """Every figure of a study in `rows` of the same keys, their tables and plots, and facts that belong to no row."""
 
     rows: Sequence[Row]
     tables: Sequence[ResultTable]
@@ -38,7 +38,7 @@ class Results:
 def write_results(found: Results, name: str, told: Mapping[str, Any], out: Path, console: Console) -> list[Path]:
     """Print the tables, write `name`.csv, .json and .png into `out`, and return their paths.
 
-    `told` stands first in the JSON. Raises StorageError when a file cannot be written.
+    `told` comes first in the JSON. Raises StorageError when a file cannot be written.
     """
     for shown in found.tables:
         _print(shown, console)
@@ -69,7 +69,7 @@ def text(value: float | None, form: str = ".3f") -> str:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Return mean, least and most of what several seeds gave; all None where one of them gave nothing."""
+    """Return mean, least and most over several seeds; all None if one of them has no value."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return {"": None, "_min": None, "_max": None}
@@ -77,7 +77,7 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def merged(flats: Sequence[Mapping[str, float | None]], prefix: str = "") -> dict[str, float | None]:
-    """Return the spread of every figure that the mappings, one a seed, have in common."""
+    """Return the spread of every figure over the mappings, one per seed."""
     return {
         f"{prefix}{name}{suffix}": value
         for name in flats[0]

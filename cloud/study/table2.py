@@ -17,7 +17,7 @@ from culling.cloud.study.training import Trainer
 def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for each n and strategy, and one of full training, over the seeds.
 
-    A strategy that is not drawn at random chooses the same frames for every seed; training is still another.
+    All strategies but the random one choose the same frames for every seed; their trainings still differ.
     """
     trainer, losses, factor = Trainer(corpus), corpus.losses(), corpus.settings.round.factor
     everything, rows = list(range(len(corpus))), []

@@ -1,4 +1,4 @@
-"""A student trained on a selection of a corpus, as a round would train it, and how good it is: each done only once."""
+"""A student trained on a selection of a corpus, as a round would, and its scores: each is computed only once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from culling.common.progress import shown
 MEASURES = ("ap50", "ap50_95", "voc07")
 TRUTHS = ("teacher", "labels")
 KIND = "trial"
-"""What a training is called in the cache: another name would train again all that a study has trained already."""
+"""The kind of a training in the cache; another name would repeat every training of earlier studies."""
 
 
 class TrainedStudent(msgspec.Struct, frozen=True):
-    """A training that is done: its weights file, steps, mean seconds of one, last loss, and input sizes."""
+    """A student and its training: weights file, steps, mean seconds per step, last loss, and input sizes."""
 
     weights: str
     steps: int
@@ -37,12 +37,12 @@ class TrainedStudent(msgspec.Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
-        """What the training took; of one that was cut short and resumed, what it would have taken."""
+        """What the training took, or would have taken if it had not been interrupted and resumed."""
         return self.steps * self.step_s
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """Precisions of one student, against the teacher and the label file; None where those see nothing to measure by."""
+    """Precisions of one student, against teacher and label file; None where those have nothing to measure against."""
 
     teacher: EvaluationResult | None
     labels: EvaluationResult | None
@@ -67,7 +67,7 @@ class ScaleStep(msgspec.Struct, frozen=True):
 
 
 class ScaleSearch(msgspec.Struct, frozen=True):
-    """The curve as far as it was followed, the scale to use, and the seconds that it took."""
+    """The curve as far as it was followed, the chosen scale, and the seconds that the search took."""
 
     steps: list[ScaleStep]
     chosen: float
@@ -109,7 +109,7 @@ class Trainer:
                 show(run.step, f", loss {sum(run.losses[-1].values()):.3f}")
 
             model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
-        if not spent:  # it was killed behind its last step, whose times are lost
+        if not spent:  # it was killed after its last step, and the times of the steps are lost
             checkpoint.unlink()
             return self._train(indices, seed, sizes, checkpoint)
         path = checkpoint.with_suffix(".safetensors")

@@ -21,7 +21,7 @@ def test_the_bundled_clip_is_there_small_and_plays() -> None:
 
 def test_a_missing_video_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--video", "no/such.mp4"]) == CameraError.exit_code
-    assert capsys.readouterr().err == "culling: no/such.mp4: no such video\n"
+    assert capsys.readouterr().err == "culling: no/such.mp4: no such file\n"
 
 
 def test_a_wrong_speed_and_a_used_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

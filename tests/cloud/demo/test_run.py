@@ -30,4 +30,4 @@ def test_the_last_line_of_a_log_says_why_a_process_ended(tmp_path: Path) -> None
     assert "secret" not in last_line(run, "edge")
     assert last_line(run, "edge").startswith("culling: rtsp://")
     (tmp_path / "cloud.log").touch()
-    assert last_line(run, "cloud") == "it logged nothing"
+    assert last_line(run, "cloud") == "its log is empty"
