@@ -1,4 +1,4 @@
-"""Rows as CSV, and plots as PNG: what a report and a study leave to be kept."""
+"""Rows as CSV, and plots as PNG: the files that a report and a study write."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Draw = Callable[[Any], None]
-"""Draws on matplotlib axes, which are given a legend for whatever has a label."""
+"""Draws on matplotlib axes, which get a legend if anything drawn has a label."""
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """Return rows that have the same keys, those being the first line."""
+    """Return `rows`, which share their keys, as CSV; the keys are the first line."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["nothing"])
     writer.writeheader()
@@ -22,7 +22,7 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 def to_png(*panels: Draw) -> bytes:
-    """Return one picture of all panels, side by side."""
+    """Return one PNG with all panels side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9 if len(panels) == 1 else 6.5 * len(panels), 4.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""Replace a file whole or not at all, whatever moment the power goes."""
+"""Replace a file completely or not at all, even if the power fails in between."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import BinaryIO
 from culling.common.errors import StorageError
 
 SIDE_BY_SIDE = 8
+"""Files that are fsynced at once: a journal commits those that wait together, so they cost little more than one."""
 
-_pool = ThreadPoolExecutor(SIDE_BY_SIDE, "sync")  # kept: to start its threads takes as long as the disk does
+_pool = ThreadPoolExecutor(SIDE_BY_SIDE, "sync")  # kept, because starting its threads takes as long as the disk does
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -47,7 +48,7 @@ def write_all_atomic(contents: Mapping[Path, bytes], mode: int = 0o644) -> None:
 
 @contextmanager
 def _written_beside(path: Path, data: bytes, mode: int, temporary: dict[Path, str]) -> Iterator[BinaryIO]:
-    """Give a new file beside `path` that holds `data`, and note its name in `temporary`."""
+    """Yield a new file beside `path` that holds `data`; note its name in `temporary`."""
     with _naming(path):  # closing, too, writes what a full disk did not take
         descriptor, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(descriptor, "wb") as file:
@@ -65,9 +66,9 @@ def _side_by_side(sync: Callable[[Path], None], paths: Collection[Path]) -> None
     if len(paths) == 1:
         named(*paths)
         return
-    # A file system's journal takes those that wait at the same time in one go.
+    # A file system's journal commits the files that wait at the same time together.
     synced = [_pool.submit(named, path) for path in paths]
-    wait(synced)  # for all of them, though one may have failed: their files are closed next
+    wait(synced)  # for all of them, even if one failed: their files are closed next
     for one in synced:
         one.result()
 

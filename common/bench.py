@@ -1,8 +1,7 @@
-"""What every `culling bench` shares: sides measured in turn, their ratio with its spread, and how both are told.
+"""What every `culling bench` shares: sides measured in turn, their ratio with its spread, and the report of both.
 
-All sides of a comparison run once in every round, in an order that turns with each round, so that a machine that
-grows slower or busier meanwhile does so for each of them. A ratio is taken within a round; what is told is the median
-over the rounds, the least and the most.
+All sides of a comparison run once in every round, each round beginning with another side, so that a machine that slows
+down slows all sides alike. A ratio is taken within a round; the report gives its median, least and most.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ from culling.common.errors import CullingError
 from culling.common.progress import shown
 
 PACKAGES = ("culling", "numpy", "onnxruntime-gpu", "av", "pyzmq", "torch", "torchvision")
+MEGABYTE = 1e6
 
-Rounds = Annotated[int, typer.Option(min=1, help="how often everything is measured; the median counts")]
+RoundCount = Annotated[int, typer.Option(min=1, help="measurements of each side; the median counts")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -51,13 +51,13 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a figure is to be: `sense` is "at least" or "at most"."""
+    """The bound that a figure must keep: `sense` is "at least" or "at most"."""
 
     sense: Literal["at least", "at most"]
     value: float
 
     def met(self, figure: float) -> bool:
-        """Return whether `figure` is so."""
+        """Return whether `figure` keeps it."""
         return figure >= self.value if self.sense == "at least" else figure <= self.value
 
     def shortfall(self, figure: float) -> float:
@@ -67,7 +67,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """`ours` over `reference`, round by round, and what that ratio is to be; None where it is only stated."""
+    """`ours` over `reference`, round by round, and the target of that ratio; None where it has none."""
 
     name: str
     ours: Measured
@@ -84,15 +84,15 @@ class Comparison(msgspec.Struct, frozen=True):
         """Whether the median ratio meets the target."""
         return None if self.target is None else self.target.met(self.ratio.median)
 
-    def told(self) -> dict[str, Any]:
-        """Return all of it as JSON tells it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
         sides = {"ours": self.ours, "reference": self.reference}
         figures = {name: msgspec.to_builtins(side) | msgspec.to_builtins(side.spread) for name, side in sides.items()}
         return {"name": self.name, "ratio": self.ratio, "target": self.target, "met": self.met, **figures}
 
 
 class Stated(msgspec.Struct, frozen=True):
-    """A figure that is compared with nothing."""
+    """A figure without a reference."""
 
     measured: Measured
     target: Target | None = None
@@ -102,14 +102,14 @@ class Stated(msgspec.Struct, frozen=True):
         """Whether the median meets the target."""
         return None if self.target is None else self.target.met(self.measured.spread.median)
 
-    def told(self) -> dict[str, Any]:
-        """Return all of it as JSON tells it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
         measured = msgspec.to_builtins(self.measured) | msgspec.to_builtins(self.measured.spread)
         return {**measured, "target": self.target, "met": self.met}
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What one bench found: at least one comparison, figures that are only stated, and what a reader has to know."""
+    """What one bench found: at least one comparison, figures without a reference, and notes for the reader."""
 
     bench: str
     comparisons: tuple[Comparison, ...]
@@ -119,19 +119,19 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def decisive(self) -> Comparison:
-        """The comparison that comes closest to missing its target, or misses it most."""
+        """The comparison that misses its target by most, or comes closest to missing it."""
         bound = [one for one in self.comparisons if one.target is not None]
         return max(bound or self.comparisons, key=_shortfall)
 
-    def told(self) -> dict[str, Any]:
-        """Return all of it as JSON tells it; `ratio`, `target`, `ours`, `reference` are the decisive comparison's."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything for JSON; `ratio`, `target`, `ours` and `reference` are the decisive comparison's."""
         verdicts = [one.met for one in self.comparisons] + [one.met for one in self.stated]
         return {
             "bench": self.bench,
-            **self.decisive.told(),
+            **self.decisive.as_dict(),
             "met": all(met for met in verdicts if met is not None),
-            "comparisons": [one.told() for one in self.comparisons],
-            "stated": [one.told() for one in self.stated],
+            "comparisons": [one.as_dict() for one in self.comparisons],
+            "stated": [one.as_dict() for one in self.stated],
             "notes": self.notes,
             "machine": self.machine,
         }
@@ -143,7 +143,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def in_turn(rounds: int, *sides: Callable[[], float]) -> list[tuple[float, ...]]:
-    """Call every side once a round, each round beginning with the next one; return the figures of each side."""
+    """Call every side once a round, each round beginning with the next side; return the figures of each side."""
     found: list[list[float]] = [[] for _ in sides]
     with shown("bench", "measurement", rounds * len(sides)) as show:
         show(0, "")
@@ -156,17 +156,17 @@ def in_turn(rounds: int, *sides: Callable[[], float]) -> list[tuple[float, ...]]
 
 
 def at_least(value: float) -> Target:
-    """Return the target of a figure that is to be no less."""
+    """Return the target of a figure that must be `value` or more."""
     return Target("at least", value)
 
 
 def at_most(value: float) -> Target:
-    """Return the target of a figure that is to be no more."""
+    """Return the target of a figure that must be `value` or less."""
     return Target("at most", value)
 
 
 def machine(provider: str) -> dict[str, Any]:
-    """Return what the figures depend on; `provider` is what ran the model, or "none"."""
+    """Return what the figures depend on; `provider` ran the model, or is "none"."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -179,7 +179,7 @@ def machine(provider: str) -> dict[str, Any]:
 
 
 def resident(pid: int | None = None) -> int:
-    """Return how many bytes of memory the process `pid`, or this one, has resident. Raises CullingError if it ended."""
+    """Return the resident memory of process `pid` (None: this one) in bytes. Raises `CullingError` if it has ended."""
     try:
         status = Path(f"/proc/{pid or os.getpid()}/status").read_text()
     except OSError:
@@ -191,7 +191,7 @@ def resident(pid: int | None = None) -> int:
 def print_report(report: Report, as_json: bool) -> None:
     """Print a table, or JSON."""
     if as_json:
-        typer.echo(msgspec.json.encode(report.told()).decode())
+        typer.echo(msgspec.json.encode(report.as_dict()).decode())
         return
     console = Console()
     table = Table("", "ours", "reference", "ratio", "target", "met", title=f"culling bench {report.bench}")

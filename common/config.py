@@ -1,10 +1,10 @@
 """Settings: a TOML file, overridden by `CULLING_*` variables, overridden by flags.
 
 `CULLING_AGENT__STATE_DIR` is the key `state_dir` of the section `[agent]`; a list such as `[[camera]]` is JSON.
-A relative path starts at the folder of the file that it stands in, so that a folder can be carried elsewhere; one in a
-variable or a flag starts where the command runs.
+A relative path in a file is relative to that file's folder, so that the folder can be moved; one in a variable or flag
+is relative to the working directory.
 A `Settings` class reads nothing by itself, so that a test's environment never leaks into it: `load` reads, merges and
-checks, and turns whatever is wrong into one line that names the key.
+checks, and reports every mistake in one line that names the key.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SECTIONS = {
         "teacher",
     },
 }
-"""Both sides' sections: a variable may be the other side's, but one that is nobody's is a slip of the hand."""
+"""The sections of both sides: a variable of the other side is ignored, one of neither is refused as a typo."""
 
 MAX_BYTES = 1 << 20
-"""A longer settings file is refused unread: 1 MiB holds thousands of cameras."""
+"""A longer settings file is refused without being parsed; 1 MiB holds thousands of cameras."""
 
 S = TypeVar("S", bound="Settings")
 
@@ -87,7 +87,7 @@ def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None 
 def parse_overrides(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Return the `KEY=VALUE` pairs of `--set` as overrides for `load`; a list or a section is given as JSON.
 
-    Raises `SettingsError` for what is no such pair.
+    Raises `SettingsError` for anything else.
     """
     split = [pair.partition("=") for pair in pairs or ()]
     for key, equals, _ in split:
@@ -97,13 +97,13 @@ def parse_overrides(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """Pydantic turns a text into a setting's type; only lists and sections are spelled out."""
+    """Return `text` for pydantic to convert to the setting's type; a list or section is decoded from JSON."""
     if not text.startswith(("[", "{")):
         return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return text  # keys may begin like that too
+        return text  # a key may begin with [ or {, too
 
 
 def print_config(model: BaseModel) -> str:
@@ -129,7 +129,7 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 def _environment(model: type[BaseSettings]) -> dict[str, Any]:
     known = set(model.model_fields).union(*SECTIONS.values())
-    for name in os.environ:  # without the two underscores it is not spelled like a setting, and may be anybody's
+    for name in os.environ:  # a name without `__` is no setting, and belongs to others
         section, dot, _ = name.upper().removeprefix(PREFIX).lower().partition("__")
         if name.upper().startswith(PREFIX) and dot and section not in known:
             close = get_close_matches(section, known, n=1)
@@ -165,7 +165,7 @@ def _anchored(model: type[BaseModel], data: Mapping[str, Any], folder: Path) -> 
 
 
 def _is_path(annotation: Any, value: str | Path) -> bool:
-    """Whether a setting names a file, and this value is not one of the words that it may be instead."""
+    """Whether a setting holds a path, and `value` is not one of the words that it also accepts."""
     kinds = (annotation, *get_args(annotation))
     return Path in kinds and not any(value in get_args(kind) for kind in kinds)
 
@@ -205,14 +205,14 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
 
 
 def _follows(error: Any, others: Sequence[Any]) -> bool:
-    """Whether a list is only called too short because what is in it is wrong."""
+    """Whether a list is reported as too short only because its entries are wrong."""
     loc = error["loc"]
     inside = any(len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in others)
     return error["type"] == "too_short" and inside
 
 
 def _required(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The first key that the missing section at `loc` must have; none when it is a key that is missing."""
+    """Return the first key that the missing section at `loc` must have; nothing if `loc` is a key."""
     annotation = model.model_fields[str(loc[0])].annotation if len(loc) == 1 else None
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return []
@@ -220,7 +220,7 @@ def _required(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _known(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys of the section at `loc`."""
+    """Return the keys of the section at `loc`."""
     for part in loc:
         if isinstance(part, str) and part in model.model_fields:
             model = _section(model.model_fields[part].annotation) or model
@@ -228,13 +228,13 @@ def _known(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field is, or is a list of."""
+    """Return the section that a field is, or is a list of."""
     kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _printable(value: Any) -> Any:
-    """Drop None, which TOML cannot say, and redact every string."""
+    """Drop None, which TOML has no word for, and redact every string."""
     match value:
         case dict():
             return {key: _printable(item) for key, item in value.items() if item is not None}

@@ -30,7 +30,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Return no detections at all."""
+        """Return an instance without any detection."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
     def above(self, score: float) -> Detections:

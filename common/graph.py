@@ -2,12 +2,12 @@
 
 The graph takes `frames` uint8 `(B, H, W, 3)` RGB, B, H and W free (H and W multiples of the stride), and gives
 `boxes` `(B, N, 4)` float32 xyxy in input pixels, `scores` `(B, N)` float32 and `labels` `(B, N)` int64, 0-based, with
-N fixed; rows that hold nothing have label -1 and score 0. Its classes stand in the metadata as `culling.classes`.
+N fixed; padding rows have label -1 and score 0. Its classes are in the metadata, under `culling.classes`.
 
 A model may come from a peer, so its structure is checked before onnxruntime sees it: external data has been a way to
-read other files (CVE-2026-27489, CVE-2026-34445), foreign domains are code of someone else, and opsets above 18 fall
-off the CUDA provider without a word. Checking costs memory in proportion to the model; bytes that nobody vouches for
-belong in a child process with limits first.
+read other files (CVE-2026-27489, CVE-2026-34445), foreign domains run someone else's code, and opsets above 18 fall
+back from CUDA to the CPU in silence. Checking takes memory in proportion to the model, so run an unknown one in a child
+process with limits first.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ from culling.common.wire.messages import MAX_BOXES, MAX_MODEL
 Provider = Literal["cuda", "cpu"]
 
 MAX_NODES = 20_000
+"""Bounds the time of a check; the bundled student has 728."""
 MAX_OPSET = 18
+"""onnxruntime's CUDA provider lacks kernels of later opsets, and would run those nodes on the CPU."""
 DOMAINS = frozenset({"", "ai.onnx"})
 CLASSES_KEY = "culling.classes"
 
+# An exhaustive cuDNN search would repeat for each new input shape, and an arena that doubles never shrinks again.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
 PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", _CUDA_OPTIONS),
     "cpu": ("CPUExecutionProvider", {}),
 }
-"""What onnxruntime is told, by provider: its name there, and its options."""
+"""Name and options of each provider in onnxruntime."""
 _FATAL_ONLY = 4
+"""onnxruntime's log level: its errors reach us as exceptions, and need not be printed as well."""
 
 
 class NotFiniteError(ModelError):
@@ -50,7 +54,7 @@ class NotFiniteError(ModelError):
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What a checked graph says of itself: its classes in label order, and N, the most it finds in a frame."""
+    """What a checked graph declares: its classes in label order, and N, the most detections of a frame."""
 
     classes: tuple[str, ...]
     max_detections: int
@@ -67,7 +71,7 @@ class Graph:
         """Return the detections of each frame, best first, padding removed.
 
         `frames` is `(B, H, W, 3)` uint8 RGB; boxes are in pixels of that input. Raises ModelError where the graph
-        fails or answers in another shape than it promised, and NotFiniteError on a NaN or an infinity.
+        fails or answers in a shape that it did not declare, and NotFiniteError on a NaN or an infinity.
         """
         try:
             boxes, scores, labels = self._session.run(["boxes", "scores", "labels"], {"frames": frames})
@@ -75,7 +79,9 @@ class Graph:
             raise ModelError(f"the model failed on a batch of shape {frames.shape}: {_first_line(error)}") from error
         wanted = (len(frames), self.info.max_detections)
         if boxes.shape != (*wanted, 4) or scores.shape != wanted or labels.shape != wanted:
-            raise ModelError(f"the model answered in shapes {boxes.shape}, {scores.shape}, {labels.shape} for {wanted}")
+            raise ModelError(
+                f"the model answered in shapes {boxes.shape}, {scores.shape}, {labels.shape}, expected {wanted}"
+            )
         return [self._unpad(*row) for row in zip(boxes, scores, labels, strict=True)]
 
     def warm(self, batch: int, height: int, width: int) -> float:
@@ -99,8 +105,8 @@ def open_graph(model: bytes, *, provider: Provider, threads: int = 0) -> Graph:
     """Check `model` and load it on exactly `provider`.
 
     `threads` bounds the threads of one operator, 0 leaves it to onnxruntime. Raises ModelError, naming what is wrong,
-    for anything that is not a student, and when the provider is not the one that was asked for: onnxruntime falls back
-    to the CPU in silence (onnxruntime#23372).
+    for anything that is not a student, and when the model would run on another provider: onnxruntime falls back to the
+    CPU in silence (onnxruntime#23372).
     """
     info = check(model)
     name, settings = PROVIDERS[provider]
@@ -116,7 +122,7 @@ def open_graph(model: bytes, *, provider: Provider, threads: int = 0) -> Graph:
 
 
 def check(model: bytes) -> GraphInfo:
-    """Return what `model` says of itself, or raise ModelError naming the first rule that it breaks."""
+    """Return what `model` declares, or raise ModelError naming the first rule that it breaks."""
     if len(model) > MAX_MODEL:
         raise ModelError(f"the model has {len(model)} bytes, at most {MAX_MODEL} are allowed")
     try:
@@ -155,18 +161,18 @@ def _options(threads: int) -> Any:
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Inputs change their size; a pattern per size would keep memory of each.
+    # Input sizes change; a memory pattern for each would keep memory for each.
     options.enable_mem_pattern = False
-    # Waiting threads would burn the cores that the decoders need.
+    # Threads that spin while they wait would take the cores that the decoders need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without this, bytes that begin like ORT's own format would bypass the checks made on the ONNX.
+    # Otherwise, bytes that begin like ORT's own format would bypass the checks of the ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
 def _find_cuda() -> None:
     ort.set_default_logger_severity(_FATAL_ONLY)
-    # The libraries may lie in wheels, where only this finds them; what it prints is said better by the provider check.
+    # CUDA may be installed as wheels, where only this finds it. The provider check says better what this prints.
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
 
@@ -180,7 +186,7 @@ def _check_opsets(proto: Any) -> None:
     if not proto.opset_import:
         raise ModelError("the model names no opset")
     if proto.functions or proto.training_info:
-        raise ModelError("the model brings functions or training of its own")
+        raise ModelError("the model defines functions or training, which a student must not")
 
 
 def _check_nodes(graph: Any) -> None:
@@ -198,7 +204,7 @@ def _check_nodes(graph: Any) -> None:
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
-    """Yield `graph` and every graph inside it; a stack, so that depth costs no recursion."""
+    """Yield `graph` and every graph inside it, without recursion: a hostile model may nest deeply."""
     waiting = [graph]
     while waiting:
         part = waiting.pop()
@@ -211,7 +217,7 @@ def _graphs(graph: Any) -> Iterator[Any]:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Yield every tensor that `graph` holds itself."""
+    """Yield every tensor of `graph`, but not of the graphs inside it."""
     sparse = list(graph.sparse_initializer)
     yield from graph.initializer
     for node in graph.node:
@@ -239,17 +245,17 @@ def _check_signature(graph: Any) -> None:
     _check_names("outputs", outputs, wanted)
     batch, height, width, colour = inputs["frames"].type.tensor_type.shape.dim
     if colour.dim_value != 3 or any(dim.HasField("dim_value") for dim in (batch, height, width)):
-        raise ModelError("the model's frames are not (batch, height, width, 3) with the first three free")
+        raise ModelError("the model's input `frames` must be (batch, height, width, 3), the first three free")
 
 
 def _check_names(what: str, values: Mapping[str, Any], wanted: Mapping[str, tuple[int, int]]) -> None:
     if set(values) != set(wanted):
-        raise ModelError(f"the model's {what} are {list(values)}, a student has {sorted(wanted)}")
+        raise ModelError(f"the model's {what} are {list(values)}, expected {sorted(wanted)}")
     for name, (kind, rank) in wanted.items():
         tensor = values[name].type.tensor_type
         if tensor.elem_type != kind or len(tensor.shape.dim) != rank:
             element = onnx.TensorProto.DataType.Name(kind)
-            raise ModelError(f"the model's {name} has another type or rank than {element} of rank {rank}")
+            raise ModelError(f"the model's {name} must be {element} of rank {rank}")
 
 
 def _max_detections(graph: Any) -> int:
@@ -257,14 +263,14 @@ def _max_detections(graph: Any) -> int:
     count = int(scores.type.tensor_type.shape.dim[1].dim_value)
     if not 1 <= count <= MAX_BOXES:
         raise ModelError(
-            f"the model gives {count or 'a free number of'} boxes per frame, fixed 1 to {MAX_BOXES} are allowed"
+            f"the model gives {count or 'a free number of'} boxes per frame, expected a fixed number up to {MAX_BOXES}"
         )
     return count
 
 
 def _classes(proto: Any) -> tuple[str, ...]:
     found = {entry.key: entry.value for entry in proto.metadata_props}.get(CLASSES_KEY, "")
-    # A text that is not UTF-8 comes as bytes.
+    # protobuf gives text that is not UTF-8 as bytes.
     classes = tuple(found.split(",")) if isinstance(found, str) else ()
     distinct = len(set(classes)) == len(classes) <= 255
     if not classes or not distinct or not all(name and name.isprintable() for name in classes):

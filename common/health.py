@@ -17,10 +17,10 @@ from culling.common.errors import SettingsError
 log = structlog.get_logger(__name__)
 
 Ready = Callable[[], tuple[bool, str]]
-"""Says whether the process does its job, and in a few words why, or why not."""
+"""Returns whether the process does its job, and a few words that say why or why not."""
 
 READ_TIMEOUT_S = 5.0
-"""A client that sends nothing for so long is let go."""
+"""A client that is silent for so long is disconnected; scrapers and probes send their request at once."""
 
 
 class HealthServer:
@@ -56,7 +56,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that went away is no event
+        if not isinstance(sys.exception(), OSError):  # a client that hung up is not worth a line
             log.exception("health_request_failed")
 
 
@@ -88,4 +88,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "culling"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes every few seconds are no events."""
+        """Log nothing: scrapes come every few seconds."""

@@ -1,4 +1,4 @@
-"""Logging: JSON lines when nobody watches, coloured lines on a terminal, and never a password."""
+"""Logging: coloured lines on a terminal, JSON lines elsewhere, and never a password."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _QUERY_SECRET = re.compile(r"(?i)([?&](?:\w*(?:pass|pwd|token|secret|auth|key|si
 def redact(text: str) -> str:
     """Return `text` with the credentials of every URL in it replaced by `***`.
 
-    Both `user:password@` and query values such as `?token=…` go. Everything up to the last `@` of a word that holds
-    `://` counts as credentials, because a camera's password may hold `/` and `@` unescaped.
+    Both `user:password@` and query values such as `?token=…` are replaced. Everything up to the last `@` of a word
+    with `://` counts as credentials, because a camera's password may hold `/` and `@` unescaped.
     """
     return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub("***@", text))
 
@@ -30,8 +30,8 @@ def redact(text: str) -> str:
 def setup(level: str = "info", json: bool | None = None) -> None:
     """Send every log event, ours and the libraries', to stderr at `level` (one of `LEVELS`).
 
-    So go the tracebacks that nothing caught, in any thread, because they too can repeat a camera's URL.
-    `json` None means JSON unless stderr is a terminal. May be called again; the last call holds.
+    Uncaught tracebacks of any thread go the same way, because they can repeat a camera's URL.
+    `json` None means JSON unless stderr is a terminal. May be called again; the last call wins.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -92,7 +92,7 @@ def _redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _redact_value(value: Any) -> Any:
-    """Redact strings wherever they stand; what is no plain value is logged as its redacted `str`."""
+    """Redact every string in `value`; what is neither a plain value nor a collection becomes its redacted `str`."""
     match value:
         case bool() | int() | float() | None:
             return value

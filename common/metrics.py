@@ -20,14 +20,17 @@ Side = Literal["edge", "cloud", "both"]
 REASONS = ("hard", "audit", "bootstrap", "manual")
 """Why frames are forwarded."""
 
+# Seconds of what one frame costs, from a student on a GPU to one on a busy CPU.
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Seconds of what waits for a network, a disk or a training.
 _SLOW = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+# A box adds 0.5 to 2 to the loss under the default policy, so these reach from one box to a crowd.
 LOSS_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Series:
-    """One exported series; `name` is what the code says, `exported` is what Prometheus reads."""
+    """One exported series; code calls it `name`, Prometheus reads it as `exported`."""
 
     name: str
     kind: Kind
@@ -156,7 +159,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "round_seconds": _ROUND_STAGES,
     "rollbacks": ("edge", "operator"),
 }
-"""The values of a series' second label, where all are known beforehand."""
+"""The values of a series' second label, where all are known in advance."""
 
 
 class Metrics:
@@ -168,7 +171,7 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def announce(self, camera: str) -> None:
-        """Export a camera's counters and histograms from now on, as 0: a first event must not look like no rise."""
+        """Export a camera's counters and histograms as 0 from now on: a series that starts at 1 shows no rise."""
         for series in self._series.values():
             if series.kind == "gauge" or series.labels[:1] != ("camera",):
                 continue
@@ -190,7 +193,7 @@ class Metrics:
         gauge.set(value)
 
     def follow(self, name: str, value: Callable[[], float], **labels: str) -> None:
-        """Have a gauge ask for its value whenever it is read."""
+        """Set a gauge to call `value` whenever it is read."""
         gauge = self._child(name, labels)
         assert isinstance(gauge, Gauge), name
         gauge.set_function(value)
@@ -202,7 +205,7 @@ class Metrics:
         histogram.observe(value)
 
     def total(self, name: str, **labels: str) -> float:
-        """Return the sum of a counter or gauge over every label that is not named."""
+        """Return the sum of a counter or gauge over every label that is not given."""
         return sum(value for _, value in self._read(name, labels))
 
     def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
@@ -213,7 +216,7 @@ class Metrics:
         return split
 
     def spread(self, name: str, **labels: str) -> list[int]:
-        """Return how many values a histogram holds in each of its buckets, those above the last one at the end."""
+        """Return how many values fell into each bucket of a histogram; the last entry counts those above all."""
         rising = [
             int(sample.value)
             for family in self._made[name].collect()

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 LINES = 20
-"""Plain lines that a whole run prints."""
+"""Plain lines that a whole run prints: enough to follow it, few enough for a log."""
 
 Show = Callable[[int, str], None]
-"""Told how many are done by now, and what else there is to say."""
+"""Called with how many are done by now, and a note to show behind that."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def shown(title: str, unit: str, total: int) -> Iterator[Show]:
         yield _plain(title, unit, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    # Drawn whenever some are done: a thread that draws all the time would take it from what a bench measures.
+    # Redrawn on progress only: a thread that redraws all the time would take time from what a bench measures.
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done, note: progress.update(task, completed=done, description=f"{title}{note}", refresh=True)
@@ -37,7 +37,7 @@ def _plain(title: str, unit: str, total: int) -> Show:
     def show(done: int, note: str) -> None:
         nonlocal last, start
         now = time.monotonic()
-        start = start or (done, now)  # a run that is resumed begins anywhere, and its pace counts from there
+        start = start or (done, now)  # a resumed run begins in the middle, and its pace is measured from there
         if done // every > last // every or done == total:
             pace = (now - start[1]) / max(1, done - start[0])
             print(

@@ -1,4 +1,4 @@
-"""The size of a student's input, and the one way pictures are brought to it on both sides: swscale, bilinear."""
+"""The size of a student's input, and the one way in which both sides scale pictures to it: swscale, bilinear."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 LONG_SIDE = 640
-"""Of a student's input in pixels, unless its settings say otherwise."""
+"""Pixels of the long side of a student's input, unless its settings say otherwise."""
 
 STRIDE = 32
 """Input height and width are multiples of this, the coarsest trunk stride, so that FPN levels add up."""
 
 MIN_SIDE = 64
+"""Least pixels of an input's side: two strides."""
 INTERPOLATION = "BILINEAR"
 """swscale's bilinear filter widens with the ratio when it shrinks, so small objects are averaged, not skipped."""
 

@@ -19,7 +19,7 @@ FED = 0.6
 
 
 def count_frames(video: Path) -> int:
-    """Return how many frames the file holds, by its packets: what its header says may be missing or wrong.
+    """Return how many frames the file holds, counted by its packets: its header may be missing or wrong.
 
     Raises `CameraError` if it is no video.
     """
@@ -43,7 +43,7 @@ def frame_rate(video: Path) -> float:
 
 
 def read_frames(video: Path, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield number and picture, `(H, W, 3)` RGB, of the frames in `wanted`, in order; what does not decode is left out.
+    """Yield number and picture, `(H, W, 3)` RGB, of the frames in `wanted`, in order, without those that do not decode.
 
     Raises `CameraError` if the file is no video.
     """

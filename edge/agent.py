@@ -6,7 +6,7 @@
     forwarder thread   spool → cloud, models ← cloud                                         forwarder.py, updater.py
     builder thread     proves and warms a new model; it is taken between two frames          builder.py, slot.py
 
-The camera path never waits for network or disk. What cannot be retried ends the agent, with its error's exit code.
+The camera path never waits for network or disk. An error that cannot be retried ends the agent, with its exit code.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 WAIT_S = 0.2
+"""How long the main loop sleeps without a frame; a signal or a tick waits no longer."""
 TICK_S = 1.0
+"""Seconds between looks at failures, windows and gauges: none of them needs to be seen sooner."""
 STOP_S = 1.0
+"""How long shutdown waits for a camera: FFmpeg may hold its thread for seconds, and its frames are refused anyway."""
 MAIN = "main"
 STUCK_S = 60.0
-"""A main loop that has not turned for so long hangs; its longest turn is a CUDA model's first frame of a new size."""
+"""A main loop that takes longer hangs; its longest turn is a CUDA model's first frame of a new size."""
 PATIENCE_S = 30.0
-"""When students have only failed for so long, the provider is taken to be gone, and the agent ends."""
+"""When students have only failed for so long, the GPU is probably gone: the agent ends, to be restarted."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Work:
 
 
 class Agent:
-    """One process beside its cameras. `run` returns when a signal told it to stop, or when all its files have ended."""
+    """One process beside its cameras. `run` returns after a signal, or when all its files have ended."""
 
     def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
         self.boot = uuid.uuid4().hex
@@ -88,7 +91,7 @@ class Agent:
         self._next_tick = self._deadline = self._clock.monotonic()
 
     def run(self) -> None:
-        """Live once. Raises what ended the agent before its time, e.g. `ModelError` when no provider works."""
+        """Run from startup to shutdown. Raises what ended the agent early, e.g. `ModelError` when no provider works."""
         try:
             self.startup()
             self.main_loop()
@@ -96,7 +99,7 @@ class Agent:
             self.shutdown()
 
     def startup(self) -> None:
-        """Build the stages, from the cloud's end to the cameras', and start them; `shutdown` ends them in reverse."""
+        """Build the stages, from the cloud link to the cameras, and start them; `shutdown` ends them in reverse."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         agent, life = self._settings.agent, self._life
@@ -121,7 +124,7 @@ class Agent:
         self._start_all()
 
     def main_loop(self) -> None:
-        """Infer the newest frames and decide about them, until told to stop or done."""
+        """Infer the newest frames and decide on them, until a signal comes or all files have ended."""
         self._watchdog.watch(MAIN, STUCK_S, self._clock.monotonic())
         while not (self._stopping or self._done()):
             self._watchdog.beat(MAIN, self._clock.monotonic())
@@ -136,7 +139,7 @@ class Agent:
 
     def shutdown(self) -> None:
         """Stop the cameras, write what is queued, send what the cloud takes in time, and close everything."""
-        log.info("agent_stopping")
+        log.info("agent_shutdown_started")
         self._deadline = self._clock.monotonic() + self._settings.agent.drain_s
         self._life.close()
         log.info("agent_stopped")
@@ -182,7 +185,7 @@ class Agent:
         return Recorder(self._spool, self._metrics, self._clock, self._watchdog, depth, quality, self._arrivals)
 
     def _make_lane(self, camera: CameraSettings, slot: ModelSlot) -> Lane:
-        # A camera that was here before this start has had its first frames already.
+        # A camera that ran here before has had its first frames already.
         bootstrap = max(0, self._settings.selector.bootstrap - self._spool.counts(camera.name).made)
         selector = self._settings.selector.model_copy(update={"bootstrap": bootstrap})
         return Lane(
@@ -225,7 +228,7 @@ class Agent:
             self._builder.rests()
 
     def _batches(self) -> list[list[Work]]:
-        """Take the newest frame of every camera that has one; those with one model and input size go together."""
+        """Take the newest frame of every camera that has one; frames of one model and input size form a batch."""
         batches: dict[tuple[object, ...], list[Work]] = {}
         for lane in self._lanes:
             if (taken := lane.take()) is not None:
@@ -247,7 +250,7 @@ class Agent:
             work.lane.inferred(work.frame, work.student, detections, seconds)
 
     def _isolate(self, batch: list[Work], error: Exception) -> None:
-        """Take a failed batch frame by frame, so that no frame costs another camera's; then tell whose fault it is."""
+        """Retry a failed batch frame by frame, so that no camera's frame costs another's; blame picture or model."""
         if len(batch) > 1:
             for work in batch:
                 self._infer([work])
@@ -260,10 +263,10 @@ class Agent:
         now = self._clock.monotonic()
         self._failing_since = self._failing_since or now
         if now - self._failing_since > PATIENCE_S:
-            raise ModelError(f"no student has answered for {PATIENCE_S:g} s, the provider may be gone: {error}")
+            raise ModelError(f"every inference has failed for {PATIENCE_S:g} s: check the GPU and its driver: {error}")
 
     def _tick(self) -> None:
-        """Do what is due about once a second."""
+        """Do what is due once a second."""
         self._next_tick = self._clock.monotonic() + TICK_S
         for failure in (self._recorder.failure, self._forwarder.failure, self._builder.failure):
             if failure is not None:
@@ -274,7 +277,7 @@ class Agent:
         self._gauges.export()
 
     def _done(self) -> bool:
-        """Whether all cameras are files that ended, and the agent is to end with them.
+        """Whether all cameras are files that have ended, and the agent ends with them.
 
         Raises `CameraError` when no camera is left because files cannot be played.
         """
@@ -289,7 +292,7 @@ class Agent:
     # Shutdown
 
     def _stop_cameras(self) -> None:
-        # A source that answers nothing holds its thread for seconds; its frames are refused from the start.
+        # A mute source holds its thread for seconds, but hands over no frame once `stop` was called.
         stops = [threading.Thread(target=lane.camera.stop, daemon=True) for lane in self._lanes]
         for stop in stops:
             stop.start()
@@ -303,7 +306,7 @@ class Agent:
     # On other threads
 
     def _guard(self) -> None:
-        """Notice threads that hang. A main loop that hangs in a driver can only be ended with the whole process."""
+        """Report threads that hang. A main loop that hangs in a driver can only be ended with the whole process."""
         while not self._over.wait(TICK_S):
             stuck = self._watchdog.stuck(self._clock.monotonic())
             for name in set(stuck) - set(self._stuck):

@@ -1,4 +1,4 @@
-"""Everything an agent needs, tried one by one, without starting one."""
+"""Tries everything that an agent needs, one thing at a time, without starting an agent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from culling.edge.model.provider import choose_provider
 from culling.edge.settings import EdgeSettings
 
 HANDSHAKE_S = 10.0
+"""Several times what a handshake takes on a mobile line; a wrong address answers only by silence."""
+NO_ANSWER = "no answer; check address and firewall, and that the service runs"
 FAILURES = {"refused": "this edge's key is not enrolled there", "handshake-failed": "cloud.server_key is not its key"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was tried and what came of it; `error` is None when it works."""
+    """What was tried and the outcome; `error` is None when it works."""
 
     what: str
     detail: str
@@ -61,15 +63,15 @@ def _try(what: str, attempt: Callable[[], str]) -> Result:
 def _state(folder: Path) -> str:
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
-        raise StorageError(f"agent.state_dir: nothing can be written to {folder}")
-    return f"{folder} can be written to"
+        raise StorageError(f"agent.state_dir: {folder} is not writable: check its owner and mode")
+    return f"{folder} is writable"
 
 
 def _student(settings: EdgeSettings, camera: str, builder: Builder) -> str:
     package = initial_package(settings, camera, SystemClock().now())
     if package is None:
         return "none installed, the cloud will send one"
-    return f"{builder.build(package.manifest, package.model.read_bytes()).model_id} finds what it should"
+    return f"{builder.build(package.manifest, package.model.read_bytes()).model_id} passes its golden frames"
 
 
 def _camera(settings: CameraSettings) -> str:
@@ -88,7 +90,7 @@ def _cloud(settings: EdgeSettings) -> str:
         while not (socket.connected or socket.failure) and (left := deadline - time.monotonic()) > 0:
             socket.poll(left)
         if not socket.connected:
-            reason = FAILURES.get(socket.failure or "", "nobody answers")
+            reason = FAILURES.get(socket.failure or "", NO_ANSWER)
             raise ProtocolError("no-cloud", f"{cloud.endpoint}: {reason}")
         return f"{cloud.endpoint} accepts this edge's key"
     finally:

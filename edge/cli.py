@@ -1,4 +1,4 @@
-"""The commands of an edge: `run` the agent, `check` everything it needs, show the `status` of a running one."""
+"""The commands of an edge: `run` an agent, `check` everything it needs, show the `status` of a running one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from culling.edge.status import fetch, rows
 
 app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True, pretty_exceptions_enable=False)
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="TOML file, as `culling cloud enroll` prints it.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="TOML file, as `culling cloud enroll` writes it.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one setting, e.g. --set agent.drain_s=5; lists as JSON; repeatable."),
@@ -34,11 +34,11 @@ def run(
     allow_cpu: AllowCpu = None,
     override: Overrides = None,
 ) -> None:
-    """Run the agent until it is told to stop.
+    """Run the agent until a signal stops it.
 
-    SIGTERM or SIGINT ends it: cameras stop, what is queued goes to disk, and what the cloud takes within agent.drain_s
-    is sent; exit code 0. A second signal ends it at once with 128 + the signal's number. Exit code 5: no provider or
-    model to run on; 7: the state folder cannot be used; the others stand under `culling --help`.
+    On SIGTERM or SIGINT the cameras stop, queued frames go to disk, and what the cloud takes within agent.drain_s is
+    sent; exit code 0. A second signal ends the agent at once with 128 + its number. Exit code 5: no provider or model
+    works; 7: the state folder cannot be used; `culling --help` lists the others.
     """
     settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
     logs.setup(settings.agent.log_level)
@@ -47,7 +47,7 @@ def run(
 
 @app.command()
 def check(config: ConfigFile, allow_cpu: AllowCpu = None, override: Overrides = None) -> None:
-    """Try everything the agent needs, one line each; the exit code is that of the first thing that failed."""
+    """Try everything that the agent needs, one line each; exit with the code of the first failure."""
     settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
     print(f"ok      settings: {config}")
     codes = [0]
@@ -63,7 +63,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     override: Overrides = None,
 ) -> None:
-    """Show what a running agent has counted, per camera."""
+    """Show the counters of a running agent, per camera."""
     settings = load_settings(config, parse_overrides(override))
     found = rows(fetch(settings.metrics.host, settings.metrics.port))
     if as_json:

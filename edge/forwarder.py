@@ -1,8 +1,8 @@
-"""The link to the cloud, on one thread that owns the socket: spooled frames up, models down, beats both ways.
+"""The link to the cloud, on one thread that owns the socket: spooled frames up, models down, heartbeats both ways.
 
-A frame leaves the spool only on its Ack, or when the cloud says that it will never take it, which is counted. The cloud
-may be away for ever: nothing here is waited for by the camera path. What to send, and when again, is decided by
-`protocol.SendWindow`; what to fetch by the updater.
+A frame leaves the spool only on its Ack, or when the cloud says that it never takes it, which is counted. The camera
+path never waits for this thread, however long the cloud is away. `protocol.SendWindow` decides what to send and when to
+resend it; the updater decides what to fetch.
 """
 
 from __future__ import annotations
@@ -41,21 +41,23 @@ from culling.common.wire.messages import (
 from culling.common.wire.protocol import Beats, FrameKey, SendWindow
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.model.updater import Updater
-from culling.edge.settings import CloudSettings
+from culling.edge.settings import LinkSettings
 from culling.edge.spool import Spool, Spooled
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.1
+"""How long a turn waits for a message: a new frame in the spool waits no longer to be sent."""
 STUCK_S = 60.0
+"""Far longer than a turn takes while socket and disk work."""
 MAX_WINDOW = 64
-"""In-flight frames are kept in memory for resending, so the cloud's window is followed only so far."""
+"""In-flight frames are kept in memory for resending, so this bounds whatever window the cloud grants."""
 
 
 @dataclass(frozen=True)
 class _Done:
-    """What the spool can forget of a frame: acked, or given up for a reason."""
+    """A frame that the spool can forget: acked, or given up for the reason `refused`."""
 
     camera: str
     refused: str | None = None
@@ -70,7 +72,7 @@ class Throttle:
         self._at = now
 
     def open(self, now: float) -> bool:
-        """Return whether a message may leave now; what is larger than the credit is paid off after."""
+        """Return whether a message may leave now; one that is larger than the credit leaves a debt."""
         self._credit = min(self._rate, self._credit + (now - self._at) * self._rate)
         self._at = now
         return self._rate == 0 or self._credit > 0
@@ -81,13 +83,13 @@ class Throttle:
 
 
 class Forwarder:
-    """`states` tells what beats say of the cameras; `failure` is what ended the thread, if anything did;
-    `storage_failing` is True while the spool cannot be read or changed.
+    """Owns the thread and the socket. `states` returns the cameras' part of a heartbeat; `failure` is what ended the
+    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed.
     """
 
     def __init__(
         self,
-        settings: CloudSettings,
+        settings: LinkSettings,
         boot: str,
         spool: Spool,
         updater: Updater,
@@ -130,12 +132,12 @@ class Forwarder:
         if self._thread.is_alive():
             self._thread.join(within_s + 5)
         if stuck := self._thread.is_alive():
-            log.warning("forwarder_not_finished", frames=self._spool.counts().ready)
+            log.warning("forwarder_timed_out", frames=self._spool.counts().ready)
         return not stuck
 
     @property
     def linked(self) -> bool:
-        """Whether the cloud has welcomed us on this connection, and lives."""
+        """Whether the cloud has welcomed us on this connection, and was heard from lately."""
         return self._welcomed and self._beats.alive(self._clock.monotonic())
 
     def _run(self) -> None:
@@ -146,7 +148,7 @@ class Forwarder:
                 self._turn()
             if self.linked:
                 self._send(Heartbeat(self._boot, self._states()))
-        except BaseException as failure:  # the agent ends with it: nothing here can be retried
+        except BaseException as failure:  # it ends the agent too: nothing here can be retried
             self.failure = failure
         finally:
             self._watchdog.release("forwarder")
@@ -167,18 +169,18 @@ class Forwarder:
             self._forget_done()
             if self.linked:
                 self._send_frames(self._clock.monotonic())
-            if self._tell_age():
+            if self._export_age():
                 self.storage_failing = False
-        except StorageError as error:  # a full disk pauses forwarding; the next turn tries again
+        except StorageError as error:  # a full disk pauses forwarding; the next turn retries
             if not self.storage_failing:
                 log.warning("forwarding_paused", error=str(error))
             self.storage_failing = True
         self._metrics.set("connected", float(self.linked))
 
-    def _tell_age(self) -> bool:
-        """Export, once a beat, how long the oldest frame waits: while the cloud is away it only grows.
+    def _export_age(self) -> bool:
+        """Export, once a heartbeat, how long the oldest frame has waited; return whether it was time for that.
 
-        Returns whether it was time to, and the spool could be read.
+        Raises `StorageError` when the spool cannot be read.
         """
         if self._clock.monotonic() < self._next_age:
             return False
@@ -191,7 +193,7 @@ class Forwarder:
     # Up
 
     def _beat(self, now: float) -> None:
-        """Greet until welcomed, then beat; greet again when the cloud was silent since the last beat."""
+        """Send Hello until welcomed, then heartbeats; Hello again if the cloud was silent since the last one."""
         if not self._socket.connected or not self._beats.due(now):
             return
         if self._welcomed and self._heard:
@@ -209,22 +211,22 @@ class Forwarder:
                 return
 
     def _unsent(self) -> Spooled | None:
-        """Read the oldest frame that is neither in flight nor done; none is read that could not leave now."""
+        """Return the oldest ready frame that is neither in flight nor done; None if there is none."""
         if not self._spool.counts().ready:
             return None
         known = {seq for _, seq in (*self._flying, *self._done)}
         return next(iter(self._spool.ready(1, without=known)), None)
 
     def _send_frame(self, spooled: Spooled, now: float) -> bool:
-        """Return False when nothing more can leave now."""
+        """Send a frame; return False when nothing more can leave now."""
         if not self._throttle.open(now):
             return False
         key = (spooled.boot, spooled.seq)
         try:
             if not self._send(_hard_frame(spooled), spooled.jpeg):
                 return False
-        except ProtocolError as error:  # larger than any message may be, from a time with other limits
-            log.warning("frame_unsendable", camera=spooled.camera, seq=spooled.seq, error=str(error))
+        except ProtocolError as error:  # larger than any message may be: spooled under other limits
+            log.warning("frame_given_up", camera=spooled.camera, seq=spooled.seq, error=str(error))
             self._done[key] = _Done(spooled.camera, error.reason)
             return True
         self._throttle.spend(len(spooled.jpeg))
@@ -233,7 +235,7 @@ class Forwarder:
         return True
 
     def _forget_done(self) -> None:
-        """Delete what is done with; what the disk does not let go now is not sent again all the same."""
+        """Delete the frames that are done; one that the disk keeps for now is not sent again either."""
         for key, done in list(self._done.items()):
             if done.refused is not None:
                 self._spool.give_up(*key, reason=done.refused)
@@ -292,7 +294,7 @@ class Forwarder:
             self._welcomed = True
             self._window.reopen(min(welcome.window, MAX_WINDOW), self._clock.monotonic())
             self._updater.reopen()
-            log.info("cloud_welcomed_us", software=welcome.software, window=welcome.window)
+            log.info("cloud_welcomed", software=welcome.software, window=welcome.window)
 
     def _acked(self, ack: Ack) -> None:
         key = (ack.boot, ack.seq)
@@ -308,7 +310,7 @@ class Forwarder:
             return
         camera = self._flying[key].camera
         self._metrics.count("frames_nacked", camera=camera, reason=nack.reason)
-        log.warning("frame_refused", camera=camera, seq=nack.seq, reason=nack.reason, retry=nack.retry)
+        log.warning("frame_nacked", camera=camera, seq=nack.seq, reason=nack.reason, retry=nack.retry)
         if self._window.nack(key, nack.retry, self._clock.monotonic()):
             del self._flying[key]
             self._done[key] = _Done(camera, "refused")

@@ -1,4 +1,4 @@
-"""What is measured now and then rather than counted as it happens: the spool, the disk, what the spool gave up."""
+"""What is measured periodically rather than counted as it happens: the spool, its evictions, the disk, GPU memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Gauges:
 
 
 def free_bytes(folder: Path) -> float:
-    """Return the bytes free on a folder's disk; NaN where it does not say (any more): cameras do not need it."""
+    """Return the bytes free on a folder's disk; NaN if it cannot be asked, which must not stop the cameras."""
     try:
         return float(shutil.disk_usage(folder).free)
     except OSError:
@@ -52,7 +52,7 @@ def free_bytes(folder: Path) -> float:
 
 
 def gpus() -> list[Any]:
-    """Return NVML's handles of the machine's GPUs; none where there is no driver."""
+    """Return NVML's handles of the machine's GPUs; empty without a driver."""
     try:
         pynvml.nvmlInit()
         return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -61,7 +61,7 @@ def gpus() -> list[Any]:
 
 
 def memory_in_use(gpu: Any) -> float:
-    """Return the bytes in use on a GPU, NaN where it does not say (any more)."""
+    """Return the bytes in use on a GPU; NaN if it cannot be asked."""
     try:
         return float(pynvml.nvmlDeviceGetMemoryInfo(gpu).used)
     except pynvml.NVMLError:

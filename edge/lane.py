@@ -1,6 +1,6 @@
-"""One camera's lane through the agent: newest frame → student → score → decision → recorder, and what is counted of it.
+"""One camera's lane through the agent: newest frame → student → score → decision → recorder, with its counters.
 
-All of it runs in the agent's main loop, and none of it waits. `state` and `apply` may be called from other threads.
+All of it runs in the agent's main loop and never waits. `state` and `apply` may be called from other threads.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from culling.edge.trace import Trace, TraceLine
 log = structlog.get_logger(__name__)
 
 SILENT_S = 5.0
-"""A camera that gave no frame for so long has its window ended by the clock instead."""
+"""When a camera has given no frame for so long, the clock ends its window instead of the next frame."""
 LOSS_MEMORY = 300
-"""Frames over which the mean loss told to the cloud looks back."""
+"""Frames that the mean loss in heartbeats looks back over: long enough not to follow a single car."""
 NO_MODEL = "none"
-"""What beats say in place of a model's id while a camera has no model."""
+"""The model id in heartbeats while a camera has no model."""
 
 
 class Lane:
-    """What one camera owns on its way through the main loop.
+    """Everything that one camera owns in the main loop.
 
-    A `patient` one, whose camera waits, leaves its frame where it is while the recorder's queue is full.
+    A `patient` lane, whose camera can wait, takes no frame while the recorder's queue is full.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Lane:
         return self.camera.latest.ready and not (self._patient and self._recorder.full)
 
     def take(self) -> tuple[Frame, Student] | None:
-        """Return the newest frame and the student for it, switched to a new model if one waits; None without either.
+        """Return the newest frame and its student, after switching to a new model if one is ready; None without either.
 
-        None also for a frame that shows nothing new: what was found last stands.
+        None also for a frame that shows nothing new: the last detections stand for it.
         """
         frame = self.camera.latest.take() if self.ready else None
         if frame is None:
@@ -101,7 +101,7 @@ class Lane:
         return None if self._nothing_new(frame) else (frame, student)
 
     def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
-        """Take what the student found in `frame`, in `seconds` of its own: score it, and decide what becomes of it."""
+        """Score what the student found in `frame`, and decide what becomes of it; `seconds` is its share of a batch."""
         now = self._clock.monotonic()
         try:
             score = self._score(frame, found)
@@ -127,17 +127,17 @@ class Lane:
         self._desired = desired
 
     def failed(self, error: ModelError) -> None:
-        """Take that the student failed on the frame taken last."""
+        """Note that the student failed on the frame that was taken last."""
         log.warning("inference_failed", camera=self.name, error=str(error))
         self.drop("inference-failed")
         self.slot.failed(error, self._clock.monotonic())
 
     def end_window(self, final: bool = False) -> None:
-        """Let the best held frames go when the selector's window is over, or now when `final`."""
+        """Release the best held frames when the selector's window is over, or now if `final`."""
         if self._last is None:
             return
-        # Only a stream that pauses needs its time guessed: a guess ahead of the next frame's own time would be
-        # counted twice, and the budget spent too fast. A file played fast has another clock than the wall's.
+        # Guess the time only for a stream that pauses: a guess ahead of the next frame's own time would count time
+        # twice and spend the budget too fast. A file that is played fast has its own clock.
         silent = self._clock.monotonic() - self._last.arrived
         if final or silent >= SILENT_S:
             self._close_window(self._last.captured + silent, final)
@@ -145,7 +145,7 @@ class Lane:
     def _close_window(self, at: float, final: bool = False) -> None:
         if (released := self._selector.close_window(at, final)) is not None:
             frames = released.frames
-            if self._desired.paused:  # the budget expects to hear of as many as it let go
+            if self._desired.paused:  # the budget waits for the size of every frame that it released
                 for _ in range(frames):
                     self._selector.note_bytes(0)
                 frames = 0
@@ -157,7 +157,7 @@ class Lane:
         return self._losses > 0
 
     def state(self) -> CameraState:
-        """Return what the cloud is told of this camera; counters since the agent started."""
+        """Return this camera's state for the heartbeat; counters count from the agent's start."""
         student, counts = self._student, self._metrics
         return CameraState(
             camera=self.name,
@@ -190,11 +190,11 @@ class Lane:
 
     @property
     def _threshold(self) -> float:
-        """The loss at which a frame leaves at once; what a ranker predicts is none."""
+        """The loss at which a frame leaves at once; 0 while a ranker decides, which predicts no losses."""
         return 0.0 if self._learned else self._selector.threshold
 
     def _adopt(self, student: Student | None) -> None:
-        """Start afresh when `student` is another one, whose numbers do not compare."""
+        """Reset what was learned from scores if `student` is a new one: its scores do not compare."""
         if student is None or student is self._student:
             return
         if self._student is not None:
@@ -209,13 +209,13 @@ class Lane:
         self._metrics.follow("model_age_seconds", lambda: max(0.0, clock.now() - manifest.created), camera=self.name)
 
     def _nothing_new(self, frame: Frame) -> bool:
-        """Return whether the frame need not be inferred, and has been counted; one that is asked for always is."""
+        """Return whether the frame is skipped, and counted, as unchanged; a frame that an operator wants never is."""
         if self._difference is None:
             return False
         wanted = self.slot.on_probation or self._desired.frame not in (None, self._asked_frame)
         try:
             grey = frame.input(*GRID)[..., 1]
-        except (av.FFmpegError, ValueError):  # the student's own picture of it will fail as well, and be counted
+        except (av.FFmpegError, ValueError):  # the student's input will fail as well, and be counted
             self._difference.forget()
             return False
         if not self._difference.unchanged(grey, frame.pts, wanted):

@@ -1,8 +1,8 @@
 """Selected frames → JPEG → spool, on a thread of its own, so that the camera path never waits for a disk.
 
-The queue is bounded: a frame that finds it full is refused at once and counted, as is a frame that the disk did not
-take. Only a frame of a file that is played as fast as it goes is never refused: no other is asked for until there is
-room. The ends of windows travel the same queue, so that they meet the held frames in order.
+The queue is bounded: a frame that finds it full is dropped at once and counted, as is a frame that the disk did not
+take. Frames of a file that is played at full speed are never dropped: the next is taken only when there is room. The
+ends of windows travel in the same queue, so that they come after the held frames that they decide on.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from culling.edge.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 STUCK_S = 30.0
+"""Far longer than it takes to encode and write one frame."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A frame to keep; `found` is in its pixels. `held` ones wait for the end of their window.
+    """A frame to keep; `found` is in its pixels. A `held` frame waits for the end of its window.
 
-    `left` is told the JPEG's size when the frame is free to leave, 0 when it was lost (`Selector.note_bytes`).
+    `left` is called with the JPEG's size once the frame may leave, or 0 if it was lost (`Selector.note_bytes`).
     """
 
     frame: Frame
@@ -49,8 +50,8 @@ class Selected:
 
 @dataclass(frozen=True)
 class WindowEnd:
-    """The best `count` held frames of `camera` may leave at `at`, its others are dropped; `left` is told `count` times,
-    as for `Selected`.
+    """At `at`, the best `count` held frames of `camera` may leave, and the others are dropped; `left` is called `count`
+    times, as for `Selected`.
     """
 
     camera: str
@@ -60,9 +61,9 @@ class WindowEnd:
 
 
 class Recorder:
-    """Owns the thread that writes frames to the spool; `room` is notified whenever it takes one from the queue.
+    """Owns the thread that writes frames to the spool; `room` is notified whenever that takes one from the queue.
 
-    `failing` is True while the disk takes nothing; `failure` is what ended the thread, if anything did.
+    `failing` is True while the disk refuses writes; `failure` is what ended the thread, if anything did.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Recorder:
     def offer(self, selected: Selected, patient: bool = False) -> None:
         """Queue a frame without ever waiting; when the queue is full the frame is dropped and counted.
 
-        A `patient` caller asks whether it is `full` before it takes a frame, and then always finds a place.
+        A `patient` caller checks `full` before it takes a frame, so that its frame always finds a place.
         """
         if self.full and not patient:
             self._lose(selected, "queue-full")
@@ -111,18 +112,18 @@ class Recorder:
         self._queue.put(end)
 
     def drain(self, within_s: float) -> bool:
-        """Write what is queued and end the thread; False when that was not done within `within_s` seconds.
+        """Write what is queued and end the thread; False if that took longer than `within_s` seconds.
 
-        What is then still queued is counted as dropped.
+        What is still queued then is dropped and counted.
         """
         self._queue.put(None)
         self._thread.join(within_s)
         if lost := self._give_up():
-            log.warning("recorder_not_drained", frames=lost)
+            log.warning("queued_frames_dropped", frames=lost)
         return not self._thread.is_alive()
 
     def _give_up(self) -> int:
-        """Empty the queue of what the thread has not come to; return how many frames that were."""
+        """Drop what the thread has not reached; return how many frames that were."""
         lost = 0
         with suppress(queue.Empty):
             while True:
@@ -138,7 +139,7 @@ class Recorder:
                 self._watchdog.watch("recorder", STUCK_S, self._clock.monotonic())
                 self._record(item)
                 self._watchdog.release("recorder")
-        except BaseException as failure:  # the agent ends with it: nothing here can be retried
+        except BaseException as failure:  # it ends the agent too: nothing here can be retried
             self.failure = failure
 
     def _record(self, item: Selected | WindowEnd) -> None:
@@ -156,7 +157,7 @@ class Recorder:
             if isinstance(item, Selected):
                 self._lose(item, "storage")
             else:
-                _tell(item, [])
+                _note_sizes(item, [])
         else:
             self.failing = False
 
@@ -181,7 +182,7 @@ class Recorder:
 
     def _release(self, end: WindowEnd) -> None:
         sizes = self._spool.release(end.camera, end.count, end.at)
-        _tell(end, sizes)
+        _note_sizes(end, sizes)
         self._metrics.count("frames_forwarded", len(sizes), camera=end.camera, reason="hard")
 
     def _lose(self, item: Selected, reason: str) -> None:
@@ -190,7 +191,7 @@ class Recorder:
         self._metrics.count("frames_dropped", camera=item.frame.camera, stage="recorder", reason=reason)
 
 
-def _tell(end: WindowEnd, sizes: Sequence[int]) -> None:
-    # Held frames may be gone before their window ends; the budget expects to hear of as many as it let go.
+def _note_sizes(end: WindowEnd, sizes: Sequence[int]) -> None:
+    # Held frames may be evicted before their window ends; the budget waits for the size of every frame it released.
     for size in (*sizes, *[0] * (end.count - len(sizes))):
         end.left(size)

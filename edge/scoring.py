@@ -1,8 +1,8 @@
-"""How hard a frame is for the student in use: its confidence loss, and what the selector goes by.
+"""How hard a frame is for the student in use: its confidence loss, and its worth, by which the selector decides.
 
-That is the ranker's prediction where the model came with one, proven in the cloud to find hard frames better than the
-loss does, and else the loss itself. The features that a ranker reads travel with every frame that leaves, because the
-next one learns from them.
+The worth is the ranker's prediction if the model came with a ranker, which the cloud has proven to find hard frames
+better than the loss does; otherwise it is the loss. A ranker's features travel with every forwarded frame, because the
+next ranker is fitted to them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from culling.edge.settings import ConfidenceSettings
 
 @dataclass(frozen=True)
 class Score:
-    """The `loss` of one frame, its `features`, and its `worth`: of two frames the one that is worth more is chosen."""
+    """The `loss` of one frame, its `features`, and its `worth`: the selector prefers the frame of higher worth."""
 
     loss: float
     worth: float
@@ -27,7 +27,7 @@ class Score:
 
 
 class Scorer:
-    """The scores of one camera's frames under one model, in the order they come; another model's do not compare."""
+    """Scores one camera's frames under one model, in order; scores of different models do not compare."""
 
     def __init__(self, manifest: Manifest, settings: ConfidenceSettings) -> None:
         interest = [manifest.classes.index(name) for name in settings.interest if name in manifest.classes]
@@ -40,7 +40,7 @@ class Scorer:
 
     @property
     def learned(self) -> bool:
-        """Whether a ranker's predictions are gone by."""
+        """Whether frames are chosen by a ranker rather than by their loss."""
         return self._ranker is not None
 
     def score(self, found: Detections, width: int, height: int) -> Score:

@@ -3,7 +3,7 @@
 [agent]       where its state lives, how it ends            [[camera]]   one table per camera (`camera.py`)
 [cloud]       whom it talks to, and with which keys         [confidence] the score of a frame
 [student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
-[spool]       what waits on disk for the cloud              [metrics]    where the counters are served
+[spool]       frames that wait on disk for the cloud              [metrics]    where the counters are served
 [difference]  which frames need no inference (`difference.py`)
 """
 
@@ -65,9 +65,9 @@ class AgentSettings(Section):
     trace: Path | None = None
 
 
-class CloudSettings(Section):
-    """`[cloud]`: the service this agent belongs to. `upload_bytes_per_s` of 0 means as fast as the line allows; an edge
-    that was silent for three beats of the longest kind counts as down.
+class LinkSettings(Section):
+    """`[cloud]`: the link to the service. `upload_bytes_per_s` of 0 means as fast as the line allows. `heartbeat_s` is
+    bounded, because the cloud takes an edge for down after three heartbeats at that bound.
     """
 
     endpoint: str = Field(pattern=r"^tcp://[^/\s]+:\d+$")
@@ -79,19 +79,20 @@ class CloudSettings(Section):
 
 
 class StudentSettings(Section):
-    """`[student]`: `initial` is an ONNX file; signed manifests lie beside it, `<stem>.<camera>.manifest`."""
+    """`[student]`: `initial` is an ONNX file; signed manifests are beside it, `<stem>.<camera>.manifest`."""
 
     initial: Path | None = None
 
     def manifest(self, camera: str) -> Path | None:
-        """Return where the initial model's manifest for `camera` lies; None without an initial model."""
+        """Return the path of the initial model's manifest for `camera`; None without an initial model."""
         return None if self.initial is None else self.initial.with_name(f"{self.initial.stem}.{camera}.manifest")
 
 
 class ConfidenceSettings(Section):
     """`[confidence]`: the loss of a frame. `interest` names the classes that count, an empty list means every class;
-    boxes with a side below `min_side` pixels do not count. Frames are chosen by the `ranking` "learned" where the model
-    came with a ranker, which has learnt from frames scored under these settings, and else, or always, by their "loss".
+    boxes with a side below `min_side` pixels do not count. With `ranking` "learned", frames are chosen by the ranker
+    that came with the model, which was fitted to frames scored under these settings; without one, or with "loss", by
+    their loss.
     """
 
     policy: str = "paper"
@@ -109,7 +110,7 @@ class ConfidenceSettings(Section):
 
 
 class SpoolSettings(Section):
-    """`[spool]`: frames that wait on disk; `queue` is how many may wait in memory for the disk."""
+    """`[spool]`: frames that wait on disk for the cloud; up to `queue` more wait in memory for the disk."""
 
     max_bytes: int = Field(default=2 << 30, ge=1 << 20)
     jpeg_quality: int = Field(default=90, ge=1, le=100)
@@ -127,7 +128,7 @@ class EdgeSettings(Settings):
     """All settings of one agent; `load_settings` reads them."""
 
     agent: AgentSettings
-    cloud: CloudSettings
+    cloud: LinkSettings
     camera: tuple[CameraSettings, ...] = Field(min_length=1)
     student: StudentSettings = StudentSettings()
     difference: DifferenceSettings = DifferenceSettings()
@@ -141,7 +142,7 @@ class EdgeSettings(Settings):
     def _unique_names(cls, cameras: tuple[CameraSettings, ...]) -> tuple[CameraSettings, ...]:
         name, times = Counter(camera.name for camera in cameras).most_common(1)[0]
         if times > 1:
-            raise ValueError(f"{times} cameras are named {name!r}: give each its own name")
+            raise ValueError(f"{times} cameras are named {name!r}: give each a name of its own")
         return cameras
 
 
@@ -163,7 +164,7 @@ def require_private(path: Path) -> None:
         secrets += ["a camera's password"] if any(redact(url) != url for url in urls) else []
         mode = stat.S_IMODE(path.stat().st_mode)
     except (OSError, ValueError, AttributeError, TypeError):
-        return  # an unreadable or malformed file is reported, by key or line, by `load`
+        return  # `load` reports an unreadable or malformed file, by key or line
     if secrets and mode & 0o077:
         held = " and ".join(secrets)
         raise SettingsError(f"{path}: holds {held} but its mode is {mode:04o}: run `chmod 600 {path}`")

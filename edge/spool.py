@@ -4,23 +4,22 @@ One SQLite file in WAL mode with `synchronous=FULL`: when `add` returns, the fra
 by `delete`, on the cloud's Ack, or evicted and counted. Frames are *held* (until their window closes) or *ready*.
 
 When the frames outgrow `max_bytes` the least valuable go first: held ones before ready ones, the lowest worth first
-(`scoring.py`); among the ready, `hard` before `audit` before `bootstrap` and `manual`, which were not chosen by it.
+(`scoring.py`); among the ready, `hard` before `audit` before `bootstrap` and `manual`.
 
 Every frame is accounted for, per camera and across restarts:
 
     made = acked + evicted + ready + held     evicted, by reason:  pressure      pushed out by more valuable frames
                                                                    window        held, and not among the best
-                                                                   corrupt       its hash is wrong; its row is set aside
-                                                                   refused       given up: the cloud never takes it
-                                                                   oversized     given up: no message may be so large
-                                                                   corrupt-file  went with a file that had to be moved
+                                                                   corrupt       wrong hash: the row is quarantined
+                                                                   refused       given up: the cloud will never take it
+                                                                   oversized     given up: too large for any message
+                                                                   corrupt-file  lost with a file that was moved aside
 
-A file that SQLite finds malformed is moved to `<name>.corrupt` (the one before it is replaced) and a new one begun.
-When the disk is full or fails, the call raises `StorageError`, nothing half-done stays, and a later call tries afresh.
+A file that SQLite finds malformed is moved to `<name>.corrupt`, replacing any older one, and a new file is started.
+When the disk is full or fails, the call raises `StorageError`, leaves nothing half-done, and a later call retries.
 
-Threads: any thread may call any method. One connection is shared under one lock, rather than one for each thread,
-so that a broken file can be put aside with nobody still inside; calls are short. `counts` takes no lock and
-never waits for the disk.
+Threads: any thread may call any method. All share one connection under one lock, so that no thread still uses a broken
+file when it is moved; calls are short. `counts` takes no lock and never waits for the disk.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ class Shot(Protocol):
 
 @dataclass(frozen=True)
 class SpoolCounts:
-    """Where the frames made so far are; `reasons` splits `evicted`, `bytes` is what the rows weigh."""
+    """Where the frames made so far are; `reasons` splits `evicted`, `bytes` is the size of the rows."""
 
     made: int
     acked: int
@@ -85,9 +84,9 @@ class SpoolCounts:
 
 
 class Spool:
-    """See the module. `boot` names this start of the agent; together with `seq` it names a frame for ever.
+    """See the module. `boot` names this start of the agent; with `seq` it names a frame uniquely.
 
-    A disk that cannot be used yet is no error before `add` needs it, so that an agent with a full disk starts.
+    A disk that cannot be used yet is no error until `add` needs it, so that an agent with a full disk starts.
     """
 
     def __init__(self, path: Path, max_bytes: int, boot: str) -> None:
@@ -103,14 +102,14 @@ class Spool:
         try:
             self._write(lambda change: None)
         except StorageError as error:
-            log.warning("spool_not_available", error=str(error))
+            log.warning("spool_open_failed", error=str(error))
 
     def add(
         self, frame: Shot, *, found: Detections, score: Score, reason: str, model_id: str, jpeg: bytes, held: bool
     ) -> int:
-        """Store a frame and return its number; it is on the disk, unless it was itself the least valuable.
+        """Store a frame durably and return its number; it may be evicted at once if it is itself the least valuable.
 
-        Raises `StorageError` when the disk does not take it, `ValueError` for a score that is not finite.
+        Raises `StorageError` when the disk refuses it, `ValueError` for a score that is not finite.
         """
         if not (math.isfinite(score.loss) and math.isfinite(score.worth)):
             raise ValueError(f"a score must be finite, got {score.loss} and {score.worth}")
@@ -130,29 +129,29 @@ class Spool:
         return self._write(insert)
 
     def release(self, camera: str, count: int, at: float) -> list[int]:
-        """Make the best `count` held frames of `camera` ready, drop its others; return the JPEG sizes of those ready.
+        """Make the best `count` held frames of `camera` ready, drop its others; return the JPEG sizes of the former.
 
-        They leave at `at`, seconds since the epoch. Raises `StorageError`.
+        They count as leaving at `at`, seconds since the epoch. Raises `StorageError`.
         """
         return self._write(lambda change: change.release(camera, count, at))
 
     def held(self, camera: str) -> list[float]:
-        """Return the worths of the camera's held frames; none while the disk cannot be read."""
+        """Return the worths of the camera's held frames; empty while the disk cannot be read."""
         try:
             return self._write(lambda change: change.held(camera))
         except StorageError as error:
-            log.warning("spool_not_available", error=str(error))
+            log.warning("spool_read_failed", error=str(error))
             return []
 
     def spent(self, camera: str) -> Spent:
-        """Return what of the camera left on the last day on which anything did."""
+        """Return how much of the daily budget the camera spent on the last day on which a frame of it left."""
         day, frames, size = (self._counters[camera, name] for name in ("day", "day-frames", "day-bytes"))
         return Spent(day, frames, size)
 
     def ready(self, limit: int, without: Collection[int] = ()) -> list[Spooled]:
-        """Return up to `limit` frames that are ready, oldest first, but those of the numbers in `without`.
+        """Return up to `limit` ready frames, oldest first, except the numbers in `without`.
 
-        Frames whose hash is wrong are quarantined and passed over. Raises `StorageError`.
+        Frames whose hash is wrong are quarantined and left out. Raises `StorageError`.
         """
         while True:
             found = self._write(lambda change: change.read(limit, without))
@@ -161,15 +160,15 @@ class Spool:
                 return sound
 
     def oldest(self) -> float | None:
-        """Return when the first of the ready frames was captured, in seconds since the epoch. Raises `StorageError`."""
+        """Return when the oldest ready frame was captured, seconds since the epoch. Raises `StorageError`."""
         return self._write(lambda change: change.oldest())
 
     def delete(self, boot: str, seq: int) -> bool:
-        """Forget a frame that the cloud made durable; False when it is not here (any more). Raises `StorageError`."""
+        """Delete a frame that the cloud has made durable; False if it is not here. Raises `StorageError`."""
         return self._write(lambda change: change.delete(boot, seq, "acked"))
 
     def give_up(self, boot: str, seq: int, reason: str) -> bool:
-        """Forget a frame that nobody will take, as evicted for `reason`; else as `delete`."""
+        """Delete a frame that cannot be delivered, and count it as evicted for `reason`; otherwise as `delete`."""
         return self._write(lambda change: change.delete(boot, seq, f"evicted.{reason}"))
 
     def counts(self, camera: str | None = None) -> SpoolCounts:
@@ -177,7 +176,7 @@ class Spool:
         return _counts(self._counters, camera)
 
     def evicted(self, camera: str) -> Counter[str]:
-        """Return what `camera` had evicted since this start, by reason."""
+        """Return how many frames of `camera` were evicted since this start, by reason."""
         before = _counts(self._past or Counter(), camera)
         return Counter(self.counts(camera).reasons) - Counter(before.reasons)
 
@@ -197,7 +196,7 @@ class Spool:
                     self._move_aside(error)
                     return self._transact(operation)
             except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
-                # A fresh connection has no memory of a disk that was full, read-only or gone.
+                # A connection may remember that the disk was full, read-only or gone; a new one does not.
                 self._disconnect()
                 raise StorageError(f"{self._path}: the spool cannot be used now: {error}") from None
 
@@ -222,13 +221,13 @@ class Spool:
         self._path.touch(mode=0o600)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._db = db
-        # Rotten text is to fail its hash, not to raise wherever it is read.
+        # Text that rotted on disk fails its hash later, instead of raising wherever it is read.
         db.text_factory = lambda text: text.decode(errors="replace")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(SCHEMA)
         stored = load_counters(db)
-        # A file that is younger than what is known here took the place of one that was lost.
+        # A file that is behind the counters known here has replaced one that was lost.
         if stored and stored["", "seq"] >= self._counters["", "seq"]:
             self._counters = stored
         self._transact(Change.reconcile, stored)

@@ -14,14 +14,14 @@ import msgspec
 from culling.common.clock import DAY_S
 
 Counters: TypeAlias = Counter[tuple[str, str]]
-"""Counts by camera and name; the spool's own have the camera "", as `seq`, the number of the last frame made. What left
-on a camera's last `day`, since the epoch, is `day-frames` and `day-bytes`."""
+"""Counts by camera and name. The spool's own have the camera ""; `seq` is the number of the last frame made. `day` is a
+camera's last day, counted from the epoch, on which frames left: `day-frames` of them, of `day-bytes`."""
 
 QUARANTINED, HELD = -1, 0
 READY_RANK = {"hard": 1, "audit": 2, "bootstrap": 3, "manual": 3}
 """The order in which frames are given up, lowest first."""
 ROW_BYTES = 512
-"""What a row weighs beside its three blobs, roughly, with its index entries."""
+"""Rough size of a row without its three blobs, index entries included."""
 SIZE = f"length(jpeg) + length(detections) + length(features) + {ROW_BYTES}"
 
 SCHEMA = """
@@ -73,7 +73,7 @@ FIELDS = tuple(field.name for field in fields(Spooled))
 
 
 class Change:
-    """One transaction: changes rows at once, and a copy of the counters that takes their place when it is committed."""
+    """One transaction: it changes rows at once, and a copy of the counters that replaces them on commit."""
 
     def __init__(self, db: sqlite3.Connection, stored: Counters, counters: Counters) -> None:
         self._db = db
@@ -81,12 +81,12 @@ class Change:
         self.counters = counters.copy()
 
     def save(self) -> None:
-        """Write the counters that are not stored so."""
+        """Write the counters that differ from what is stored."""
         changed = [(*key, value) for key, value in self.counters.items() if value != self._stored.get(key)]
         self._db.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", changed)
 
     def next_seq(self) -> int:
-        """Return a number that no frame has had."""
+        """Return the next unused frame number."""
         self.counters["", "seq"] += 1
         return self.counters["", "seq"]
 
@@ -102,7 +102,7 @@ class Change:
             self._leave(spooled.camera, spooled.captured, len(spooled.jpeg))
 
     def evict_down_to(self, max_bytes: int) -> None:
-        """Remove the least valuable rows until the rest weigh no more than `max_bytes`."""
+        """Remove the least valuable rows until the others fit in `max_bytes`."""
         query = f"SELECT seq, camera, rank, {SIZE} FROM frames ORDER BY rank, worth, seq DESC LIMIT 1"
         while sum(value for (_, name), value in self.counters.items() if name == "bytes") > max_bytes:
             row = self._db.execute(query).fetchone()
@@ -135,13 +135,13 @@ class Change:
         return None if row is None else float(row[0])
 
     def read(self, limit: int, without: Collection[int]) -> list[Spooled | None]:
-        """Return the oldest ready rows `without` some; those whose hash is wrong are quarantined, and `None` here."""
+        """Return the oldest ready rows, `without` some; one with a wrong hash is quarantined, and None here."""
         query = f"""SELECT seal, {", ".join(FIELDS)} FROM frames
             WHERE rank > 0 AND seq NOT IN ({", ".join("?" * len(without))}) ORDER BY seq LIMIT ?"""
         return [self._checked(*row) for row in self._db.execute(query, (*without, limit)).fetchall()]
 
     def delete(self, boot: str, seq: int, counter: str) -> bool:
-        """Remove the ready row of this name and count it."""
+        """Remove that row if it is ready, and count it under `counter`; return whether it was."""
         query = f"SELECT seq, camera, rank, {SIZE} FROM frames WHERE seq = ? AND boot = ? AND rank > 0"
         row = self._db.execute(query, (seq, boot)).fetchone()
         if row is not None:
@@ -149,7 +149,7 @@ class Change:
         return row is not None
 
     def reconcile(self) -> None:
-        """Make the counters agree with the rows, which rot or a moved file can have changed."""
+        """Make the counters agree with the rows, which may have rotted or been moved aside."""
         rows: Counters = Counter()
         for camera, rank, size in self._db.execute(f"SELECT camera, rank, {SIZE} FROM frames"):
             if not (isinstance(camera, str) and isinstance(rank, int) and isinstance(size, int)):
@@ -187,7 +187,7 @@ class Change:
         if self._db.execute("DELETE FROM frames WHERE seq = ?", (seq,)).rowcount != 1:
             raise MalformedError(f"frame {seq} is indexed, but not there")
         self._count(camera, rank, -1, -size)
-        if rank != QUARANTINED:  # a quarantined frame was counted when it was found out
+        if rank != QUARANTINED:  # a quarantined frame was counted when it was found
             self.counters[camera, counter] += 1
 
     def _leave(self, camera: str, at: float, size: int) -> None:
@@ -212,9 +212,9 @@ class MalformedError(sqlite3.DatabaseError):
 
 
 def is_malformed(error: Exception) -> bool:
-    """Say whether an error means that the file's content is broken, rather than the disk or the call."""
-    # Our statements are fixed, so SQLITE_ERROR can only mean that the schema is not ours (any more), and text that
-    # cannot be decoded is a message of SQLite's that quotes rot.
+    """Return whether an error means that the file's content is broken, rather than the disk or the call."""
+    # Our statements are fixed, so SQLITE_ERROR can only mean that the schema has changed. UnicodeDecodeError means that
+    # an error message of SQLite quotes rotten text.
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return isinstance(error, (MalformedError, UnicodeDecodeError)) or primary in (
         sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG,
@@ -222,7 +222,7 @@ def is_malformed(error: Exception) -> bool:
 
 
 def load_counters(db: sqlite3.Connection) -> Counters:
-    """Return the counters that the file holds."""
+    """Return the counters stored in the file."""
     rows = db.execute("SELECT camera, name, value FROM counters").fetchall()
     if any(not isinstance(value, int) for *_, value in rows):
         raise MalformedError("a counter is not a number")

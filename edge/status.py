@@ -1,4 +1,4 @@
-"""What a running agent has counted, read from its own `/metrics`."""
+"""The counters of a running agent, read from its `/metrics`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from prometheus_client.samples import Sample
 from culling.common.errors import InputError
 
 TIMEOUT_S = 3.0
+"""The agent is on this machine and answers in milliseconds, or hangs."""
 COUNTS = ("seen", "dropped", "inferred", "forwarded", "spooled", "acked", "evicted")
 
 Row = dict[str, str | float | None]
 
 
 def fetch(host: str, port: int) -> str:
-    """Return the metrics text of the agent that listens there. Raises `InputError` when none answers."""
+    """Return the metrics of the agent at that address, as text. Raises `InputError` when none answers."""
     url = f"http://{host}:{port}/metrics"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
@@ -30,7 +31,7 @@ def fetch(host: str, port: int) -> str:
 
 def rows(metrics: str) -> list[Row]:
     """Return one row per camera, by name: counts since the agent started, `rate` (forwarded / seen) in [0, 1], the
-    mean `loss`, the `threshold` now, and the counter of its `model`. Of no frame there is no rate and no loss: None.
+    mean `loss`, the current `threshold`, and the counter of its `model`. Without a frame, rate and loss are None.
     """
     samples = list(_samples(metrics))
     cameras = sorted({sample.labels["camera"] for sample in samples if sample.name == "culling_camera_state"})

@@ -13,10 +13,11 @@ from culling.common.errors import StorageError
 log = structlog.get_logger(__name__)
 
 FLUSH_S = 1.0
+"""How long lines are buffered: a write for every frame would slow down what benches measure."""
 
 
 class TraceLine(msgspec.Struct, frozen=True):
-    """One inferred frame: `frame` is its place in the stream, `t` the wall time at which its detections were ready."""
+    """One inferred frame: `frame` is its number in the stream, `t` the wall time at which its detections were ready."""
 
     camera: str
     frame: int

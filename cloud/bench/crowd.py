@@ -1,7 +1,7 @@
-"""A crowd of edges in one process, a real service for them, and the bare socket and disk that it is held against.
+"""A crowd of edges in one process, a real service for them, and the bare socket and disk that it is compared with.
 
-Every edge is one DEALER with a CURVE key of its own, and has as many frames unacknowledged as the window allows; the
-same crowd speaks to the service, and to a bare ROUTER that answers whatever comes.
+Every edge is one DEALER with a CURVE key of its own, and keeps as many frames unacknowledged as the window allows; the
+same crowd speaks to the service and to a bare ROUTER that answers every message.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
+import typer
 import zmq
 
 from culling.cloud.settings import load_settings, to_toml
@@ -38,17 +39,30 @@ from culling.common.wire.messages import Ack, CameraState, HardFrame, Hello, Nac
 from culling.common.wire.transport import Context, new_keypair, public_key
 
 WINDOW = 32
+"""Frames in flight per edge, as the service allows by default."""
 SILENT_S = 60
+"""After which the other end counts as dead; a crowd's handshakes alone take seconds."""
 START_S = 60.0
+"""How long the service may take to start; on two busy cores its imports take seconds."""
 SIDE = 64
+"""Pixels of a frame's side: pictures are padded to any size in bytes, so a small one will do."""
 BARE_ACK = b"ack"
 
 Parts = list[bytes]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="a folder on the disk that is measured",
+        show_default="the system's temporary one",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class Served:
-    """A service at work: where it listens, its public key, its process, and its edges' secret keys by their camera."""
+    """A running service: its endpoint, public key and process, and its edges' secret keys by camera."""
 
     endpoint: str
     server_key: str
@@ -57,9 +71,9 @@ class Served:
 
 
 class Crowd:
-    """Edges linked to `endpoint`, each of one camera, whose `secrets` are their keys.
+    """Edges linked to `endpoint`, one for each camera in `secrets`, which holds their secret keys.
 
-    `acked` tells whether what came is the ack of a frame, and raises for a refusal.
+    `acked` returns whether a message acks a frame, and raises for a refusal.
     """
 
     def __init__(
@@ -91,7 +105,7 @@ class Crowd:
         self._context.term()
 
     def greet(self) -> None:
-        """Say hello from every edge, and wait until each is answered."""
+        """Send a Hello from every edge, and wait until each is answered."""
         for camera, socket in zip(self.cameras, self._edges, strict=True):
             socket.send_multipart(pack(Hello("culling bench", "bench", [_state(camera)])))
         silent = set(self._edges)
@@ -99,7 +113,7 @@ class Crowd:
             silent -= {socket for socket, _ in self._received()}
 
     def deliver(self, messages: Sequence[Sequence[Parts]]) -> float:
-        """Send the frames of each edge; return how many of all were acked in a second. Raises `CullingError`."""
+        """Send the frames of each edge; return how many were acked per second in all. Raises `CullingError`."""
         waiting = {socket: deque(mine) for socket, mine in zip(self._edges, messages, strict=True)}
         left = total = sum(map(len, messages))
         started = time.perf_counter()
@@ -116,14 +130,14 @@ class Crowd:
 
     def _received(self) -> Iterator[tuple[zmq.Socket[bytes], Parts]]:
         if not (ready := self._poller.poll(1000 * SILENT_S)):
-            raise CullingError(f"the other end said nothing for {SILENT_S} s")
+            raise CullingError(f"no message from the other end for {SILENT_S} s")
         for socket, _ in ready:
             while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
                 yield socket, socket.recv_multipart()
 
 
 def acked_by_service(parts: Parts) -> bool:
-    """Return whether this is an ack of the service. Raises `CullingError` when it refuses."""
+    """Return whether this is the service's ack. Raises `CullingError` for a refusal."""
     message, _ = unpack(parts, "cloud")
     if isinstance(message, Nack | Refused):
         raise CullingError(f"the service refused a frame: {message}")
@@ -131,11 +145,11 @@ def acked_by_service(parts: Parts) -> bool:
 
 
 def frames(cameras: Sequence[str], count: int, size: int) -> list[list[Parts]]:
-    """Return `count` new frames of `size` bytes as they travel, dealt out to `cameras`."""
+    """Return `count` new frames of `size` bytes as messages, dealt out to `cameras`."""
     dealt: list[list[Parts]] = [[] for _ in cameras]
     picture, boot = encode_jpeg(np.zeros((SIDE, SIDE, 3), np.uint8)), uuid.uuid4().hex
     for seq in range(count):
-        # Bytes after a picture's end belong to no picture: each frame is valid, of the wanted size, and unlike others.
+        # Decoders ignore bytes after a picture's end: each frame is valid, of the wanted size, and unique.
         jpeg = picture + os.urandom(size - len(picture))
         place = seq % len(cameras)
         dealt[place].append(pack(_frame(cameras[place], boot, seq, jpeg), jpeg))
@@ -144,7 +158,7 @@ def frames(cameras: Sequence[str], count: int, size: int) -> list[list[Parts]]:
 
 @contextmanager
 def service(folder: Path, edges: int) -> Iterator[Served]:
-    """Run `culling cloud serve` in `folder`, with `edges` enrolled; end it. Raises `CullingError` if it fails."""
+    """Run `culling cloud serve` in `folder` with `edges` enrolled, and end it. Raises `CullingError` if it fails."""
     data_dir = folder / "cloud"
     settings = load_settings(
         None,
@@ -162,7 +176,7 @@ def service(folder: Path, edges: int) -> Iterator[Served]:
     toml = folder / "cloud.toml"
     toml.write_bytes(to_toml(settings))
     server_key = load_keys(data_dir).curve_public
-    secrets = _enrol(settings.store_url, edges)
+    secrets = _enroll(settings.store_url, edges)
     command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(toml)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     with (folder / "service.log").open("wb") as log:
@@ -176,7 +190,7 @@ def service(folder: Path, edges: int) -> Iterator[Served]:
 
 @contextmanager
 def bare_socket() -> Iterator[tuple[str, str]]:
-    """Run a ROUTER with CURVE that answers each message at once, in a process; yield its address and public key."""
+    """Run a process with a CURVE ROUTER that answers each message at once; yield its address and public key."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
     public, secret = new_keypair()
@@ -207,7 +221,7 @@ class BareDisk:
         self._db.close()
 
     def commit(self, count: int, size: int) -> float:
-        """Commit `count` frames of `size` bytes, one at a time; return how many were durable in a second."""
+        """Commit `count` frames of `size` bytes, one at a time; return how many became durable per second."""
         jpegs = [os.urandom(size) for _ in range(count)]
         started = time.perf_counter()
         for jpeg in jpegs:
@@ -229,7 +243,7 @@ def _answer(pipe: Connection, secret: str) -> None:
         socket.send_multipart([route, BARE_ACK])
 
 
-def _enrol(store_url: str, edges: int) -> dict[str, str]:
+def _enroll(store_url: str, edges: int) -> dict[str, str]:
     pairs = {f"camera-{number}": new_keypair() for number in range(edges)}
     index = Index(store_url)
     with index.write() as connection:
@@ -244,7 +258,7 @@ def _endpoint(process: subprocess.Popen[bytes], path: Path) -> str:
     while not path.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             log = (path.parents[1] / "service.log").read_text(errors="replace").strip().splitlines()
-            raise CullingError(f"the service did not start: {log[-1] if log else 'no word why'}")
+            raise CullingError(f"the service did not start: {log[-1] if log else 'its log is empty'}")
         time.sleep(0.05)
     return path.read_text().strip()
 

@@ -1,4 +1,4 @@
-"""What a demo has shown: every figure of a run, from the records its processes left, as JSON, a table and a plot."""
+"""The figures of a demo run, computed from the records that its processes left: as JSON, a table and a plot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
+from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.evaluation.holdout import Plan, Tail, TailScores
+from culling.cloud.evaluation.holdout import HeldOut, HeldOutPlan, HeldOutScores
 from culling.cloud.model.teacher import load_teacher
 from culling.cloud.settings import load_settings
 from culling.cloud.store.index import Index, frames
@@ -26,17 +27,14 @@ from culling.cloud.store.rounds import Round, Rounds
 from culling.common.errors import CullingError
 from culling.common.wire.messages import CameraState, SwapReport
 
-if TYPE_CHECKING:
-    from culling.cloud.demo.cli import Demo
-
-WANTED_NO_MORE = "evicted.window"
-"""Held frames that better ones of their window outdid: the selector let them go, nothing lost them."""
+OUTDONE = "evicted.window"
+"""Counts held frames that better ones of their window outdid: they were dropped on purpose, not lost."""
 
 WORDS = ("round", "outcome")
-"""Columns of the table that are words."""
+"""Columns of the table that hold words, aligned left."""
 
 
-def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
+def measure(run: Demo, held_back: HeldOutPlan) -> dict[str, Any]:
     """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
     index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
     try:
@@ -51,10 +49,12 @@ def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
         index.close()
     models = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
     settings = load_settings(run.cloud_toml, {})
-    tail = Tail(held_back, load_teacher(settings), settings.round.labels_of_interest)
+    held_out = HeldOut(held_back, load_teacher(settings), settings.round.labels_of_interest)
     files = ModelFiles(run.data_dir / "models")
     made = {model.model_id: model.artefact for model in models}
-    scores = {name: tail.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()}
+    scores = {
+        name: held_out.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()
+    }
     first_results = read_trace(run.trace)
     rows = [_round(row, scores, swaps, first_results) for row in sorted(rounds, key=lambda row: row.id)]
     return {
@@ -65,14 +65,14 @@ def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
         "teacher_frames": labelled,
         "rounds": rows,
         **_students(models, scores),
-        "measured_frames": len(tail),
+        "measured_frames": len(held_out),
         "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, state.dropped if state else {}),
     }
 
 
 def _camera(state: CameraState | None) -> dict[str, Any]:
     if state is None:
-        raise CullingError("the edge never reached the cloud; see its log with --work DIR")
+        raise CullingError("the edge never reached the cloud: run again with --work DIR, and see DIR/edge.log")
     return {
         "frames_seen": state.seen,
         "frames_scored": state.inferred,
@@ -83,7 +83,7 @@ def _camera(state: CameraState | None) -> dict[str, Any]:
 
 
 def _traffic(metrics: Path) -> dict[str, int]:
-    """Read the edge's counters of bytes, as they stood just before it was stopped."""
+    """Read the edge's byte counters, as scraped just before it was stopped."""
     values = {
         sample.name: int(sample.value)
         for family in text_string_to_metric_families(metrics.read_text())
@@ -92,7 +92,7 @@ def _traffic(metrics: Path) -> dict[str, int]:
     return {"bytes_up": values["culling_bytes_sent_total"], "bytes_down": values["culling_bytes_received_total"]}
 
 
-def _students(models: Sequence[Model], scores: Mapping[str, TailScores]) -> dict[str, Any]:
+def _students(models: Sequence[Model], scores: Mapping[str, HeldOutScores]) -> dict[str, Any]:
     base, final = scores[models[0].model_id], scores[models[-1].model_id]
     return {
         "map_base": _ap(base.teacher),
@@ -125,7 +125,7 @@ def _per_class(result: EvaluationResult | None) -> dict[str, float]:
 
 def _round(
     row: Round,
-    scores: Mapping[str, TailScores],
+    scores: Mapping[str, HeldOutScores],
     swaps: Mapping[str, SwapReport],
     first_results: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _round(
 
 
 def read_trace(path: Path) -> dict[str, tuple[float, float]]:
-    """Return for each model the wall time of its first result, and the seconds since the result before that one."""
+    """Return for each model the wall time of its first result, and the seconds since the result before that."""
     lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
     first: dict[str, tuple[float, float]] = {}
     for before, line in pairwise(lines):
@@ -164,20 +164,20 @@ def read_trace(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def lost(spool: Path, stored: int, dropped: Mapping[str, int]) -> int:
-    """Return the selected frames that never reached the store, though nothing better took their place.
+    """Return how many selected frames never reached the store, not counting those that better ones replaced.
 
-    `dropped` holds the camera's drops by reason; of those only the recorder's hit frames that were selected.
+    `dropped` holds the camera's drops by reason; only the recorder's are of selected frames.
     """
     with closing(sqlite3.connect(spool)) as connection:
         counted = dict(connection.execute("SELECT name, SUM(value) FROM counters WHERE camera != '' GROUP BY name"))
         (spooled,) = connection.execute("SELECT COUNT(*) FROM frames").fetchone()
-    arrived = counted.get("acked", 0) + counted.get(WANTED_NO_MORE, 0) + spooled
+    arrived = counted.get("acked", 0) + counted.get(OUTDONE, 0) + spooled
     unrecorded = dropped.get("queue-full", 0) + dropped.get("storage", 0)
     return int(counted.get("made", 0) - arrived + max(0, counted.get("acked", 0) - stored) + unrecorded)
 
 
 def print_table(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print what a person wants to know first: what left the camera, and whether the students got better."""
+    """Print what left the camera, and whether the students got better."""
     rate = figures["forwarded_rate"]
     reasons = ", ".join(f"{count} {reason}" for reason, count in figures["frames_forwarded"].items())
     sent, up, down = sum(figures["frames_forwarded"].values()), figures["bytes_up"] / 1e6, figures["bytes_down"] / 1e6
@@ -224,7 +224,7 @@ def _text(value: float | None, form: str = "", unit: str = "") -> str:
 
 
 def write_plots(figures: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write the run's plot as PNG into `folder`, and return the paths."""
+    """Write the run's plot into `folder` as PNG, and return its path in a list."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7.5), layout="constrained")
@@ -240,7 +240,7 @@ def write_plots(figures: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _plot_students(axes: Any, figures: Mapping[str, Any]) -> None:
-    published = [row for row in figures["rounds"] if row["map_after"] is not None]  # the others never stayed in use
+    published = [row for row in figures["rounds"] if row["map_after"] is not None]  # the others left no student in use
     names = ["base", *(f"round {row['id']}" for row in published)]
     for label, base, key in (("AP50", "map_base", "map_after"), ("AP50:95", "map_base_50_95", "map_after_50_95")):
         axes.plot(names, [figures[base], *(row[key] for row in published)], marker="o", label=label)

@@ -19,7 +19,7 @@ def evaluate_command(
     first: Annotated[float, typer.Option("--from", min=0, max=1, help="fraction of the clip to begin at")] = 0.0,
     last: Annotated[float, typer.Option("--to", min=0, max=1, help="fraction of the clip to end at")] = 1.0,
     scale: Annotated[float, typer.Option(min=0.1, max=4, help="multiplies the model's usual input size")] = 1.0,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="labels from this score on are true")] = 0.4,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="lowest score of a label that counts as true")] = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure a model on a labelled clip: VOC07 as in the paper, and COCO's AP50 and AP50:95, per class."""

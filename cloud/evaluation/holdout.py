@@ -33,7 +33,7 @@ class Labeller(Protocol):
 
 
 @dataclass(frozen=True)
-class TailScores:
+class HeldOutScores:
     """One model on the held-back part, against teacher and label file; None where those see nothing to measure by."""
 
     teacher: EvaluationResult | None
@@ -41,7 +41,7 @@ class TailScores:
 
 
 @dataclass(frozen=True)
-class Plan:
+class HeldOutPlan:
     """Which frames of `video` are measured: `numbers`, and those that `labels` has."""
 
     video: Path
@@ -49,7 +49,7 @@ class Plan:
     labels: Truth
 
 
-def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan:
+def plan(video: Path, first: float, count: int, label_file: Path | None) -> HeldOutPlan:
     """Choose `count` frames, evenly spaced, from the fraction `first` of the clip on, and as many labelled ones.
 
     Raises `CameraError` when nothing lies there, `InputError` for labels that cannot be used or lie elsewhere.
@@ -60,22 +60,24 @@ def plan(video: Path, first: float, count: int, label_file: Path | None) -> Plan
         raise CameraError(f"{video}: its {total} frames leave none to hold back")
     numbers = frozenset(int(number) for number in np.linspace(start, total - 1, min(count, total - start)))
     if label_file is None:
-        return Plan(video, numbers, {})
+        return HeldOutPlan(video, numbers, {})
     own = list(select(read_labels(label_file), video, total, first).values())
     if (latest := max(own, key=lambda row: row.frame)).frame >= total:
         raise InputError(f"{latest.at}: {video} has no frame {latest.frame}")
     size = next(frame.shape[:2] for _, frame in read_frames(video, {start}))
     picked = own[:: max(1, -(-len(own) // count))]
-    return Plan(video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked})
+    return HeldOutPlan(
+        video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked}
+    )
 
 
-class Tail:
+class HeldOut:
     """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out.
 
     Means are over the classes of `interest` (indices), as a round's are, or over all.
     """
 
-    def __init__(self, chosen: Plan, teacher: Labeller, interest: Collection[int] | None = None) -> None:
+    def __init__(self, chosen: HeldOutPlan, teacher: Labeller, interest: Collection[int] | None = None) -> None:
         self._interest = interest
         self._frames: dict[int, NDArray[np.uint8]] = dict(
             read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
@@ -88,11 +90,11 @@ class Tail:
     def __len__(self) -> int:
         return len(self._teacher)
 
-    def score(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> TailScores:
+    def score(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> HeldOutScores:
         """Return how good the student in `model` is with the input size that its manifest says."""
         detect, classes = open_model(model, scale, long_side)
         found = {number: detect(frame) for number, frame in self._frames.items()}
-        return TailScores(*(self._score(found, truth, classes) for truth in (self._teacher, self._labels)))
+        return HeldOutScores(*(self._score(found, truth, classes) for truth in (self._teacher, self._labels)))
 
     def _score(self, found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
         compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]

@@ -18,33 +18,33 @@ export_app = typer.Typer(add_completion=False)
 def pretrain_command(
     kind: Annotated[str, typer.Argument(help="student or teacher", metavar="student|teacher")],
     labels: Annotated[list[Path], typer.Option(help="label file, one JSON object a line; may be repeated")],
-    images: Annotated[list[Path], typer.Option(help="folder the labels' sources are relative to; may be repeated")],
-    out: Annotated[Path, typer.Option(help="weights to write; an unfinished run resumes from its checkpoint")],
-    init: Annotated[Path | None, typer.Option(help="ImageNet trunk, or an earlier detector to go on from")] = None,
+    images: Annotated[list[Path], typer.Option(help="folder that holds the labels' sources; may be repeated")],
+    out: Annotated[Path, typer.Option(help="weights file to write; an unfinished run resumes from its checkpoint")],
+    init: Annotated[Path | None, typer.Option(help="ImageNet trunk, or a detector to start from")] = None,
     until: Annotated[
         list[str] | None, typer.Option(help="FRACTION or NAME=FRACTION of a video to learn from; 0 leaves it out")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="canvases a step and worker")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="canvases per step and worker")] = 4,
     lr: Annotated[float, typer.Option(min=0, help="peak learning rate")] = 0.02,
-    canvas: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT of a batch; each batch draws one")] = None,
+    canvas: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT of a batch; repeat it to vary")] = None,
     mosaic: Annotated[float, typer.Option(min=0, max=1, help="share of canvases tiled from four images")] = 0.0,
     jitter: Annotated[
-        tuple[float, float], typer.Option(metavar="LOW HIGH", help="range of an image's size against its canvas")
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="range of an image's size relative to its canvas")
     ] = (0.7, 1.0),
     weight: Annotated[
         list[str] | None,
-        typer.Option(help="PREFIX=WEIGHT: how often images whose source begins so are drawn, others 1"),
+        typer.Option(help="PREFIX=WEIGHT: how often to draw images whose source begins with PREFIX; default: 1"),
     ] = None,
-    empty: Annotated[float, typer.Option(min=0, help="weight of images without a box to learn")] = 0.1,
+    empty: Annotated[float, typer.Option(min=0, help="weight of images without boxes")] = 0.1,
     frozen: Annotated[int, typer.Option(min=0, max=4, help="trunk stages that keep their weights")] = 1,
-    depth: Annotated[int | None, typer.Option(help="trunk depth, if not the kind's own: 50 to start a teacher")] = None,
+    depth: Annotated[int | None, typer.Option(help="trunk depth, if not the kind's own; 50 starts a teacher")] = None,
     fpn_width: Annotated[int | None, typer.Option(min=8, help="channels of the pyramid, if not the kind's own")] = None,
     head_width: Annotated[int | None, typer.Option(min=8, help="width of the box head, if not the kind's own")] = None,
     checkpoint_every: Annotated[float, typer.Option(min=1, help="seconds between checkpoints")] = 120.0,
     seed: Annotated[int, typer.Option(help="seed of batches and sampling")] = 0,
 ) -> None:
-    """Train a student or teacher from label files; kill it at any time and run it again to go on."""
+    """Train a student or teacher from label files; after a kill, run it again to resume."""
     from culling.cloud.model.pretrain import Pretraining, pretrain
     from culling.cloud.model.train import Recipe
 
@@ -84,7 +84,7 @@ def _valued(option: str, text: str, most: float) -> tuple[str, float]:
         number = math.nan
     if not 0 <= number <= most:
         upper = f"0..{most:g}" if math.isfinite(most) else "0 or more"
-        raise SettingsError(f"{option} {text}: expected [NAME=]NUMBER with a number of {upper}")
+        raise SettingsError(f"{option} {text}: expected [NAME=]NUMBER, the number {upper}")
     return name, number
 
 
@@ -101,10 +101,10 @@ def export_command(
     weights: Annotated[Path | None, typer.Option(help="student weights; default: the bundled student")] = None,
     int8: Annotated[
         Path | None,
-        typer.Option(help="a video of the camera, to make a student in 8 bits: faster without a GPU, not for one"),
+        typer.Option(help="video of the camera, to calibrate an 8-bit student: faster without a GPU, not with one"),
     ] = None,
 ) -> None:
-    """Export a student as one static ONNX graph, after proving that it computes what the student does."""
+    """Export a student as one static ONNX graph, after checking that it computes what the student does."""
     from culling.cloud.model.export import check_parity, export_student
     from culling.cloud.model.quantise import calibration_frames, quantise
     from culling.cloud.model.weights import load_bundled, load_student
@@ -114,9 +114,9 @@ def export_command(
     model, classes = load_student(weights) if weights else load_bundled("student")
     graph = export_student(model, classes)
     parity = check_parity(model, graph, [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})])
-    typer.echo(f"equal to the weights: {parity}")
+    typer.echo(f"agrees with the weights: {parity}")
     if int8 is not None:
         graph = quantise(graph, calibration_frames(int8))
-        typer.echo(f"in 8 bits, by frames of {int8}: measure it with culling evaluate")
+        typer.echo(f"quantised to 8 bits on frames of {int8}: measure it with culling evaluate")
     write_atomic(out, graph)
     typer.echo(f"wrote {out}, {len(graph) / 1e6:.1f} MB")

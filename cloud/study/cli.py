@@ -1,4 +1,4 @@
-"""`culling study`: does culling work on this clip? The paper's tables and figure, and what it could not ask.
+"""`culling study`: does culling work on this clip? The paper's tables and figure, and what the paper left open.
 
     culling study table1 --video yard.mp4 --labels yard.jsonl --n 32,64 --epochs 4 --scale 0.5 --out runs/study
 
@@ -6,10 +6,10 @@ table1    no training, culled sets, everything: precision, cost by stage, cost r
 table2    ways to choose n frames, over seeds
 fig4      precision, change of the loss, and milliseconds by scale
 online    the streaming selector against the best of the same windows
-selector  which ranking of frames finds what the teacher would mend
+selector  which ranking of frames finds those that the teacher would correct
 
-Everything is written down in `OUT/cache` as it is computed and shared by all studies: one that is killed goes on, one
-that is run again trains nothing.
+Every result is stored in `OUT/cache` as it is computed, and shared by all studies: a killed study resumes, and one that
+is run again trains nothing.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from culling.common.errors import SettingsError
 
 if TYPE_CHECKING:
     from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import Findings
+    from culling.cloud.study.results import Results
 
 WIDE = 160
-"""Columns of a table that goes to a file."""
+"""Columns of a table that goes to a file, so that no cell wraps."""
 
 LIBRARIES = ("culling", "torch", "torchvision", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
 class Study:
-    """One subcommand: where its function is, its line in the help, and what it does unless told otherwise."""
+    """One subcommand: the module of its function, its line in the help, and its defaults."""
 
     module: str
     help: str
@@ -54,7 +54,7 @@ STUDIES = {
     "table2": Study("table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
     "fig4": Study("fig4", "Precision, change of the loss, and milliseconds by scale."),
     "online": Study("online", "The streaming selector against the best of the same windows."),
-    "selector": Study("selector", "Which ranking of frames finds what the teacher would mend."),
+    "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether culling works on a clip.")
@@ -62,7 +62,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line said, defaults filled in."""
+    """A command line, defaults filled in."""
 
     study: str
     video: Path
@@ -78,7 +78,7 @@ class Asked:
 
     @property
     def command(self) -> str:
-        """The command line that asks the same again, every default spelled out."""
+        """The command line that repeats the study, with every default spelled out."""
         options = {"--video": self.video, "--labels": self.labels, "--n": ",".join(map(str, self.counts))}
         options |= {"--epochs": f"{self.epochs:g}", "--scale": f"{self.scale:g}"}
         pairs = [*options.items(), *(("--seed", seed) for seed in self.seeds), ("--frames", self.frames)]
@@ -87,11 +87,11 @@ class Asked:
 
 
 def run(asked: Asked, console: Console) -> None:
-    """Do what was asked, or what is left of it, and publish what was found."""
+    """Run a study, or what is left of it, and write its results."""
     from culling.cloud.settings import load_settings
     from culling.cloud.store.folders import alone, make_folder
     from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import publish
+    from culling.cloud.study.results import write_results
 
     started = time.monotonic()
     overrides = parse_overrides(asked.override) | {
@@ -111,12 +111,12 @@ def run(asked: Asked, console: Console) -> None:
         told = {"study": asked.study, "command": asked.command, **corpus.facts(), **_machine()}
         told["wall_s"] = round(time.monotonic() - started, 1)
         name = f"{asked.video.stem}-{asked.study}"
-        for path in publish(found, name, told, asked.out, console):
+        for path in write_results(found, name, told, asked.out, console):
             console.print(f"wrote {path}")
 
 
-def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Findings]:
-    """Return what does a study; it is imported only when it is asked for, with torch."""
+def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Results]:
+    """Return the function of a study; importing it imports torch, so that is left to the last moment."""
     return getattr(import_module(f"culling.cloud.study.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
 
 
@@ -142,15 +142,15 @@ def _command(name: str, study: Study) -> Callable[..., None]:
     default = ",".join(map(str, study.counts))
 
     def command(
-        video: Annotated[Path, typer.Option(help="the clip: a fixed camera's")],
+        video: Annotated[Path, typer.Option(help="clip of a fixed camera")],
         labels: Annotated[Path, typer.Option(help="label file of the clip, one JSON object a line")],
-        out: Annotated[Path, typer.Option(help="folder for tables, plots, and what is computed once (OUT/cache)")],
+        out: Annotated[Path, typer.Option(help="folder for tables, plots, and the cache (OUT/cache)")],
         n: Annotated[str, typer.Option(help="frames to keep, separated by commas")] = default,
-        epochs: Annotated[float, typer.Option(min=0.01, help="times that each kept frame is trained on")] = 10.0,
+        epochs: Annotated[float, typer.Option(min=0.01, help="how often to train on each kept frame")] = 10.0,
         scale: Annotated[float, typer.Option(min=0.1, max=4, help="multiplies the student's usual input size")] = 1.0,
-        seed: Annotated[list[int], typer.Option(help="of training and drawing; repeatable")] = list(study.seeds),  # noqa: B006
+        seed: Annotated[list[int], typer.Option(help="seed of training and drawing; repeatable")] = list(study.seeds),  # noqa: B006
         frames: Annotated[int, typer.Option(min=1, help="frames to learn from, evenly spaced")] = 400,
-        measured: Annotated[int, typer.Option(min=1, help="frames to measure by, evenly spaced")] = 60,
+        measured: Annotated[int, typer.Option(min=1, help="frames to measure on, evenly spaced")] = 60,
         override: Annotated[
             list[str] | None, typer.Option("--set", help="override a setting of the cloud, e.g. teacher.short_side=384")
         ] = None,

@@ -1,8 +1,8 @@
-"""One clip as a study sees it: frames to learn from, with both detectors' word on them, and frames to be measured by.
+"""One clip as a study uses it: frames to learn from, with both models' detections, and held-out frames to measure on.
 
 Students learn from the first part of the clip (`FED`), thinned evenly to what is affordable; they are measured on the
-rest. The base student sees the clip's own pictures through onnxruntime, as at the edge; the teacher and training see
-the JPEGs that an edge would have forwarded.
+rest. The base student runs on the clip's own pictures in onnxruntime, as at the edge; the teacher and training use the
+JPEGs that an edge would have forwarded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.holdout import Tail, plan
+from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
@@ -26,8 +26,7 @@ from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.model.weights import file_hash, read_index
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
-from culling.cloud.study.cache import Memo
-from culling.cloud.study.remembered import Remembered, Seen
+from culling.cloud.study.cache import Memo, Remembered, Seen
 from culling.common.errors import CameraError
 from culling.common.graph import Graph, open_graph, see
 from culling.common.scaler import input_size, resize
@@ -37,12 +36,12 @@ from culling.common.video import FED, count_frames, frame_rate, read_frames
 from culling.common.wire.codec import decode_jpeg, encode_jpeg
 
 TEACHER_BLOCKS = 2
-"""Batches of the teacher that are labelled before they are written down."""
+"""Batches that the teacher labels before they are stored: a kill costs no more than these."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame to learn from: its number in the clip, its time in seconds, and what an edge keeps of it."""
+    """One frame to learn from: its number in the clip, its time in seconds, and what an edge would keep of it."""
 
     number: int
     at: float
@@ -51,11 +50,11 @@ class Shot:
 
 
 class Corpus:
-    """The clip `video` under the cloud's `settings`, whose data folder keeps what was computed.
+    """The clip `video` under the cloud's `settings`, whose data folder holds the cache.
 
-    At most `frames` are there to learn from, `measured` to be measured by, and as many that `labels` has. `scale` is
-    the student's full size for this study; students are compared, trained and measured at it. Raises CameraError for
-    a clip that cannot be used, InputError for labels that cannot.
+    At most `frames` are for learning and `measured` for measuring, besides as many that `labels` has. `scale` is the
+    student's full size in this study, at which students are compared, trained and measured. Raises CameraError if the
+    clip cannot be used, InputError if the labels cannot.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class Corpus:
         self.truth = {"labels": file_hash(labels), "measured": sorted(self.measured.numbers)}
 
     def facts(self) -> dict[str, Any]:
-        """Return what of the clip is used, for the record."""
+        """Return which part of the clip is used, for the JSON file."""
         return {
             "clip": self.video.name,
             "frame_size": f"{self.width}x{self.height}",
@@ -117,24 +116,24 @@ class Corpus:
         return LossMeter(POLICIES[policy], len(self.graph.info.classes), self.settings.round.labels_of_interest)
 
     def labels(self, indices: Sequence[int]) -> list[Seen]:
-        """Return what the teacher sees in the frames of those indices; only what it never saw costs anything."""
+        """Return what the teacher finds in the frames of those indices; it runs only on frames that it has not seen."""
         if new := [index for index in indices if index not in self._labels]:
             pictures = (self.picture(index) for index in new)
             self._labels |= zip(new, self._teacher.see(pictures, len(new)), strict=True)
         return [self._labels[index] for index in indices]
 
     def hardness(self, indices: Sequence[int]) -> list[Hardness]:
-        """Return how wrong the base student is on those frames, by the teacher's word."""
+        """Return how wrong the base student is on those frames, compared with the teacher."""
         interest, new = self.settings.round.labels_of_interest, [i for i in indices if i not in self._hardness]
         self._hardness |= {i: hardness(frame, interest) for i, frame in zip(new, self._compared(new), strict=True)}
         return [self._hardness[index] for index in indices]
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """Return a frame to learn from as `(H, W, 3)` RGB, as the cloud would get it."""
+        """Return a frame to learn from as `(H, W, 3)` RGB, as the cloud would receive it."""
         return decode_jpeg(self.shots[index].jpeg)
 
     def samples(self, indices: Sequence[int]) -> list[Sample]:
-        """Return those frames with the teacher's labels, to be trained on."""
+        """Return those frames with the teacher's labels, to train on."""
         floor = self.settings.teacher.min_score
         return [
             Sample(
@@ -144,9 +143,9 @@ class Corpus:
         ]
 
     @cached_property
-    def tail(self) -> Tail:
-        """The frames to be measured by; making it costs the teacher's word on them."""
-        return Tail(self.measured, self._teacher, self.settings.round.labels_of_interest)
+    def held_out(self) -> HeldOut:
+        """The frames to measure on; the teacher labels them at the first use."""
+        return HeldOut(self.measured, self._teacher, self.settings.round.labels_of_interest)
 
     def _compared(self, indices: Sequence[int]) -> list[Compared]:
         teacher = self.settings.teacher
@@ -156,10 +155,10 @@ class Corpus:
         ]
 
     def _watch(self, frames: int) -> tuple[list[Shot], list[Seen]]:
-        """Read the frames to learn from, and let the base student see them."""
+        """Read the frames to learn from, and run the base student on them."""
         last = round(FED * count_frames(self.video))
         if last < 1:
-            raise CameraError(f"{self.video}: it is too short to learn from")
+            raise CameraError(f"{self.video}: too short to learn from")
         numbers = [int(number) for number in np.linspace(0, last - 1, min(frames, last))]
         rate, shots = frame_rate(self.video), []
 
@@ -193,7 +192,7 @@ class Corpus:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The teacher itself, loaded when it is first asked."""
+        """The teacher, loaded at its first use."""
         return load_teacher(self.settings)
 
     @property

@@ -2,7 +2,7 @@
 
 The change is the base student's on the culled set, as in a round; precision is that of the student trained on that set
 at full size, and of the base student, measured on the part held back; milliseconds are onnxruntime's on this machine.
-What is lost by the chosen scale is told of a student that was trained for it, which is what a round would ship.
+The loss by the chosen scale is that of a student trained for this scale, which is what a round would ship.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
+from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.strategy import culled
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 from culling.common.graph import see
 
 TIMED = 20
-"""Frames that the student is timed on, at most."""
+"""Frames that the student is timed on, at most: enough for a steady median of every size."""
 
 
 def milliseconds(
@@ -29,7 +29,7 @@ def milliseconds(
 ) -> dict[tuple[int, int], float]:
     """Return the student's median time at each input size, resizing included.
 
-    Sizes take turns on every frame, so that whatever else the machine does hits all of them alike.
+    Sizes take turns on every frame, so that other work on the machine slows all of them alike.
     """
     spent: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
     for size in sizes:
@@ -42,19 +42,19 @@ def milliseconds(
     return {size: 1000 * median(seconds) for size, seconds in spent.items()}
 
 
-def fig4(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
-    """Return a row for each n and scale, the one that optResolution chooses being marked."""
-    trials, rows = Trials(corpus), []
+def fig4(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
+    """Return a row for each n and scale; the one that optResolution chooses is marked."""
+    trainer, rows = Trainer(corpus), []
     for n in counts:
         frames = culled(corpus.losses(), corpus.hardness, n, corpus.settings.round.factor)
-        chosen = trials.search(frames).chosen
-        trained = [trials.train(frames, seed) for seed in seeds]
-        shipped = [trials.train(frames, seed, chosen) for seed in seeds]
-        steps = trials.search(frames, threshold=math.inf).steps
+        chosen = trainer.search(frames).chosen
+        trained = [trainer.train(frames, seed) for seed in seeds]
+        shipped = [trainer.train(frames, seed, chosen) for seed in seeds]
+        steps = trainer.search(frames, threshold=math.inf).steps
         times = milliseconds(corpus, [step.size for step in steps], frames[:TIMED])
         for step in steps:
-            flats = [trials.score(trial, step.scale).flat() for trial in trained]
-            at_choice = [trials.score(trial, chosen).flat() for trial in shipped] if step.scale == chosen else None
+            flats = [trainer.score(student, step.scale).flat() for student in trained]
+            at_choice = [trainer.score(student, chosen).flat() for student in shipped] if step.scale == chosen else None
             rows.append(
                 {"n": n, "k": step.k, "scale": step.scale, "size": f"{step.size[1]}x{step.size[0]}"}
                 | {
@@ -64,7 +64,7 @@ def fig4(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Finding
                     "chosen": step.scale == chosen,
                 }
                 | merged(flats)
-                | merged([trials.score(None, step.scale).flat()], "base_")
+                | merged([trainer.score(None, step.scale).flat()], "base_")
                 | merged(at_choice or [dict.fromkeys(flats[0])], "shipped_")
             )
     threshold = corpus.settings.resolution.threshold
@@ -73,11 +73,11 @@ def fig4(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Finding
         lambda axes: _plot_change(axes, rows, threshold),
         lambda axes: _plot_time(axes, rows),
     )
-    return Findings(rows, [_table(rows, threshold), _cost(rows)], panels, {"threshold": threshold})
+    return Results(rows, [_table(rows, threshold), _cost(rows)], panels, {"threshold": threshold})
 
 
-def _table(rows: Sequence[Row], threshold: float) -> Shown:
-    return Shown(
+def _table(rows: Sequence[Row], threshold: float) -> ResultTable:
+    return ResultTable(
         "Figure 4: scales of optResolution",
         [
             {
@@ -98,7 +98,7 @@ def _table(rows: Sequence[Row], threshold: float) -> Shown:
     )
 
 
-def _cost(rows: Sequence[Row]) -> Shown:
+def _cost(rows: Sequence[Row]) -> ResultTable:
     lines = []
     for n in dict.fromkeys(row["n"] for row in rows):
         own = [row for row in rows if row["n"] == n]
@@ -109,7 +109,7 @@ def _cost(rows: Sequence[Row]) -> Shown:
             line[f"AP50, {truth}, full size"] = with_spread(own[0], f"{truth}_ap50")
         lines.append(line)
     note = "time: of a frame, against full size; each student was trained for the size that it is measured at"
-    return Shown("What the chosen scale costs", lines, note)
+    return ResultTable("What the chosen scale costs", lines, note)
 
 
 def _lines(axes: Any, rows: Sequence[Row], key: str, label: str) -> None:

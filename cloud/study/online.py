@@ -1,9 +1,9 @@
-"""What the streaming selector forwards of a clip, against the best that could be forwarded of the same windows.
+"""What the streaming selector forwards from a clip, against the best that could be forwarded from the same windows.
 
-The selector of the edge decides on the training part's frames one by one, at the times they were filmed. Offline, the
-highest losses of each window are taken, as many as a window's budget. The two differ by what the selector does not
-know yet (the less, the longer frames may wait: `eager_share`), and by what it wants besides: distance between frames,
-no duplicates, and audit frames, which are what tells how many hard frames it misses.
+The edge's selector decides on the training part's frames one by one, at the times they were filmed. The offline choice
+takes the highest losses of each window, as many as its budget allows. They differ because the selector does not know
+the future (it matters less, the longer frames may wait: `eager_share`), and because it has other aims as well: distance
+between frames, no duplicates, and audit frames, which show how many hard frames it misses.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
+from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.strategy import hardest, missed, top
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 from culling.common.errors import InputError, SettingsError
 from culling.common.selection.selector import Action, SelectorSettings, build_selector
 
 WINDOWS = 4
+"""Windows that a clip is cut into: the first has no past to go by, and the others show what the past is worth."""
 EAGER_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VARIANTS: dict[str, dict[str, float]] = {
     "defaults": {},
@@ -39,14 +40,14 @@ MISSED_NOTE = (
     "audits take places that the offline choice gives to losses"
 )
 REPLAYS = 10
-"""Draws of audit frames that are averaged: one draw of a short clip holds a handful."""
+"""Draws of audit frames to average over: a short clip has only a handful in each."""
 
 
 @dataclass
 class Replay:
     """What became of a stream's frames: indices, seconds that the hard ones waited, and each frame's window.
 
-    `auditable` are the frames among which audits were drawn, those included.
+    `auditable` are the frames from which audits were drawn, the audits included.
     """
 
     hard: list[int] = field(default_factory=list)
@@ -63,7 +64,7 @@ def replay(
     thumbnails: Sequence[NDArray[np.uint8]],
     rng: random.Random,
 ) -> Replay:
-    """Return what the selector makes of a stream, `times` in seconds, that ends with its last frame."""
+    """Return what the selector decides on a stream, `times` in seconds, that ends with its last frame."""
     selector, told, window = build_selector(settings, rng), Replay(), 0
     held: list[int] = []
 
@@ -94,7 +95,7 @@ def replay(
 
 
 def best_of(losses: NDArray[np.float64], windows: Sequence[int], budget: int) -> list[int]:
-    """Return the frames of the highest losses of each window, at most `budget` of each; those without any loss stay."""
+    """Return the frames of the highest losses of each window, at most `budget` of each, and none without loss."""
     chosen: list[int] = []
     for window in sorted(set(windows)):
         own = np.flatnonzero((np.array(windows) == window) & (losses > 0))
@@ -102,14 +103,14 @@ def best_of(losses: NDArray[np.float64], windows: Sequence[int], budget: int) ->
     return chosen
 
 
-def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return rows for n, selector variant and eager share, at a budget of 4n frames; and students trained on each.
 
-    Raises SettingsError where the budget leaves nothing to choose, InputError where the student sees nothing.
+    Raises SettingsError if the budget leaves nothing to choose, InputError if the student finds nothing.
     """
     if not corpus.losses().any():
         raise InputError(f"{corpus.video}: the student finds nothing in {len(corpus)} frames, so none is hard")
-    trials, rows, students = Trials(corpus), [], []
+    trainer, rows, students = Trainer(corpus), [], []
     hardness = np.array([one.value for one in corpus.hardness(range(len(corpus)))])
     for n in counts:
         budget = _per_window(corpus, n)
@@ -119,9 +120,9 @@ def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findi
                 rows.append(
                     {"n": n, "variant": variant, "eager_share": share} | _compare(corpus, settings, hardness, n)
                 )
-        students += _students(trials, n, budget, seeds)
+        students += _students(trainer, n, budget, seeds)
     tables = [_table(rows), _student_table(students)]
-    return Findings(
+    return Results(
         rows,
         tables,
         (lambda axes: _plot(axes, rows, "overlap"), lambda axes: _plot(axes, rows, "mass")),
@@ -139,7 +140,7 @@ def _per_window(corpus: Corpus, n: int) -> int:
 
 
 def _settings(corpus: Corpus, budget: int, **changes: float) -> SelectorSettings:
-    """Return the edge's settings for this clip: equal windows, and no bootstrap, which only a new camera has."""
+    """Return the edge's settings for this clip: equal windows, and no bootstrap, which is for new cameras."""
     step = corpus.shots[1].at - corpus.shots[0].at
     length = (corpus.shots[-1].at - corpus.shots[0].at + step) / WINDOWS
     return SelectorSettings(frames_per_window=budget, window_s=length, bootstrap=0, **changes)
@@ -172,7 +173,7 @@ def _against(told: Replay, offline: Sequence[int], losses: NDArray[np.float64]) 
 
 
 def _misses(told: Replay, hardness: NDArray[np.float64], n: int) -> dict[str, float | None]:
-    """Return which share of the n hardest frames was not forwarded for its loss, in truth and as audits tell it."""
+    """Return the share of the n hardest frames that was not forwarded for its loss: true, and estimated by audits."""
     rest = np.setdiff1d(np.arange(len(hardness)), told.hard)
     kept = hardness[told.hard]
     weight = len(told.auditable) / len(told.audits) if told.audits else 0.0
@@ -183,9 +184,9 @@ def _misses(told: Replay, hardness: NDArray[np.float64], n: int) -> dict[str, fl
     }
 
 
-def _students(trials: Trials, n: int, budget: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Train on the n hardest frames of what each forwards, the eager share being the edge's default."""
-    corpus, forwarded = trials.corpus, {}
+def _students(trainer: Trainer, n: int, budget: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Train on the n hardest frames of what each way forwards, at the edge's default eager share."""
+    corpus, forwarded = trainer.corpus, {}
     for variant in ("defaults", "no spacing"):
         told = _replay(corpus, _settings(corpus, budget, **VARIANTS[variant]), 0)
         forwarded[f"online, {variant}"] = sorted({*told.hard, *told.audits})
@@ -193,13 +194,13 @@ def _students(trials: Trials, n: int, budget: int, seeds: Sequence[int]) -> list
     rows = []
     for name, frames in forwarded.items():
         kept = hardest(frames, corpus.hardness, n)
-        flats = [trials.score(trials.train(kept, seed), corpus.scale).flat() for seed in seeds]
+        flats = [trainer.score(trainer.train(kept, seed), corpus.scale).flat() for seed in seeds]
         rows.append({"n": n, "from": name, "forwarded": len(frames), "kept": len(kept)} | merged(flats))
     return rows
 
 
-def _table(rows: Sequence[Row]) -> Shown:
-    return Shown(
+def _table(rows: Sequence[Row]) -> ResultTable:
+    return ResultTable(
         f"Online against offline, {WINDOWS} windows, mean of {REPLAYS} draws of audit frames",
         [
             {
@@ -222,8 +223,8 @@ def _table(rows: Sequence[Row]) -> Shown:
     )
 
 
-def _student_table(students: Sequence[Row]) -> Shown:
-    return Shown(
+def _student_table(students: Sequence[Row]) -> ResultTable:
+    return ResultTable(
         "Students trained on the n hardest of what is forwarded",
         [
             {

@@ -1,4 +1,4 @@
-"""What a study found: printed as tables, and written as CSV, JSON and PNG under the name of clip and study."""
+"""The results of a study: printed as tables, and written as CSV, JSON and PNG named after clip and study."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from culling.common.atomic import write_atomic
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One table for people: its title, its rows as text by heading, and what has to be said beside it."""
+class ResultTable:
+    """One table for people: its title, its rows as text by heading, and a note below it."""
 
     title: str
     rows: Sequence[Mapping[str, str]]
@@ -26,19 +26,19 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """Every figure of a study in `rows` of the same keys, tables and plots of them, and facts that no row holds."""
+class Results:
+    """Every figure of a study in `rows` of the same keys, their tables and plots, and facts that belong to no row."""
 
     rows: Sequence[Row]
-    tables: Sequence[Shown]
+    tables: Sequence[ResultTable]
     panels: Sequence[Draw]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def publish(found: Findings, name: str, told: Mapping[str, Any], out: Path, console: Console) -> list[Path]:
+def write_results(found: Results, name: str, told: Mapping[str, Any], out: Path, console: Console) -> list[Path]:
     """Print the tables, write `name`.csv, .json and .png into `out`, and return their paths.
 
-    `told` stands first in the JSON. Raises StorageError when a file cannot be written.
+    `told` comes first in the JSON. Raises StorageError when a file cannot be written.
     """
     for shown in found.tables:
         _print(shown, console)
@@ -54,7 +54,7 @@ def publish(found: Findings, name: str, told: Mapping[str, Any], out: Path, cons
     return paths
 
 
-def _print(shown: Shown, console: Console) -> None:
+def _print(shown: ResultTable, console: Console) -> None:
     table = Table(title=shown.title, caption=shown.note or None, caption_justify="left")
     for number, heading in enumerate(shown.rows[0] if shown.rows else ()):
         table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
@@ -69,7 +69,7 @@ def text(value: float | None, form: str = ".3f") -> str:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Return mean, least and most of what several seeds gave; all None where one of them gave nothing."""
+    """Return mean, least and most over several seeds; all None if one of them has no value."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return {"": None, "_min": None, "_max": None}
@@ -77,7 +77,7 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def merged(flats: Sequence[Mapping[str, float | None]], prefix: str = "") -> dict[str, float | None]:
-    """Return the spread of every figure that the mappings, one a seed, have in common."""
+    """Return the spread of every figure over the mappings, one per seed."""
     return {
         f"{prefix}{name}{suffix}": value
         for name in flats[0]

@@ -1,8 +1,8 @@
-"""Which ranking of frames finds those that the teacher would mend: share of its gain against the share forwarded.
+"""Which ranking of frames finds those that the teacher would correct: share of the gain against share forwarded.
 
-The gain of forwarding a frame is what the teacher mends there: its answer in place of the student's takes the frame's
-average precision to 1 (the reward of ORIC, SEC 2024, by frame). Rankings see only what the student saw; one that learns
-may learn from the first half of the training part, so all are measured on the second.
+The gain of forwarding a frame is what the teacher corrects there: its answer in place of the student's raises the
+frame's average precision to 1 (the reward of ORIC, SEC 2024, by frame). Rankings see only the student's detections; one
+that learns may use the first half of the training part, so all are measured on the second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from culling.cloud.round.rank import fit_ranker
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Findings, Shown, text
+from culling.cloud.study.results import Results, ResultTable, text
 from culling.common.errors import InputError
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.features import FeatureMeter
@@ -28,9 +28,9 @@ Values = NDArray[np.float64]
 
 
 def rankings(corpus: Corpus, hardness: Values) -> dict[str, Values]:
-    """Return by name a value of every frame, `(N,)`: those of the highest are forwarded first, of equals any.
+    """Return every ranking by name, a value for each frame, `(N,)`: the highest are forwarded first, ties in any order.
 
-    `hardness` `(N,)` is the teacher's word; all but the oracle may look at that of the first half only.
+    `hardness` `(N,)` comes from the teacher; all but the oracle may use only its first half.
     """
     return {
         **{policy: corpus.losses(policy) for policy in POLICIES},
@@ -42,7 +42,7 @@ def rankings(corpus: Corpus, hardness: Values) -> dict[str, Values]:
 
 
 def _learned(corpus: Corpus, hardness: Values) -> Values:
-    """Return what a ranker that was fitted to the first half predicts; what changed is told from frame to frame."""
+    """Return what a ranker fitted to the first half predicts; some features are changes since the previous frame."""
     losses, scores, meter = corpus.losses(), corpus.meter("paper"), FeatureMeter()
     features = np.array(
         [
@@ -55,13 +55,13 @@ def _learned(corpus: Corpus, hardness: Values) -> Values:
 
 
 def spread_out(count: int) -> Values:
-    """Return values by which the first k frames lie at nearly even distances for every k: van der Corput's sequence."""
+    """Return values whose first k frames are spaced nearly evenly for every k: van der Corput's sequence."""
     bits = max(1, (count - 1).bit_length())
     return np.array([-float(int(f"{index:0{bits}b}"[::-1], 2)) for index in range(count)])
 
 
 def gained(values: Values, gains: Values, count: int) -> float:
-    """Return the share of all gain that the `count` frames of the highest values hold; of equals, what one expects."""
+    """Return the share of the total gain in the `count` frames of the highest values; ties count by their mean."""
     total = float(gains.sum())
     border = np.sort(values)[::-1][count - 1] if count else np.inf
     above, tied = values > border, values == border
@@ -71,8 +71,8 @@ def gained(values: Values, gains: Values, count: int) -> float:
     return expected / total
 
 
-def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
-    """Return a row for each ranking with its share of the gain at `SHARES`; no n and no seed changes it.
+def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
+    """Return a row for each ranking with its share of the gain at `SHARES`, whatever `counts` and `seeds` are.
 
     Raises InputError when the student makes no mistake that a ranking could find.
     """
@@ -92,16 +92,16 @@ def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Fin
         for name, values in found.items()
     ]
     facts = {"frames": len(gains), "forwarded": forwarded, "mean_gain": float(gains.mean())}
-    return Findings(rows, [_table(rows, forwarded, len(gains))], (lambda axes: _plot(axes, found, gains),), facts)
+    return Results(rows, [_table(rows, forwarded, len(gains))], (lambda axes: _plot(axes, found, gains),), facts)
 
 
 def _key(share: float) -> str:
     return f"gain_at_{share:g}"
 
 
-def _table(rows: Sequence[Row], counts: Sequence[int], frames: int) -> Shown:
+def _table(rows: Sequence[Row], counts: Sequence[int], frames: int) -> ResultTable:
     headings = [f"{share:.0%} ({count})" for share, count in zip(SHARES, counts, strict=True)]
-    return Shown(
+    return ResultTable(
         f"Share of the teacher's gain by share of frames forwarded, {frames} frames",
         [
             {"ranking": row["ranking"]}

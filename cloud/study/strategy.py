@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from culling.cloud.evaluation.precision import Hardness, worst
 
 Judge = Callable[[Sequence[int]], Sequence[Hardness]]
-"""Tells how wrong the student is on frames, by the teacher's word, which costs."""
+"""Returns how wrong the student is on frames, which costs a run of the teacher."""
 
 
 def top(values: NDArray[np.float64], count: int) -> list[int]:
-    """Return the `count` frames of the highest values, highest first; of equals the earlier one goes first."""
+    """Return the `count` frames of the highest values, highest first; of equals, the earlier frame first."""
     return [int(index) for index in np.argsort(-values, kind="stable")[:count]]
 
 
@@ -35,10 +35,10 @@ def culled(losses: NDArray[np.float64], judge: Judge, count: int, factor: int) -
 
 
 def missed(kept: NDArray[np.float64], left: NDArray[np.float64], count: int, weight: float = 1.0) -> float:
-    """Return which share of the `count` hardest frames was `left`, each of those standing for `weight` frames.
+    """Return which share of the `count` hardest frames was `left`, each of which stands for `weight` frames.
 
-    `kept` and `left` hold hardness. Frames that the student gets right are nobody's loss, and of frames equally hard
-    those that were kept count first.
+    `kept` and `left` hold hardness. Frames that the student gets right do not count, and of equally hard frames the
+    kept ones count first.
     """
     need, lost = float(count), 0.0
     for value in np.unique(np.concatenate([kept, left]))[::-1]:
@@ -57,7 +57,7 @@ STRATEGIES: dict[str, Callable[[NDArray[np.float64], Judge, int, int, int], list
     "precision": lambda losses, judge, count, factor, seed: hardest(range(len(losses)), judge, count),
     "confidence + precision": lambda losses, judge, count, factor, seed: culled(losses, judge, count, factor),
 }
-"""By name: from losses, judge, count, factor and seed to the frames."""
+"""Strategies by name: each takes losses, judge, count, factor and seed, and returns frames."""
 
 
 def _drawn(total: int, count: int, seed: int) -> list[int]:

@@ -12,11 +12,10 @@ from typing import Any
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.cost import DAY_FRAMES, Bill
-from culling.cloud.study.prices import Prices, Trained
-from culling.cloud.study.results import Findings, Shown, merged, text, with_spread
+from culling.cloud.study.cost import DAY_FRAMES, Bill, Prices, TrainedSelection
+from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.strategy import hardest, top
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 
 STAGES = ("student", "teacher", "resolution", "training")
 UNITS = ("seconds", "gflops")
@@ -27,16 +26,18 @@ RATIO_NOTE = (
 )
 
 
-def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return the rows for n in `counts` between no training and full training, with what each cost."""
-    trials = Trials(corpus)
+    trainer = Trainer(corpus)
     everything = list(range(len(corpus)))
     corpus.labels(everything)
-    full = Trained("full", everything, everything, None, [trials.train(everything, s) for s in seeds], corpus.scale)
-    entries = [_cull(trials, n, seeds) for n in counts] + [full]
-    prices = Prices(trials)
+    full = TrainedSelection(
+        "full", everything, everything, None, [trainer.train(everything, s) for s in seeds], corpus.scale
+    )
+    entries = [_cull(trainer, n, seeds) for n in counts] + [full]
+    prices = Prices(trainer)
     bills = [(prices.clip(entry), prices.day(entry)) for entry in entries]
-    untrained = trials.score(None, corpus.scale).flat()
+    untrained = trainer.score(None, corpus.scale).flat()
     rows = [
         {"name": "no training", "labelled": 0, "kept": 0, "scale": corpus.scale, "steps": 0}
         | merged([untrained])
@@ -45,31 +46,29 @@ def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findi
     ]
     for entry, (clip, day) in zip(entries, bills, strict=True):
         culled = entry.search is not None
-        rows.append(_entry_row(trials, entry) | _bill_row(clip, day, bills[-1] if culled else None))
-    return Findings(
-        rows, _tables(rows), (lambda axes: _plot_precision(axes, rows), lambda axes: _plot_cost(axes, rows))
-    )
+        rows.append(_entry_row(trainer, entry) | _bill_row(clip, day, bills[-1] if culled else None))
+    return Results(rows, _tables(rows), (lambda axes: _plot_precision(axes, rows), lambda axes: _plot_cost(axes, rows)))
 
 
-def _cull(trials: Trials, n: int, seeds: Sequence[int]) -> Trained:
-    corpus = trials.corpus
+def _cull(trainer: Trainer, n: int, seeds: Sequence[int]) -> TrainedSelection:
+    corpus = trainer.corpus
     labelled = top(corpus.losses(), corpus.settings.round.factor * n)
     kept = hardest(labelled, corpus.hardness, n)
-    search = trials.search(kept)
-    trained = [trials.train(kept, seed, search.chosen) for seed in seeds]
-    return Trained(f"culled {n}", labelled, kept, search, trained, search.chosen)
+    search = trainer.search(kept)
+    trained = [trainer.train(kept, seed, search.chosen) for seed in seeds]
+    return TrainedSelection(f"culled {n}", labelled, kept, search, trained, search.chosen)
 
 
-def _entry_row(trials: Trials, entry: Trained) -> dict[str, Any]:
+def _entry_row(trainer: Trainer, entry: TrainedSelection) -> dict[str, Any]:
     row = {
         "name": entry.name,
         "labelled": len(entry.labelled),
         "kept": len(entry.kept),
         "scale": entry.scale,
-        "steps": entry.trials[0].steps,
+        "steps": entry.students[0].steps,
     }
-    shipped = [trials.score(trial, entry.scale).flat() for trial in entry.trials]
-    at_full = [trials.score(trial, trials.corpus.scale).flat() for trial in entry.trials]
+    shipped = [trainer.score(student, entry.scale).flat() for student in entry.students]
+    at_full = [trainer.score(student, trainer.corpus.scale).flat() for student in entry.students]
     return row | merged(shipped) | merged(at_full, "full_size_")
 
 
@@ -86,19 +85,19 @@ def _bill_row(clip: Bill, day: Bill, full: tuple[Bill, Bill] | None) -> dict[str
     return row
 
 
-def _tables(rows: Sequence[Row]) -> list[Shown]:
+def _tables(rows: Sequence[Row]) -> list[ResultTable]:
     return [
-        Shown(
+        ResultTable(
             "Table 1: precision on the part held back, by the teacher",
             [_precision_line(row, "teacher") for row in rows],
         ),
-        Shown("Table 1: the same, by the label file", [_precision_line(row, "labels") for row in rows]),
-        Shown(
+        ResultTable("Table 1: the same, by the label file", [_precision_line(row, "labels") for row in rows]),
+        ResultTable(
             "Table 1: cost at the clip's length",
             [_cost_line(row, unit) for unit in UNITS for row in rows[1:]],
             "seconds are measured on this machine, GFLOPs counted",
         ),
-        Shown("Table 1: how many times as much full training costs", _ratio_lines(rows[1:-1]), RATIO_NOTE),
+        ResultTable("Table 1: how many times as much full training costs", _ratio_lines(rows[1:-1]), RATIO_NOTE),
     ]
 
 

@@ -9,37 +9,37 @@ import numpy as np
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Findings, Shown, merged, with_spread
+from culling.cloud.study.results import Results, ResultTable, merged, with_spread
 from culling.cloud.study.strategy import STRATEGIES, missed
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 
 
-def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Findings:
+def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for each n and strategy, and one of full training, over the seeds.
 
-    A strategy that is not drawn at random chooses the same frames for every seed; training is still another.
+    All strategies but the random one choose the same frames for every seed; their trainings still differ.
     """
-    trials, losses, factor = Trials(corpus), corpus.losses(), corpus.settings.round.factor
+    trainer, losses, factor = Trainer(corpus), corpus.losses(), corpus.settings.round.factor
     everything, rows = list(range(len(corpus))), []
     hardness = np.array([one.value for one in corpus.hardness(everything)])
     for n in counts:
         for name, choose in STRATEGIES.items():
             chosen = [choose(losses, corpus.hardness, n, factor, seed) for seed in seeds]
             lost = [{"missed": missed(hardness[frames], np.delete(hardness, frames), n)} for frames in chosen]
-            rows.append({"n": n, "strategy": name} | _trained(trials, chosen, seeds) | merged(lost))
-    full = {"n": len(corpus), "strategy": "full"} | _trained(trials, [everything] * len(seeds), seeds)
+            rows.append({"n": n, "strategy": name} | _trained(trainer, chosen, seeds) | merged(lost))
+    full = {"n": len(corpus), "strategy": "full"} | _trained(trainer, [everything] * len(seeds), seeds)
     rows.append(full | merged([{"missed": 0.0}]))
-    return Findings(rows, [_table(rows, len(seeds))], (lambda axes: _plot(axes, rows),))
+    return Results(rows, [_table(rows, len(seeds))], (lambda axes: _plot(axes, rows),))
 
 
-def _trained(trials: Trials, chosen: Sequence[Sequence[int]], seeds: Sequence[int]) -> dict[str, Any]:
-    trained = [trials.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
-    flats = [trials.score(trial, trials.corpus.scale).flat() for trial in trained]
+def _trained(trainer: Trainer, chosen: Sequence[Sequence[int]], seeds: Sequence[int]) -> dict[str, Any]:
+    trained = [trainer.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
+    flats = [trainer.score(student, trainer.corpus.scale).flat() for student in trained]
     return {"steps": trained[0].steps} | merged(flats)
 
 
-def _table(rows: Sequence[Row], seeds: int) -> Shown:
-    return Shown(
+def _table(rows: Sequence[Row], seeds: int) -> ResultTable:
+    return ResultTable(
         f"Table 2: strategies, mean (least..most) of {seeds} seeds",
         [
             {

@@ -1,4 +1,4 @@
-"""A student trained on a selection of a corpus, as a round would train it, and how good it is: each done only once."""
+"""A student trained on a selection of a corpus, as a round would, and its scores: each is computed only once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from culling.common.progress import shown
 
 MEASURES = ("ap50", "ap50_95", "voc07")
 TRUTHS = ("teacher", "labels")
+KIND = "trial"
+"""The kind of a training in the cache; another name would repeat every training of earlier studies."""
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """A training that is done: its weights file, steps, mean seconds of one, last loss, and input sizes."""
+class TrainedStudent(msgspec.Struct, frozen=True):
+    """A student and its training: weights file, steps, mean seconds per step, last loss, and input sizes."""
 
     weights: str
     steps: int
@@ -35,12 +37,12 @@ class Trial(msgspec.Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
-        """What the training took; of one that was cut short and resumed, what it would have taken."""
+        """What the training took, or would have taken if it had not been interrupted and resumed."""
         return self.steps * self.step_s
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """Precisions of one student, against the teacher and the label file; None where those see nothing to measure by."""
+    """Precisions of one student, against teacher and label file; None where those have nothing to measure against."""
 
     teacher: EvaluationResult | None
     labels: EvaluationResult | None
@@ -65,20 +67,20 @@ class ScaleStep(msgspec.Struct, frozen=True):
 
 
 class ScaleSearch(msgspec.Struct, frozen=True):
-    """The curve as far as it was followed, the scale to use, and the seconds that it took."""
+    """The curve as far as it was followed, the chosen scale, and the seconds that the search took."""
 
     steps: list[ScaleStep]
     chosen: float
     seconds: float
 
 
-class Trials:
+class Trainer:
     """Trains and measures on `corpus`. Indices are those of its frames to learn from."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
-    def train(self, indices: Sequence[int], seed: int, scale: float | None = None) -> Trial:
+    def train(self, indices: Sequence[int], seed: int, scale: float | None = None) -> TrainedStudent:
         """Return the student trained on those frames from the base one, for the input size at `scale` (none: full)."""
         corpus, chosen = self.corpus, sorted(indices)
         frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
@@ -89,10 +91,12 @@ class Trials:
             "sizes": sizes,
             "round": corpus.settings.round.model_dump(include={"epochs", "batch", "lr", "warmup", "frozen"}),
         }
-        checkpoint = corpus.memo.path("trial", decided, "checkpoint")
-        return corpus.memo.once("trial", decided, Trial, lambda: self._train(chosen, seed, sizes, checkpoint))
+        checkpoint = corpus.memo.path(KIND, decided, "checkpoint")
+        return corpus.memo.once(KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, checkpoint))
 
-    def _train(self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], checkpoint: Path) -> Trial:
+    def _train(
+        self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], checkpoint: Path
+    ) -> TrainedStudent:
         corpus = self.corpus
         samples = corpus.samples(indices)
         batches = round_batches(corpus.settings, samples, sizes, seed)
@@ -105,14 +109,14 @@ class Trials:
                 show(run.step, f", loss {sum(run.losses[-1].values()):.3f}")
 
             model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
-        if not spent:  # it was killed behind its last step, whose times are lost
+        if not spent:  # it was killed after its last step, and the times of the steps are lost
             checkpoint.unlink()
             return self._train(indices, seed, sizes, checkpoint)
         path = checkpoint.with_suffix(".safetensors")
         save_weights(path, model, "fp16", corpus.graph.info.classes)
         checkpoint.unlink()
         last = mean(sum(losses.values()) for losses in run.losses[-20:])
-        return Trial(path.name, run.step, mean(spent), last, sizes)
+        return TrainedStudent(path.name, run.step, mean(spent), last, sizes)
 
     def start(self) -> FasterRCNN:
         """Return the base student, ready to be trained as a round trains."""
@@ -120,15 +124,15 @@ class Trials:
         freeze(model, self.corpus.settings.round.frozen)
         return model
 
-    def score(self, trial: Trial | None, scale: float) -> Scores:
-        """Return how good the student of `trial` (None: the base student) is at the input size of `scale`."""
+    def score(self, student: TrainedStudent | None, scale: float) -> Scores:
+        """Return how good `student` (None: the base student) is at the input size of `scale`."""
         corpus = self.corpus
-        weights = corpus.memo.folder / trial.weights if trial else corpus.base
+        weights = corpus.memo.folder / student.weights if student else corpus.base
         decided = corpus.identity | corpus.truth | {"weights": weights.name, "at": scale}
         return corpus.memo.once("scores", decided, Scores, lambda: self._score(weights, scale))
 
     def _score(self, weights: Path, scale: float) -> Scores:
-        scores = self.corpus.tail.score(weights, scale, self.corpus.settings.student.long_side)
+        scores = self.corpus.held_out.score(weights, scale, self.corpus.settings.student.long_side)
         return Scores(scores.teacher, scores.labels)
 
     def search(self, indices: Sequence[int], threshold: float | None = None) -> ScaleSearch:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from culling.common.clock import DAY_S
 
 ASSUMED_BYTES = 256 * 1024
-"""What a frame is taken to weigh until the first real size is known."""
+"""The assumed size of a JPEG until the first real one is known."""
 UNLIMITED = 2**62
+"""Stands for no limit: more frames than ever come, and still an integer to compute with."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ NOTHING = Spent()
 class Budget:
     """Counts the frames that leave against the limits; a window lasts until `close`.
 
-    A limit per day is spread over the windows left in that UTC day, so that a busy midnight does not starve the noon;
-    what a quiet window leaves over goes to the later ones. Bytes count as sizes become known, and a frame on its way
+    A limit per day is spread over the windows left in that UTC day, so that a busy midnight does not starve noon;
+    what a quiet window leaves over goes to later ones. Bytes count as sizes become known, and a frame on its way
     counts as the largest seen: a day can end over its limit only by what its last frames weighed above any before.
     `spent` is what left before this start.
     """
@@ -56,7 +57,7 @@ class Budget:
         self._sizes: deque[int] = deque()
 
     def advance(self, at: float) -> None:
-        """Move time forward to `at`, seconds since the epoch; a step backwards stops time for a moment instead."""
+        """Move time forward to `at`, seconds since the epoch; a step backwards leaves it where it is."""
         first = math.isnan(self.now)
         self.now = at if first else self.now + max(0.0, at - self._last_at)
         self._last_at = at
@@ -75,7 +76,7 @@ class Budget:
 
     @property
     def over(self) -> bool:
-        """Whether the window has had its full length."""
+        """Whether the window has lasted its full length."""
         return self.elapsed >= self.window_s
 
     @property
@@ -90,11 +91,11 @@ class Budget:
         self._on_the_way += frames
 
     def note_bytes(self, size: int) -> None:
-        """Tell what one of the frames that left weighs; 0 when it was lost. Safe from any thread."""
+        """Note the JPEG size of one frame that left, 0 if it was lost. Safe from any thread."""
         self._sizes.append(size)
 
     def allow(self, frames_per_window: int) -> None:
-        """Let so many frames leave per window, from this one on."""
+        """Set how many frames may leave per window, from this one on."""
         self._frames_per_window = frames_per_window
         if not math.isnan(self.start):
             self.limit = self._share(self.start)
@@ -106,7 +107,7 @@ class Budget:
     def close(self) -> None:
         """End the window and open the next, which owes what this one spent above a limit that was cut."""
         owed = max(0, self.used - self.limit)
-        # Windows that are closed a little late keep their rhythm.
+        # A window that was closed a little late does not delay the next ones.
         self._open(self.now - self.elapsed % self.window_s if self.over else self.now)
         self.used = owed
 

@@ -9,8 +9,9 @@ summed over the detections of a frame. The paper does not settle every part of i
     zero-intercept  3  −0.5  ln(x)           0.2    0.0   −0.5   the zero intercept that the text asks for
     reference       4   0.5  log10(x + 1e-5) 0.5    1.0    0.5   the authors' released code
 
-Detections that score below the floor are not counted; the released code sums above 0.2, but drops what is below 0.5
-before. With a positive b the sum grows with the number of objects; with `zero-intercept` a sure object lowers it.
+Detections that score below the floor are not counted; the released code sums above 0.2, but has dropped what scores
+below 0.5 by then. With a positive b the sum grows with the number of objects; with `zero-intercept` a sure object
+lowers it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from culling.common.frame import Detections
 
 MEMORY = 3600
-"""Frames after which the running statistics of a `LossMeter` begin to forget."""
+"""Frames after which the running statistics of a `LossMeter` begin to forget: an hour at one frame a second."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class LossMeter:
     With `normalise`, the sum of each class is divided by its running standard deviation over this camera's frames,
     and the mean over the classes of interest is taken, present in the frame or not: a class that comes in crowds
     does not drown a rare one. The released code takes z-scores over a whole day; what they subtract, the mean of
-    each class, is the same for every frame and cannot change which are kept, so it is left out, and a frame with
-    nothing in it stays at 0.0. The statistics weigh all frames alike up to `MEMORY`, then forget exponentially; they
+    each class, is the same for every frame and cannot change which are kept, so it is left out, and an empty
+    frame keeps loss 0.0. The statistics weigh all frames alike up to `MEMORY`, then forget exponentially; they
     start as if one frame of unit spread had been seen. Without `normalise` a meter keeps no state.
     """
 

@@ -1,8 +1,8 @@
-"""What the learned selector reads of a frame: a few numbers from the student's outputs alone (after ORIC, SEC 2024).
+"""What the learned selector reads from a frame: a few numbers from the student's outputs alone (after ORIC, SEC 2024).
 
 They say how many boxes there are and how sure the student is of them, how large and where they are, and what changed
-since the frame before: boxes that come and go from one frame to the next are where a detector fails. Of counts and
-losses the inverse hyperbolic sine is taken, a logarithm that is defined at 0, so that every feature is bounded.
+since the previous frame: a detector fails where boxes come and go from one frame to the next. Counts and losses enter
+by their inverse hyperbolic sine, a logarithm that is defined at 0, so that every feature is bounded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from culling.common.frame import Detections, iou
 from culling.common.wire.messages import WireFeatures
 
 SPEC = 1
-"""Changes with `FEATURES`, or with what one of them means: a ranker of other features is refused, not misread."""
+"""Raise it when `FEATURES`, or the meaning of one, changes: a ranker of other features is then refused, not misread."""
 
 FEATURES = (
     "loss",  # confidence loss, asinh
@@ -35,35 +35,37 @@ FEATURES = (
     "at_border",  # share of boxes that touch the frame's border
     "crowded",  # share of boxes that overlap another at SAME_PLACE
     "classes",  # how many classes there are
-    "commonest",  # share of the commonest class
-    "come",  # boxes without a match in the frame before, asinh
-    "gone",  # boxes of the frame before without a match in this one, asinh
-    "more",  # how many more boxes than in the frame before, asinh
+    "commonest",  # share of the most common class
+    "come",  # boxes without a match in the previous frame, asinh
+    "gone",  # boxes of the previous frame without a match in this one, asinh
+    "more",  # how many more boxes than in the previous frame, asinh
     "score_change",  # mean change of the scores of matched boxes
-    "relabelled",  # share of matched boxes of which the class is another one
+    "relabelled",  # share of matched boxes whose class changed
     "loss_change",  # change of `loss`
 )
 """Names, in the order of the vector."""
 
 POSSIBLE, LIKELY, SURE = 0.2, 0.5, 0.8
+"""Score levels; 0.2 is also the floor of the paper's confidence loss."""
 SMALL = 0.05
+"""Side of a small box as a share of the frame's: at an input of 640, COCO's 32 pixels."""
 BORDER = 0.01
-"""A box that ends within such a share of the frame from its edge touches the border."""
+"""A box touches the border if it ends within this share of the frame from it."""
 SAME_PLACE = 0.3
-"""IoU at which a box is taken for the one of the frame before."""
+"""IoU from which a box is taken for one of the previous frame; low, because objects move in between."""
 
 
 def read(told: WireFeatures | None) -> NDArray[np.float64] | None:
-    """Return the `FEATURES` that were told, `(F,)`; None where there are none, or others."""
+    """Return the `FEATURES` in a message, `(F,)`; None if it has none, or others."""
     if told is None or told.spec != SPEC or len(told.values) != len(FEATURES):
         return None
     return np.array(told.values)
 
 
 class FeatureMeter:
-    """The features of one camera's frames, in the order they come; it keeps what the frame before had.
+    """Computes the features of one camera's frames, in order; it remembers the previous frame's detections.
 
-    A first frame has not changed.
+    A first frame counts as unchanged.
     """
 
     def __init__(self) -> None:
@@ -123,7 +125,7 @@ def _kinds(labels: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def _changes(before: Detections, now: Detections) -> tuple[float, ...]:
-    """Return how many boxes came, went, and are more, and what became of the scores and classes of the others."""
+    """Return how many boxes came, went and are more, and how scores and classes of the matched ones changed."""
     more = math.asinh(len(now) - len(before))
     if before is now or not len(before) or not len(now):
         came, went = (0, 0) if before is now else (len(now), len(before))

@@ -1,7 +1,7 @@
 """The learned selector's rule: how wrong the student is on a frame, predicted from its outputs (after ORIC, SEC 2024).
 
-It is fitted in the cloud to a camera's own frames, where the teacher has told how wrong the student was, and travels
-inside the signed manifest. At the edge it costs one product of two short vectors.
+It is fitted in the cloud to a camera's own frames that the teacher labelled, and travels inside the signed manifest. At
+the edge it costs one product of two short vectors.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Ranker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def known(self) -> bool:
-        """Whether it was fitted to the features that are computed here."""
+        """Whether it was fitted to the features that this version computes."""
         return self.spec == SPEC and len(self.weights) == len(FEATURES)
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the hardness, 1 − AP in [0, 1], predicted of frames with those features, `(..., F)` to `(...)`."""
+        """Return the hardness, 1 − AP in [0, 1], predicted for frames with those features, `(..., F)` to `(...)`."""
         held = np.clip(features, self.low, self.high)
         return np.asarray(np.clip(held @ np.asarray(self.weights) + self.bias, 0.0, 1.0))

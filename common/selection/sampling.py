@@ -1,4 +1,4 @@
-"""What the window before and this one so far tell of the frames to come: a quantile, and a fair draw. No I/O."""
+"""What the previous window and this one so far predict about the next frames: a quantile, a fair draw. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bisect import insort
 
 
 class Tail:
-    """The upper tail of the losses of the window before and of this one so far: an exact running quantile."""
+    """The upper tail of the losses of the previous window and of this one so far: an exact running quantile."""
 
     def __init__(self, window_s: float, depth: int) -> None:
         self._window_s = window_s
@@ -21,7 +21,7 @@ class Tail:
         self._before_s = 0.0
 
     def deepen(self, depth: int) -> None:
-        """Remember at least so many losses, from now on."""
+        """Remember at least `depth` losses from now on."""
         self._depth = max(self._depth, depth)
 
     def add(self, loss: float) -> None:
@@ -30,10 +30,10 @@ class Tail:
             del losses[: -self._depth]
 
     def level(self, target: int, elapsed: float) -> float:
-        """Return the loss that `target` frames per window reach; infinite while too little time has been seen.
+        """Return the loss that `target` frames per window reach; infinite until enough time has passed.
 
-        It is reached both by the two windows together and by this one alone so far: a window busier than the one
-        before raises it at once.
+        It is the higher one of both windows together and of this one alone: a window that is busier than the previous
+        one raises it at once.
         """
         rank = math.floor(target * (self._before_s + elapsed) / self._window_s)
         if rank < 1:
@@ -46,17 +46,17 @@ class Tail:
         return losses[-rank] if rank <= len(losses) else 0.0
 
     def roll(self, elapsed: float) -> None:
-        """Let this window be the one before; one in which nothing was seen says nothing."""
+        """Make this window the previous one, unless it was empty."""
         if self._this:
             self._both, self._this = self._this.copy(), []
             self._before_s = elapsed
 
 
 class Lottery:
-    """Draws a given number of frames per window, all with the same chance, not knowing how many will come.
+    """Draws a given number of frames per window, all with the same chance, without knowing how many will come.
 
-    Selection sampling (Knuth, The Art of Computer Programming, vol. 2, algorithm 3.4.2 S), the frames left
-    estimated from the window before, or, in a first window, from the frames so far.
+    Selection sampling (Knuth, The Art of Computer Programming, vol. 2, algorithm 3.4.2 S). The number of frames left is
+    estimated from the previous window or, in the first one, from the frames so far.
     """
 
     def __init__(self, window_s: float, rng: random.Random) -> None:
@@ -66,7 +66,7 @@ class Lottery:
         self._before_s = 0.0
 
     def draw(self, wanted: int, elapsed: float) -> bool:
-        """Return whether the next frame is drawn, `wanted` of this window's being still to be drawn."""
+        """Return whether the next frame is drawn, while `wanted` more are needed from this window."""
         if self._seen_before:
             left = self._seen_before * self._window_s / self._before_s - self._seen
         elif elapsed > 0.0:

@@ -1,8 +1,8 @@
 """Which frames leave the camera's side: online culling under a budget. No I/O; time and randomness are passed in.
 
-Offline, the k hardest frames of a whole day are kept. Here frames come one by one, and each gets one decision at once:
+Offline, the k hardest frames of a whole day are kept. Here frames come one by one, and each is decided on at once:
 
-    FORWARD  it may leave now:     hard             its loss is one that only the best of a window reach
+    FORWARD  it may leave now:     hard             only the best frames of a window reach its loss
                                    audit            drawn at random among the frames that are not hard
                                    bootstrap        one of a new camera's first frames, spread over a window
     HOLD     it waits:             hard             it is among the best of its window so far; when the window closes,
@@ -16,8 +16,8 @@ Offline, the k hardest frames of a whole day are kept. Here frames come one by o
 
 Delay against overlap is `eager_share`. At 0 every hard frame waits, and what leaves is exactly the offline top-k of
 the window, among the frames that spacing and likeness did not bar. At 1 all hard frames may leave at once, and the
-overlap is as good as the past predicts; what the threshold missed still leaves when the window closes, as far as the
-budget goes.
+overlap is as good as the past predicts; frames that missed the threshold still leave when the window closes, within the
+budget.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ THUMBNAIL = (32, 32)
 """Height and width of the pictures by which likeness is judged: the green of a frame, scaled."""
 
 LOOK_BACK = 64
-"""How many kept thumbnails a new frame is compared with."""
+"""How many kept thumbnails a new frame is compared with: more than a window keeps by default."""
 
 
 class SelectorSettings(Section):
@@ -54,7 +54,7 @@ class SelectorSettings(Section):
     policy: Literal["culling", "random", "interval", "cloud-only", "edge-only"] = Field(
         default="culling",
         description="culling: the hardest frames; baselines: random and interval spend the same budget blindly, "
-        "cloud-only forwards every frame that the limits per day allow, edge-only none",
+        "cloud-only forwards every frame within the daily limits, edge-only none",
     )
     frames_per_window: int = Field(default=40, ge=1, le=100_000, description="frames that may leave in one window")
     window_s: float = Field(default=3600.0, gt=0.0, le=DAY_S, description="length of a window, seconds")
@@ -79,7 +79,9 @@ class SelectorSettings(Section):
         default=0.05, ge=0.0, le=0.5, description="share of the budget for random frames that were not hard; 0: off"
     )
     bootstrap: int = Field(
-        default=16, ge=0, description="first frames of a camera that leave whatever their loss, spread over a window"
+        default=16,
+        ge=0,
+        description="a camera's first frames that leave regardless of their loss, spread over a window",
     )
 
 
@@ -101,7 +103,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Released:
-    """A window closed: at most `frames` of those held may leave, best loss first; all others are to be dropped."""
+    """A window closed: at most `frames` of those held may leave, highest loss first; drop the others."""
 
     frames: int
 
@@ -123,20 +125,20 @@ class Selector(Protocol):
     def close_window(self, at: float, final: bool = False) -> Released | None:
         """Close the window when its time is over, or in any case when `final` (the stream ended); else `None`.
 
-        To be called before each `decide`, and now and then when no frames come: a window lasts until this closes it.
+        Call it before each `decide`, and regularly while no frames come: a window lasts until this closes it.
         """
 
     def note_swap(self) -> None:
-        """Forget the losses seen: those of the next model do not compare.
+        """Forget the losses seen: those of another model do not compare.
 
         The window closes at the next `close_window`, its budget cut to the part of it that has passed.
         """
 
     def allow(self, frames_per_window: int | None) -> None:
-        """Let so many frames leave per window, from this one on; None: what the settings say."""
+        """Set how many frames may leave per window, from this one on; None: as in the settings."""
 
     def note_bytes(self, size: int) -> None:
-        """Tell the JPEG's size of each frame that was let go, or 0 when it was lost. Safe from any thread."""
+        """Note the JPEG size of a frame that was released, 0 if it was lost. Safe from any thread."""
 
 
 def build_selector(
@@ -254,7 +256,7 @@ class CullingSelector(_BudgetedSelector):
         if loss <= 0.0:
             return Decision(Action.SKIP, "empty")
         now, room = self._budget.now, self._budget.room
-        # Frames that spacing bars are no part of the distribution: the threshold is to be met by those that can leave.
+        # Frames that spacing bars are left out: the threshold must be met by frames that can leave.
         if not self._kept.too_soon(now, Action.HOLD):
             self._tail.add(loss)
         if not room:
@@ -343,7 +345,7 @@ class IntervalSelector(_BudgetedSelector):
 
 
 class CloudOnlySelector(_BudgetedSelector):
-    """Baseline: every frame, however many, within the limits per day."""
+    """Baseline: every frame within the daily limits."""
 
     def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
         return Decision(Action.FORWARD, "hard") if self._budget.room else Decision(Action.SKIP, "budget")
@@ -366,12 +368,12 @@ class _Kept:
         self._thumbnails: deque[NDArray[np.int16]] = deque(maxlen=LOOK_BACK)
 
     def too_soon(self, now: float, action: Action) -> bool:
-        """Say whether spacing bars a frame; one that may leave at once is not barred by one that only waits."""
+        """Return whether spacing bars a frame; one that may leave at once is not barred by one that only waits."""
         last = self._last[Action.FORWARD] if action is Action.FORWARD else max(self._last.values())
         return now - last < self._spacing_s
 
     def looks_like(self, thumbnail: NDArray[np.uint8] | None) -> bool:
-        """Say whether a kept frame looked nearly the same: mean absolute difference of grey levels."""
+        """Return whether a kept frame looked nearly the same, by the mean absolute difference of grey levels."""
         if thumbnail is None or not self._difference:
             return False
         return any(

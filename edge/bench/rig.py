@@ -1,13 +1,12 @@
-"""A real agent in a folder of its own, and a cloud's end that stores nothing: what the benches put to work.
+"""What the benches run: a real agent in a folder of its own, and a cloud's end that stores nothing.
 
-The agent is a process started by `culling edge run`, installed, keyed and linked as any other; each inferred frame
-leaves a line with its time in the agent's trace.
+The agent is a process of `culling edge run`, installed, keyed and linked like any other; its trace has a line with the
+time of each inferred frame.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,110 +14,30 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
-import av
 import msgspec
-import numpy as np
 import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
 
-from culling.common.clock import DAY_S
 from culling.common.config import PREFIX
-from culling.common.errors import CameraError, CullingError, InputError, MissingExtraError, ProtocolError
-from culling.common.graph import check
+from culling.common.errors import CullingError, ProtocolError
 from culling.common.logs import redact
-from culling.common.scaler import LONG_SIDE, input_size, scale_picture
-from culling.common.video import BUNDLED_CLIP
-from culling.common.wire.manifest import Manifest, sign
+from culling.common.wire.manifest import sign
 from culling.common.wire.messages import Ack, HardFrame, Heartbeat, Hello, Welcome, pack, unpack
 from culling.common.wire.transport import CloudSocket, new_keypair
-from culling.edge.camera.source import count_frames
+from culling.edge.bench.material import Material
 from culling.edge.trace import TraceLine
 
 WINDOW = 32
+"""Frames in flight that the cloud's end allows, as the service does by default."""
 POLL_S = 0.05
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is played, and the model that is run on it; `size` is the `(height, width)` of its input."""
-
-    video: Path
-    total: int
-    model: bytes
-    classes: tuple[str, ...]
-    size: tuple[int, int]
-
-    def pictures(self, count: int) -> list[av.VideoFrame]:
-        """Return the first `count` pictures, over again where the video is shorter. Raises `CameraError`."""
-        with av.open(f"file:{self.video}") as container:
-            found = [picture for picture, _ in zip(container.decode(video=0), range(count), strict=False)]
-        return [found[number % len(found)] for number in range(count)]
-
-    def inputs(self, count: int) -> list[NDArray[np.uint8]]:
-        """Return the same as the student's inputs, each `(1, height, width, 3)` RGB."""
-        return [scale_picture(picture, *self.size)[None] for picture in self.pictures(count)]
-
-    def manifest(self, camera: str, counter: int, model: bytes, scale: float = 1.0) -> Manifest:
-        """Return what is promised of `model`, for a day."""
-        return Manifest(
-            model_id=f"{camera}-{counter}",
-            camera=camera,
-            counter=counter,
-            sha256=hashlib.sha256(model).hexdigest(),
-            size=len(model),
-            scale=scale,
-            long_side=LONG_SIDE,
-            classes=self.classes,
-            parent=None,
-            created=time.time(),
-            expires=time.time() + DAY_S,
-        )
-
-
-def gather(video: Path | None, model: Path | None) -> Material:
-    """Return the material named, by default what comes along: the clip, and the bundled student.
-
-    Raises `CameraError` for what is no video, `InputError` or `ModelError` for what is no model.
-    """
-    video = video or BUNDLED_CLIP
-    try:
-        with av.open(f"file:{video}") as container:
-            first = next(container.decode(video=0))
-            size = input_size(first.width, first.height)
-        total = count_frames(str(video))
-    except (av.FFmpegError, IndexError, StopIteration) as error:
-        raise CameraError(f"{video}: cannot be read as a video: {getattr(error, 'strerror', None) or error}") from None
-    data = bundled_student() if model is None else _read(model)
-    return Material(video.resolve(), total, data, check(data).classes, size)
-
-
-def bundled_student() -> bytes:
-    """Return the student that comes along, exported by `culling export`, which takes most of a minute and needs torch.
-
-    Raises `MissingExtraError` where this is an edge's install.
-    """
-    with TemporaryDirectory(prefix="culling-bench-") as folder:
-        out = Path(folder) / "student.onnx"
-        command = [sys.executable, "-m", "culling.common.cli", "export", "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode == MissingExtraError.exit_code:
-            raise MissingExtraError(
-                "the bundled student is exported with torch: name another with --model FILE.onnx, or install it with: "
-                "pip install 'culling[cloud]'"
-            )
-        if done.returncode:
-            raise CullingError(f"culling export failed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
-        return out.read_bytes()
+"""How often the trace is read while a bench waits for frames: rarely enough not to disturb the agent."""
 
 
 class Acker(threading.Thread):
-    """A cloud's end that welcomes its one edge, and acks each frame as it comes."""
+    """A cloud's end that welcomes its one edge and acks every frame at once."""
 
     def __init__(self, secret: str, edge_key: str) -> None:
         super().__init__(name="acker", daemon=True)
@@ -127,7 +46,7 @@ class Acker(threading.Thread):
 
     @property
     def endpoint(self) -> str:
-        """The address listened on."""
+        """The address that it listens on."""
         return self._socket.endpoint
 
     def run(self) -> None:
@@ -144,17 +63,17 @@ class Acker(threading.Thread):
                         self._socket.send(key, pack(Ack(frame.boot, frame.seq, WINDOW)))
 
     def close(self) -> None:
-        """End the thread, and free the port."""
+        """End the thread and free the port."""
         self._over.set()
         self.join()
         self._socket.close()
 
 
-class Trial:
+class AgentProcess:
     """An agent of `cameras` cameras, all of which play `material`; see `running`.
 
-    At the pace "max" each plays its first `frames` frames and the agent ends with them; at "real" each plays at most
-    `fps` frames a second, over and over.
+    At the pace "max" each camera plays its first `frames` frames and the agent ends after them; at "real" each plays at
+    most `fps` frames a second, in a loop.
     """
 
     def __init__(
@@ -194,7 +113,7 @@ class Trial:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Start the agent, and its cloud's end; end both."""
+        """Start the agent and its cloud's end, yield the agent's process, and end both."""
         acker = Acker(self._server_secret, self._public)
         acker.start()
         try:
@@ -209,20 +128,20 @@ class Trial:
             acker.close()
 
     def finish(self, process: subprocess.Popen[bytes]) -> list[TraceLine]:
-        """Wait until the agent ends with its files; return its trace. Raises `CullingError` if it failed."""
+        """Wait until the agent has played its files; return its trace. Raises `CullingError` if it failed."""
         if process.wait():
             raise self._failure(process.returncode)
         return self.trace()
 
     def wait_for(self, frames: int, process: subprocess.Popen[bytes]) -> None:
-        """Wait until each camera has had `frames` frames inferred since the start."""
+        """Wait until `frames` frames of each camera have been inferred."""
         while min(self._counts()) < frames:
             if process.poll() is not None:
                 raise self._failure(process.returncode)
             time.sleep(POLL_S)
 
     def trace(self) -> list[TraceLine]:
-        """Return a line for every frame inferred so far; the newest second's may be missing."""
+        """Return a line for every frame inferred so far; those of the last second may be missing."""
         try:
             lines = (self._folder / "trace.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
@@ -247,11 +166,6 @@ class Trial:
 
     def _failure(self, code: int) -> CullingError:
         lines = (self._folder / "agent.log").read_text(errors="replace").strip().splitlines()
-        return CullingError(redact(f"the agent ended with exit code {code}: {lines[-1] if lines else 'no word why'}"))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        return CullingError(
+            redact(f"the agent ended with exit code {code}: {lines[-1] if lines else 'its log is empty'}")
+        )

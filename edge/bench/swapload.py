@@ -1,6 +1,6 @@
 """A camera at a steady pace on a real model slot, whose model is swapped while it runs, or left alone.
 
-The camera holds one frame, the newest, as an agent does: when the student is late, a frame that is overtaken is lost.
+The camera holds only the newest frame, as an agent's does: when the student is late, an overtaken frame is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from culling.common.graph import Provider
 from culling.common.scaler import resize
 from culling.common.wire.manifest import key_id, sign
 from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest
-from culling.edge.bench.rig import Material
+from culling.edge.bench.material import Material
 from culling.edge.model.builder import Builder
 from culling.edge.model.probation import Rules
 from culling.edge.model.slot import ModelSlot, Package
@@ -35,18 +35,20 @@ from culling.edge.model.updater import Updater
 
 CAMERA = "bench"
 QUICK = Rules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
-"""The shortest probation that still compares; how fast both models are says nothing while the machine is loaded."""
+"""The shortest probation that still compares; `slow` is out of reach, since speed means little on a loaded machine."""
 USED = 0.5
-"""The share of the student's time that the camera takes."""
+"""The share of the student's time that the camera takes: as busy as a machine should be that also gets models."""
 PROBED = 20
+"""Frames that the camera shows in turn, and from which its pace is computed."""
 SWAP_S = 300.0
+"""After which a swap counts as stuck; on two busy cores one takes about half a minute."""
 LINE = 25e6
-"""Bytes a second at which models come."""
+"""Bytes a second at which models arrive: 200 Mbit/s."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What became of the frames of one stretch; `failed` counts the swaps that did not go live."""
+    """What became of the frames during a stretch of time; `failed` counts the swaps that did not go live."""
 
     p99_ms: float
     lost: int
@@ -76,7 +78,7 @@ class Still:
 
 
 class SwapLoad:
-    """The camera runs from `with` to its end; `resident` is this process's memory after every swap, bytes."""
+    """Runs the camera during its `with` block; `resident` is this process's memory after every swap, bytes."""
 
     def __init__(self, folder: Path, material: Material, provider: Provider, threads: int) -> None:
         self.resident: list[int] = []
@@ -114,7 +116,7 @@ class SwapLoad:
         self._builder.close()
 
     def swap(self, count: int, on_swap: Callable[[], None] = lambda: None) -> Figures:
-        """Bring `count` models, one after the other."""
+        """Swap in `count` models, one after the other."""
         began, failed = self._begin(), 0
         for _ in range(count):
             failed += not self._swap()
@@ -123,15 +125,15 @@ class SwapLoad:
         return self._end(began, failed)
 
     def rest(self, seconds: float) -> Figures:
-        """Leave the camera alone for a while."""
+        """Let the camera run without swaps for that long."""
         began = self._begin()
         self._over.wait(seconds)
         return self._end(began, 0)
 
     def _swap(self) -> bool:
-        """Bring a model; return whether it went live."""
+        """Swap in a model; return whether it went live."""
         self._counter += 1
-        # A second message behind the first adds to it: the same model, under another hash.
+        # protobuf merges a message appended to another: the same model, under another hash.
         model = self._material.model + onnx.ModelProto(doc_string=str(self._counter)).SerializeToString()
         manifest = self._material.manifest(CAMERA, self._counter, model)
         self._updater.offered(ModelOffer(CAMERA, sign(manifest, self._key)))
@@ -139,14 +141,14 @@ class SwapLoad:
         while not (reports := self._updater.reports()):
             broken = self._failure or self._builder.failure or ", ".join(self._refused)
             if broken or time.monotonic() > deadline:
-                raise CullingError(f"no end of a swap: {broken or 'time is over'}")
+                raise CullingError(f"a swap did not end: {broken or f'it took longer than {SWAP_S:g} s'}")
             self._send(model)
         for report in reports:
             self._updater.sent(report)
         return reports[-1].outcome == "live"
 
     def _send(self, model: bytes) -> None:
-        """Send the piece that is asked for, if one is, as fast as the line is."""
+        """Send the requested piece, if there is one, at the speed of the line."""
         for wanted in self._updater.outgoing():
             if isinstance(wanted, ModelRequest):
                 piece = model[wanted.offset : wanted.offset + wanted.length]
@@ -192,7 +194,7 @@ class SwapLoad:
             self._failure = failure
 
     def _await_frame(self, seconds: float) -> bool:
-        """Wait for the next frame, unless it is there; return whether there is to be none."""
+        """Wait until the next frame is due; return whether the camera was stopped instead."""
         if seconds > 0:
             self._builder.rests()
         return self._over.wait(max(0.0, seconds))

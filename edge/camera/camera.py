@@ -1,13 +1,13 @@
-"""A camera: opened, decoded and opened again for ever, on a thread of its own that never waits for the rest.
+"""A camera: opened, decoded, and reopened whenever it is lost, on a thread of its own that never waits for the others.
 
     connecting ─▶ live ◀─▶ frozen         a live source that ends or fails goes back to connecting, after a pause
                    │
                    └─▶ ended | failed     only a file ends; `failed` is a file that cannot be played
 
-Of every frame the decoder delivered (`frames_seen`), one of these becomes: it is taken from `latest`, or it is counted
-in `frames_dropped` under stage `camera`: `newer` (the student was busy), `max-fps`, `frozen`, `stopped`, `broken` (a
-defect of ours, or a stream that trips the decoder in a new way: the camera is opened again as if it had been lost).
-What the decoder did not deliver is counted under stage `decode` (see `source.py`), and is not part of `frames_seen`.
+Every frame that the decoder delivered (`frames_seen`) is taken from `latest`, or counted in `frames_dropped` at stage
+`camera`: `newer` (the student was busy), `max-fps`, `frozen`, `stopped`, `broken` (a defect of ours, or a stream
+that trips the decoder in a new way: the camera is reopened as if it had been lost). Frames that the decoder could not
+deliver are counted under stage `decode` (see `source.py`), and are not part of `frames_seen`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ log = structlog.get_logger(__name__)
 State = Literal["connecting", "live", "frozen", "ended", "failed", "stopped"]
 
 STOP_S = 1.0
+"""How long `stop` waits for the thread, which a mute source may hold for longer."""
 LOOKED_AT = (180, 320)
-"""Pixels picked from each picture of a live source to see whether it still changes, (height, width)."""
+"""Grid of pixels picked from each live picture to see whether it still changes, (height, width)."""
 
 
 class Counters(Protocol):
@@ -57,9 +58,9 @@ class Frame:
     """One decoded frame.
 
     `seq` counts the frames the decoder delivered since the camera's start, and alone gives their order. `pts` is the
-    stream's own time in seconds since its first frame; jumps and reconnects are taken out, it never runs backwards.
-    `captured` is wall time, seconds since the epoch: of arrival, or of a file's own clock when it is played faster
-    than that. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring `picture`
+    stream's own time in seconds since its first frame, without jumps and reconnects; it never runs backwards.
+    `captured` is wall time, seconds since the epoch: the time of arrival, or for a file played at full speed, its own
+    clock. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring `picture`
     upright, from its display matrix; mirroring is not undone.
     """
 
@@ -130,10 +131,10 @@ class Camera:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and count the frame that nobody took; returns within about a second.
+        """End the thread, and count the frame that was not taken; returns within about a second.
 
-        Nothing is handed over any more. Where FFmpeg waits for a mute source the thread itself ends a little later,
-        after `read_timeout_s` or twice `open_timeout_s` at most; it is a daemon and holds nothing that others need.
+        No frame is handed over from now on. If FFmpeg waits for a mute source, the thread ends later, after
+        `read_timeout_s` or twice `open_timeout_s` at most; it is a daemon and holds nothing that others need.
         """
         self._stopped.set()
         if self.latest.close() is not None:
@@ -147,16 +148,16 @@ class Camera:
     def _run(self) -> None:
         try:
             if self._settings.live:
-                self._play_for_ever()
+                self._play_live()
             else:
                 self._play_file()
         except CameraError as error:
             self._fail(error)
-        except Exception as error:  # a file is not played again: this camera ends, visibly; the others go on
+        except Exception as error:  # a file is not retried: this camera fails, visibly, and the others go on
             self._fail(CameraError(redact(f"camera {self.name}: its thread broke: {error!r}")))
             raise
 
-    def _play_for_ever(self) -> None:
+    def _play_live(self) -> None:
         while not self._stopped.is_set():
             try:
                 with Source(self._settings, self._clock) as source:
@@ -164,7 +165,7 @@ class Camera:
                 problem = f"camera {self.name}: the stream ended"
             except (CameraError, av.FFmpegError) as error:
                 problem = redact(str(error))
-            except Exception as error:  # a defect must not blind a camera for good
+            except Exception as error:  # a defect must not blind a camera until the next restart
                 problem = self._broke(error)
             if not self._stopped.is_set():
                 self._change("connecting")
@@ -181,7 +182,7 @@ class Camera:
             if self._stopped.is_set():
                 return
             if self._seq == before:
-                raise CameraError(redact(f"camera {self.name}: {self._settings.url}: there is no picture in it"))
+                raise CameraError(redact(f"camera {self.name}: {self._settings.url}: it holds no picture"))
             if not self._settings.loop:
                 self._change("ended")
                 return
@@ -230,10 +231,10 @@ class Camera:
         if lost is not None:
             self._drop("stopped" if lost is frame else "newer")
 
-    # What is told to others
+    # What others see
 
     def _broke(self, error: Exception) -> str:
-        """Count a defect, and log where it is when it is the first of its kind; return what it was."""
+        """Count a defect, log its traceback if it is the first of its kind, and return it as text."""
         self._counters.count("restarts", thread=self._thread.name)
         if (kind := type(error).__name__) not in self._defects:
             self._defects.add(kind)
@@ -246,7 +247,7 @@ class Camera:
         self._change("failed")
 
     def _change(self, state: State) -> None:
-        """Go to `state`, unless the camera has come to its end already."""
+        """Go to `state`, unless the camera has ended already."""
         with self._changing:
             if state == self.state or self.state in ("ended", "failed", "stopped"):
                 return
@@ -268,5 +269,5 @@ class Camera:
 
 
 def _look(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    # The points are pixels of the picture, not averages, in which sensor noise would vanish.
+    # Single pixels rather than averages, in which sensor noise would vanish.
     return scale_picture(picture, *LOOKED_AT, "gray", "POINT")

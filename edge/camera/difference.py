@@ -1,12 +1,12 @@
-"""A difference detector in front of the student: a frame that looks like the last one inferred need not be inferred.
+"""A difference detector in front of the student: it skips frames that look like the last one that was inferred.
 
-It is the first stage of NoScope (VLDB 2017), calibrated by the student itself. Whenever a frame is inferred, it is
-known how much it differs from the one inferred before (mean absolute difference of a small grey picture), and how many
-boxes would have been missing had the detections from before stood in its place. From the newest of those pairs follows
-the largest difference up to which no larger share of the boxes is lost than is allowed.
+It is the first stage of NoScope (VLDB 2017), calibrated by the student itself. Each inferred frame tells how much it
+differs from the one inferred before it (mean absolute difference of a small grey picture), and how many boxes would be
+missing if the earlier detections stood in for its own. The newest of those pairs give the largest difference up to
+which no more than the allowed share of boxes is lost.
 
-The frame inferred last is what others are compared with, rather than a slowly averaged background, in which an object
-that came to rest is missed and one that left stays.
+Frames are compared with the last inferred frame rather than with a slowly averaged background, which would miss an
+object that has come to rest and keep one that has left.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from culling.common.config import Section
 from culling.common.frame import Detections, iou
 
 GRID = (36, 64)
-"""Size of the grey picture, (height, width)."""
+"""Size of the grey picture, (height, width): a person at some distance is still a pixel or two."""
 LEARNING = 50
-"""Pairs that are needed before a frame is skipped; a camera's first frames are all inferred."""
+"""Pairs that are needed before any frame is skipped: with fewer, a single lost box weighs too much."""
 KEPT = 300
-"""The newest pairs, which are gone by."""
+"""The newest pairs, from which the level is computed: enough for a stable share, few enough to follow the light."""
 PROBE = 5
-"""One of so many frames that might be skipped is inferred, and counts for all: the others tell nothing of the loss."""
+"""One of so many frames that could be skipped is inferred and stands for all of them: the others show no loss."""
 SURE = 0.4
-"""Boxes from this score on are missed."""
+"""Score from which a box counts as lost when it is missing."""
 SAME_PLACE = 0.5
+"""IoU from which two boxes are the same object, as in AP50."""
 
 
 class DifferenceSettings(Section):
-    """`[difference]`: with `skip`, frames that have hardly changed are not inferred, the last detections stand.
+    """`[difference]`: with `skip`, frames that have hardly changed are not inferred, and the last detections stand.
 
-    The share `lost` of the boxes in skipped frames may be missing by that, as far as the past tells; no frame is
-    skipped that comes `longest_s` seconds after the last one that was inferred.
+    By the measure of past frames, at most the share `lost` of the boxes in skipped frames may be missing. A frame that
+    comes `longest_s` seconds after the last inferred one is never skipped.
     """
 
     skip: bool = False
@@ -47,7 +48,7 @@ class DifferenceSettings(Section):
 
 
 class Difference:
-    """What one camera showed when its student looked last, and what a difference from it has meant so far."""
+    """The last inferred picture of one camera, and what differences from such a picture have meant so far."""
 
     def __init__(self, settings: DifferenceSettings) -> None:
         self._settings = settings
@@ -61,9 +62,9 @@ class Difference:
         self._level = -math.inf
 
     def unchanged(self, grey: NDArray[np.uint8], at: float, wanted: bool = False) -> bool:
-        """Return whether a frame may be skipped, which is shown by `grey`, `GRID`, and came `at`, in seconds.
+        """Return whether to skip the frame that `grey`, `GRID`, shows and that came `at`, in seconds.
 
-        A frame that is `wanted` may not. Where the answer is no, it is inferred, and `inferred` is told of it.
+        A `wanted` frame is never skipped. If the answer is no, infer the frame and pass the result to `inferred`.
         """
         now = grey.astype(np.int16)
         self._difference = math.inf if self._shown is None else float(np.abs(now - self._shown).mean())
@@ -76,7 +77,7 @@ class Difference:
         return False
 
     def inferred(self, found: Detections) -> None:
-        """Take what the student found in the frame asked about last, which stands from now on, and learn from it."""
+        """Learn from what the student found in the last frame that was not skipped; it stands for the next ones."""
         found, before = found.above(SURE), self._standing
         self._standing = found
         if before is not None and math.isfinite(self._difference):
@@ -85,20 +86,21 @@ class Difference:
             self._calibrate()
 
     def forget(self) -> None:
-        """Have the next frame inferred: what became of the last one is not known."""
+        """Have the next frame inferred, because the last one has no result."""
         self._shown = self._standing = None
 
     def _calibrate(self) -> None:
         if len(self._pairs) < LEARNING:
             return
         differences, lost, boxes = np.array(sorted(self._pairs)).T
-        whole = np.append(differences[1:] > differences[:-1], True)  # of equal differences all are borne, or none is
-        bearable = np.flatnonzero(whole & (lost.cumsum() <= self._settings.lost * boxes.cumsum()))
-        self._level = float(differences[bearable[-1]]) if len(bearable) else -math.inf
+        # Equal differences are allowed together, or not at all.
+        whole = np.append(differences[1:] > differences[:-1], True)
+        allowed = np.flatnonzero(whole & (lost.cumsum() <= self._settings.lost * boxes.cumsum()))
+        self._level = float(differences[allowed[-1]]) if len(allowed) else -math.inf
 
 
 def missing(standing: Detections, found: Detections) -> int:
-    """Return how many of the boxes `found` have none of their class at IoU 0.5 among those that stand in for them."""
+    """Return how many of the boxes `found` match no box of their class at IoU 0.5 among the `standing` ones."""
     alike = iou(found.boxes, standing.boxes) >= SAME_PLACE
     alike &= found.labels[:, None] == standing.labels[None]
     return int(np.count_nonzero(~alike.any(axis=1)))

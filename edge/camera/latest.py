@@ -1,7 +1,7 @@
-"""The hand-over from a camera's thread to the main loop: one place, in which a newer frame takes an older one's seat.
+"""The hand-over from a camera's thread to the main loop: one place, in which a newer frame replaces an older one.
 
-Nothing waits here by default: latency stays bounded whatever the student costs, and each frame that nobody took is
-returned to be counted. `put_when_free` is the lossless form, for files that are played as fast as they are used.
+By default nothing waits here: latency stays bounded however slow the student is, and a frame that was not taken is
+returned to be counted. `put_when_free` is the lossless form, for files that are played at full speed.
 All cameras of an agent share one condition, so that the loop can sleep until any of them has a frame.
 """
 
@@ -27,7 +27,7 @@ class LatestFrame(Generic[F]):
         return self._frame is not None
 
     def put(self, frame: F) -> F | None:
-        """Hand over a frame; return the one that is lost by it: an older one, or this one after `close`."""
+        """Hand over a frame; return the frame that this loses: an older one, or this one after `close`."""
         with self._arrivals:
             if self._closed:
                 return frame
@@ -36,13 +36,13 @@ class LatestFrame(Generic[F]):
             return older
 
     def put_when_free(self, frame: F) -> F | None:
-        """Wait until the frame before was taken, then hand over this one; return it when `close` came instead."""
+        """Wait until the previous frame was taken, then hand over this one; return it if `close` came instead."""
         with self._arrivals:
             self._arrivals.wait_for(lambda: self._frame is None or self._closed)
             return self.put(frame)
 
     def take(self) -> F | None:
-        """Return the newest frame, once; None when there is none."""
+        """Remove and return the newest frame; None if there is none."""
         with self._arrivals:
             frame, self._frame = self._frame, None
             if frame is not None:
@@ -50,7 +50,7 @@ class LatestFrame(Generic[F]):
             return frame
 
     def close(self) -> F | None:
-        """Let nothing more in and wake whoever waits; return the frame that nobody has taken, if there is one."""
+        """Accept no more frames and wake all waiting threads; return the frame that was not taken, if any."""
         with self._arrivals:
             self._closed = True
             frame, self._frame = self._frame, None

@@ -1,7 +1,7 @@
-"""Rules of time for one camera: when a file's frames are due, which of them are looked at, when a lost one is retried.
+"""Rules of time for one camera: when a file's frames are due, which are looked at, when to reopen a lost camera.
 
-No I/O and no clock: seconds come in, seconds go out. Stream times jump, repeat and go missing; what is made of them
-here never runs backwards.
+No I/O and no clock: seconds come in, seconds go out. Stream times jump, repeat and go missing; the times computed from
+them never run backwards.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 
 JUMP_S = 10.0
-"""A longer gap between two frames of a file is a jump of its clock, not a pause."""
+"""A longer gap between two frames is a jump of the stream's clock, not a pause."""
 
 LATE_S = 1.0
-"""A file that is so late, because the machine slept or is too slow, goes on from where it is instead of hurrying."""
+"""A file that is later than this, after a suspend or on a slow machine, resumes its pace instead of catching up."""
 
 
 class Backoff:
@@ -30,12 +30,12 @@ class Backoff:
         return self._rng.uniform(longest / 2, longest)
 
     def reset(self) -> None:
-        """Start afresh: the last attempt was a success."""
+        """Start over with the shortest pause: the last attempt succeeded."""
         self._longest = min(2 * self._least, self._most)
 
 
 class Timeline:
-    """The time a source has been played for, across clock jumps, reconnects and rounds of a loop."""
+    """How long a source has been played, across clock jumps, reconnects and repetitions of a looped file."""
 
     def __init__(self) -> None:
         self._pts: float | None = None
@@ -44,7 +44,7 @@ class Timeline:
     def advance(self, pts: float | None, frame_s: float) -> float:
         """Return the seconds from the first frame to this one, which the source places at `pts` seconds.
 
-        `frame_s` is what a frame takes where the source does not say, or says what cannot be.
+        `frame_s` is the duration of a frame, used where the source gives no time or an impossible one.
         """
         gap = pts - self._pts if pts is not None and self._pts is not None else 0.0
         self._pts = pts
@@ -56,7 +56,7 @@ class Timeline:
 
 
 class Pace:
-    """Holds the frames of a file back to its own pace."""
+    """Delays the frames of a file to its own pace."""
 
     def __init__(self) -> None:
         self._start: float | None = None
@@ -76,7 +76,7 @@ class Thinner:
         self._due = 0.0
 
     def wants(self, at: float) -> bool:
-        """Return whether the frame at `at` goes on; `at` is in seconds and never runs backwards."""
+        """Return whether the frame at `at` passes; `at` is in seconds and never runs backwards."""
         if at < self._due - 1e-6:
             return False
         kept_up = at < self._due + self._gap

@@ -1,8 +1,8 @@
-"""What a camera's settings name, opened: an RTSP or HTTP stream, a V4L2 device or a file, as pictures from FFmpeg.
+"""An open camera: an RTSP or HTTP stream, a V4L2 device or a file, as pictures from FFmpeg.
 
-`timeout=(open, read)` is what ends a mute server and a slow drip alike; `stimeout` is ignored by FFmpeg now, and its
-`timeout` option misses drips. A reset and garbage raise nothing: the end of a live stream is a disconnect, and damage
-is looked for in every picture. FFmpeg repeats URLs with their passwords: every text that leaves here is redacted.
+Only `timeout=(open, read)` ends a mute server and a slow drip alike: FFmpeg ignores `stimeout` by now, and its
+`timeout` option misses drips. A reset and garbage raise nothing: so the end of a live stream counts as a disconnect,
+and every picture is checked for damage. FFmpeg's messages repeat URLs with their passwords, so each one is redacted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from culling.common.errors import CameraError
 from culling.common.logs import redact
 
 MAX_PIXELS = 40_000_000
-"""Larger pictures are refused by the decoder before they are allocated: 8k is 33 million pixels."""
+"""The decoder refuses larger pictures before it allocates them: 8K is 33 million pixels."""
 
 PICTURELESS_S = 30.0
-"""A live source that sends packets for so long and no usable picture is given up; key frames may be 20 s apart."""
+"""A live source is reopened after so long without a usable picture; key frames may be 20 s apart."""
 
 DAMAGED_S = 10.0
-"""Damage is taken as over at the next key frame, or after so long where a camera sends none (intra refresh)."""
+"""Damage counts as over at the next key frame, or after so long if a camera sends none (intra refresh)."""
 
 _RTSP = {"rtsp_transport": "tcp", "allowed_media_types": "video", "analyzeduration": "1000000"}
 _LIVE = re.compile(r"(rtsps?|rtmps?|srt|udp|rtp)://|/dev/video\d+$")
@@ -52,17 +52,17 @@ def _no_way_up(name: str) -> str:
 class CameraSettings(Section):
     """`[[camera]]`: where frames come from. `first` and `last` bound what is played of a file, as fractions of it.
 
-    A live source is opened again for ever: RTSP, a device, or HTTP that does not name a video file (HLS, MJPEG), also
-    an HLS playlist that is complete, which begins anew. Anything else is a file, which ends.
+    A live source is reopened whenever it ends: RTSP, a device, or HTTP that does not name a video file (HLS, MJPEG); a
+    complete HLS playlist therefore starts over. Anything else is a file, which ends.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_no_way_up)]
     url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_scheme)]
-    pace: Literal["real", "max"] = Field("real", description="a file's own pace, or as fast as the student keeps up")
+    pace: Literal["real", "max"] = Field("real", description="a file's own pace, or as fast as the student can take it")
     loop: bool = Field(False, description="play a file again when it ends")
     first: float = Field(0.0, ge=0, le=1, description="where in a file playing begins, as a fraction of its frames")
     last: float = Field(1.0, ge=0, le=1, description="where in a file playing ends, as a fraction of its frames")
-    max_fps: float = Field(0.0, ge=0, description="frames beyond so many a second are not looked at; 0: all are")
+    max_fps: float = Field(0.0, ge=0, description="most frames a second to look at; 0: all")
     open_timeout_s: float = Field(5.0, gt=0, le=60)
     read_timeout_s: float = Field(5.0, gt=0, le=60)
 
@@ -81,7 +81,7 @@ class CameraSettings(Section):
 class Source:
     """An open source. Opening raises `CameraError`, after at most twice `open_timeout_s`: connecting, then probing.
 
-    What cannot be bounded: the system's own name look-up, and a V4L2 driver that delivers nothing.
+    Two waits cannot be bounded: the system's name look-up, and a V4L2 driver that delivers nothing.
     """
 
     def __init__(self, settings: CameraSettings, clock: Clock) -> None:
@@ -109,20 +109,20 @@ class Source:
 
     @property
     def frame_s(self) -> float:
-        """Seconds from one frame to the next as the stream announces them, 0.04 where it does not."""
+        """Seconds from one frame to the next as the stream declares them, 0.04 if it does not."""
         rate = float(self._stream.average_rate or 0)
         return 1 / rate if 0.1 <= rate <= 1000 else 0.04
 
     @property
     def bursts(self) -> bool:
-        """Whether pictures come a segment at a time, not as they are taken: their own time says when each is due."""
+        """Whether pictures come a segment at a time, so that they must be paced by their own time."""
         return bool(self._container.format.name == "hls")
 
     def read(self, lose: Callable[[str], None]) -> Iterator[list[av.VideoFrame]]:
         """Yield the pictures of each packet: mostly one, none while the decoder waits for more.
 
-        `lose` is told of each picture that is missing: `undecodable`, `damaged`, or `after-damage` when it is built on
-        such a one. Raises `CameraError` when the source fails, goes silent, or shows nothing.
+        `lose` is called with the reason for each missing picture: `undecodable`, `damaged`, or `after-damage` if it
+        depends on one of those. Raises `CameraError` when the source fails, goes silent, or shows nothing.
         """
         first, last = (0, math.inf) if self._settings.live else self._bounds()
         damage, position, shown = _Damage(), 0, self._clock.monotonic()
@@ -153,13 +153,13 @@ class Source:
                 metadata_errors="replace",
             )
         except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
-            # FFmpeg names a timeout now as such, now as invalid data.
+            # FFmpeg reports a timeout sometimes as such, sometimes as invalid data.
             late = self._clock.monotonic() - began >= settings.open_timeout_s
             what = f"no answer within {settings.open_timeout_s:g} s" if late else _why(error)
             raise self._error(what) from None
 
     def _packets(self) -> Iterator[Any]:
-        """Yield the video's packets. Those of other streams are read too, lest they hide that the video has stopped."""
+        """Yield the video's packets. Other streams are read too, or they could hide that the video has stopped."""
         settings, heard = self._settings, self._clock.monotonic()
         try:
             for packet in self._container.demux():
@@ -170,17 +170,17 @@ class Source:
                 elif settings.live and now - heard > settings.read_timeout_s:
                     raise self._error(f"no video for {settings.read_timeout_s:g} s")
         except av.error.ExitError:
-            raise self._error(f"nothing came for {settings.read_timeout_s:g} s") from None
+            raise self._error(f"no data for {settings.read_timeout_s:g} s") from None
         except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
             raise self._error(_why(error)) from None
 
     def _bounds(self) -> tuple[int, float]:
-        """Return the numbers of the first frame to play and of the first one behind the last."""
+        """Return the numbers of the first frame to play and of the first one after the last."""
         settings = self._settings
         if (settings.first, settings.last) == (0.0, 1.0):
             return 0, math.inf
         try:
-            total = count_frames(settings.url, (settings.open_timeout_s, settings.read_timeout_s))
+            total = length_in_frames(settings.url, (settings.open_timeout_s, settings.read_timeout_s))
         except av.FFmpegError as error:
             raise self._error(_why(error)) from None
         return round(settings.first * total), round(settings.last * total)
@@ -190,13 +190,13 @@ class Source:
 
 
 class _Damage:
-    """Knows which pictures cannot be trusted: damage stays in every picture that is built on a damaged one."""
+    """Tracks which pictures cannot be trusted: damage spreads to every picture that depends on a damaged one."""
 
     def __init__(self) -> None:
         self._until: float | None = None
 
     def of(self, picture: av.VideoFrame | None, now: float) -> str | None:
-        """Return why `picture` (None: it could not be decoded at all) is not to be used, or None."""
+        """Return why `picture` (None: it could not be decoded) must not be used; None if it may."""
         if picture is None or picture.is_corrupt:
             self._until = now + DAMAGED_S
             return "undecodable" if picture is None else "damaged"
@@ -206,15 +206,15 @@ class _Damage:
         return None
 
 
-def count_frames(url: str, timeout: tuple[float, float] | None = None) -> int:
-    """Return how many frames a file holds, by its packets: what its header says may be missing or wrong."""
+def length_in_frames(url: str, timeout: tuple[float, float] | None = None) -> int:
+    """Return how many frames a file holds, counted by its packets: its header may be missing or wrong."""
     with av.open(_address(url), timeout=timeout, metadata_errors="replace") as container:
         stream = container.streams.best("video")
         return 0 if stream is None else sum(packet.size > 0 for packet in container.demux(stream))
 
 
 def _address(url: str) -> str:
-    # FFmpeg takes what stands before a colon in a path for a scheme.
+    # Without the prefix, FFmpeg would read the part of a path before a colon as a scheme.
     return url if _SCHEME.match(url) or url.startswith("/dev/video") else f"file:{url}"
 
 

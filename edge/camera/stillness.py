@@ -1,7 +1,7 @@
-"""Tells a camera that stands still, or sees nothing but black, from one that looks at a quiet scene.
+"""Tells a camera whose picture is frozen or black from one that looks at a quiet scene.
 
-A live picture is never twice the same: sensor noise alone changes pixels. So equality is exact, on pixels picked from
-the picture rather than averaged; averages of a quiet scene at night do not change for minutes.
+A live picture is never the same twice: sensor noise alone changes pixels. So equality is exact, and on single pixels
+rather than averages, which do not change for minutes in a quiet scene at night.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 FROZEN_S = 20.0
+"""Longer than a camera's own hiccups, short enough that little of a frozen picture is ever inferred."""
 BLACK = 24
-"""A picture without a brighter pixel is black; noise in the dark stays below."""
+"""A picture without a brighter pixel is black; sensor noise in the dark stays below."""
 
 
 class Stillness:
-    """Looks at each picture of one connection, as `(h, w)` uint8 grey."""
+    """Watches each picture of one connection, as `(h, w)` uint8 grey."""
 
     def __init__(self) -> None:
         self._last: NDArray[np.uint8] | None = None

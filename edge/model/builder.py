@@ -1,7 +1,7 @@
-"""One thread that does what must not hold up a frame: making models ready, and writing down how swaps go.
+"""One thread for what must not hold up a frame: making models ready, and recording how swaps go.
 
 Creating a session takes seconds and cores, and holds the interpreter in part (onnxruntime#27063); so one model is made
-at a time, for all cameras of an agent, and cameras whose models are the same bytes share one graph.
+at a time for all cameras of an agent, and cameras whose models are the same bytes share one graph.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Builder(threading.Thread):
     """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
 
     `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together;
-    `lull_s` is how long a run waits, at most, until no frame does.
+    `lull_s` is how long a run waits, at most, for a moment without a frame.
     """
 
     def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1, lull_s: float = 3.0) -> None:
@@ -42,31 +42,31 @@ class Builder(threading.Thread):
         try:
             while (job := self._jobs.get()) is not None:
                 job()
-        except BaseException as failure:  # whoever watches the thread decides what becomes of the process
+        except BaseException as failure:  # the agent looks at it and ends
             self.failure = failure
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Have `job` done after those before it; never waits."""
+        """Queue `job`; never waits."""
         self._jobs.put(job)
 
     def close(self, within_s: float | None = None) -> None:
-        """Finish the jobs that are waiting, and end the thread; do not wait for it longer than `within_s`."""
+        """Finish the queued jobs and end the thread; wait for that no longer than `within_s`."""
         self._jobs.put(None)
         if self.is_alive():
             self.join(within_s)
 
     def rests(self) -> None:
-        """Take that whoever infers the cameras' frames has none left, and begins to wait for the next."""
+        """Note that the main loop has inferred every frame, and waits for the next."""
         self._rested_at = time.monotonic()
         with self._rest:
             self._rests += 1
             self._rest.notify_all()
 
     def await_lull(self) -> None:
-        """Return at the second of the `rests` to come, so that every other frame at least is undisturbed.
+        """Return at the second call of `rests` from now on, so that at least every other frame is undisturbed.
 
-        A run that began in the last lull may have ended too late for a frame; were the next one to follow that frame at
-        once, lateness would add up. Returns at once if nobody rested for `lull_s`, and after that time in any case.
+        A run that began in the last lull may have delayed a frame; if the next run followed that frame at once, delays
+        would add up. Returns at once if `rests` was not called for `lull_s`, and after that time in any case.
         """
         if time.monotonic() - self._rested_at >= self._lull_s:
             return
@@ -77,7 +77,7 @@ class Builder(threading.Thread):
     def build(self, manifest: Manifest, model: bytes) -> Student:
         """Return a student proven on its golden frames.
 
-        Raises ManifestError when `model` is not the one declared, ModelError when it cannot run or proves wrong.
+        Raises ManifestError when `model` is not the declared one, ModelError when it cannot run or fails the proof.
         """
         verify_model(manifest, model)
         graph = self._graphs.get(manifest.sha256)

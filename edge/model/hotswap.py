@@ -1,18 +1,18 @@
-"""How a camera comes to a new model, as rules free of I/O: what may follow what, and what a power cut leaves.
+"""How a camera gets a new model, as rules without I/O: which state follows which, and what a power cut leaves.
 
     offered → downloading → staged → warming → switched → probation → live
        └───────────┴──────────┴─────────┴─→ rejected  └────────┴─→ rolled-back
 
-Every step is written down before it is acted on (`slot.py`), and these hold at any moment:
+Every step is recorded before it takes effect (`slot.py`), and these rules hold at any moment:
 
 1. The next boot finds a working model: the live one, else the previous, else the one the agent was installed with, if
    any. A candidate becomes live only by passing probation.
-2. A model is tried at most MAX_ATTEMPTS times; a try is counted before its bytes are run anywhere. A boot that finds a
-   try cut short starts over with the model that was proven before, and then tries again. A try that the disk or a
-   stop ended is no verdict either: it is abandoned, and the model tried again when it is next offered.
-3. A model that was rejected or rolled back is never tried again, and the cloud is told once it can be reached: a report
-   stays in the record until it was sent.
-4. The counter of an accepted manifest is kept for good, so that an older model never comes back (`manifest.py`).
+2. A model is tried at most MAX_ATTEMPTS times; a try is counted before its bytes are run anywhere. A boot after an
+   interrupted try starts the model that was proven before, and then tries again. A try that ended because of the disk
+   or a stop is no verdict: it is abandoned, and the model is tried again when it is next offered.
+3. A model that was rejected or rolled back is never tried again. The report of it stays in the record until it could be
+   sent to the cloud.
+4. The counter of an accepted manifest is never forgotten, so that an older model never comes back (`manifest.py`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import SwapReport, plain
 
 MAX_ATTEMPTS = 3
+"""A power cut or two during a try must not condemn a model; one that takes the agent down each time must be."""
 GAVE_UP = "gave-up"
 _KEPT = 200
+"""Refused ids, reports and attempts that are kept at most, so that a record stays small however long a camera runs."""
 
 Outcome = Literal["live", "rejected", "rolled-back"]
 
@@ -62,22 +64,22 @@ NEXT: Mapping[State, frozenset[State]] = {
 """What may follow each state."""
 
 REPLACEABLE = frozenset({State.OFFERED, State.DOWNLOADING})
-"""The states in which a newer offer takes the candidate's place; from staged on it has to wait for the verdict."""
+"""The states in which a newer offer replaces the candidate; from staged on, it has to wait for the verdict."""
 
 
 class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model under way."""
+    """The model that is under way."""
 
     model_id: str
     state: State
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a camera remembers of its models across a power cut.
+    """Everything that a camera remembers about its models across a power cut.
 
     `counter` and `sha256` are those of the newest manifest accepted; `live` and `previous` are model ids, None for the
     model the agent was installed with; `attempts` counts the tries of models without a verdict; `refused` holds the
-    ids that are never tried again, oldest first; `reports` waits for the cloud.
+    ids that are never tried again, oldest first; `reports` are yet to be sent.
     """
 
     counter: int = 0
@@ -93,9 +95,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def offer(record: Record, manifest: Manifest, at: float) -> Record:
     """Return `record` with the verified `manifest` as the candidate, or its counter noted if its model is live already.
 
-    An offer of the candidate that is under way changes nothing; one of a model that was refused before is reported
-    again, because whoever offers it cannot know. Raises ManifestError("busy") while another candidate must not be
-    disturbed.
+    An offer of the current candidate changes nothing; one of a model that was refused before is reported again, because
+    its sender has not learned of that. Raises ManifestError("busy") while another candidate must not be disturbed.
     """
     if manifest.model_id in record.refused:
         if any(report.model_id == manifest.model_id for report in record.reports):
@@ -106,7 +107,7 @@ def offer(record: Record, manifest: Manifest, at: float) -> Record:
     if manifest.model_id == record.live or (candidate is not None and candidate.model_id == manifest.model_id):
         return accepted
     if candidate is not None and candidate.state not in REPLACEABLE:
-        raise ManifestError("busy", f"model {manifest.model_id} has to wait for the verdict on {candidate.model_id}")
+        raise ManifestError("busy", f"model {manifest.model_id} waits for the verdict on {candidate.model_id}")
     return msgspec.structs.replace(accepted, candidate=Candidate(manifest.model_id, State.OFFERED))
 
 
@@ -128,7 +129,7 @@ def attempt(record: Record) -> Record:
 
 
 def abandon(record: Record) -> Record:
-    """Return `record` without its candidate, on which there is no verdict; its tries stay counted."""
+    """Return `record` without its candidate, which got no verdict; its tries stay counted."""
     return msgspec.structs.replace(record, candidate=None)
 
 
@@ -148,7 +149,7 @@ def conclude(record: Record, outcome: Outcome, reason: str, camera: str, at: flo
 
 
 def wake(record: Record, camera: str, at: float) -> Record:
-    """Return what a boot makes of `record`: a try that was cut short starts over, unless it was the last one."""
+    """Return `record` as a boot continues it: an interrupted try starts over, unless it was the last one."""
     candidate = record.candidate
     if candidate is None or candidate.state is State.OFFERED:
         return record
@@ -164,9 +165,9 @@ def boot_order(record: Record) -> tuple[str | None, ...]:
 
 
 def fall_back(record: Record, broken: Collection[str], camera: str, at: float) -> Record:
-    """Return `record` after a boot that found the `broken` ones of its models to be other than what was proven.
+    """Return `record` after a boot that found the files of the `broken` models to differ from what was proven.
 
-    A model that merely could not be read this time is not among them: it keeps its place for the next boot.
+    A model that only could not be read this time is not among them: it keeps its place for the next boot.
     """
     if record.live is None or record.live not in broken:
         return msgspec.structs.replace(record, previous=None) if record.previous in broken else record

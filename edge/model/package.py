@@ -1,4 +1,4 @@
-"""The model an agent was installed with: found beside the settings, and trusted by the same rules as any other."""
+"""The model that an agent was installed with: it is beside the settings, and checked by the same rules as any other."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def signing_keys(settings: EdgeSettings) -> Mapping[str, Ed25519PublicKey]:
 def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package | None:
     """Return the initial model for `camera` with its verified manifest; None when the settings name none.
 
-    One that has expired since runs all the same, with a warning: there is always a working model.
-    Raises `InputError` when a file cannot be read, `ManifestError` when the manifest is not to be trusted.
+    One that has expired, or is not valid yet, is used all the same, with a warning: a camera must always have a
+    working model.
+    Raises `InputError` when a file cannot be read, `ManifestError` when the manifest is not trusted.
     """
     model, path = settings.student.initial, settings.student.manifest(camera)
     if model is None or path is None:
@@ -43,5 +44,5 @@ def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package 
     try:
         check_time(manifest, now)
     except ManifestError as error:
-        log.warning("initial_model_out_of_time", camera=camera, path=str(path), error=str(error))
+        log.warning("initial_model_validity_waived", camera=camera, path=str(path), error=str(error))
     return Package(manifest, model)

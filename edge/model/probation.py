@@ -1,8 +1,8 @@
-"""Whether a model that just took over may stay: rules free of I/O, judged against the model that it replaced.
+"""Whether a model that has just taken over may stay: rules without I/O, which compare it with the one it replaced.
 
-The camera's own results show errors, outputs that are not numbers, and a model that never finds anything. Comparisons,
-both models on the same sampled frame, one right after the other, show the rest: a road may really be empty, and a
-machine may really be slower now than an hour ago, so neither is ever held against the new model alone.
+The camera's own results show errors, outputs that are not numbers, and a model that never finds anything. Comparisons
+of both models on the same sampled frame, one right after the other, show the rest: a road may really be empty, and a
+machine really slower than an hour ago, so neither is held against the new model alone.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from culling.common.graph import NotFiniteError
 from culling.edge.model.student import CONFIDENT
 
 _SURE = 0.7
+"""Score from which the previous model is sure of a box; a new model may rightly drop doubtful ones."""
 _SAME_PLACE = 0.5
+"""IoU from which two boxes are the same object, as in AP50."""
 
 
 @dataclass(frozen=True)
 class Rules:
     """How long probation lasts, and what ends it early.
 
-    It is passed after at least `frames` results, `seconds` and `samples` comparisons, which are `spacing_s` apart. It
-    fails after `errors` failed frames, one result that is not finite, its fastest run above `slow` times what the
-    previous model's leads to expect of its input, nothing found at all while the previous model was sure in
-    `sure_samples` samples, or when of at least `pairs` boxes that both models see more than half have another class.
+    A model passes after at least `frames` results, `seconds` and `samples` comparisons, which are `spacing_s` apart. It
+    fails after `errors` failed frames; after one result that is not finite; if its fastest run takes more than `slow`
+    times the previous model's, scaled to its input size; if it finds nothing at all while the previous model was sure
+    in `sure_samples` samples; or if of at least `pairs` boxes that both models see, more than half change class.
     """
 
     frames: int = 50
@@ -41,11 +43,11 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Both models on one frame: their seconds, and what they found, boxes on a common scale.
 
-    `larger` is how many times the pixels of the old model's input the new one's has, 1 where it has no more: a round
-    that finds a larger input to be worth its time must not fail for taking that time.
+    `larger` is how many times as many pixels the new model's input has, at least 1: a round that finds a larger input
+    worth its time must not fail for taking that time.
     """
 
     old_s: float
@@ -55,8 +57,8 @@ class Comparison:
     larger: float = 1.0
 
 
-NOTHING = Comparison(0.0, 0.0, Detections.empty(), Detections.empty())
-"""A comparison that could not be made."""
+NOTHING = ModelComparison(0.0, 0.0, Detections.empty(), Detections.empty())
+"""Stands for a comparison that could not be made."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Probation:
     found_any: bool = False
     sampled_at: float = float("-inf")
     samples: int = 0
-    _comparisons: list[Comparison] = field(default_factory=list)
+    _comparisons: list[ModelComparison] = field(default_factory=list)
 
     def saw(self, found: Detections) -> None:
         """Note a result of the new model."""
@@ -92,18 +94,18 @@ class Probation:
         self.not_finite = self.not_finite or isinstance(error, NotFiniteError)
 
     def wants_sample(self, at: float) -> bool:
-        """Return whether a comparison should be made on the frame at hand; counts it as asked for."""
+        """Return whether to compare both models on the current frame, and count that as a sample."""
         if self.samples >= self.rules.samples or at - self.sampled_at < self.rules.spacing_s:
             return False
         self.sampled_at, self.samples = at, self.samples + 1
         return True
 
-    def compared(self, comparison: Comparison) -> None:
-        """Note what both models made of a sampled frame."""
+    def compared(self, comparison: ModelComparison) -> None:
+        """Note a comparison on a sampled frame."""
         self._comparisons.append(comparison)
 
     def verdict(self, at: float) -> Verdict | None:
-        """Return how it ended, or None while it lasts."""
+        """Return how probation ended, or None while it lasts."""
         if self.not_finite:
             return Verdict(False, "not-finite")
         if self.errors >= self.rules.errors:
@@ -136,8 +138,8 @@ class Probation:
         return len(changed) >= self.rules.pairs and 2 * sum(changed) > len(changed)
 
 
-def _changes(comparison: Comparison) -> list[bool]:
-    """Return for each box that both models are confident of whether its class is another one now."""
+def _changes(comparison: ModelComparison) -> list[bool]:
+    """Return for each box that both models are confident of whether its class has changed."""
     old, new = comparison.old.above(CONFIDENT), comparison.new.above(CONFIDENT)
     if not len(old) or not len(new):
         return []

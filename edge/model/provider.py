@@ -1,4 +1,4 @@
-"""Which provider the students run on: CUDA where it really works, the CPU only where the settings allow it."""
+"""Which provider the students run on: CUDA if it really works, the CPU only if the settings allow it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 def choose_provider(allow_cpu: bool) -> Provider:
-    """Return the provider that works, found by running a small graph on it: what is merely installed proves nothing.
+    """Return the provider that works, by running a small graph on it: an installed one need not work.
 
     Raises `ModelError` when there is no GPU and the CPU is not allowed.
     """
@@ -22,7 +22,9 @@ def choose_provider(allow_cpu: bool) -> Provider:
         open_graph(probe(), provider="cuda").warm(1, 64, 64)
     except ModelError as error:
         if not allow_cpu:
-            raise ModelError(f"no GPU to run on, and agent.allow_cpu is false (--allow-cpu): {error}") from None
+            raise ModelError(
+                f"no GPU works and agent.allow_cpu is false; set it, or give --allow-cpu, to run on the CPU: {error}"
+            ) from None
         log.warning("cpu_chosen", reason=str(error))
         return "cpu"
     return "cuda"

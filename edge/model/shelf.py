@@ -1,4 +1,4 @@
-"""What one camera keeps of its models on disk: their files by id, and the record of how they came and went."""
+"""One camera's models on disk: their files by id, and the record of their swaps."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ KINDS = frozenset({".onnx", ".part", ".manifest"})
 
 
 class Shelf:
-    """A folder; every method but `path` raises StorageError where the disk does not do its part."""
+    """A folder; every method but `path` raises StorageError when the disk fails."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, model_id: str, kind: str) -> Path:
-        """Return where a model's `onnx`, `part` or `manifest` lies."""
+        """Return the path of a model's `onnx`, `part` or `manifest`."""
         return self._folder / f"{model_id}.{kind}"
 
     def record(self, on_lost: Callable[[StorageError], None]) -> Record:
-        """Return the record. One that cannot be read is set aside, `on_lost` told, and a new one returned: a camera
-        that sees is worth more than the memory of refused models.
+        """Return the record. One that cannot be read is moved aside, reported to `on_lost`, and an empty one returned:
+        a camera that sees is worth more than the memory of refused models.
         """
         path = self._folder / RECORD
         try:
@@ -54,12 +54,12 @@ class Shelf:
         write_atomic(self.path(manifest.model_id, "manifest"), msgspec.msgpack.encode(manifest))
 
     def manifest(self, model_id: str) -> Manifest:
-        """Return a manifest put here before. Raises ManifestError("malformed") when it has rotted."""
+        """Return a stored manifest. Raises ManifestError("malformed") when it has rotted."""
         path = self.path(model_id, "manifest")
         try:
             return msgspec.msgpack.decode(read(path), type=Manifest)
         except msgspec.MsgspecError as error:
-            raise ManifestError("malformed", f"{path} cannot be understood: {error}") from error
+            raise ManifestError("malformed", f"{path} cannot be decoded: {error}") from error
 
     def sweep(self, kept: Collection[str | None]) -> None:
         """Remove the files of all models but those `kept`."""

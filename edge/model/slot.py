@@ -1,8 +1,8 @@
-"""The place of one camera's student: what it runs now, what comes next, and what is kept to fall back on.
+"""The slot of one camera's student: the model in use, the next one, and the one to fall back on.
 
-Three threads meet here. The main loop takes the student before a frame and tells what came of it; it never waits, not
-even for the disk. The forwarder brings offers and files. The builder makes models ready and writes the record; its
-steps are written before they take effect. The rules are `hotswap.py`'s and `probation.py`'s.
+Three threads meet here. The main loop takes the student before a frame and reports its result; it never waits, not
+even for the disk. The forwarder brings offers and files. The builder makes models ready and writes the record, each
+step before it takes effect. The rules are in `hotswap.py` and `probation.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from culling.common.wire.messages import SwapReport
 from culling.edge.model import hotswap
 from culling.edge.model.builder import Builder
 from culling.edge.model.hotswap import Outcome, Record, State
-from culling.edge.model.probation import NOTHING, Comparison, Probation, Rules
+from culling.edge.model.probation import NOTHING, ModelComparison, Probation, Rules
 from culling.edge.model.shelf import Shelf, read
 from culling.edge.model.student import Picture, Student
 from culling.edge.model.vetting import NotVettedError, vet
@@ -46,16 +46,15 @@ class Package:
     model: Path
 
 
-class _Superseded(Exception):  # noqa: N818 - not an error: a newer offer took the place of the model being made
+class _Superseded(Exception):  # noqa: N818 - not an error: a newer offer has replaced the model being made
     pass
 
 
 class ModelSlot:
-    """One camera's models, kept in `folder`; without an `initial` one the camera waits for its first from the cloud.
+    """One camera's models, kept in `folder`; without an `initial` one the camera waits for a model from the cloud.
 
-    `on_error` hears a short word for all that went wrong and is no model's fault, "storage" or "not-vetted"; what was
-    running goes on. `vet` looks at a file in confinement, and is a parameter so that a test of the rest need not start
-    a process.
+    `on_error` is called with "storage" or "not-vetted" for a failure that is no model's fault; the model in use goes
+    on. `vet` tries a file in a confined process, and is a parameter so that other tests need not start one.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class ModelSlot:
         self._ready: Student | None = None
         self._previous: Student | None = None
         self._probation: Probation | None = None
-        self._comparisons: queue.SimpleQueue[tuple[Probation, Comparison]] = queue.SimpleQueue()
+        self._comparisons: queue.SimpleQueue[tuple[Probation, ModelComparison]] = queue.SimpleQueue()
         self._last_result: float | None = None
         self._gap_ms = 0.0
 
@@ -102,8 +101,8 @@ class ModelSlot:
             except (ModelError, StorageError) as error:
                 if model_id is None:
                     raise
-                log.warning("student_did_not_start", camera=self.camera, model_id=model_id, error=str(error))
-                # These bytes were proven here: what else keeps them from running, a disk or a GPU, may pass.
+                log.warning("student_start_failed", camera=self.camera, model_id=model_id, error=str(error))
+                # These bytes were proven here before: any other failure, of a disk or a GPU, may pass.
                 if isinstance(error, ManifestError) or isinstance(error.__cause__, FileNotFoundError):
                     broken.add(model_id)
         self.record = hotswap.fall_back(record, broken, self.camera, self._clock.now())
@@ -115,13 +114,13 @@ class ModelSlot:
     # The main loop
 
     def current(self) -> Student | None:
-        """Return the student in use; None while no model has worked here yet."""
+        """Return the student in use; None until a model has worked here."""
         return self._current
 
     def between_frames(self, now: float) -> Student | None:
         """Return the student for the next frame, after switching to a new one if it is warm; `now` is monotonic.
 
-        None while no model has worked here yet.
+        None until a model has worked here.
         """
         if (ready := self._ready) is None:
             return self._current
@@ -130,7 +129,7 @@ class ModelSlot:
         on_probation = partial(hotswap.advance, state=State.PROBATION)
         self._builder.submit(partial(self._decide, on_probation, of=ready.model_id))
         log.info("student_switched", camera=self.camera, model_id=ready.model_id)
-        # The first of all has no other to be compared with; its own errors still tell.
+        # The very first model has none to be compared with; its own errors still count.
         self._probation = Probation(self._rules if self._previous else replace(self._rules, samples=0), now)
         return ready
 
@@ -140,11 +139,11 @@ class ModelSlot:
         return self._probation is not None
 
     def stands(self, now: float) -> None:
-        """Take that the last result stands for a frame as well, which was not inferred."""
+        """Note that the last result also stands for a frame that was skipped."""
         self._last_result = now
 
     def observe(self, frame: Picture, found: Detections, now: float) -> None:
-        """Take the current student's result on `frame`; it may end a probation, and that in a rollback."""
+        """Note the current student's result on `frame`, which may end a probation, even in a rollback."""
         self._frame_sizes |= {(frame.width, frame.height)}
         last, self._last_result = self._last_result, now
         if (probation := self._probation) is None:
@@ -157,7 +156,7 @@ class ModelSlot:
         self._settle(probation, now)
 
     def failed(self, error: ModelError, now: float) -> None:
-        """Take that the current student failed on a frame; may end a probation in a rollback."""
+        """Note that the current student failed on a frame, which may end a probation in a rollback."""
         if (probation := self._probation) is not None:
             probation.failed(error)
             self._settle(probation, now)
@@ -165,25 +164,25 @@ class ModelSlot:
     # The forwarder
 
     def trust(self, keys: Mapping[str, Ed25519PublicKey]) -> Trust:
-        """Return what this camera believes of manifests."""
+        """Return what a manifest is checked against for this camera."""
         accepted = self.record.counter, self.record.sha256
         if self._initial and self._initial.manifest.counter > self.record.counter:
             accepted = self._initial.manifest.counter, self._initial.manifest.sha256
         return Trust(keys, self.camera, *accepted)
 
     def offer(self, manifest: Manifest) -> bool:
-        """Take a verified manifest; return whether its model is to be downloaded, and `stage`d, now.
+        """Accept a verified manifest; return whether to download its model now, and then `stage` it.
 
-        Raises ManifestError("busy"), and StorageError when it cannot be written down.
+        Raises ManifestError("busy"), and StorageError when the manifest cannot be written.
         """
         with self._lock:
             if self.record.live is None and self._initial and self._initial.manifest.model_id == manifest.model_id:
-                return False  # it was installed, and is in use
+                return False  # it is the installed model, and in use
             record = hotswap.offer(self.record, manifest, self._clock.now())
             candidate = record.candidate
             mine = candidate is not None and candidate.model_id == manifest.model_id
             wanted = mine and candidate is not None and candidate.state in hotswap.REPLACEABLE
-            if wanted and manifest.model_id in self._making:  # its file is complete, and in the builder's hands
+            if wanted and manifest.model_id in self._making:  # its file is complete, and the builder is at work on it
                 wanted = False
                 record = _downloading(record)
             if wanted:
@@ -194,7 +193,7 @@ class ModelSlot:
         return wanted
 
     def downloading(self) -> None:
-        """Note that the candidate's first bytes are coming."""
+        """Note that the candidate's download has started."""
         with self._lock:
             record = _downloading(self.record)
             if record != self.record:
@@ -202,17 +201,17 @@ class ModelSlot:
                 self.record = record
 
     def stage(self, model_id: str) -> None:
-        """Have the candidate, whose file is complete, made ready."""
+        """Have the builder prepare the candidate, whose file is complete."""
         with self._lock:
             self._making.add(model_id)
         self._builder.submit(partial(self._make, model_id))
 
     def reject(self, model_id: str, reason: str) -> None:
-        """Give up the candidate, whose file is not what was declared."""
+        """Reject the candidate, because its file is not the declared one."""
         self._conclude(model_id, "rejected", reason, 0.0)
 
     def reports(self) -> tuple[SwapReport, ...]:
-        """Return what the cloud has not been told, oldest first."""
+        """Return the reports that the cloud has not received yet, oldest first."""
         return self.record.reports
 
     def reported(self, report: SwapReport) -> None:
@@ -220,7 +219,7 @@ class ModelSlot:
         self._decide(partial(hotswap.reported, report=report))
 
     def path(self, model_id: str, kind: str) -> Path:
-        """Return where a model's `onnx`, `part` or `manifest` lies."""
+        """Return the path of a model's `onnx`, `part` or `manifest`."""
         return self._shelf.path(model_id, kind)
 
     # The builder
@@ -237,7 +236,7 @@ class ModelSlot:
             self._making.discard(model_id)
         if isinstance(problem, (StorageError, NotVettedError)):
             self._abandon(model_id, problem)
-        elif problem is not None:  # the model's or its golden frames' fault
+        elif problem is not None:  # the fault of the model, or of its golden frames
             log.warning("student_rejected", camera=self.camera, model_id=model_id, error=str(problem))
             self._conclude(model_id, "rejected", str(problem), 0.0)
 
@@ -269,7 +268,7 @@ class ModelSlot:
         try:
             (old, old_s), (new, new_s) = [self._timed(*picture) for picture in pictures]
             before, after = (picture.shape[0] * picture.shape[1] for _, picture in pictures)
-            comparison = Comparison(old_s, new_s, old, new, max(1.0, after / before))
+            comparison = ModelComparison(old_s, new_s, old, new, max(1.0, after / before))
         except ModelError:
             comparison = NOTHING  # the new model's own failures are counted on the camera's frames
         self._comparisons.put((probation, comparison))
@@ -322,9 +321,9 @@ class ModelSlot:
         self._sweep()
 
     def _decide(self, change: Callable[[Record], Record], of: str | None = None) -> None:
-        """Change the record even if it cannot be written: what it says has happened, or was refused, all the same.
+        """Change the record even if it cannot be written, because what it says has already happened.
 
-        A change `of` a model is made only while that one is the candidate: a newer one may have taken its place.
+        A change `of` a model is made only while that is the candidate: a newer one may have replaced it.
         """
         with self._lock:
             if of is not None and not self._is_candidate(of):
@@ -336,7 +335,7 @@ class ModelSlot:
                 self._complain(error)
 
     def _abandon(self, model_id: str, error: StorageError | NotVettedError) -> None:
-        """Forget the candidate, about which nothing is known, until it is offered again, or until the next boot."""
+        """Forget the candidate, which got no verdict, until it is offered again or until the next boot."""
         self._complain(error)
         with self._lock:
             if self._is_candidate(model_id):
@@ -357,12 +356,14 @@ class ModelSlot:
                 self._complain(error)
 
     def _complain(self, error: StorageError | NotVettedError) -> None:
-        log.warning("model_put_off", camera=self.camera, error=str(error))
-        self._on_error("storage" if isinstance(error, StorageError) else "not-vetted")
+        storage = isinstance(error, StorageError)
+        event = "model_storage_failed" if storage else "model_vetting_interrupted"
+        log.warning(event, camera=self.camera, error=str(error))
+        self._on_error("storage" if storage else "not-vetted")
 
 
 def _downloading(record: Record) -> Record:
-    """Return `record` with the first bytes of a candidate that was merely offered."""
+    """Return `record` with its candidate downloading, if that was only offered so far."""
     if record.candidate is None or record.candidate.state is not State.OFFERED:
         return record
     return hotswap.advance(record, State.DOWNLOADING)

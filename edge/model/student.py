@@ -1,4 +1,4 @@
-"""The student at work on one camera: frames in, detections in full-frame pixels out, and the proof of golden frames.
+"""The student at work on one camera: frames in, detections in full-frame pixels out, and its proof on golden frames.
 
 A frame is resized straight to the input that the manifest's scale asks for; the graph does the rest.
 """
@@ -20,8 +20,10 @@ from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import from_wire
 
 CONFIDENT = 0.5
+"""Score from which a detection must agree; weaker ones flip with the rounding of another GPU or CPU."""
 MIN_IOU = 0.9
 SCORE_SLACK = 0.05
+"""Agreement across machines: far above the differences that rounding makes, far below those of another model."""
 
 
 def _now() -> None:
@@ -29,7 +31,7 @@ def _now() -> None:
 
 
 class Picture(Protocol):
-    """What the student needs of a camera's frame: its size in pixels, and itself at another size."""
+    """What the student needs from a camera's frame: its size in pixels, and the picture at another size."""
 
     @property
     def width(self) -> int: ...
@@ -56,7 +58,7 @@ class Student:
 
     @property
     def model_id(self) -> str:
-        """The model's name, for everything that tells which student saw a frame."""
+        """The model's id, which names the student that saw a frame."""
         return self.manifest.model_id
 
     @property
@@ -71,8 +73,8 @@ class Student:
     def infer(self, frames: Sequence[Picture]) -> list[Detections]:
         """Return the detections of each frame, best first, in pixels of that frame.
 
-        Frames that come to the same input size run together, in batches of powers of two, so that few shapes ever
-        occur. Raises ModelError when the model fails.
+        Frames of the same input size run together, in batches of powers of two, so that few shapes occur. Raises
+        ModelError when the model fails.
         """
         sizes = [self.input_size(frame.width, frame.height) for frame in frames]
         found: dict[int, Detections] = {}
@@ -88,9 +90,9 @@ class Student:
         return [found[place] for place in range(len(frames))]
 
     def warm(self, frame_sizes: Iterable[tuple[int, int]], max_batch: int, before: Callable[[], None] = _now) -> None:
-        """Run a blank batch of every shape to come: each `(width, height)` of a frame, up to `max_batch` at a time.
+        """Run a blank batch of every shape that can occur: of each `(width, height)`, up to `max_batch` at a time.
 
-        `before` is called before every run, and may wait for a good moment.
+        `before` is called before every run, and may wait for a quiet moment.
         """
         for size in {self.input_size(*frame_size) for frame_size in frame_sizes}:
             for power in range(max_batch.bit_length()):
@@ -98,7 +100,7 @@ class Student:
                 self.graph.warm(1 << power, *size)
 
     def prove(self, before: Callable[[], None] = _now) -> None:
-        """Raise ModelError unless the manifest's golden frames give what its maker saw; `before` as in `warm`."""
+        """Raise ModelError unless the golden frames give the detections in the manifest; `before` as in `warm`."""
         for number, golden in enumerate(self.manifest.golden):
             try:
                 rgb, wanted = decode_jpeg(golden.jpeg), from_wire(golden.detections, len(self.classes))
@@ -108,14 +110,14 @@ class Student:
             before()
             found = to_frame(self.graph.run(resize(rgb, *size)[None])[0], size, full)
             if not agree(found, wanted):
-                raise ModelError(f"model {self.model_id} finds other things in golden frame {number} than its maker")
+                raise ModelError(f"model {self.model_id} disagrees with its manifest on golden frame {number}")
 
 
 def agree(one: Detections, other: Detections) -> bool:
-    """Return whether every confident detection on either side has its like on the other.
+    """Return whether every confident detection on either side has a match on the other.
 
-    Alike means the same label, IoU >= 0.9 and scores within 0.05. Only one of the two must be confident, so that a
-    score on the border of 0.5 may fall on either side of it.
+    A match has the same label, IoU >= 0.9 and a score within 0.05. Only one of the two must be confident, so that a
+    score at the border of 0.5 may fall on either side of it.
     """
     return _covers(one, other) and _covers(other, one)
 

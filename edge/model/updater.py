@@ -1,8 +1,8 @@
-"""How a new model gets here: an offer is verified, its file fetched piece by piece, its hash proven, and handed over.
+"""How a new model arrives: its offer is verified, its file fetched piece by piece, its hash checked, and handed over.
 
-A shell around `protocol.Transfer` and `manifest.verify`. Every piece is on disk before the next is asked for, so a
-power cut costs at most one piece; a file that was begun before a cut and turns out wrong is fetched again from 0.
-All of it happens on the forwarder's thread.
+A shell around `protocol.Transfer` and `manifest.verify`. Every piece is on disk before the next is requested, so a
+power cut costs at most one piece; a resumed file that turns out wrong is fetched again from 0. Everything runs on the
+forwarder's thread.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from culling.edge.model.slot import ModelSlot
 log = structlog.get_logger(__name__)
 
 RETRY_S = 10.0
+"""Until an offer that came too early, or failed on the disk, is tried again; a probation lasts about as long."""
 
 
 class _Download:
-    """The file that one transfer fills; `resumed` tells whether it was begun earlier."""
+    """The file that one transfer fills; `resumed` says whether it was started earlier."""
 
     def __init__(self, offer: ModelOffer, manifest: Manifest, part: Path) -> None:
         size = part.stat().st_size if part.exists() else 0
@@ -51,8 +52,8 @@ class _Download:
 class Updater:
     """Brings the models of all cameras of an agent.
 
-    `on_refused` hears a short stable word for everything that was refused or failed: the `reason` of a ManifestError or
-    ProtocolError, or "storage".
+    `on_refused` is called with a short stable word for everything that was refused or failed: the `reason` of a
+    ManifestError or ProtocolError, or "storage".
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Updater:
         self._later: dict[str, tuple[ModelOffer, float]] = {}
 
     def offered(self, offer: ModelOffer) -> None:
-        """Take an offer. One that cannot be trusted is refused and counted; one that comes too early waits."""
+        """Handle an offer. One that cannot be trusted is refused and counted; one that comes too early waits."""
         slot = self._slots.get(offer.camera)
         if slot is None:
-            self._refuse(offer.camera, "unknown-camera", f"there is no camera {offer.camera}")
+            self._refuse(offer.camera, "unknown-camera", f"there is no camera {offer.camera} here")
             return
         self._later.pop(offer.camera, None)
         try:
@@ -86,12 +87,10 @@ class Updater:
             else:
                 self._refuse(offer.camera, error.reason, str(error))
         except (StorageError, OSError) as error:
-            self._refuse(offer.camera, "storage", str(error))
-            self._downloads.pop(offer.camera, None)
-            self._put_off(offer)
+            self._postpone(offer, error)
 
     def chunk(self, chunk: ModelChunk, data: bytes) -> None:
-        """Take a piece of a model; one that nobody awaits is ignored."""
+        """Handle a piece of a model; one that was not requested is ignored."""
         download = self._downloads.get(chunk.camera)
         if download is None:
             return
@@ -103,12 +102,10 @@ class Updater:
             self._refuse(chunk.camera, error.reason, str(error))
             self._give_up(download, error.reason)
         except (StorageError, OSError) as error:
-            self._refuse(chunk.camera, "storage", str(error))
-            self._downloads.pop(chunk.camera, None)
-            self._put_off(download.offer)
+            self._postpone(download.offer, error)
 
     def outgoing(self) -> list[ModelRequest | SwapReport]:
-        """Return what to tell the cloud now; a report is returned until it is `sent`."""
+        """Return what to send to the cloud now; a report is returned until it is `sent`."""
         now = self._clock.monotonic()
         for offer, due in list(self._later.values()):
             if due <= now:
@@ -117,7 +114,7 @@ class Updater:
         return [*(request for request in requests if request is not None), *self.reports()]
 
     def reports(self) -> list[SwapReport]:
-        """Return the verdicts that the cloud was not told yet."""
+        """Return the verdicts that the cloud has not received yet."""
         return [report for slot in self._slots.values() for report in slot.reports()]
 
     def sent(self, report: SwapReport) -> None:
@@ -125,7 +122,7 @@ class Updater:
         self._slots[report.camera].reported(report)
 
     def reopen(self) -> None:
-        """Ask again for what was under way on a connection that is gone."""
+        """Request again what was under way on the lost connection."""
         for download in self._downloads.values():
             download.transfer.reopen()
 
@@ -166,6 +163,12 @@ class Updater:
     def _give_up(self, download: _Download, reason: str) -> None:
         del self._downloads[download.manifest.camera]
         self._slots[download.manifest.camera].reject(download.manifest.model_id, reason)
+
+    def _postpone(self, offer: ModelOffer, error: Exception) -> None:
+        log.warning("download_postponed", camera=offer.camera, error=str(error), retry_s=RETRY_S)
+        self._on_refused("storage")
+        self._downloads.pop(offer.camera, None)
+        self._put_off(offer)
 
     def _put_off(self, offer: ModelOffer) -> None:
         self._later[offer.camera] = (offer, self._clock.monotonic() + RETRY_S)

@@ -1,12 +1,12 @@
-"""The first look at a model from the network: in a child process that may not take much memory, time or disk.
+"""The first run of a model from the network: in a child process with limits on memory, time and disk.
 
-Structure alone does not tell whether a graph ends, or what it allocates; so the child loads it, runs it on blank frames
-of the sizes to come, and dies of its limits instead of the agent. It runs on the CPU, whatever the agent runs on.
+Structure alone does not show whether a graph ends, or how much it allocates; so the child loads it and runs it on blank
+frames of the expected sizes, and dies of its limits instead of the agent. It always runs on the CPU.
 
-It takes the time that the agent's cameras leave, and only if they leave too little takes some of theirs. A child that
-is merely nice was seen to hold up frames more.
+The child first tries in the time that the cameras leave idle, and takes some of theirs only if that was too little: a
+child that was only nice delayed frames more.
 
-A child that somebody else ended (a stop of the whole unit, the kernel short of memory) says nothing about its model.
+A child that was ended from outside (a stop of the whole unit, the kernel short of memory) says nothing about its model.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from pathlib import Path
 from culling.common.errors import CullingError, ModelError
 
 OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""What ends a child for no fault of its model; its own limits and crashes send other signals."""
+"""Signals that end a child from outside; its own limits and crashes send others."""
 PR_SET_PDEATHSIG = 1
 NICE = 10
+"""Below the cameras, yet not the least: a child that gets no time at all would fail its model by the clock."""
 
 
 class NotVettedError(CullingError):
-    """The look was cut short from outside, or could not begin: try again later."""
+    """The run was interrupted from outside, or could not begin: try again later."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the child may use: bytes of address space, seconds of CPU, and `wall_s` seconds altogether.
+    """What the child may use: bytes of address space, seconds of CPU, and `wall_s` seconds in all.
 
-    Before that it may try for `idle_s` seconds in the time that nobody else wants.
+    Before that it may try for `idle_s` seconds in idle time only.
     """
 
     memory: int = 4 << 30
@@ -50,7 +51,7 @@ class Limits:
 def vet(model: Path, sizes: Sequence[tuple[int, int]], limits: Limits | None = None) -> None:
     """Raise ModelError unless a child can load `model` and run it at every `(height, width)` within `limits`.
 
-    Raises NotVettedError when that remained open.
+    Raises NotVettedError when the run gave no answer.
     """
     limits = limits or Limits()
     with suppress(subprocess.TimeoutExpired):
@@ -69,7 +70,7 @@ def _run(
     shapes = [f"{height}x{width}" for height, width in sizes]
     manner = "idle" if idle else "nice"
     command = [sys.executable, "-m", "culling.edge.model.vetting", *numbers, manner, str(model), *shapes]
-    # The child runs bytes of a stranger: it gets no settings, and one thread.
+    # The child runs untrusted bytes: it gets no settings, and one thread.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CULLING_")}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -80,33 +81,33 @@ def _run(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             timeout=limits.idle_s if idle else limits.wall_s,
-            # An interrupt from the terminal is meant for the agent, not for the model. No session of its own: it would
-            # be a scheduling group of its own, among which what a process leaves to others counts for nothing.
+            # Ctrl-C is meant for the agent, so the child gets its own process group. It gets no session of its own:
+            # in its own scheduling group, nice or idle would yield nothing to the agent.
             process_group=0,
         )
     except OSError as error:
-        raise NotVettedError(f"model {model.stem} cannot be tried now: {error.strerror}") from error
+        raise NotVettedError(f"model {model.stem} cannot be vetted now: {error.strerror}") from error
 
 
 def _judge(model: Path, child: subprocess.CompletedProcess[bytes]) -> None:
     if -child.returncode in OUTSIDE:
         name = signal.Signals(-child.returncode).name
-        raise NotVettedError(f"the process that tried model {model.stem} was ended from outside, by {name}")
+        raise NotVettedError(f"the process that vetted model {model.stem} was ended from outside, by {name}")
     if child.returncode == ModelError.exit_code:
         raise ModelError(child.stderr.decode(errors="replace").strip()[:300])
     if child.returncode:
-        raise ModelError(f"model {model.stem} broke the process that tried it (status {child.returncode})")
+        raise ModelError(f"model {model.stem} crashed the process that vetted it (status {child.returncode})")
 
 
 def _die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
+    if os.getppid() != parent:  # the agent died before the call
         raise SystemExit(1)
 
 
 def _confine(memory: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    # The soft limit sends SIGXCPU; at the hard one it would be SIGKILL, as from outside.
+    # The soft limit sends SIGXCPU; the hard one would send SIGKILL, which looks like an end from outside.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -114,7 +115,7 @@ def _confine(memory: int, cpu_s: int) -> None:
 
 
 def _step_back() -> None:
-    with suppress(OSError):  # where it may not, it is still nice
+    with suppress(OSError):  # where that is not permitted, the child is still nice
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _try(Path(model), shapes)
     except (ModelError, MemoryError) as error:
-        print(error if isinstance(error, ModelError) else "the model wants too much memory", file=sys.stderr)
+        print(error if isinstance(error, ModelError) else "the model needs too much memory", file=sys.stderr)
         return ModelError.exit_code
     return 0
 

@@ -33,7 +33,7 @@ from culling.cloud.model.quantise import calibration_frames, quantise
 from culling.cloud.model.weights import load_bundled
 from culling.common import bench
 from culling.common.graph import Graph, _options, check
-from culling.edge.bench.rig import Material, gather
+from culling.edge.bench.material import Material, gather
 
 NAMES = ["boxes", "scores", "labels"]
 

@@ -95,7 +95,7 @@ class StandIn:
         self.ends.append(end)
 
 
-class Bench:
+class Rig:
     def __init__(
         self,
         student: Student | None = None,
@@ -169,21 +169,21 @@ def second() -> Student:
 
 
 def test_without_a_frame_there_is_nothing_to_take(first: Student) -> None:
-    assert Bench(first).lane.take() is None
+    assert Rig(first).lane.take() is None
 
 
 def test_a_patient_lane_takes_no_frame_that_the_recorder_has_no_room_for(first: Student) -> None:
-    bench = Bench(first)
-    around: Any = bench.around
+    rig = Rig(first)
+    around: Any = rig.around
     patient = Lane(
-        around, around, bench.selector, ConfidenceSettings(), around, bench.metrics, bench.clock, None, patient=True
+        around, around, rig.selector, ConfidenceSettings(), around, rig.metrics, rig.clock, None, patient=True
     )
-    around.latest.put(bench.frame())
+    around.latest.put(rig.frame())
     around.full = True
 
     assert not patient.ready
     assert patient.take() is None
-    assert bench.lane.ready, "a camera that waits for nobody has its frame taken, and dropped if need be"
+    assert rig.lane.ready, "a camera that waits for nobody has its frame taken, and dropped if need be"
 
     around.full = False
     assert patient.ready
@@ -191,41 +191,41 @@ def test_a_patient_lane_takes_no_frame_that_the_recorder_has_no_room_for(first: 
 
 
 def test_the_age_of_the_model_is_that_at_the_time_it_is_read(first: Student) -> None:
-    bench = Bench(first)
-    before = bench.metrics.total("model_age_seconds", camera="gate")
+    rig = Rig(first)
+    before = rig.metrics.total("model_age_seconds", camera="gate")
 
-    bench.clock.advance(60)
+    rig.clock.advance(60)
 
-    assert bench.metrics.total("model_age_seconds", camera="gate") == before + 60
+    assert rig.metrics.total("model_age_seconds", camera="gate") == before + 60
 
 
 def test_without_a_model_frames_are_counted_as_dropped(first: Student) -> None:
-    bench = Bench(student=None)
-    bench.around.latest.put(bench.frame())
+    rig = Rig(student=None)
+    rig.around.latest.put(rig.frame())
 
-    assert bench.lane.take() is None
+    assert rig.lane.take() is None
 
-    assert bench.metrics.by("reason", "frames_dropped", stage="student") == {"no-model": 1}
-    assert bench.lane.state().model_id == "none"
-    assert not bench.lane.inferring
+    assert rig.metrics.by("reason", "frames_dropped", stage="student") == {"no-model": 1}
+    assert rig.lane.state().model_id == "none"
+    assert not rig.lane.inferring
 
 
 def test_a_frame_with_nothing_in_it_has_loss_0_and_stays(first: Student) -> None:
-    bench = Bench(first)
+    rig = Rig(first)
 
-    bench.see()
+    rig.see()
 
-    assert bench.around.recorded == []
-    assert bench.metrics.by("reason", "frames_skipped", camera="gate") == {"empty": 1}
-    assert bench.lane.state().loss_mean == 0.0
+    assert rig.around.recorded == []
+    assert rig.metrics.by("reason", "frames_skipped", camera="gate") == {"empty": 1}
+    assert rig.lane.state().loss_mean == 0.0
 
 
 def test_a_chosen_frame_goes_to_the_recorder_with_all_that_is_known_of_it(first: Student) -> None:
-    bench = Bench(first, policy="cloud-only")
+    rig = Rig(first, policy="cloud-only")
 
-    bench.see(0.5, 0.4)
+    rig.see(0.5, 0.4)
 
-    [selected] = bench.around.recorded
+    [selected] = rig.around.recorded
     assert selected.frame.seq == 1
     assert selected.score.loss > 0
     assert selected.model_id == "gate-1"
@@ -234,148 +234,146 @@ def test_a_chosen_frame_goes_to_the_recorder_with_all_that_is_known_of_it(first:
 
 
 def test_a_hard_frame_of_an_unknown_distribution_is_held_until_the_window_ends(first: Student) -> None:
-    bench = Bench(first, window_s=10, frames_per_window=5, eager_share=0, audit_share=0)
+    rig = Rig(first, window_s=10, frames_per_window=5, eager_share=0, audit_share=0)
     for _ in range(8):
-        bench.see(0.5)
-    assert all(selected.held for selected in bench.around.recorded)
-    assert bench.around.ends == []
+        rig.see(0.5)
+    assert all(selected.held for selected in rig.around.recorded)
+    assert rig.around.ends == []
 
-    bench.clock.advance(10)
-    bench.lane.end_window()
+    rig.clock.advance(10)
+    rig.lane.end_window()
 
-    [end] = bench.around.ends
+    [end] = rig.around.ends
     assert (end.camera, end.count) == ("gate", 5)
-    assert end.at == pytest.approx(bench.clock.now(), abs=1)
+    assert end.at == pytest.approx(rig.clock.now(), abs=1)
 
 
 def test_a_window_ends_by_the_streams_time_though_no_frames_come(first: Student) -> None:
-    bench = Bench(first, window_s=10)
-    bench.see(0.5)
-    bench.clock.step(-3600)
-    bench.clock.advance(9)
-    bench.lane.end_window()
-    assert bench.around.ends == []
+    rig = Rig(first, window_s=10)
+    rig.see(0.5)
+    rig.clock.step(-3600)
+    rig.clock.advance(9)
+    rig.lane.end_window()
+    assert rig.around.ends == []
 
-    bench.clock.advance(2)
-    bench.lane.end_window()
+    rig.clock.advance(2)
+    rig.lane.end_window()
 
-    assert len(bench.around.ends) == 1
+    assert len(rig.around.ends) == 1
 
 
 def test_the_last_window_of_a_file_ends_with_it(first: Student) -> None:
-    bench = Bench(first)
-    bench.see(0.5)
+    rig = Rig(first)
+    rig.see(0.5)
 
-    bench.lane.end_window(final=True)
+    rig.lane.end_window(final=True)
 
-    assert len(bench.around.ends) == 1
+    assert len(rig.around.ends) == 1
 
 
 def test_before_the_first_frame_no_window_ends(first: Student) -> None:
-    bench = Bench(first)
+    rig = Rig(first)
 
-    bench.lane.end_window(final=True)
+    rig.lane.end_window(final=True)
 
-    assert bench.around.ends == []
+    assert rig.around.ends == []
 
 
 def test_every_result_reaches_the_slot_and_the_counters(first: Student) -> None:
-    bench = Bench(first)
+    rig = Rig(first)
     for _ in range(3):
-        bench.see(0.9, 0.3)
+        rig.see(0.9, 0.3)
 
-    assert len(bench.around.observed) == 3
-    assert bench.metrics.total("frames_inferred", camera="gate") == 3
-    assert bench.metrics.by("label", "detections", camera="gate") == {CLASSES[0]: 6}
-    assert bench.lane.inferring
+    assert len(rig.around.observed) == 3
+    assert rig.metrics.total("frames_inferred", camera="gate") == 3
+    assert rig.metrics.by("label", "detections", camera="gate") == {CLASSES[0]: 6}
+    assert rig.lane.inferring
 
 
 def test_a_new_model_starts_with_fresh_numbers(first: Student, second: Student) -> None:
-    bench = Bench(first, window_s=10)
+    rig = Rig(first, window_s=10)
     for _ in range(10):
-        bench.see(0.5, 0.5, 0.5)
-    before = bench.lane.state()
+        rig.see(0.5, 0.5, 0.5)
+    before = rig.lane.state()
 
-    bench.around.student = second
-    bench.see()
+    rig.around.student = second
+    rig.see()
 
-    after = bench.lane.state()
+    after = rig.lane.state()
     assert (before.model_id, after.model_id) == ("gate-1", "gate-2")
     assert before.loss_mean > 0
     assert after.loss_mean == 0.0
-    assert len(bench.around.ends) == 1, "the window of the old model is over"
-    assert bench.metrics.total("model_counter", camera="gate") == 2
+    assert len(rig.around.ends) == 1, "the window of the old model is over"
+    assert rig.metrics.total("model_counter", camera="gate") == 2
 
 
 def test_a_learned_ranker_chooses_in_place_of_the_loss_which_is_told_all_the_same() -> None:
-    bench = Bench(student(2, ranker(bias=1.0, possible=-0.5)), window_s=10, frames_per_window=1, eager_share=1)
+    rig = Rig(student(2, ranker(bias=1.0, possible=-0.5)), window_s=10, frames_per_window=1, eager_share=1)
     for scores in ((0.5, 0.5), (0.9,), ()):  # by this ranker the emptiest is the hardest
-        bench.see(*scores)
-    assert [len(selected.found) for selected in bench.around.recorded] == [2, 1, 0]
-    assert bench.around.recorded[-1].score.loss == 0.0
-    state = bench.lane.state()
+        rig.see(*scores)
+    assert [len(selected.found) for selected in rig.around.recorded] == [2, 1, 0]
+    assert rig.around.recorded[-1].score.loss == 0.0
+    state = rig.lane.state()
     assert state.loss_mean > 0
     assert sum(state.losses) == 3
 
 
 def test_a_ranker_has_no_threshold_of_the_loss(first: Student) -> None:
-    bench = Bench(student(2, ranker(bias=0.3, best_score=0.5)), window_s=1, frames_per_window=5, eager_share=1)
+    rig = Rig(student(2, ranker(bias=0.3, best_score=0.5)), window_s=1, frames_per_window=5, eager_share=1)
     for _ in range(60):
-        bench.see(0.5, 0.4)
-    assert bench.selector.threshold > 0
-    assert (bench.lane.state().threshold, bench.lane.state().ranker) == (0.0, True)
-    assert bench.metrics.total("threshold", camera="gate") == 0.0
-    assert bench.metrics.total("ranker", camera="gate") == 1.0
+        rig.see(0.5, 0.4)
+    assert rig.selector.threshold > 0
+    assert (rig.lane.state().threshold, rig.lane.state().ranker) == (0.0, True)
+    assert rig.metrics.total("threshold", camera="gate") == 0.0
+    assert rig.metrics.total("ranker", camera="gate") == 1.0
 
-    bench.around.student = first
-    bench.see(0.5)
+    rig.around.student = first
+    rig.see(0.5)
 
-    assert not bench.lane.state().ranker
-    assert bench.metrics.total("ranker", camera="gate") == 0.0
+    assert not rig.lane.state().ranker
+    assert rig.metrics.total("ranker", camera="gate") == 0.0
 
 
 def test_a_score_out_of_range_is_the_models_failure_and_not_the_agents(first: Student) -> None:
-    bench = Bench(first)
+    rig = Rig(first)
 
-    bench.see(1.5)
+    rig.see(1.5)
 
-    assert len(bench.around.failures) == 1
-    assert "gate-1" in str(bench.around.failures[0])
-    assert bench.metrics.by("reason", "frames_dropped", stage="student") == {"inference-failed": 1}
-    assert bench.metrics.total("frames_inferred") == 0
+    assert len(rig.around.failures) == 1
+    assert "gate-1" in str(rig.around.failures[0])
+    assert rig.metrics.by("reason", "frames_dropped", stage="student") == {"inference-failed": 1}
+    assert rig.metrics.total("frames_inferred") == 0
 
 
 def test_only_classes_of_interest_are_scored(first: Student) -> None:
-    bench = Bench(first)
-    around: Any = bench.around
+    rig = Rig(first)
+    around: Any = rig.around
     confidence = ConfidenceSettings(interest=("bus",))
-    bench.lane = Lane(
-        around, around, bench.selector, confidence, around, bench.metrics, bench.clock, None, patient=False
-    )
+    rig.lane = Lane(around, around, rig.selector, confidence, around, rig.metrics, rig.clock, None, patient=False)
 
-    bench.see(0.5)
+    rig.see(0.5)
 
-    assert bench.lane.state().loss_mean == 0.0
+    assert rig.lane.state().loss_mean == 0.0
 
 
 def test_the_trace_tells_of_every_inferred_frame(first: Student, tmp_path: Path) -> None:
     trace = Trace(tmp_path / "trace.jsonl", FakeClock())
-    bench = Bench(first, trace, policy="edge-only")
-    bench.see(0.5)
-    bench.see()
+    rig = Rig(first, trace, policy="edge-only")
+    rig.see(0.5)
+    rig.see()
     trace.close()
 
     assert (tmp_path / "trace.jsonl").read_text().count('"decision":"skip:edge-only"') == 2
 
 
 def test_beats_add_up(first: Student) -> None:
-    bench = Bench(first)
-    bench.metrics.count("frames_seen", 5, camera="gate")
-    bench.metrics.count("frames_dropped", 2, camera="gate", stage="camera", reason="newer")
-    bench.metrics.count("frames_forwarded", 1, camera="gate", reason="audit")
-    bench.see(0.5)
+    rig = Rig(first)
+    rig.metrics.count("frames_seen", 5, camera="gate")
+    rig.metrics.count("frames_dropped", 2, camera="gate", stage="camera", reason="newer")
+    rig.metrics.count("frames_forwarded", 1, camera="gate", reason="audit")
+    rig.see(0.5)
 
-    state = bench.lane.state()
+    state = rig.lane.state()
 
     assert (state.seen, state.inferred) == (5, 1)
     assert state.dropped == {"newer": 2}
@@ -383,146 +381,146 @@ def test_beats_add_up(first: Student) -> None:
 
 
 def test_inference_time_does_not_make_windows_shorter(first: Student) -> None:
-    bench = Bench(first, window_s=10, frames_per_window=5, eager_share=0, audit_share=0)
+    rig = Rig(first, window_s=10, frames_per_window=5, eager_share=0, audit_share=0)
     for _ in range(80):  # 9.6 s of a stream whose every frame is scored 80 ms after it arrived
-        bench.around.latest.put(bench.frame())
-        taken = bench.lane.take()
+        rig.around.latest.put(rig.frame())
+        taken = rig.lane.take()
         assert taken is not None
-        bench.clock.advance(0.08)
-        bench.lane.inferred(*taken, detections(0.5), seconds=0.08)
-        bench.lane.end_window()
-    assert bench.around.ends == []
+        rig.clock.advance(0.08)
+        rig.lane.inferred(*taken, detections(0.5), seconds=0.08)
+        rig.lane.end_window()
+    assert rig.around.ends == []
 
 
 def desired(**wanted: Any) -> Desired:
     return Desired(**{"camera": "gate", "paused": False, "frames_per_window": None, "frame": None, **wanted})
 
 
-def reasons(bench: Bench) -> list[str]:
-    return [selected.reason for selected in bench.around.recorded]
+def reasons(rig: Rig) -> list[str]:
+    return [selected.reason for selected in rig.around.recorded]
 
 
 def test_a_paused_camera_forwards_nothing_and_says_so(first: Student) -> None:
-    bench = Bench(first, eager_share=0, window_s=1, audit_share=0)
-    bench.see(0.5)
-    bench.lane.apply(desired(paused=True))
+    rig = Rig(first, eager_share=0, window_s=1, audit_share=0)
+    rig.see(0.5)
+    rig.lane.apply(desired(paused=True))
     for _ in range(30):
-        bench.see(0.5)
-    assert len(bench.around.recorded) == 1
-    assert [end.count for end in bench.around.ends] == [0]  # what was held before stays as well
-    state = bench.lane.state()
+        rig.see(0.5)
+    assert len(rig.around.recorded) == 1
+    assert [end.count for end in rig.around.ends] == [0]  # what was held before stays as well
+    state = rig.lane.state()
     assert (state.paused, state.skipped["paused"], state.inferred) == (True, 30, 31)
-    bench.lane.apply(desired())
-    bench.see(0.5)
-    assert len(bench.around.recorded) == 2
+    rig.lane.apply(desired())
+    rig.see(0.5)
+    assert len(rig.around.recorded) == 2
 
 
 def test_what_a_pause_kept_back_is_not_taken_from_the_days_bytes(first: Student) -> None:
-    bench = Bench(first, eager_share=0, window_s=1, audit_share=0, bytes_per_day=ASSUMED_BYTES)
-    bench.see(0.5)
-    bench.lane.apply(desired(paused=True))
+    rig = Rig(first, eager_share=0, window_s=1, audit_share=0, bytes_per_day=ASSUMED_BYTES)
+    rig.see(0.5)
+    rig.lane.apply(desired(paused=True))
     for _ in range(30):
-        bench.see(0.5)
-    bench.lane.apply(desired())
-    bench.see(0.5)
-    assert len(bench.around.recorded) == 2
+        rig.see(0.5)
+    rig.lane.apply(desired())
+    rig.see(0.5)
+    assert len(rig.around.recorded) == 2
 
 
 def test_one_frame_is_taken_for_each_time_that_it_is_asked_for(first: Student) -> None:
-    bench = Bench(first, policy="edge-only")
-    bench.lane.apply(desired(frame=7, paused=True))
+    rig = Rig(first, policy="edge-only")
+    rig.lane.apply(desired(frame=7, paused=True))
     for _ in range(3):
-        bench.see()
-    bench.lane.apply(desired(frame=7))
-    bench.see()
-    assert reasons(bench) == ["manual"]
-    assert bench.lane.state().frame == 7
-    bench.lane.apply(desired(frame=8))
-    bench.see()
-    assert reasons(bench) == ["manual", "manual"]
+        rig.see()
+    rig.lane.apply(desired(frame=7))
+    rig.see()
+    assert reasons(rig) == ["manual"]
+    assert rig.lane.state().frame == 7
+    rig.lane.apply(desired(frame=8))
+    rig.see()
+    assert reasons(rig) == ["manual", "manual"]
 
 
 def test_another_budget_holds_from_the_next_frame_on(first: Student) -> None:
-    bench = Bench(first, policy="cloud-only")
-    bench.lane.apply(desired(frames_per_window=2))
+    rig = Rig(first, policy="cloud-only")
+    rig.lane.apply(desired(frames_per_window=2))
     for _ in range(5):
-        bench.see(0.5)
-    assert reasons(bench) == ["hard", "hard"]
-    assert bench.lane.state().frames_per_window == 2
-    bench.lane.apply(desired())
-    bench.see(0.5)
-    assert len(reasons(bench)) == 3
+        rig.see(0.5)
+    assert reasons(rig) == ["hard", "hard"]
+    assert rig.lane.state().frames_per_window == 2
+    rig.lane.apply(desired())
+    rig.see(0.5)
+    assert len(reasons(rig)) == 3
 
 
 SKIP = DifferenceSettings(skip=True, longest_s=10)
 
 
-def still(student: Student, **selector: Any) -> Bench:
-    """Return a bench whose camera has been looked at for long enough for frames to be skipped."""
-    bench = Bench(student, difference=SKIP, **selector)
-    assert [bench.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
-    return bench
+def still(student: Student, **selector: Any) -> Rig:
+    """Return a rig whose camera has been looked at for long enough for frames to be skipped."""
+    rig = Rig(student, difference=SKIP, **selector)
+    assert [rig.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
+    return rig
 
 
 def test_every_frame_is_inferred_unless_asked_otherwise(first: Student) -> None:
-    bench = Bench(first)
-    assert [bench.skips(0.5) for _ in range(2 * LEARNING)] == [False] * 2 * LEARNING
-    assert bench.metrics.total("frames_dropped") == 0
+    rig = Rig(first)
+    assert [rig.skips(0.5) for _ in range(2 * LEARNING)] == [False] * 2 * LEARNING
+    assert rig.metrics.total("frames_dropped") == 0
 
 
 def test_a_frame_that_shows_nothing_new_is_counted_and_the_last_detections_stand(first: Student) -> None:
-    bench = still(first)
-    before = bench.lane.state()
-    assert [bench.skips(0.5) for _ in range(4)] == [True] * 4
-    after = bench.lane.state()
-    assert bench.metrics.by("reason", "frames_dropped", stage="difference") == {"unchanged": 4}
+    rig = still(first)
+    before = rig.lane.state()
+    assert [rig.skips(0.5) for _ in range(4)] == [True] * 4
+    after = rig.lane.state()
+    assert rig.metrics.by("reason", "frames_dropped", stage="difference") == {"unchanged": 4}
     assert (after.inferred, after.dropped) == (before.inferred, {"unchanged": 4})
     assert (after.loss_mean, after.losses, after.skipped) == (before.loss_mean, before.losses, before.skipped)
-    assert bench.around.stood == 4
+    assert rig.around.stood == 4
 
 
 def test_a_window_ends_though_nothing_new_is_seen(first: Student) -> None:
-    bench = still(first, window_s=3600)
-    bench.clock.advance(3600)
-    assert bench.skips(0.5)
-    assert len(bench.around.ends) == 1
+    rig = still(first, window_s=3600)
+    rig.clock.advance(3600)
+    assert rig.skips(0.5)
+    assert len(rig.around.ends) == 1
 
 
 def test_a_model_on_probation_sees_every_frame(first: Student) -> None:
-    bench = still(first)
-    bench.around.on_probation = True
-    assert not bench.skips(0.5)
-    bench.around.on_probation = False
-    assert bench.skips(0.5)
+    rig = still(first)
+    rig.around.on_probation = True
+    assert not rig.skips(0.5)
+    rig.around.on_probation = False
+    assert rig.skips(0.5)
 
 
-def test_a_new_model_is_learnt_of_anew(first: Student, second: Student) -> None:
-    bench = still(first)
-    bench.around.student = second
-    assert [bench.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
-    assert bench.skips(0.5)
+def test_a_new_model_resets_what_was_learned_of_the_old_one(first: Student, second: Student) -> None:
+    rig = still(first)
+    rig.around.student = second
+    assert [rig.skips(0.5) for _ in range(LEARNING + 1)] == [False] * (LEARNING + 1)
+    assert rig.skips(0.5)
 
 
 def test_a_frame_that_is_asked_for_comes_though_it_shows_nothing_new(first: Student) -> None:
-    bench = still(first, policy="edge-only")
-    bench.lane.apply(desired(frame=7))
-    assert not bench.skips(0.5)
-    assert reasons(bench) == ["manual"]
-    assert bench.skips(0.5)
+    rig = still(first, policy="edge-only")
+    rig.lane.apply(desired(frame=7))
+    assert not rig.skips(0.5)
+    assert reasons(rig) == ["manual"]
+    assert rig.skips(0.5)
 
 
 def test_a_picture_that_cannot_be_compared_is_left_to_the_student_to_refuse(first: Student) -> None:
-    bench = still(first)
-    bench.around.latest.put(Torn(bench.seq, bench.clock.now(), bench.clock.monotonic()))
-    assert bench.lane.take() is not None
-    bench.lane.drop("unreadable")
-    assert not bench.skips(0.5)
-    assert bench.skips(0.5)
+    rig = still(first)
+    rig.around.latest.put(Torn(rig.seq, rig.clock.now(), rig.clock.monotonic()))
+    assert rig.lane.take() is not None
+    rig.lane.drop("unreadable")
+    assert not rig.skips(0.5)
+    assert rig.skips(0.5)
 
 
 def test_after_a_frame_on_which_the_student_failed_the_next_is_inferred(first: Student) -> None:
-    bench = still(first)
-    bench.around.latest.put(Still(bench.seq, bench.clock.now(), bench.clock.monotonic(), pts=0.04 * bench.seq))
-    assert bench.lane.take() is not None
-    bench.lane.failed(ModelError("out of memory"))
-    assert not bench.skips(0.5)
+    rig = still(first)
+    rig.around.latest.put(Still(rig.seq, rig.clock.now(), rig.clock.monotonic(), pts=0.04 * rig.seq))
+    assert rig.lane.take() is not None
+    rig.lane.failed(ModelError("out of memory"))
+    assert not rig.skips(0.5)

@@ -249,7 +249,7 @@ def test_what_draining_leaves_in_the_queue_is_counted_and_told(spool: Spool, met
         assert not subject.drain(0.05)
 
     assert metrics.by("reason", "frames_dropped", stage="recorder") == {"stopped": 3}
-    assert [event["frames"] for event in logs if event["event"] == "recorder_not_drained"] == [3]
+    assert [event["frames"] for event in logs if event["event"] == "queued_frames_dropped"] == [3]
     go_on.set()
     assert subject.drain(10)
     assert [spooled.frame for spooled in spool.ready(10)] == [0]

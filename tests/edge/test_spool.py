@@ -347,7 +347,7 @@ def test_rotten_frames_make_room_first_and_are_not_counted_twice(tmp_path: Path)
 
 
 @pytest.mark.parametrize("garbage", [b"not a database, not at all" * 500, b"\x00" * 4096])
-def test_a_file_that_is_no_spool_is_moved_aside_and_a_new_one_begun(tmp_path: Path, garbage: bytes) -> None:
+def test_a_file_that_is_no_spool_is_moved_aside_and_a_new_one_started(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "spool.db"
     path.write_bytes(garbage)
     spool = Spool(path, MIB, "b")

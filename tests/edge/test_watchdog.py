@@ -18,7 +18,7 @@ def test_a_thread_that_never_beat_is_stuck_after_its_limit() -> None:
     assert dog.stuck(105.1) == ["main"]
 
 
-def test_a_beat_starts_the_wait_anew() -> None:
+def test_a_beat_restarts_the_wait() -> None:
     dog = Watchdog()
     dog.watch("main", 5, now=100)
     dog.beat("main", 104)

@@ -16,7 +16,7 @@ from culling.common.metrics import Metrics
 from culling.common.wire.codec import encode_jpeg
 from culling.edge.forwarder import Forwarder
 from culling.edge.model.updater import Updater
-from culling.edge.settings import CloudSettings
+from culling.edge.settings import LinkSettings
 from culling.edge.spool import Spool, SpoolCounts
 from culling.edge.watchdog import Watchdog
 from support import tiny
@@ -55,7 +55,7 @@ class Uplink:
         self.spool = Spool(folder / f"{camera}.spool", max_bytes, "boot-1")
         self.metrics = Metrics(CollectorRegistry(), "edge")
         self._jpegs = [encode_jpeg(tiny.picture(160, 128, 100 + shade)) for shade in range(0, 150, 10)]
-        cloud = CloudSettings(
+        cloud = LinkSettings(
             endpoint=endpoint,
             server_key=state.keys.curve_public,
             secret_key=SecretStr(secret or state.enroll(camera, edge=f"edge-of-{camera}")),

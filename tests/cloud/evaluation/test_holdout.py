@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.holdout import Tail, plan
+from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.cloud.model.annotations import Label, write_labels
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
@@ -40,16 +40,16 @@ def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path / "clip.mp4", frames=FRAMES, width=WIDTH, height=HEIGHT)
 
 
-def read(clip: Path, count: int, labels: Path | None = None, oracle: Any = None) -> tuple[Tail, Any]:
+def read(clip: Path, count: int, labels: Path | None = None, oracle: Any = None) -> tuple[HeldOut, Any]:
     oracle = oracle or Oracle()
-    return Tail(plan(clip, 0.6, count, labels), oracle), oracle
+    return HeldOut(plan(clip, 0.6, count, labels), oracle), oracle
 
 
 def test_only_what_lies_behind_the_fraction_is_shown_to_the_teacher(clip: Path) -> None:
-    tail, oracle = read(clip, count=100)
-    assert len(tail) == oracle.shown == len(NUMBERS)
-    tail, oracle = read(clip, count=3)
-    assert len(tail) == oracle.shown == 3
+    held_out, oracle = read(clip, count=100)
+    assert len(held_out) == oracle.shown == len(NUMBERS)
+    held_out, oracle = read(clip, count=3)
+    assert len(held_out) == oracle.shown == 3
 
 
 def test_a_clip_too_short_to_hold_anything_back_is_refused(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_a_student_is_scored_against_teacher_and_label_file(clip: Path, tmp_path
     rows = [Label("clip.mp4", number, WIDTH, HEIGHT, person(), "") for number in range(0, FRAMES, 2)]
     write_labels(tmp_path / "labels.jsonl", rows)
     (tmp_path / "student.onnx").write_bytes(tiny.student())
-    tail, _ = read(clip, 3, tmp_path / "labels.jsonl")
-    scores = tail.score(tmp_path / "student.onnx", 1.0)
+    held_out, _ = read(clip, 3, tmp_path / "labels.jsonl")
+    scores = held_out.score(tmp_path / "student.onnx", 1.0)
     assert scores.teacher is not None
     assert scores.labels is not None
     assert scores.teacher.frames == 3
@@ -112,7 +112,7 @@ def test_where_the_teacher_sees_nothing_there_is_no_score(clip: Path, tmp_path: 
 
 def test_means_are_over_the_classes_of_interest(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "student.onnx").write_bytes(tiny.student())
-    persons, cars = (Tail(plan(clip, 0.6, 2, None), Oracle(), interest) for interest in ([0], [2]))
+    persons, cars = (HeldOut(plan(clip, 0.6, 2, None), Oracle(), interest) for interest in ([0], [2]))
 
     scores = persons.score(tmp_path / "student.onnx", 1.0).teacher
     assert scores is not None

@@ -25,5 +25,5 @@ def test_export_writes_a_graph_that_opens(tmp_path: Path, capsys: pytest.Capture
     save_weights(tmp_path / "student.safetensors", small_student(), "fp16")
     out = tmp_path / "student.onnx"
     assert main(["export", "--weights", str(tmp_path / "student.safetensors"), "--out", str(out)]) == 0
-    assert "equal to the weights" in capsys.readouterr().out
+    assert "agrees with the weights" in capsys.readouterr().out
     assert open_graph(out.read_bytes(), provider="cpu").info.classes[0] == "person"

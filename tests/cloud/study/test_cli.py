@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from culling.cloud.model.annotations import Label, write_labels
-from culling.cloud.study import training as trial
+from culling.cloud.study import training
 from culling.cloud.study.cli import STUDIES, Asked, study_function
 from culling.common.cli import main
 from culling.common.errors import CameraError, InputError, SettingsError
@@ -24,7 +24,7 @@ def test_a_study_leaves_its_tables_and_a_second_run_neither_labels_nor_trains(
     first = json.loads((yard.out / "yard-table2.json").read_text())
     assert "confidence + precision" in capsys.readouterr().out
     teacher = use_teacher(monkeypatch)
-    monkeypatch.setattr(trial, "retrain", None)
+    monkeypatch.setattr(training, "retrain", None)
     assert main(yard.arguments("table2")) == 0
     again = json.loads((yard.out / "yard-table2.json").read_text())
     assert teacher.shown == 0

@@ -5,7 +5,20 @@ import pytest
 import torch
 
 from culling.cloud.model.losses import Target
-from culling.cloud.study.cost import Bill, Cost, PerImage, culled_bill, forward_gflops, full_bill, training_gflops
+from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.cost import (
+    DAY_FRAMES,
+    Bill,
+    Cost,
+    PerImage,
+    Prices,
+    TrainedSelection,
+    culled_bill,
+    forward_gflops,
+    full_bill,
+    training_gflops,
+)
+from culling.cloud.study.training import Trainer
 from support.detectors import picture, small_student
 
 EACH = PerImage(student=Cost(0.01, 10.0), teacher=Cost(0.5, 100.0), training=Cost(0.1, 30.0))
@@ -57,3 +70,46 @@ def test_a_training_step_computes_more_than_looking_and_batches_do_not_matter() 
     assert one > 1.5 * forward_gflops(model, picture(64, 64))
     assert training_gflops(model, image.repeat(2, 1, 1, 1), [target] * 2) == pytest.approx(one, rel=0.1)
     assert np.isfinite(one)
+
+
+@pytest.fixture(scope="module")
+def culled(corpus: Corpus) -> TrainedSelection:
+    trainer, kept = Trainer(corpus), [2, 4]
+    search = trainer.search(kept)
+    labelled = list(range(8))
+    return TrainedSelection("culled 2", labelled, kept, search, [trainer.train(kept, 0, search.chosen)], search.chosen)
+
+
+@pytest.fixture(scope="module")
+def full(corpus: Corpus) -> TrainedSelection:
+    everything = list(range(len(corpus)))
+    return TrainedSelection("full", everything, everything, None, [Trainer(corpus).train(everything, 0)], 1.0)
+
+
+def test_on_the_clip_seconds_are_those_that_were_measured(
+    corpus: Corpus, culled: TrainedSelection, full: TrainedSelection
+) -> None:
+    prices = Prices(Trainer(corpus))
+    labels = [seen.seconds for seen in corpus.labels(range(len(corpus)))]
+    bill, whole = prices.clip(culled), prices.clip(full)
+    assert bill.student.seconds == pytest.approx(sum(seen.seconds for seen in corpus.seen))
+    assert bill.teacher.seconds == pytest.approx(sum(labels[:8]))
+    assert culled.search is not None
+    assert bill.resolution.seconds == culled.search.seconds
+    assert bill.training.seconds == culled.students[0].seconds
+    assert whole.teacher.seconds == pytest.approx(sum(labels))
+    assert (whole.student.seconds, whole.resolution.seconds) == (0, 0)
+
+
+def test_on_a_day_stages_cost_what_their_images_do(
+    corpus: Corpus, culled: TrainedSelection, full: TrainedSelection
+) -> None:
+    prices = Prices(Trainer(corpus))
+    each, day, whole = prices.per_image(culled), prices.day(culled), prices.day(full)
+    epochs, factor = corpus.settings.round.epochs, corpus.settings.round.factor
+    assert day.student.gflops == pytest.approx(DAY_FRAMES * each.student.gflops)
+    assert day.teacher.gflops == pytest.approx(factor * 2 * each.teacher.gflops)
+    assert day.training.gflops == pytest.approx(2 * epochs * each.training.gflops)
+    assert day.resolution == prices.clip(culled).resolution, "it looks at the culled set, which is no larger"
+    assert whole.teacher.gflops == pytest.approx(DAY_FRAMES * each.teacher.gflops)
+    assert 0 < each.student.gflops < each.training.gflops

@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from culling.cloud.study.results import Findings, Shown, merged, publish, spread, text, with_spread
+from culling.cloud.study.results import Results, ResultTable, merged, spread, text, with_spread, write_results
 from culling.common.errors import StorageError
 
 ROWS = [{"n": 1, "ap50": 0.5}, {"n": 2, "ap50": None}]
-FOUND = Findings(ROWS, [Shown("A table", [{"n": "1", "AP50": "0.500"}], "a note")], (lambda axes: axes.plot([1, 2]),))
+FOUND = Results(
+    ROWS, [ResultTable("A table", [{"n": "1", "AP50": "0.500"}], "a note")], (lambda axes: axes.plot([1, 2]),)
+)
 
 
 def test_findings_are_printed_and_left_as_csv_json_and_png(tmp_path: Path) -> None:
     console = Console(record=True, width=100)
-    paths = publish(FOUND, "yard-table1", {"command": "culling study"}, tmp_path, console)
+    paths = write_results(FOUND, "yard-table1", {"command": "culling study"}, tmp_path, console)
     assert [path.name for path in paths] == ["yard-table1.csv", "yard-table1.json", "yard-table1.png"]
     assert paths[0].read_text().splitlines() == ["n,ap50", "1,0.5", "2,"]
     assert json.loads(paths[1].read_text()) == {"command": "culling study", "rows": ROWS}
@@ -26,7 +28,7 @@ def test_findings_are_printed_and_left_as_csv_json_and_png(tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"yard\.csv"):
-        publish(FOUND, "yard", {}, tmp_path / "gone", Console(quiet=True))
+        write_results(FOUND, "yard", {}, tmp_path / "gone", Console(quiet=True))
 
 
 def test_the_spread_of_seeds_is_mean_least_and_most() -> None:

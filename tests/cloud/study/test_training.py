@@ -8,9 +8,9 @@ import torch
 
 from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights
-from culling.cloud.study import training as trial
+from culling.cloud.study import training
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.training import Trials
+from culling.cloud.study.training import Trainer
 
 
 def head(corpus: Corpus, weights: str) -> torch.Tensor:
@@ -21,21 +21,21 @@ def head(corpus: Corpus, weights: str) -> torch.Tensor:
 def test_a_selection_is_trained_as_a_round_trains_and_only_once(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = Trials(corpus).train([7, 3, 5], seed=4)
+    done = Trainer(corpus).train([7, 3, 5], seed=4)
     assert (done.steps, done.sizes) == (1, [(96, 128)]), "half an epoch of three frames, four a step"
     assert done.seconds == done.steps * done.step_s > 0
-    monkeypatch.setattr(trial, "retrain", None)
-    assert Trials(corpus).train([3, 5, 7], seed=4) == done
+    monkeypatch.setattr(training, "retrain", None)
+    assert Trainer(corpus).train([3, 5, 7], seed=4) == done
     assert not list(corpus.memo.folder.glob("*.checkpoint"))
 
 
 def test_another_seed_gives_another_student(corpus: Corpus) -> None:
-    one, other = (head(corpus, Trials(corpus).train([3, 5, 7], seed).weights) for seed in (4, 5))
+    one, other = (head(corpus, Trainer(corpus).train([3, 5, 7], seed).weights) for seed in (4, 5))
     assert not torch.equal(one, other)
 
 
 def test_a_training_that_was_killed_goes_on_where_it_was(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    retrain, steps = trial.retrain, []
+    retrain, steps = training.retrain, []
 
     def killed(*arguments: Any, **named: Any) -> Any:
         calls = iter((False, True))
@@ -49,33 +49,33 @@ def test_a_training_that_was_killed_goes_on_where_it_was(corpus: Corpus, monkeyp
 
         return retrain(*arguments, on_step=step)
 
-    monkeypatch.setattr(trial, "retrain", killed)
+    monkeypatch.setattr(training, "retrain", killed)
     with pytest.raises(KeyboardInterrupt):
-        Trials(corpus).train(range(9), seed=6)
-    monkeypatch.setattr(trial, "retrain", watched)
-    assert Trials(corpus).train(range(9), seed=6).steps == 2
+        Trainer(corpus).train(range(9), seed=6)
+    monkeypatch.setattr(training, "retrain", watched)
+    assert Trainer(corpus).train(range(9), seed=6).steps == 2
     assert steps == [2]
 
 
 def test_students_are_scored_against_teacher_and_labels(corpus: Corpus) -> None:
-    trials = Trials(corpus)
-    base = trials.score(None, 1.0)
+    trainer = Trainer(corpus)
+    base = trainer.score(None, 1.0)
     assert base.teacher is not None
     assert base.labels is not None
     assert base.teacher.frames == 3
     flat = base.flat()
     assert flat["teacher_ap50"] == base.teacher.ap50
     assert set(flat) == {f"{truth}_{name}" for truth in ("teacher", "labels") for name in ("ap50", "ap50_95", "voc07")}
-    assert trials.score(None, 1.0) == base
+    assert trainer.score(None, 1.0) == base
 
 
 def test_the_search_for_a_scale_tells_each_step_until_one_changes_too_much(corpus: Corpus) -> None:
-    whole = Trials(corpus).search([1, 2], threshold=math.inf)
+    whole = Trainer(corpus).search([1, 2], threshold=math.inf)
     assert [step.k for step in whole.steps] == sorted({step.k for step in whole.steps})
     assert whole.steps[0].scale == 1.0
     assert len({step.size for step in whole.steps}) == len(whole.steps) > 1
     assert whole.chosen == whole.steps[-1].scale
     assert whole.seconds > 0
-    strict = Trials(corpus).search([1, 2], threshold=-1.0)
+    strict = Trainer(corpus).search([1, 2], threshold=-1.0)
     assert strict.chosen == 1.0
     assert len(strict.steps) == 2, "it stops at the first that changes too much"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError
 from culling.edge.camera import source as module
-from culling.edge.camera.source import CameraSettings, Source, count_frames
+from culling.edge.camera.source import CameraSettings, Source, length_in_frames
 from support.clips import make_clip, make_playlist, number_of
 from support.http import serve
 from support.rtsp import GOP, RtspServer
@@ -92,7 +92,7 @@ class TestFile:
     def test_every_picture_comes_once_in_order(self, tmp_path: Path, name: str, more: dict[str, object]) -> None:
         clip = make_clip(tmp_path / name, **({"frames": 8} | more))  # type: ignore[arg-type]
         numbers, lost = read(clip)
-        assert numbers == list(range(count_frames(str(clip))))
+        assert numbers == list(range(length_in_frames(str(clip))))
         assert not lost
 
     def test_a_part_is_played_to_the_frame(self, tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ class TestRtsp:
         ("fault", "why", "at_most_s"),
         [
             ("mute", "no answer within 1 s", 2),
-            ("silent", "nothing came for 1 s", 3.5),
-            ("stall", "nothing came for 1 s", 3.5),
-            ("drip", "nothing came for 1 s", 3.5),
+            ("silent", "no data for 1 s", 3.5),
+            ("stall", "no data for 1 s", 3.5),
+            ("drip", "no data for 1 s", 3.5),
         ],
     )
     def test_silence_ends_in_time_and_without_the_password(self, fault: str, why: str, at_most_s: float) -> None:

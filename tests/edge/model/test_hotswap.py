@@ -124,7 +124,7 @@ class TestOffers:
 
     @pytest.mark.parametrize("state", TRIED)
     def test_a_newer_offer_waits_for_the_verdict_on_a_model_being_tried(self, state: State) -> None:
-        with pytest.raises(ManifestError, match="m2 has to wait for the verdict on m1") as raised:
+        with pytest.raises(ManifestError, match="m2 waits for the verdict on m1") as raised:
             offered(2, brought_to(state))
         assert raised.value.reason == "busy"
 

@@ -6,7 +6,7 @@ import pytest
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.graph import NotFiniteError
-from culling.edge.model.probation import NOTHING, Comparison, Probation, Rules, Verdict
+from culling.edge.model.probation import NOTHING, ModelComparison, Probation, Rules, Verdict
 
 RULES = Rules(frames=10, seconds=5.0, samples=8)
 
@@ -16,8 +16,8 @@ def boxes(count: int, label: int = 0, score: float = 0.9) -> Detections:
     return Detections(corners, np.full(count, score, np.float32), np.full(count, label, np.int64))
 
 
-def same(old: Detections, new: Detections, old_s: float = 0.02, new_s: float = 0.02) -> Comparison:
-    return Comparison(old_s, new_s, old, new)
+def same(old: Detections, new: Detections, old_s: float = 0.02, new_s: float = 0.02) -> ModelComparison:
+    return ModelComparison(old_s, new_s, old, new)
 
 
 def probation(frames: int = 0, seen: Detections | None = None) -> Probation:
@@ -27,7 +27,7 @@ def probation(frames: int = 0, seen: Detections | None = None) -> Probation:
     return trial
 
 
-def after(trial: Probation, comparisons: list[Comparison], at: float = 100.0) -> Verdict | None:
+def after(trial: Probation, comparisons: list[ModelComparison], at: float = 100.0) -> Verdict | None:
     for comparison in comparisons:
         trial.compared(comparison)
     return trial.verdict(at)
@@ -91,8 +91,8 @@ class TestFailing:
         assert after(probation(1), [slow] * 5) == Verdict(False, "slow")
 
     def test_a_larger_input_may_take_its_time_but_no_more(self) -> None:
-        fair = Comparison(0.02, 0.05, boxes(1), boxes(1), larger=2.0)
-        slow = Comparison(0.02, 0.09, boxes(1), boxes(1), larger=2.0)
+        fair = ModelComparison(0.02, 0.05, boxes(1), boxes(1), larger=2.0)
+        slow = ModelComparison(0.02, 0.09, boxes(1), boxes(1), larger=2.0)
 
         assert after(probation(10), [fair] * 8, at=105.0) == Verdict(True, "passed")
         assert after(probation(1), [slow] * 5) == Verdict(False, "slow")

@@ -567,7 +567,7 @@ class TestOffers:
         assert state(rig) is State.SWITCHED
 
         assert not rig.slot.offer(shipped.manifest)
-        with pytest.raises(ManifestError, match="has to wait"):
+        with pytest.raises(ManifestError, match="waits for the verdict"):
             rig.slot.offer(rig.ship(NEW, 3).manifest)
 
     def test_a_newer_offer_while_a_model_is_looked_at_makes_it_give_way(self, rigging: Rigging) -> None:

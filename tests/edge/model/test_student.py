@@ -94,7 +94,7 @@ class TestProof:
     def test_a_model_that_sees_other_things_fails(self, wishes: dict[str, float]) -> None:
         shipped = tiny.ship(tiny.student(**wishes), KEY, golden_from=tiny.student())  # type: ignore[arg-type]
 
-        with pytest.raises(ModelError, match="gate-1 finds other things in golden frame 0"):
+        with pytest.raises(ModelError, match="gate-1 disagrees with its manifest on golden frame 0"):
             student_of(shipped).prove()
 
     def test_a_model_that_gives_no_numbers_fails(self) -> None:
@@ -110,7 +110,7 @@ class TestProof:
         moved = msgspec.structs.replace(other.detections, boxes=boxes.tobytes())
         manifest = msgspec.structs.replace(shipped.manifest, golden=(msgspec.structs.replace(other, detections=moved),))
 
-        with pytest.raises(ModelError, match="other things"):
+        with pytest.raises(ModelError, match="disagrees with its manifest"):
             Student(manifest, open_graph(shipped.model, provider="cpu", threads=1)).prove()
 
     def test_a_golden_frame_that_is_no_picture_proves_nothing(self) -> None:

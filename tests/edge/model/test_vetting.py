@@ -54,7 +54,7 @@ def test_a_model_that_fails_on_a_frame_is_refused(file: Path) -> None:
 def test_a_model_that_never_ends_is_killed_after_its_share_of_cpu(file: Path) -> None:
     file.write_bytes(tiny.forever())
 
-    with pytest.raises(ModelError, match="gate-1 broke the process that tried it"):
+    with pytest.raises(ModelError, match="gate-1 crashed the process that vetted it"):
         vet(file, SIZES, Limits(cpu_s=1))
 
 
@@ -83,7 +83,7 @@ def test_a_model_that_crashes_its_process_is_refused(
     file.write_bytes(tiny.student())
     stand_in(tmp_path / "python", "kill -SEGV $$", monkeypatch)
 
-    with pytest.raises(ModelError, match="gate-1 broke the process that tried it"):
+    with pytest.raises(ModelError, match="gate-1 crashed the process that vetted it"):
         vet(file, SIZES)
 
 
@@ -93,7 +93,7 @@ def test_a_child_that_cannot_be_started_is_no_verdict(
     file.write_bytes(tiny.student())
     monkeypatch.setattr("sys.executable", str(tmp_path / "nothing"))
 
-    with pytest.raises(NotVettedError, match="cannot be tried now"):
+    with pytest.raises(NotVettedError, match="cannot be vetted now"):
         vet(file, SIZES)
 
 
