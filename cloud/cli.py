@@ -1,7 +1,7 @@
 """Commands of the cloud: `serve`, `status`, `rounds`, `publish`, `enroll`, `revoke`, `keys` and `fsck`; see `operate`.
 
-All but `serve` and `fsck` work whether the service runs or not: they read the index, and what they want done they enter
-there as a request, which a running service takes within a second, and one that is down at its next start.
+All but `serve` and `fsck` work whether the service runs or not: they read the index, and enter requests there, which a
+running service carries out within a second, and a stopped one at its next start.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ app = typer.Typer(help="Run the service that labels, culls, trains and publishes
 def serve(config: ConfigFile = None, override: Overrides = None) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP.
 
-    It can be killed at any moment: frames that were acknowledged are safe, and a round goes on where it was.
+    It can be killed at any moment: acknowledged frames are safe, and an unfinished round continues where it stopped.
     """
     settings = load_settings(config, parse_overrides(override))
     logs.setup(settings.service.log_level)
@@ -53,7 +53,7 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 
 @app.command()
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
-    """Show every camera: its edge, its model, what it saw and forwarded, and what waits for a round."""
+    """Show every camera: its edge, its model, what it saw and forwarded, and how many frames wait for a round."""
     settings = load_settings(config, parse_overrides(override))
     rows = views.cameras(Index(settings.store_url), time.time())
     endpoint = views.endpoint(settings.data_dir)
@@ -61,23 +61,23 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
         print(json.dumps({"endpoint": endpoint, "cameras": rows}, indent=2))
         return
     print(f"service: {f'listens on {endpoint}' if endpoint else 'not running'}")
-    print_table([_camera_columns(row) for row in rows], "no camera is enrolled yet: culling cloud enroll")
+    print_table([_camera_columns(row) for row in rows], "no camera is enrolled yet: run culling cloud enroll")
 
 
 @app.command()
 def rounds(
     config: ConfigFile = None,
     camera: Annotated[str | None, typer.Option(help="Only this camera's rounds.")] = None,
-    start: Annotated[str | None, typer.Option(help="Ask for a round of this camera, whatever waits.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    start: Annotated[str | None, typer.Option(help="Start a round of this camera, even if few frames wait.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rounds to show.")] = 20,
     as_json: AsJson = False,
     override: Overrides = None,
 ) -> None:
-    """Show the newest rounds, or ask for one."""
+    """Show the newest rounds, or request one."""
     settings = load_settings(config, parse_overrides(override))
     if start is not None:
         ask(Index(settings.store_url), "round", start, time.time())
-        print(f"asked for a round of {start}: it starts once no other round runs{when(settings)}")
+        print(f"a round of {start} is requested: it starts once no other round is running{when(settings)}")
         return
     index = Index(settings.store_url)
     if camera is not None:
@@ -100,7 +100,7 @@ def publish(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Sign a student and make it the camera's live model, without a gate."""
+    """Sign a student and make it the camera's live model, without the gate."""
     settings = load_settings(config, parse_overrides(override))
     artefact = _artefact(settings, camera, file, scale)
     ask_and_print(settings, "publish", camera, msgspec.to_builtins(artefact))
@@ -113,7 +113,7 @@ def report(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Write plots and tables of a camera to keep, and a page of each of its rounds."""
+    """Write plots and tables of a camera, and a page for each of its rounds."""
     from culling.cloud.page.report import write_report
 
     settings = load_settings(config, parse_overrides(override))
@@ -128,12 +128,12 @@ def enroll(
     out: Annotated[Path, typer.Option(help="Folder to write for the edge.")],
     endpoint: Annotated[str | None, typer.Option(help="tcp://HOST:PORT at which the edge reaches the service.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Give a known edge a new key, ending its old one.")
+        bool, typer.Option("--replace", help="Give an enrolled edge a new key, and end its old one.")
     ] = False,
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Make an edge's keys, settings and first model; the cloud's own keys are made on first use."""
+    """Create an edge's keys, settings and first model; the cloud's own keys are created on first use."""
     from culling.cloud.enroll import Enrollment, endpoint_for_edges
     from culling.cloud.enroll import enroll as enroll_edge
 
@@ -142,8 +142,10 @@ def enroll(
     toml = enroll_edge(settings, who, out, SystemClock())
     print(f"edge {name} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(camera)} into {toml}")
-    print("  2. carry the folder to the edge; it works wherever it lies, and what the agent keeps lies in its `state`")
-    print("  3. in the folder, there: culling edge check --config edge.toml && culling edge run --config edge.toml")
+    print("  2. copy the folder to the edge, to any place; the agent keeps its state in the folder `state` inside it")
+    print(
+        "  3. on the edge, in that folder: culling edge check --config edge.toml && culling edge run --config edge.toml"
+    )
 
 
 @app.command()
@@ -152,16 +154,16 @@ def revoke(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Let an edge connect no more, at once; `enroll --replace` takes it back with a new key."""
+    """Cut an edge off at once; `enroll --replace` lets it back in with a new key."""
     settings = load_settings(config, parse_overrides(override))
     if not Roster(Index(settings.store_url)).revoke(name):
         raise InputError(f"there is no edge {name}: see `culling cloud status`")
-    print(f"edge {name} may connect no more")
+    print(f"edge {name} can no longer connect")
 
 
 @app.command()
 def keys(config: ConfigFile = None, override: Overrides = None) -> None:
-    """Print the public halves of the service's keys as edges are told them; they are made where there are none."""
+    """Print the service's public keys, as an edge's settings take them; missing keys are created."""
     from culling.cloud.store.keys import load_keys
 
     found = load_keys(load_settings(config, parse_overrides(override)).data_dir)
@@ -171,19 +173,19 @@ def keys(config: ConfigFile = None, override: Overrides = None) -> None:
 
 @app.command()
 def fsck(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired.")] = False,
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Check that index and disk agree, with the service stopped; exit code 7 when somebody has to see to something."""
+    """Check that index and disk agree; stop the service first. Exit code 7: a finding needs your attention."""
     from culling.cloud.store import fsck as checker
 
     report = checker.fsck(load_settings(config, parse_overrides(override)), repair)
     for finding in report.findings:
         print(finding)
-    print(f"looked at {report.frames} frames and {report.models} models; {len(report.findings)} findings")
+    print(f"checked {report.frames} frames and {report.models} models; {len(report.findings)} findings")
     if report.open:
-        raise StorageError(f"{len(report.open)} findings are not mended: see above")
+        raise StorageError(f"{len(report.open)} findings need your attention: see above")
 
 
 def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) -> Artefact:
@@ -233,13 +235,13 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
     model = row["model"] or "-"
     rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
-    to_be = f", to be {row['live']}" if row["live"] not in (None, row["model"]) else ""
+    pending = f", pending {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
         "camera": row["camera"],
         "edge": row["edge"],
         "state": row["state"],
         "last seen": ago(row["silent_s"]),
-        "model": f"{model}{to_be}",
+        "model": f"{model}{pending}",
         "seen": str(row["seen"]),
         "forwarded": str(row["forwarded"]),
         "now": rate,

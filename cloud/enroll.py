@@ -1,7 +1,7 @@
 """Enrollment: an edge's keys, its settings file and its first model, in one folder that works wherever it is carried.
 
 The folder is complete before the edge is entered in the index, all of it in one transaction: an enrollment cut short
-leaves a folder that nobody knows, and is simply done again. One that is refused has written nothing.
+leaves a folder that the index does not know, and can be repeated. One that is refused writes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ URL_TO_FILL_IN = "rtsp://user:password@camera.local/stream"
 
 @dataclass(frozen=True)
 class Enrollment:
-    """Whom to enroll: an edge's name, its cameras, and the address at which it reaches the service."""
+    """What to enroll: an edge's name, its cameras, and the address at which it reaches the service."""
 
     edge: str
     cameras: tuple[str, ...]
@@ -64,7 +64,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) ->
             for camera, model in models.items():
                 _add_base(connection, camera, model)
     except IntegrityError:
-        raise SettingsError(f"edge {who.edge} or its cameras were enrolled just now by somebody else") from None
+        raise SettingsError(f"edge {who.edge} or its cameras were enrolled by another command just now") from None
     finally:
         index.close()
     return toml
@@ -73,7 +73,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) ->
 def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
     """Return the address that edges are told: the one `given`, else the service's own.
 
-    Raises SettingsError when that is no address an edge could use.
+    Raises SettingsError when that is not an address that an edge can use.
     """
     endpoint = given or settings.service.endpoint
     if given is None and endpoint.endswith(":0"):
@@ -89,13 +89,13 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
 
 def _check(who: Enrollment) -> None:
     if not 1 <= len(who.cameras) <= MAX_CAMERAS or len(set(who.cameras)) != len(who.cameras):
-        raise SettingsError(f"an edge has 1 to {MAX_CAMERAS} cameras, each with a name of its own")
+        raise SettingsError(f"an edge has 1 to {MAX_CAMERAS} cameras, each with its own name")
     for name in (who.edge, *who.cameras):
         try:
             msgspec.convert(name, Identifier)
         except msgspec.ValidationError:
             raise SettingsError(
-                f"{name!r} is no name: letters, digits, dots, dashes and underscores, at most 64"
+                f"{name!r} is not a valid name: use letters, digits, dots, dashes and underscores, at most 64"
             ) from None
 
 
@@ -103,7 +103,9 @@ def _base(index: Index, publisher: Publisher, camera: str, base: Artefact) -> Mo
     """Return the first model of a camera, number one; signed today, for the old manifest may have expired."""
     known = Registry(index).models(camera)
     if known and known[-1].artefact.sha256 != base.sha256:
-        raise SettingsError(f"camera {camera} began with another base model: set [student] weights back, or rename it")
+        raise SettingsError(
+            f"camera {camera} was enrolled with another base model: restore [student] weights, or choose another name"
+        )
     return publisher.signed(camera, 1, base, "base")
 
 

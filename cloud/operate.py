@@ -1,4 +1,4 @@
-"""The commands by which an operator acts on a camera: the same requests that the page makes (`actions.py`)."""
+"""The commands that make a request of a camera: the same requests that the page makes (`actions.py`)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from culling.common.config import parse_overrides
 from culling.common.errors import CullingError
 
 ANSWER_S = 15.0
+"""The service answers within a second unless its disk is slow; waiting longer would look like a hang."""
 WHOLE = ("id", "camera", "state", "is")
 PANEL = "Act on a camera"
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; without it, CULLING_* variables alone.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--config", help="TOML file; without one, settings come from CULLING_* variables alone.", show_default=False
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set round.kept=64; repeatable.")
@@ -37,13 +41,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Camera = Annotated[str, typer.Argument(help="Name of the camera.")]
 
 PLAIN: dict[Kind, str] = {
-    "rollback": "Make the model before the live one live again, under a new counter; the live one is revoked.",
-    "hold": "Let no round of a camera start by itself; `rounds --start` still does.",
+    "rollback": "Go back to the model before the live one, under a new counter; the live one is revoked.",
+    "hold": "Stop rounds of a camera from starting by themselves; `rounds --start` still starts one.",
     "unhold": "Let rounds of a camera start by themselves again.",
-    "unpin": "Let a camera take new models again.",
-    "pause": "Let a camera choose no more frames until `resume`; it still detects, and its spool still empties.",
-    "resume": "Let a camera forward again.",
-    "frame": "Have a camera forward its next frame, whatever it shows.",
+    "unpin": "Let a camera accept new models again.",
+    "pause": "Stop a camera from forwarding frames until `resume`; it still detects, and its spool still drains.",
+    "resume": "Let a camera forward frames again.",
+    "frame": "Make a camera forward its next frame, even if its loss is low.",
 }
 
 
@@ -64,11 +68,11 @@ def _plain(kind: Kind) -> Any:
 
 def pin(
     camera: Camera,
-    model: Annotated[str | None, typer.Argument(help="A model of its own; without it, the live one.")] = None,
+    model: Annotated[str | None, typer.Argument(help="One of the camera's models; default: the live one.")] = None,
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Keep a camera on one model, whatever its rounds bring, until `unpin`."""
+    """Keep a camera on one model until `unpin`, even if its rounds make better ones."""
     ask_and_print(
         load_settings(config, parse_overrides(override)), "pin", camera, {} if model is None else {"model_id": model}
     )
@@ -76,17 +80,19 @@ def pin(
 
 def budget(
     camera: Camera,
-    frames: Annotated[int | None, typer.Argument(help="Frames per window; without it, what its settings say.")] = None,
+    frames: Annotated[
+        int | None, typer.Argument(help="Frames per window; default: the budget in its settings.")
+    ] = None,
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Change how many frames a camera may forward per window, while it runs."""
+    """Change how many frames a camera may forward per window, without restarting its agent."""
     payload = {} if frames is None else {"frames_per_window": frames}
     ask_and_print(load_settings(config, parse_overrides(override)), "budget", camera, payload)
 
 
 def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
-    """Show every model of a camera, newest first, which one it runs, and which files are still kept."""
+    """Show every model of a camera, newest first: which one it runs, and which files are still stored."""
     settings = load_settings(config, parse_overrides(override))
     index = Index(settings.store_url)
     Roster(index).require(camera)
@@ -98,13 +104,13 @@ def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, o
 
 
 def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dict[str, Any]) -> None:
-    """Enter a request, and wait for the service's answer, if it runs. Raises CullingError when that is a refusal."""
+    """Enter a request and, if the service runs, wait for its answer. Raises CullingError when that is a refusal."""
     index = Index(settings.store_url)
     request = ask(index, kind, camera, time.time(), payload)
     deadline = time.monotonic() + (ANSWER_S if is_held(settings.data_dir) else 0.0)
     while (answer := Requests(index).answered(request)) is None:
         if time.monotonic() >= deadline:
-            print(f"asked{when(settings)}")
+            print(f"request {request} is entered{when(settings)}")
             return
         time.sleep(0.1)
     done, text = answer
@@ -114,8 +120,8 @@ def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dic
 
 
 def when(settings: CloudSettings) -> str:
-    """Return the end of a sentence that says when a request is carried out, unless that is now."""
-    return "" if is_held(settings.data_dir) else "; the service is not running, and does it when it starts"
+    """Return the end of a sentence: when a request will be carried out, or "" while the service runs."""
+    return "" if is_held(settings.data_dir) else "; the service is not running and will carry it out when it starts"
 
 
 def print_table(rows: list[dict[str, str]], empty: str) -> None:
@@ -123,7 +129,7 @@ def print_table(rows: list[dict[str, str]], empty: str) -> None:
     if not rows:
         print(empty)
         return
-    # The word one looks for is never cut off: a narrow terminal takes the room from the other columns.
+    # What identifies a row is never cut off: a narrow terminal narrows the other columns.
     table = Table(*(Column(name, no_wrap=name in WHOLE) for name in rows[0]))
     for row in rows:
         table.add_row(*row.values())

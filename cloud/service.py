@@ -1,8 +1,8 @@
 """The cloud service, from start to end: ingest on its own thread, one round at a time in a child process, and a loop
 that answers requests, publishes what rounds made, starts the next one, and keeps the store in bounds.
 
-Nothing is held in memory alone: whatever moment the process dies, its next start reads from the index what was begun.
-It never imports torch. The address it listens on stands in `endpoint` of the data folder, that of its metrics in
+No state is held in memory alone: the process may die at any moment, and its next start goes on from the index. It never
+imports torch. The address it listens on stands in `endpoint` of the data folder, that of its metrics in
 `metrics`, that of the page in `page`, while it runs.
 """
 
@@ -47,8 +47,13 @@ from culling.common.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 TURN_S = 0.5
+"""A request is carried out within this time."""
+
 SCHEDULE_S = 2.0
+"""Choosing the next round reads every camera's counts; rounds take minutes, so that seconds do not matter."""
+
 UPKEEP_S = 60.0
+"""Expiry reads the whole index of frames; until then new frames fit into the share of the quota that it keeps free."""
 
 
 class Service:
@@ -120,10 +125,10 @@ class Service:
                 self._answer_requests()
                 self._advance_rounds()
                 if self._clock.now() // 60 != self._minute:
-                    self._remember()
+                    self._record_minute()
                 self._upkeep()
                 self._problem = ""
-            except StorageError as error:  # a full disk passes; what was to be done is still to be done
+            except StorageError as error:  # a full disk passes: the next turn tries again
                 if not self._problem:
                     log.error("service_hindered", error=str(error))
                 self._problem = str(error)
@@ -133,7 +138,7 @@ class Service:
         self._executor.stop()
         self._ingest.stop()
         with suppress(StorageError):
-            self._remember()
+            self._record_minute()
         self._page.close()
         self._health.close()
         self._index.close()
@@ -144,13 +149,13 @@ class Service:
             (self._settings.data_dir / name).unlink(missing_ok=True)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self._stopping.is_set():  # whatever moment it dies, the next start goes on from there
+        if self._stopping.is_set():  # it may die at any moment: the next start goes on from there
             os._exit(128 + number)
         self._stopping.set()
 
     def _ready(self) -> tuple[bool, str]:
         problem = self._problem or self._ingest.problem
-        return not problem, problem or "ingest listens, rounds run"
+        return not problem, problem or "frames are accepted, rounds run"
 
     # Requests
 
@@ -170,7 +175,7 @@ class Service:
     def _carry_out(self, request: Request) -> str:
         self._roster.require(request.camera)
         if request.kind == "round":
-            raise InputError(f"camera {request.camera} has no rounds: its edge is revoked")
+            raise InputError(f"camera {request.camera} cannot have a round: its edge is revoked")
         answer = carry_out(request, self._index, self._publisher)
         if request.kind == "rollback":
             self._metrics.count("rollbacks", camera=request.camera, by="operator")
@@ -255,8 +260,8 @@ class Service:
 
     # Upkeep
 
-    def _remember(self) -> None:
-        """Write down what the cameras counted in the minute that is over."""
+    def _record_minute(self) -> None:
+        """Record what the cameras counted in the minute that has passed."""
         latest = {name: state for name, (state, heard) in self._ingest.latest.items() if heard // 60 >= self._minute}
         self._history.record(latest, self._minute)
         self._minute = int(self._clock.now() // 60)
@@ -278,13 +283,13 @@ class Service:
         self._show_last_rounds()
 
     def _show_last_rounds(self) -> None:
-        """Export when each camera had its last round; one that never had any waits since its edge was enrolled."""
+        """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""
         finished = self._rounds.last_finished()
         for row in self._roster.rows():
             self._metrics.set("last_round_time", finished.get(row.name, row.enrolled), camera=row.name)
 
 
 def _allow_many_connections() -> None:
-    """Strangers who only connect must not use up the files that the store is written with."""
+    """Raise the limit on open files, so that strangers who only connect leave enough for the store."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

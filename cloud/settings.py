@@ -5,7 +5,7 @@
 [teacher]  who labels                                     [gate]        when a candidate may be published
 [student]  what every camera starts with                  [publish]     how long a manifest holds
 [schedule] when a round starts by itself                  [metrics]     where the counters are served
-[page]     where people watch it, and may act
+[page]     where the live page is served
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class StoreSettings(Section):
 
 
 class TeacherSettings(Section):
-    """`[teacher]`: `weights` is "bundled" or a file; frames are shown with `short_side` pixels (see `teacher.py`).
+    """`[teacher]`: `weights` is "bundled" or a file; it sees frames at `short_side` pixels (see `teacher.py`).
 
-    Labels from `true_score` on are true where the student is compared with them; those from `min_score` on may be, and
-    are ignored; the rest is not kept.
+    When a student is compared with the labels, those of `true_score` or more count as true, and those between
+    `min_score` and that count neither way; labels below `min_score` are not kept.
     """
 
     weights: Literal["bundled"] | Path = "bundled"
@@ -94,7 +94,7 @@ class RoundSettings(Section):
     """`[round]`: `kept` frames are trained on (n), at most `factor` times as many labelled, plus the held-out ones.
 
     `replay_share` of the training set comes from earlier rounds' culled sets. `frozen` counts the trunk's stages
-    that keep their weights; `nice` is how far the round steps back before the rest of the machine. `interest` names
+    that keep their weights; `nice` is the niceness of its process. `interest` names
     the classes that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
@@ -136,7 +136,7 @@ class GateSettings(Section):
 
 
 class PublishSettings(Section):
-    """`[publish]`: a manifest expires after `valid_days`; an offer that is not taken is repeated after `reoffer_s`."""
+    """`[publish]`: a manifest expires after `valid_days`; an unaccepted offer is repeated after `reoffer_s`."""
 
     valid_days: float = Field(default=365.0, gt=0)
     reoffer_s: float = Field(default=60.0, gt=0)
@@ -152,7 +152,7 @@ class MetricsSettings(Section):
 class PageSettings(Section):
     """`[page]`: where the page is served, and to which host names beside its own; port 0 takes a free one.
 
-    It only shows, unless `actions` lets whoever holds the token act. At most `streams` may watch at a time.
+    It is read-only unless `actions` allows requests from holders of the token. At most `streams` may watch at a time.
     """
 
     host: str = "127.0.0.1"

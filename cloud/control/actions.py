@@ -1,11 +1,11 @@
-"""What an operator may want of a camera, from the command line or the page, and how the service carries it out.
+"""The requests that an operator makes of a camera, by command or on the page, and how the service carries them out.
 
-    round                 a round now, whatever waits          publish, rollback, renew   another model
-    hold, unhold          no round by itself                   pin, unpin                 stay with one model
-    pause, resume         choose no frame to forward           budget                     frames per window
-    frame                 one frame now
+    round            start a round now                       publish, rollback, renew   make another model live
+    hold, unhold     stop rounds from starting, or let them  pin, unpin                 stay with one model, or not
+    pause, resume    stop forwarding frames, or go on        budget                     set the frames per window
+    frame            forward one frame now
 
-What stays in force until told otherwise is kept as a desired (`desired.py`).
+What holds until the next request changes the camera's desired state (`desired.py`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from culling.common.errors import InputError
 
 MODEL_KINDS = ("publish", "rollback", "renew")
 MOST_FRAMES = 100_000
+"""The most frames per window that the wire's `Desired` can carry."""
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an action says beyond its kind and camera; without it, the budget of its settings, or the live model."""
+    """What a request says beyond kind and camera; None is the budget of the camera's settings, or the live model."""
 
     frames_per_window: int | None = None
     model_id: str | None = None
@@ -36,7 +37,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
     """Enter a request, for the service to carry out; return its number.
 
-    Raises InputError when there is no such camera, or when what is wanted is out of range.
+    Raises InputError when there is no such camera, or a parameter is out of range.
     """
     Roster(index).require(camera)
     if kind not in MODEL_KINDS:
@@ -45,7 +46,7 @@ def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any
 
 
 def carry_out(request: Request, index: Index, publisher: Publisher) -> str:
-    """Do what was asked, or note it as a desired; return the answer. Raises CullingError where it cannot be done."""
+    """Carry out a request, or note it in the desired state; return the answer. Raises CullingError if it is refused."""
     camera, desired_states = request.camera, DesiredStates(index)
     desired = desired_states.all().get(camera, DesiredState())
     if request.kind in MODEL_KINDS:
@@ -56,30 +57,30 @@ def carry_out(request: Request, index: Index, publisher: Publisher) -> str:
     match request.kind:
         case "hold" | "unhold":
             desired_states.change(camera, held=request.kind == "hold")
-            return f"no round of {camera} starts by itself" if request.kind == "hold" else f"{camera} has rounds again"
+            return f"rounds of {camera} {'no longer start' if request.kind == 'hold' else 'start again'} by themselves"
         case "pause" | "resume":
             desired_states.change(camera, paused=request.kind == "pause")
-            return f"{camera} is to forward {'nothing' if request.kind == 'pause' else 'again'}"
+            return f"{camera} will {'stop forwarding frames' if request.kind == 'pause' else 'forward frames again'}"
         case "budget":
             desired_states.change(camera, frames_per_window=parameters.frames_per_window)
-            return f"{camera} may forward {parameters.frames_per_window or 'what its settings say'} per window"
+            return f"{camera} will follow {_budget(parameters.frames_per_window)}"
         case "frame":
             desired_states.change(camera, frame=request.id)
-            return f"the next frame of {camera} is to come"
+            return f"{camera} will forward its next frame"
         case "pin":
             return _pin(camera, parameters.model_id, index, publisher)
         case "unpin":
             desired_states.change(camera, pinned=None)
-            return f"{camera} takes new models again"
-    raise InputError(f"nobody knows how to {request.kind}")
+            return f"{camera} accepts new models again"
+    raise InputError(f"unknown kind of request: {request.kind}")
 
 
 def to_artefact(entered: Any) -> Artefact:
-    """Return what a request or a round entered in the index. Raises InputError when it is no artefact."""
+    """Return the artefact that a request or a round entered in the index. Raises InputError when it cannot be read."""
     try:
         return msgspec.convert(entered, Artefact)
     except msgspec.ValidationError as error:
-        raise InputError(f"what was to be published cannot be read: {error}") from None
+        raise InputError(f"the model to publish cannot be read: {error}") from None
 
 
 def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
@@ -102,16 +103,20 @@ def _pin(camera: str, model_id: str | None, index: Index, publisher: Publisher) 
     if model_id not in (None, live):
         live = publisher.publish(camera, _known(index, camera, model_id, publisher), "manual").model_id
     DesiredStates(index).change(camera, pinned=live)
-    return f"{camera} stays with {live}"
+    return f"{camera} is pinned to {live}"
 
 
 def _known(index: Index, camera: str, model_id: Any, publisher: Publisher) -> Artefact:
     for model in Registry(index).models(camera):
         if model.model_id == model_id:
             if not publisher.keeps(model.artefact):
-                raise InputError(f"the file of {model_id} is not kept any more: see `culling cloud models {camera}`")
+                raise InputError(f"the file of {model_id} is no longer stored: see `culling cloud models {camera}`")
             return model.artefact
     raise InputError(f"camera {camera} never had a model {model_id}: see `culling cloud models {camera}`")
+
+
+def _budget(frames_per_window: int | None) -> str:
+    return "the budget in its settings" if frames_per_window is None else f"a budget of {frames_per_window} per window"
 
 
 def _parameters(kind: str, payload: dict[str, Any]) -> Parameters:

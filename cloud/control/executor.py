@@ -27,7 +27,7 @@ MAX_CRASHES = 3
 """A process that died by accident gets through at the next try; one that died three times will die again."""
 
 MAX_HINDERED = 20
-"""Tries in a row that could not read or write, `RETRY_S` apart and more: minutes, in which somebody may free a disk."""
+"""Tries in a row that could not read or write: with `RETRY_S` between them, minutes in which to free a full disk."""
 
 STOP_S = 7.0
 """A process that has not ended by then is killed: the whole service ends within ten seconds."""

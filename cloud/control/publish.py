@@ -41,7 +41,7 @@ class Publisher:
         self._clock = clock
 
     def keeps(self, artefact: Artefact) -> bool:
-        """Return whether a model's file is still there to be published."""
+        """Return whether a model's file is still stored, so that it can be published."""
         return self._files.keeps(artefact.sha256)
 
     def publish(

@@ -1,8 +1,8 @@
 """When a camera's next round starts, free of I/O: counts and times go in, a trigger comes out.
 
-manual      somebody asked for it
-new-frames  enough hard frames came since the last round
-age         some wait, and the first of them has waited long
+manual      an operator requested it
+new-frames  enough hard frames arrived since the last round
+age         some frames wait, and the first has waited long
 drift       the mean loss has risen far above what it was when the student in use was published
 """
 
@@ -20,8 +20,8 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 @dataclass(frozen=True)
 class CameraStats:
     """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the mean
-    loss now and at the last publish, whether a round was `asked` for, whether only such rounds start (`held`), and
-    whether enough frames are held out to judge one by (`judged`).
+    loss now and at the last publish, whether a round was requested (`asked`), whether only such rounds start (`held`),
+    and whether enough frames are held out to judge one by (`judged`).
     """
 
     camera: str
@@ -52,7 +52,7 @@ def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger |
 def choose(
     cameras: Iterable[CameraStats], now: float, settings: ScheduleSettings
 ) -> tuple[CameraStats, Trigger] | None:
-    """Return the camera whose round is to start next: what was asked for first, then whoever waits longest."""
+    """Return the camera whose round is to start next: requested rounds first, then the longest wait."""
     found = [(stats, trigger) for stats in cameras if (trigger := due(stats, now, settings)) is not None]
     return min(found, key=_rank, default=None)
 

@@ -1,4 +1,4 @@
-"""What may come in: whether a frame is what its message says, how many may be on their way, and what room is left."""
+"""What may come in: whether a frame is what its message says, how many may be under way, and how much room is left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from culling.common.wire.codec import jpeg_size
 from culling.common.wire.messages import HardFrame, from_wire
 
 PROMPT_S = 0.02
-"""A disk keeps up that makes frames durable in so long each, those that came together sharing the time."""
+"""A disk that takes this long per frame keeps up; a slower one shrinks the windows. Frames stored together share it."""
 
 Lack: TypeAlias = Literal["disk-full", "quota"]
 
@@ -24,7 +24,7 @@ Lack: TypeAlias = Literal["disk-full", "quota"]
 class Room:
     """What room the disk and each camera's quota have, as they were counted last, less what was let in since.
 
-    Whoever counts sets `free_bytes` and `counts`.
+    The caller sets `free_bytes` and `counts` after each count.
     """
 
     def __init__(self, settings: ServiceSettings, quota_bytes: int) -> None:
@@ -77,4 +77,4 @@ def free_bytes(folder: Path) -> int:
     try:
         return shutil.disk_usage(folder).free
     except OSError as error:
-        raise StorageError(f"cannot tell how much room {folder} has: {error.strerror}") from error
+        raise StorageError(f"cannot read how much space is free in {folder}: {error.strerror}") from error

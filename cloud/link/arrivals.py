@@ -1,4 +1,4 @@
-"""Frames that came together and are settled together: index and disk make all of them wait no longer than one."""
+"""Frames that arrived together and are stored together, so that all of them wait once for index and disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from culling.cloud.store.frames import Arrival, Fate, FrameStore
 from culling.common.errors import StorageError
 
 MOST_BYTES = 8 << 20
+"""About thirty frames of usual size; a larger batch saves little more and delays the acks."""
 
 Outcome: TypeAlias = Fate | Literal["seq-reused"] | Lack | StorageError
 
@@ -32,7 +33,7 @@ class Arrivals:
         return self._bytes >= MOST_BYTES
 
     def add(self, arrival: Arrival) -> None:
-        """Let a frame wait with the others."""
+        """Add a frame to those that wait."""
         self._waiting[arrival.name] = arrival
         self._bytes += len(arrival.jpeg)
 

@@ -1,9 +1,9 @@
 """The cloud's end of the wire, on one thread that owns the socket: frames in, models out, counters kept.
 
 A frame is acknowledged only after it is durable; those that come together are made so together, since it is the disk
-that each of them would wait for. A repeat is acknowledged again and not stored again. Whatever an edge
-may not do is refused with a reason and counted, and the link lives on: who it is, its CURVE key says, and which cameras
-are its own, the roster. Answers carry the window, which shrinks while the disk or the teacher cannot keep up.
+that each of them would wait for. A repeat is acknowledged again and not stored again. What an edge may
+not do is refused with a reason and counted, and the link stays up: its CURVE key says who it is, and the roster which
+cameras are its own. Answers carry the window, which shrinks while the disk or the teacher cannot keep up.
 """
 
 from __future__ import annotations
@@ -47,22 +47,28 @@ from culling.common.wire.transport import CloudSocket
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.2
+"""How long to wait for a message before looking whether to stop."""
+
 TICK_S = 1.0
+"""A published model and an operator's request reach the edge within this time."""
+
 COUNT_S = 5.0
+"""Counting reads the whole index of frames; in between, arrivals are added up."""
+
 SETTLE_S = 300.0
-"""After so long on one model, a camera's mean loss is that model's own."""
+"""After this long on one model, a camera's mean loss no longer reflects the model before it."""
 
 AT_ONCE = 32
-"""Messages that are taken one after the other before the frames among them are stored."""
+"""Messages taken in a row before the frames among them are stored: a full window of one edge."""
 
 SILENT_S = 30.0
-"""An edge that said nothing for so long counts as gone; it beats every few seconds."""
+"""An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
 
 
 class Ingest:
     """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or "".
 
-    `latest` is what was said of each camera last, and when, in seconds since the epoch; its values are never changed.
+    `latest` is each camera's last state, and when it was heard, in seconds since the epoch; values are never changed.
     """
 
     def __init__(
@@ -180,7 +186,7 @@ class Ingest:
     # Every message
 
     def _take_what_came(self) -> None:
-        """Take the next message and those behind it; frames are stored once no more wait, or they are many."""
+        """Take the next message and those behind it; store their frames once no message waits, or there are many."""
         wait_s = POLL_S
         for _ in range(AT_ONCE):
             if (received := self._socket.poll(wait_s)) is None:
@@ -197,7 +203,7 @@ class Ingest:
             if edge_key not in self._members.cameras:
                 self._members = self._roster.members()  # it may have been enrolled since the last tick
             if edge_key not in self._members.cameras:
-                raise ProtocolError("revoked", "this edge is not enrolled any more")
+                raise ProtocolError("revoked", "this edge is no longer enrolled")
             message, payload = unpack(parts, "edge")
             self._heard[edge_key] = self._clock.monotonic()
             self._handle(edge_key, message, payload or b"")
@@ -212,13 +218,13 @@ class Ingest:
             case HardFrame():
                 self._frame(edge_key, message, payload)
             case Hello():
-                self._keep_states(edge_key, message.cameras, afresh=True)
+                self._keep_states(edge_key, message.cameras, greeting=True)
                 self._welcome(edge_key)
                 if self._boots.get(edge_key) != message.boot:  # an edge greets again whenever we were silent
                     self._boots[edge_key] = message.boot
                     log.info("edge_greeted", edge=edge_key, software=message.software, boot=message.boot)
             case Heartbeat():
-                self._keep_states(edge_key, message.cameras, afresh=False)
+                self._keep_states(edge_key, message.cameras, greeting=False)
                 self._welcome(edge_key)
             case ModelRequest():
                 self._own(edge_key, message.camera)
@@ -232,7 +238,7 @@ class Ingest:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
             check_frame(frame, jpeg)
-            if arrival.name in self._arrivals:  # a repeat: what becomes of the first has to be known
+            if arrival.name in self._arrivals:  # a repeat: the outcome of the first must be known
                 self._store_arrivals()
             self._arrivals.add(arrival)
         except ProtocolError as error:
@@ -264,15 +270,15 @@ class Ingest:
         self._metrics.observe("store_seconds", seconds)
         log.debug("frame_stored", camera=frame.camera, boot=frame.boot, seq=frame.seq, reason=frame.reason)
 
-    def _keep_states(self, edge_key: str, states: list[CameraState], afresh: bool) -> None:
+    def _keep_states(self, edge_key: str, states: list[CameraState], greeting: bool) -> None:
         for state in states:
             if not self._members.owns(edge_key, state.camera):  # its other cameras go on
                 self._metrics.count("messages_refused", reason="not-your-camera")
-                if afresh:
+                if greeting:
                     log.warning("camera_not_enrolled", edge=edge_key, camera=state.camera)
                 continue
             self._unsaved[state.camera] = state
-            self._offers.heard(state, afresh)
+            self._offers.heard(state, greeting)
             self.latest[state.camera] = (state, self._clock.now())
             if self._running.get(state.camera, ("", 0.0))[0] != state.model_id:
                 self._running[state.camera] = (state.model_id, self._clock.monotonic())

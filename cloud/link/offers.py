@@ -1,4 +1,4 @@
-"""What each camera is told until it obeys: the model that it should run, and what the operator wants of it.
+"""What each camera is told until it complies: the model that it should run, and its desired state.
 
 A message may be lost, and an edge confirms none of these, so both are compared with the camera's latest counters: as
 long as those say otherwise, it is told again, once every `reoffer_s`. The model's bytes are handed out here as well: an
@@ -48,10 +48,10 @@ class Offers:
         self._live = self._registry.live_ids()
         self._desired = self._desired_states.all()
 
-    def heard(self, state: CameraState, afresh: bool) -> None:
-        """Note a camera's latest counters; `afresh` when its edge greets: it may have lost what it was told before."""
+    def heard(self, state: CameraState, greeting: bool) -> None:
+        """Note a camera's latest counters; `greeting` when its edge reconnects, and may have lost what it was told."""
         self._states[state.camera] = state
-        if afresh:
+        if greeting:
             self._offered.pop(state.camera, None)
             self._sent.pop(state.camera, None)
 
@@ -112,7 +112,7 @@ class Offers:
             self._offered[model.camera] = (model.model_id, self._clock.monotonic())
             log.info("model_offered", camera=model.camera, model_id=model.model_id)
 
-    # What the operator wants
+    # Desired states
 
     def _send_desired(self, edge_key: str, state: CameraState) -> None:
         camera, desired = state.camera, self._desired.get(state.camera)

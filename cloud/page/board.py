@@ -1,7 +1,7 @@
-"""The fleet as it is this moment, for everybody who watches: one row per camera, and which rows changed since when.
+"""The fleet as it is now, for every viewer: one row per camera, and at which revision each of them changed.
 
-Rows are built once, however many watch. A watcher says which revision it has and is given what is newer, so that
-nothing queues up for one that reads slowly or not at all.
+Rows are built once for all viewers. A viewer says which revision it has and is given what is newer, so that nothing
+queues up for one that reads slowly or not at all.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from culling.common.metrics import REASONS
 from culling.common.wire.messages import CameraState
 
 SLOW_S = 2.0
+"""Counting frames reads the whole index: too dear for every beat of the page."""
+
 SLOT_MINUTES = 30
+"""48 bars a day fit the width of a row."""
+
 DAY_MINUTES = 24 * 60
 
 Row = dict[str, Any]
 Told = tuple[CameraState, float]
-"""What an edge said of a camera, and when it was heard: seconds since the epoch."""
+"""The last state of a camera, and when it was heard: seconds since the epoch."""
 
 
 class Board:
@@ -78,7 +82,7 @@ class Board:
     def since(self, revision: int) -> bytes:
         """Return as JSON what is newer than `revision`; all of it for 0. Equal questions are encoded once."""
         with self._lock:
-            if revision < self._shrunk:  # cameras went: whoever still shows them starts afresh
+            if revision < self._shrunk:  # cameras are gone: a viewer that still shows them is sent everything
                 revision = 0
             if revision not in self._encoded:
                 self._encoded[revision] = msgspec.json.encode(self._newer(revision))
@@ -110,7 +114,7 @@ class Board:
     def _sample(self, name: str, state: CameraState, heard: float) -> None:
         samples, now = self._samples.setdefault(name, deque()), history.counts(state)
         if samples and now["seen"] < samples[-1][1]["seen"]:
-            samples.clear()  # the agent was started anew
+            samples.clear()  # the agent restarted
         samples.append((heard, now))
         while len(samples) > 2 and samples[1][0] <= heard - NOW_S:
             samples.popleft()

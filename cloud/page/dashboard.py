@@ -1,14 +1,14 @@
-"""The page, and the streams behind it: what the fleet does, live, and with a token what it shall do.
+"""The page, and the streams behind it: the fleet, live, and requests from holders of the token.
 
     GET  /                        the page, self-contained        GET  /api/rounds            rounds, newest first
-    GET  /events                  changed rows, as they change    GET  /api/requests/ID       what came of a request
+    GET  /events                  changed rows, as they change    GET  /api/requests/ID       the answer to a request
     GET  /api/fleet               all rows                        POST /api/actions           a request, with a token
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
     GET  /api/cameras/NAME/frames, .../models                     its hard frames, its models
 
-It runs on a thread of its own inside the service, and only reads the index and what ingest holds; what is wanted it
-enters as a request, as the command line does. It answers to known host names alone, sends no cookie, and takes actions
-only as JSON with the token in a header, which no other site's page can send.
+It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
+index, as the command line does. It answers to known host names only, sends no cookie, and takes requests only as JSON
+with the token in a header, which no other site's page can send.
 """
 
 from __future__ import annotations
@@ -52,12 +52,20 @@ from culling.common.errors import InputError, SettingsError, StorageError
 log = structlog.get_logger(__name__)
 
 BEAT_S = 0.25
+"""A change shows within this time, and many changes travel together."""
+
 PING_S = 10
+"""Less than half of what viewers take for a lost connection (`SILENT_S` of `watch.py`, 25 s)."""
+
 STALLED_S = 30.0
-"""A watcher that takes nothing for so long is let go."""
+"""A viewer that reads nothing for this long is disconnected."""
 
 MOST_BODY = 4096
+"""A request is one small JSON object."""
+
 STOP_S = 5.0
+"""A viewer that does not leave must not keep the service from ending within ten seconds."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 Limit = Annotated[int, Query(ge=1, le=200)]
 FrameName = Annotated[str, fastapi.Path(pattern="^[0-9a-f]{32}$")]
@@ -99,7 +107,7 @@ class Dashboard:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, and let every watcher go."""
+        """Stop listening, and disconnect every viewer."""
         self._server.should_exit = True
         self._thread.join(STOP_S)
         self._listener.close()
@@ -111,7 +119,7 @@ class Dashboard:
 def build_app(
     settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, token: str
 ) -> FastAPI:
-    """Return the application; whoever sends `token` may act, if the settings allow it at all."""
+    """Return the application; it takes requests that carry `token`, if the settings allow requests at all."""
     streams = Streams(board, settings.page.streams, clock)
 
     @asynccontextmanager
@@ -124,7 +132,7 @@ def build_app(
     app = FastAPI(title="Culling", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     page, policy = assemble_page()
     _add_reads(app, settings, index, frames, board, clock)
-    _add_actions(app, settings, index, clock, token)
+    _add_requests(app, settings, index, clock, token)
 
     @app.get("/")
     async def show() -> Response:
@@ -151,7 +159,7 @@ def build_app(
 
 
 class Streams:
-    """Everybody who watches; all of it runs in the server's event loop."""
+    """The open streams of all viewers; all of it runs in the server's event loop."""
 
     def __init__(self, board: Board, most: int, clock: Clock) -> None:
         self._board = board
@@ -162,20 +170,22 @@ class Streams:
         self._changed = asyncio.Event()
 
     async def keep(self) -> None:
-        """Keep the board up to date, and wake the watchers when it changed."""
+        """Keep the board up to date, and wake the viewers when it changed."""
         while True:
             try:
                 if await asyncio.to_thread(self._board.refresh):
                     self._wake()
             except StorageError as error:  # passes; the page says how old its figures are
-                log.warning("page_not_refreshed", error=str(error))
+                log.warning("page_refresh_failed", error=str(error))
                 await asyncio.sleep(1)
             await asyncio.sleep(BEAT_S)
 
     def open(self) -> Response:
         """Return a new stream, or refuse it when there are too many."""
         if self._open >= self._most:
-            raise HTTPException(503, f"{self._most} watch already", {"Retry-After": "5"})
+            raise HTTPException(
+                503, f"{self._most} viewers are connected already: try again later", {"Retry-After": "5"}
+            )
         self._open += 1
         return EventSourceResponse(self._watch(), ping=PING_S, ping_message_factory=self._ping, send_timeout=STALLED_S)
 
@@ -245,48 +255,50 @@ def _add_reads(
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
 
 
-def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clock, token: str) -> None:
+def _add_requests(app: FastAPI, settings: CloudSettings, index: Index, clock: Clock, token: str) -> None:
     kinds = set(get_args(Kind)) - {"renew"}
 
     def allowed(request: Request) -> None:
         if not settings.page.actions:
-            raise HTTPException(403, "this page only shows: set page.actions to act here, or use the command line")
+            raise HTTPException(
+                403, "this page is read-only: set page.actions to allow requests, or use the command line"
+            )
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
             log.warning("request_refused", client=request.client.host if request.client else "", reason="token")
-            raise HTTPException(401, "wrong token: it is the line in the data folder's page.token")
+            raise HTTPException(401, "wrong token: use the line in page.token of the data folder")
         origin = request.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            raise HTTPException(403, "another site's page may not act here")
+            raise HTTPException(403, "requests from another site's page are refused")
 
     @app.get("/api/actions")
-    def may_act(request: Request) -> dict[str, bool]:
+    def allows_requests(request: Request) -> dict[str, bool]:
         if request.headers.get("authorization"):
             allowed(request)
         return {"actions": settings.page.actions}
 
     @app.post("/api/actions", status_code=202)
-    async def act(request: Request) -> dict[str, int]:
+    async def enter(request: Request) -> dict[str, int]:
         allowed(request)
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "expected application/json")
         if int(request.headers.get("content-length") or MOST_BODY + 1) > MOST_BODY:
             raise HTTPException(413, f"at most {MOST_BODY} bytes")
         try:
-            asked = msgspec.json.decode(await request.body(), type=Asked)
+            body = msgspec.json.decode(await request.body(), type=RequestBody)
         except msgspec.DecodeError as error:
             raise HTTPException(422, str(error)) from None
-        if asked.kind not in kinds:
+        if body.kind not in kinds:
             raise HTTPException(422, f"expected one of {', '.join(sorted(kinds))}")
-        if asked.kind == "publish" and asked.model_id is None:
+        if body.kind == "publish" and body.model_id is None:
             raise HTTPException(422, "publish: name one of the camera's models")
-        payload = {name: value for name in ("frames_per_window", "model_id") if (value := getattr(asked, name))}
+        payload = {name: value for name in ("frames_per_window", "model_id") if (value := getattr(body, name))}
         try:
-            number = await asyncio.to_thread(actions.ask, index, asked.kind, asked.camera, clock.now(), payload)
+            number = await asyncio.to_thread(actions.ask, index, body.kind, body.camera, clock.now(), payload)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         who = request.client.host if request.client else ""
-        log.info("request_entered", request=number, kind=asked.kind, camera=asked.camera, client=who, **payload)
+        log.info("request_entered", request=number, kind=body.kind, camera=body.camera, client=who, **payload)
         return {"request": number}
 
     @app.get("/api/requests/{number}")
@@ -295,7 +307,7 @@ def _add_actions(app: FastAPI, settings: CloudSettings, index: Index, clock: Clo
         return {"done": answer is not None, "ok": bool(answer and answer[0]), "answer": answer[1] if answer else ""}
 
 
-class Asked(msgspec.Struct, forbid_unknown_fields=True):
+class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/actions`."""
 
     kind: Kind
@@ -305,7 +317,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def make_token(data_dir: Path) -> str:
-    """Return the token that lets people act; it is made once, and stands in `page.token` for its owner alone."""
+    """Return the token that requests must carry, created once; `page.token` holds it, readable by its owner alone."""
     path = data_dir / "page.token"
     try:
         if (token := path.read_text().strip()) and not path.stat().st_mode & 0o077:
@@ -320,7 +332,7 @@ def make_token(data_dir: Path) -> str:
 
 
 def assemble_page() -> tuple[bytes, str]:
-    """Return the page in one piece, and the policy that lets a browser run nothing but it."""
+    """Return the page in one piece, and the policy that lets a browser run nothing else."""
     folder = resources.files("culling.cloud.page")
     style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
     page = (folder / "page.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)

@@ -1,5 +1,5 @@
 "use strict";
-// Everything is made with textContent and attributes, never from markup: whatever a camera is called, it is text.
+// Everything is made with textContent and attributes, never from markup, so that a camera's name is always shown as text.
 const REASONS = ["hard", "audit", "bootstrap", "manual"];
 const $ = id => document.getElementById(id);
 const state = { cameras: new Map(), sparks: {}, skew: 0, heardAt: 0, actions: false, token: sessionStorage.getItem("token") || "" };
@@ -89,12 +89,12 @@ function frameOf(width, height, top, unit, label, left = 46) {
   svg.append(s("text", { x: 0, y: 12 }, unit));
   return [svg, box];
 }
-// Hatches every run of slots in which nothing was said: a thick dashed line, since a pattern would have to be named by address.
+// Hatches every run of slots without data: a thick dashed line, since a pattern would have to be named by address.
 function hatch(svg, count, silent, left, wide, top, bottom) {
   for (let from = 0, to; from < count; from = to + 1) {
     for (to = from; to < count && silent(to); to++);
     const y = (top + bottom) / 2;
-    if (to > from) svg.append(s("line", { class: "gap", x1: left + from * wide, x2: left + to * wide, y1: y, y2: y, "stroke-width": bottom - top }, s("title", {}, "no word")));
+    if (to > from) svg.append(s("line", { class: "gap", x1: left + from * wide, x2: left + to * wide, y1: y, y2: y, "stroke-width": bottom - top }, s("title", {}, "no data")));
   }
 }
 const short = value => value === 0 ? "0" : value >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M` : value >= 1e4 ? `${+(value / 1e3).toPrecision(3)}k` : `${+value.toPrecision(3)}`;
@@ -193,7 +193,7 @@ function spark(camera, top) {
   hatch(svg, 48, at => !have.get(at)?.seen && !(heard && at === 47), 0, 10, -34, 66);  // its dashes are screen pixels: more than it can be tall
   return svg;
 }
-const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, h("i", { class: "gap" }), "no word"), extra);
+const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, h("i", { class: "gap" }), "no data"), extra);
 
 // The link
 
@@ -216,7 +216,7 @@ function heard() {
 function lose() {
   document.body.classList.add("stale");
   $("lost").hidden = false;
-  $("lost").textContent = state.heardAt ? `Connection lost: figures are of ${clock(state.heardAt / 1000, true)}. Trying again …` : "No connection yet. Trying again …";
+  $("lost").textContent = state.heardAt ? `Connection lost: figures are of ${clock(state.heardAt / 1000, true)}. Retrying …` : "No connection yet. Retrying …";
   $("link").className = "off";
   $("link").textContent = "not connected";
 }
@@ -255,7 +255,7 @@ const link = (name, tab) => `#/camera/${encodeURIComponent(name)}${tab ? `/${tab
 
 function fleetView() {
   const rows = new Map(), body = h("tbody"), chips = h("span", { class: "bar" }), empty = h("p", { class: "soft" });
-  const totals = h("div", { class: "facts totals" }), height = h("span"), over = h("span", {}, h("i", { class: "over-top" }), "beyond");
+  const totals = h("div", { class: "facts totals" }), height = h("span"), over = h("span", {}, h("i", { class: "over-top" }), "above");
   const find = h("input", { type: "search", placeholder: "find a camera", "aria-label": "find a camera", oninput: arrange });
   let only = null;
   const columns = ["camera", "state", "forwarded now", "forwarded over the day", "model", "spool", "lag", "waiting", "last seen"];
@@ -289,7 +289,7 @@ function fleetView() {
     const nodes = shown.map(name => rows.get(name).node);
     if (nodes.length !== body.children.length || nodes.some((one, at) => body.children[at] !== one)) body.replaceChildren(...nodes);
     chips.replaceChildren(chip(null, `all ${names.length}`), ...Object.keys(WORDS).filter(word => counts[word]).map(word => chip(word, `${WORDS[word]} ${counts[word]}`)));
-    empty.textContent = !state.heardAt ? "" : names.length ? shown.length ? "" : "No camera is called so." : "No camera is enrolled yet: culling cloud enroll EDGE --camera NAME --out KIT";
+    empty.textContent = !state.heardAt ? "" : names.length ? shown.length ? "" : "No camera matches." : "No camera is enrolled yet: run culling cloud enroll EDGE --camera NAME --out KIT";
     node.querySelector("table").hidden = node.querySelector("div.bar").hidden = !names.length;
     sum();
   }
@@ -333,7 +333,7 @@ function fleetRow(name) {
     put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
     rate.className = row.state === "live" ? "" : "soft";
     put(model, row.model || "–");
-    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `to be ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
+    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `pending ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
     put(spool, row.spool_frames == null ? "–" : whole(row.spool_frames));
     put(full, row.spool_bytes ? bytes(row.spool_bytes) : "");
     put(cell.lag, span(row.lag_s));
@@ -349,7 +349,7 @@ function fleetRow(name) {
 }
 function reasonOf(row) {
   if (row.state === "down") return row.told && ["live", "frozen", "ended", "stopped"].includes(row.told) ? "edge is silent" : row.told || "";
-  return [row.paused ? row.obeys === false ? "to be paused" : "paused" : "", row.held ? "rounds held" : "", row.frames_per_window ? `budget ${row.frames_per_window}` : ""].filter(Boolean).join(", ");
+  return [row.paused ? row.obeys === false ? "pause pending" : "paused" : "", row.held ? "rounds held" : "", row.frames_per_window ? `budget ${row.frames_per_window}` : ""].filter(Boolean).join(", ");
 }
 
 // One camera
@@ -365,7 +365,7 @@ function cameraView(name, tab) {
   pane.append(part.node);
   function news() {
     const row = state.cameras.get(name);
-    if (!row) { word.textContent = "there is no such camera"; return; }
+    if (!row) { word.textContent = "unknown camera"; return; }
     word.className = `state ${row.state}`;
     word.textContent = WORDS[row.state];
     why.textContent = [reasonOf(row), row.heard ? `last seen ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · ");
@@ -407,7 +407,7 @@ function nowPane(name) {
   const chart = h("div"), losses = h("div"), drops = h("div"), node = h("div", { class: "grid fit" });
   const toggle = h("span");
   const rates = h("section", { class: "panel wide" }, h("h2", {}, "Forwarded-frame rate"), h("div", { class: "bar" }, toggle, h("span", { class: "push" }, legend(h("span", {}, "dashed line: a swap")))), chart);
-  node.append(rates, h("section", { class: "panel" }, h("h2", {}, "Confidence loss since the agent started"), losses), h("section", { class: "panel" }, h("h2", {}, "Bytes, and frames that did not leave"), drops));
+  node.append(rates, h("section", { class: "panel" }, h("h2", {}, "Confidence loss since the agent started"), losses), h("section", { class: "panel" }, h("h2", {}, "Bytes, and frames not forwarded"), drops));
   function choose() {
     toggle.replaceChildren(...[[true, "last hour"], [false, "last day"]].map(([which, text]) => h("button", { "aria-pressed": String(which === hour), onclick: () => { hour = which; choose(); poll.turn(); } }, text)), " ");
   }
@@ -415,16 +415,16 @@ function nowPane(name) {
     if (error) { chart.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
     const step = hour ? 60 : 600, count = hour ? 60 : 144, end = Math.floor(now() / step) * step + (hour ? 0 : step);
     chart.replaceChildren(rateChart(inside(rates), hour ? found.hour : found.day, end - step * count, step, count, found.swaps, found.row?.heard));
-    losses.replaceChildren(found.losses.length ? lossChart(inside(losses.parentNode), found.buckets, found.losses, found.threshold) : h("p", { class: "soft" }, "The edge tells no losses yet."));
+    losses.replaceChildren(found.losses.length ? lossChart(inside(losses.parentNode), found.buckets, found.losses, found.threshold) : h("p", { class: "soft" }, "The edge has reported no losses yet."));
     if (found.ranker) losses.append(h("p", { class: "soft" }, "A learned ranker chooses the frames, not their loss."));
     const seen = found.row?.seen || 0, line = (text, count) => h("tr", {}, h("td", {}, text), h("td", { class: "n" }, whole(count)), h("td", { class: "n soft" }, seen ? percent(count / seen) : ""));
     drops.replaceChildren(h("table", { class: "list" }, h("tbody", {},
       h("tr", {}, h("td", {}, "sent by the agent"), h("td", { class: "n" }, bytes(found.bytes_sent)), h("td")),
       h("tr", {}, h("td", {}, "received by the agent"), h("td", { class: "n" }, bytes(found.bytes_received)), h("td")),
-      h("tr", {}, h("td", {}, "hard frames of a day, stored"), h("td", { class: "n" }, bytes(found.frame_bytes_day)), h("td")),
+      h("tr", {}, h("td", {}, "hard frames stored in the last day"), h("td", { class: "n" }, bytes(found.frame_bytes_day)), h("td")),
       h("tr", {}, h("td", { class: "soft" }, "since the agent started"), h("td", { class: "n soft" }, "frames"), h("td", { class: "n soft" }, "of seen")),
       line("seen", seen), line("scored", found.row?.inferred || 0), ...Object.entries(found.row?.forwarded || {}).map(([why, count]) => line(`forwarded: ${why}`, count)),
-      ...Object.entries(found.skipped).map(([why, count]) => line(`stayed: ${why}`, count)), ...Object.entries(found.dropped).map(([why, count]) => line(`dropped: ${why}`, count)), line("evicted from the spool", found.row?.evicted || 0))));
+      ...Object.entries(found.skipped).map(([why, count]) => line(`not forwarded: ${why}`, count)), ...Object.entries(found.dropped).map(([why, count]) => line(`dropped: ${why}`, count)), line("evicted from the spool", found.row?.evicted || 0))));
   }
   choose();
   const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}`, draw);
@@ -435,7 +435,7 @@ function framesPane(name) {
   const cards = h("div", { class: "gallery" }), older = h("button", { hidden: true, onclick: () => { shown += 24; poll.turn(); } }, "older");
   let shown = 24;
   const reason = h("select", { "aria-label": "why it was chosen", onchange: () => poll.turn() }, h("option", { value: "" }, "any reason"), REASONS.map(one => h("option", { value: one }, one)));
-  const kept = h("select", { "aria-label": "culled set", onchange: () => poll.turn() }, h("option", { value: "" }, "in or out of the culled set"), h("option", { value: "true" }, "in the culled set"), h("option", { value: "false" }, "not in it"));
+  const kept = h("select", { "aria-label": "culled set", onchange: () => poll.turn() }, h("option", { value: "" }, "in the culled set or not"), h("option", { value: "true" }, "in the culled set"), h("option", { value: "false" }, "not in the culled set"));
   const node = h("div", {}, h("div", { class: "bar" }, reason, kept, h("span", { class: "push legend" }, key("s", "student"), key("t", "teacher"))), cards, h("p", {}, older));
   function key(which, text) {
     const mark = h("i", { class: which === "t" ? "line dash" : "line" });
@@ -446,12 +446,12 @@ function framesPane(name) {
     if (error) { cards.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
     older.hidden = found.length < shown || shown >= 192;
     const have = new Map([...cards.children].map(card => [card.dataset.is, card]));
-    cards.replaceChildren(...(found.length ? found.map(frame => have.get(JSON.stringify(frame)) || frameCard(frame)) : [h("p", { class: "soft" }, "No hard frame is stored that fits.")]));
+    cards.replaceChildren(...(found.length ? found.map(frame => have.get(JSON.stringify(frame)) || frameCard(frame)) : [h("p", { class: "soft" }, "No stored hard frame matches.")]));
   }
   const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
-const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "held out, to judge by" : frame.round != null ? `not in the set of round ${frame.round}` : "waits for a round";
+const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "held out for evaluation" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
 function boxes(frame) {
   const draw = (list, which) => (list || []).map(([x1, y1, x2, y2, score, label]) => s("rect", { class: which, x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }, s("title", {}, `${which === "s" ? "student" : "teacher"}: ${label} ${score}`)));
   return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));
@@ -460,7 +460,7 @@ function frameCard(frame) {
   const image = () => h("img", { src: `/api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
   const judged = frame.ap == null ? "not labelled yet" : `AP ${real(frame.ap)}${frame.kind === "hard-negative" ? ", negative" : ""}`;
   return h("figure", { class: "frame", "data-is": JSON.stringify(frame) },
-    h("button", { class: "pic", "aria-label": "show it large", onclick: () => open(h("div", { class: "pic" }, image(), boxes(frame)),
+    h("button", { class: "pic", "aria-label": "enlarge", onclick: () => open(h("div", { class: "pic" }, image(), boxes(frame)),
       h("p", { class: "small soft" }, `${frame.student.length} student and ${frame.teacher ? frame.teacher.length : "no"} teacher boxes · ${judged} · ${frame.width} × ${frame.height} px, ${bytes(frame.bytes)}`)) }, image(), boxes(frame)),
     h("figcaption", { class: "small" }, h("span", {}, `${frame.reason}, loss ${real(frame.loss)}`), h("span", { class: "n" }, judged), h("span", { class: frame.kept != null ? "all good" : "all soft" }, SET(frame)),
       h("span", { class: "soft" }, frame.model_id), h("span", { class: "n soft" }, stamp(frame.captured))));
@@ -486,41 +486,41 @@ function roundCard(card, turn, named) {
       fact("gate", turn.state === "published" ? "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
       fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames`), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
     turn.reason ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason) : "");
-  if (turn.curve?.length > 1) card.append(h("h2", {}, "optResolution"), lineChart(inside(card), turn.curve.map(point => [point.scale, point.normalised]), "change of the loss, relative and squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
+  if (turn.curve?.length > 1) card.append(h("h2", {}, "optResolution"), lineChart(inside(card), turn.curve.map(point => [point.scale, point.normalised]), "relative change of the loss, squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
   if (turn.losses?.length > 1) card.append(h("h2", {}, "Training"), lineChart(inside(card), turn.losses, "loss", "step", "training curve"));
 }
 
 function modelsPane(name, answer) {
-  const body = h("tbody"), node = h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, ["model", "is", "camera runs it", "from", "scale", "size", "made", "swap", ""].map((text, at) => h("th", { class: at === 4 || at === 5 ? "n" : null }, text)))), body));
+  const body = h("tbody"), node = h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, ["model", "state", "in use", "from", "scale", "size", "created", "swap", ""].map((text, at) => h("th", { class: at === 4 || at === 5 ? "n" : null }, text)))), body));
   function draw(found, error) {
     if (error) { node.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
     body.replaceChildren(...found.map(model => h("tr", {},
-      h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "is" }, model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "camera runs it" }, model.runs ? "yes" : "no"),
-      h("td", { "data-k": "from" }, model.round ? `round ${model.round}` : model.origin), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { class: "n", "data-k": "size" }, bytes(model.size)), h("td", { "data-k": "made" }, stamp(model.created)),
+      h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "state" }, model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "in use" }, model.runs ? "yes" : "no"),
+      h("td", { "data-k": "from" }, model.round ? `round ${model.round}` : model.origin), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { class: "n", "data-k": "size" }, bytes(model.size)), h("td", { "data-k": "created" }, stamp(model.created)),
       h("td", { title: model.reason, "data-k": "swap" }, model.swap ? `${model.swap}, gap ${span(model.gap_ms / 1000)}` : "–"),
       h("td", { class: "acts" }, may() && model.kept && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
-        may() && model.kept ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, whatever rounds bring?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
+        may() && model.kept ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, even if rounds make better models?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
   }
   const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/models`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 
-// Acting
+// Requests
 
 const may = () => Boolean(state.actions && state.token);
 function buttons(row, answer) {
   if (!may()) return [];
   const name = row.camera, button = (text, kind, extra, question) => h("button", { onclick: () => question ? sure(question, () => act(answer, name, kind, extra)) : act(answer, name, kind, extra) }, text);
   return [
-    button("start a round", "round"), button(row.frame_asked ? "frame is asked for" : "frame now", "frame"),
-    row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Let ${name} choose no more frames until resumed? What waits in its spool still leaves.`),
-    row.held ? button("let rounds start", "unhold") : button("hold rounds", "hold"), h("button", { onclick: () => budget(row, answer) }, "budget …"),
-    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), button("roll back", "rollback", null, `Go back to the model before, on ${name}?`),
+    button("start a round", "round"), button(row.frame_asked ? "frame requested" : "forward a frame now", "frame"),
+    row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Stop ${name} from forwarding frames until resumed? Frames already in its spool are still sent.`),
+    row.held ? button("resume rounds", "unhold") : button("hold rounds", "hold"), h("button", { onclick: () => budget(row, answer) }, "budget …"),
+    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), button("roll back", "rollback", null, `Roll ${name} back to its previous model?`),
   ];
 }
 async function act(answer, camera, kind, extra) {
   answer.className = "answer small soft";
-  answer.textContent = `${kind}: asked …`;
+  answer.textContent = `${kind}: requested …`;
   try {
     const asked = await fetch("/api/actions", { method: "POST", headers: { "Content-Type": "application/json", Authorization: `Bearer ${state.token}` }, body: JSON.stringify({ kind, camera, ...extra }) });
     const told = await asked.json();
@@ -530,7 +530,7 @@ async function act(answer, camera, kind, extra) {
       const found = await get(`/api/requests/${told.request}`);
       if (found.done) { if (!found.ok) throw new Error(found.answer); answer.className = "answer small good"; answer.textContent = `${kind}: ${found.answer}`; return; }
     }
-    answer.textContent = `${kind}: asked for as request ${told.request}; it is carried out when its time comes`;
+    answer.textContent = `${kind}: request ${told.request} is waiting to be carried out`;
   } catch (error) {
     answer.className = "answer small bad";
     answer.textContent = `${kind}: ${error.message}`;
@@ -551,14 +551,14 @@ function form(question, kids, done) {
 }
 const sure = (question, done) => form(question, [], done);
 function budget(row, answer) {
-  const field = h("input", { type: "number", min: 1, max: 100000, value: row.frames_per_window, "aria-label": "frames per window", placeholder: "as its settings say" });
-  form(`Frames that ${row.camera} may forward per window; empty: as its settings say.`, [field], () => act(answer, row.camera, "budget", { frames_per_window: field.value ? Number(field.value) : null }));
+  const field = h("input", { type: "number", min: 1, max: 100000, value: row.frames_per_window, "aria-label": "frames per window", placeholder: "budget in its settings" });
+  form(`Frames that ${row.camera} may forward per window. Leave it empty for the budget in its settings.`, [field], () => act(answer, row.camera, "budget", { frames_per_window: field.value ? Number(field.value) : null }));
 }
 function unlock() {
   const field = h("input", { type: "password", autocomplete: "off", "aria-label": "token" });
   form("Token (the line in page.token of the service's data folder); it stays in this tab.", [field], async () => {
     const found = await fetch("/api/actions", { headers: { Authorization: `Bearer ${field.value.trim()}` } });
-    if (!found.ok) { sure("That is not the token.", unlock); return; }
+    if (!found.ok) { sure("Wrong token.", unlock); return; }
     state.token = field.value.trim();
     sessionStorage.setItem("token", state.token);
     offer();
@@ -567,7 +567,7 @@ function unlock() {
 }
 function offer() {
   $("unlock").hidden = !state.actions;
-  $("unlock").textContent = may() ? "stop acting" : "act …";
+  $("unlock").textContent = may() ? "disable requests" : "enable requests …";
 }
 $("unlock").addEventListener("click", () => {
   if (!may()) { unlock(); return; }

@@ -1,4 +1,4 @@
-"""`culling cloud report`: plots and tables of one camera to keep, and a page of each round that needs nothing else.
+"""`culling cloud report`: plots and tables of one camera, and a self-contained page for each round.
 
 forwarded.csv, .png   frames seen and forwarded by reason, over the week that the history holds
 rounds.csv, .png      AP50 before and after each round
@@ -131,7 +131,7 @@ def _plot_scale(axes: Any, rounds: Sequence[Row]) -> None:
             )
             chosen = min(curve, key=lambda point: abs(point["scale"] - row["scale"]))
             axes.plot(chosen["scale"], chosen["normalised"], marker="*", markersize=13, color=line.get_color())
-    axes.set(title="optResolution (star: chosen)", xlabel="scale", ylabel="change of the loss, relative and squared")
+    axes.set(title="optResolution (star: chosen)", xlabel="scale", ylabel="relative change of the loss, squared")
 
 
 def _plot_cost(axes: Any, rounds: Sequence[Row]) -> None:
@@ -140,7 +140,7 @@ def _plot_cost(axes: Any, rounds: Sequence[Row]) -> None:
         values = [(row.get("seconds") or {}).get(stage, 0.0) for row in rounds]
         axes.bar(names, values, bottom=bottom, label=stage)
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-    # A few rounds keep to the left: one alone would be as wide as the page.
+    # A few rounds stay at the left: the bar of a single one would be as wide as the page.
     axes.set(title="Cost per stage", xlabel="round", ylabel="seconds", xlim=(-0.6, max(len(rounds), FEW) - 0.4))
 
 

@@ -1,7 +1,7 @@
 """`culling watch`: the fleet in a terminal, from the same event stream as the page.
 
-A table that keeps itself up to date where the output is a terminal, else a line whenever something changed, or with
-`--json` every row that came. A lost connection shows and heals; only the first one has to succeed.
+A live table where the output is a terminal, else a line for each change, or with `--json` every row that arrives. A
+lost connection is shown and retried; only the first one has to succeed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ SILENT_S = 25.0
 
 RETRY_S = 2.0
 DETAIL_S = 5.0
+"""The charts of one camera change by the minute."""
+
 BLOCKS = "▁▂▃▄▅▆▇█"
 REASONS = ("hard", "audit", "bootstrap", "manual")
 DAY = "over the day"
 COLUMNS = ("camera", "state", "now", "day", DAY, "model", "scale", "spool", "lag", "last seen")
 GIVEN_UP = (DAY, "lag", "scale", "day", "spool", "model")
-"""Columns that go where there is no room for all, in this order."""
+"""Columns left out where there is no room for all, in this order."""
 
 WIDTHS = {"state": 6, "now": 6, "day": 6, "spool": 5, "lag": 6, "last seen": 10}
 GAP = 2
@@ -48,14 +50,14 @@ app = typer.Typer(add_completion=False)
 
 @dataclass
 class Fleet:
-    """What was told so far; `lost` says why nothing is told now, or ""."""
+    """What the service has sent so far; `lost` says why the connection is lost, or is ""."""
 
     rows: dict[str, Row] = field(default_factory=dict)
     sparks: dict[str, list[Row]] = field(default_factory=dict)
     lost: str = ""
 
     def take(self, news: Row) -> list[Row]:
-        """Bring it up to date; return the rows that came, by name."""
+        """Bring it up to date; return the rows that arrived, by name."""
         if news["all"]:
             self.rows.clear()
         self.rows.update({row["camera"]: row for row in news["cameras"]})
@@ -65,10 +67,10 @@ class Fleet:
 
 @app.command()
 def watch(
-    url: Annotated[str, typer.Argument(help="Where the page is served.")] = DEFAULT_URL,
+    url: Annotated[str, typer.Argument(help="Address of the page.")] = DEFAULT_URL,
     camera: Annotated[str | None, typer.Option(help="Show this camera's charts as well.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for each row that comes.")] = False,
-    once: Annotated[bool, typer.Option("--once", help="Show what is now, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each row that arrives as one line of JSON.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show the present state and exit.")] = False,
 ) -> None:
     """Watch every camera: its state, what it forwards, its model, its spool. Stop with Ctrl-C."""
     if urlsplit(url).scheme not in ("http", "https"):
@@ -98,11 +100,11 @@ def events(url: str) -> Iterator[tuple[str, str]]:
                 kind = value
             elif name == "data":
                 yield kind, value
-    raise OSError("the service ended it")
+    raise OSError("the service closed the stream")
 
 
 def _follow(url: str, fleet: Fleet, once: bool) -> Iterator[list[Row]]:
-    """Yield the rows that come, reconnecting for ever. Raises InputError when the first connection fails."""
+    """Yield the rows that arrive, reconnecting without end. Raises InputError when the first connection fails."""
     reached = False
     while True:
         try:
@@ -132,7 +134,7 @@ def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
 
 def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
     """Return what fits on the screen: a lost link, the charts, and as many rows of the fleet as there is room for."""
-    lost = [Text(f"connection lost: {fleet.lost}; trying again", style="bold red")] if fleet.lost else []
+    lost = [Text(f"connection lost: {fleet.lost}; retrying", style="bold red")] if fleet.lost else []
     above = Group(*lost, *charts)
     room = max(1, console.height - len(console.render_lines(above)) - 3)  # the heading, the last line, and the cursor
     more = len(fleet.rows) - room
@@ -151,7 +153,7 @@ def _print_lines(news: Iterator[list[Row]]) -> None:
 
 
 def _table(fleet: Fleet, width: int, most: int | None = None) -> Table:
-    """Return `most` cameras, or all, in `width` columns, what is wrong first."""
+    """Return `most` cameras, or all, in `width` columns, those that are not live first."""
     names = sorted(fleet.rows, key=lambda name: (fleet.rows[name]["state"] == "live", name))
     cells = {name: _cells(fleet.rows[name], fleet.sparks.get(name, [])) for name in names}
     widths = _widths(list(cells.values()), width)
@@ -199,7 +201,7 @@ def _widths(rows: list[dict[str, Text]], width: int) -> dict[str, int]:
 
 
 def spark(slots: list[Row], now: float | None = None, count: int = SLOTS, step: float = 1800.0) -> str:
-    """Return the forwarded rate over the last `count` slots of `step` seconds as blocks; a space where nothing came."""
+    """Return the forwarded rate over the last `count` slots of `step` seconds as blocks; a space is no data."""
     end = ((time.time() if now is None else now) // step + 1) * step
     rates = {int(count - (end - slot["t"]) // step): _forwarded(slot) / slot["seen"] for slot in slots if slot["seen"]}
     top = max(rates.values(), default=0.0) or 1.0
@@ -207,7 +209,7 @@ def spark(slots: list[Row], now: float | None = None, count: int = SLOTS, step: 
 
 
 def _charts(url: str, camera: str) -> list[Any]:
-    """Return one camera's hour and losses, or why they cannot be had."""
+    """Return one camera's hour and losses, or why they cannot be read."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/cameras/{quote(camera, safe='')}", timeout=5) as answer:
             told = json.load(answer)

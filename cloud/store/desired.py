@@ -1,4 +1,4 @@
-"""What an operator wants of each camera, in force until told otherwise.
+"""What an operator wants of each camera, in force until the next request changes it.
 
 Kept in the index, and sent to an edge again as long as its counters say otherwise (`link/offers.py`). An edge of a
 version that does not know the message refuses it and goes on as it is.
@@ -30,11 +30,11 @@ class DesiredState:
     frame: int | None = None
 
     def message(self, camera: str) -> Desired:
-        """Return the part of it that an edge is told."""
+        """Return the part of it that the camera's edge is sent."""
         return Desired(camera, self.paused, self.frames_per_window, self.frame)
 
     def done_by(self, state: CameraState) -> bool:
-        """Return whether that is what the edge does."""
+        """Return whether the edge already does so."""
         settled = (state.paused, state.frames_per_window) == (self.paused, self.frames_per_window or 0)
         return settled and self.frame in (None, state.frame)
 
@@ -51,7 +51,7 @@ class DesiredStates:
             return {row.camera: _desired(row) for row in connection.execute(wishes.select())}
 
     def change(self, camera: str, **changes: Any) -> None:
-        """Want something else of a camera; what is not named stays."""
+        """Change what is wanted of a camera; what is not named stays."""
         mine = wishes.c.camera == camera
         with self._index.write() as connection:
             if connection.execute(wishes.update().where(mine).values(**changes)).rowcount == 0:
@@ -59,7 +59,7 @@ class DesiredStates:
                 connection.execute(wishes.insert().values(**row))
 
     def frame_taken(self, camera: str, frame: int) -> None:
-        """Want the frame of that request no more."""
+        """Drop the request for a frame of that number: the edge has taken it."""
         with self._index.write() as connection:
             asked = (wishes.c.camera == camera) & (wishes.c.frame == frame)
             connection.execute(wishes.update().where(asked).values(frame=None))

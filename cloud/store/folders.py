@@ -32,7 +32,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold the file `lock`, waiting for whoever has it: two at once would do each other's work."""
+    """Hold the file `lock`, waiting until it is free: two at once would repeat each other's work."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -31,7 +31,11 @@ from culling.common.frame import Detections
 from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire
 
 HELD_OUT_ONE_IN = 5
+"""A fifth of the time judges students: with fewer frames the gate is a matter of chance, more are lost to training."""
+
 STRETCH_S = 10.0
+"""Frames seconds apart resemble each other: a held-out one beside one that was trained on would flatter the student."""
+
 MOST_ORPHANS = 64
 """A power cut leaves at most the pictures behind that were being stored together; more are those of another index."""
 
@@ -96,14 +100,14 @@ def is_held_out(camera: str, captured: float, stretch_s: float = STRETCH_S) -> b
     """Return whether a frame captured then, in seconds since the epoch, is never trained on.
 
     Whole stretches of time are held out, since a frame says little of a student that has learnt the one beside it. Of
-    `HELD_OUT_ONE_IN` stretches in a row one is, drawn anew each time, so that no traffic light keeps step with it.
+    `HELD_OUT_ONE_IN` stretches in a row one is, drawn for each such block, so that no traffic light keeps step with it.
     """
     block, place = divmod(int(captured // stretch_s), HELD_OUT_ONE_IN)
     return hashlib.sha256(f"{camera}\0{block}".encode()).digest()[0] % HELD_OUT_ONE_IN == place
 
 
 def frame_counts(index: Index) -> dict[str, Counts]:
-    """As `FrameStore.counts`, for whoever has only the index."""
+    """As `FrameStore.counts`, for callers that have only the index."""
     waiting = sa.and_(frames.c.round.is_(None), ~frames.c.held_out)
     query = sa.select(
         frames.c.camera,
@@ -131,7 +135,7 @@ class FrameStore:
     # Ingest
 
     def known(self, names: Collection[str]) -> dict[str, str]:
-        """Return those of the frames that came before, whatever became of them, with their pictures' hashes."""
+        """Return which of the frames came before, even if they are gone since, with the hashes of their pictures."""
         query = sa.select(frames.c.id, frames.c.sha256).where(frames.c.id.in_(names))
         with self._index.read() as connection:
             return dict(connection.execute(query).all())
@@ -189,7 +193,7 @@ class FrameStore:
         try:
             data = path.read_bytes()
         except OSError as error:  # one bad sector must not stop every round
-            log.error("frame_unreadable", camera=frame.camera, frame=frame.id, error=error.strerror)
+            log.error("frame_read_failed", camera=frame.camera, frame=frame.id, error=error.strerror)
             data = b""
         if hashlib.sha256(data).hexdigest() == frame.sha256:
             return data
@@ -197,7 +201,7 @@ class FrameStore:
         return None
 
     def put_aside(self, frame: StoredFrame) -> None:
-        """Take a frame whose picture cannot be used out of the store; its file is kept for somebody to look at."""
+        """Take a frame whose picture cannot be used out of the store; its file is kept for inspection."""
         self._end([frame.id], "corrupt")
         path = self.path(frame.camera, frame.id)
         with _guarded(path):
@@ -209,14 +213,14 @@ class FrameStore:
     # Upkeep
 
     def reconcile(self) -> int:
-        """Remove files that no row names, left by a power cut; return how many. For a start, before frames come in.
+        """Remove files that no row names, left by a power cut; return how many. Run it before frames come in.
 
         Raises StorageError where the index knows no frame at all: it was lost, or is another one.
         """
         removed = 0
-        if self._index_is_anothers():
+        if self._belongs_to_another_index():
             raise StorageError(
-                f"the index knows no frame, but {self._folder} holds many: restore it, or move them away to begin anew"
+                f"the index knows no frame, but {self._folder} holds many: restore the index, or move them away"
             )
         with _guarded(self._folder):
             for folder in self._folder.iterdir() if self._folder.exists() else ():
@@ -229,7 +233,7 @@ class FrameStore:
                         removed += 1
         return removed
 
-    def _index_is_anothers(self) -> bool:
+    def _belongs_to_another_index(self) -> bool:
         with self._index.read() as connection:
             if connection.execute(sa.select(frames.c.id).limit(1)).first() is not None:
                 return False
@@ -294,4 +298,4 @@ def _guarded(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot tidy {path}: {error.strerror}") from error
+        raise StorageError(f"cannot clean up {path}: {error.strerror}") from error

@@ -1,17 +1,17 @@
-"""`culling cloud fsck`: whether index and disk agree, and what can be mended where they do not.
+"""`culling cloud fsck`: whether index and disk agree, and what can be repaired where they do not.
 
-    an index that is damaged, or empty beside a full store        named: restore it from a backup
+    an index that is damaged, or empty beside a full store        reported: restore it from a backup
     a frame whose file is missing or not what was stored          the frame is put aside, as a round would
     a frame whose detections or labels cannot be read             the same
     a frame of a round that does not exist                        it waits for a round again
     a held-out frame in a culled set                              it is taken out of the set
-    a frame of a camera that nobody enrolled                      named: nobody trains on it
+    a frame of a camera that is not enrolled                      reported: no round uses it
     a file that no row names                                      left by a power cut, harmless: removed
     a live model whose file is missing or damaged                 the one before it is live again
-    any other file that a model needs, missing or damaged         named: restore it from a backup
-    a camera without exactly one live model                       named: publish one
+    any other file that a model needs, missing or damaged         reported: restore it from a backup
+    a camera without exactly one live model                       reported: publish one
 
-It wants the service stopped: a frame's file is always there a moment before its row.
+The service must be stopped: a frame's file is always there a moment before its row.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _BACKUP = "restore it from a backup"
 
 @dataclass(frozen=True)
 class Finding:
-    """One disagreement: `mended` says what was done about it, `advice` what somebody should do, "" where nothing."""
+    """One disagreement: `repaired` says what was done about it, `advice` what the operator should do; else ""."""
 
     what: str
     wrong: str
-    mended: str = ""
+    repaired: str = ""
     advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.wrong}; {self.mended or self.advice}"
+        return f"{self.what}: {self.wrong}; {self.repaired or self.advice}"
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Report:
 
     @property
     def open(self) -> tuple[Finding, ...]:
-        """The findings that somebody has to see to."""
+        """The findings that need the operator."""
         return tuple(finding for finding in self.findings if finding.advice)
 
 
 def fsck(settings: CloudSettings, repair: bool = False) -> Report:
-    """Compare index and disk; with `repair` mend what can be. Raises StorageError while a service runs."""
+    """Compare index and disk; with `repair` repair what can be repaired. Raises StorageError while a service runs."""
     with only_one(settings.data_dir):
         try:
             index = Index(settings.store_url)
@@ -99,8 +99,8 @@ class _Check:
         return Report(len(stored), sum(map(len, needed.values())), tuple(found))
 
     def _finding(self, what: str, wrong: str, mend: str) -> Finding:
-        """Return a finding that is mended by what was, or could be, done."""
-        return Finding(what, wrong, mended=mend) if self._repair else Finding(what, wrong, advice=f"--repair: {mend}")
+        """Return a finding that `mend`, done now or to be done with --repair, puts right."""
+        return Finding(what, wrong, repaired=mend) if self._repair else Finding(what, wrong, advice=f"--repair: {mend}")
 
     # The index
 
@@ -163,7 +163,7 @@ class _Check:
             for folder in self._folder.iterdir() if self._folder.exists() else ():
                 yield from folder.iterdir()
         except OSError as error:
-            raise StorageError(f"cannot look into {self._folder}: {error.strerror}") from error
+            raise StorageError(f"cannot read {self._folder}: {error.strerror}") from error
 
     def _leftovers(self, named: set[Path]) -> Iterator[Finding]:
         for path in [path for path in self._pictures() if path not in named]:
@@ -171,7 +171,7 @@ class _Check:
             if not path.exists():  # put aside just now
                 continue
             mend = "removed" if self._repair else "the next start removes it"
-            yield Finding(what, "no row names it, as after a power cut", mended=mend)
+            yield Finding(what, "no row names it, as after a power cut", repaired=mend)
         if self._repair:
             self._store.reconcile()
 
@@ -193,7 +193,7 @@ class _Check:
                 continue
             if self._repair:
                 self._registry.withdraw(camera, model.model_id, "revoked")
-            yield self._finding(what, wrong, "taken back, the one before it is live")
+            yield self._finding(what, wrong, "withdrawn: the model before it is live")
 
     def _model_damage(self, model: Model) -> str:
         wanted = [(model.artefact.sha256, "onnx")]

@@ -1,7 +1,7 @@
-"""What every camera forwarded, minute by minute: what its counters rose by, kept in the index for a week.
+"""What every camera saw and forwarded, minute by minute: by how much its counters rose, kept for a week.
 
-A counter that fell began anew with its agent, and rose by what it reads. A minute in which a camera said nothing has no
-row, so that silence never reads as a rate of zero.
+A counter that fell was reset when its agent restarted, and rose by what it now reads. A minute in which a camera was
+silent has no row, so that silence never reads as a rate of zero.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from culling.common.wire.messages import CameraState
 
 COUNTS = ("seen", "inferred", "dropped", "evicted", "acked", *REASONS)
 KEEP_MINUTES = 7 * 24 * 60
+"""A week: what `culling cloud report` plots."""
 
 Row = dict[str, Any]
 
@@ -42,14 +43,14 @@ class History:
                 mine = (history.c.camera == row["camera"]) & (history.c.minute == minute)
                 if (found := connection.execute(history.select().where(mine)).first()) is None:
                     connection.execute(history.insert().values(**row))
-                else:  # a service that was started anew within the minute
+                else:  # the service was restarted within the minute
                     more = {name: row[name] + getattr(found, name) for name in COUNTS}
                     connection.execute(history.update().where(mine).values(**more))
             connection.execute(history.delete().where(history.c.minute < minute - KEEP_MINUTES))
 
 
 def read(index: Index, first: int, step: int, camera: str | None = None) -> dict[str, list[Row]]:
-    """Return per camera its sums over each `step` minutes from minute `first` on, in order; silent ones left out.
+    """Return per camera its sums over each `step` minutes from minute `first` on, in order; silent slots left out.
 
     A row holds `t` (seconds since the epoch at its start), `COUNTS`, and the mean `threshold` and `loss_mean`.
     """
@@ -75,6 +76,6 @@ def counts(state: CameraState) -> dict[str, int]:
 
 
 def rise(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """Return what counters rose by; where `seen` fell, all of them began anew."""
-    anew = now["seen"] < before["seen"]
-    return {name: now[name] if anew else max(0, now[name] - before[name]) for name in COUNTS}
+    """Return what counters rose by; where `seen` fell, all of them were reset."""
+    reset = now["seen"] < before["seen"]
+    return {name: now[name] if reset else max(0, now[name] - before[name]) for name in COUNTS}

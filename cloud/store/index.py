@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from culling.common.errors import StorageError
 
 BUSY_S = 30
+"""Long enough for any write of ours to end, even on a slow disk; after that the database counts as unusable."""
 
 _tables = MetaData()
 
@@ -137,7 +138,7 @@ requests = Table(
     Column("answer", Text),
 )
 
-history = Table(  # what a camera's counters rose by within one minute
+history = Table(  # by how much a camera's counters rose within one minute
     "history",
     _tables,
     Column("camera", String(64), primary_key=True),
@@ -149,7 +150,7 @@ history = Table(  # what a camera's counters rose by within one minute
     sa.Index("history_by_minute", "minute"),
 )
 
-wishes = Table(  # what an operator wants of a camera, until told otherwise
+wishes = Table(  # the desired state of each camera
     "wishes",
     _tables,
     Column("camera", String(64), primary_key=True),

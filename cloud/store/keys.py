@@ -1,7 +1,7 @@
 """The cloud's own secrets: the CURVE pair of its port, and the Ed25519 key that signs models.
 
-They are made on first use, under `keys/` of the data folder, readable by their owner alone. Whoever holds the signing
-key decides what runs beside the cameras.
+They are created on first use, under `keys/` of the data folder, readable by their owner alone. The holder of the
+signing key decides what runs beside the cameras.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CloudKeys:
 
 
 def load_keys(data_dir: Path) -> CloudKeys:
-    """Return the keys in `data_dir`, made now if there are none.
+    """Return the keys in `data_dir`, created now if there are none.
 
     Raises SettingsError for a key file that others may read or that holds no key, StorageError if none can be written.
     """

@@ -22,10 +22,10 @@ from culling.common.frame import Detections
 from culling.common.wire.messages import to_wire
 
 AUDIT_SHARE = 0.25
-"""Of the frames a round labels, at most this share are audit frames: misses have no loss to be ranked by."""
+"""Most audit frames among those that a round labels. They are chosen apart: a miss has no loss to be ranked by."""
 
 FULL_SHARE = 0.9
-"""Of a camera's quota: beyond, frames that rounds are done with go, so that new ones are not refused."""
+"""Share of a camera's quota above which frames that rounds are done with are removed: new ones need the rest."""
 
 
 class FrameLifecycle:
@@ -76,12 +76,14 @@ class FrameLifecycle:
         )
 
     def newest_held_out(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the newest `limit` held-out frames, whether a round has considered them or not."""
+        """Return the newest `limit` held-out frames, even those that no round has considered."""
         return self._store.select(camera, frames.c.held_out, frames.c.captured.desc(), limit)
 
     def culled(self, camera: str, before: int, limit: int) -> list[StoredFrame]:
-        """Return `limit` frames of the culled sets of rounds before that one; which, is as good as random each time."""
-        shuffled = sa.func.substr(frames.c.id, 1 + before % 24, 8)  # a name is a hash: each part of it orders anew
+        """Return `limit` frames of the culled sets of earlier rounds, as good as random, others for each round."""
+        shuffled = sa.func.substr(
+            frames.c.id, 1 + before % 24, 8
+        )  # a name is a hash: each part of it gives another order
         return self._store.select(camera, frames.c.kept < before, shuffled, limit)
 
     def lessons(self, camera: str, limit: int) -> list[StoredFrame]:
@@ -106,7 +108,7 @@ class FrameLifecycle:
     def expire(self, quota_bytes: int, retention_days: float, spare_bytes: int = 0) -> dict[tuple[str, str], int]:
         """Remove what is too old, and where a camera nears its quota the oldest that a round considered.
 
-        The same makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
+        It also makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
         (camera, "retention" | "quota" | "disk"). Frames that wait for a round, or are used by one, never go; those that
         a camera is judged by, and its latest culled set, go last, and never for the disk.
         """

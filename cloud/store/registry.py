@@ -2,7 +2,7 @@
 
 Files are named by their SHA-256 and durable before anything names them. Rows are only ever added with a counter above
 all earlier ones of the camera, in the transaction that makes them live, so that a camera has exactly one live
-model at any moment. `previous` is kept for rollback, and the camera's first model, its base, for ever.
+model at any moment. `previous` is kept for rollback, and the camera's first model, its base, always.
 
     live ─ a newer one is published ─→ previous ─→ retired        live ─ the edge refuses it ─→ rejected
     live ─ rolled back by hand ─→ revoked                         previous takes its place again
@@ -93,7 +93,7 @@ class ModelFiles:
         return data
 
     def piece(self, sha256: str, offset: int, length: int) -> bytes:
-        """Return part of an ONNX file, having proven the whole once. Raises ModelError as `read` does."""
+        """Return part of an ONNX file, having checked the whole once. Raises ModelError as `read` does."""
         if sha256 not in self._proven:
             self.read(sha256)
             self._proven.add(sha256)
@@ -105,7 +105,7 @@ class ModelFiles:
             raise ModelError(f"model file {sha256[:12]} cannot be read: {error.strerror}") from None
 
     def keeps(self, sha256: str) -> bool:
-        """Return whether an ONNX file is still here: those of models long gone by are pruned."""
+        """Return whether an ONNX file is still here: those of retired models are pruned."""
         return self.path(sha256, "onnx").exists()
 
     def prune(self, wanted: set[str], before: float) -> int:
@@ -117,7 +117,7 @@ class ModelFiles:
                     path.unlink()
                     removed += 1
         except OSError as error:
-            raise StorageError(f"cannot tidy {self._folder}: {error.strerror}") from error
+            raise StorageError(f"cannot clean up {self._folder}: {error.strerror}") from error
         return removed
 
 
@@ -196,7 +196,7 @@ class Registry:
         return {sha256 for row in rows for sha256 in row if sha256}
 
     def report(self, swap: SwapReport, at: float) -> bool:
-        """Keep what an edge said of a swap; return whether it was news."""
+        """Keep an edge's report of a swap; return whether it was new."""
         told = {field: getattr(swap, field) for field in swap.__struct_fields__}
         try:
             with self._index.write() as connection:
@@ -229,7 +229,7 @@ def add(connection: sa.Connection, camera: str, make: Callable[[int], Model]) ->
 
 
 def revoke_previous(connection: sa.Connection, camera: str) -> None:
-    """Let nobody go back to the model that was live before the present one."""
+    """Rule out a rollback to the model that was live before the present one."""
     _move(connection, (models.c.camera == camera) & (models.c.state == "previous"), "revoked")
 
 

@@ -1,7 +1,7 @@
 """Requests: what an operator asked for, written down so that a restart goes on from there.
 
-Requests are how the command line and the page act on the service, whether it runs or not: they enter
-them here, the service takes them within a second, or at its next start, and writes the answer beside them.
+The command line and the page act on the service through them, whether it runs or not: it carries a request out within
+a second, or at its next start, and writes the answer beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Request:
-    """One request that is not done."""
+    """One request that is not answered."""
 
     id: int
     kind: str
@@ -50,7 +50,7 @@ class Requests:
             self.ask(kind, camera, at)
 
     def open(self) -> list[Request]:
-        """Return what was not answered, oldest first."""
+        """Return the requests that are not answered, oldest first."""
         query = requests.select().where(requests.c.done.is_(None)).order_by(requests.c.id)
         with self._index.read() as connection:
             rows = connection.execute(query).all()

@@ -18,7 +18,7 @@ from culling.common.errors import InputError, SettingsError
 from culling.common.wire.messages import CameraState
 
 SILENT_S = 30.0
-"""An edge that said nothing for so long is down, whatever it said last."""
+"""An edge that has been silent this long is down, even if it last said that its camera is live."""
 
 State = Literal["live", "frozen", "down", "ended", "unseen", "revoked"]
 _STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended", "stopped": "ended"}
@@ -37,7 +37,7 @@ class Members:
 
 @dataclass(frozen=True)
 class CameraRow:
-    """A camera, its edge, and the last word of it, None if it never spoke; times are seconds since the epoch."""
+    """A camera, its edge, and its last state, None if it never spoke; times are seconds since the epoch."""
 
     name: str
     edge: str
@@ -70,7 +70,7 @@ class Roster:
             return connection.execute(query).first() is not None
 
     def revoke(self, edge: str) -> bool:
-        """Let an edge speak no more, also on the connection it has; return whether there is one of that name."""
+        """Refuse an edge from now on, even on the connection it has; return whether there is one of that name."""
         with self._index.write() as connection:
             return connection.execute(edges.update().where(edges.c.name == edge).values(revoked=True)).rowcount > 0
 
@@ -93,7 +93,7 @@ class Roster:
         raise InputError(f"there is no camera {camera}: see `culling cloud status`")
 
     def heard(self, states: Mapping[str, CameraState], at: float, settled: Collection[str] = ()) -> None:
-        """Keep the latest word on each camera; `at` is seconds since the epoch.
+        """Keep the latest state of each camera; `at` is seconds since the epoch.
 
         Of those that `settled` on their live model, the first mean loss is kept: drift is measured from it.
         """
@@ -110,7 +110,7 @@ class Roster:
 
 
 def state_of(revoked: bool, state: CameraState | None, heard: float | None, now: float) -> State:
-    """Return the one word for a camera: what its edge said last, unless nobody has heard of it for long, or ever."""
+    """Return the one word for a camera: what its edge said last, unless it has been silent for long, or never spoke."""
     if revoked:
         return "revoked"
     if state is None or heard is None:
@@ -128,8 +128,8 @@ def add_edge(
     Raises SettingsError as `check_free` does.
     """
     if check_free(connection, edge, names, replace):
-        afresh = {"public_key": public_key, "revoked": False, "enrolled": at}
-        connection.execute(edges.update().where(edges.c.name == edge).values(**afresh))
+        renewed = {"public_key": public_key, "revoked": False, "enrolled": at}
+        connection.execute(edges.update().where(edges.c.name == edge).values(**renewed))
     else:
         connection.execute(edges.insert().values(name=edge, public_key=public_key, revoked=False, enrolled=at))
     for name in names:
@@ -139,11 +139,11 @@ def add_edge(
 def check_free(connection: sa.Connection, edge: str, names: Collection[str], replace: bool) -> bool:
     """Return whether the edge is known.
 
-    Raises SettingsError when it is and shall not be replaced, or when a camera belongs to another edge.
+    Raises SettingsError when it is and must not be replaced, or when a camera belongs to another edge.
     """
     known = connection.execute(sa.select(edges.c.name).where(edges.c.name == edge)).first() is not None
     if known and not replace:
-        raise SettingsError(f"edge {edge} is enrolled already; --replace gives it a new key, and ends the old one")
+        raise SettingsError(f"edge {edge} is already enrolled: --replace gives it a new key and ends the old one")
     taken = sa.select(cameras.c.name, cameras.c.edge).where(cameras.c.name.in_(names), cameras.c.edge != edge)
     if (other := connection.execute(taken).first()) is not None:
         raise SettingsError(f"camera {other.name} belongs to edge {other.edge}: choose another name")

@@ -103,10 +103,10 @@ def test_status_says_what_a_camera_is_to_run_only_where_that_is_something(
     state = CloudState(tmp_path)
     state.enroll()
     assert culling(state, "status") == 0
-    assert "to be" not in capsys.readouterr().out
+    assert "pending" not in capsys.readouterr().out
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
     assert culling(state, "status") == 0
-    assert "to be gate-1" in capsys.readouterr().out
+    assert "pending gate-1" in capsys.readouterr().out
     state.close()
 
 

@@ -45,7 +45,7 @@ def test_every_action_is_a_command(cloud: CloudState, capsys: pytest.CaptureFixt
 
 def test_what_is_asked_of_a_service_that_is_down_waits(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
     assert culling(cloud, "pause", CAMERA) == 0
-    assert "does it when it starts" in capsys.readouterr().out
+    assert "will carry it out when it starts" in capsys.readouterr().out
     assert [request.kind for request in cloud.requests.open()] == ["pause"]
 
 

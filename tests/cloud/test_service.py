@@ -156,7 +156,7 @@ def test_no_round_is_promised_to_a_camera_whose_edge_is_revoked(cloud: CloudStat
     request = cloud.requests.ask("round", CAMERA, time.time())
     with ServiceProcess(cloud):
         wait_until(lambda: not cloud.requests.open())
-    assert cloud.requests.answered(request) == (False, "camera gate has no rounds: its edge is revoked")
+    assert cloud.requests.answered(request) == (False, "camera gate cannot have a round: its edge is revoked")
 
 
 @pytest.mark.parametrize(("kind", "camera"), [("rollback", CAMERA), ("rollback", "yard"), ("round", "yard")])

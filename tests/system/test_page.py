@@ -118,7 +118,7 @@ def test_an_empty_fleet_is_one_sentence(tmp_path: Path) -> None:
     try:
         browser.wait(
             lambda: browser.text("main").endswith(
-                "No camera is enrolled yet: culling cloud enroll EDGE --camera NAME --out KIT"
+                "No camera is enrolled yet: run culling cloud enroll EDGE --camera NAME --out KIT"
             )
         )
         seen = "[...document.querySelectorAll('main *')].filter(one => one.offsetHeight && one.textContent)"
@@ -144,18 +144,18 @@ def test_a_swap_is_marked_on_the_chart(watching: Watching) -> None:
 def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) -> None:
     browser = watching.browser
     browser.go(f"camera/{CAMERA}")
-    browser.click("act …")
+    browser.click("enable requests …")
     browser.run("document.querySelector('dialog input').value = arguments[0]", watching.token)
     browser.click("ok")
     browser.click("pause forwarding")
     browser.click("ok")
     desired, _ = watching.edge.receive(Desired, within_s=30, beat=watching.beat(seen=1))
     assert (desired.camera, desired.paused) == (CAMERA, True)
-    browser.wait(lambda: "to be paused" in browser.text("h1 + p"))
+    browser.wait(lambda: "pause pending" in browser.text("h1 + p"))
     watching.edge.send(watching.beat(seen=1, paused=True))
     browser.wait(lambda: "· paused" in browser.text("h1 + p") or browser.text("h1 + p").startswith("live paused"))
     browser.click("resume forwarding")
-    browser.wait(lambda: "forward again" in browser.text(".answer"))
+    browser.wait(lambda: "forward frames again" in browser.text(".answer"))
 
 
 @needs_chromium

@@ -55,7 +55,7 @@ def test_a_frame_is_asked_for_under_the_number_of_its_request(cloud: CloudState)
 
 
 def test_a_pinned_camera_takes_no_other_model(cloud: CloudState) -> None:
-    assert do(cloud, "pin") == "gate stays with gate-2"
+    assert do(cloud, "pin") == "gate is pinned to gate-2"
     for kind in ("rollback", "publish"):
         with pytest.raises(InputError, match="pinned to gate-2"):
             do(cloud, kind, model_id="gate-1")
@@ -64,7 +64,7 @@ def test_a_pinned_camera_takes_no_other_model(cloud: CloudState) -> None:
 
 
 def test_pinning_an_earlier_model_makes_it_live_first(cloud: CloudState) -> None:
-    assert do(cloud, "pin", model_id="gate-1") == "gate stays with gate-3"
+    assert do(cloud, "pin", model_id="gate-1") == "gate is pinned to gate-3"
     live, *_, first = cloud.registry.models(CAMERA)
     assert live.artefact.sha256 == first.artefact.sha256
 
@@ -75,7 +75,7 @@ def test_a_model_of_the_cameras_own_can_be_published_again_by_name(cloud: CloudS
         do(cloud, "publish", model_id="yard-9")
     cloud.files.path(cloud.registry.models(CAMERA)[1].artefact.sha256, "onnx").unlink()
     for kind in ("publish", "pin"):
-        with pytest.raises(InputError, match="the file of gate-2 is not kept any more"):
+        with pytest.raises(InputError, match="the file of gate-2 is no longer stored"):
             do(cloud, kind, model_id="gate-2")
 
 

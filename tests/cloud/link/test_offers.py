@@ -37,10 +37,10 @@ class Told:
     def publish(self, tag: str) -> None:
         self.cloud.publisher.publish(CAMERA, self.cloud.artefact(tag=tag), "round")
 
-    def hear(self, model_id: str = "none", afresh: bool = False, **state: Any) -> list[FromCloud]:
+    def hear(self, model_id: str = "none", greeting: bool = False, **state: Any) -> list[FromCloud]:
         """Return what the edge is told after it said that of its camera."""
         self.offers.refresh()
-        self.offers.heard(camera_state(model_id=model_id, **state), afresh)
+        self.offers.heard(camera_state(model_id=model_id, **state), greeting)
         self.sent.clear()
         self.offers.tell(EDGE, [CAMERA])
         return list(self.sent)
@@ -86,7 +86,7 @@ def test_an_edge_that_greets_is_told_everything_again(told: Told) -> None:
     DesiredStates(told.cloud.index).change(CAMERA, paused=True)
     assert [type(message) for message in told.hear()] == [ModelOffer, Desired]
     assert told.hear() == []
-    assert [type(message) for message in told.hear(afresh=True)] == [ModelOffer, Desired]
+    assert [type(message) for message in told.hear(greeting=True)] == [ModelOffer, Desired]
 
 
 def test_what_the_link_did_not_take_is_sent_with_the_next_chance(told: Told) -> None:
@@ -115,7 +115,7 @@ def test_a_model_that_expires_before_the_next_offer_is_renewed(told: Told) -> No
     told.hear()
     assert told.renewals() == []
     told.clock.advance(1)
-    told.hear(afresh=True)
+    told.hear(greeting=True)
     assert told.renewals() == [CAMERA]
 
 

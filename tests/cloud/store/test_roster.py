@@ -58,7 +58,7 @@ def test_a_camera_belongs_to_one_edge(cloud: CloudState) -> None:
 
 def test_an_edge_is_enrolled_once_unless_replaced(cloud: CloudState) -> None:
     add(cloud, "edge-1", "a" * 40, "gate")
-    with pytest.raises(SettingsError, match="enrolled already"):
+    with pytest.raises(SettingsError, match="already enrolled"):
         add(cloud, "edge-1", "b" * 40, "gate")
     add(cloud, "edge-1", "b" * 40, "gate", "yard", replace=True)
     assert not cloud.roster.allowed("a" * 40)
