@@ -24,7 +24,7 @@ class ScalePoint:
 
     `mse` is the paper's sum over frames of squared differences, `mean` that by the frame, and `normalised` that by the
     mean square of the full-size losses too: 0.01 says that losses are off by a tenth of what they are. Why it is not
-    their variance: `common/adr/0005`.
+    their variance: `docs/adr/0005`.
     """
 
     k: int
