@@ -6,7 +6,7 @@ DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 LINKS := build/mypy/culling
 
-.PHONY: help demo test lint format types imports unit soak clean
+.PHONY: help demo test lint format types imports docs unit soak clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -15,7 +15,7 @@ help: ## list the targets
 demo: $(DEMO) ## play a real video through the whole loop (ARGS="--video FILE --rounds 3 ...")
 	$(BIN)/culling demo $(ARGS)
 
-test: lint types imports unit ## run everything that must hold: style, types, import rules, tests
+test: lint types imports docs unit ## run everything that must hold: style, types, import rules, docs, tests
 
 lint: $(DEV) ## check style
 	$(BIN)/ruff check .
@@ -35,6 +35,9 @@ types: $(DEV) ## check types
 imports: $(DEV) ## check who may import whom
 	$(BIN)/lint-imports
 
+docs: $(DEV) ## build the documentation into build/docs; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
+
 unit: $(DEV) ## run the tests (ARGS="-k spool -x ...")
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
 
@@ -43,7 +46,7 @@ soak: $(DEV) ## run the long form of the tests
 
 clean: ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info .*_cache .hypothesis
-	find common edge cloud tests -name __pycache__ -prune -exec rm -rf {} +
+	find common edge cloud tests docs examples -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

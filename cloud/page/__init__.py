@@ -1,0 +1,1 @@
+"""What people see: the live page, `culling watch`, and the reports of a camera."""

@@ -1,0 +1,1 @@
+"""What the service keeps on disk: frames, labels, rounds, models, edges, requests and keys."""

@@ -1,0 +1,1 @@
+"""From an offered model to the one in use: download, checks, warm-up, swap, probation and rollback."""

@@ -1,0 +1,89 @@
+"""The reference is written from the code: nothing is left out of it, and nothing in it is made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import culling_reference as reference
+import pytest
+
+from culling.common import errors
+from culling.common.metrics import SERIES
+from culling.common.wire import messages
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_every_setting_is_listed_with_its_meaning(side: str) -> None:
+    page, meanings = reference.render(f"settings {side}"), reference.meanings(side)
+    for key in reference.setting_keys(side):
+        section, _, name = key.partition(".")
+        own = page.partition(f"[{section}]")[2].partition("\n## ")[0]
+        [row] = [line for line in own.splitlines() if line.startswith(f"| `{name}` |")]
+        assert meanings[key].replace("|", "\\|") in row
+
+
+def test_a_setting_without_a_meaning_ends_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = reference.MEANINGS.read_text()
+    _edited(tmp_path, monkeypatch, text.replace("allow_cpu = ", "allow_gpu = "))
+    with pytest.raises(ValueError, match=r"agent\.allow_gpu"):
+        reference.meanings("edge")
+    _edited(tmp_path, monkeypatch, "\n".join(line for line in text.splitlines() if "allow_cpu" not in line))
+    with pytest.raises(ValueError, match=r"nothing says.*agent\.allow_cpu"):
+        reference.meanings("edge")
+
+
+def _edited(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (folder / "meanings.toml").write_text(text)
+    monkeypatch.setattr(reference, "MEANINGS", folder / "meanings.toml")
+
+
+def test_types_and_defaults_read_as_a_person_writes_them() -> None:
+    page = reference.render("settings cloud")
+    assert "| `endpoint` | text | `tcp://127.0.0.1:5577` |" in page
+    assert "| `window` | integer, ≥ 1, ≤ 4,096 | `32` |" in page
+    assert "| `reserve_bytes` | integer, ≥ 0 | `536870912` (512 MiB) |" in page
+    assert "| `weights` | `bundled` or path | `bundled` |" in page
+    assert "| `data_dir` | path | **required** |" in page
+
+
+def test_every_command_has_its_usage_and_options() -> None:
+    page = reference.render("commands")
+    for words in (
+        "culling",
+        "culling edge run",
+        "culling cloud pin",
+        "culling bench memory edge",
+        "culling print-config",
+    ):
+        assert f"\n## `{words}`\n" in f"\n{page}"
+    publish = page.partition("## `culling cloud publish`")[2].partition("\n## ")[0]
+    assert "Usage: culling cloud publish" in publish
+    assert "| `--scale" in publish
+
+
+def test_every_series_is_listed() -> None:
+    page = reference.render("metrics")
+    assert all(f"| `{series.exported}` |" in page for series in SERIES)
+
+
+def test_every_message_is_listed_with_its_fields() -> None:
+    page = reference.render("messages")
+    for kind in (*messages.FromEdge.__args__, *messages.FromCloud.__args__):
+        own = page.partition(f"### `{kind.__name__}`\n")[2].partition("\n### ")[0]
+        assert all(f"| `{name}` |" in own for name in kind.__struct_fields__), kind
+
+
+def test_every_error_stands_beside_its_exit_code() -> None:
+    page = reference.render("exit-codes")
+    assert "| `4` | camera or video cannot be read | `CameraError` |" in page
+    raised = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.CullingError)]
+    assert all(f"`{error.__name__}`" in page for error in raised)
+
+
+def test_a_log_event_is_listed_with_its_fields_and_where_it_is_logged() -> None:
+    [line] = [line for line in reference.render("log-events").splitlines() if line.startswith("| `agent_started` |")]
+    assert line == "| `agent_started` | info | `boot`, `cameras` | `edge/agent.py` |"
+
+
+def test_a_bar_in_a_cell_does_not_end_it() -> None:
+    assert reference.table(("a",), [("`x | y`",)]).splitlines()[-1] == "| `x \\| y` |"
