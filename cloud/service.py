@@ -14,6 +14,7 @@ import shutil
 import signal
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 from types import FrameType
 
 import structlog
@@ -95,7 +96,7 @@ class Service:
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
         self._executor = Executor(round_settings, self._rounds, self._clock)
-        orphans = self._frames.reconcile()
+        settled = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
         )
@@ -110,7 +111,7 @@ class Service:
         write_atomic(data_dir / "metrics", f"http://{metrics.host}:{self._health.port}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())
         write_atomic(data_dir / "endpoint", f"{self._ingest.endpoint}\n".encode())
-        log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, orphans=orphans)
+        log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, **asdict(settled))
 
     def _main_loop(self) -> None:
         while not self._stopping.wait(TURN_S):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
+from sqlalchemy import URL
 
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
@@ -191,9 +192,14 @@ class CloudSettings(Settings):
         return self.service.data_dir
 
     @property
-    def store_url(self) -> str:
+    def store_url(self) -> str | URL:
         """The SQLAlchemy URL of the index."""
-        return self.store.url or f"sqlite:///{self.data_dir / 'index.sqlite'}"
+        return self.store.url or sqlite_url(self.data_dir / "index.sqlite")
+
+
+def sqlite_url(path: Path) -> URL:
+    """Return the SQLAlchemy URL of an SQLite file; built, not pasted, since a path may hold `?`, `#` and `%`."""
+    return URL.create("sqlite", database=str(path))
 
 
 def load_settings(path: Path | None, overrides: dict[str, Any]) -> CloudSettings:

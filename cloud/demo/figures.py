@@ -18,7 +18,7 @@ from rich.table import Table
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import Plan, Tail, TailScores
 from culling.cloud.round.stages import load_teacher
-from culling.cloud.settings import load_settings
+from culling.cloud.settings import load_settings, sqlite_url
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.cloud.store.roster import Roster
@@ -38,7 +38,7 @@ WORDS = ("round", "outcome")
 
 def measure(run: Demo, held_back: Plan) -> dict[str, Any]:
     """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
-    index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
+    index = Index(sqlite_url(run.data_dir / "index.sqlite"))
     try:
         registry = Registry(index)
         models, swaps = registry.models(run.camera), registry.swaps()

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from culling.cloud.control.publish import Publisher
 from culling.cloud.link import admission, ingest
 from culling.cloud.link.ingest import Ingest
+from culling.cloud.store.picture import unseal
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
 from culling.common.wire.codec import encode_jpeg
@@ -100,7 +101,7 @@ def test_an_acked_frame_is_on_disk_and_in_the_index(start: Start) -> None:
     assert (ack.boot, ack.seq) == ("boot-1", 5)
     assert running.stored() == 1
     (path,) = (running.cloud.data_dir / "frames" / CAMERA).iterdir()
-    assert path.read_bytes() == jpeg
+    assert unseal(path.read_bytes())[0] == jpeg
     assert running.metrics.total("frames_stored", camera=CAMERA) == 1
 
 
@@ -191,7 +192,7 @@ def test_a_number_reused_for_another_picture_is_refused_and_the_first_one_stays(
     second, other = hard_frame(1, jpeg=hard_frame(2)[1])
     assert edge.ask(second, Nack, payload=other).reason == "seq-reused"
     (path,) = (running.cloud.data_dir / "frames" / CAMERA).iterdir()
-    assert path.read_bytes() == jpeg
+    assert unseal(path.read_bytes())[0] == jpeg
 
 
 def test_a_full_quota_asks_to_come_again_and_still_acks_what_it_has(start: Start) -> None:
