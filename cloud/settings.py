@@ -41,7 +41,8 @@ class ServiceSettings(Section):
 
 
 class StoreSettings(Section):
-    """`[store]`: `url` is an SQLAlchemy URL (none: SQLite in the data folder); quota per camera, in bytes.
+    """`[store]`: `url` is an SQLAlchemy URL (none: SQLite in the data folder); quota per camera, in bytes. Frames are
+    kept for `retention_days`, the records of rounds, swaps, requests and models that are out of use for `records_days`.
 
     Of every five stretches of `stretch_s` seconds, the frames of one are held out: never trained on, only judged by.
     """
@@ -49,7 +50,15 @@ class StoreSettings(Section):
     url: str | None = None
     quota_bytes: int = Field(default=8 << 30, ge=1)
     retention_days: float = Field(default=30.0, gt=0)
+    records_days: float = Field(default=365.0, gt=0)
     stretch_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("records_days")
+    @classmethod
+    def _outlive_frames(cls, days: float, info: ValidationInfo) -> float:
+        if days < (frames := info.data.get("retention_days", days)):
+            raise ValueError(f"is below retention_days = {frames:g}: frames would outlive the rounds they are of")
+        return days
 
 
 class TeacherSettings(Section):

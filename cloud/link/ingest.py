@@ -147,8 +147,11 @@ class Ingest:
                 self._unsaved = {}
             for edge_key in self._alive():
                 self._tell(edge_key)
+            if self._room.full:
+                raise StorageError(f"{self._settings.data_dir}: the disk is at its reserve, no frame is stored")
         except StorageError as error:
             self._troubled(error)
+            self._show()
             return
         if self.problem:
             log.info("storing_resumed")
