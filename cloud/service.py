@@ -56,7 +56,6 @@ SHORT_S = 3600.0
 """Where the disk is short, a model's file goes so long after it was written; a command names it by then."""
 
 
-
 class Service:
     """Everything that `culling cloud serve` runs. Raises a CullingError from `run` when it cannot start or go on."""
 
@@ -109,9 +108,7 @@ class Service:
         self._health = HealthServer(metrics.host, metrics.port, registry, self._ready)
         known = {row.name: row.state for row in self._roster.rows() if row.state is not None}
         self._history = History(self._index, known)
-        self._page = Dashboard(
-            self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock
-        )
+        self._page = Dashboard(self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock)
         self._ingest.start()
         write_atomic(data_dir / "metrics", f"http://{metrics.host}:{self._health.port}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())

@@ -61,8 +61,7 @@ SILENT_S = 30.0
 
 
 class Ingest:
-    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or "".
-    """
+    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or ""."""
 
     def __init__(
         self,

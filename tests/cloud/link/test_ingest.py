@@ -42,7 +42,8 @@ class Running:
 
     def __init__(self, folder: Path, **sections: dict[str, Any]) -> None:
         self.cloud = CloudState(folder, **sections)
-        self.metrics = Metrics(CollectorRegistry(), "cloud")
+        self.series = CollectorRegistry()
+        self.metrics = Metrics(self.series, "cloud")
         self.ingest = Ingest(
             self.cloud.settings,
             self.cloud.keys.curve_secret,
@@ -528,3 +529,23 @@ def test_a_model_that_the_edge_refused_is_live_no_more(start: Start, outcome: st
     edge.send(swap(outcome))
     edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
     assert running.cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def test_a_message_that_trips_ingest_costs_itself_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    edge = running.edge()
+    registry = running.ingest._registry
+    monkeypatch.setattr(registry, "report", lambda *_: 1 / 0)
+    edge.send(SwapReport(CAMERA, f"{CAMERA}-1", None, "live", "", 1.0, 1.0))
+    assert edge.ask(hello(camera_state()), Welcome)
+    frame, jpeg = hard_frame(1)
+    assert edge.ask(frame, Ack, payload=jpeg)
+    assert running.series.get_sample_value("culling_items_failed_total", {"loop": "ingest"}) == 1
+
+
+def test_a_disk_at_its_reserve_is_a_problem_that_passes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start(service={"reserve_bytes": 1 << 20})
+    free = iter([0])
+    monkeypatch.setattr("culling.cloud.link.ingest.free_bytes", lambda _: next(free, 1 << 40))
+    wait_until(lambda: "reserve" in running.ingest.problem)
+    wait_until(lambda: running.ingest.problem == "")

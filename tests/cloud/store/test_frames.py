@@ -255,3 +255,14 @@ def test_a_picture_that_does_not_decode_can_be_put_aside(cloud: CloudState) -> N
     cloud.frames.put_aside(replace(frame))
     assert everything(cloud) == []
     assert len(list((cloud.data_dir / "corrupt").iterdir())) == 1
+
+
+def test_a_row_that_cannot_be_decoded_is_put_aside_and_the_others_come(cloud: CloudState) -> None:
+    add(cloud, 1, 2, 3)
+    rotten = frame_id(EDGE, "boot-1", 2)
+    with cloud.index.write() as connection:
+        connection.execute(table.update().where(table.c.id == rotten).values(detections=b"\xc1"))
+    found = cloud.frames.select(CAMERA, sa.true(), table.c.seq, None)
+    assert [frame.id for frame in found] == [frame_id(EDGE, "boot-1", seq) for seq in (1, 3)]
+    assert (cloud.data_dir / "corrupt" / f"{rotten}.jpg").exists()
+    assert known(cloud, 2)
