@@ -14,6 +14,7 @@ import shutil
 import signal
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 from types import FrameType
 
 import structlog
@@ -36,6 +37,7 @@ from culling.cloud.store.keys import load_keys
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.requests import Request, Requests
+from culling.cloud.store.retention import forget_records
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
 from culling.common.atomic import write_atomic
@@ -43,6 +45,7 @@ from culling.common.clock import DAY_S, Clock, SystemClock
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
+from culling.common.survival import surviving
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +57,9 @@ SCHEDULE_S = 2.0
 
 UPKEEP_S = 60.0
 """Expiry reads the whole index of frames; until then new frames fit into the share of the quota that it keeps free."""
+
+SHORT_S = 3600.0
+"""Where the disk is short, a model's file goes so long after it was written; a command names it by then."""
 
 
 class Service:
@@ -100,7 +106,7 @@ class Service:
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
         self._executor = Executor(round_settings, self._rounds, self._clock)
-        orphans = self._frames.reconcile()
+        settled = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
         )
@@ -108,25 +114,21 @@ class Service:
         self._health = HealthServer(metrics.host, metrics.port, registry, self._ready)
         known = {row.name: row.state for row in self._roster.rows() if row.state is not None}
         self._history = History(self._index, known)
-        self._page = Dashboard(
-            self._settings, self._index, self._frames, lambda: dict(self._ingest.latest), self._clock
-        )
+        self._page = Dashboard(self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock)
         self._ingest.start()
         write_atomic(data_dir / "metrics", f"http://{metrics.host}:{self._health.port}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())
         write_atomic(data_dir / "endpoint", f"{self._ingest.endpoint}\n".encode())
-        log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, orphans=orphans)
+        log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, **asdict(settled))
 
     def _main_loop(self) -> None:
         while not self._stopping.wait(TURN_S):
             if self._ingest.failure is not None:
                 raise StorageError(f"ingest ended: {self._ingest.failure}") from self._ingest.failure
             try:
-                self._answer_requests()
-                self._advance_rounds()
-                if self._clock.now() // 60 != self._minute:
-                    self._record_minute()
-                self._upkeep()
+                for step in (self._answer_requests, self._advance_rounds, self._pass_minute, self._upkeep):
+                    with surviving("service", self._metrics, step=step.__name__):
+                        step()
                 self._problem = ""
             except StorageError as error:  # a full disk passes: the next turn tries again
                 if not self._problem:
@@ -169,6 +171,9 @@ class Service:
                 raise
             except CullingError as error:
                 answer, failed = str(error), True
+            except Exception as error:  # one that is never answered would be tried twice a second
+                log.exception("request_failed", request=request.id, kind=request.kind, camera=request.camera)
+                answer, failed = f"unexpected {type(error).__name__}: see the service's log", True
             self._requests.answer(request.id, answer, failed, self._clock.now())
             log.info("request_answered", kind=request.kind, camera=request.camera, answer=answer)
 
@@ -260,6 +265,10 @@ class Service:
 
     # Upkeep
 
+    def _pass_minute(self) -> None:
+        if self._clock.now() // 60 != self._minute:
+            self._record_minute()
+
     def _record_minute(self) -> None:
         """Record what the cameras counted in the minute that has passed."""
         latest = {name: state for name, (state, heard) in self._ingest.latest.items() if heard // 60 >= self._minute}
@@ -270,16 +279,17 @@ class Service:
         if self._clock.monotonic() < self._next_upkeep:
             return
         self._next_upkeep = self._clock.monotonic() + UPKEEP_S
-        store = self._settings.store
+        store, now = self._settings.store, self._clock.now()
         spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
+        # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
+        self._files.prune(self._registry.wanted_files(), now - (SHORT_S if spare > 0 else DAY_S))
         for (camera, reason), count in self._lifecycle.expire(store.quota_bytes, store.retention_days, spare).items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):
             if folder.name not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
-        if not unfinished and not self._requests.open():
-            self._files.prune(self._registry.wanted_files(), self._clock.now() - DAY_S)
+        forget_records(self._index, now - store.records_days * DAY_S)
         self._show_last_rounds()
 
     def _show_last_rounds(self) -> None:

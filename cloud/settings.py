@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
+from sqlalchemy import URL
 
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
@@ -40,7 +41,8 @@ class ServiceSettings(Section):
 
 
 class StoreSettings(Section):
-    """`[store]`: `url` is an SQLAlchemy URL (none: SQLite in the data folder); quota per camera, in bytes.
+    """`[store]`: `url` is an SQLAlchemy URL (none: SQLite in the data folder); quota per camera, in bytes. Frames are
+    kept for `retention_days`, the records of rounds, swaps, requests and models that are out of use for `records_days`.
 
     Of every five stretches of `stretch_s` seconds, the frames of one are held out: never trained on, only judged by.
     """
@@ -48,7 +50,15 @@ class StoreSettings(Section):
     url: str | None = None
     quota_bytes: int = Field(default=8 << 30, ge=1)
     retention_days: float = Field(default=30.0, gt=0)
+    records_days: float = Field(default=365.0, gt=0)
     stretch_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("records_days")
+    @classmethod
+    def _outlive_frames(cls, days: float, info: ValidationInfo) -> float:
+        if days < (frames := info.data.get("retention_days", days)):
+            raise ValueError(f"is below retention_days = {frames:g}: frames would outlive the rounds they are of")
+        return days
 
 
 class TeacherSettings(Section):
@@ -191,9 +201,14 @@ class CloudSettings(Settings):
         return self.service.data_dir
 
     @property
-    def store_url(self) -> str:
+    def store_url(self) -> str | URL:
         """The SQLAlchemy URL of the index."""
-        return self.store.url or f"sqlite:///{self.data_dir / 'index.sqlite'}"
+        return self.store.url or sqlite_url(self.data_dir / "index.sqlite")
+
+
+def sqlite_url(path: Path) -> URL:
+    """Return the SQLAlchemy URL of an SQLite file; built, not pasted, since a path may hold `?`, `#` and `%`."""
+    return URL.create("sqlite", database=str(path))
 
 
 def load_settings(path: Path | None, overrides: dict[str, Any]) -> CloudSettings:

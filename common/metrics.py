@@ -105,6 +105,7 @@ SERIES: tuple[Series, ...] = (
     _count("bytes_received", "", "bytes", "bytes of messages received", "both"),
     _count("messages_refused", "reason", "messages", "messages that were not understood or not allowed", "both"),
     _count("handshake_failures", "", "handshakes", "connections refused before any message", "both"),
+    _count("items_failed", "loop", "items", "items that a loop could not deal with, logged and left out", "both"),
     _count("restarts", "thread", "restarts", "threads found stuck by the watchdog, or broken and begun anew", "both"),
     _gauge("storage_failing", "", "0 or 1", "1 while the disk refuses frames; everything else goes on", "both"),
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),

@@ -26,6 +26,7 @@ from typing import Annotated, Self
 import numpy as np
 import typer
 import zmq
+from sqlalchemy import URL
 
 from culling.cloud.settings import load_settings, to_toml
 from culling.cloud.store.index import Index
@@ -243,7 +244,7 @@ def _answer(pipe: Connection, secret: str) -> None:
         socket.send_multipart([route, BARE_ACK])
 
 
-def _enroll(store_url: str, edges: int) -> dict[str, str]:
+def _enroll(store_url: str | URL, edges: int) -> dict[str, str]:
     pairs = {f"camera-{number}": new_keypair() for number in range(edges)}
     index = Index(store_url)
     with index.write() as connection:

@@ -19,7 +19,7 @@ from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import HeldOut, HeldOutPlan, HeldOutScores
 from culling.cloud.model.teacher import load_teacher
-from culling.cloud.settings import load_settings
+from culling.cloud.settings import load_settings, sqlite_url
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.cloud.store.roster import Roster
@@ -36,7 +36,7 @@ WORDS = ("round", "outcome")
 
 def measure(run: Demo, held_back: HeldOutPlan) -> dict[str, Any]:
     """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
-    index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
+    index = Index(sqlite_url(run.data_dir / "index.sqlite"))
     try:
         registry = Registry(index)
         models, swaps = registry.models(run.camera), registry.swaps()

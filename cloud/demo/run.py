@@ -24,6 +24,7 @@ import tomli_w
 from rich.console import Console
 from rich.live import Live
 
+from culling.cloud.settings import sqlite_url
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster
@@ -136,7 +137,7 @@ def play(run: Demo, console: Console) -> bool:
     """Run both processes until enough rounds have ended in a hot swap or time is up; return whether they have."""
     with _process(run, "cloud", "serve", run.cloud_toml) as cloud, _process(run, "edge", "run", run.edge_toml) as edge:
         deadline = time.monotonic() + 60 * run.minutes
-        index = Index(f"sqlite:///{run.data_dir / 'index.sqlite'}")
+        index = Index(sqlite_url(run.data_dir / "index.sqlite"))
         try:
             with _shown(console) as show:
                 console.print(f"Watch it in a browser: {_page(run, cloud, deadline)}")

@@ -34,6 +34,11 @@ class Room:
         self._quota_bytes = quota_bytes
         self._store_s = 0.0
 
+    @property
+    def full(self) -> bool:
+        """Whether the disk is at its reserve, so that no frame is let in."""
+        return self.free_bytes < self._settings.reserve_bytes
+
     def let_in(self, camera: str, size: int) -> Lack | None:
         """Let a frame of `size` bytes in, or return what is lacking."""
         counts = self.counts.get(camera, Counts())

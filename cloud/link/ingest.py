@@ -25,6 +25,7 @@ from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
+from culling.common.survival import surviving
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -66,10 +67,7 @@ SILENT_S = 30.0
 
 
 class Ingest:
-    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or "".
-
-    `latest` is each camera's last state, and when it was heard, in seconds since the epoch; values are never changed.
-    """
+    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or ""."""
 
     def __init__(
         self,
@@ -83,7 +81,7 @@ class Ingest:
     ) -> None:
         self.failure: BaseException | None = None
         self.problem = ""
-        self.latest: dict[str, tuple[CameraState, float]] = {}
+        self._latest: dict[str, tuple[CameraState, float]] = {}
         self._settings = settings
         self._frames = frames
         self._roster = Roster(index)
@@ -108,6 +106,11 @@ class Ingest:
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     @property
+    def latest(self) -> dict[str, tuple[CameraState, float]]:
+        """What was said of each camera last, and when, in seconds since the epoch; a copy that nobody changes."""
+        return self._latest.copy()  # one step of the interpreter: no message can come in between
+
+    @property
     def endpoint(self) -> str:
         """The address listened on."""
         return self._socket.endpoint
@@ -126,9 +129,10 @@ class Ingest:
             while not self._stopping.is_set():
                 if self._clock.monotonic() >= self._next_tick:
                     self._next_tick = self._clock.monotonic() + TICK_S
-                    self._tick()
+                    with surviving("ingest", self._metrics, step="tick"):
+                        self._tick()
                 self._take_what_came()
-        except BaseException as failure:  # the service ends with it: nothing here can be retried
+        except BaseException as failure:  # what is no fault of a single item: the port is gone, memory is out
             self.failure = failure
         finally:
             self._socket.close()
@@ -148,8 +152,11 @@ class Ingest:
                 self._unsaved = {}
             for edge_key in self._alive():
                 self._tell(edge_key)
+            if self._room.full:
+                raise StorageError(f"{self._settings.data_dir}: the disk is at its reserve, no frame is stored")
         except StorageError as error:
             self._troubled(error)
+            self._show()
             return
         if self.problem:
             log.info("storing_resumed")
@@ -195,7 +202,8 @@ class Ingest:
             wait_s = 0.0
             if self._arrivals.full:
                 break
-        self._store_arrivals()
+        with surviving("ingest", self._metrics, step="store"):  # an unanswered frame comes again
+            self._store_arrivals()
 
     def _take(self, edge_key: str, parts: list[bytes]) -> None:
         self._metrics.count("bytes_received", sum(map(len, parts)))
@@ -206,7 +214,8 @@ class Ingest:
                 raise ProtocolError("revoked", "this edge is no longer enrolled")
             message, payload = unpack(parts, "edge")
             self._heard[edge_key] = self._clock.monotonic()
-            self._handle(edge_key, message, payload or b"")
+            with surviving("ingest", self._metrics, edge=edge_key, message=type(message).__name__):
+                self._handle(edge_key, message, payload or b"")
         except ProtocolError as error:
             self._refuse(edge_key, error.reason, str(error))
         except StorageError as error:
@@ -279,7 +288,7 @@ class Ingest:
                 continue
             self._unsaved[state.camera] = state
             self._offers.heard(state, greeting)
-            self.latest[state.camera] = (state, self._clock.now())
+            self._latest[state.camera] = (state, self._clock.now())
             if self._running.get(state.camera, ("", 0.0))[0] != state.model_id:
                 self._running[state.camera] = (state.model_id, self._clock.monotonic())
         self._tell(edge_key)

@@ -43,6 +43,7 @@ from culling.cloud.page.board import Board, Told
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
+from culling.cloud.store.picture import unseal
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.store.requests import Kind, Requests
 from culling.common.atomic import write_atomic
@@ -355,7 +356,7 @@ def _sha256(text: str) -> str:
 
 def _picture(path: Path, sha256: str) -> bytes | None:
     try:
-        data = path.read_bytes()
+        data, _ = unseal(path.read_bytes())
     except OSError:
         return None
     return data if hashlib.sha256(data).hexdigest() == sha256 else None

@@ -13,9 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import sqlalchemy as sa
@@ -24,9 +23,10 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, frames
+from culling.cloud.store.picture import Record, seal, unseal
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
-from culling.common.errors import StorageError
+from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
 from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire
 
@@ -36,13 +36,14 @@ HELD_OUT_ONE_IN = 5
 STRETCH_S = 10.0
 """Frames seconds apart resemble each other: a held-out one beside one that was trained on would flatter the student."""
 
-MOST_ORPHANS = 64
-"""A power cut leaves at most the pictures behind that were being stored together; more are those of another index."""
+MOST_UNKNOWN = 64
+"""A power cut leaves at most the files of one commit; more without row and record belong to an index that was lost."""
 
 log = structlog.get_logger(__name__)
 
 
 Fate: TypeAlias = Literal["stored", "duplicate"]
+Leftover: TypeAlias = Literal["reindex", "remove", "quarantine"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ class Arrival:
     def name(self) -> str:
         """The frame's name in the store."""
         return frame_id(self.edge_key, self.frame.boot, self.frame.seq)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """Files that no stored frame named: rows written again from them, leftovers removed, files moved to quarantine."""
+
+    reindexed: int = 0
+    removed: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,11 +156,13 @@ class FrameStore:
 
     def add_all(self, arrivals: Sequence[Arrival]) -> list[Fate]:
         """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row."""
-        rows = [self._row(arrival) for arrival in arrivals]
-        paths = [self.path(row["camera"], row["id"]) for row in rows]
+        received = self._clock.now()
+        files = [_sealed(one, received) for one in arrivals]
+        paths = [self.path(one.frame.camera, one.name) for one in arrivals]
         for folder in {path.parent for path in paths}:
             make_folder(folder)
-        write_all_atomic({path: arrival.jpeg for path, arrival in zip(paths, arrivals, strict=True)})
+        write_all_atomic(dict(zip(paths, files, strict=True)))
+        rows = [self._row(one, received, len(data)) for one, data in zip(arrivals, files, strict=True)]
         try:
             with self._index.write() as connection:
                 connection.execute(frames.insert(), rows)
@@ -178,20 +190,32 @@ class FrameStore:
         """Return at most `limit` of a camera's stored frames that meet `condition`, in `order`."""
         query = frames.select().where(frames.c.camera == camera, frames.c.state == "stored", condition)
         with self._index.read() as connection:
-            return [_stored(row) for row in connection.execute(query.order_by(order, frames.c.id).limit(limit))]
+            rows = connection.execute(query.order_by(order, frames.c.id).limit(limit)).all()
+        return self._readable(rows)
 
     def get(self, ids: Collection[str]) -> list[StoredFrame]:
         """Return the frames of those names that are still stored, in the order named."""
         query = frames.select().where(frames.c.id.in_(ids), frames.c.state == "stored")
         with self._index.read() as connection:
-            found = {row.id: _stored(row) for row in connection.execute(query)}
+            rows = connection.execute(query).all()
+        found = {frame.id: frame for frame in self._readable(rows)}
         return [found[name] for name in ids if name in found]
+
+    def _readable(self, rows: Sequence[Any]) -> list[StoredFrame]:
+        """Return the frames of rows; one that cannot be decoded is put aside, so that it never stops a round."""
+        found = []
+        for row in rows:
+            try:
+                found.append(_stored(row))
+            except (msgspec.MsgspecError, ProtocolError, TypeError):
+                self.put_aside(row)
+        return found
 
     def jpeg(self, frame: StoredFrame) -> bytes | None:
         """Return a frame's picture; None if it cannot be read or is another than was stored: the frame is put aside."""
         path = self.path(frame.camera, frame.id)
         try:
-            data = path.read_bytes()
+            data, _ = unseal(path.read_bytes())
         except OSError as error:  # one bad sector must not stop every round
             log.error("frame_read_failed", camera=frame.camera, frame=frame.id, error=error.strerror)
             data = b""
@@ -200,45 +224,77 @@ class FrameStore:
         self.put_aside(frame)
         return None
 
-    def put_aside(self, frame: StoredFrame) -> None:
+    def put_aside(self, frame: StoredFrame | sa.Row[Any]) -> None:
         """Take a frame whose picture cannot be used out of the store; its file is kept for inspection."""
         self._end([frame.id], "corrupt")
-        path = self.path(frame.camera, frame.id)
-        with _guarded(path):
-            if path.exists():
-                self._quarantine.mkdir(exist_ok=True)
-                path.replace(self._quarantine / path.name)
+        self._quarantine_file(self.path(frame.camera, frame.id))
         log.error("frame_put_aside", camera=frame.camera, frame=frame.id)
 
     # Upkeep
 
-    def reconcile(self) -> int:
-        """Remove files that no row names, left by a power cut; return how many. Run it before frames come in.
+    def reconcile(self) -> Reconciled:
+        """Settle the files that no row names. Run it before frames come in.
 
-        Raises StorageError where the index knows no frame at all: it was lost, or is another one.
+        A file may lack its row because the power went in between, or because the index is older than the frames: its
+        row is written again from the file. Nothing that was acknowledged is unlinked: only what a row says is gone.
+        Raises StorageError where more files can be neither named nor read than a power cut leaves.
         """
-        removed = 0
-        if self._belongs_to_another_index():
+        fates = {path: self._fate(path) for path in self.unnamed()}
+        unknown = [path for path, fate in fates.items() if fate == "quarantine"]
+        if len(unknown) > MOST_UNKNOWN:
             raise StorageError(
-                f"the index knows no frame, but {self._folder} holds many: restore the index, or move them away"
+                f"{self._folder}: {len(unknown)} files have no row in the index and no record of their own, first "
+                f"{unknown[0].name}: restore the index, or move these files away"
             )
+        for path, fate in fates.items():
+            self._settle(path, fate)
+        return Reconciled(*(sum(fate == one for fate in fates.values()) for one in get_args(Leftover)))
+
+    def unnamed(self) -> Iterator[Path]:
+        """Yield every file below the folder of frames that no stored frame names."""
         with _guarded(self._folder):
-            for folder in self._folder.iterdir() if self._folder.exists() else ():
+            for folder in sorted(self._folder.iterdir()) if self._folder.exists() else ():
                 query = sa.select(frames.c.id).where(frames.c.camera == folder.name, frames.c.state == "stored")
                 with self._index.read() as connection:
                     known = {f"{name}.jpg" for (name,) in connection.execute(query)}
-                for path in folder.iterdir():
-                    if path.name not in known:
-                        path.unlink()
-                        removed += 1
-        return removed
+                yield from (path for path in sorted(folder.iterdir()) if path.name not in known)
 
-    def _belongs_to_another_index(self) -> bool:
+    def _fate(self, path: Path) -> Leftover:
+        """Return what to do with a file that no stored frame names."""
+        if path.suffix != ".jpg" or self._has_expired(path.stem):  # a write that was cut short, a removal likewise
+            return "remove"
+        return "quarantine" if self._arrival(path) is None else "reindex"
+
+    def _arrival(self, path: Path) -> tuple[Arrival, float] | None:
+        """Return what a file says of itself, and when it came; None where it is not what its name and record say."""
+        with _guarded(path):
+            jpeg, record = unseal(path.read_bytes())
+        if record is None or record.frame.camera != path.parent.name:
+            return None
+        arrival = Arrival(record.edge_key, record.frame, jpeg)
+        whole = hashlib.sha256(jpeg).hexdigest() == record.frame.sha256
+        return (arrival, record.received) if whole and arrival.name == path.stem else None
+
+    def _settle(self, path: Path, fate: Leftover) -> None:
+        if fate == "remove":
+            with _guarded(path):
+                path.unlink()
+        elif (found := self._arrival(path)) is not None:
+            self._enter(self._row(*found, path.stat().st_size))
+            log.info("frame_reindexed", camera=path.parent.name, frame=path.stem)
+        else:
+            self._quarantine_file(path)
+            log.warning("file_quarantined", camera=path.parent.name, file=path.name)
+
+    def _has_expired(self, name: str) -> bool:
         with self._index.read() as connection:
-            if connection.execute(sa.select(frames.c.id).limit(1)).first() is not None:
-                return False
-        with _guarded(self._folder):
-            return len(list(islice(self._folder.glob("*/*"), MOST_ORPHANS + 1))) > MOST_ORPHANS
+            return connection.execute(sa.select(frames.c.state).where(frames.c.id == name)).scalar() == "expired"
+
+    def _quarantine_file(self, path: Path) -> None:
+        with _guarded(path):
+            if path.exists():
+                self._quarantine.mkdir(exist_ok=True)
+                path.replace(self._quarantine / path.name)
 
     def remove(self, camera: str, names: Collection[str]) -> None:
         """Remove frames for good: first what the rows hold, then the files; their names stay known."""
@@ -252,7 +308,7 @@ class FrameStore:
             ended = frames.update().where(frames.c.id.in_(names))
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
 
-    def _row(self, arrival: Arrival) -> dict[str, Any]:
+    def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:
         frame = arrival.frame
         told = {field: getattr(frame, field) for field in frame.__struct_fields__}
         told["detections"] = msgspec.msgpack.encode(frame.detections)
@@ -261,14 +317,18 @@ class FrameStore:
             "id": arrival.name,
             "edge_key": arrival.edge_key,
             "state": "stored",
-            "received": self._clock.now(),
-            "bytes": len(arrival.jpeg),
+            "received": received,
+            "bytes": size,
         }
         return {**told, **ours, "held_out": is_held_out(frame.camera, frame.captured, self._stretch_s)}
 
     def path(self, camera: str, name: str) -> Path:
         """Return where the picture of a frame lies, or would."""
         return self._folder / camera / f"{name}.jpg"
+
+
+def _sealed(arrival: Arrival, received: float) -> bytes:
+    return seal(arrival.jpeg, Record(arrival.edge_key, received, arrival.frame))
 
 
 def _stored(row: Any) -> StoredFrame:

@@ -1,12 +1,13 @@
 """`culling cloud fsck`: whether index and disk agree, and what can be repaired where they do not.
 
-    an index that is damaged, or empty beside a full store        reported: restore it from a backup
+    an index that is damaged                                      reported: restore it from a backup
     a frame whose file is missing or not what was stored          the frame is put aside, as a round would
     a frame whose detections or labels cannot be read             the same
     a frame of a round that does not exist                        it waits for a round again
     a held-out frame in a culled set                              it is taken out of the set
     a frame of a camera that is not enrolled                      reported: no round uses it
-    a file that no row names                                      left by a power cut, harmless: removed
+    a file that no row names                                      its row is written again from the file, or it is
+                                                                  moved to quarantine
     a live model whose file is missing or damaged                 the one before it is live again
     any other file that a model needs, missing or damaged         reported: restore it from a backup
     a camera without exactly one live model                       reported: publish one
@@ -19,7 +20,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,6 +29,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, cameras, frames, rounds
+from culling.cloud.store.picture import unseal
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
@@ -80,8 +81,7 @@ def fsck(settings: CloudSettings, repair: bool = False) -> Report:
 class _Check:
     def __init__(self, settings: CloudSettings, index: Index, repair: bool) -> None:
         self._index = index
-        self._folder = settings.data_dir / "frames"
-        self._store = FrameStore(index, self._folder, SystemClock(), settings.store.stretch_s)
+        self._store = FrameStore(index, settings.data_dir / "frames", SystemClock(), settings.store.stretch_s)
         self._files = ModelFiles(settings.data_dir / "models")
         self._registry = Registry(index)
         self._repair = repair
@@ -93,7 +93,7 @@ class _Check:
         needed = {row.name: self._needed(row.name) for row in self._query(sa.select(cameras.c.name))}
         found = [
             *self._frames(stored, needed),
-            *self._leftovers({self._store.path(row.camera, row.id) for row in stored}),
+            *self._leftovers(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
         ]
         return Report(len(stored), sum(map(len, needed.values())), tuple(found))
@@ -111,9 +111,6 @@ class _Check:
                 if told != "ok":
                     yield Finding("index", f"it is damaged ({told})", advice=_BACKUP)
                     return
-            known = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar()
-        if not known and any(self._pictures()):
-            yield Finding("index", f"it knows no frame, but {self._folder} holds some", advice=_BACKUP)
 
     # Frames
 
@@ -140,10 +137,10 @@ class _Check:
 
     def _damage(self, row: Any) -> str:
         try:
-            data = self._store.path(row.camera, row.id).read_bytes()
+            data, _ = unseal(self._store.path(row.camera, row.id).read_bytes())
         except OSError as error:
             return f"its file cannot be read: {error.strerror}"
-        if len(data) != row.bytes or hashlib.sha256(data).hexdigest() != row.sha256:
+        if hashlib.sha256(data).hexdigest() != row.sha256:
             return "its file is not what was stored"
         try:
             for blob in (row.detections, row.labels or row.detections):
@@ -158,22 +155,15 @@ class _Check:
                 connection.execute(frames.update().where(frames.c.id == name).values(**values))
         return self._finding(what, wrong, mend)
 
-    def _pictures(self) -> Iterator[Path]:
-        try:
-            for folder in self._folder.iterdir() if self._folder.exists() else ():
-                yield from folder.iterdir()
-        except OSError as error:
-            raise StorageError(f"cannot read {self._folder}: {error.strerror}") from error
-
-    def _leftovers(self, named: set[Path]) -> Iterator[Finding]:
-        for path in [path for path in self._pictures() if path not in named]:
-            what = f"file {path.parent.name}/{path.name}"
-            if not path.exists():  # put aside just now
-                continue
-            mend = "removed" if self._repair else "the next start removes it"
-            yield Finding(what, "no row names it, as after a power cut", repaired=mend)
-        if self._repair:
-            self._store.reconcile()
+    def _leftovers(self) -> Iterator[Finding]:
+        files = list(self._store.unnamed())
+        for path in files:
+            mend = "settled" if self._repair else "the next start indexes it again, or moves it to quarantine"
+            yield Finding(f"file {path.parent.name}/{path.name}", "no row names it", repaired=mend)
+        if self._repair and files:
+            done = self._store.reconcile()
+            told = f"{done.reindexed} indexed again, {done.removed} removed, {done.quarantined} moved to quarantine"
+            yield Finding(f"{len(files)} files", "no row names them", repaired=told)
 
     # Models
 

@@ -165,7 +165,7 @@ wishes = Table(  # the desired state of each camera
 class Index:
     """The database; safe to use from several threads and processes. Raises StorageError where it cannot be used."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         try:
             self._engine = sa.create_engine(url)
             if self._engine.dialect.name == "sqlite":

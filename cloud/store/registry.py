@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import Index, cameras, models, swaps
+from culling.cloud.store.index import Index, cameras, models, requests, rounds, swaps
+from culling.cloud.store.rounds import UNFINISHED
 from culling.common.atomic import write_atomic
 from culling.common.errors import InputError, ModelError, StorageError
 from culling.common.selection.ranker import Ranker
@@ -31,6 +34,8 @@ from culling.common.wire.messages import SwapReport
 
 Origin = Literal["base", "round", "manual", "rollback"]
 Withdrawn = Literal["rejected", "revoked"]
+log = structlog.get_logger(__name__)
+_SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 class Artefact(msgspec.Struct, frozen=True):
@@ -130,8 +135,8 @@ class Registry:
     def live(self) -> dict[str, Model]:
         """Return the model that each camera should run."""
         with self._index.read() as connection:
-            rows = connection.execute(models.select().where(models.c.state == "live"))
-            return {row.camera: _model(row) for row in rows}
+            rows = connection.execute(models.select().where(models.c.state == "live")).all()
+        return {model.camera: model for model in _readable(rows)}
 
     def live_ids(self) -> dict[str, str]:
         """Return the id of the model that each camera should run."""
@@ -143,7 +148,8 @@ class Registry:
         """Return every model of a camera, newest first."""
         query = models.select().where(models.c.camera == camera).order_by(models.c.counter.desc())
         with self._index.read() as connection:
-            return [_model(row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return _readable(rows)
 
     def find(self, camera: str, model_id: str) -> Model | None:
         """Return a model that may be handed out, live or previous."""
@@ -189,11 +195,15 @@ class Registry:
             return True
 
     def wanted_files(self) -> set[str]:
-        """Return the hashes of all files that may still be needed."""
+        """Return the hashes of all files that may still be needed: by a model, a round that runs, or a request."""
         needed = models.c.state.in_(("live", "previous")) | (models.c.origin == "base")
+        running = sa.select(rounds.c.stages).where(rounds.c.state.in_(UNFINISHED))
+        asked = sa.select(requests.c.payload).where(requests.c.done.is_(None))
         with self._index.read() as connection:
             rows = connection.execute(sa.select(models.c.sha256, models.c.weights).where(needed)).all()
-        return {sha256 for row in rows for sha256 in row if sha256}
+            texts = [*connection.execute(running).scalars(), *connection.execute(asked).scalars()]
+        named = {sha256 for row in rows for sha256 in row if sha256}
+        return named.union(*(_SHA256.findall(text) for text in texts))
 
     def report(self, swap: SwapReport, at: float) -> bool:
         """Keep an edge's report of a swap; return whether it was new."""
@@ -247,6 +257,17 @@ def _row(model: Model) -> dict[str, Any]:
     golden, ranker = msgspec.msgpack.encode(model.artefact.golden), model.artefact.ranker
     told = {"classes": msgspec.json.encode(model.artefact.classes).decode(), "golden": golden}
     return {**row, **told, "ranker": None if ranker is None else msgspec.msgpack.encode(ranker)}
+
+
+def _readable(rows: Sequence[Any]) -> list[Model]:
+    """Return the models of rows; one that cannot be decoded is left out, so that it stops no other camera."""
+    found = []
+    for row in rows:
+        try:
+            found.append(_model(row))
+        except (msgspec.MsgspecError, TypeError):
+            log.error("model_record_unreadable", camera=row.camera, model_id=row.model_id)
+    return found
 
 
 def _model(row: Any) -> Model:

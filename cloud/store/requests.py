@@ -54,7 +54,7 @@ class Requests:
         query = requests.select().where(requests.c.done.is_(None)).order_by(requests.c.id)
         with self._index.read() as connection:
             rows = connection.execute(query).all()
-        return [Request(row.id, row.kind, row.camera, msgspec.json.decode(row.payload)) for row in rows]
+        return [Request(row.id, row.kind, row.camera, _payload(row)) for row in rows]
 
     def answer(self, request_id: int, text: str, failed: bool, at: float) -> None:
         """Close a request."""
@@ -70,3 +70,11 @@ class Requests:
         if row is None:
             raise InputError(f"there is no request {request_id}")
         return None if row.done is None else (not row.failed, row.answer)
+
+
+def _payload(row: Any) -> dict[str, Any]:
+    """Return what a request says; one that cannot be read says nothing, and is refused for that."""
+    try:
+        return msgspec.json.decode(row.payload, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}

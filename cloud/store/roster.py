@@ -156,4 +156,8 @@ def _add_camera(connection: sa.Connection, name: str, edge: str) -> None:
 
 
 def _state(text: str | None) -> CameraState | None:
-    return None if text is None else msgspec.json.decode(text, type=CameraState)
+    """Return what was said of a camera last; a word that cannot be read counts as none, until the next one comes."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=CameraState)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None

@@ -12,8 +12,11 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
 from culling.cloud.store.index import Index, rounds
+
+log = structlog.get_logger(__name__)
 
 UNFINISHED = ("running", "ready")
 STOPPED = 75
@@ -113,4 +116,13 @@ def _of(round_id: int) -> sa.Update:
 
 def _round(row: Any) -> Round:
     fields = dict(row._mapping)
-    return Round(**{**fields, "stages": msgspec.json.decode(row.stages), "report": msgspec.json.decode(row.report)})
+    return Round(**{**fields, "stages": _decoded(row, "stages"), "report": _decoded(row, "report")})
+
+
+def _decoded(row: Any, column: str) -> dict[str, Any]:
+    """Return a JSON column; an unreadable one counts as empty, so that one rotten row never stops every round."""
+    try:
+        return msgspec.json.decode(getattr(row, column), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        log.error("round_record_unreadable", round=row.id, camera=row.camera, column=column)
+        return {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.settings import CloudSettings, load_settings, to_toml
+from culling.cloud.settings import CloudSettings, load_settings, sqlite_url, to_toml
 from culling.common.config import print_config
 from culling.common.errors import SettingsError
 
@@ -17,7 +17,7 @@ def write(path: Path, text: str) -> Path:
 
 def test_a_data_folder_is_all_that_must_be_said(tmp_path: Path) -> None:
     settings = load_settings(None, {"service.data_dir": tmp_path / "state"})
-    assert settings.store_url == f"sqlite:///{tmp_path}/state/index.sqlite"
+    assert settings.store_url == sqlite_url(tmp_path / "state" / "index.sqlite")
     assert settings.round.kept == 128
     assert not settings.schedule.hold
 

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from culling.cloud.store.index import frames
+from culling.cloud.store.picture import unseal
 from culling.common.cli import main
 from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.fleet import Fleet
@@ -177,5 +178,5 @@ def missing(cloud: CloudState, fleet: Fleet) -> int:
         for seq in edge.acked:
             name, sha256 = rows.get((edge.camera, seq), ("", ""))
             path = cloud.frames.path(edge.camera, name)
-            absent += not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256
+            absent += not path.exists() or hashlib.sha256(unseal(path.read_bytes())[0]).hexdigest() != sha256
     return absent

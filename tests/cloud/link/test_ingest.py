@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from culling.cloud.control.publish import Publisher
 from culling.cloud.link import admission, ingest
 from culling.cloud.link.ingest import Ingest
+from culling.cloud.store.picture import unseal
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
 from culling.common.wire.codec import encode_jpeg
@@ -41,7 +42,8 @@ class Running:
 
     def __init__(self, folder: Path, **sections: dict[str, Any]) -> None:
         self.cloud = CloudState(folder, **sections)
-        self.metrics = Metrics(CollectorRegistry(), "cloud")
+        self.series = CollectorRegistry()
+        self.metrics = Metrics(self.series, "cloud")
         self.ingest = Ingest(
             self.cloud.settings,
             self.cloud.keys.curve_secret,
@@ -100,7 +102,7 @@ def test_an_acked_frame_is_on_disk_and_in_the_index(start: Start) -> None:
     assert (ack.boot, ack.seq) == ("boot-1", 5)
     assert running.stored() == 1
     (path,) = (running.cloud.data_dir / "frames" / CAMERA).iterdir()
-    assert path.read_bytes() == jpeg
+    assert unseal(path.read_bytes())[0] == jpeg
     assert running.metrics.total("frames_stored", camera=CAMERA) == 1
 
 
@@ -191,7 +193,7 @@ def test_a_number_reused_for_another_picture_is_refused_and_the_first_one_stays(
     second, other = hard_frame(1, jpeg=hard_frame(2)[1])
     assert edge.ask(second, Nack, payload=other).reason == "seq-reused"
     (path,) = (running.cloud.data_dir / "frames" / CAMERA).iterdir()
-    assert path.read_bytes() == jpeg
+    assert unseal(path.read_bytes())[0] == jpeg
 
 
 def test_a_full_quota_asks_to_come_again_and_still_acks_what_it_has(start: Start) -> None:
@@ -527,3 +529,23 @@ def test_a_model_that_the_edge_refused_is_live_no_more(start: Start, outcome: st
     edge.send(swap(outcome))
     edge.ask(hello(camera_state(model_id="gate-1")), Welcome)
     assert running.cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def test_a_message_that_trips_ingest_costs_itself_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    edge = running.edge()
+    registry = running.ingest._registry
+    monkeypatch.setattr(registry, "report", lambda *_: 1 / 0)
+    edge.send(SwapReport(CAMERA, f"{CAMERA}-1", None, "live", "", 1.0, 1.0))
+    assert edge.ask(hello(camera_state()), Welcome)
+    frame, jpeg = hard_frame(1)
+    assert edge.ask(frame, Ack, payload=jpeg)
+    assert running.series.get_sample_value("culling_items_failed_total", {"loop": "ingest"}) == 1
+
+
+def test_a_disk_at_its_reserve_is_a_problem_that_passes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start(service={"reserve_bytes": 1 << 20})
+    free = iter([0])
+    monkeypatch.setattr("culling.cloud.link.ingest.free_bytes", lambda _: next(free, 1 << 40))
+    wait_until(lambda: "reserve" in running.ingest.problem)
+    wait_until(lambda: running.ingest.problem == "")

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.store.frames import MOST_ORPHANS, Arrival, StoredFrame, frame_id, is_held_out
+from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, StoredFrame, frame_id, is_held_out
 from culling.cloud.store.index import frames as table
+from culling.cloud.store.picture import unseal
+from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
@@ -127,28 +129,71 @@ def test_a_file_without_a_row_is_written_over_by_the_repeat(cloud: CloudState) -
     path.parent.mkdir(parents=True)
     path.write_bytes(jpeg[:10])
     assert cloud.frames.add(EDGE, frame, jpeg) == "stored"
-    assert path.read_bytes() == jpeg
+    assert unseal(path.read_bytes())[0] == jpeg
 
 
-def test_what_a_power_cut_left_is_removed_at_the_next_start(cloud: CloudState) -> None:
+def test_what_a_power_cut_left_is_settled_at_the_next_start(cloud: CloudState) -> None:
     add(cloud, 1, 2)
     folder = cloud.data_dir / "frames" / CAMERA
-    (folder / "0123.jpg").write_bytes(b"written, not entered")
+    (folder / "0123.jpg").write_bytes(b"a stranger's file")
     (folder / ".0123.jpg.abc.tmp").write_bytes(b"half")
-    assert cloud.frames.reconcile() == 2
+    assert cloud.frames.reconcile() == Reconciled(removed=1, quarantined=1)
     assert len(files(cloud)) == 2
-    assert cloud.frames.reconcile() == 0
+    assert (cloud.data_dir / "corrupt" / "0123.jpg").read_bytes() == b"a stranger's file"
+    assert cloud.frames.reconcile() == Reconciled()
 
 
-def test_the_pictures_of_an_index_that_was_lost_are_not_taken_for_leftovers(cloud: CloudState) -> None:
-    add(cloud, *range(MOST_ORPHANS + 1))
+def test_an_index_older_than_the_frames_gets_their_rows_again(cloud: CloudState, clock: FakeClock) -> None:
+    add(cloud, *range(100))
+    before = everything(cloud)
+    received = clock.now()
+    with cloud.index.write() as connection:
+        connection.execute(table.delete().where(table.c.seq > 0))
+    clock.advance(DAY_S)
+    assert cloud.frames.reconcile() == Reconciled(reindexed=99)
+    assert [repr(frame) for frame in everything(cloud)] == [repr(frame) for frame in before]
+    assert all(cloud.frames.jpeg(frame) is not None for frame in before)
+    with cloud.index.read() as connection:
+        assert set(connection.execute(sa.select(table.c.received)).scalars()) == {received}
+
+
+def test_a_frame_that_a_row_says_is_gone_is_not_indexed_again(cloud: CloudState) -> None:
+    add(cloud, 1)
+    [path] = files(cloud)
+    data = path.read_bytes()
+    cloud.frames.remove(CAMERA, [path.stem])
+    path.write_bytes(data)  # as when the power went before the file was unlinked
+    assert cloud.frames.reconcile() == Reconciled(removed=1)
+    assert files(cloud) == []
+
+
+@pytest.mark.parametrize("spoil", ["picture", "record", "name", "camera"])
+def test_a_file_that_is_not_what_it_says_is_moved_to_quarantine(cloud: CloudState, spoil: str) -> None:
+    add(cloud, 1)
+    [path] = files(cloud)
+    data = bytearray(path.read_bytes())
+    if spoil in ("picture", "record"):
+        data[100 if spoil == "picture" else -20] ^= 0xFF
+        path.write_bytes(data)
+    if spoil == "name":
+        path.rename(path.with_name(f"{'0' * 32}.jpg"))
+    if spoil == "camera":
+        (other := path.parent.with_name("other")).mkdir()
+        path.rename(other / path.name)
     with cloud.index.write() as connection:
         connection.execute(table.delete())
-    with pytest.raises(StorageError, match="the index knows no frame"):
+    assert cloud.frames.reconcile() == Reconciled(quarantined=1)
+    assert len(list((cloud.data_dir / "corrupt").iterdir())) == 1
+
+
+def test_many_files_that_nothing_names_are_left_where_they_are(cloud: CloudState) -> None:
+    folder = cloud.data_dir / "frames" / CAMERA
+    folder.mkdir(parents=True)
+    for number in range(MOST_UNKNOWN + 1):  # version 0.1 wrote no record
+        (folder / f"{number:032x}.jpg").write_bytes(b"jpeg")
+    with pytest.raises(StorageError, match="restore the index"):
         cloud.frames.reconcile()
-    assert len(files(cloud)) == MOST_ORPHANS + 1
-    files(cloud)[0].unlink()
-    assert cloud.frames.reconcile() == MOST_ORPHANS, "so many a power cut may leave behind"
+    assert len(files(cloud)) == MOST_UNKNOWN + 1
 
 
 def test_a_disk_that_refuses_leaves_no_row(cloud: CloudState) -> None:
@@ -210,3 +255,14 @@ def test_a_picture_that_does_not_decode_can_be_put_aside(cloud: CloudState) -> N
     cloud.frames.put_aside(replace(frame))
     assert everything(cloud) == []
     assert len(list((cloud.data_dir / "corrupt").iterdir())) == 1
+
+
+def test_a_row_that_cannot_be_decoded_is_put_aside_and_the_others_come(cloud: CloudState) -> None:
+    add(cloud, 1, 2, 3)
+    rotten = frame_id(EDGE, "boot-1", 2)
+    with cloud.index.write() as connection:
+        connection.execute(table.update().where(table.c.id == rotten).values(detections=b"\xc1"))
+    found = cloud.frames.select(CAMERA, sa.true(), table.c.seq, None)
+    assert [frame.id for frame in found] == [frame_id(EDGE, "boot-1", seq) for seq in (1, 3)]
+    assert (cloud.data_dir / "corrupt" / f"{rotten}.jpg").exists()
+    assert known(cloud, 2)

@@ -163,3 +163,14 @@ def test_only_old_files_that_nothing_needs_are_removed(cloud: CloudState) -> Non
     assert cloud.files.prune(needed, before=later) == 2
     assert not cloud.files.path(unknown, "onnx").exists()
     assert cloud.files.path(fresh, "onnx").exists()
+
+
+def test_a_file_that_a_running_round_or_an_open_request_names_is_needed(cloud: CloudState) -> None:
+    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
+    trained, asked = cloud.files.add(b"trained", "safetensors"), cloud.files.add(b"to be published", "onnx")
+    cloud.rounds.save_stage(turn.id, "train", {"weights": trained})
+    request = cloud.requests.ask("publish", CAMERA, 1.0, {"sha256": asked})
+    assert {trained, asked} <= cloud.registry.wanted_files()
+    cloud.rounds.end(turn.id, "failed", {}, "", 2.0)
+    cloud.requests.answer(request, "done", False, 2.0)
+    assert not {trained, asked} & cloud.registry.wanted_files()

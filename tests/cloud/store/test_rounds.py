@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from culling.cloud.store.index import rounds
 from support.cloud import CAMERA, CloudState
 
 
@@ -68,3 +69,11 @@ def test_rounds_are_listed_newest_first_and_by_camera(cloud: CloudState) -> None
 
 def test_a_model_that_no_round_made_has_no_newest_capture(cloud: CloudState) -> None:
     assert cloud.rounds.newest_capture(CAMERA, "gate-1") is None
+
+
+def test_a_round_whose_record_rotted_does_not_hide_the_others(cloud: CloudState) -> None:
+    first, second = (cloud.rounds.start(camera, "manual", 1.0) for camera in ("yard", "road"))
+    with cloud.index.write() as connection:
+        connection.execute(rounds.update().where(rounds.c.id == first.id).values(stages="{half", report="\x00"))
+    assert [turn.id for turn in cloud.rounds.unfinished()] == [first.id, second.id]
+    assert cloud.rounds.get(first.id).stages == {}

@@ -1,0 +1,50 @@
+"""Commands that keep the service's data: `backup` and `restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from culling.cloud.operate import ConfigFile, Overrides
+from culling.cloud.settings import load_settings
+from culling.cloud.store import backup as copies
+from culling.common.config import parse_overrides
+from culling.common.progress import shown
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to those of `culling cloud`."""
+    app.command(epilog="Example: culling cloud backup /mnt/backup/2026-11-28 --config cloud.toml")(backup)
+    app.command(epilog="Example: culling cloud restore /mnt/backup/2026-11-28 --config cloud.toml")(restore)
+
+
+def backup(
+    out: Annotated[Path, typer.Argument(help="New or empty folder to copy to.")],
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Copy index, models, frames and keys to a folder, also while the service runs.
+
+    The copy holds the service's secret keys: keep it where only you can read it. The settings file is not part of it.
+    """
+    settings = load_settings(config, parse_overrides(override))
+    with shown("backup", "file", copies.count_files(settings.data_dir)) as show:
+        copied = copies.backup(settings.data_dir, out, show)
+    print(f"copied {copied.files} files, {copied.bytes / 1e6:.1f} MB, and the index to {out}")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="Folder that `culling cloud backup` wrote.")],
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Copy a backup back into an empty data folder, with the service stopped.
+
+    Frames that came while the backup was made are indexed again when the service starts.
+    """
+    settings = load_settings(config, parse_overrides(override))
+    with shown("restore", "file", copies.count_files(source)) as show:
+        copied = copies.restore(source, settings.data_dir, show)
+    print(f"restored {copied.files} files, {copied.bytes / 1e6:.1f} MB, and the index to {settings.data_dir}")

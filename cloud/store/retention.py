@@ -1,0 +1,24 @@
+"""How long the index keeps records of what is over: rounds, swaps, requests, and models that are out of use."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from culling.cloud.store.index import Index, models, requests, rounds, swaps
+
+
+def forget_records(index: Index, before: float) -> dict[str, int]:
+    """Delete records of what ended before that time, in seconds since the epoch; return how many, by table.
+
+    A model that is live, previous or a camera's base stays, and so do unfinished rounds and open requests.
+    """
+    over = {
+        rounds: rounds.c.finished < before,
+        swaps: swaps.c.received < before,
+        requests: requests.c.done < before,
+        models: (models.c.created < before)
+        & models.c.state.in_(("retired", "rejected", "revoked"))
+        & (models.c.origin != "base"),
+    }
+    with index.write() as connection:
+        return {table.name: connection.execute(sa.delete(table).where(which)).rowcount for table, which in over.items()}

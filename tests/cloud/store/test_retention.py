@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from culling.cloud.store.retention import forget_records
+from culling.common.wire.messages import SwapReport
+from support.clock import FakeClock
+from support.cloud import CAMERA, CloudState
+
+NOTHING = {"rounds": 0, "swaps": 0, "requests": 0, "models": 0}
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path, FakeClock())
+    state.enrol()
+    yield state
+    state.close()
+
+
+def publish(cloud: CloudState, origin: str) -> str:
+    return cloud.publisher.publish(CAMERA, cloud.artefact(), origin).model_id  # type: ignore[arg-type]
+
+
+def test_models_out_of_use_are_forgotten_and_those_in_use_stay(cloud: CloudState) -> None:
+    base, *_, previous, live = [publish(cloud, "base"), *(publish(cloud, "manual") for _ in range(4))]
+    assert forget_records(cloud.index, cloud.clock.now() + 1) == NOTHING | {"models": 2}
+    assert {model.model_id for model in cloud.registry.models(CAMERA)} == {base, previous, live}
+    assert publish(cloud, "manual") == f"{CAMERA}-6", "no counter is ever used twice"
+
+
+def test_what_is_over_is_forgotten_and_what_is_open_stays(cloud: CloudState) -> None:
+    now = cloud.clock.now()
+    done, _ = cloud.rounds.start(CAMERA, "manual", now), cloud.rounds.start(CAMERA, "manual", now)
+    cloud.rounds.end(done.id, "failed", {}, "", now)
+    asked, _ = (cloud.requests.ask("frame", CAMERA, now) for _ in range(2))
+    cloud.requests.answer(asked, "done", False, now)
+    cloud.registry.report(SwapReport(CAMERA, f"{CAMERA}-1", None, "live", "", 1.0, now), now)
+    assert forget_records(cloud.index, now) == NOTHING, "not before its time"
+    assert forget_records(cloud.index, now + 1) == NOTHING | {"rounds": 1, "swaps": 1, "requests": 1}
+    assert len(cloud.rounds.unfinished()) == 1
+    assert len(cloud.requests.open()) == 1
