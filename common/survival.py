@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 def surviving(loop: str, metrics: Metrics, **item: Any) -> Iterator[None]:
     """Count and log an unexpected error of the block, and go on behind it; `item` names what was worked on.
 
-    A CullingError passes: whoever raises one means the caller to deal with it.
+    A CullingError passes: it is raised on purpose, for the caller to deal with.
     """
     try:
         yield

@@ -52,7 +52,7 @@ POLL_S = 0.1
 STUCK_S = 60.0
 """Far longer than a turn takes while socket and disk work."""
 MAX_WINDOW = 64
-"""In-flight frames are kept in memory for resending, so this bounds whatever window the cloud grants."""
+"""In-flight frames are kept in memory for resending, so this bounds the window that the cloud grants."""
 
 
 @dataclass(frozen=True)

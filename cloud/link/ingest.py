@@ -107,7 +107,7 @@ class Ingest:
 
     @property
     def latest(self) -> dict[str, tuple[CameraState, float]]:
-        """What was said of each camera last, and when, in seconds since the epoch; a copy that nobody changes."""
+        """What was said of each camera last, and when, in seconds since the epoch; a copy."""
         return self._latest.copy()  # one step of the interpreter: no message can come in between
 
     @property

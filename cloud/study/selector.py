@@ -72,7 +72,7 @@ def gained(values: Values, gains: Values, count: int) -> float:
 
 
 def selector(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
-    """Return a row for each ranking with its share of the gain at `SHARES`, whatever `counts` and `seeds` are.
+    """Return a row for each ranking with its share of the gain at `SHARES`, independent of `counts` and `seeds`.
 
     Raises InputError when the student makes no mistake that a ranking could find.
     """
