@@ -106,7 +106,7 @@ SERIES: tuple[Series, ...] = (
     _count("messages_refused", "reason", "messages", "messages that were not understood or not allowed", "both"),
     _count("handshake_failures", "", "handshakes", "connections refused before any message", "both"),
     _count("items_failed", "loop", "items", "items that a loop could not deal with, logged and left out", "both"),
-    _count("restarts", "thread", "restarts", "threads that the watchdog found stuck, or that broke and were started again", "both"),
+    _count("restarts", "thread", "restarts", "threads that were stuck or broken, and were started again", "both"),
     _gauge("storage_failing", "", "0 or 1", "1 while the disk refuses frames; everything else goes on", "both"),
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),
     # in the cloud
