@@ -162,7 +162,7 @@ def service(folder: Path, edges: int) -> Iterator[Served]:
     toml = folder / "cloud.toml"
     toml.write_bytes(to_toml(settings))
     server_key = load_keys(data_dir).curve_public
-    secrets = _enrol(settings.store_url, edges)
+    secrets = _enroll(settings.store_url, edges)
     command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(toml)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     with (folder / "service.log").open("wb") as log:
@@ -229,7 +229,7 @@ def _answer(pipe: Connection, secret: str) -> None:
         socket.send_multipart([route, BARE_ACK])
 
 
-def _enrol(store_url: str, edges: int) -> dict[str, str]:
+def _enroll(store_url: str, edges: int) -> dict[str, str]:
     pairs = {f"camera-{number}": new_keypair() for number in range(edges)}
     index = Index(store_url)
     with index.write() as connection:
