@@ -421,7 +421,7 @@ function nowPane(name) {
     drops.replaceChildren(h("table", { class: "list" }, h("tbody", {},
       h("tr", {}, h("td", {}, "sent by the agent"), h("td", { class: "n" }, bytes(found.bytes_sent)), h("td")),
       h("tr", {}, h("td", {}, "received by the agent"), h("td", { class: "n" }, bytes(found.bytes_received)), h("td")),
-      h("tr", {}, h("td", {}, "hard frames stored in the last day"), h("td", { class: "n" }, bytes(found.frame_bytes_day)), h("td")),
+      h("tr", {}, h("td", {}, "hard frames, last day"), h("td", { class: "n" }, bytes(found.frame_bytes_day)), h("td")),
       h("tr", {}, h("td", { class: "soft" }, "since the agent started"), h("td", { class: "n soft" }, "frames"), h("td", { class: "n soft" }, "of seen")),
       line("seen", seen), line("scored", found.row?.inferred || 0), ...Object.entries(found.row?.forwarded || {}).map(([why, count]) => line(`forwarded: ${why}`, count)),
       ...Object.entries(found.skipped).map(([why, count]) => line(`not forwarded: ${why}`, count)), ...Object.entries(found.dropped).map(([why, count]) => line(`dropped: ${why}`, count)), line("evicted from the spool", found.row?.evicted || 0))));
@@ -567,7 +567,7 @@ function unlock() {
 }
 function offer() {
   $("unlock").hidden = !state.actions;
-  $("unlock").textContent = may() ? "disable requests" : "enable requests …";
+  $("unlock").textContent = may() ? "lock" : "unlock …";
 }
 $("unlock").addEventListener("click", () => {
   if (!may()) { unlock(); return; }

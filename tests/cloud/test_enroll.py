@@ -119,7 +119,7 @@ def test_replacing_ends_the_old_key_and_keeps_the_cameras_models(cloud: CloudSta
 
 
 @pytest.mark.parametrize(("edge", "camera"), [("edge-1", "gate"), ("edge-2", "gate")])
-def test_a_refused_enrolment_writes_nothing(cloud: CloudState, edge: str, camera: str) -> None:
+def test_a_refused_enrollment_writes_nothing(cloud: CloudState, edge: str, camera: str) -> None:
     enrolled(cloud)
     before = {path: path.read_bytes() for path in cloud.folder.joinpath("edge-1").iterdir()}
     with pytest.raises(SettingsError):
@@ -167,7 +167,7 @@ def test_an_edge_has_some_cameras_each_once(cloud: CloudState, cameras: tuple[st
         enroll(cloud.settings, Enrollment("edge-1", cameras, ENDPOINT), cloud.folder / "out", cloud.clock)
 
 
-def test_weights_that_cannot_be_used_enrol_nobody(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_used_enroll_no_edge(tmp_path: Path) -> None:
     state = CloudState(tmp_path, student={"weights": str(tmp_path / "none.safetensors")})
     with pytest.raises(ModelError):
         enrolled(state)

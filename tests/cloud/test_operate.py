@@ -25,7 +25,7 @@ def culling(cloud: CloudState, *arguments: str) -> int:
     return main(["cloud", *arguments, "--config", str(cloud.toml)])
 
 
-def test_every_action_is_a_command(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_request_is_a_command(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
     with ServiceProcess(cloud):
         for command in (["pause"], ["hold"], ["budget", "12"], ["pin"], ["frame"]):
             assert culling(cloud, command[0], CAMERA, *command[1:]) == 0
@@ -33,7 +33,7 @@ def test_every_action_is_a_command(cloud: CloudState, capsys: pytest.CaptureFixt
         desired = DesiredStates(cloud.index).all()[CAMERA]
         assert (desired.held, desired.pinned, desired.paused, desired.frames_per_window) == (True, "gate-2", True, 12)
         assert desired.frame is not None
-        assert told[0] == "gate is to forward nothing"
+        assert told[0] == "gate will stop forwarding frames"
         assert culling(cloud, "rollback", CAMERA) == 1
         assert "pinned to gate-2" in capsys.readouterr().err
         for name in ("unpin", "unhold", "resume", "budget"):

@@ -144,7 +144,7 @@ def test_a_swap_is_marked_on_the_chart(watching: Watching) -> None:
 def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) -> None:
     browser = watching.browser
     browser.go(f"camera/{CAMERA}")
-    browser.click("enable requests …")
+    browser.click("unlock …")
     browser.run("document.querySelector('dialog input').value = arguments[0]", watching.token)
     browser.click("ok")
     browser.click("pause forwarding")
