@@ -162,12 +162,12 @@ def select(
 
 
 def frames_of(video: Path, labels: dict[int, Label]) -> Iterator[tuple[Label, Frame]]:
-    """Yield each labelled frame of `video`, in order, with its label.
+    """Yield each labelled frame of `video`, in order, with its label; a damaged one is left out, and that is logged.
 
     Raises `CameraError` if it is no video, `InputError` if it ends before its labels do.
     """
     left = dict(labels)
-    for number, frame in read_frames(video, labels):
+    for number, frame in read_frames(video, labels, lose=left.pop):
         yield left.pop(number), frame
     if left:
         raise InputError(f"{left[min(left)].at}: {video} has no frame {min(left)}")

@@ -50,7 +50,8 @@ def load_samples(
     """Return the labelled images named by `label_files`, looked up in `image_dirs`.
 
     A video source contributes its labelled frames below the fraction `until(name)` of its last labelled frame.
-    Raises `InputError` naming the label line whose image is missing, does not decode or has another size.
+    A damaged frame of a video is left out, and that is logged. Raises `InputError` naming the label line whose
+    image is missing, does not decode or has another size.
     """
     labels = [label for file in label_files for label in read_labels(file)]
     by_source: dict[str, list[Label]] = {}
@@ -95,7 +96,8 @@ def _from_photograph(path: Path, label: Label) -> Sample:
 def _from_video(path: Path, labels: list[Label]) -> list[Sample]:
     wanted = {label.frame: label for label in labels}
     try:
-        samples = [_sample(image, wanted.pop(number), path) for number, image in read_frames(path, list(wanted))]
+        frames = read_frames(path, list(wanted), lose=wanted.pop)
+        samples = [_sample(image, wanted.pop(number), path) for number, image in frames]
     except CameraError as error:
         raise InputError(f"{labels[0].at}: {error}") from None
     if wanted:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 NUMBER_BITS = 8
@@ -84,4 +85,45 @@ def make_playlist(clip: Path, path: Path) -> Path:
             if packet.dts is not None:
                 packet.stream = copy
                 sink.mux(packet)
+    return path
+
+
+def make_hole(clip: Path, path: Path, size: int = 1024) -> Path:
+    """Write `clip` again with `size` bytes in its middle lost to zeros, as a bad sector loses them; return `path`."""
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def cut(clip: Path, path: Path, first: int, start: int = 0) -> Path:
+    """Copy the packets of `clip` from number `start` on, undecoded, so that playing begins at `first`; return `path`.
+
+    As `ffmpeg -ss … -c copy` does it: an MP4 hides what comes before `first` by an edit list. A `start` behind a key
+    frame leaves the rest of its group without it, as joining a stream in the middle does.
+    """
+    with av.open(str(clip)) as source, av.open(str(path), "w") as sink:
+        stream = source.streams.video[0]
+        copy = sink.add_stream_from_template(stream)
+        frame = int(1 / (stream.average_rate * stream.time_base))
+        for number, packet in enumerate(source.demux(stream)):
+            if packet.dts is not None and number >= start:
+                packet.stream = copy
+                packet.pts -= first * frame
+                packet.dts -= first * frame
+                sink.mux(packet)
+    return path
+
+
+def make_dual(small: Path, large: Path, path: Path) -> Path:
+    """Write two clips' videos as the tracks of one file, in that order, the second to be played; return `path`."""
+    with av.open(str(small)) as one, av.open(str(large)) as other, av.open(str(path), "w") as sink:
+        tracks = [(source, sink.add_stream_from_template(source.streams.video[0])) for source in (one, other)]
+        tracks[1][1].disposition = Disposition.default
+        for source, track in tracks:
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = track
+                    sink.mux(packet)
     return path

@@ -219,7 +219,7 @@ class TestFiles:
     ) -> None:
         crashes: list[threading.ExceptHookArgs] = []
         monkeypatch.setattr(threading, "excepthook", crashes.append)
-        monkeypatch.setattr(source_module, "length_in_frames", lambda *_: 1 // 0)
+        monkeypatch.setattr(source_module, "count_frames", lambda *_: 1 // 0)
         subject = play(make_clip(tmp_path / "clip.mp4"), last=0.5)
         assert subject.reaches("failed")
         assert "ZeroDivisionError" in str(subject.camera.failure)

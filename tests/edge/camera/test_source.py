@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from culling.common import video
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError
+from culling.common.video import count_frames, read_frames
 from culling.edge.camera import source as module
-from culling.edge.camera.source import CameraSettings, Source, length_in_frames
-from support.clips import make_clip, make_playlist, number_of
+from culling.edge.camera.source import CameraSettings, Source
+from support.clips import cut, make_clip, make_dual, make_hole, make_playlist, number_of
 from support.http import serve
 from support.rtsp import GOP, RtspServer
 
@@ -92,7 +94,7 @@ class TestFile:
     def test_every_picture_comes_once_in_order(self, tmp_path: Path, name: str, more: dict[str, object]) -> None:
         clip = make_clip(tmp_path / name, **({"frames": 8} | more))  # type: ignore[arg-type]
         numbers, lost = read(clip)
-        assert numbers == list(range(length_in_frames(str(clip))))
+        assert numbers == list(range(count_frames(str(clip))))
         assert not lost
 
     def test_a_part_is_played_to_the_frame(self, tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ class TestFile:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clip = make_clip(tmp_path / "clip.mp4", frames=3)
-        monkeypatch.setattr(module, "MAX_PIXELS", 160 * 128 - 1)
+        monkeypatch.setattr(video, "MAX_PIXELS", 160 * 128 - 1)
         numbers, lost = read(clip)
         assert not numbers
         assert lost["undecodable"]
@@ -144,6 +146,60 @@ class TestFile:
                 read(path)
             assert str(caught.value).startswith(f"camera gate: {path}: ")
             assert "\n" not in str(caught.value)
+
+
+class TestBothSides:
+    """What the edge plays of a file is what the cloud reads of it, frame by frame and number by number."""
+
+    @staticmethod
+    def check(clip: Path) -> list[int]:
+        """Return the numbers that the pictures of `clip` show, after seeing that both sides play the same."""
+        total = count_frames(clip)
+        cloud = [(number, number_of(rgb), rgb.shape[1]) for number, rgb in read_frames(clip, range(total))]
+        played, _ = read(clip)
+        assert played == [shown for _, shown, _ in cloud]
+        part = round(0.6 * total)
+        assert read(clip, last=0.6)[0] == [shown for number, shown, _ in cloud if number < part]
+        with Source(settings(clip), SystemClock()) as source:
+            [width] = {picture.width for pictures in source.read(print) for picture in pictures}
+        assert {width} == {width for *_, width in cloud}
+        return played
+
+    def test_frames_hidden_by_an_edit_list_are_not_counted(self, tmp_path: Path) -> None:
+        clip = cut(make_clip(tmp_path / "clip.mp4", frames=30), tmp_path / "cut.mp4", first=7)
+        assert self.check(clip) == list(range(7, 30))
+        assert count_frames(clip) == 23
+        assert read(clip, first=0.6)[0] == list(range(7 + 14, 30))
+
+    def test_a_stream_joined_between_key_frames_begins_at_the_next(self, tmp_path: Path) -> None:
+        clip = cut(make_clip(tmp_path / "clip.mp4", frames=30), tmp_path / "joined.ts", first=0, start=5)
+        assert self.check(clip) == list(range(10, 30))
+        assert count_frames(clip) == 20
+
+    @pytest.mark.parametrize(
+        ("name", "codec", "size", "least"),
+        [
+            ("clip.mp4", "libx264", 1024, 30),
+            ("clip.ts", "libx264", 1024, 30),
+            ("clip.mkv", "libx264", 1024, 30),
+            ("hevc.mkv", "libx265", 256, 5),  # the decoder gives nothing of what is built on a lost frame
+        ],
+    )
+    def test_a_hole_in_a_file_costs_the_frames_in_it(
+        self, tmp_path: Path, name: str, codec: str, size: int, least: int
+    ) -> None:
+        clip = make_hole(make_clip(tmp_path / name, frames=60, codec=codec), tmp_path / f"hole-{name}", size)
+        played = self.check(clip)
+        assert played == sorted(set(played))
+        assert least < len(played) < 60
+        assert sum(read(clip)[1].values()) == count_frames(clip) - len(played)
+
+    def test_of_two_tracks_both_take_the_one_that_a_player_shows(self, tmp_path: Path) -> None:
+        small = make_clip(tmp_path / "small.mp4", width=64, height=48)
+        large = make_clip(tmp_path / "large.mp4", width=320, height=256)
+        clip = make_dual(small, large, tmp_path / "dual.mp4")
+        assert self.check(clip) == list(range(20))
+        assert {rgb.shape for _, rgb in read_frames(clip, {3})} == {(256, 320, 3)}
 
 
 @pytest.mark.fault
@@ -200,13 +256,13 @@ class TestRtsp:
         assert len(numbers) == 40
 
     def test_damage_is_over_after_a_while_where_no_key_frame_comes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "DAMAGED_S", 0.0)
+        monkeypatch.setattr(video, "DAMAGED_S", 0.0)
         with RtspServer("garbage") as camera:
             assert read(camera.url, 40)[1]["after-damage"] == 0
 
     def test_a_stream_that_shows_nothing_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PICTURELESS_S", 0.2)
-        monkeypatch.setattr(module, "MAX_PIXELS", 100)
+        monkeypatch.setattr(video, "MAX_PIXELS", 100)
         with RtspServer() as camera, pytest.raises(CameraError, match=r"no usable picture for 0\.2 s"):
             read(camera.url)
 
