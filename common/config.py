@@ -122,7 +122,7 @@ def _read(path: Path | None) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise SettingsError(f"{path}: the settings are longer than {MAX_BYTES} bytes")
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows put a byte order mark first
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not valid TOML: {_first_line(error)}") from error
 

@@ -158,7 +158,7 @@ def load_settings(path: Path, overrides: dict[str, Any]) -> EdgeSettings:
 def require_private(path: Path) -> None:
     """Refuse a settings file that holds `secret_key`, or a camera's password, and that group or others may read."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         secrets = ["cloud.secret_key"] if "secret_key" in told.get("cloud", {}) else []
         urls = [camera.get("url", "") for camera in told.get("camera", ())]
         secrets += ["a camera's password"] if any(redact(url) != url for url in urls) else []

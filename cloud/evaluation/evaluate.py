@@ -147,7 +147,7 @@ def select(
     """Return the labels of `video` by frame, from fraction `first` of its `length` frames up to `last`.
 
     A label belongs to the video whose name, without folder and suffix, its source has; if the labels are all of one
-    source, that is the video. Raises `InputError` if none is left.
+    source, that is the video. Raises `InputError` if none is left, or if two sources of that name label one frame.
     """
     file = labels[0].at.rpartition(":")[0]
     sources = {Path(label.source).stem for label in labels}
@@ -155,7 +155,13 @@ def select(
     if not own:
         raise InputError(f"{file}: labels {len(sources)} sources, none of them {video.stem}")
     start, end = round(first * length), round(last * length) if last < 1 else math.inf
-    chosen = {label.frame: label for label in own if start <= label.frame < end}
+    chosen: dict[int, Label] = {}
+    for label in own:
+        if start <= label.frame < end and (other := chosen.setdefault(label.frame, label)) is not label:
+            raise InputError(
+                f"{label.at}: frame {label.frame} is labelled for {label.source} here and for {other.source} at "
+                f"{other.at}: which of them is {video}?"
+            )
     if not chosen:
         raise InputError(f"{file}: no labelled frame lies between {first} and {last} of {video}")
     return chosen

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from culling.cloud.model.annotations import Label, read_labels
+from culling.cloud.model.annotations import Label, merge_labels, read_labels
 from culling.cloud.model.losses import Target
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
@@ -53,7 +53,7 @@ def load_samples(
     A damaged frame of a video is left out, and that is logged. Raises `InputError` naming the label line whose
     image is missing, does not decode or has another size.
     """
-    labels = [label for file in label_files for label in read_labels(file)]
+    labels = merge_labels(label for file in label_files for label in read_labels(file))
     by_source: dict[str, list[Label]] = {}
     for label in labels:
         by_source.setdefault(label.source, []).append(label)

@@ -321,7 +321,7 @@ def make_token(data_dir: Path) -> str:
     """Return the token that requests must carry, created once; `page.token` holds it, readable by its owner alone."""
     path = data_dir / "page.token"
     try:
-        if (token := path.read_text().strip()) and not path.stat().st_mode & 0o077:
+        if (token := path.read_text(encoding="utf-8-sig").strip()) and not path.stat().st_mode & 0o077:
             return token
     except FileNotFoundError:
         pass

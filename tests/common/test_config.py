@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import string
 import tomllib
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +81,10 @@ class TestOrder:
         assert settings.agent.state_dir == Path("/var/lib/culling")
         assert settings.agent.threads == 0
         assert settings.camera == ()
+
+    def test_a_byte_order_mark_before_the_file_is_no_error(self, toml: Path) -> None:
+        toml.write_bytes(BOM_UTF8 + MINIMAL.encode())
+        assert load(Example, toml).agent.state_dir == Path("/var/lib/culling")
 
     def test_a_variable_overrides_the_file_and_leaves_its_neighbours(
         self, toml: Path, monkeypatch: pytest.MonkeyPatch

@@ -153,6 +153,15 @@ def test_a_damaged_frame_costs_its_label_and_no_other(tmp_path: Path) -> None:
     assert {0, 59} <= set(numbers)
 
 
+def test_two_files_that_label_one_picture_are_one_label(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(sample().jpeg)
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for file, left in zip(files, (1, 2), strict=True):
+        write_labels(file, [Label("a.jpg", 0, WIDTH, HEIGHT, detections((left, 1, 20, 20, 0.9)), "")])
+    (loaded,) = load_samples(files, [tmp_path])
+    assert loaded.detections.boxes[:, 0].tolist() == [1, 2]
+
+
 def test_only_the_first_part_of_a_video_is_learnt_from(tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4")
     labels = write(tmp_path, *(label("a.mp4", frame) for frame in (0, 4, 5, 9)))
