@@ -57,11 +57,12 @@ class Counters(Protocol):
 class Frame:
     """One decoded frame.
 
-    `seq` counts the frames the decoder delivered since the camera's start, and alone gives their order. `pts` is the
-    stream's own time in seconds since its first frame, without jumps and reconnects; it never runs backwards.
-    `captured` is wall time, seconds since the epoch: the time of arrival, or for a file played at full speed, its own
-    clock. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring `picture`
-    upright, from its display matrix; mirroring is not undone.
+    `seq` counts the frames the decoder delivered since the camera's start, and alone gives their order. `pts` is
+    seconds since the first frame, and never runs backwards: for a file, its own time without jumps and without the
+    seams of a loop; for a live source, the time of arrival, since FFmpeg invents 25 frames a second for one that sends
+    no times. `captured` is wall time, seconds since the epoch: the time of arrival, or for a file played at full speed,
+    its own clock. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring
+    `picture` upright, from its display matrix; mirroring is not undone.
     """
 
     camera: str
@@ -115,6 +116,7 @@ class Camera:
         self._paced = not settings.live and settings.pace == "real"
         self._seq = 0
         self._began = clock.now()
+        self._first: float | None = None
         self._timeline = Timeline()
         self._pace = Pace()
         self._thinner = Thinner(settings.max_fps)
@@ -193,14 +195,14 @@ class Camera:
             if self._stopped.is_set():
                 return
             for picture in pictures:
-                pts = self._timeline.advance(picture.time, source.frame_s)
+                played = self._timeline.advance(picture.time, source.frame_s)
                 if paced:
-                    self._stopped.wait(self._pace.delay(pts, self._clock.monotonic()))
+                    self._stopped.wait(self._pace.delay(played, self._clock.monotonic()))
                 if self._stopped.is_set():
                     return
                 self._counters.count("frames_seen", camera=self.name)
                 try:
-                    self._show(self._frame(picture, pts), stillness)
+                    self._show(self._frame(picture, played), stillness)
                 except Exception:
                     self._drop("broken")
                     raise
@@ -211,10 +213,12 @@ class Camera:
         self._change("frozen" if frozen else "live")
         self._pass_on(frame, frozen)
 
-    def _frame(self, picture: av.VideoFrame, pts: float) -> Frame:
-        captured = self._began + pts if self._lossless else self._clock.now()
-        turn = quarter_turns(picture)
-        frame = Frame(self.name, self._seq, pts, captured, self._clock.monotonic(), picture, turn)
+    def _frame(self, picture: av.VideoFrame, played: float) -> Frame:
+        captured = self._began + played if self._lossless else self._clock.now()
+        turn, arrived = quarter_turns(picture), self._clock.monotonic()
+        self._first = arrived if self._first is None else self._first
+        pts = arrived - self._first if self._settings.live else played
+        frame = Frame(self.name, self._seq, pts, captured, arrived, picture, turn)
         self._seq += 1
         return frame
 

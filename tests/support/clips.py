@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import simplejpeg
 from av.stream import Disposition
 from numpy.typing import NDArray
 
@@ -63,6 +64,12 @@ def picture(number: int, width: int = 160, height: int = 128) -> NDArray[np.uint
     for bit in range(NUMBER_BITS):
         rgb[top:, bit * bit_width : (bit + 1) * bit_width] = 235 if number >> bit & 1 else 16
     return rgb
+
+
+def jpegs(count: int = 256) -> Iterator[bytes]:
+    """Yield pictures as JPEG, as an MJPEG camera sends them."""
+    for number in range(count):
+        yield simplejpeg.encode_jpeg(picture(number), quality=90)
 
 
 def number_of(rgb: NDArray[np.uint8]) -> int:
