@@ -17,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import structlog
+from av.stream import Discard
 from numpy.typing import NDArray
 
 from culling.common.errors import CameraError
@@ -31,10 +32,10 @@ FED = 0.6
 """The fraction of a clip that students learn from; what follows is held back for measuring."""
 
 MAX_PIXELS = 40_000_000
-"""Larger pictures are refused by the decoder before they are allocated: 8k is 33 million pixels."""
+"""The decoder refuses larger pictures before it allocates them: 8K is 33 million pixels."""
 
 DAMAGED_S = 10.0
-"""Damage is taken as over at the next key frame, or after so long where a video has none (intra refresh)."""
+"""Damage counts as over at the next key frame, or after so long if a video has none (intra refresh)."""
 
 FAILURES = (av.FFmpegError, OSError, RuntimeError, ValueError)
 """What PyAV raises for an address that cannot be opened, or stops to be read."""
@@ -61,10 +62,11 @@ class Numbered:
 class Track:
     """The video that is played of an open container: FFmpeg's best one, as a player would choose.
 
-    The others are not read. `live` decodes without delay. Raises `CameraError` if there is none.
+    `live` decodes without delay. Raises `CameraError` if there is none.
     """
 
     def __init__(self, container: Any, live: bool = False) -> None:
+        self._streams = container.streams
         self.stream: Any = container.streams.best("video")
         if self.stream is None:
             raise CameraError("it holds no video")
@@ -78,6 +80,12 @@ class Track:
         """Seconds from one frame to the next as the video announces them, 0.04 where it does not."""
         rate = float(self.stream.average_rate or 0)
         return 1 / rate if 0.1 <= rate <= 1000 else 0.04
+
+    def alone(self) -> None:
+        """Have no other track fetched."""
+        for stream in self._streams:
+            if stream.index != self.stream.index:
+                stream.discard = Discard.all
 
     def decode(self, packet: Any, now: float | None = None) -> Iterator[Numbered]:
         """Yield the frames that a packet completes: mostly one, none while the decoder waits for more.

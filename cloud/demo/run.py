@@ -81,7 +81,8 @@ def record(url: str, out: Path, seconds: float, clock: Clock = SystemClock()) ->
     Raises `CameraError`.
     """
     try:
-        with av.open(address(url), timeout=(10, 10)) as source, av.open(str(out), "w") as sink:
+        options = {"rtsp_flags": "prefer_tcp"} if url.startswith("rtsp") else {}
+        with av.open(address(url), options=options, timeout=(10, 10)) as source, av.open(str(out), "w") as sink:
             track = Track(source).stream
             copy, copied = sink.add_stream_from_template(track), 0
             for packet in _timed(source, track, seconds, clock):

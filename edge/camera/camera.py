@@ -27,7 +27,7 @@ from culling.common.errors import CameraError
 from culling.common.logs import redact
 from culling.common.scaler import quarter_turns, scale_picture
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.camera.pacing import Backoff, Pace, Thinner, Timeline
+from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
 from culling.edge.camera.source import CameraSettings, Source
 from culling.edge.camera.stillness import Stillness
 
@@ -120,6 +120,9 @@ class Camera:
         self._timeline = Timeline()
         self._pace = Pace()
         self._thinner = Thinner(settings.max_fps)
+        self._polling = Polling(settings.max_fps)
+        self._stillness = Stillness()
+        self._fetched = False
         self._defects: set[str] = set()
         self._stopped = threading.Event()
         self._changing = threading.Lock()
@@ -163,7 +166,11 @@ class Camera:
         while not self._stopped.is_set():
             try:
                 with Source(self._settings, self._clock) as source:
+                    before = self._seq
                     self._play(source)
+                if source.still and self._seq > before:
+                    self._stopped.wait(self._polling.pause(self._clock.monotonic()))
+                    continue
                 problem = f"camera {self.name}: the stream ended"
             except (CameraError, av.FFmpegError) as error:
                 problem = redact(str(error))
@@ -190,7 +197,9 @@ class Camera:
                 return
 
     def _play(self, source: Source) -> None:
-        stillness, paced = Stillness(), self._paced or source.bursts
+        self._fetched, paced = source.still, self._paced or source.bursts
+        if not source.still:  # pictures that are fetched one by one are looked at together
+            self._stillness = Stillness()
         for pictures in source.read(self._lose):
             if self._stopped.is_set():
                 return
@@ -202,14 +211,14 @@ class Camera:
                     return
                 self._counters.count("frames_seen", camera=self.name)
                 try:
-                    self._show(self._frame(picture, played), stillness)
+                    self._show(self._frame(picture, played))
                 except Exception:
                     self._drop("broken")
                     raise
                 self._backoff.reset()
 
-    def _show(self, frame: Frame, stillness: Stillness) -> None:
-        frozen = self._settings.live and stillness.frozen(_look(frame.picture), frame.arrived)
+    def _show(self, frame: Frame) -> None:
+        frozen = self._settings.live and self._stillness.frozen(_look(frame.picture), frame.arrived)
         self._change("frozen" if frozen else "live")
         self._pass_on(frame, frozen)
 
@@ -223,9 +232,10 @@ class Camera:
         return frame
 
     def _pass_on(self, frame: Frame, frozen: bool) -> None:
+        due, self._fetched = self._fetched, False  # what is fetched when it is due is not thinned again
         if frozen:
             self._drop("frozen")
-        elif not self._thinner.wants(frame.pts if self._lossless else frame.arrived):
+        elif not (due or self._thinner.wants(frame.pts if self._lossless else frame.arrived)):
             self._drop("max-fps")
         else:
             self._hand_over(frame)

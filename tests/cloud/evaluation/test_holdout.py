@@ -60,7 +60,7 @@ def test_a_damaged_beginning_of_what_is_held_back_is_left_out(tmp_path: Path) ->
     rows = [Label("hole.ts", number, WIDTH, HEIGHT, person(), "") for number in numbers]
     write_labels(tmp_path / "labels.jsonl", rows)
     oracle = Oracle()
-    tail = Tail(plan(clip, lost[0] / len(numbers), 1000, tmp_path / "labels.jsonl"), oracle)
+    tail = HeldOut(plan(clip, lost[0] / len(numbers), 1000, tmp_path / "labels.jsonl"), oracle)
     assert len(tail) == len(numbers) - lost[0] - len(lost)
 
 

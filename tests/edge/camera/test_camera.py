@@ -25,7 +25,7 @@ from culling.edge.camera.latest import LatestFrame
 from culling.edge.camera.pacing import Backoff
 from support.clips import jpegs, make_clip, make_playlist, number_of
 from support.forms import Tell, forms
-from support.http import answering, send_parts, serve
+from support.http import answering, send, send_parts, serve
 from support.rtsp import RtspServer
 from support.watched import WatchedMetrics
 
@@ -268,8 +268,41 @@ class TestLiveSources:
             subject = play(f"{web.url}/video.mjpeg")
             frames = subject.frames(20)
             subject.camera.stop()
-        assert [frame.pts for frame in frames] == [frame.arrived - frames[0].arrived for frame in frames]
-        assert frames[-1].seq / frames[-1].pts > 30, "as fast as they come, not at the 25 a second that FFmpeg invents"
+        waited = [later.arrived - earlier.arrived for earlier, later in pairwise(frames)]
+        assert [later.pts - earlier.pts for earlier, later in pairwise(frames)] == pytest.approx(waited)
+
+    def test_a_still_picture_is_fetched_at_the_cameras_rate_and_without_a_warning(self, play: Play) -> None:
+        with (
+            structlog.testing.capture_logs() as logs,
+            answering(lambda to: send(to, 200, "image/jpeg", next(new))) as web,
+        ):
+            new = jpegs()
+            subject = play(f"{web.url}/snapshot.jpg", max_fps=20)
+            frames = subject.frames(8)
+            subject.camera.stop()
+        assert numbers(frames) == list(range(8))
+        assert frames[-1].arrived - frames[0].arrived > 0.8 * 7 / 20
+        assert len(web.asked) <= 10
+        assert subject.count("reconnects") == 0
+        assert not subject.dropped().get("max-fps")
+        assert {event["log_level"] for event in logs} == {"info"}
+
+    def test_a_still_picture_that_is_never_renewed_is_frozen(self, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stillness_module, "FROZEN_S", 0.2)
+        [jpeg] = jpegs(1)
+        with answering(lambda to: send(to, 200, "image/jpeg", jpeg)) as web:
+            subject = play(f"{web.url}/snapshot.jpg", max_fps=20)
+            assert subject.reaches("frozen")
+            subject.camera.stop()
+
+    def test_a_still_picture_that_goes_away_is_a_camera_that_is_lost(self, play: Play) -> None:
+        answers = iter([200, 200, 404, 404, 200])
+        [jpeg] = jpegs(1)
+        with answering(lambda to: send(to, next(answers, 200), "image/jpeg", jpeg)) as web:
+            subject = play(f"{web.url}/snapshot.jpg", max_fps=20)
+            assert subject.metrics.wait_for(lambda: subject.count("reconnects") == 2)
+            assert subject.reaches("live")
+            subject.camera.stop()
 
     @forms("turns", fast=20, full=2000)
     def test_a_slow_student_gets_the_newest_frame_and_the_rest_is_counted(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from culling.common import video
 from culling.common.clock import SystemClock
@@ -18,8 +19,8 @@ from culling.common.errors import CameraError
 from culling.common.video import count_frames, read_frames
 from culling.edge.camera import source as module
 from culling.edge.camera.source import CameraSettings, Source
-from support.clips import cut, make_clip, make_dual, make_hole, make_playlist, number_of
-from support.http import serve
+from support.clips import cut, jpegs, make_clip, make_dual, make_hole, make_playlist, number_of
+from support.http import answering, send, send_parts, serve
 from support.rtsp import GOP, RtspServer
 
 
@@ -39,45 +40,6 @@ def read(url: object, limit: int = 10_000, **more: object) -> tuple[list[int], C
             if len(numbers) >= limit:
                 break
     return numbers[:limit], lost
-
-
-class TestSettings:
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "rtsp://u:p@10.0.0.8/stream",
-            "rtsps://cam/1",
-            "http://cam/live.m3u8",
-            "https://cam/video.mjpg?user=x",
-            "/dev/video0",
-            "udp://239.0.0.1:5000",
-        ],
-    )
-    def test_a_camera_is_live(self, url: str) -> None:
-        assert settings(url).live
-
-    @pytest.mark.parametrize("url", ["clip.mp4", "/data/a:b.avi", "https://site/clip.MP4?x=1", "/dev/shm/clip.mkv"])
-    def test_a_file_is_not(self, url: str) -> None:
-        assert not settings(url).live
-
-    @pytest.mark.parametrize(
-        ("key", "value"),
-        [
-            ("url", "gopher://cam/1"),
-            ("url", ""),
-            ("name", "../gate"),
-            ("first", 0.6),
-            ("last", 0.0),
-            ("pace", "fast"),
-            ("max_fps", -1),
-            ("open_timeout_s", 0),
-            ("read_timeout_s", 3600),
-            ("colour", "red"),
-        ],
-    )
-    def test_what_makes_no_sense_is_refused_by_key(self, key: str, value: object) -> None:
-        with pytest.raises(ValidationError, match=key):
-            CameraSettings.model_validate({"name": "gate", "url": "clip.mp4", "last": 0.6, key: value})
 
 
 class TestFile:
@@ -311,3 +273,43 @@ class TestHttp:
         with serve(tmp_path) as url:
             assert settings(f"{url}/live.m3u8").live
             assert read(f"{url}/live.m3u8")[0] == list(range(20))
+
+    def test_only_the_rendition_that_is_played_is_fetched(self, tmp_path: Path) -> None:
+        for name, width in (("low", 160), ("high", 320)):
+            (tmp_path / name).mkdir()
+            clip = make_clip(tmp_path / f"{name}.mp4", frames=100, width=width)
+            make_playlist(clip, tmp_path / name / "live.m3u8")
+        master = ["#EXTM3U"]
+        for name, bandwidth in (("low", 100_000), ("high", 900_000)):
+            master += [f"#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}", f"{name}/live.m3u8"]
+        (tmp_path / "master.m3u8").write_text("\n".join(master))
+
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            send(to, 200, "application/octet-stream", (tmp_path / to.path.lstrip("/")).read_bytes())
+
+        with answering(answer) as web:
+            assert read(f"{web.url}/master.m3u8")[0] == list(range(100))
+        segments = {name: len([path for path in web.asked if path.startswith(f"/{name}/live") and path.endswith(".ts")])
+                    for name in ("low", "high")}  # fmt: skip
+        assert max(segments.values()) == 5
+        assert min(segments.values()) <= 2, "what is looked at while the stream is probed"
+
+    @pytest.mark.parametrize(("kind", "first"), [("image/jpg", True), ("image/jpeg", False), ("image/jpg", False)])
+    def test_mjpeg_that_ffmpeg_does_not_know_is_read_by_its_format(self, kind: str, first: bool) -> None:
+        with answering(lambda to: send_parts(to, jpegs(50), kind, first)) as web:
+            assert read(f"{web.url}/video", 20, format="mjpeg")[0] == list(range(20))
+            with pytest.raises(CameraError, match=r'if it is MJPEG, say so with format = "mjpeg"$'):
+                read(f"{web.url}/video")
+
+    @pytest.mark.parametrize("path", ["/snapshot", "/snapshot.jpg", "/snapshot.jpg?user=x"])
+    def test_a_still_picture_is_known_by_what_it_is(self, path: str) -> None:
+        [jpeg] = itertools.islice(jpegs(), 7, 8)
+        with answering(lambda to: send(to, 200, "image/jpeg", jpeg)) as web:
+            with Source(settings(web.url + path), SystemClock()) as source:
+                assert source.still
+            assert read(web.url + path) == ([7], Counter())
+        with (
+            answering(lambda to: send_parts(to, jpegs())) as web,
+            Source(settings(web.url + path), SystemClock()) as source,
+        ):
+            assert not source.still
