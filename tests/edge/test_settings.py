@@ -67,6 +67,7 @@ def test_a_missing_section_is_named(site: Site, section: str) -> None:
         ("agent", "drain_s", "soon"),
         ("cloud", "endpoint", "http://cloud:5577"),
         ("cloud", "endpoint", "tcp://cloud"),
+        ("cloud", "endpoint", "tcp://::1:5577"),
         ("cloud", "server_key", "short"),
         ("cloud", "signing_keys", []),
         ("cloud", "upload_bytes_per_s", -1),
