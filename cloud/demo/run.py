@@ -133,7 +133,7 @@ def prepare(run: Demo, console: Console) -> None:
     console.print("Enrolling the edge and exporting its first student …")
     enroll = ["cloud", "enroll", EDGE, "--camera", run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml))
-    edge = tomllib.loads(run.edge_toml.read_text())
+    edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}
     edge["cloud"]["heartbeat_s"] = 1.0
     edge["camera"] = [
@@ -151,7 +151,9 @@ def _free_port() -> int:
 
 
 def _culling(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "culling.common.cli", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "culling.common.cli", *arguments], capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it printed no error"])[-1]
         raise CullingError(f"culling {arguments[0]} {arguments[1]} failed: {why.removeprefix('culling: ')}")
@@ -185,7 +187,7 @@ def _page(run: Demo, cloud: subprocess.Popen[bytes], deadline: float) -> str:
     """Wait until the service's page is served, and return its address."""
     while not (page := run.data_dir / "page").exists() and cloud.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    return page.read_text().strip() if page.exists() else "not served"
+    return page.read_text("utf-8").strip() if page.exists() else "not served"
 
 
 @contextmanager
@@ -207,7 +209,7 @@ def _environment(side: str) -> dict[str, str]:
 
 
 def _scrape(run: Demo) -> bytes:
-    port = tomllib.loads(run.edge_toml.read_text())["metrics"]["port"]
+    port = tomllib.loads(run.edge_toml.read_text("utf-8"))["metrics"]["port"]
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return bytes(answer.read())
 

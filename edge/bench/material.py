@@ -89,7 +89,7 @@ def bundled_student() -> bytes:
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         out = Path(folder) / "student.onnx"
         command = [sys.executable, "-m", "culling.common.cli", "export", "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == MissingExtraError.exit_code:
             raise MissingExtraError(
                 "exporting the bundled student needs torch: name another with --model FILE.onnx, or install it with: "
