@@ -6,7 +6,6 @@ leaves a folder that the index does not know, and can be repeated. One that is r
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,12 @@ from sqlalchemy.exc import IntegrityError
 from culling.cloud.control.publish import Publisher
 from culling.cloud.model.base import base_artefact
 from culling.cloud.page import views
-from culling.cloud.settings import ENDPOINT, CloudSettings
+from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import CloudKeys, load_keys
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry, add
 from culling.cloud.store.roster import add_edge, check_free
+from culling.common.address import is_endpoint
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import SettingsError, StorageError
@@ -82,8 +82,8 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
             raise SettingsError("service.endpoint has port 0: start the service first, or give --endpoint")
     if any(wildcard in endpoint for wildcard in ("//*", "//0.0.0.0", "//[::]")):
         raise SettingsError(f"edges cannot connect to {endpoint}: give --endpoint tcp://HOST:PORT")
-    if not re.fullmatch(ENDPOINT, endpoint):
-        raise SettingsError(f"--endpoint {endpoint}: expected tcp://HOST:PORT")
+    if not is_endpoint(endpoint):
+        raise SettingsError(f"--endpoint {endpoint}: expected tcp://HOST:PORT, an IPv6 address in brackets")
     return endpoint
 
 

@@ -40,6 +40,7 @@ from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.retention import forget_records
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
+from culling.common.address import http_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import DAY_S, Clock, SystemClock
 from culling.common.errors import CullingError, InputError, StorageError
@@ -116,7 +117,7 @@ class Service:
         self._history = History(self._index, known)
         self._page = Dashboard(self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock)
         self._ingest.start()
-        write_atomic(data_dir / "metrics", f"http://{metrics.host}:{self._health.port}\n".encode())
+        write_atomic(data_dir / "metrics", f"{http_url(metrics.host, self._health.port)}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())
         write_atomic(data_dir / "endpoint", f"{self._ingest.endpoint}\n".encode())
         log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, **asdict(settled))

@@ -17,11 +17,10 @@ import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import URL
 
+from culling.common.address import Endpoint, Host
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import CLASSES, ClassName
-
-ENDPOINT = r"^tcp://[^/\s]+:\d+$"
 
 
 class ServiceSettings(Section):
@@ -33,7 +32,7 @@ class ServiceSettings(Section):
     """
 
     data_dir: Path
-    endpoint: str = Field(default="tcp://127.0.0.1:5577", pattern=ENDPOINT)
+    endpoint: Endpoint = "tcp://127.0.0.1:5577"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     window: int = Field(default=32, ge=1, le=4096)
     queue_high: int = Field(default=4096, ge=1)
@@ -155,7 +154,7 @@ class PublishSettings(Section):
 class MetricsSettings(Section):
     """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=9465, ge=0, le=65535)
 
 
@@ -165,9 +164,9 @@ class PageSettings(Section):
     It is read-only unless `actions` allows requests from holders of the token. At most `streams` may watch at a time.
     """
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=9466, ge=0, le=65535)
-    names: tuple[str, ...] = ()
+    names: tuple[Host, ...] = ()
     actions: bool = False
     streams: int = Field(default=200, ge=1, le=10_000)
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from culling.common import config, logs
+from culling.common import config, console, logs
 from culling.common.errors import CullingError, MissingExtraError, SettingsError
 
 COMMAND_TABLES = "culling.commands"
@@ -128,6 +128,7 @@ def _root() -> typer.Typer:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `culling` and return its exit code; `argv` defaults to the process's own arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    console.degrade()
     logs.setup("warning")
     try:
         code = typer.main.get_command(_root())(arguments, prog_name="culling", standalone_mode=False)

@@ -41,6 +41,10 @@ MAX_BYTES = 1 << 20
 S = TypeVar("S", bound="Settings")
 
 
+class FileOrUrl:
+    """Marks a text as a path like any other, unless it is a URL: `Annotated[str, FileOrUrl()]`."""
+
+
 class Section(BaseModel):
     """One `[section]` of a settings file: frozen, and no key but its own."""
 
@@ -122,7 +126,7 @@ def _read(path: Path | None) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise SettingsError(f"{path}: the settings are longer than {MAX_BYTES} bytes")
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows put a byte order mark first
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not valid TOML: {_first_line(error)}") from error
 
@@ -151,7 +155,8 @@ def _anchored(model: type[BaseModel], data: Mapping[str, Any], folder: Path) -> 
     """Return `data` with every relative path in it made to start at `folder`."""
     anchored = dict(data)
     for name in data.keys() & model.model_fields.keys():
-        value, annotation = data[name], model.model_fields[name].annotation
+        field, value = model.model_fields[name], data[name]
+        annotation = field.annotation
         if (section := _section(annotation)) is not None:
             match value:
                 case Mapping():
@@ -159,7 +164,7 @@ def _anchored(model: type[BaseModel], data: Mapping[str, Any], folder: Path) -> 
                 case list() | tuple():
                     parts = [_anchored(section, part, folder) if isinstance(part, Mapping) else part for part in value]
                     anchored[name] = parts
-        elif isinstance(value, str | Path) and _is_path(annotation, value):
+        elif isinstance(value, str | Path) and (_is_path(annotation, value) or _is_file(field.metadata, value)):
             anchored[name] = str((folder / value).absolute())
     return anchored
 
@@ -168,6 +173,10 @@ def _is_path(annotation: Any, value: str | Path) -> bool:
     """Whether a setting holds a path, and `value` is not one of the words that it also accepts."""
     kinds = (annotation, *get_args(annotation))
     return Path in kinds and not any(value in get_args(kind) for kind in kinds)
+
+
+def _is_file(metadata: Sequence[Any], value: str | Path) -> bool:
+    return bool(str(value)) and "://" not in str(value) and any(isinstance(mark, FileOrUrl) for mark in metadata)
 
 
 def _nested(dotted: str, value: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Every error Culling raises on purpose, and the exit code each one ends a command with.
 
     CullingError                  1   anything of ours that has no better name
-    ├── SettingsError             2   a setting is unknown, missing or of the wrong type
+    ├── SettingsError             2   a setting is unknown, missing, of the wrong type, or names a port that is taken
     ├── InputError                3   a file or label that a person named cannot be used
     ├── CameraError               4   a camera or video cannot be opened or read
     ├── ModelError                5   a model or weights file was refused

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from culling.common.address import family, in_url
 from culling.common.errors import SettingsError
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,9 @@ class HealthServer:
             self._server = _Server((host, port), registry, ready)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise SettingsError(f"metrics.host, metrics.port: cannot listen on {host}:{port}: {reason}") from error
+            raise SettingsError(
+                f"metrics.host, metrics.port: cannot listen on {in_url(host)}:{port}: {reason}"
+            ) from error
         self.port: int = self._server.server_address[1]
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
         self._thread.start()
@@ -53,6 +56,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], registry: CollectorRegistry, ready: Ready) -> None:
         self.registry = registry
         self.ready = ready
+        self.address_family = family(address[0])
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

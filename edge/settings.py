@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
+from culling.common.address import Endpoint, Host
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
@@ -70,7 +71,7 @@ class LinkSettings(Section):
     bounded, because the cloud takes an edge for down after three heartbeats at that bound.
     """
 
-    endpoint: str = Field(pattern=r"^tcp://[^/\s]+:\d+$")
+    endpoint: Endpoint
     server_key: Annotated[str, AfterValidator(_curve_key)]
     secret_key: Annotated[SecretStr, AfterValidator(_secret_curve_key)]
     signing_keys: tuple[Annotated[str, AfterValidator(_signing_key)], ...] = Field(min_length=1)
@@ -120,7 +121,7 @@ class SpoolSettings(Section):
 class MetricsSettings(Section):
     """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=9464, ge=0, le=65535)
 
 
@@ -158,7 +159,7 @@ def load_settings(path: Path, overrides: dict[str, Any]) -> EdgeSettings:
 def require_private(path: Path) -> None:
     """Refuse a settings file that holds `secret_key`, or a camera's password, and that group or others may read."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         secrets = ["cloud.secret_key"] if "secret_key" in told.get("cloud", {}) else []
         urls = [camera.get("url", "") for camera in told.get("camera", ())]
         secrets += ["a camera's password"] if any(redact(url) != url for url in urls) else []

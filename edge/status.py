@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from culling.common.address import http_url
 from culling.common.errors import InputError
 
 TIMEOUT_S = 3.0
@@ -20,7 +21,7 @@ Row = dict[str, str | float | None]
 
 def fetch(host: str, port: int) -> str:
     """Return the metrics of the agent at that address, as text. Raises `InputError` when none answers."""
-    url = f"http://{host}:{port}/metrics"
+    url = f"{http_url(host, port)}/metrics"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             return bytes(answer.read()).decode()

@@ -261,7 +261,7 @@ def _endpoint(process: subprocess.Popen[bytes], path: Path) -> str:
             log = (path.parents[1] / "service.log").read_text(errors="replace").strip().splitlines()
             raise CullingError(f"the service did not start: {log[-1] if log else 'its log is empty'}")
         time.sleep(0.05)
-    return path.read_text().strip()
+    return path.read_text("utf-8").strip()
 
 
 def _frame(camera: str, boot: str, seq: int, jpeg: bytes) -> HardFrame:

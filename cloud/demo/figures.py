@@ -86,7 +86,7 @@ def _traffic(metrics: Path) -> dict[str, int]:
     """Read the edge's byte counters, as scraped just before it was stopped."""
     values = {
         sample.name: int(sample.value)
-        for family in text_string_to_metric_families(metrics.read_text())
+        for family in text_string_to_metric_families(metrics.read_text("utf-8"))
         for sample in family.samples
     }
     return {"bytes_up": values["culling_bytes_sent_total"], "bytes_down": values["culling_bytes_received_total"]}

@@ -16,11 +16,14 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 from urllib.request import urlopen
 
+import av
 import tomli_w
+from av.format import Flags
 from rich.console import Console
 from rich.live import Live
 
@@ -29,9 +32,10 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import Round, Rounds
+from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CameraError, CullingError
 from culling.common.logs import redact
-from culling.common.video import FED
+from culling.common.video import FED, Track, address
 from culling.common.wire.messages import CameraState
 
 EDGE = "demo-edge"
@@ -71,24 +75,44 @@ class Demo:
         return self.folder / "metrics.txt"
 
 
-def record(url: str, out: Path, seconds: float) -> Path:
-    """Copy up to `seconds` of a stream's video into `out`, without decoding it. Raises `CameraError`."""
-    import av
+def record(url: str, out: Path, seconds: float, clock: Clock = SystemClock()) -> Path:  # noqa: B008 - it has no state
+    """Copy `seconds` of a stream's video, as it comes, into `out`: no more of its own time, and no more of the clock's.
 
+    Raises `CameraError`.
+    """
     try:
-        with av.open(url, timeout=(10, 10)) as source, av.open(str(out), "w") as sink:
-            stream = source.streams.video[0]
-            copy = sink.add_stream_from_template(stream)
-            for packet in source.demux(stream):
-                if packet.dts is None or packet.pts is None:
-                    continue
+        options = {"rtsp_flags": "prefer_tcp"} if url.startswith("rtsp") else {}
+        with av.open(address(url), options=options, timeout=(10, 10)) as source, av.open(str(out), "w") as sink:
+            track = Track(source).stream
+            copy, copied = sink.add_stream_from_template(track), 0
+            for packet in _timed(source, track, seconds, clock):
                 packet.stream = copy
                 sink.mux(packet)
-                if float((packet.pts - (stream.start_time or 0)) * packet.time_base) >= seconds:
-                    break
-    except (av.FFmpegError, IndexError) as error:
+                copied += 1
+    except (CameraError, av.FFmpegError) as error:
         raise CameraError(redact(f"{url}: cannot be recorded: {error}")) from None
+    if not copied:
+        raise CameraError(redact(f"{url}: cannot be recorded: no video came within {seconds:g} s"))
     return out
+
+
+def _timed(source: Any, track: Any, seconds: float, clock: Clock) -> Iterator[Any]:
+    """Yield the packets of a track that say when they are due, until `seconds` have passed on either clock."""
+    timeless, began, due = bool(source.format.flags & Flags.no_timestamps.value), clock.monotonic(), -1
+    for packet in source.demux():
+        arrived = clock.monotonic() - began
+        if arrived >= seconds:
+            return
+        if packet.stream.index != track.index or not packet.size:
+            continue
+        if timeless:  # FFmpeg would guess 25 frames a second, or say nothing
+            due = max(due + 1, round(1000 * arrived))
+            packet.time_base, packet.pts, packet.dts = Fraction(1, 1000), due, due
+        if packet.pts is not None and packet.dts is not None:
+            played = float((packet.pts - (0 if timeless else track.start_time or 0)) * packet.time_base)
+            yield packet
+            if played >= seconds:
+                return
 
 
 def prepare(run: Demo, console: Console) -> None:
@@ -109,7 +133,7 @@ def prepare(run: Demo, console: Console) -> None:
     console.print("Enrolling the edge and exporting its first student …")
     enroll = ["cloud", "enroll", EDGE, "--camera", run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml))
-    edge = tomllib.loads(run.edge_toml.read_text())
+    edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}
     edge["cloud"]["heartbeat_s"] = 1.0
     edge["camera"] = [
@@ -127,7 +151,9 @@ def _free_port() -> int:
 
 
 def _culling(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "culling.common.cli", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "culling.common.cli", *arguments], capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it printed no error"])[-1]
         raise CullingError(f"culling {arguments[0]} {arguments[1]} failed: {why.removeprefix('culling: ')}")
@@ -161,7 +187,7 @@ def _page(run: Demo, cloud: subprocess.Popen[bytes], deadline: float) -> str:
     """Wait until the service's page is served, and return its address."""
     while not (page := run.data_dir / "page").exists() and cloud.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    return page.read_text().strip() if page.exists() else "not served"
+    return page.read_text("utf-8").strip() if page.exists() else "not served"
 
 
 @contextmanager
@@ -183,7 +209,7 @@ def _environment(side: str) -> dict[str, str]:
 
 
 def _scrape(run: Demo) -> bytes:
-    port = tomllib.loads(run.edge_toml.read_text())["metrics"]["port"]
+    port = tomllib.loads(run.edge_toml.read_text("utf-8"))["metrics"]["port"]
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return bytes(answer.read())
 

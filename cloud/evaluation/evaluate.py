@@ -147,7 +147,7 @@ def select(
     """Return the labels of `video` by frame, from fraction `first` of its `length` frames up to `last`.
 
     A label belongs to the video whose name, without folder and suffix, its source has; if the labels are all of one
-    source, that is the video. Raises `InputError` if none is left.
+    source, that is the video. Raises `InputError` if none is left, or if two sources of that name label one frame.
     """
     file = labels[0].at.rpartition(":")[0]
     sources = {Path(label.source).stem for label in labels}
@@ -155,19 +155,25 @@ def select(
     if not own:
         raise InputError(f"{file}: labels {len(sources)} sources, none of them {video.stem}")
     start, end = round(first * length), round(last * length) if last < 1 else math.inf
-    chosen = {label.frame: label for label in own if start <= label.frame < end}
+    chosen: dict[int, Label] = {}
+    for label in own:
+        if start <= label.frame < end and (other := chosen.setdefault(label.frame, label)) is not label:
+            raise InputError(
+                f"{label.at}: frame {label.frame} is labelled for {label.source} here and for {other.source} at "
+                f"{other.at}: which of them is {video}?"
+            )
     if not chosen:
         raise InputError(f"{file}: no labelled frame lies between {first} and {last} of {video}")
     return chosen
 
 
 def frames_of(video: Path, labels: dict[int, Label]) -> Iterator[tuple[Label, Frame]]:
-    """Yield each labelled frame of `video`, in order, with its label.
+    """Yield each labelled frame of `video`, in order, with its label; a damaged one is left out, and that is logged.
 
     Raises `CameraError` if it is no video, `InputError` if it ends before its labels do.
     """
     left = dict(labels)
-    for number, frame in read_frames(video, labels):
+    for number, frame in read_frames(video, labels, lose=left.pop):
         yield left.pop(number), frame
     if left:
         raise InputError(f"{left[min(left)].at}: {video} has no frame {min(left)}")

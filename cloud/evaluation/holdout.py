@@ -64,7 +64,9 @@ def plan(video: Path, first: float, count: int, label_file: Path | None) -> Held
     own = list(select(read_labels(label_file), video, total, first).values())
     if (latest := max(own, key=lambda row: row.frame)).frame >= total:
         raise InputError(f"{latest.at}: {video} has no frame {latest.frame}")
-    size = next(frame.shape[:2] for _, frame in read_frames(video, {start}))
+    size = next((frame.shape[:2] for _, frame in read_frames(video, range(start, total))), None)
+    if size is None:
+        raise CameraError(f"{video}: none of the frames that are held back can be decoded")
     picked = own[:: max(1, -(-len(own) // count))]
     return HeldOutPlan(
         video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked}

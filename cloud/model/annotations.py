@@ -3,21 +3,26 @@
     {"source": "cameras/a.mp4", "frame": 120, "width": 768, "height": 576,
      "detections": [["person", 0.93, 12.0, 40.5, 40.0, 98.0]]}
 
-`frame` counts from 0 in decoding order (0 for photographs). A line that cannot be used raises an
-`InputError` that names file and line.
+`frame` counts from 0 in decoding order (0 for photographs). Several lines may describe one frame, as when a tool
+writes one line per box: together they are its label. A box that a later line repeats counts once. A line that cannot
+be used raises an `InputError` that names file and line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import structlog
 
 from culling.common.errors import InputError
 from culling.common.frame import CLASSES, Detections
+
+log = structlog.get_logger(__name__)
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,7 +35,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Label:
-    """The labels of one frame of one source; `at` is "file:line", for messages."""
+    """The label of one frame of one source; `at` is "file:line", of its first line, for messages."""
 
     source: str
     frame: int
@@ -41,15 +46,52 @@ class Label:
 
 
 def read_labels(path: Path, classes: tuple[str, ...] = CLASSES) -> list[Label]:
-    """Return every label of the file, in its order. Raises `InputError` for the first line that cannot be used."""
+    """Return the label of every frame in the file, in its order.
+
+    Raises `InputError` for the first line that cannot be used.
+    """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot read labels: {error.strerror}") from None
     labels = [_parse(line, f"{path}:{number}", classes) for number, line in enumerate(lines, 1) if line.strip()]
     if not labels:
         raise InputError(f"{path}: holds no labels")
-    return labels
+    return merge_labels(labels)
+
+
+def merge_labels(labels: Iterable[Label]) -> list[Label]:
+    """Return one label for each frame of each source, in the order in which frames come first.
+
+    A box that is repeated, with class and score, counts once, and that is logged. Raises `InputError` where two labels
+    give a frame different sizes.
+    """
+    lines: dict[tuple[str, int], list[Label]] = {}
+    for label in labels:
+        lines.setdefault((label.source, label.frame), []).append(label)
+    return [_merged(of_frame) if len(of_frame) > 1 else of_frame[0] for of_frame in lines.values()]
+
+
+def _merged(labels: list[Label]) -> Label:
+    first, rows, repeated = labels[0], dict[tuple[float, ...], None](), 0
+    for label in labels:
+        if (label.width, label.height) != (first.width, first.height):
+            raise InputError(
+                f"{label.at}: frame {label.frame} of {label.source} is {label.width}x{label.height} here "
+                f"and {first.width}x{first.height} at {first.at}"
+            )
+        found = label.detections
+        new = [
+            (*map(float, box), float(s), int(c))
+            for box, s, c in zip(found.boxes, found.scores, found.labels, strict=True)
+        ]
+        repeated += sum(row in rows for row in new)
+        rows |= dict.fromkeys(new)
+    if repeated:
+        log.warning("labels_repeated", at=first.at, source=first.source, frame=first.frame, boxes=repeated)
+    table = np.array(list(rows), np.float64).reshape(-1, 6)
+    merged = Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
+    return replace(first, detections=merged)
 
 
 def write_labels(path: Path, labels: list[Label], classes: tuple[str, ...] = CLASSES) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from culling.cloud.model.annotations import Label, read_labels
+from culling.cloud.model.annotations import Label, merge_labels, read_labels
 from culling.cloud.model.losses import Target
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
@@ -50,9 +50,10 @@ def load_samples(
     """Return the labelled images named by `label_files`, looked up in `image_dirs`.
 
     A video source contributes its labelled frames below the fraction `until(name)` of its last labelled frame.
-    Raises `InputError` naming the label line whose image is missing, does not decode or has another size.
+    A damaged frame of a video is left out, and that is logged. Raises `InputError` naming the label line whose
+    image is missing, does not decode or has another size.
     """
-    labels = [label for file in label_files for label in read_labels(file)]
+    labels = merge_labels(label for file in label_files for label in read_labels(file))
     by_source: dict[str, list[Label]] = {}
     for label in labels:
         by_source.setdefault(label.source, []).append(label)
@@ -95,7 +96,8 @@ def _from_photograph(path: Path, label: Label) -> Sample:
 def _from_video(path: Path, labels: list[Label]) -> list[Sample]:
     wanted = {label.frame: label for label in labels}
     try:
-        samples = [_sample(image, wanted.pop(number), path) for number, image in read_frames(path, list(wanted))]
+        frames = read_frames(path, list(wanted), lose=wanted.pop)
+        samples = [_sample(image, wanted.pop(number), path) for number, image in frames]
     except CameraError as error:
         raise InputError(f"{labels[0].at}: {error}") from None
     if wanted:

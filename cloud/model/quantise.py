@@ -17,6 +17,7 @@ from onnx import load_model_from_string
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from culling.common.errors import CameraError
 from culling.common.graph import check
 from culling.common.scaler import input_size, resize
 from culling.common.video import count_frames, read_frames
@@ -68,4 +69,7 @@ def calibration_frames(video: Path) -> list[NDArray[np.uint8]]:
     """Return `CALIBRATED` frames spread over a video, as a student's input. Raises CameraError if it is no video."""
     numbers = np.linspace(0, count_frames(video) - 1, CALIBRATED).astype(int)
     pictures = (frame for _, frame in read_frames(video, set(numbers.tolist())))
-    return [resize(frame, *input_size(frame.shape[1], frame.shape[0])) for frame in pictures]
+    frames = [resize(frame, *input_size(frame.shape[1], frame.shape[0])) for frame in pictures]
+    if not frames:
+        raise CameraError(f"{video}: there is no picture in it")
+    return frames

@@ -46,6 +46,7 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.store.requests import Kind, Requests
+from culling.common.address import family, http_url, in_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
@@ -90,7 +91,7 @@ class Dashboard:
         page = settings.page
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
-        self.url = f"http://{f'[{page.host}]' if ':' in page.host else page.host}:{port}"
+        self.url = http_url(page.host, port)
         app = build_app(settings, index, frames, Board(index, latest, clock), clock, make_token(settings.data_dir))
         config = uvicorn.Config(
             app,
@@ -152,7 +153,7 @@ def build_app(
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    hosts = [*LOOPBACK, settings.page.host, *settings.page.names]
+    hosts = [*LOOPBACK, in_url(settings.page.host), *map(in_url, settings.page.names)]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_exception_handler(InputError, lambda _, error: JSONResponse({"error": str(error)}, 404))
     app.add_exception_handler(StorageError, lambda _, error: JSONResponse({"error": str(error)}, 503))
@@ -321,7 +322,7 @@ def make_token(data_dir: Path) -> str:
     """Return the token that requests must carry, created once; `page.token` holds it, readable by its owner alone."""
     path = data_dir / "page.token"
     try:
-        if (token := path.read_text().strip()) and not path.stat().st_mode & 0o077:
+        if (token := path.read_text(encoding="utf-8-sig").strip()) and not path.stat().st_mode & 0o077:
             return token
     except FileNotFoundError:
         pass
@@ -376,7 +377,7 @@ def _capped(most: int) -> type[H11Protocol]:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server((host, port), family=family(host))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise SettingsError(f"page.host, page.port: cannot listen on {host}:{port}: {reason}") from error
+        raise SettingsError(f"page.host, page.port: cannot listen on {in_url(host)}:{port}: {reason}") from error

@@ -37,7 +37,7 @@ Row = dict[str, Any]
 def endpoint(data_dir: Path) -> str | None:
     """Return the address that a running service listens on; None while none runs, or it only starts."""
     try:
-        return (data_dir / "endpoint").read_text().strip() if is_held(data_dir) else None
+        return (data_dir / "endpoint").read_text("utf-8").strip() if is_held(data_dir) else None
     except FileNotFoundError:
         return None
 

@@ -73,6 +73,6 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise SettingsError(f"{path}: others may read it (mode {mode:04o}): run `chmod 600 {path}`")
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: the key cannot be read: {error}") from None

@@ -19,7 +19,8 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
-from culling.common.errors import CullingError, ProtocolError
+from culling.common.address import by_ipv6
+from culling.common.errors import CullingError, ProtocolError, SettingsError
 from culling.common.wire.messages import MAX_JPEG, MAX_OFFER
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,8 @@ class CloudSocket:
 
     `allowed` is asked with the edge's public key at every handshake, in another thread; if it raises a CullingError
     the edge is refused. `on_event` gets `connected`, `refused` (key not allowed) or `handshake-failed` (wrong server
-    key, no CURVE, garbage), in the thread that polls. Raises ProtocolError and lets no peer in: `bad-key`, `bind`, or
+    key, no CURVE, garbage), in the thread that polls. `tcp://*:PORT` listens on every address of the machine, IPv6 too.
+    Raises SettingsError when it cannot listen there, and ProtocolError, having let no peer in: `bad-key`, or
     `runs-open` when a stranger's key is not refused.
     """
 
@@ -145,17 +147,19 @@ class CloudSocket:
         self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.BACKLOG, 1024)
+        self._socket.ipv6 = endpoint.startswith(("tcp://[", "tcp://*"))
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            raise ProtocolError("bind", f"cannot listen on {endpoint}: {error.strerror}") from None
+            raise SettingsError(f"cannot listen on {endpoint}: {error.strerror}") from None
         self._endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def _refuse_a_stranger(self, public: str) -> None:
         """Knock with a random key: only a refusal, not silence, proves that the door is kept."""
         stranger, secret = new_keypair()
         self._doorman.named.add(stranger)
-        edge = EdgeSocket(self._endpoint.replace("0.0.0.0", "127.0.0.1"), public, secret)
+        here = self._endpoint.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
+        edge = EdgeSocket(here, public, secret)
         try:
             deadline = time.monotonic() + SELF_TEST_S
             while edge.failure is None and not edge.connected and time.monotonic() < deadline:
@@ -233,10 +237,12 @@ class EdgeSocket:
             self._context.term()
 
     def _open(self) -> None:
-        self._retry_at = None
+        ipv6 = by_ipv6(self._endpoint)
+        self._retry_at = time.monotonic() + self._pause() if ipv6 is None else None
         self._socket = _socket(self._context, zmq.DEALER, self._heartbeat_s, MAX_OFFER)
         self._monitor = self._socket.get_monitor_socket(_HANDSHAKES | _FAILURES | zmq.EVENT_DISCONNECTED)
         try:
+            self._socket.ipv6 = bool(ipv6)  # of a name with both addresses libzmq would only try the one of IPv6
             self._socket.immediate = True  # never queue for a connection that does not stand: the spool is the queue
             self._socket.reconnect_ivl = int(1000 * self._reconnect_s)
             self._socket.reconnect_ivl_max = int(30_000 * self._reconnect_s)
@@ -260,8 +266,13 @@ class EdgeSocket:
             self.failure = None if self.connected else name
         if name == "refused":
             # libzmq gives up for good after a refusal (libzmq#3519); an edge may be enrolled later.
-            self._retry_at = time.monotonic() + self._chance.uniform(5, 15) * self._reconnect_s
+            self._retry_at = time.monotonic() + self._pause()
+        elif self.connected:
+            self._retry_at = None
         self._on_event(name)
+
+    def _pause(self) -> float:
+        return self._chance.uniform(5, 15) * self._reconnect_s
 
 
 class _Doorman(threading.Thread):

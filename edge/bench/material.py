@@ -6,7 +6,9 @@ import hashlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -20,7 +22,7 @@ from culling.common.clock import DAY_S
 from culling.common.errors import CameraError, CullingError, InputError, MissingExtraError
 from culling.common.graph import check
 from culling.common.scaler import LONG_SIDE, input_size, scale_picture
-from culling.common.video import BUNDLED_CLIP, count_frames
+from culling.common.video import BUNDLED_CLIP, count_frames, play
 from culling.common.wire.manifest import Manifest
 
 Video = Annotated[Path | None, typer.Option(help="video to play", show_default="the bundled clip")]
@@ -40,8 +42,7 @@ class Material:
 
     def pictures(self, count: int) -> list[av.VideoFrame]:
         """Return the first `count` pictures; a shorter video repeats. Raises `CameraError`."""
-        with av.open(f"file:{self.video}") as container:
-            found = [picture for picture, _ in zip(container.decode(video=0), range(count), strict=False)]
+        found = list(islice(_pictures(self.video), count))
         return [found[number % len(found)] for number in range(count)]
 
     def inputs(self, count: int) -> list[NDArray[np.uint8]]:
@@ -71,13 +72,11 @@ def gather(video: Path | None, model: Path | None) -> Material:
     Raises `CameraError` if `video` cannot be read as one, `InputError` or `ModelError` if `model` cannot be used.
     """
     video = video or BUNDLED_CLIP
-    try:
-        with av.open(f"file:{video}") as container:
-            first = next(container.decode(video=0))
-            size = input_size(first.width, first.height)
-        total = count_frames(video)
-    except (av.FFmpegError, IndexError, StopIteration) as error:
-        raise CameraError(f"{video}: cannot be read as a video: {getattr(error, 'strerror', None) or error}") from None
+    total = count_frames(video)
+    first = next(_pictures(video), None)
+    if first is None:
+        raise CameraError(f"{video}: there is no picture in it")
+    size = input_size(first.width, first.height)
     data = bundled_student() if model is None else _read(model)
     return Material(video.resolve(), total, data, check(data).classes, size)
 
@@ -90,7 +89,7 @@ def bundled_student() -> bytes:
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         out = Path(folder) / "student.onnx"
         command = [sys.executable, "-m", "culling.common.cli", "export", "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == MissingExtraError.exit_code:
             raise MissingExtraError(
                 "exporting the bundled student needs torch: name another with --model FILE.onnx, or install it with: "
@@ -101,6 +100,10 @@ def bundled_student() -> bytes:
                 f"culling export failed: {(done.stderr.strip().splitlines() or ['it printed no error'])[-1]}"
             )
         return out.read_bytes()
+
+
+def _pictures(video: Path) -> Iterator[av.VideoFrame]:
+    return (frame.picture for frame in play(video) if frame.picture is not None)
 
 
 def _read(path: Path) -> bytes:

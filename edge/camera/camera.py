@@ -27,7 +27,7 @@ from culling.common.errors import CameraError
 from culling.common.logs import redact
 from culling.common.scaler import quarter_turns, scale_picture
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.camera.pacing import Backoff, Pace, Thinner, Timeline
+from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
 from culling.edge.camera.source import CameraSettings, Source
 from culling.edge.camera.stillness import Stillness
 
@@ -57,11 +57,12 @@ class Counters(Protocol):
 class Frame:
     """One decoded frame.
 
-    `seq` counts the frames the decoder delivered since the camera's start, and alone gives their order. `pts` is the
-    stream's own time in seconds since its first frame, without jumps and reconnects; it never runs backwards.
-    `captured` is wall time, seconds since the epoch: the time of arrival, or for a file played at full speed, its own
-    clock. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring `picture`
-    upright, from its display matrix; mirroring is not undone.
+    `seq` counts the frames the decoder delivered since the camera's start, and alone gives their order. `pts` is
+    seconds since the first frame, and never runs backwards: for a file, its own time without jumps and without the
+    seams of a loop; for a live source, the time of arrival, since FFmpeg invents 25 frames a second for one that sends
+    no times. `captured` is wall time, seconds since the epoch: the time of arrival, or for a file played at full speed,
+    its own clock. `arrived` is monotonic seconds. `turn` counts the counter-clockwise quarter turns that bring
+    `picture` upright, from its display matrix; mirroring is not undone.
     """
 
     camera: str
@@ -115,9 +116,13 @@ class Camera:
         self._paced = not settings.live and settings.pace == "real"
         self._seq = 0
         self._began = clock.now()
+        self._first: float | None = None
         self._timeline = Timeline()
         self._pace = Pace()
         self._thinner = Thinner(settings.max_fps)
+        self._polling = Polling(settings.max_fps)
+        self._stillness = Stillness()
+        self._fetched = False
         self._defects: set[str] = set()
         self._stopped = threading.Event()
         self._changing = threading.Lock()
@@ -161,7 +166,11 @@ class Camera:
         while not self._stopped.is_set():
             try:
                 with Source(self._settings, self._clock) as source:
+                    before = self._seq
                     self._play(source)
+                if source.still and self._seq > before:
+                    self._stopped.wait(self._polling.pause(self._clock.monotonic()))
+                    continue
                 problem = f"camera {self.name}: the stream ended"
             except (CameraError, av.FFmpegError) as error:
                 problem = redact(str(error))
@@ -188,40 +197,45 @@ class Camera:
                 return
 
     def _play(self, source: Source) -> None:
-        stillness, paced = Stillness(), self._paced or source.bursts
+        self._fetched, paced = source.still, self._paced or source.bursts
+        if not source.still:  # pictures that are fetched one by one are looked at together
+            self._stillness = Stillness()
         for pictures in source.read(self._lose):
             if self._stopped.is_set():
                 return
             for picture in pictures:
-                pts = self._timeline.advance(picture.time, source.frame_s)
+                played = self._timeline.advance(picture.time, source.frame_s)
                 if paced:
-                    self._stopped.wait(self._pace.delay(pts, self._clock.monotonic()))
+                    self._stopped.wait(self._pace.delay(played, self._clock.monotonic()))
                 if self._stopped.is_set():
                     return
                 self._counters.count("frames_seen", camera=self.name)
                 try:
-                    self._show(self._frame(picture, pts), stillness)
+                    self._show(self._frame(picture, played))
                 except Exception:
                     self._drop("broken")
                     raise
                 self._backoff.reset()
 
-    def _show(self, frame: Frame, stillness: Stillness) -> None:
-        frozen = self._settings.live and stillness.frozen(_look(frame.picture), frame.arrived)
+    def _show(self, frame: Frame) -> None:
+        frozen = self._settings.live and self._stillness.frozen(_look(frame.picture), frame.arrived)
         self._change("frozen" if frozen else "live")
         self._pass_on(frame, frozen)
 
-    def _frame(self, picture: av.VideoFrame, pts: float) -> Frame:
-        captured = self._began + pts if self._lossless else self._clock.now()
-        turn = quarter_turns(picture)
-        frame = Frame(self.name, self._seq, pts, captured, self._clock.monotonic(), picture, turn)
+    def _frame(self, picture: av.VideoFrame, played: float) -> Frame:
+        captured = self._began + played if self._lossless else self._clock.now()
+        turn, arrived = quarter_turns(picture), self._clock.monotonic()
+        self._first = arrived if self._first is None else self._first
+        pts = arrived - self._first if self._settings.live else played
+        frame = Frame(self.name, self._seq, pts, captured, arrived, picture, turn)
         self._seq += 1
         return frame
 
     def _pass_on(self, frame: Frame, frozen: bool) -> None:
+        due, self._fetched = self._fetched, False  # what is fetched when it is due is not thinned again
         if frozen:
             self._drop("frozen")
-        elif not self._thinner.wants(frame.pts if self._lossless else frame.arrived):
+        elif not (due or self._thinner.wants(frame.pts if self._lossless else frame.arrived)):
             self._drop("max-fps")
         else:
             self._hand_over(frame)

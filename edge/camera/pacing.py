@@ -82,3 +82,16 @@ class Thinner:
         kept_up = at < self._due + self._gap
         self._due = (self._due if kept_up else at) + self._gap
         return True
+
+
+class Polling:
+    """Spaces the times at which a still picture is fetched: `max_fps` a second, 0 for one."""
+
+    def __init__(self, max_fps: float) -> None:
+        self._gap = 1 / (max_fps or 1.0)
+        self._due: float | None = None
+
+    def pause(self, now: float) -> float:
+        """Return the seconds to wait until the next is due; one that took too long is not made up for."""
+        self._due = now + self._gap if self._due is None else max(now, self._due + self._gap)
+        return self._due - now

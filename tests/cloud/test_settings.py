@@ -43,6 +43,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         ('[service]\ndata_dir = "x"\n[round]\nreplay_share = 1.0', "round.replay_share"),
         ('[service]\ndata_dir = "x"\n[round]\nheld_out = 3', "gate"),
         ('[service]\ndata_dir = "x"\nendpoint = "udp://*:1"', "service.endpoint"),
+        ('[service]\ndata_dir = "x"\nendpoint = "tcp://::1:1"', "service.endpoint"),
         ('[service]\ndata_dir = "x"\n[schedules]\nhold = true', "did you mean schedule?"),
     ],
 )

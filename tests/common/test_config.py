@@ -3,8 +3,9 @@ from __future__ import annotations
 import contextlib
 import string
 import tomllib
+from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import Field, SecretStr, field_validator
 
 from culling.cloud.settings import CloudSettings
-from culling.common.config import MAX_BYTES, SECTIONS, Section, Settings, load, parse_overrides, print_config
+from culling.common.config import MAX_BYTES, SECTIONS, FileOrUrl, Section, Settings, load, parse_overrides, print_config
 from culling.common.errors import SettingsError
 from culling.edge.settings import EdgeSettings
 
@@ -39,7 +40,7 @@ class Link(Section):
 
 class Camera(Section):
     name: str
-    url: str = "file.mp4"
+    url: Annotated[str, FileOrUrl()] = "file.mp4"
     pace: Literal["real", "max"] = "real"
     mask: Path | None = None
 
@@ -80,6 +81,10 @@ class TestOrder:
         assert settings.agent.state_dir == Path("/var/lib/culling")
         assert settings.agent.threads == 0
         assert settings.camera == ()
+
+    def test_a_byte_order_mark_before_the_file_is_no_error(self, toml: Path) -> None:
+        toml.write_bytes(BOM_UTF8 + MINIMAL.encode())
+        assert load(Example, toml).agent.state_dir == Path("/var/lib/culling")
 
     def test_a_variable_overrides_the_file_and_leaves_its_neighbours(
         self, toml: Path, monkeypatch: pytest.MonkeyPatch
@@ -139,6 +144,16 @@ class TestPaths:
     def test_those_of_a_list_of_sections_are_found_too(self, toml: Path) -> None:
         toml.write_text(MINIMAL + '[[camera]]\nname = "gate"\nmask = "gate.png"\n')
         assert load(Example, toml).camera[0].mask == toml.parent / "gate.png"
+
+    @pytest.mark.parametrize("url", ["clips/gate.mp4", "10:30.mp4"])
+    def test_a_file_where_a_url_may_stand_starts_there_too(self, toml: Path, url: str) -> None:
+        toml.write_text(MINIMAL + f'[[camera]]\nname = "gate"\nurl = "{url}"\n')
+        assert load(Example, toml).camera[0].url == str(toml.parent / url)
+
+    @pytest.mark.parametrize("url", ["rtsp://cam/1", "/dev/video0", ""])
+    def test_a_url_stays_what_it_is(self, toml: Path, url: str) -> None:
+        toml.write_text(MINIMAL + f'[[camera]]\nname = "gate"\nurl = "{url}"\n')
+        assert load(Example, toml).camera[0].url == url
 
 
 class TestOverrides:

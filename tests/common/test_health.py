@@ -3,11 +3,13 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from culling.common.address import http_url
 from culling.common.errors import SettingsError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
@@ -103,6 +105,17 @@ def test_a_readiness_check_that_fails_is_logged_and_the_server_stays(
 def test_a_taken_port_is_a_wrong_setting(service: Service) -> None:
     with pytest.raises(SettingsError, match=rf"metrics\.port: cannot listen on 127\.0\.0\.1:{service.server.port}"):
         HealthServer("127.0.0.1", service.server.port, CollectorRegistry(), lambda: (True, ""))
+
+
+def test_it_is_served_over_ipv6_too() -> None:
+    server = HealthServer("::1", 0, CollectorRegistry(), lambda: (True, "fine"))
+    try:
+        with urllib.request.urlopen(f"{http_url('::1', server.port)}/readyz", timeout=5) as answer:
+            assert answer.read() == b"fine\n"
+        with pytest.raises(SettingsError, match=rf"cannot listen on \[::1\]:{server.port}: "):
+            HealthServer("::1", server.port, CollectorRegistry(), lambda: (True, ""))
+    finally:
+        server.close()
 
 
 def test_a_host_that_is_not_ours_is_a_wrong_setting() -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from culling.common import video
 from culling.common.errors import CameraError
 from culling.common.video import count_frames, frame_rate, read_frames
-from support.clips import make_clip
+from support.clips import make_clip, make_hole
 
 WIDTH, HEIGHT = 160, 128
 
@@ -45,3 +46,27 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes) -> Non
     for attempt in (count_frames, frame_rate, lambda path: list(read_frames(path, {0}))):
         with pytest.raises(CameraError, match=r"no\.mp4: cannot be read as a video"):
             attempt(tmp_path / "no.mp4")
+
+
+def test_a_damaged_frame_is_told_apart_from_one_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = make_hole(make_clip(tmp_path / "clip.ts", frames=60), tmp_path / "hole.ts")
+    lost: list[int] = []
+    read = [number for number, _ in read_frames(clip, range(99), lose=lost.append)]
+    assert len(read) > 30
+    assert len(lost) > 3
+    assert sorted(read + lost) == list(range(count_frames(clip)))
+    assert "video_damaged" in capsys.readouterr().out
+
+
+def test_a_file_is_decoded_once_to_be_counted_and_again_when_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=20)
+    assert count_frames(clip) == 20
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "play", lambda *_: pytest.fail("counted again"))
+        assert count_frames(clip) == 20
+    make_clip(clip, frames=5)
+    assert count_frames(clip) == 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ def test_a_missing_section_is_named(site: Site, section: str) -> None:
         ("agent", "drain_s", "soon"),
         ("cloud", "endpoint", "http://cloud:5577"),
         ("cloud", "endpoint", "tcp://cloud"),
+        ("cloud", "endpoint", "tcp://::1:5577"),
         ("cloud", "server_key", "short"),
         ("cloud", "signing_keys", []),
         ("cloud", "upload_bytes_per_s", -1),
@@ -125,6 +127,13 @@ def test_every_camera_has_its_own_manifest_beside_the_initial_model(site: Site) 
 def test_a_secret_that_others_may_read_is_refused(site: Site, mode: int) -> None:
     with pytest.raises(SettingsError, match="chmod 600"):
         load_settings(site.write(mode), {})
+
+
+def test_a_secret_behind_a_byte_order_mark_is_still_one(site: Site) -> None:
+    path = site.write(0o644)
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
+    with pytest.raises(SettingsError, match="chmod 600"):
+        load_settings(path, {})
 
 
 def test_a_file_without_a_secret_may_be_read_by_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

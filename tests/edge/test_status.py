@@ -49,3 +49,11 @@ def test_an_agent_without_cameras_has_no_rows(metrics: tuple[Metrics, int]) -> N
 def test_nobody_there_is_said_in_one_line() -> None:
     with pytest.raises(InputError, match="is `culling edge run` running"):
         fetch("127.0.0.1", free_port())
+
+
+def test_an_agent_is_asked_over_ipv6_too() -> None:
+    server = HealthServer("::1", 0, CollectorRegistry(), lambda: (True, "detecting"))
+    try:
+        assert rows(fetch("::1", server.port)) == []
+    finally:
+        server.close()

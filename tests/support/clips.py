@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import simplejpeg
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 NUMBER_BITS = 8
@@ -64,6 +66,12 @@ def picture(number: int, width: int = 160, height: int = 128) -> NDArray[np.uint
     return rgb
 
 
+def jpegs(count: int = 256) -> Iterator[bytes]:
+    """Yield pictures as JPEG, as an MJPEG camera sends them."""
+    for number in range(count):
+        yield simplejpeg.encode_jpeg(picture(number), quality=90)
+
+
 def number_of(rgb: NDArray[np.uint8]) -> int:
     """Return the number that `picture` drew, modulo 256."""
     height, width = rgb.shape[:2]
@@ -84,4 +92,45 @@ def make_playlist(clip: Path, path: Path) -> Path:
             if packet.dts is not None:
                 packet.stream = copy
                 sink.mux(packet)
+    return path
+
+
+def make_hole(clip: Path, path: Path, size: int = 1024) -> Path:
+    """Write `clip` again with `size` bytes in its middle lost to zeros, as a bad sector loses them; return `path`."""
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def cut(clip: Path, path: Path, first: int, start: int = 0) -> Path:
+    """Copy the packets of `clip` from number `start` on, undecoded, so that playing begins at `first`; return `path`.
+
+    As `ffmpeg -ss … -c copy` does it: an MP4 hides what comes before `first` by an edit list. A `start` behind a key
+    frame leaves the rest of its group without it, as joining a stream in the middle does.
+    """
+    with av.open(str(clip)) as source, av.open(str(path), "w") as sink:
+        stream = source.streams.video[0]
+        copy = sink.add_stream_from_template(stream)
+        frame = int(1 / (stream.average_rate * stream.time_base))
+        for number, packet in enumerate(source.demux(stream)):
+            if packet.dts is not None and number >= start:
+                packet.stream = copy
+                packet.pts -= first * frame
+                packet.dts -= first * frame
+                sink.mux(packet)
+    return path
+
+
+def make_dual(small: Path, large: Path, path: Path) -> Path:
+    """Write two clips' videos as the tracks of one file, in that order, the second to be played; return `path`."""
+    with av.open(str(small)) as one, av.open(str(large)) as other, av.open(str(path), "w") as sink:
+        tracks = [(source, sink.add_stream_from_template(source.streams.video[0])) for source in (one, other)]
+        tracks[1][1].disposition = Disposition.default
+        for source, track in tracks:
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = track
+                    sink.mux(packet)
     return path

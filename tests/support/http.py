@@ -1,4 +1,4 @@
-"""Plain HTTP: against a server of ours, with whatever headers a test wants to send; and a folder served."""
+"""Plain HTTP: against a server of ours, with whatever headers a test wants to send; a folder served; and cameras."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import functools
 import http.client
 import json
 import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,7 +76,65 @@ class _Quiet(SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[str]:
     """Serve a folder over HTTP on a free port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+    with _serving(functools.partial(_Quiet, directory=str(folder))) as url:
+        yield url
+
+
+@dataclass
+class Web:
+    """A server of which a test says what it answers, and the paths that it was asked for."""
+
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Web]:
+    """Let `answer` write what every GET is answered with; a client that leaves ends it."""
+    web = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            web.asked.append(self.path)
+            with contextlib.suppress(ConnectionError):
+                answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with _serving(Handler) as web.url:
+        yield web
+
+
+def send(to: BaseHTTPRequestHandler, status: int, kind: str, body: bytes, **headers: str) -> None:
+    """Answer with a whole body."""
+    to.send_response(status)
+    to.send_header("Content-Type", kind)
+    to.send_header("Content-Length", str(len(body)))
+    for name, value in headers.items():
+        to.send_header(name.replace("_", "-"), value)
+    to.end_headers()
+    to.wfile.write(body)
+
+
+def send_parts(
+    to: BaseHTTPRequestHandler, pictures: Iterable[bytes], kind: str = "image/jpeg", first: bool = True
+) -> None:
+    """Answer as an MJPEG camera does; `kind` is told of each part, the `first` boundary may be missing."""
+    to.send_response(200)
+    to.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+    to.end_headers()
+    for number, jpeg in enumerate(pictures):
+        boundary = b"--frame\r\n" if number or first else b""
+        to.wfile.write(boundary + f"Content-Type: {kind}\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode())
+        to.wfile.write(jpeg + b"\r\n")
+        to.wfile.flush()
+
+
+@contextlib.contextmanager
+def _serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""An RTSP camera for tests: real RTSP and RTP over TCP, real H.264 from PyAV, and the faults that cameras have.
+"""An RTSP camera for tests: real RTSP, RTP over TCP or UDP, real H.264 from PyAV, and the faults that cameras have.
 
     none       plays its clip round and round, at its own pace
     mute       accepts the connection and never answers                            (F01)
@@ -14,7 +14,8 @@
     black      goes on with a black picture                                        (F06)
     jump       lets its clock jump an hour forward, then two back                  (F07)
 
-Every fault but the first ones sets in at frame `after` of a connection. `fault` may be set while the server runs.
+Every fault but the first ones sets in at frame `after` of a connection. `fault` may be set while the server runs. A
+transport that is not in `transports` is refused; with a `challenge` (of a WWW-Authenticate header) so is everybody.
 """
 
 from __future__ import annotations
@@ -50,8 +51,19 @@ SDP = (
 class RtspServer:
     """A camera on a free port; `with RtspServer("stall") as camera: … camera.url`. Serves any number of clients."""
 
-    def __init__(self, fault: str = "none", after: int = 15, fps: int = 50, size: tuple[int, int] = (160, 128)) -> None:
+    def __init__(
+        self,
+        fault: str = "none",
+        after: int = 15,
+        fps: int = 50,
+        size: tuple[int, int] = (160, 128),
+        transports: tuple[str, ...] = ("tcp", "udp"),
+        challenge: str = "",
+    ) -> None:
         self.fault = fault
+        self.transports = transports
+        self.challenge = challenge
+        self.played_by: list[str] = []
         self.after = after
         self.fps = fps
         self.size = size
@@ -134,21 +146,33 @@ class RtspServer:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         player: asyncio.Task[None] | None = None
+        send = _interleaved(writer)
         try:
-            async for method, cseq in _requests(reader):
+            async for method, headers in _requests(reader):
                 if self.fault == "mute":
                     continue
-                writer.write(_answer(method, cseq))
+                asked = headers.get("transport", "")
+                transport = "tcp" if "interleaved" in asked else "udp"
+                if self.challenge and method == "DESCRIBE":
+                    writer.write(_refuse(headers, "401 Unauthorized", f"WWW-Authenticate: {self.challenge}"))
+                    continue
+                if method == "SETUP" and transport not in self.transports:
+                    writer.write(_refuse(headers, "461 Unsupported Transport"))
+                    continue
+                if method == "SETUP":
+                    self.played_by.append(transport)
+                    send = _interleaved(writer) if transport == "tcp" else _datagrams(writer, asked)
+                writer.write(_answer(method, headers))
                 if method == "TEARDOWN":
                     return
                 if method == "PLAY" and player is None:
-                    player = asyncio.create_task(self._play(writer))
+                    player = asyncio.create_task(self._play(writer, send))
         finally:
             if player is not None:
                 player.cancel()
                 await asyncio.gather(player, return_exceptions=True)
 
-    async def _play(self, writer: asyncio.StreamWriter) -> None:
+    async def _play(self, writer: asyncio.StreamWriter, send: Callable[[bytes], None]) -> None:
         loop, sequence = asyncio.get_running_loop(), 0
         start = loop.time()
         for number in range(1_000_000):
@@ -159,7 +183,7 @@ class RtspServer:
             if fault not in ("stall", "silent", "drip"):
                 for packet in _rtp(self._units(number, fault), sequence, _timestamp(number, self.fps, fault)):
                     sequence += 1
-                    writer.write(b"$\0" + struct.pack("!H", len(packet)) + packet)
+                    send(packet)
             elif fault == "drip":
                 writer.write(b"$\0\xff\xff" if number == self.after else b"\x80")
             await writer.drain()
@@ -236,22 +260,43 @@ def _hang_up(writer: asyncio.StreamWriter, fault: str) -> None:
     writer.transport.abort()
 
 
-async def _requests(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, str]]:
-    """Yield the method and `CSeq` header of each request; the client's RTCP reports in between are skipped."""
+def _interleaved(writer: asyncio.StreamWriter) -> Callable[[bytes], None]:
+    return lambda packet: writer.write(b"$\0" + struct.pack("!H", len(packet)) + packet)
+
+
+def _datagrams(writer: asyncio.StreamWriter, transport: str) -> Callable[[bytes], None]:
+    port = int(transport.partition("client_port=")[2].partition("-")[0])
+    host = writer.get_extra_info("peername")[0]
+
+    def send(packet: bytes) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.sendto(packet, (host, port))
+
+    return send
+
+
+async def _requests(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """Yield the method and headers of each request; the client's RTCP reports in between are skipped."""
     while first := await reader.read(1):
         if first == b"$":
             _, length = struct.unpack("!BH", await reader.readexactly(3))
             await reader.readexactly(length)
             continue
-        lines = (first + await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        yield lines[0].split()[0], next(line for line in lines if line.lower().startswith("cseq"))
+        line, *lines = (first + await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+        pairs = (header.partition(":") for header in lines)
+        yield line.split()[0], {name.lower(): value.strip() for name, _, value in pairs}
 
 
-def _answer(method: str, cseq: str) -> bytes:
+def _answer(method: str, asked: dict[str, str]) -> bytes:
     headers = {
         "OPTIONS": "Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n",
         "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(SDP)}\r\n",
-        "SETUP": "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n",
+        "SETUP": f"Session: 1\r\nTransport: {asked.get('transport', '')}\r\n",
     }.get(method, "Session: 1\r\n")
     body = SDP if method == "DESCRIBE" else ""
-    return f"RTSP/1.0 200 OK\r\n{cseq}\r\n{headers}\r\n{body}".encode()
+    return f"RTSP/1.0 200 OK\r\nCSeq: {asked['cseq']}\r\n{headers}\r\n{body}".encode()
+
+
+def _refuse(asked: dict[str, str], status: str, *headers: str) -> bytes:
+    lines = [f"RTSP/1.0 {status}", f"CSeq: {asked['cseq']}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()

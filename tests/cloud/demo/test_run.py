@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import itertools
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import pytest
 
 from culling.cloud.demo.run import Demo, last_line, record
+from culling.common.clock import SystemClock
 from culling.common.errors import CameraError
-from support.clips import make_clip
+from culling.common.video import count_frames
+from support.clips import jpegs, make_clip
+from support.http import answering, send_parts
 
 
 def test_a_live_stream_is_recorded_frame_for_frame(tmp_path: Path) -> None:
@@ -15,6 +20,36 @@ def test_a_live_stream_is_recorded_frame_for_frame(tmp_path: Path) -> None:
     out = record(str(clip), tmp_path / "recorded.mkv", seconds=2.0)
     with av.open(str(out)) as container:
         assert 20 <= sum(1 for _ in container.decode(video=0)) <= 22
+
+
+class Ticking(SystemClock):
+    """A clock that goes on by a tenth of a second whenever it is read."""
+
+    ticks = 0
+
+    def monotonic(self) -> float:
+        self.ticks += 1
+        return self.ticks / 10
+
+
+def test_a_stream_without_timestamps_is_recorded_by_the_clock_on_the_wall(tmp_path: Path) -> None:
+    with answering(lambda to: send_parts(to, itertools.cycle(jpegs(50)))) as web:
+        out = record(f"{web.url}/video.mjpeg", tmp_path / "recorded.mkv", seconds=2.0, clock=Ticking())
+    with av.open(str(out)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert [round(later - earlier, 3) for earlier, later in pairwise(times)] == [0.1] * (len(times) - 1)
+    assert 19 <= len(times) <= 21
+
+
+def test_frames_of_raw_h264_are_recorded_though_they_say_no_time(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.h264", frames=30)
+    out = record(str(clip), tmp_path / "recorded.mkv", seconds=2.0, clock=Ticking())
+    assert 18 <= count_frames(out) <= 21
+
+
+def test_a_stream_that_shows_nothing_is_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match="no video came within 0 s"):
+        record(str(make_clip(tmp_path / "none.avi", frames=0)), tmp_path / "out.mkv", seconds=0.0)
 
 
 def test_a_stream_that_cannot_be_recorded_is_named_without_its_password(tmp_path: Path) -> None:

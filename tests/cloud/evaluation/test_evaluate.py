@@ -132,6 +132,12 @@ def test_labels_of_other_videos_only_are_refused() -> None:
         select(rows, Path("cam0.mp4"), 10)
 
 
+def test_one_frame_of_two_sources_of_the_same_name_is_refused_with_both_lines() -> None:
+    rows = [label(5), label(6, source="north/yard.mp4"), label(5, source="north/yard.mp4"), label(5, source="c/d.mp4")]
+    with pytest.raises(InputError, match=r"frame 5 is labelled for north/yard\.mp4 here and for \S*yard\.avi at "):
+        select(rows, Path("yard.mp4"), 10)
+
+
 def test_a_part_without_labels_is_refused() -> None:
     with pytest.raises(InputError, match=r"no labelled frame lies between 0\.6 and 0\.7"):
         select([label(0), label(9)], Path("yard.mp4"), 10, 0.6, 0.7)

@@ -12,8 +12,9 @@ from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.cloud.model.annotations import Label, write_labels
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
+from culling.common.video import count_frames, read_frames
 from support import tiny
-from support.clips import make_clip
+from support.clips import make_clip, make_hole
 
 FRAMES, WIDTH, HEIGHT = 20, 160, 128
 NUMBERS = range(12, FRAMES)
@@ -50,6 +51,17 @@ def test_only_what_lies_behind_the_fraction_is_shown_to_the_teacher(clip: Path) 
     assert len(held_out) == oracle.shown == len(NUMBERS)
     held_out, oracle = read(clip, count=3)
     assert len(held_out) == oracle.shown == 3
+
+
+def test_a_damaged_beginning_of_what_is_held_back_is_left_out(tmp_path: Path) -> None:
+    clip = make_hole(make_clip(tmp_path / "whole.ts", frames=60), tmp_path / "hole.ts")
+    numbers = range(count_frames(clip))
+    lost = sorted({*numbers} - {number for number, _ in read_frames(clip, numbers)})
+    rows = [Label("hole.ts", number, WIDTH, HEIGHT, person(), "") for number in numbers]
+    write_labels(tmp_path / "labels.jsonl", rows)
+    oracle = Oracle()
+    tail = HeldOut(plan(clip, lost[0] / len(numbers), 1000, tmp_path / "labels.jsonl"), oracle)
+    assert len(tail) == len(numbers) - lost[0] - len(lost)
 
 
 def test_a_clip_too_short_to_hold_anything_back_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from culling.cloud.model.annotations import read_labels, write_labels
+from culling.cloud.model.annotations import Label, read_labels, write_labels
 from culling.common.errors import InputError
 
 GOOD = (
@@ -18,7 +19,7 @@ def with_detection(row: str) -> str:
     return f'{{"source": "a", "frame": 0, "width": 100, "height": 80, "detections": [{row}]}}'
 
 
-def read(tmp_path: Path, *lines: str) -> list[object]:
+def read(tmp_path: Path, *lines: str) -> list[Label]:
     path = tmp_path / "labels.jsonl"
     path.write_text("\n".join(lines))
     return list(read_labels(path))
@@ -39,6 +40,41 @@ def test_a_line_becomes_a_label(tmp_path: Path) -> None:
 def test_a_frame_may_hold_nothing_and_blank_lines_do_not_count(tmp_path: Path) -> None:
     empty = '{"source": "a", "frame": 0, "width": 10, "height": 10, "detections": []}'
     assert len(read(tmp_path, "", empty, "", GOOD, "")) == 2
+
+
+def one_box(row: str, frame: int = 0, width: int = 100) -> str:
+    return f'{{"source": "a", "frame": {frame}, "width": {width}, "height": 80, "detections": [{row}]}}'
+
+
+def test_one_line_a_box_is_the_same_as_one_line_a_frame(tmp_path: Path) -> None:
+    boxes = ['["car", 0.9, 1, 1, 9, 9]', '["person", 0.8, 2, 2, 9, 9]', '["car", 0.7, 1, 1, 9, 9]']
+    (one,) = read(tmp_path, one_box(", ".join(boxes)))
+    many, other = read(tmp_path, one_box(boxes[0]), one_box("", frame=1), one_box(boxes[1]), one_box(boxes[2]))
+    for part in ("boxes", "scores", "labels"):
+        np.testing.assert_array_equal(getattr(many.detections, part), getattr(one.detections, part))
+        assert getattr(many.detections, part).dtype == getattr(one.detections, part).dtype
+    assert many.at == one.at == f"{tmp_path / 'labels.jsonl'}:1"
+    assert len(other.detections) == 0
+
+
+def test_a_box_that_is_said_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    box, moved = '["car", 0.9, 1, 1, 9, 9]', '["car", 0.9, 1, 1, 9, 9.5]'
+    (label,) = read(tmp_path, one_box(box), one_box(f"{box}, {moved}"), one_box(box))
+    np.testing.assert_allclose(label.detections.boxes, [[1, 1, 9, 9], [1, 1, 9, 9.5]])
+    assert "labels_repeated" in capsys.readouterr().out
+
+
+def test_two_sizes_for_one_frame_are_named_with_both_lines(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, one_box(""), one_box("", frame=1, width=90), one_box("", width=90))
+    file = tmp_path / "labels.jsonl"
+    assert str(caught.value) == f"{file}:3: frame 0 of a is 90x80 here and 100x80 at {file}:1"
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(BOM_UTF8 + GOOD.encode())
+    (label,) = read_labels(tmp_path / "a.jsonl")
+    assert label.source == "cameras/a.mp4"
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from culling.cloud.model.annotations import Label, write_labels
 from culling.cloud.model.dataset import Batcher, Sample, load_samples
 from culling.common.errors import InputError
 from culling.common.frame import Detections
-from support.clips import make_clip, number_of
+from culling.common.video import count_frames
+from support.clips import make_clip, make_hole, number_of
 
 HEIGHT, WIDTH = 60, 80
 ONE_BOX = Detections(np.float32([[10, 15, 50, 45]]), np.float32([0.9]), np.int64([2]))
@@ -141,6 +142,24 @@ def test_the_labelled_frames_of_a_video_are_the_ones_taken(tmp_path: Path) -> No
     labels = write(tmp_path, *(label("a.mp4", frame) for frame in (7, 2, 5)))
     loaded = load_samples([labels], [tmp_path])
     assert [number_of(sample.pixels().permute(1, 2, 0).numpy()) for sample in loaded] == [2, 5, 7]
+
+
+def test_a_damaged_frame_costs_its_label_and_no_other(tmp_path: Path) -> None:
+    make_hole(make_clip(tmp_path / "whole.ts", frames=60), tmp_path / "a.ts")
+    labels = write(tmp_path, *(label("a.ts", frame, (160, 128)) for frame in range(count_frames(tmp_path / "a.ts"))))
+    loaded = load_samples([labels], [tmp_path])
+    numbers = [number_of(sample.pixels().permute(1, 2, 0).numpy()) for sample in loaded]
+    assert 30 < len(numbers) < 60
+    assert {0, 59} <= set(numbers)
+
+
+def test_two_files_that_label_one_picture_are_one_label(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(sample().jpeg)
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for file, left in zip(files, (1, 2), strict=True):
+        write_labels(file, [Label("a.jpg", 0, WIDTH, HEIGHT, detections((left, 1, 20, 20, 0.9)), "")])
+    (loaded,) = load_samples(files, [tmp_path])
+    assert loaded.detections.boxes[:, 0].tolist() == [1, 2]
 
 
 def test_only_the_first_part_of_a_video_is_learnt_from(tmp_path: Path) -> None:

@@ -225,3 +225,13 @@ def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
 def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match=r"page\.port"):
         Served(tmp_path, port=taken.getsockname()[1])
+
+
+def test_the_page_is_served_over_ipv6_too(tmp_path: Path) -> None:
+    served = Served(tmp_path, host="[::1]")
+    try:
+        assert served.url.startswith("http://[::1]:")
+        assert fetch(f"{served.url}/").status == 200
+        assert fetch(f"{served.url}/", Host="[fd00::7]").status == 400
+    finally:
+        served.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import stat
 import threading
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ def test_keys_are_made_once_and_stay(tmp_path: Path) -> None:
     assert first.curve_secret == second.curve_secret
     assert first.signing_public == second.signing_public
     assert len(base64.b64decode(first.signing_public)) == 32
+
+
+@pytest.mark.parametrize("name", ["curve.secret", "signing.secret"])
+def test_a_byte_order_mark_before_a_key_is_no_damage(tmp_path: Path, name: str) -> None:
+    made, path = load_keys(tmp_path), tmp_path / "keys" / name
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
+    again = load_keys(tmp_path)
+    assert (again.curve_secret, again.signing_public) == (made.curve_secret, made.signing_public)
 
 
 def test_key_files_are_their_owners_alone(tmp_path: Path) -> None:

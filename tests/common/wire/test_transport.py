@@ -16,7 +16,7 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from culling.common.errors import ProtocolError, StorageError
+from culling.common.errors import ProtocolError, SettingsError, StorageError
 from culling.common.wire import transport
 from culling.common.wire.messages import MAX_JPEG, MAX_OFFER
 from culling.common.wire.transport import CloudSocket, EdgeSocket, new_keypair, public_key
@@ -486,14 +486,49 @@ def test_edges_that_were_all_refused_come_again_one_by_one() -> None:
     assert knocks[early][1] - knocks[early][0] >= 5 * 0.1
 
 
+@pytest.mark.parametrize(
+    ("listening", "reached"),
+    [("tcp://[::1]:0", "tcp://[::1]"), ("tcp://*:0", "tcp://[::1]"), ("tcp://*:0", "tcp://127.0.0.1")],
+)
+def test_the_link_stands_over_ipv6_too(listening: str, reached: str) -> None:
+    with ExitStack() as stack:
+        link = Link(stack, endpoint=listening)
+        link.start()
+        edge = link.edge(endpoint=f"{reached}:{link.endpoint.rpartition(':')[2]}")
+        link.pump(lambda: edge.socket.connected)
+        assert edge.socket.send([b"hello"])
+        link.pump(lambda: link.received)
+
+
+def test_a_name_with_both_addresses_is_reached_by_ipv4(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET6,), (socket.AF_INET,)])
+    edge = link.edge(endpoint=f"tcp://localhost:{link.endpoint.rpartition(':')[2]}")
+    link.pump(lambda: edge.socket.connected)
+
+
+def test_a_name_that_is_not_known_yet_is_looked_up_again(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def look_up(host: str, *_: object, **__: object) -> list[tuple[int]]:
+        asked.append(host)
+        if len(asked) < 3:
+            raise socket.gaierror("Temporary failure in name resolution")
+        return [(socket.AF_INET,)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    edge = link.edge(endpoint=f"tcp://no.such.host.invalid:{link.endpoint.rpartition(':')[2]}")
+    link.pump(lambda: len(asked) == 3)
+    assert not edge.socket.connected
+
+
 def test_port_in_use_is_one_line_that_names_it(link: Link) -> None:
-    with pytest.raises(ProtocolError, match=rf"cannot listen on {link.endpoint}: Address already in use"):
+    with pytest.raises(SettingsError, match=rf"cannot listen on {link.endpoint}: Address already in use"):
         CloudSocket(link.endpoint, new_keypair()[1], lambda key: False)
 
 
 @pytest.mark.parametrize("endpoint", ["", "nonsense", "tcp://127.0.0.1", "tcp://host:port:port"])
 def test_endpoint_that_is_none_is_refused(endpoint: str) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(SettingsError):
         CloudSocket(endpoint, new_keypair()[1], lambda key: False)
     with pytest.raises(ProtocolError):
         EdgeSocket(endpoint, new_keypair()[0], new_keypair()[1])

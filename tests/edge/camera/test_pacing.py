@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.edge.camera.pacing import Backoff, Pace, Thinner, Timeline
+from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
 
 
 class TestBackoff:
@@ -94,3 +94,20 @@ class TestThinner:
 
     def test_after_a_pause_there_is_no_burst(self) -> None:
         assert self.kept(1, [0, 100, 100.1, 100.2, 100.9, 101]) == [0, 100, 101]
+
+
+class TestPolling:
+    def test_fetches_begin_so_many_times_a_second(self) -> None:
+        polling = Polling(4)
+        assert polling.pause(10.0) == 0.25
+        assert polling.pause(10.35) == pytest.approx(0.15)
+        assert polling.pause(10.6) == pytest.approx(0.15)
+
+    def test_once_a_second_is_enough_where_nothing_is_said(self) -> None:
+        assert Polling(0).pause(10.0) == 1.0
+
+    def test_a_slow_one_is_followed_at_once_and_not_made_up_for(self) -> None:
+        polling = Polling(1)
+        polling.pause(10.0)
+        assert polling.pause(15.0) == 0.0
+        assert polling.pause(15.1) == pytest.approx(0.9)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
+from culling.common import video
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError
+from culling.common.video import count_frames, read_frames
 from culling.edge.camera import source as module
-from culling.edge.camera.source import CameraSettings, Source, length_in_frames
-from support.clips import make_clip, make_playlist, number_of
-from support.http import serve
+from culling.edge.camera.source import CameraSettings, Source
+from support.clips import cut, jpegs, make_clip, make_dual, make_hole, make_playlist, number_of
+from support.http import answering, send, send_parts, serve
 from support.rtsp import GOP, RtspServer
 
 
@@ -39,45 +42,6 @@ def read(url: object, limit: int = 10_000, **more: object) -> tuple[list[int], C
     return numbers[:limit], lost
 
 
-class TestSettings:
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "rtsp://u:p@10.0.0.8/stream",
-            "rtsps://cam/1",
-            "http://cam/live.m3u8",
-            "https://cam/video.mjpg?user=x",
-            "/dev/video0",
-            "udp://239.0.0.1:5000",
-        ],
-    )
-    def test_a_camera_is_live(self, url: str) -> None:
-        assert settings(url).live
-
-    @pytest.mark.parametrize("url", ["clip.mp4", "/data/a:b.avi", "https://site/clip.MP4?x=1", "/dev/shm/clip.mkv"])
-    def test_a_file_is_not(self, url: str) -> None:
-        assert not settings(url).live
-
-    @pytest.mark.parametrize(
-        ("key", "value"),
-        [
-            ("url", "gopher://cam/1"),
-            ("url", ""),
-            ("name", "../gate"),
-            ("first", 0.6),
-            ("last", 0.0),
-            ("pace", "fast"),
-            ("max_fps", -1),
-            ("open_timeout_s", 0),
-            ("read_timeout_s", 3600),
-            ("colour", "red"),
-        ],
-    )
-    def test_what_makes_no_sense_is_refused_by_key(self, key: str, value: object) -> None:
-        with pytest.raises(ValidationError, match=key):
-            CameraSettings.model_validate({"name": "gate", "url": "clip.mp4", "last": 0.6, key: value})
-
-
 class TestFile:
     @pytest.mark.parametrize(
         ("name", "more"),
@@ -92,7 +56,7 @@ class TestFile:
     def test_every_picture_comes_once_in_order(self, tmp_path: Path, name: str, more: dict[str, object]) -> None:
         clip = make_clip(tmp_path / name, **({"frames": 8} | more))  # type: ignore[arg-type]
         numbers, lost = read(clip)
-        assert numbers == list(range(length_in_frames(str(clip))))
+        assert numbers == list(range(count_frames(str(clip))))
         assert not lost
 
     def test_a_part_is_played_to_the_frame(self, tmp_path: Path) -> None:
@@ -123,7 +87,7 @@ class TestFile:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clip = make_clip(tmp_path / "clip.mp4", frames=3)
-        monkeypatch.setattr(module, "MAX_PIXELS", 160 * 128 - 1)
+        monkeypatch.setattr(video, "MAX_PIXELS", 160 * 128 - 1)
         numbers, lost = read(clip)
         assert not numbers
         assert lost["undecodable"]
@@ -144,6 +108,60 @@ class TestFile:
                 read(path)
             assert str(caught.value).startswith(f"camera gate: {path}: ")
             assert "\n" not in str(caught.value)
+
+
+class TestBothSides:
+    """What the edge plays of a file is what the cloud reads of it, frame by frame and number by number."""
+
+    @staticmethod
+    def check(clip: Path) -> list[int]:
+        """Return the numbers that the pictures of `clip` show, after seeing that both sides play the same."""
+        total = count_frames(clip)
+        cloud = [(number, number_of(rgb), rgb.shape[1]) for number, rgb in read_frames(clip, range(total))]
+        played, _ = read(clip)
+        assert played == [shown for _, shown, _ in cloud]
+        part = round(0.6 * total)
+        assert read(clip, last=0.6)[0] == [shown for number, shown, _ in cloud if number < part]
+        with Source(settings(clip), SystemClock()) as source:
+            [width] = {picture.width for pictures in source.read(print) for picture in pictures}
+        assert {width} == {width for *_, width in cloud}
+        return played
+
+    def test_frames_hidden_by_an_edit_list_are_not_counted(self, tmp_path: Path) -> None:
+        clip = cut(make_clip(tmp_path / "clip.mp4", frames=30), tmp_path / "cut.mp4", first=7)
+        assert self.check(clip) == list(range(7, 30))
+        assert count_frames(clip) == 23
+        assert read(clip, first=0.6)[0] == list(range(7 + 14, 30))
+
+    def test_a_stream_joined_between_key_frames_begins_at_the_next(self, tmp_path: Path) -> None:
+        clip = cut(make_clip(tmp_path / "clip.mp4", frames=30), tmp_path / "joined.ts", first=0, start=5)
+        assert self.check(clip) == list(range(10, 30))
+        assert count_frames(clip) == 20
+
+    @pytest.mark.parametrize(
+        ("name", "codec", "size", "least"),
+        [
+            ("clip.mp4", "libx264", 1024, 30),
+            ("clip.ts", "libx264", 1024, 30),
+            ("clip.mkv", "libx264", 1024, 30),
+            ("hevc.mkv", "libx265", 256, 5),  # the decoder gives nothing of what is built on a lost frame
+        ],
+    )
+    def test_a_hole_in_a_file_costs_the_frames_in_it(
+        self, tmp_path: Path, name: str, codec: str, size: int, least: int
+    ) -> None:
+        clip = make_hole(make_clip(tmp_path / name, frames=60, codec=codec), tmp_path / f"hole-{name}", size)
+        played = self.check(clip)
+        assert played == sorted(set(played))
+        assert least < len(played) < 60
+        assert sum(read(clip)[1].values()) == count_frames(clip) - len(played)
+
+    def test_of_two_tracks_both_take_the_one_that_a_player_shows(self, tmp_path: Path) -> None:
+        small = make_clip(tmp_path / "small.mp4", width=64, height=48)
+        large = make_clip(tmp_path / "large.mp4", width=320, height=256)
+        clip = make_dual(small, large, tmp_path / "dual.mp4")
+        assert self.check(clip) == list(range(20))
+        assert {rgb.shape for _, rgb in read_frames(clip, {3})} == {(256, 320, 3)}
 
 
 @pytest.mark.fault
@@ -200,13 +218,13 @@ class TestRtsp:
         assert len(numbers) == 40
 
     def test_damage_is_over_after_a_while_where_no_key_frame_comes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "DAMAGED_S", 0.0)
+        monkeypatch.setattr(video, "DAMAGED_S", 0.0)
         with RtspServer("garbage") as camera:
             assert read(camera.url, 40)[1]["after-damage"] == 0
 
     def test_a_stream_that_shows_nothing_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PICTURELESS_S", 0.2)
-        monkeypatch.setattr(module, "MAX_PIXELS", 100)
+        monkeypatch.setattr(video, "MAX_PIXELS", 100)
         with RtspServer() as camera, pytest.raises(CameraError, match=r"no usable picture for 0\.2 s"):
             read(camera.url)
 
@@ -255,3 +273,43 @@ class TestHttp:
         with serve(tmp_path) as url:
             assert settings(f"{url}/live.m3u8").live
             assert read(f"{url}/live.m3u8")[0] == list(range(20))
+
+    def test_only_the_rendition_that_is_played_is_fetched(self, tmp_path: Path) -> None:
+        for name, width in (("low", 160), ("high", 320)):
+            (tmp_path / name).mkdir()
+            clip = make_clip(tmp_path / f"{name}.mp4", frames=100, width=width)
+            make_playlist(clip, tmp_path / name / "live.m3u8")
+        master = ["#EXTM3U"]
+        for name, bandwidth in (("low", 100_000), ("high", 900_000)):
+            master += [f"#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}", f"{name}/live.m3u8"]
+        (tmp_path / "master.m3u8").write_text("\n".join(master))
+
+        def answer(to: BaseHTTPRequestHandler) -> None:
+            send(to, 200, "application/octet-stream", (tmp_path / to.path.lstrip("/")).read_bytes())
+
+        with answering(answer) as web:
+            assert read(f"{web.url}/master.m3u8")[0] == list(range(100))
+        segments = {name: len([path for path in web.asked if path.startswith(f"/{name}/live") and path.endswith(".ts")])
+                    for name in ("low", "high")}  # fmt: skip
+        assert max(segments.values()) == 5
+        assert min(segments.values()) <= 2, "what is looked at while the stream is probed"
+
+    @pytest.mark.parametrize(("kind", "first"), [("image/jpg", True), ("image/jpeg", False), ("image/jpg", False)])
+    def test_mjpeg_that_ffmpeg_does_not_know_is_read_by_its_format(self, kind: str, first: bool) -> None:
+        with answering(lambda to: send_parts(to, jpegs(50), kind, first)) as web:
+            assert read(f"{web.url}/video", 20, format="mjpeg")[0] == list(range(20))
+            with pytest.raises(CameraError, match=r'if it is MJPEG, say so with format = "mjpeg"$'):
+                read(f"{web.url}/video")
+
+    @pytest.mark.parametrize("path", ["/snapshot", "/snapshot.jpg", "/snapshot.jpg?user=x"])
+    def test_a_still_picture_is_known_by_what_it_is(self, path: str) -> None:
+        [jpeg] = itertools.islice(jpegs(), 7, 8)
+        with answering(lambda to: send(to, 200, "image/jpeg", jpeg)) as web:
+            with Source(settings(web.url + path), SystemClock()) as source:
+                assert source.still
+            assert read(web.url + path) == ([7], Counter())
+        with (
+            answering(lambda to: send_parts(to, jpegs())) as web,
+            Source(settings(web.url + path), SystemClock()) as source,
+        ):
+            assert not source.still
