@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -19,13 +20,10 @@ import msgspec
 import typer
 from rich.console import Console
 
-from culling.cloud.demo.run import Demo, play, prepare, record
+from culling.cloud.demo.run import Demo, play, record
 from culling.common.errors import CameraError, CullingError, SettingsError, StorageError
 from culling.common.logs import redact
 from culling.common.video import BUNDLED_CLIP, FED
-
-MEASURED_FRAMES = 30
-"""Frames of the held-back part that are measured, evenly spaced: each takes the teacher a second or two on a CPU."""
 
 RECORD_S = 120.0
 """Seconds recorded from a live URL: the loop plays 60 % of it, enough that a round's frames are not all alike."""
@@ -37,17 +35,25 @@ app = typer.Typer(add_completion=False)
 def demo(
     video: Annotated[str | None, typer.Option(help="file or URL to play; default: the bundled clip")] = None,
     camera: Annotated[str, typer.Option(help="name of the camera")] = "camera-1",
-    rounds: Annotated[int, typer.Option(min=1, help="hot swaps to wait for; each ends a round")] = 3,
-    minutes: Annotated[float, typer.Option(min=0.5, help="most minutes to play before measuring")] = 13.0,
+    rounds: Annotated[int, typer.Option(min=1, help="rounds to wait for, published or refused")] = 3,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.5, help="most minutes to play before measuring", show_default="no limit")
+    ] = None,
     speed: Annotated[str, typer.Option(help="real: the video's own pace; max: the student's")] = "real",
     labels: Annotated[Path | None, typer.Option(help="label file of the video, to measure against too")] = None,
     report: Annotated[Path | None, typer.Option(help="write every figure to this JSON file")] = None,
     plots: Annotated[Path, typer.Option(help="folder for the plots")] = Path("runs/demo"),
     work: Annotated[Path | None, typer.Option(help="new folder in which to keep keys, logs, index and models")] = None,
 ) -> None:
-    """Play a video through the whole loop: edge agent, cloud service, rounds of training, hot swaps."""
-    from culling.cloud.demo.figures import measure, print_table, write_plots
-    from culling.cloud.evaluation.holdout import plan
+    """Play a video through the whole loop: edge agent, cloud service, rounds of training, hot swaps.
+
+    It measures this machine first, chooses what it can do in about ten minutes, and says so. It ends when its rounds
+    have: a student that is no better is a result too.
+    """
+    from culling.cloud.demo.closing import failure, print_closing
+    from culling.cloud.demo.figures import measure, write_plots
+    from culling.cloud.demo.prepare import prepare
+    from culling.cloud.round.process import STAGES
 
     console = Console()
     if speed not in ("real", "max"):
@@ -56,15 +62,15 @@ def demo(
     _check_outputs(report, plots)
     with _folder(work) as folder:
         clip = _clip(video, folder, console)
-        held_back = plan(clip, FED, MEASURED_FRAMES, labels)
-        run = Demo(clip, camera, rounds, minutes, "real" if speed == "real" else "max", folder)
+        run = Demo(clip, camera, minutes, "real" if speed == "real" else "max", folder)
+        ready = prepare(run, rounds, labels, console)
         console.print(f"Playing the first {FED:.0%} of {clip.name} as camera {camera}; the rest is held back.")
-        prepare(run, console)
-        complete = play(run, console)
+        complete = play(run, ready.plan, tuple(STAGES), console)
         console.print("Measuring every round's student on the held-back part …")
-        figures = measure(run, held_back)
-        figures |= {"complete": complete, "wall_s": round(time.monotonic() - started, 1)}
-    print_table(console, figures)  # first, so that the figures are shown even if a file cannot be written
+        figures = measure(run, ready.held_out, ready.plan, ready.start)
+        figures |= {"speed": asdict(ready.speed), "complete": complete}
+        figures |= {"wall_s": round(time.monotonic() - started, 1)}
+    print_closing(console, figures)  # first, so that the figures are shown even if a file cannot be written
     try:
         if report is not None:
             report.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
@@ -73,8 +79,8 @@ def demo(
             console.print(f"wrote {path}")
     except OSError as error:
         raise StorageError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    if not complete:
-        raise CullingError(f"{minutes:g} minutes were not enough for {rounds} hot swaps: allow more with --minutes")
+    if problem := failure(figures):
+        raise CullingError(problem)
 
 
 def _check_outputs(report: Path | None, plots: Path) -> None:

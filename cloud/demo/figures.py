@@ -1,10 +1,11 @@
-"""The figures of a demo run, computed from the records that its processes left: as JSON, a table and a plot."""
+"""The figures of a demo run, computed from the records that its processes left, and their plot."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,14 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
-from rich.table import Table
 
+from culling.cloud.demo.plan import Plan
 from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.evaluation.holdout import HeldOut, HeldOutPlan, HeldOutScores
-from culling.cloud.model.teacher import load_teacher
-from culling.cloud.settings import load_settings, sqlite_url
+from culling.cloud.evaluation.holdout import HeldOut, HeldOutScores
+from culling.cloud.settings import sqlite_url
 from culling.cloud.store.index import Index, frames
-from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import Round, Rounds
 from culling.common.errors import CullingError
@@ -30,12 +29,12 @@ from culling.common.wire.messages import CameraState, SwapReport
 OUTDONE = "evicted.window"
 """Counts held frames that better ones of their window outdid: they were dropped on purpose, not lost."""
 
-WORDS = ("round", "outcome")
-"""Columns of the table that hold words, aligned left."""
 
+def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> dict[str, Any]:
+    """Return every figure of the run under stable names; students are measured on `held_out`.
 
-def measure(run: Demo, held_back: HeldOutPlan) -> dict[str, Any]:
-    """Return every figure of the run under stable names; students are measured on the frames of `held_back`."""
+    `start` are the scores of the student that the camera began with.
+    """
     index = Index(sqlite_url(run.data_dir / "index.sqlite"))
     try:
         registry = Registry(index)
@@ -48,15 +47,13 @@ def measure(run: Demo, held_back: HeldOutPlan) -> dict[str, Any]:
     finally:
         index.close()
     models = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
-    settings = load_settings(run.cloud_toml, {})
-    held_out = HeldOut(held_back, load_teacher(settings), settings.round.labels_of_interest)
-    files = ModelFiles(run.data_dir / "models")
-    made = {model.model_id: model.artefact for model in models}
-    scores = {
-        name: held_out.score(files.path(one.sha256, "onnx"), one.scale, one.long_side) for name, one in made.items()
+    rounds = sorted(rounds, key=lambda row: row.id)
+    candidates = _score_candidates(run, rounds, held_out)
+    scores = {models[0].model_id: start} | {
+        model.model_id: candidates[model.round] for model in models if model.round in candidates
     }
     first_results = read_trace(run.trace)
-    rows = [_round(row, scores, swaps, first_results) for row in sorted(rounds, key=lambda row: row.id)]
+    rows = [_round(row, scores, candidates.get(row.id), swaps, first_results) for row in rounds]
     return {
         "video": run.video.name,
         "camera": run.camera,
@@ -66,7 +63,19 @@ def measure(run: Demo, held_back: HeldOutPlan) -> dict[str, Any]:
         "rounds": rows,
         **_students(models, scores),
         "measured_frames": len(held_out),
+        "plan": {**asdict(plan), "round_s": plan.round_s, "total_s": plan.total_s},
         "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, state.dropped if state else {}),
+    }
+
+
+def _score_candidates(run: Demo, rounds: Sequence[Round], held_out: HeldOut) -> dict[int, HeldOutScores]:
+    """Return the scores of the student that each round made, published or not."""
+    files = ModelFiles(run.data_dir / "models")
+    made = {row.id: row.stages["export"]["artefact"] for row in rounds if "export" in row.stages}
+    artefacts = {number: msgspec.convert(entered, Artefact) for number, entered in made.items()}
+    return {
+        number: held_out.score(files.path(one.sha256, "onnx"), one.scale, one.long_side)
+        for number, one in artefacts.items()
     }
 
 
@@ -126,6 +135,7 @@ def _per_class(result: EvaluationResult | None) -> dict[str, float]:
 def _round(
     row: Round,
     scores: Mapping[str, HeldOutScores],
+    candidate: HeldOutScores | None,
     swaps: Mapping[str, SwapReport],
     first_results: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:
@@ -142,12 +152,16 @@ def _round(
         "seconds": report.get("seconds") or {},
         "gate_before": report.get("map_before"),
         "gate_after": report.get("map_after"),
+        "gate_frames": report.get("frames"),
         "map_before": _ap(before.teacher) if before else None,
         "map_after": _ap(after.teacher) if after else None,
         "map_before_50_95": _ap(before.teacher, strict=True) if before else None,
         "map_after_50_95": _ap(after.teacher, strict=True) if after else None,
+        "map_candidate": _ap(candidate.teacher) if candidate else None,
+        "map_candidate_50_95": _ap(candidate.teacher, strict=True) if candidate else None,
         "published": row.state == "published",
         "swap": swap.outcome if swap else None,
+        "swap_reason": swap.reason if swap else "",
         "swap_gap_ms": round(1000 * first[1], 1) if first else None,
         "model_lag_s": round(first[0] - newest, 1) if first and newest else None,
     }
@@ -155,6 +169,8 @@ def _round(
 
 def read_trace(path: Path) -> dict[str, tuple[float, float]]:
     """Return for each model the wall time of its first result, and the seconds since the result before that."""
+    if not path.exists():
+        return {}  # the edge was stopped before its first result
     lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
     first: dict[str, tuple[float, float]] = {}
     for before, line in pairwise(lines):
@@ -174,53 +190,6 @@ def lost(spool: Path, stored: int, dropped: Mapping[str, int]) -> int:
     arrived = counted.get("acked", 0) + counted.get(OUTDONE, 0) + spooled
     unrecorded = dropped.get("queue-full", 0) + dropped.get("storage", 0)
     return int(counted.get("made", 0) - arrived + max(0, counted.get("acked", 0) - stored) + unrecorded)
-
-
-def print_table(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print what left the camera, and whether the students got better."""
-    rate = figures["forwarded_rate"]
-    reasons = ", ".join(f"{count} {reason}" for reason, count in figures["frames_forwarded"].items())
-    sent, up, down = sum(figures["frames_forwarded"].values()), figures["bytes_up"] / 1e6, figures["bytes_down"] / 1e6
-    console.print(
-        f"\n{figures['frames_seen']} frames seen, {sent} forwarded ({rate:.2%}: {reasons}), "
-        f"{figures['frames_lost']} lost; {up:.1f} MB up, {down:.1f} MB down; "
-        f"{figures['teacher_frames']} frames labelled; {figures['wall_s'] / 60:.1f} minutes."
-    )
-    table = Table(title=f"Students on {figures['measured_frames']} held-back frames, against the teacher")
-    for name in ("round", "outcome", "kept", "scale", "AP50", "AP50:95", "train", "model lag", "swap gap"):
-        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=" " not in name)
-    table.add_row("base", "", "", "1.00", _score(figures["map_base"]), _score(figures["map_base_50_95"]), "", "", "")
-    for row in figures["rounds"]:
-        table.add_row(
-            str(row["id"]),
-            row["outcome"],
-            _text(row["kept"]),
-            _text(row["scale"], ".2f"),
-            _score(row["map_after"]),
-            _score(row["map_after_50_95"]),
-            _text(row["train_s"], ".0f", " s"),
-            _text(row["model_lag_s"], ".0f", " s"),
-            _text(row["swap_gap_ms"], ".0f", " ms"),
-        )
-    console.print(table)
-    if (against := figures["map_vs_labels"]) is not None:
-        console.print(
-            f"Against the label file: AP50 {_score(against['base'])} → {_score(against['final'])}, "
-            f"AP50:95 {_score(against['base_50_95'])} → {_score(against['final_50_95'])}."
-        )
-    base, final = figures["map_base"], figures["map_final"]
-    if base is None or final is None:
-        console.print("The teacher sees nothing on the held-back part, so there is nothing to measure the students by.")
-    elif base < 1:
-        console.print(f"The loop closed {(final - base) / (1 - base):.0%} of what the base student lacked.")
-
-
-def _score(value: float | None) -> str:
-    return _text(value, ".3f")
-
-
-def _text(value: float | None, form: str = "", unit: str = "") -> str:
-    return "-" if value is None else f"{value:{form}}{unit}"
 
 
 def write_plots(figures: Mapping[str, Any], folder: Path) -> list[Path]:

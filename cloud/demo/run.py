@@ -1,11 +1,12 @@
 """What a demo plays, and the two processes that it plays it through.
 
 The cloud service and an edge agent are started from the command line and settings files that a deployment uses, and
-are stopped once enough rounds have ended in a hot swap, or when time is up.
+are stopped once enough rounds have ended, published or refused, or when the time is up that was asked for.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,32 +26,36 @@ import av
 import tomli_w
 from av.format import Flags
 from rich.console import Console
-from rich.live import Live
 
+from culling.cloud.demo.plan import BATCH, Plan
+from culling.cloud.demo.progress import Alive, read_progress, shown
 from culling.cloud.settings import sqlite_url
 from culling.cloud.store.index import Index
-from culling.cloud.store.registry import Registry
-from culling.cloud.store.roster import Roster
-from culling.cloud.store.rounds import Round, Rounds
+from culling.cloud.store.requests import Requests
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CameraError, CullingError
 from culling.common.logs import redact
 from culling.common.video import FED, Track, address
-from culling.common.wire.messages import CameraState
 
 EDGE = "demo-edge"
 STOP_S = 40.0
 """Seconds for each side to end after SIGTERM: the agent drains for 10, the service gives a running round 7."""
 
+LEAST = 4
+"""So many frames are waited for in any case, to train on and to judge by."""
+
+LEAST_AGE_S = 60.0
+STRETCH_S = 5.0
+"""Shorter stretches are held out than in a deployment, or minutes could pass before the first is."""
+
 
 @dataclass(frozen=True)
 class Demo:
-    """What to play and for how long; keys, settings, logs, index and models go to `folder`."""
+    """What to play, and for how many minutes at most; keys, settings, logs, index and models go to `folder`."""
 
     video: Path
     camera: str
-    rounds: int
-    minutes: float
+    minutes: float | None
     speed: Literal["real", "max"]
     folder: Path
 
@@ -115,31 +120,56 @@ def _timed(source: Any, track: Any, seconds: float, clock: Clock) -> Iterator[An
                 return
 
 
-def prepare(run: Demo, console: Console) -> None:
-    """Enroll the edge and write both settings files, as an operator would, but for loopback and few frames."""
-    port = _free_port()
+def write_cloud_settings(run: Demo, plan: Plan) -> None:
+    """Write the service's settings file, as an operator would, but for loopback and few frames."""
+    sizes = plan.sizes
     cloud = {
-        "service": {"data_dir": str(run.data_dir), "endpoint": f"tcp://127.0.0.1:{port}", "reserve_bytes": 64 << 20},
-        "teacher": {"short_side": 384},
-        "schedule": {"min_new": 16, "least": 16, "max_age_s": 600.0},
-        "round": {"kept": 12, "factor": 2, "epochs": 5.0, "held_out": 8, "checkpoint_s": 20.0},
+        "service": {
+            "data_dir": str(run.data_dir),
+            "endpoint": f"tcp://127.0.0.1:{_free_port()}",
+            "reserve_bytes": 64 << 20,
+        },
+        "store": {"stretch_s": STRETCH_S},
+        "teacher": {"short_side": sizes.teacher_side},
+        "student": {"long_side": sizes.long_side, "int8": plan.int8},
+        # A round never waits for long: few frames that are a while old will do, and audits bring some of any camera.
+        "schedule": {"min_new": plan.min_new, "least": LEAST, "max_age_s": max(LEAST_AGE_S, 2 * plan.collect_s)},
+        "round": {
+            "kept": sizes.kept,
+            "factor": 2,
+            "epochs": sizes.epochs,
+            "batch": BATCH,
+            "threads": plan.threads,
+            "held_out": sizes.held_out,
+            "checkpoint_s": 60.0,
+        },
         # With so few held-out frames a tie is luck: the student that saw more of the camera wins it.
-        "gate": {"margin": -0.02, "least": 2},
+        "gate": {"margin": -0.02, "least": LEAST},
         "publish": {"reoffer_s": 5.0},
         "metrics": {"port": 0},
         "page": {"port": 0},
     }
     run.cloud_toml.write_bytes(tomli_w.dumps(cloud).encode())
-    console.print("Enrolling the edge and exporting its first student …")
+
+
+def enroll_edge(run: Demo, plan: Plan) -> None:
+    """Enroll the edge and write its settings file; the cloud's must be there."""
     enroll = ["cloud", "enroll", EDGE, "--camera", run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml))
     edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}
     edge["cloud"]["heartbeat_s"] = 1.0
-    edge["camera"] = [
-        {"name": run.camera, "url": str(run.video), "pace": run.speed, "loop": True, "last": FED, "max_fps": 1.5}
-    ]
-    edge["selector"] = {"frames_per_window": 12, "window_s": 30.0, "spacing_s": 0.8, "bootstrap": 4, "audit_share": 0.2}
+    camera = {"name": run.camera, "url": str(run.video), "pace": run.speed, "loop": True, "last": FED}
+    edge["camera"] = [camera | {"max_fps": plan.max_fps}]
+    edge["selector"] = {
+        "frames_per_window": plan.frames_per_window,
+        "window_s": plan.window_s,
+        "spacing_s": 0.8,
+        # A short clip is played over and over. Its second lap looks like its first, and would be barred for that.
+        "duplicate_difference": 0.0,
+        "bootstrap": 4,
+        "audit_share": 0.25,
+    }
     edge["metrics"] = {"port": _free_port()}
     run.edge_toml.write_bytes(tomli_w.dumps(edge).encode())
 
@@ -159,28 +189,53 @@ def _culling(*arguments: str) -> None:
         raise CullingError(f"culling {arguments[0]} {arguments[1]} failed: {why.removeprefix('culling: ')}")
 
 
-def play(run: Demo, console: Console) -> bool:
-    """Run both processes until enough rounds have ended in a hot swap or time is up; return whether they have."""
+def play(run: Demo, plan: Plan, stages: Sequence[str], console: Console) -> bool:
+    """Run both processes until every round has ended, or time is up; return whether they have.
+
+    `stages` are the names of a round's stages, in order. Raises `CullingError` when a process ends by itself, or when
+    nothing moves any more.
+    """
     with _process(run, "cloud", "serve", run.cloud_toml) as cloud, _process(run, "edge", "run", run.edge_toml) as edge:
-        deadline = time.monotonic() + 60 * run.minutes
+        deadline = time.monotonic() + 60 * run.minutes if run.minutes is not None else math.inf
         index = Index(sqlite_url(run.data_dir / "index.sqlite"))
         try:
-            with _shown(console) as show:
+            with shown(console) as show:
                 console.print(f"Watch it in a browser: {_page(run, cloud, deadline)}")
-                while not (ended := finished(index, run)) and time.monotonic() < deadline:
-                    for name, process in (("cloud serve", cloud), ("edge run", edge)):
-                        if process.poll() is not None:
-                            raise CullingError(f"culling {name} ended early: {last_line(run, name.split()[0])}")
-                    show(status(index, run))
-                    time.sleep(0.5)
-            if not ended:
-                console.print(f"{run.minutes:g} minutes are over; measuring what there is.")
+                done = _watch(run, plan, stages, index, {"cloud serve": cloud, "edge run": edge}, show, deadline)
+            if not done:
+                console.print(f"{run.minutes:g} minutes are over, as --minutes asked; measuring what there is.")
             run.metrics.write_bytes(_scrape(run))
             _stop(edge, "edge")
             _stop(cloud, "cloud")
         finally:
             index.close()
-    return ended
+    return done
+
+
+def _watch(
+    run: Demo,
+    plan: Plan,
+    stages: Sequence[str],
+    index: Index,
+    processes: Mapping[str, subprocess.Popen[bytes]],
+    show: Callable[[str], None],
+    deadline: float,
+) -> bool:
+    began, alive, held = time.time(), Alive(time.monotonic()), False
+    while not (progress := read_progress(index, run.camera, plan, stages, began)).done:
+        if time.monotonic() >= deadline:
+            return False
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise CullingError(f"culling {name} ended early: {last_line(run, name.split()[0])}")
+        if problem := alive.problem(progress, time.monotonic()):
+            raise CullingError(f"{problem}; the edge's last word: {last_line(run, 'edge')}")
+        if progress.all_started and not held:  # a round more would only take the machine's time
+            Requests(index).ask("hold", run.camera, time.time())
+            held = True
+        show(progress.line())
+        time.sleep(0.5)
+    return True
 
 
 def _page(run: Demo, cloud: subprocess.Popen[bytes], deadline: float) -> str:
@@ -210,8 +265,11 @@ def _environment(side: str) -> dict[str, str]:
 
 def _scrape(run: Demo) -> bytes:
     port = tomllib.loads(run.edge_toml.read_text("utf-8"))["metrics"]["port"]
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return bytes(answer.read())
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return bytes(answer.read())
+    except OSError:
+        raise CullingError("the edge was not up yet: allow more time with --minutes") from None
 
 
 def _stop(process: subprocess.Popen[bytes], side: str) -> None:
@@ -228,52 +286,3 @@ def last_line(run: Demo, side: str) -> str:
     """Return the last line that a process logged, which says why it ended."""
     lines = (run.folder / f"{side}.log").read_text(errors="replace").strip().splitlines()
     return redact(lines[-1]) if lines else "its log is empty"
-
-
-def finished(index: Index, run: Demo) -> bool:
-    """Return whether enough rounds' models have gone live at the edge."""
-    made = {f"{run.camera}/{row.model_id}" for row in Rounds(index).all(run.camera) if row.state == "published"}
-    return sum(swap.outcome == "live" and name in made for name, swap in Registry(index).swaps().items()) >= run.rounds
-
-
-def status(index: Index, run: Demo) -> str:
-    """Return one line that says what the loop is doing."""
-    states = [row.state for row in Roster(index).rows() if row.name == run.camera and row.state]
-    rounds = sorted(Rounds(index).all(run.camera), key=lambda row: row.id)
-    swaps = [swap for swap in Registry(index).swaps().values() if swap.outcome == "live"]
-    parts = [_camera_line(states[0]) if states else "camera connecting"]
-    parts += [f"round {row.id} {_stage(row)}" for row in rounds[-1:]]
-    if swaps:
-        parts.append(f"{len(swaps)} hot swap{'s' if len(swaps) > 1 else ''}")
-    return " · ".join(parts)
-
-
-def _camera_line(state: CameraState) -> str:
-    sent = sum(state.forwarded.values())
-    rate = sent / max(state.seen, 1)
-    counts = f"{state.seen} seen, {state.inferred} scored, {sent} forwarded ({rate:.1%}), {state.acked} acked"
-    return f"camera {state.state}: {counts}"
-
-
-def _stage(row: Round) -> str:
-    if row.state != "running":
-        return row.state
-    return f"after {list(row.stages)[-1]}" if row.stages else "labelling"
-
-
-@contextmanager
-def _shown(console: Console) -> Iterator[Any]:
-    """Yield a function that shows the status: in place on a terminal, otherwise as a line every ten seconds."""
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
-            yield lambda line: live.update(line)
-        return
-    last = -10.0
-
-    def plain(line: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 10:
-            last = time.monotonic()
-            print(line, flush=True)
-
-    yield plain

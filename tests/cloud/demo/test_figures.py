@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-from rich.console import Console
-
-from culling.cloud.demo.figures import lost, print_table, read_trace, write_plots
+from culling.cloud.demo.figures import lost, read_trace, write_plots
 from culling.common.frame import Detections
 from culling.edge.spool import Spool
 from support.scores import score
@@ -27,37 +24,6 @@ class Shot:
     height: int = 8
 
 
-@pytest.fixture
-def figures() -> dict[str, Any]:
-    """The figures of a run of two rounds, one of them refused."""
-    curve = [{"scale": 1.0, "normalised": 0.0}, {"scale": 0.9, "normalised": 0.04}, {"scale": 0.81, "normalised": 0.3}]
-    done = {
-        "id": 1, "outcome": "published", "reason": "", "labelled": 20, "kept": 12, "scale": 0.9, "curve": curve,
-        "train_s": 61.0, "seconds": {"label": 30.0, "train": 61.0}, "map_before": 0.6, "map_after": 0.8,
-        "map_before_50_95": 0.3, "map_after_50_95": 0.5, "published": True, "swap": "live", "swap_gap_ms": 480.0,
-        "model_lag_s": 120.0,
-    }  # fmt: skip
-    refused = dict.fromkeys(done) | {"id": 2, "outcome": "refused", "seconds": {}, "published": False}
-    return {
-        "video": "clip.mp4", "frames_seen": 900, "forwarded_rate": 0.03, "frames_forwarded": {"hard": 20, "audit": 7},
-        "frames_lost": 0, "bytes_up": 3_000_000, "bytes_down": 30_000_000, "teacher_frames": 27, "wall_s": 600.0,
-        "rounds": [done, refused], "measured_frames": 30, "map_base": 0.6, "map_final": 0.8, "map_base_50_95": 0.3,
-        "map_final_50_95": 0.5, "map_vs_labels": {"base": 0.5, "final": 0.7, "base_50_95": 0.2, "final_50_95": 0.4},
-    }  # fmt: skip
-
-
-def test_the_table_tells_what_left_and_what_the_loop_closed(figures: dict[str, Any]) -> None:
-    console = Console(record=True, width=140)
-    print_table(console, figures)
-    text = console.export_text()
-    assert "900 frames seen, 27 forwarded (3.00%: 20 hard, 7 audit), 0 lost" in text
-    assert "closed 50% of what the base student lacked" in text
-    print_table(console, figures | {"map_base": None, "map_final": None})
-    assert "nothing to measure the students by" in console.export_text()
-    assert "AP50 0.500 → 0.700" in text
-    assert "refused" in text
-
-
 def test_the_plot_is_drawn_with_and_without_rounds(figures: dict[str, Any], tmp_path: Path) -> None:
     for rounds in (figures["rounds"], []):
         (path,) = write_plots(figures | {"rounds": rounds}, tmp_path)
@@ -69,6 +35,10 @@ def test_a_trace_gives_each_models_first_result_and_the_gap_before_it(tmp_path: 
     trace = tmp_path / "trace.jsonl"
     trace.write_text("".join(json.dumps({"model_id": model, "t": t}) + "\n" for model, t in lines))
     assert read_trace(trace) == {"one": (11.25, 0.75), "base": (11.5, 0.25)}
+
+
+def test_an_edge_that_saw_nothing_left_no_trace(tmp_path: Path) -> None:
+    assert read_trace(tmp_path / "trace.jsonl") == {}
 
 
 def test_nothing_is_lost_when_every_frame_is_acked_or_spooled(tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 import av
 import pytest
 
-from culling.cloud.demo.run import Demo, last_line, record
+from culling.cloud.control.schedule import CameraStats, due
+from culling.cloud.demo.plan import choose
+from culling.cloud.demo.run import LEAST_AGE_S, Demo, last_line, record, write_cloud_settings
+from culling.cloud.settings import load_settings
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError
 from culling.common.video import count_frames
 from support.clips import jpegs, make_clip
 from support.http import answering, send_parts
+from support.machines import QUIET, slower
 
 
 def test_a_live_stream_is_recorded_frame_for_frame(tmp_path: Path) -> None:
@@ -60,9 +64,29 @@ def test_a_stream_that_cannot_be_recorded_is_named_without_its_password(tmp_path
 
 
 def test_the_last_line_of_a_log_says_why_a_process_ended(tmp_path: Path) -> None:
-    run = Demo(Path("v.mp4"), "gate", 1, 1.0, "real", tmp_path)
+    run = Demo(Path("v.mp4"), "gate", None, "real", tmp_path)
     (tmp_path / "edge.log").write_text("first\nculling: rtsp://u:secret@host/x refused\n")
     assert "secret" not in last_line(run, "edge")
     assert last_line(run, "edge").startswith("culling: rtsp://")
     (tmp_path / "cloud.log").touch()
     assert last_line(run, "cloud") == "its log is empty"
+
+
+@pytest.mark.parametrize("times", [0.01, 1, 1.7, 2, 3, 30])
+def test_the_service_takes_the_settings_of_every_plan(tmp_path: Path, times: float) -> None:
+    run, plan = Demo(Path("v.mp4"), "gate", None, "real", tmp_path), choose(slower(QUIET, times), 3)
+    write_cloud_settings(run, plan)
+    settings = load_settings(run.cloud_toml, {})
+    assert settings.round.kept == plan.sizes.kept
+    assert settings.student.int8 == plan.int8
+    assert settings.schedule.min_new <= settings.round.factor * settings.round.kept, "what came is what is labelled"
+    assert settings.gate.least <= settings.round.held_out
+
+
+def test_a_round_starts_after_a_while_however_few_frames_a_quiet_camera_sends(tmp_path: Path) -> None:
+    run, plan = Demo(Path("v.mp4"), "gate", None, "real", tmp_path), choose(QUIET, 3)
+    write_cloud_settings(run, plan)
+    schedule = load_settings(run.cloud_toml, {}).schedule
+    few = CameraStats("gate", waiting=4, oldest_waiting=1000.0)
+    assert due(few, 1001.0, schedule) is None
+    assert due(few, 1000.0 + 2 * plan.collect_s + LEAST_AGE_S, schedule) == "age"

@@ -1,0 +1,135 @@
+"""How a demo ends: a table of its rounds, a sentence for each that was not published, and one on what it all came to.
+
+No improvement is a finding, and told as one; what `failure` returns is a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WORDS = ("round", "outcome")
+"""Columns of the table that hold words, aligned left."""
+
+NOTICEABLE = 0.005
+"""A smaller change of AP50 on a few dozen frames is rounding, not learning."""
+
+Figures = Mapping[str, Any]
+
+
+def print_closing(console: Console, figures: Figures) -> None:
+    """Print what left the camera, what each round came to, and what that means."""
+    console.print(_traffic(figures))
+    console.print(_table(figures))
+    for sentence in (*_remarks(figures), *_labels(figures), verdict(figures)):
+        console.print(sentence)
+
+
+def verdict(figures: Figures) -> str:
+    """Return one sentence on whether the loop made the student better."""
+    rounds, base, final = figures["rounds"], figures["map_base"], figures["map_final"]
+    published = sum(row["published"] for row in rounds)
+    told = f"{published} of {len(rounds)} round{'s' if len(rounds) != 1 else ''} published a student"
+    if not rounds:
+        return "No round ended before the time limit, so there is nothing to compare: allow more with --minutes."
+    if base is None or final is None:
+        return f"{told}; the teacher sees nothing on the held-back part, so only the label file measures them."
+    if final > base + NOTICEABLE:
+        closed = f"{(final - base) / (1 - base):.0%} of what the first student lacked"
+        return f"{told}: on frames that the loop never saw, AP50 rose from {base:.3f} to {final:.3f}, {closed}."
+    if published:
+        return (
+            f"{told}, but on frames that the loop never saw AP50 went from {base:.3f} to {final:.3f}. The loop works; "
+            "these few frames taught nothing that holds for the rest of the clip. A longer video or more --rounds may."
+        )
+    return (
+        f"No round made a better student than the first one, which stays in use with AP50 {base:.3f}. The loop works; "
+        "this clip has little to teach it. A longer video, or another camera's, may."
+    )
+
+
+def failure(figures: Figures) -> str | None:
+    """Return what went wrong, for an error; None where nothing did, however little the students learned."""
+    failed = [row for row in figures["rounds"] if row["outcome"] == "failed"]
+    if failed:
+        return (
+            f"round {failed[0]['id']} failed: {failed[0]['reason']}; run again with --work DIR, and see DIR/cloud.log"
+        )
+    if lost := figures["frames_lost"]:
+        return f"{lost} selected frames never reached the store; run again with --work DIR, and see DIR/edge.log"
+    return None
+
+
+def _traffic(figures: Figures) -> str:
+    rate = figures["forwarded_rate"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in figures["frames_forwarded"].items())
+    sent, up, down = sum(figures["frames_forwarded"].values()), figures["bytes_up"] / 1e6, figures["bytes_down"] / 1e6
+    return (
+        f"\n{figures['frames_seen']} frames seen, {sent} forwarded ({rate:.2%}: {reasons}), "
+        f"{figures['frames_lost']} lost; {up:.1f} MB up, {down:.1f} MB down; "
+        f"{figures['teacher_frames']} frames labelled; {figures['wall_s'] / 60:.1f} minutes."
+    )
+
+
+def _table(figures: Figures) -> Table:
+    table = Table(title=f"Students on {figures['measured_frames']} held-back frames, against the teacher")
+    for name in ("round", "outcome", "AP50", "AP50:95", "kept", "scale", "train", "model lag", "swap gap"):
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=" " not in name)
+    for row in figures["rounds"]:
+        table.add_row(
+            str(row["id"]),
+            _outcome(row),
+            f"{_score(row['map_before'])} → {_score(row['map_candidate'])}",
+            f"{_score(row['map_before_50_95'])} → {_score(row['map_candidate_50_95'])}",
+            _text(row["kept"]),
+            _text(row["scale"], ".2f"),
+            _text(row["train_s"], ".0f", " s"),
+            _text(row["model_lag_s"], ".0f", " s"),
+            _text(row["swap_gap_ms"], ".0f", " ms"),
+        )
+    return table
+
+
+def _outcome(row: Figures) -> str:
+    """Return what became of a round: the edge may refuse a student that was published, or go back to the one before."""
+    return str(row["swap"] if row["swap"] in ("rejected", "rolled-back") else row["outcome"])
+
+
+def _remarks(figures: Figures) -> Iterator[str]:
+    for row in figures["rounds"]:
+        if (outcome := _outcome(row)) in ("rejected", "rolled-back"):
+            did = "refused its student" if outcome == "rejected" else "tried its student and went back to the old one"
+            yield f"Round {row['id']}: the edge {did}: {row['swap_reason']}."
+        elif row["outcome"] == "refused":
+            yield f"Round {row['id']} was refused: {_why(row)}."
+        elif row["outcome"] == "failed":
+            yield f"Round {row['id']} failed: {row['reason']}."
+
+
+def _why(row: Figures) -> str:
+    before, after = row["gate_before"], row["gate_after"]
+    if before is None or after is None:
+        return str(row["reason"])
+    return (
+        f"on {row['gate_frames']} held-out frames its student's AP50 was {after:.3f} and that of the one in use "
+        f"{before:.3f}, so that one stays in use"
+    )
+
+
+def _labels(figures: Figures) -> Iterator[str]:
+    if (against := figures["map_vs_labels"]) is not None:
+        yield (
+            f"Against the label file: AP50 {_score(against['base'])} → {_score(against['final'])}, "
+            f"AP50:95 {_score(against['base_50_95'])} → {_score(against['final_50_95'])}."
+        )
+
+
+def _score(value: float | None) -> str:
+    return _text(value, ".3f")
+
+
+def _text(value: float | None, form: str = "", unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
