@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
+from culling.common.lock import only_one
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import build_selector
 from culling.common.wire.messages import Desired
@@ -51,6 +52,8 @@ from culling.edge.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LOCK = "agent.lock"
+"""In the state folder: held by the agent that works there."""
 WAIT_S = 0.2
 """How long the main loop sleeps without a frame; a signal or a tick waits no longer."""
 TICK_S = 1.0
@@ -104,6 +107,7 @@ class Agent:
             signal.signal(number, self._on_signal)
         agent, life = self._settings.agent, self._life
         _make_folder(agent.state_dir)
+        life.enter_context(only_one(agent.state_dir / LOCK, "agent"))
         self._metrics = self._serve_metrics()
         self._trace = Trace(agent.trace, self._clock) if agent.trace else None
         if self._trace:

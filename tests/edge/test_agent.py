@@ -325,6 +325,27 @@ def test_a_state_folder_that_cannot_be_made_is_an_exit_code(site: Site) -> None:
     assert exit_code(site, None) == 7
 
 
+def test_a_second_agent_on_one_state_folder_is_refused_and_costs_the_first_nothing(site: Site, cloud: CloudEnd) -> None:
+    site.install_student()
+    first = site.start()
+    cloud.receive(HardFrame)
+    second = site.start()
+
+    def refused() -> bool:
+        for _ in cloud.turn(timeout_s=0.02):
+            pass
+        return second.poll() is not None
+
+    wait_until(refused, 30)
+    assert second.returncode == 7
+    assert f"another agent runs on {site.folder / 'state'} (process {first.pid}): stop it first" in site.log()
+    site.processes.remove(second)
+    first.send_signal(signal.SIGTERM)
+    assert exit_code(site, cloud) == 0
+    assert spooled(site) == set()
+    assert len(frames(cloud)) == counters(site)["acked"]
+
+
 def test_no_secret_reaches_the_log(site: Site, cloud: CloudEnd) -> None:
     site.install_student()
     site.settings["agent"]["log_level"] = "debug"
