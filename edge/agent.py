@@ -25,6 +25,7 @@ import av
 import structlog
 from prometheus_client import CollectorRegistry
 
+from culling.common import notify
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
@@ -144,6 +145,7 @@ class Agent:
     def shutdown(self) -> None:
         """Stop the cameras, write what is queued, send what the cloud takes in time, and close everything."""
         log.info("agent_shutdown_started")
+        notify.tell(notify.STOPPING)
         self._deadline = self._clock.monotonic() + self._settings.agent.drain_s
         self._life.close()
         log.info("agent_stopped")
@@ -213,6 +215,7 @@ class Agent:
         self._forwarder.start()
         for lane in self._lanes:
             lane.camera.start()
+        notify.tell(notify.READY)
         log.info("agent_started", boot=self.boot, cameras=[lane.name for lane in self._lanes])
 
     # Main loop
@@ -319,6 +322,7 @@ class Agent:
             self._stuck = stuck
             if MAIN in stuck:
                 os._exit(CullingError.exit_code)
+            notify.tell(notify.ALIVE)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping:
