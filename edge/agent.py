@@ -16,6 +16,7 @@ import random
 import signal
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
 from culling.common.lock import only_one
+from culling.common.logs import redact
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import build_selector
 from culling.common.wire.messages import Desired
@@ -45,6 +47,7 @@ from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
 from culling.edge.recorder import Recorder
+from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool import Spool
 from culling.edge.trace import Trace
@@ -52,9 +55,7 @@ from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-LOCK = "agent.lock"
-"""In the state folder: held by the agent that works there."""
+ENDING = (signal.SIGTERM, signal.SIGINT)
 WAIT_S = 0.2
 """How long the main loop sleeps without a frame; a signal or a tick waits no longer."""
 TICK_S = 1.0
@@ -77,12 +78,27 @@ class Work:
     student: Student
 
 
-class Agent:
-    """One process beside its cameras. `run` returns after a signal, or when all its files have ended."""
+@dataclass(frozen=True)
+class Prepared:
+    """Other settings, and a lane for each camera that is new in them."""
 
-    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
+    settings: EdgeSettings
+    change: Change
+    lanes: list[Lane]
+
+
+class Agent:
+    """One process beside its cameras. `run` returns after a signal, or when all its files have ended.
+
+    `load` reads the settings anew when SIGHUP asks for it; without it an agent keeps the cameras that it started with.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, clock: Clock | None = None, load: Callable[[], EdgeSettings] | None = None
+    ) -> None:
         self.boot = uuid.uuid4().hex
         self._settings = settings
+        self._load = load or (lambda: settings)
         self._clock = clock or SystemClock()
         self._life = ExitStack()
         self._lanes: list[Lane] = []
@@ -91,6 +107,9 @@ class Agent:
         self._stuck: list[str] = []
         self._over = threading.Event()
         self._stopping = False
+        self._terminal = has_terminal()
+        self._reload_asked = self._reloading = False
+        self._prepared: Prepared | None = None
         self._failing_since: float | None = None
         self._next_tick = self._deadline = self._clock.monotonic()
 
@@ -104,8 +123,9 @@ class Agent:
 
     def startup(self) -> None:
         """Build the stages, from the cloud link to the cameras, and start them; `shutdown` ends them in reverse."""
-        for number in SIGNALS:
+        for number in ENDING:
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
         agent, life = self._settings.agent, self._life
         _make_folder(agent.state_dir)
         life.enter_context(only_one(agent.state_dir / LOCK, "agent"))
@@ -135,6 +155,7 @@ class Agent:
             self._watchdog.beat(MAIN, self._clock.monotonic())
             self._wait_for_frames()
             self._infer_newest()
+            self._reload()
             if self._clock.monotonic() >= self._next_tick:
                 self._tick()
         self._watchdog.release(MAIN)
@@ -173,12 +194,12 @@ class Agent:
         return slot
 
     def _make_forwarder(self, slots: dict[str, ModelSlot]) -> Forwarder:
-        updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
+        self._updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
         return Forwarder(
             self._settings.cloud,
             self.boot,
             self._spool,
-            updater,
+            self._updater,
             lambda: [lane.state() for lane in self._lanes],
             self._metrics,
             self._clock,
@@ -195,7 +216,7 @@ class Agent:
         bootstrap = max(0, self._settings.selector.bootstrap - self._spool.counts(camera.name).made)
         selector = self._settings.selector.model_copy(update={"bootstrap": bootstrap})
         return Lane(
-            Camera(camera, LatestFrame(self._arrivals), self._clock, self._metrics),
+            self._make_camera(camera),
             slot,
             build_selector(selector, random.Random(), self._spool.spent(camera.name), self._spool.held(camera.name)),
             self._settings.confidence,
@@ -203,9 +224,12 @@ class Agent:
             self._metrics,
             self._clock,
             self._trace,
-            patient=not camera.live and camera.pace == "max",
+            patient=_patient(camera),
             difference=self._settings.difference,
         )
+
+    def _make_camera(self, camera: CameraSettings) -> Camera:
+        return Camera(camera, LatestFrame(self._arrivals), self._clock, self._metrics)
 
     def _start_all(self) -> None:
         self._life.callback(self._over.set)
@@ -296,6 +320,55 @@ class Agent:
             raise failures[0]
         return self._settings.agent.exit_when_done
 
+    # Other cameras
+
+    def _reload(self) -> None:
+        """Have other settings made ready when that was asked for, and take them once they are."""
+        if self._reload_asked and not self._reloading:
+            self._reload_asked, self._reloading = False, True
+            self._builder.submit(self._prepare)
+        if (prepared := self._prepared) is not None:
+            self._prepared = None
+            self._take(prepared)
+            self._builder.submit(lambda: self._answer(str(prepared.change)))
+
+    def _prepare(self) -> None:
+        """On the builder's thread: read the settings, and make a lane for each camera that is new."""
+        try:
+            settings = self._load()
+            change = compare(self._settings, settings)
+            lanes = [self._make_lane(camera, self._make_slot(camera.name)) for camera in change.added]
+        except CullingError as error:
+            log.error("reload_refused", error=str(error))
+            self._answer(redact(str(error)), error.exit_code)
+            return
+        self._prepared = Prepared(settings, change, lanes)
+
+    def _answer(self, text: str, code: int = 0) -> None:
+        self._reloading = False
+        try:
+            answer(self._settings.agent.state_dir, text, code)
+        except StorageError as error:
+            log.warning("reload_not_answered", error=str(error))
+
+    def _take(self, prepared: Prepared) -> None:
+        change = prepared.change
+        lanes = {lane.name: lane for lane in self._lanes}
+        for name in change.removed:
+            lanes[name].end_window(final=True)
+            _replace(lanes.pop(name).camera, None)
+        for camera in change.moved:
+            new = self._make_camera(camera)
+            _replace(lanes[camera.name].move(new, _patient(camera)), new)
+        self._lanes = [*lanes.values(), *prepared.lanes]
+        self._settings = self._settings.model_copy(update={"camera": prepared.settings.camera})
+        self._builder.max_batch = len(self._lanes)
+        self._updater.serve({lane.name: lane.slot for lane in self._lanes})
+        self._gauges.watch(lane.name for lane in prepared.lanes)
+        for lane in prepared.lanes:
+            lane.camera.start()
+        log.info("settings_reloaded", change=str(change), cameras=[lane.name for lane in self._lanes])
+
     # Shutdown
 
     def _stop_cameras(self) -> None:
@@ -329,6 +402,12 @@ class Agent:
             os._exit(128 + number)
         self._stopping = True
 
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal and not has_terminal():  # it was closed, and nobody asked for anything
+            self._on_signal(number, frame)
+        else:
+            self._reload_asked = True
+
     def _apply_desired(self, desired: Desired) -> None:
         for lane in self._lanes:
             if lane.name == desired.camera:
@@ -353,3 +432,19 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"agent.state_dir: cannot use {folder}: {error.strerror}") from None
+
+
+def _patient(camera: CameraSettings) -> bool:
+    """Whether the source waits until its frames are used."""
+    return not camera.live and camera.pace == "max"
+
+
+def _replace(before: Camera, after: Camera | None) -> None:
+    """End one source and then begin another, on a thread of its own: one that answers nothing takes a second to end."""
+
+    def replace() -> None:
+        before.stop()
+        if after is not None:
+            after.start()
+
+    threading.Thread(target=replace, name=f"replace-{before.name}", daemon=True).start()

@@ -70,7 +70,10 @@ def _state(folder: Path) -> str:
 def _student(settings: EdgeSettings, camera: str, builder: Builder) -> str:
     package = initial_package(settings, camera, SystemClock().now())
     if package is None:
-        return "none installed, the cloud will send one"
+        path = settings.student.manifest(camera)
+        return (
+            f"none installed{f', there is no {path}' if path else ''}; the cloud will send one once it knows the camera"
+        )
     return f"{builder.build(package.manifest, package.model.read_bytes()).model_id} passes its golden frames"
 
 

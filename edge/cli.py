@@ -1,4 +1,4 @@
-"""The commands of an edge: `run` an agent, `check` everything it needs, show the `status` of a running one."""
+"""The commands of an edge: `run` an agent, `check` everything it needs, `reload` a running one, show its `status`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from culling.common import logs
 from culling.common.config import parse_overrides
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
+from culling.edge.reload import ask
 from culling.edge.settings import load_settings
 from culling.edge.status import fetch, rows
 
@@ -37,12 +38,24 @@ def run(
     """Run the agent until a signal stops it.
 
     On SIGTERM or SIGINT the cameras stop, queued frames go to disk, and what the cloud takes within agent.drain_s is
-    sent; exit code 0. A second signal ends the agent at once with 128 + its number. Exit code 5: no provider or model
-    works; 7: the state folder cannot be used; `culling --help` lists the others.
+    sent; exit code 0. A second signal ends the agent at once with 128 + its number. SIGHUP, or `culling edge reload`,
+    makes it read the cameras of its settings again. Exit code 5: no provider or model works; 7: the state folder cannot
+    be used, or another agent uses it; `culling --help` lists the others.
     """
-    settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
+    overrides = {"agent.allow_cpu": allow_cpu, **parse_overrides(override)}
+    settings = load_settings(config, overrides)
     logs.setup(settings.agent.log_level)
-    Agent(settings).run()
+    Agent(settings, load=lambda: load_settings(config, overrides)).run()
+
+
+@app.command()
+def reload(config: ConfigFile, override: Overrides = None) -> None:
+    """Have a running agent take the cameras of its settings as they are now: come, gone, or changed; the others go on.
+
+    The settings are checked first, and a wrong one changes nothing. Other sections are read when an agent starts.
+    """
+    settings = load_settings(config, parse_overrides(override))
+    print(ask(settings.agent.state_dir))
 
 
 @app.command()

@@ -237,7 +237,7 @@ def test_a_camera_without_a_model_takes_its_first_from_the_cloud(site: Site, clo
     assert beats[-1].model_id == "gate-1"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(site: Site, cloud: CloudEnd, number: signal.Signals) -> None:
     site.install_student()
     process = site.start()
