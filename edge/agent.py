@@ -37,7 +37,7 @@ from culling.common.selection.selector import build_selector
 from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.forwarder import Forwarder
+from culling.edge.forwarder import REFUSED, Forwarder
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
 from culling.edge.model.builder import Builder
@@ -62,6 +62,8 @@ TICK_S = 1.0
 """Seconds between looks at failures, windows and gauges: none of them needs to be seen sooner."""
 STOP_S = 1.0
 """How long shutdown waits for a camera: FFmpeg may hold its thread for seconds, and its frames are refused anyway."""
+CLOSING_S, CLOSING_SHARE = 3.0, 0.3
+"""Of the time that an agent has to end, what it keeps for closing the link and the rest: so many seconds at most."""
 MAIN = "main"
 STUCK_S = 60.0
 """A main loop that takes longer hangs; its longest turn is a CUDA model's first frame of a new size."""
@@ -167,7 +169,8 @@ class Agent:
         """Stop the cameras, write what is queued, send what the cloud takes in time, and close everything."""
         log.info("agent_shutdown_started")
         notify.tell(notify.STOPPING)
-        self._deadline = self._clock.monotonic() + self._settings.agent.drain_s
+        drain_s = self._settings.agent.drain_s
+        self._deadline = self._clock.monotonic() + drain_s - min(CLOSING_S, CLOSING_SHARE * drain_s)
         self._life.close()
         log.info("agent_stopped")
 
@@ -423,6 +426,8 @@ class Agent:
             return False, f"stuck: {', '.join(self._stuck)}"
         if self._recorder.failing:
             return False, "the spool cannot be written"
+        if self._forwarder.refused:
+            return False, f"{REFUSED}; it detects, and frames wait in the spool"
         waiting = [lane.name for lane in self._lanes if not lane.inferring]
         return (False, f"no detections yet: {', '.join(waiting)}") if waiting else (True, "detecting")
 

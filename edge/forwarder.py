@@ -51,6 +51,14 @@ POLL_S = 0.1
 """How long a turn waits for a message: a new frame in the spool waits no longer to be sent."""
 STUCK_S = 60.0
 """Far longer than a turn takes while socket and disk work."""
+REFUSED = "refused by the cloud: this edge was revoked, or never enrolled there; enrol it anew"
+"""What a person is told of an edge that is `refused`."""
+REVOKED = "revoked"
+REFUSALS = frozenset(
+    {REVOKED, "busy", "empty", "malformed", "model-damaged", "not-your-camera", "oversized", "unknown-model",
+     "unknown-type", "version", "beyond-total", "payload-missing", "payload-unexpected"}
+)  # fmt: skip
+"""Why the cloud refuses messages; what else it may say one day is counted as "other"."""
 MAX_WINDOW = 64
 """In-flight frames are kept in memory for resending, so this bounds the window that the cloud grants."""
 
@@ -84,7 +92,8 @@ class Throttle:
 
 class Forwarder:
     """Owns the thread and the socket. `states` returns the cameras' part of a heartbeat; `failure` is what ended the
-    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed.
+    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed, `refused` while the
+    cloud refuses this edge, which only a person can change.
     """
 
     def __init__(
@@ -118,7 +127,7 @@ class Forwarder:
         self._throttle = Throttle(settings.upload_bytes_per_s, clock.monotonic())
         self._beats = Beats(settings.heartbeat_s, clock.monotonic())
         self._next_age = clock.monotonic()
-        self._welcomed = self._heard = self.storage_failing = False
+        self._welcomed = self._heard = self.storage_failing = self.refused = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
 
@@ -158,7 +167,7 @@ class Forwarder:
         if self._deadline is None:
             return False
         nothing_left = not self._flying and not self._spool.counts().ready
-        return nothing_left or self._clock.monotonic() >= self._deadline
+        return nothing_left or self.refused or self._clock.monotonic() >= self._deadline
 
     def _turn(self) -> None:
         self._beat(self._clock.monotonic())
@@ -176,6 +185,7 @@ class Forwarder:
                 log.warning("forwarding_paused", error=str(error))
             self.storage_failing = True
         self._metrics.set("connected", float(self.linked))
+        self._metrics.set("refused", float(self.refused))
 
     def _export_age(self) -> bool:
         """Export, once a heartbeat, how long the oldest frame has waited; return whether it was time for that.
@@ -287,9 +297,20 @@ class Forwarder:
             case Desired():
                 self._on_desired(message)
             case Refused():
-                log.warning("message_refused_by_cloud", reason=message.reason)
+                self._refused(message.reason)
+
+    def _refused(self, text: str) -> None:
+        word = text.partition(":")[0]
+        reason = word if word in REFUSALS else "other"
+        self._metrics.count("refusals", reason=reason)
+        if reason == REVOKED and not self.refused:
+            self._welcomed, self.refused = False, True  # greeted again and again: it may be enrolled anew
+            log.error("edge_refused", reason=text, todo=REFUSED)
+        elif reason != REVOKED:
+            log.warning("message_refused_by_cloud", reason=text)
 
     def _welcome(self, welcome: Welcome) -> None:
+        self.refused = False
         if not self._welcomed:
             self._welcomed = True
             self._window.reopen(min(welcome.window, MAX_WINDOW), self._clock.monotonic())
@@ -323,6 +344,7 @@ class Forwarder:
             self._beats = Beats(self._settings.heartbeat_s, now)
         elif event in ("refused", "handshake-failed"):
             self._metrics.count("handshake_failures")
+            self.refused = self.refused or event == "refused"
 
 
 def _hard_frame(spooled: Spooled) -> HardFrame:

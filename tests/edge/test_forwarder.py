@@ -26,6 +26,7 @@ from culling.common.wire.messages import (
     ModelOffer,
     ModelRequest,
     Nack,
+    Refused,
     SwapReport,
 )
 from culling.edge.forwarder import Forwarder, Throttle
@@ -185,6 +186,61 @@ def test_it_says_who_it_is_before_anything_else(bench: Bench) -> None:
     assert hello.boot == "boot-2"
     assert hello.cameras == [STATE]
     assert isinstance(bench.cloud.seen[0][0], Hello)
+
+
+def test_an_edge_that_was_revoked_says_so_sends_nothing_more_and_ends_at_once(bench: Bench) -> None:
+    bench.spool_frames(3)
+    subject = bench.start()
+    bench.cloud.receive(Hello, ack=False)
+    until(bench, lambda: subject.linked, ack=False)
+    bench.cloud.answers = False
+    bench.cloud.send(Refused("revoked: this edge is not enrolled any more"))
+    until(bench, lambda: bench.metrics.total("refused") == 1, ack=False)
+
+    assert bench.metrics.total("connected") == 0
+    assert bench.metrics.total("refusals", reason="revoked") == 1
+    frames_before = frames(bench)
+    for _ in range(10):  # two beats and more
+        bench.cloud.send(Refused("revoked: this edge is not enrolled any more"))
+        list(bench.cloud.turn(ack=False))
+    assert frames(bench) == frames_before
+    began = time.monotonic()
+    assert subject.finish(10)
+    assert time.monotonic() - began < 5
+    assert bench.ready() == 3, "what was not acked stays"
+
+
+def test_an_edge_that_is_enrolled_again_goes_on(bench: Bench) -> None:
+    bench.spool_frames(3)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    bench.cloud.send(Refused("revoked: this edge is not enrolled any more"))
+
+    until(bench, lambda: subject.linked and bench.ready() == 0)
+
+    assert bench.metrics.total("refused") == 0
+
+
+def test_a_key_that_the_cloud_does_not_know_is_told_from_a_cloud_that_is_away(bench: Bench) -> None:
+    bench.cloud.close()
+    bench.cloud = CloudEnd(bench.cloud.endpoint, bench.site.server_secret, edge_key="someone else")
+    subject = bench.start()
+
+    until(bench, lambda: bench.metrics.total("refused") == 1)
+
+    assert not subject.linked
+
+
+@pytest.mark.parametrize(("told", "counted"), [("busy: the disk", "busy"), ("brand-new: x", "other"), ("", "other")])
+def test_whatever_the_cloud_refuses_is_counted_by_a_reason_that_is_known(bench: Bench, told: str, counted: str) -> None:
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+
+    bench.cloud.send(Refused(told))
+
+    until(bench, lambda: bench.metrics.total("refusals", reason=counted) == 1)
+    until(bench, lambda: subject.linked)
+    assert bench.metrics.total("refused") == 0
 
 
 def test_spooled_frames_arrive_oldest_first_and_leave_the_spool_when_acked(bench: Bench) -> None:
