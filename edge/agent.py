@@ -34,6 +34,7 @@ from culling.common.lock import only_one
 from culling.common.logs import redact
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import build_selector
+from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
@@ -187,14 +188,20 @@ class Agent:
     def _make_builder(self) -> Builder:
         provider = choose_provider(self._settings.agent.allow_cpu)
         self._metrics.set("gpu", float(provider == "cuda"))
-        return Builder(provider, self._settings.agent.threads, max_batch=len(self._settings.camera))
+        return Builder(provider, self._settings.agent.threads)
 
     def _make_slot(self, camera: str) -> ModelSlot:
         folder = self._settings.agent.state_dir / "models" / camera
         initial = initial_package(self._settings, camera, self._clock.now())
-        slot = ModelSlot(camera, folder, initial, self._builder, self._clock, on_error=self._on_refused)
+        slot = ModelSlot(
+            camera, folder, initial, self._builder, self._clock, on_error=self._on_refused, together=self._together
+        )
         slot.boot()
         return slot
+
+    def _together(self, manifest: Manifest, size: tuple[int, int]) -> int:
+        """Return how many cameras may come to run that model on inputs of that size, and so share a batch."""
+        return max(1, sum(lane.slot.may_run(manifest, size) for lane in self._lanes))
 
     def _make_forwarder(self, slots: dict[str, ModelSlot]) -> Forwarder:
         self._updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
@@ -365,7 +372,6 @@ class Agent:
             _replace(lanes[camera.name].move(new, _patient(camera)), new)
         self._lanes = [*lanes.values(), *prepared.lanes]
         self._settings = self._settings.model_copy(update={"camera": prepared.settings.camera})
-        self._builder.max_batch = len(self._lanes)
         self._updater.serve({lane.name: lane.slot for lane in self._lanes})
         self._gauges.watch(lane.name for lane in prepared.lanes)
         for lane in prepared.lanes:

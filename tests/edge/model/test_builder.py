@@ -10,7 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.common.errors import ManifestError, ModelError
+from culling.common.graph import Graph, open_graph
 from culling.edge.model.builder import Builder
+from culling.edge.model.student import Student
 from support import tiny
 
 KEY = Ed25519PrivateKey.generate()
@@ -139,3 +141,25 @@ def test_a_graph_that_no_camera_uses_is_let_go(builder: Builder) -> None:
     gc.collect()
 
     assert len(builder._graphs) == 0
+
+
+def test_golden_frames_are_proven_in_full_precision_on_a_gpu_that_then_runs_as_fast_as_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[bool] = []
+
+    def on_a_gpu(model: bytes, *, provider: str, threads: int, exact: bool = False) -> Graph:
+        assert provider == "cuda"
+        opened.append(exact)
+        return open_graph(model, provider="cpu", threads=threads)
+
+    monkeypatch.setattr("culling.edge.model.builder.open_graph", on_a_gpu)
+    proven: list[Graph] = []
+    monkeypatch.setattr(Student, "prove", lambda self, before: proven.append(self.graph))
+    shipped = tiny.ship(tiny.student(), KEY)
+
+    student = Builder("cuda", threads=1, lull_s=0).build(shipped.manifest, shipped.model)
+
+    assert opened == [True, False]
+    assert len(proven) == 1
+    assert student.graph is not proven[0]
