@@ -34,6 +34,7 @@ from culling.common.lock import only_one
 from culling.common.logs import redact
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import build_selector
+from culling.common.survival import note_failed
 from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
@@ -188,7 +189,9 @@ class Agent:
     def _make_builder(self) -> Builder:
         provider = choose_provider(self._settings.agent.allow_cpu)
         self._metrics.set("gpu", float(provider == "cuda"))
-        return Builder(provider, self._settings.agent.threads)
+        return Builder(
+            provider, self._settings.agent.threads, on_defect=lambda error: note_failed("builder", self._metrics, error)
+        )
 
     def _make_slot(self, camera: str) -> ModelSlot:
         folder = self._settings.agent.state_dir / "models" / camera
@@ -272,23 +275,38 @@ class Agent:
         """Take the newest frame of every camera that has one; frames of one model and input size form a batch."""
         batches: dict[tuple[object, ...], list[Work]] = {}
         for lane in self._lanes:
-            if (taken := lane.take()) is not None:
+            if (taken := self._taken(lane)) is not None:
                 frame, student = taken
                 key = (student.manifest.sha256, student.manifest.scale, student.input_size(frame.width, frame.height))
                 batches.setdefault(key, []).append(Work(lane, frame, student))
         return list(batches.values())
 
+    def _taken(self, lane: Lane) -> tuple[Frame, Student] | None:
+        try:
+            return lane.take()
+        except Exception as error:
+            self._broke(lane, error)
+            return None
+
+    def _broke(self, lane: Lane, error: Exception) -> None:
+        """Take that a step of ours broke on the frame taken last; the next one is another."""
+        note_failed(MAIN, self._metrics, error, camera=lane.name)
+        lane.drop("broken")
+
     def _infer(self, batch: list[Work]) -> None:
         started = self._clock.monotonic()
         try:
             found = batch[0].student.infer([work.frame for work in batch])
-        except (ModelError, av.FFmpegError, ValueError) as error:
+        except Exception as error:
             self._isolate(batch, error)
             return
         self._failing_since = None
         seconds = (self._clock.monotonic() - started) / len(batch)
         for work, detections in zip(batch, found, strict=True):
-            work.lane.inferred(work.frame, work.student, detections, seconds)
+            try:
+                work.lane.inferred(work.frame, work.student, detections, seconds)
+            except Exception as error:
+                self._broke(work.lane, error)
 
     def _isolate(self, batch: list[Work], error: Exception) -> None:
         """Retry a failed batch frame by frame, so that no camera's frame costs another's; blame picture or model."""
@@ -297,8 +315,11 @@ class Agent:
                 self._infer([work])
             return
         [work] = batch
-        if not isinstance(error, ModelError):  # the decoder's scaler could not read the picture
+        if isinstance(error, (av.FFmpegError, ValueError)):  # the decoder's scaler could not read the picture
             work.lane.drop("unreadable")
+            return
+        if not isinstance(error, ModelError):
+            self._broke(work.lane, error)
             return
         work.lane.failed(error)
         now = self._clock.monotonic()
@@ -313,9 +334,15 @@ class Agent:
             if failure is not None:
                 raise failure
         for lane in self._lanes:
-            lane.end_window()
+            try:
+                lane.end_window()
+            except Exception as error:
+                note_failed(MAIN, self._metrics, error, camera=lane.name)
         self._metrics.set("storage_failing", float(self._recorder.failing or self._forwarder.storage_failing))
-        self._gauges.export()
+        try:
+            self._gauges.export()
+        except Exception as error:
+            note_failed(MAIN, self._metrics, error)
 
     def _done(self) -> bool:
         """Whether all cameras are files that have ended, and the agent ends with them.
@@ -397,14 +424,20 @@ class Agent:
     def _guard(self) -> None:
         """Report threads that hang. A main loop that hangs in a driver can only be ended with the whole process."""
         while not self._over.wait(TICK_S):
-            stuck = self._watchdog.stuck(self._clock.monotonic())
-            for name in set(stuck) - set(self._stuck):
-                log.error("thread_stuck", thread=name)
-                self._metrics.count("restarts", thread=name)
-            self._stuck = stuck
-            if MAIN in stuck:
-                os._exit(CullingError.exit_code)
-            notify.tell(notify.ALIVE)
+            try:
+                self._look_after_threads()
+            except Exception as error:
+                note_failed("guard", self._metrics, error)
+
+    def _look_after_threads(self) -> None:
+        stuck = self._watchdog.stuck(self._clock.monotonic())
+        for name in set(stuck) - set(self._stuck):
+            log.error("thread_stuck", thread=name)
+            self._metrics.count("restarts", thread=name)
+        self._stuck = stuck
+        if MAIN in stuck:
+            os._exit(CullingError.exit_code)
+        notify.tell(notify.ALIVE)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping:

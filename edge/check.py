@@ -91,9 +91,7 @@ def _state(folder: Path) -> str:
     if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
         raise StorageError(f"agent.state_dir: {folder} is not writable: check its owner and mode")
     running = holder(folder / LOCK)
-    return f"{folder} is writable" + (
-        f"; an agent works in it (process {running})" if running is not None else ""
-    )
+    return f"{folder} is writable" + (f"; an agent works in it (process {running})" if running is not None else "")
 
 
 def _student(settings: EdgeSettings, camera: _Camera, builder: Builder) -> str:

@@ -18,6 +18,7 @@ import structlog
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
+from culling.common.survival import note_failed
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -49,6 +50,8 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.1
 """How long a turn waits for a message: a new frame in the spool waits no longer to be sent."""
+BROKEN_PAUSE_S, MAX_BROKEN_TURNS = 1.0, 60
+"""After a turn that broke the next one waits a moment; after so many in a row there is nothing left to go on with."""
 STUCK_S = 60.0
 """Far longer than a turn takes while socket and disk work."""
 REFUSED = "refused by the cloud: this edge was revoked, or never enrolled there; enrol it anew"
@@ -65,10 +68,11 @@ MAX_WINDOW = 64
 
 @dataclass(frozen=True)
 class _Done:
-    """A frame that the spool can forget: acked, or given up for the reason `refused`."""
+    """A frame that the spool can forget: acked, or given up for the reason `refused`; a `broken` one is quarantined."""
 
     camera: str
     refused: str | None = None
+    broken: bool = False
 
 
 class Throttle:
@@ -129,6 +133,8 @@ class Forwarder:
         self._next_age = clock.monotonic()
         self._welcomed = self._heard = self.storage_failing = self.refused = False
         self._deadline: float | None = None
+        self._broken_turns = 0
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
 
     def start(self) -> None:
@@ -138,6 +144,7 @@ class Forwarder:
     def finish(self, within_s: float) -> bool:
         """Send what is ready, for at most `within_s` seconds, and end the thread; False when it did not end in time."""
         self._deadline = self._clock.monotonic() + within_s
+        self._ending.set()
         if self._thread.is_alive():
             self._thread.join(within_s + 5)
         if stuck := self._thread.is_alive():
@@ -154,7 +161,7 @@ class Forwarder:
             self._watchdog.watch("forwarder", STUCK_S, self._clock.monotonic())
             while not self._finished():
                 self._watchdog.beat("forwarder", self._clock.monotonic())
-                self._turn()
+                self._survive_turn()
             if self.linked:
                 self._send(Heartbeat(self._boot, self._states()))
         except BaseException as failure:  # it ends the agent too: nothing here can be retried
@@ -162,6 +169,18 @@ class Forwarder:
         finally:
             self._watchdog.release("forwarder")
             self._socket.close()
+
+    def _survive_turn(self) -> None:
+        """Take a turn; what it throws is one item's, unless every turn does: then the agent ends with it."""
+        try:
+            self._turn()
+            self._broken_turns = 0
+        except Exception as error:
+            self._broken_turns += 1
+            if self._broken_turns >= MAX_BROKEN_TURNS:
+                raise
+            note_failed("forwarder", self._metrics, error)
+            self._ending.wait(BROKEN_PAUSE_S)
 
     def _finished(self) -> bool:
         if self._deadline is None:
@@ -233,7 +252,11 @@ class Forwarder:
             return False
         key = (spooled.boot, spooled.seq)
         try:
-            if not self._send(_hard_frame(spooled), spooled.jpeg):
+            message = self._message(spooled)
+            if message is None:
+                self._done[key] = _Done(spooled.camera, broken=True)
+                return True
+            if not self._send(message, spooled.jpeg):
                 return False
         except ProtocolError as error:  # larger than any message may be: spooled under other limits
             log.warning("frame_given_up", camera=spooled.camera, seq=spooled.seq, error=str(error))
@@ -244,17 +267,40 @@ class Forwarder:
         self._flying[key] = spooled
         return True
 
+    def _message(self, spooled: Spooled) -> HardFrame | None:
+        """Return what the cloud is told of a frame, None for a row that makes no message.
+
+        Raises ProtocolError for one that is larger than any message may be.
+        """
+        try:
+            message = _hard_frame(spooled)
+            # What the cloud cannot read, it cannot refuse by name either: it would be sent for ever.
+            unpack(pack(message, spooled.jpeg), "edge")
+        except Exception as error:  # its detections or features are not what this version reads
+            if isinstance(error, ProtocolError) and error.reason == "oversized":
+                raise
+            note_failed("forwarder", self._metrics, error, camera=spooled.camera, seq=spooled.seq)
+            return None
+        return message
+
     def _forget_done(self) -> None:
         """Delete the frames that are done; one that the disk keeps for now is not sent again either."""
         for key, done in list(self._done.items()):
-            if done.refused is not None:
+            if done.broken:
+                self._spool.quarantine(*key)
+            elif done.refused is not None:
                 self._spool.give_up(*key, reason=done.refused)
             elif self._spool.delete(*key):
                 self._metrics.count("frames_acked", camera=done.camera)
             del self._done[key]
 
     def _send_about_models(self) -> None:
-        for message in self._updater.outgoing():
+        try:
+            messages = self._updater.outgoing()
+        except Exception as error:
+            note_failed("updater", self._metrics, error)
+            return
+        for message in messages:
             if self._send(message) and isinstance(message, SwapReport):
                 self._updater.sent(message)
                 self._metrics.count("swaps", camera=message.camera, outcome=message.outcome)
@@ -280,6 +326,9 @@ class Forwarder:
             except ProtocolError as error:
                 self._metrics.count("messages_refused", reason=error.reason)
                 log.warning("message_refused", reason=error.reason, error=str(error))
+            except Exception as error:
+                self._metrics.count("messages_refused", reason="broken")
+                note_failed("forwarder", self._metrics, error)
             parts = self._socket.poll(0)
 
     def _take(self, message: Message, payload: bytes | None) -> None:

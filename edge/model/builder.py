@@ -18,13 +18,21 @@ from culling.edge.model.student import Student
 
 
 class Builder(threading.Thread):
-    """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
+    """Runs jobs in order, on its own thread; `failure` is what ended it, if anything did.
+
+    `on_defect` takes what a job threw, and the next job goes on; without it that ends the thread.
 
     `threads` bounds those of every graph, 0 leaves it to onnxruntime; `lull_s` is how long a run waits, at most,
     for a moment without a frame.
     """
 
-    def __init__(self, provider: Provider, threads: int = 0, lull_s: float = 3.0) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        threads: int = 0,
+        lull_s: float = 3.0,
+        on_defect: Callable[[Exception], None] | None = None,
+    ) -> None:
         super().__init__(name="builder", daemon=True)
         self.failure: BaseException | None = None
         self._provider = provider
@@ -32,6 +40,7 @@ class Builder(threading.Thread):
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
         self._lull_s = lull_s
+        self._on_defect = on_defect
         self._rest = threading.Condition()
         self._rests = 0
         self._rested_at = float("-inf")
@@ -40,9 +49,17 @@ class Builder(threading.Thread):
         """Do jobs until `close`."""
         try:
             while (job := self._jobs.get()) is not None:
-                job()
+                self._do(job)
         except BaseException as failure:  # the agent looks at it and ends
             self.failure = failure
+
+    def _do(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            if self._on_defect is None:
+                raise
+            self._on_defect(error)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Queue `job`; never waits."""

@@ -248,6 +248,13 @@ class ModelSlot:
             log.info("student_superseded", camera=self.camera, model_id=model_id)
         except CullingError as error:
             problem = error
+        except Exception as error:  # a defect of ours: the model waits for another try, of which it has three
+            problem = NotVettedError(f"model {model_id} could not be made ready: {error!r}")
+            raise
+        finally:
+            self._made(model_id, problem)
+
+    def _made(self, model_id: str, problem: CullingError | None) -> None:
         with self._lock:
             self._making.discard(model_id)
         if isinstance(problem, (StorageError, NotVettedError)):

@@ -403,6 +403,7 @@ class Heard:
     """A lane that only remembers what became of its frame."""
 
     def __init__(self) -> None:
+        self.name = "gate"
         self.heard: list[str] = []
 
     def inferred(self, *_: object) -> None:
@@ -437,6 +438,22 @@ def test_a_frame_that_breaks_a_batch_costs_no_other_camera(agent: Agent) -> None
     agent._infer(work)
 
     assert [lane.heard for lane in lanes] == [["inferred"], ["failed"], ["inferred"]]
+
+
+@pytest.mark.parametrize("error", [KeyError("head"), RuntimeError("changed size"), MemoryError()])
+def test_a_step_of_ours_that_breaks_on_a_frame_costs_that_frame(agent: Agent, error: Exception) -> None:
+    made: Any = agent
+    made._metrics = Metrics(CollectorRegistry(), "edge")
+    work, lanes = batch(Picky("bad", error=error), "good", "bad", "fine")
+
+    agent._infer(work)
+    assert [lane.heard for lane in lanes] == [["inferred"], ["broken"], ["inferred"]]
+
+    work, lanes = batch(Picky(), "good", "fine")
+    lanes[0].inferred = lambda *_: {}["loss"]  # type: ignore[method-assign]
+    agent._infer(work)
+    assert [lane.heard for lane in lanes] == [["broken"], ["inferred"]]
+    assert made._metrics.total("items_failed", loop="main") == 2
 
 
 def test_a_picture_that_cannot_be_read_is_not_held_against_the_model(agent: Agent) -> None:

@@ -558,3 +558,78 @@ def test_no_rate_is_no_limit() -> None:
     throttle.spend(10**9)
 
     assert throttle.open(0.0)
+
+
+@pytest.mark.parametrize("broken", ["features", "number"])
+def test_a_row_that_makes_no_message_is_set_aside_and_the_others_leave(
+    bench: Bench, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.spool_frames(2)
+    with monkeypatch.context() as another_version:
+        if broken == "features":
+            another_version.setattr("culling.edge.spool.to_wire", lambda found: {"of": "another version"})
+        pts = float("inf") if broken == "number" else 0.0
+        bench.spool.add(
+            Shot(9, pts=pts), found=Detections.empty(), score=score(), reason="hard", model_id="gate-1",
+            jpeg=b"jpeg", held=False,
+        )  # fmt: skip
+    bench.spool_frames(2)
+
+    with capture_logs() as logged:
+        subject = bench.start()
+        until(bench, lambda: bench.ready() == 0)
+
+    assert frames(bench) == [1, 2, 4, 5]
+    assert bench.spool.counts().reasons == {"corrupt": 1}
+    assert bench.metrics.total("items_failed", loop="forwarder") == 1
+    [named] = [entry for entry in logged if entry["event"] == "item_failed"]
+    assert (named["camera"], named["seq"]) == ("gate", 3)
+    assert subject.failure is None
+
+
+def test_a_message_that_breaks_its_taker_costs_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.models, "offered", lambda offer: {}[offer.camera])
+    bench.spool_frames(1)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    bench.cloud.send(ModelOffer("gate", b"manifest"))
+
+    until(bench, lambda: bench.ready() == 0 and bench.metrics.total("items_failed", loop="forwarder") == 1)
+
+    assert bench.metrics.total("messages_refused", reason="broken") == 1
+    assert subject.linked
+
+
+def test_models_that_cannot_be_asked_about_hold_up_no_frame(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.models, "outgoing", lambda: 1 / 0)
+    bench.spool_frames(3)
+    bench.start()
+
+    until(bench, lambda: bench.ready() == 0)
+
+    assert bench.metrics.total("items_failed", loop="updater") >= 1
+
+
+def test_a_turn_that_breaks_is_survived_and_one_that_always_does_ends_the_agent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.edge.forwarder.BROKEN_PAUSE_S", 0.0)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    states, times = subject._states, iter(range(3))
+
+    def broken() -> list[CameraState]:
+        next(times)
+        raise RuntimeError("dictionary changed size during iteration")
+
+    subject._states = broken
+    until(bench, lambda: subject.failure is not None or bench.metrics.total("items_failed", loop="forwarder") >= 3)
+    assert subject.failure is None
+    subject._states = states
+    bench.spool_frames(1)
+    until(bench, lambda: bench.ready() == 0)
+
+    monkeypatch.setattr(subject, "_turn", lambda: 1 / 0)
+    wait_until(lambda: subject.failure is not None)
+    assert isinstance(subject.failure, ZeroDivisionError)
+    subject.failure = None

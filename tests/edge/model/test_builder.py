@@ -45,6 +45,21 @@ def test_a_job_that_raises_ends_the_thread_and_is_told(builder: Builder) -> None
     assert isinstance(builder.failure, ZeroDivisionError)
 
 
+def test_a_job_that_raises_is_handed_to_whoever_wants_to_go_on() -> None:
+    met: list[Exception] = []
+    builder = Builder("cpu", threads=1, on_defect=met.append)
+    done = threading.Event()
+    builder.start()
+    builder.submit(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    builder.submit(done.set)
+
+    assert done.wait(5)
+    builder.close(5)
+
+    assert [type(error) for error in met] == [ZeroDivisionError]
+    assert builder.failure is None
+
+
 def test_closing_waits_only_so_long(builder: Builder) -> None:
     go_on = threading.Event()
     builder.submit(lambda: go_on.wait(10))  # type: ignore[arg-type,return-value]

@@ -105,6 +105,23 @@ class TestSwap:
         assert student is not None
         assert student.input_size(320, 192) == (96, 160)
 
+    def test_a_defect_while_it_is_made_ready_is_no_verdict_on_it(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        met: list[Exception] = []
+        rig.builder._on_defect = met.append
+        with monkeypatch.context() as broken:
+            broken.setattr(Student, "warm", lambda *_: {}["shape"])
+            rig.deliver(rig.ship(NEW))
+        assert [type(error) for error in met] == [KeyError]
+        assert rig.slot.record.candidate is None
+        assert rig.slot.record.refused == ()
+        assert rig.errors == ["not-vetted"]
+
+        rig.deliver(rig.ship(NEW))
+
+        assert set(rig.play(10)) == {"gate-2"}
+
     def test_as_many_frames_are_warmed_for_as_cameras_may_bring_at_once(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
