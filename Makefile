@@ -5,6 +5,9 @@ BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 LINKS := build/mypy/culling
+# GPU=1 installs the demo's onnxruntime for CUDA. The two packages overwrite each other: the other one goes first.
+DEMO_EXTRA := $(if $(GPU),cloud-gpu,cloud)
+OTHER := $(if $(GPU),onnxruntime,onnxruntime-gpu)
 
 .PHONY: help demo test lint format types imports docs unit soak clean
 .DELETE_ON_ERROR:
@@ -12,7 +15,7 @@ LINKS := build/mypy/culling
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-demo: $(DEMO) ## play a real video through the whole loop (ARGS="--video FILE --rounds 3 ...")
+demo: $(DEMO) ## play a real video through the whole loop (GPU=1 on a GPU; ARGS="--video FILE --rounds 3 ...")
 	$(BIN)/culling demo $(ARGS)
 
 test: lint types imports docs unit ## run everything that must hold: style, types, import rules, docs, tests
@@ -53,9 +56,11 @@ clean: ## remove what was built, but not .venv
 	$(PYTHON) -m venv .venv
 
 $(DEMO): pyproject.toml constraints.txt | .venv/bin/pip
-	$(BIN)/python -m pip install -e '.[cloud]' -c constraints.txt
+	$(BIN)/python -m pip uninstall -q -y $(OTHER)
+	$(BIN)/python -m pip install -e '.[$(DEMO_EXTRA)]' -c constraints.txt
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | .venv/bin/pip
+	$(BIN)/python -m pip uninstall -q -y onnxruntime-gpu
 	$(BIN)/python -m pip install -e '.[dev]' -c constraints.txt
 	@touch $@ $(DEMO)

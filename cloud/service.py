@@ -40,6 +40,7 @@ from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.retention import forget_records
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
+from culling.common import notify
 from culling.common.address import http_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import DAY_S, Clock, SystemClock
@@ -120,10 +121,12 @@ class Service:
         write_atomic(data_dir / "metrics", f"{http_url(metrics.host, self._health.port)}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())
         write_atomic(data_dir / "endpoint", f"{self._ingest.endpoint}\n".encode())
+        notify.tell(notify.READY)
         log.info("service_started", endpoint=self._ingest.endpoint, page=self._page.url, **asdict(settled))
 
     def _main_loop(self) -> None:
         while not self._stopping.wait(TURN_S):
+            notify.tell(notify.ALIVE)
             if self._ingest.failure is not None:
                 raise StorageError(f"ingest ended: {self._ingest.failure}") from self._ingest.failure
             try:
@@ -137,6 +140,7 @@ class Service:
                 self._problem = str(error)
 
     def _shutdown(self) -> None:
+        notify.tell(notify.STOPPING)
         self._forget_addresses()
         self._executor.stop()
         self._ingest.stop()

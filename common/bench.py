@@ -22,7 +22,7 @@ from rich.table import Table
 from culling.common.errors import CullingError
 from culling.common.progress import shown
 
-PACKAGES = ("culling", "numpy", "onnxruntime-gpu", "av", "pyzmq", "torch", "torchvision")
+PACKAGES = ("culling", "numpy", "onnxruntime", "onnxruntime-gpu", "av", "pyzmq", "torch", "torchvision")
 MEGABYTE = 1e6
 
 RoundCount = Annotated[int, typer.Option(min=1, help="measurements of each side; the median counts")]

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, Literal
 
 import numpy as np
@@ -37,8 +38,19 @@ MAX_OPSET = 18
 DOMAINS = frozenset({"", "ai.onnx"})
 CLASSES_KEY = "culling.classes"
 
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+"""The packages that bring onnxruntime; they overwrite each other's files, so exactly one may be installed."""
+
+SIZE_OPS = frozenset(
+    {"Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather", "Identity", "Max", "Min",
+     "Mod", "Mul", "Range", "ReduceProd", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"}
+)  # fmt: skip
+"""What sizes are computed with. onnxruntime leaves such arithmetic on the CPU on purpose, beside any GPU."""
+
 # An exhaustive cuDNN search would repeat for each new input shape, and an arena that doubles never shrinks again.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+_EXACT = {"use_tf32": "0"}
+"""TensorFloat-32 rounds what a convolution reads to 10 bits, on GPUs that have it: faster, and not what was made."""
 PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", _CUDA_OPTIONS),
     "cpu": ("CPUExecutionProvider", {}),
@@ -46,6 +58,9 @@ PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
 """Name and options of each provider in onnxruntime."""
 _FATAL_ONLY = 4
 """onnxruntime's log level: its errors reach us as exceptions, and need not be printed as well."""
+
+
+ort.disable_telemetry_events()  # what runs beside a camera tells nobody
 
 
 class NotFiniteError(ModelError):
@@ -101,28 +116,42 @@ class Graph:
         return Detections(found.boxes[order], found.scores[order], found.labels[order])
 
 
-def open_graph(model: bytes, *, provider: Provider, threads: int = 0) -> Graph:
-    """Check `model` and load it on exactly `provider`.
+def open_graph(model: bytes, *, provider: Provider, threads: int = 0, exact: bool = False) -> Graph:
+    """Check `model` and load it on exactly `provider`; an `exact` one gives up speed for full precision.
 
     `threads` bounds the threads of one operator, 0 leaves it to onnxruntime. Raises ModelError, naming what is wrong,
-    for anything that is not a student, and when the model would run on another provider: onnxruntime falls back to the
-    CPU in silence (onnxruntime#23372).
+    for anything that is not a student, and when not all that looks at pixels runs on the provider that was asked for:
+    onnxruntime falls back to the CPU in silence (onnxruntime#23372), for the whole graph or for an operator that the
+    provider has no kernel for.
     """
-    info = check(model)
+    proto = _parse(model)
+    info = _describe(proto)
     name, settings = PROVIDERS[provider]
     if provider == "cuda":
         _find_cuda()
+        settings = settings | (_EXACT if exact else {})
     try:
         session = ort.InferenceSession(model, _options(threads), providers=[(name, settings)])
     except Exception as error:  # onnxruntime's errors share no base of their own
         raise ModelError(f"onnxruntime refused the model: {_first_line(error)}") from error
     if (actual := session.get_providers()[0]) != name:
         raise ModelError(f"the model would run on {actual}, not on {name}: check the GPU, its driver and its libraries")
+    if provider == "cuda":
+        _check_placement(proto.graph, _placement(session), name)
     return Graph(session, info)
+
+
+def has_cuda() -> bool:
+    """Return whether the onnxruntime that is installed knows CUDA at all; whether a GPU works, only a run tells."""
+    return PROVIDERS["cuda"][0] in ort.get_available_providers()
 
 
 def check(model: bytes) -> GraphInfo:
     """Return what `model` declares, or raise ModelError naming the first rule that it breaks."""
+    return _describe(_parse(model))
+
+
+def _parse(model: bytes) -> Any:
     if len(model) > MAX_MODEL:
         raise ModelError(f"the model has {len(model)} bytes, at most {MAX_MODEL} are allowed")
     try:
@@ -131,6 +160,10 @@ def check(model: bytes) -> GraphInfo:
         raise ModelError("the model is not ONNX: it cannot be parsed") from error
     if not proto.HasField("graph") or not proto.graph.node:
         raise ModelError("the model is not ONNX: it has no graph")
+    return proto
+
+
+def _describe(proto: Any) -> GraphInfo:
     _check_opsets(proto)
     _check_nodes(proto.graph)
     _check_signature(proto.graph)
@@ -167,14 +200,80 @@ def _options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Otherwise, bytes that begin like ORT's own format would bypass the checks of the ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
 
 def _find_cuda() -> None:
+    installed = [name for name in RUNTIMES if _installed(name)]
+    if len(installed) > 1:
+        both = " and ".join(installed)
+        raise ModelError(f"{both} overwrite each other: uninstall both, then install culling[edge-gpu] again")
+    if not has_cuda():
+        raise ModelError(
+            "the onnxruntime that is installed is the CPU's: install culling[edge-gpu] in place of culling[edge]"
+        )
     ort.set_default_logger_severity(_FATAL_ONLY)
     # CUDA may be installed as wheels, where only this finds it. The provider check says better what this prints.
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
+
+
+def _installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _placement(session: Any) -> list[tuple[str, str, str]]:
+    """Return provider, operator and name of every node, as onnxruntime placed them; fused ones have new names."""
+    return [
+        (part.ep_name, node.op_type, node.name)
+        for part in session.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+    ]
+
+
+def _check_placement(graph: Any, placed: Sequence[tuple[str, str, str]], wanted: str) -> None:
+    """Refuse a session that computes anything but sizes elsewhere than on the provider `wanted`.
+
+    Sizes may: a node that pixels do not reach, told by its name, or by its operator where it has none that is known.
+    `session.disable_cpu_ep_fallback` refuses those too, and with them every graph that takes frames of any size.
+    """
+    pixels, sizes = _reached(graph)
+    astray = {
+        operator
+        for provider, operator, name in placed
+        if provider != wanted and (name in pixels or (name not in sizes and operator not in SIZE_OPS))
+    }
+    if astray:
+        raise ModelError(
+            f"{', '.join(sorted(astray))} would not run on {wanted}: this onnxruntime ({ort.__version__}) has no such "
+            "kernel for it, or cannot use it: install culling[edge-gpu] anew, or have the model made anew"
+        )
+
+
+def _reached(graph: Any) -> tuple[set[str], set[str]]:
+    """Return the names of the nodes that what is in `frames` reaches, and those that at most its size does."""
+    seen, pixels, sizes = {"frames"}, set(), set()
+    for node in graph.node:
+        reached = node.op_type not in ("Shape", "Size") and any(name in seen for name in _reads(node))
+        if reached:
+            seen.update(node.output)
+        if node.name:
+            (pixels if reached else sizes).add(node.name)
+    return pixels, sizes
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """Yield what a node reads, also inside the graphs that it holds."""
+    yield from node.input
+    for attribute in node.attribute:
+        for part in (attribute.g, *attribute.graphs):
+            for inner in part.node:
+                yield from _reads(inner)
 
 
 def _check_opsets(proto: Any) -> None:

@@ -92,6 +92,10 @@ SERIES: tuple[Series, ...] = (
     _gauge("spool_limit_bytes", "", "bytes", "size beyond which the spool gives up its least valuable frames", "edge"),
     _count("spools_moved_aside", "", "files", "spool files found broken and set aside, since the first start", "edge"),
     _gauge("connected", "", "0 or 1", "1 while the link to the cloud is up", "edge"),
+    _gauge(
+        "refused", "", "0 or 1", "1 while the cloud refuses this edge: it was revoked, or its key is not known", "edge"
+    ),
+    _count("refusals", "reason", "messages", "messages of this edge that the cloud refused, and why", "edge"),
     _gauge("gpu", "", "0 or 1", "1 when the student runs on the GPU, 0 on the CPU", "edge"),
     _gauge("gpu_memory_bytes", "device", "bytes", "memory in use on a GPU, by all its processes", "edge"),
     # models

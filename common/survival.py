@@ -24,6 +24,11 @@ def surviving(loop: str, metrics: Metrics, **item: Any) -> Iterator[None]:
         yield
     except CullingError:
         raise
-    except Exception:
-        metrics.count("items_failed", loop=loop)
-        log.exception("item_failed", loop=loop, **item)
+    except Exception as error:
+        note_failed(loop, metrics, error, **item)
+
+
+def note_failed(loop: str, metrics: Metrics, error: Exception, **item: Any) -> None:
+    """Count and log an unexpected error, for a loop that has more to do about the item than to leave it out."""
+    metrics.count("items_failed", loop=loop)
+    log.error("item_failed", loop=loop, exc_info=error, **item)

@@ -16,6 +16,7 @@ import random
 import signal
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +26,20 @@ import av
 import structlog
 from prometheus_client import CollectorRegistry
 
+from culling.common import notify
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
+from culling.common.lock import only_one
+from culling.common.logs import redact
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import build_selector
+from culling.common.survival import note_failed
+from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.forwarder import Forwarder
+from culling.edge.forwarder import REFUSED, Forwarder
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
 from culling.edge.model.builder import Builder
@@ -43,6 +49,7 @@ from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
 from culling.edge.recorder import Recorder
+from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool import Spool
 from culling.edge.trace import Trace
@@ -50,13 +57,15 @@ from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGINT)
 WAIT_S = 0.2
 """How long the main loop sleeps without a frame; a signal or a tick waits no longer."""
 TICK_S = 1.0
 """Seconds between looks at failures, windows and gauges: none of them needs to be seen sooner."""
 STOP_S = 1.0
 """How long shutdown waits for a camera: FFmpeg may hold its thread for seconds, and its frames are refused anyway."""
+CLOSING_S, CLOSING_SHARE = 3.0, 0.3
+"""Of the time that an agent has to end, what it keeps for closing the link and the rest: so many seconds at most."""
 MAIN = "main"
 STUCK_S = 60.0
 """A main loop that takes longer hangs; its longest turn is a CUDA model's first frame of a new size."""
@@ -73,12 +82,27 @@ class Work:
     student: Student
 
 
-class Agent:
-    """One process beside its cameras. `run` returns after a signal, or when all its files have ended."""
+@dataclass(frozen=True)
+class Prepared:
+    """Other settings, and a lane for each camera that is new in them."""
 
-    def __init__(self, settings: EdgeSettings, clock: Clock | None = None) -> None:
+    settings: EdgeSettings
+    change: Change
+    lanes: list[Lane]
+
+
+class Agent:
+    """One process beside its cameras. `run` returns after a signal, or when all its files have ended.
+
+    `load` reads the settings anew when SIGHUP asks for it; without it an agent keeps the cameras that it started with.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, clock: Clock | None = None, load: Callable[[], EdgeSettings] | None = None
+    ) -> None:
         self.boot = uuid.uuid4().hex
         self._settings = settings
+        self._load = load or (lambda: settings)
         self._clock = clock or SystemClock()
         self._life = ExitStack()
         self._lanes: list[Lane] = []
@@ -87,6 +111,9 @@ class Agent:
         self._stuck: list[str] = []
         self._over = threading.Event()
         self._stopping = False
+        self._terminal = has_terminal()
+        self._reload_asked = self._reloading = False
+        self._prepared: Prepared | None = None
         self._failing_since: float | None = None
         self._next_tick = self._deadline = self._clock.monotonic()
 
@@ -100,10 +127,12 @@ class Agent:
 
     def startup(self) -> None:
         """Build the stages, from the cloud link to the cameras, and start them; `shutdown` ends them in reverse."""
-        for number in SIGNALS:
+        for number in ENDING:
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
         agent, life = self._settings.agent, self._life
         _make_folder(agent.state_dir)
+        life.enter_context(only_one(agent.state_dir / LOCK, "agent"))
         self._metrics = self._serve_metrics()
         self._trace = Trace(agent.trace, self._clock) if agent.trace else None
         if self._trace:
@@ -130,6 +159,7 @@ class Agent:
             self._watchdog.beat(MAIN, self._clock.monotonic())
             self._wait_for_frames()
             self._infer_newest()
+            self._reload()
             if self._clock.monotonic() >= self._next_tick:
                 self._tick()
         self._watchdog.release(MAIN)
@@ -140,7 +170,9 @@ class Agent:
     def shutdown(self) -> None:
         """Stop the cameras, write what is queued, send what the cloud takes in time, and close everything."""
         log.info("agent_shutdown_started")
-        self._deadline = self._clock.monotonic() + self._settings.agent.drain_s
+        notify.tell(notify.STOPPING)
+        drain_s = self._settings.agent.drain_s
+        self._deadline = self._clock.monotonic() + drain_s - min(CLOSING_S, CLOSING_SHARE * drain_s)
         self._life.close()
         log.info("agent_stopped")
 
@@ -157,22 +189,30 @@ class Agent:
     def _make_builder(self) -> Builder:
         provider = choose_provider(self._settings.agent.allow_cpu)
         self._metrics.set("gpu", float(provider == "cuda"))
-        return Builder(provider, self._settings.agent.threads, max_batch=len(self._settings.camera))
+        return Builder(
+            provider, self._settings.agent.threads, on_defect=lambda error: note_failed("builder", self._metrics, error)
+        )
 
     def _make_slot(self, camera: str) -> ModelSlot:
         folder = self._settings.agent.state_dir / "models" / camera
         initial = initial_package(self._settings, camera, self._clock.now())
-        slot = ModelSlot(camera, folder, initial, self._builder, self._clock, on_error=self._on_refused)
+        slot = ModelSlot(
+            camera, folder, initial, self._builder, self._clock, on_error=self._on_refused, together=self._together
+        )
         slot.boot()
         return slot
 
+    def _together(self, manifest: Manifest, size: tuple[int, int]) -> int:
+        """Return how many cameras may come to run that model on inputs of that size, and so share a batch."""
+        return max(1, sum(lane.slot.may_run(manifest, size) for lane in self._lanes))
+
     def _make_forwarder(self, slots: dict[str, ModelSlot]) -> Forwarder:
-        updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
+        self._updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
         return Forwarder(
             self._settings.cloud,
             self.boot,
             self._spool,
-            updater,
+            self._updater,
             lambda: [lane.state() for lane in self._lanes],
             self._metrics,
             self._clock,
@@ -189,7 +229,7 @@ class Agent:
         bootstrap = max(0, self._settings.selector.bootstrap - self._spool.counts(camera.name).made)
         selector = self._settings.selector.model_copy(update={"bootstrap": bootstrap})
         return Lane(
-            Camera(camera, LatestFrame(self._arrivals), self._clock, self._metrics),
+            self._make_camera(camera),
             slot,
             build_selector(selector, random.Random(), self._spool.spent(camera.name), self._spool.held(camera.name)),
             self._settings.confidence,
@@ -197,9 +237,12 @@ class Agent:
             self._metrics,
             self._clock,
             self._trace,
-            patient=not camera.live and camera.pace == "max",
+            patient=_patient(camera),
             difference=self._settings.difference,
         )
+
+    def _make_camera(self, camera: CameraSettings) -> Camera:
+        return Camera(camera, LatestFrame(self._arrivals), self._clock, self._metrics)
 
     def _start_all(self) -> None:
         self._life.callback(self._over.set)
@@ -209,6 +252,7 @@ class Agent:
         self._forwarder.start()
         for lane in self._lanes:
             lane.camera.start()
+        notify.tell(notify.READY)
         log.info("agent_started", boot=self.boot, cameras=[lane.name for lane in self._lanes])
 
     # Main loop
@@ -231,23 +275,38 @@ class Agent:
         """Take the newest frame of every camera that has one; frames of one model and input size form a batch."""
         batches: dict[tuple[object, ...], list[Work]] = {}
         for lane in self._lanes:
-            if (taken := lane.take()) is not None:
+            if (taken := self._taken(lane)) is not None:
                 frame, student = taken
                 key = (student.manifest.sha256, student.manifest.scale, student.input_size(frame.width, frame.height))
                 batches.setdefault(key, []).append(Work(lane, frame, student))
         return list(batches.values())
 
+    def _taken(self, lane: Lane) -> tuple[Frame, Student] | None:
+        try:
+            return lane.take()
+        except Exception as error:
+            self._broke(lane, error)
+            return None
+
+    def _broke(self, lane: Lane, error: Exception) -> None:
+        """Take that a step of ours broke on the frame taken last; the next one is another."""
+        note_failed(MAIN, self._metrics, error, camera=lane.name)
+        lane.drop("broken")
+
     def _infer(self, batch: list[Work]) -> None:
         started = self._clock.monotonic()
         try:
             found = batch[0].student.infer([work.frame for work in batch])
-        except (ModelError, av.FFmpegError, ValueError) as error:
+        except Exception as error:
             self._isolate(batch, error)
             return
         self._failing_since = None
         seconds = (self._clock.monotonic() - started) / len(batch)
         for work, detections in zip(batch, found, strict=True):
-            work.lane.inferred(work.frame, work.student, detections, seconds)
+            try:
+                work.lane.inferred(work.frame, work.student, detections, seconds)
+            except Exception as error:
+                self._broke(work.lane, error)
 
     def _isolate(self, batch: list[Work], error: Exception) -> None:
         """Retry a failed batch frame by frame, so that no camera's frame costs another's; blame picture or model."""
@@ -256,8 +315,11 @@ class Agent:
                 self._infer([work])
             return
         [work] = batch
-        if not isinstance(error, ModelError):  # the decoder's scaler could not read the picture
+        if isinstance(error, (av.FFmpegError, ValueError)):  # the decoder's scaler could not read the picture
             work.lane.drop("unreadable")
+            return
+        if not isinstance(error, ModelError):
+            self._broke(work.lane, error)
             return
         work.lane.failed(error)
         now = self._clock.monotonic()
@@ -272,9 +334,15 @@ class Agent:
             if failure is not None:
                 raise failure
         for lane in self._lanes:
-            lane.end_window()
+            try:
+                lane.end_window()
+            except Exception as error:
+                note_failed(MAIN, self._metrics, error, camera=lane.name)
         self._metrics.set("storage_failing", float(self._recorder.failing or self._forwarder.storage_failing))
-        self._gauges.export()
+        try:
+            self._gauges.export()
+        except Exception as error:
+            note_failed(MAIN, self._metrics, error)
 
     def _done(self) -> bool:
         """Whether all cameras are files that have ended, and the agent ends with them.
@@ -288,6 +356,54 @@ class Agent:
         if failures and (len(failures) == len(cameras) or self._settings.agent.exit_when_done):
             raise failures[0]
         return self._settings.agent.exit_when_done
+
+    # Other cameras
+
+    def _reload(self) -> None:
+        """Have other settings made ready when that was asked for, and take them once they are."""
+        if self._reload_asked and not self._reloading:
+            self._reload_asked, self._reloading = False, True
+            self._builder.submit(self._prepare)
+        if (prepared := self._prepared) is not None:
+            self._prepared = None
+            self._take(prepared)
+            self._builder.submit(lambda: self._answer(str(prepared.change)))
+
+    def _prepare(self) -> None:
+        """On the builder's thread: read the settings, and make a lane for each camera that is new."""
+        try:
+            settings = self._load()
+            change = compare(self._settings, settings)
+            lanes = [self._make_lane(camera, self._make_slot(camera.name)) for camera in change.added]
+        except CullingError as error:
+            log.error("reload_refused", error=str(error))
+            self._answer(redact(str(error)), error.exit_code)
+            return
+        self._prepared = Prepared(settings, change, lanes)
+
+    def _answer(self, text: str, code: int = 0) -> None:
+        self._reloading = False
+        try:
+            answer(self._settings.agent.state_dir, text, code)
+        except StorageError as error:
+            log.warning("reload_not_answered", error=str(error))
+
+    def _take(self, prepared: Prepared) -> None:
+        change = prepared.change
+        lanes = {lane.name: lane for lane in self._lanes}
+        for name in change.removed:
+            lanes[name].end_window(final=True)
+            _replace(lanes.pop(name).camera, None)
+        for camera in change.moved:
+            new = self._make_camera(camera)
+            _replace(lanes[camera.name].move(new, _patient(camera)), new)
+        self._lanes = [*lanes.values(), *prepared.lanes]
+        self._settings = self._settings.model_copy(update={"camera": prepared.settings.camera})
+        self._updater.serve({lane.name: lane.slot for lane in self._lanes})
+        self._gauges.watch(lane.name for lane in prepared.lanes)
+        for lane in prepared.lanes:
+            lane.camera.start()
+        log.info("settings_reloaded", change=str(change), cameras=[lane.name for lane in self._lanes])
 
     # Shutdown
 
@@ -308,18 +424,31 @@ class Agent:
     def _guard(self) -> None:
         """Report threads that hang. A main loop that hangs in a driver can only be ended with the whole process."""
         while not self._over.wait(TICK_S):
-            stuck = self._watchdog.stuck(self._clock.monotonic())
-            for name in set(stuck) - set(self._stuck):
-                log.error("thread_stuck", thread=name)
-                self._metrics.count("restarts", thread=name)
-            self._stuck = stuck
-            if MAIN in stuck:
-                os._exit(CullingError.exit_code)
+            try:
+                self._look_after_threads()
+            except Exception as error:
+                note_failed("guard", self._metrics, error)
+
+    def _look_after_threads(self) -> None:
+        stuck = self._watchdog.stuck(self._clock.monotonic())
+        for name in set(stuck) - set(self._stuck):
+            log.error("thread_stuck", thread=name)
+            self._metrics.count("restarts", thread=name)
+        self._stuck = stuck
+        if MAIN in stuck:
+            os._exit(CullingError.exit_code)
+        notify.tell(notify.ALIVE)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._stopping:
             os._exit(128 + number)
         self._stopping = True
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        if self._terminal and not has_terminal():  # it was closed, and nobody asked for anything
+            self._on_signal(number, frame)
+        else:
+            self._reload_asked = True
 
     def _apply_desired(self, desired: Desired) -> None:
         for lane in self._lanes:
@@ -336,6 +465,8 @@ class Agent:
             return False, f"stuck: {', '.join(self._stuck)}"
         if self._recorder.failing:
             return False, "the spool cannot be written"
+        if self._forwarder.refused:
+            return False, f"{REFUSED}; it detects, and frames wait in the spool"
         waiting = [lane.name for lane in self._lanes if not lane.inferring]
         return (False, f"no detections yet: {', '.join(waiting)}") if waiting else (True, "detecting")
 
@@ -345,3 +476,19 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"agent.state_dir: cannot use {folder}: {error.strerror}") from None
+
+
+def _patient(camera: CameraSettings) -> bool:
+    """Whether the source waits until its frames are used."""
+    return not camera.live and camera.pace == "max"
+
+
+def _replace(before: Camera, after: Camera | None) -> None:
+    """End one source and then begin another, on a thread of its own: one that answers nothing takes a second to end."""
+
+    def replace() -> None:
+        before.stop()
+        if after is not None:
+            after.start()
+
+    threading.Thread(target=replace, name=f"replace-{before.name}", daemon=True).start()

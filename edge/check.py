@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError, CullingError, ProtocolError, StorageError
 from culling.common.graph import Provider
+from culling.common.keeping_up import KeepingUp
+from culling.common.lock import holder
 from culling.common.logs import redact
 from culling.common.wire.transport import EdgeSocket
-from culling.edge.camera.source import CameraSettings, Source
+from culling.edge.camera.camera import CameraSettings, Frame
+from culling.edge.camera.source import Source
+from culling.edge.forwarder import REFUSED
 from culling.edge.model.builder import Builder
 from culling.edge.model.package import initial_package
 from culling.edge.model.provider import choose_provider
+from culling.edge.model.student import Student
+from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 
 HANDSHAKE_S = 10.0
 """Several times what a handshake takes on a mobile line; a wrong address answers only by silence."""
 NO_ANSWER = "no answer; check address and firewall, and that the service runs"
-FAILURES = {"refused": "this edge's key is not enrolled there", "handshake-failed": "cloud.server_key is not its key"}
+MEASURE_S, MEASURE_FRAMES = 2.0, 20
+"""A camera's student is measured for so long, or on so many frames."""
+FAILURES = {"refused": REFUSED, "handshake-failed": "cloud.server_key is not its key"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was tried and the outcome; `error` is None when it works."""
+    """What was tried and the outcome; `error` is None when it works, with a `warning` not as well as it should."""
 
     what: str
     detail: str
     error: CullingError | None = None
+    warning: bool = False
+
+
+@dataclass
+class _Camera:
+    """What is known of a camera by now: its student, a picture of it, and how many a second the student is to take."""
+
+    settings: CameraSettings
+    student: Student | None = None
+    frame: Frame | None = None
+    fps: float = 0.0
 
 
 def check_all(settings: EdgeSettings) -> Iterator[Result]:
-    """Try the state folder, the provider, the installed students, the cameras and the cloud.
+    """Try the state folder, the provider, the installed students, the cameras, what they take together, and the cloud.
 
     Each result is yielded as it is known.
     """
@@ -47,9 +67,15 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
     except CullingError as error:
         yield Result("provider", str(error), error)
     builder = Builder(provider, settings.agent.threads)
-    for camera in settings.camera:
-        yield _try(f"student of {camera.name}", lambda name=camera.name: _student(settings, name, builder))  # type: ignore[misc]
-        yield _try(f"camera {camera.name}", lambda camera=camera: _camera(camera))  # type: ignore[misc]
+    cameras = [_Camera(camera) for camera in settings.camera]
+    for camera in cameras:
+        name = camera.settings.name
+        yield _try(f"student of {name}", lambda camera=camera: _student(settings, camera, builder))  # type: ignore[misc]
+        yield _try(f"camera {name}", lambda camera=camera: _camera(camera))  # type: ignore[misc]
+    try:
+        yield _pace(cameras)
+    except CullingError as error:
+        yield Result("pace", str(error), error)
     yield _try("cloud", lambda: _cloud(settings))
 
 
@@ -64,22 +90,60 @@ def _state(folder: Path) -> str:
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
         raise StorageError(f"agent.state_dir: {folder} is not writable: check its owner and mode")
-    return f"{folder} is writable"
+    running = holder(folder / LOCK)
+    return f"{folder} is writable" + (f"; an agent works in it (process {running})" if running is not None else "")
 
 
-def _student(settings: EdgeSettings, camera: str, builder: Builder) -> str:
-    package = initial_package(settings, camera, SystemClock().now())
+def _student(settings: EdgeSettings, camera: _Camera, builder: Builder) -> str:
+    name = camera.settings.name
+    package = initial_package(settings, name, SystemClock().now())
     if package is None:
-        return "none installed, the cloud will send one"
-    return f"{builder.build(package.manifest, package.model.read_bytes()).model_id} passes its golden frames"
+        path = settings.student.manifest(name)
+        return (
+            f"none installed{f', there is no {path}' if path else ''}; the cloud will send one once it knows the camera"
+        )
+    camera.student = builder.build(package.manifest, package.model.read_bytes())
+    return f"{camera.student.model_id} passes its golden frames"
 
 
-def _camera(settings: CameraSettings) -> str:
-    with Source(settings, SystemClock()) as source:
+def _camera(camera: _Camera) -> str:
+    settings, clock = camera.settings, SystemClock()
+    with Source(settings, clock) as source:
         pictures = next((pictures for pictures in source.read(lambda reason: None) if pictures), None)
+        rate = 1 / source.frame_s
     if pictures is None:
         raise CameraError(f"{redact(settings.url)} holds no picture")
+    camera.frame = Frame(settings.name, 0, 0.0, clock.now(), clock.monotonic(), pictures[0])
+    camera.fps = min(rate, settings.max_fps or rate)
     return f"{redact(settings.url)} gives {pictures[0].width}x{pictures[0].height}"
+
+
+def _pace(cameras: Sequence[_Camera]) -> Result:
+    """Measure whether the students take all that their cameras give; a file that waits for its student is no matter."""
+    known = [camera for camera in cameras if camera.student is not None and camera.frame is not None]
+    asking = [camera for camera in known if camera.settings.live or camera.settings.pace == "real"]
+    if not asking:
+        return Result("pace", "not measured: it takes a student and a camera that does not wait for it")
+    seconds = [_seconds(camera) for camera in asking]
+    came = sum(camera.fps for camera in asking)
+    busy = sum(camera.fps * one for camera, one in zip(asking, seconds, strict=True))
+    found = KeepingUp(came / max(busy, 1.0), came)
+    hint = KeepingUp(found.taken / len(asking), came / len(asking)).hint
+    took = f"a frame takes the student {1000 * sum(seconds) / len(seconds):.0f} ms here"
+    return Result("pace", f"{found}; {took}{f'; {hint}' if hint else ''}", warning=not found.enough)
+
+
+def _seconds(camera: _Camera) -> float:
+    """Return what one frame of a camera costs, in seconds: the median of a few, after one that does not count."""
+    assert camera.student is not None
+    assert camera.frame is not None
+    took: list[float] = []
+    until = time.monotonic() + MEASURE_S
+    while len(took) < 2 or (len(took) < MEASURE_FRAMES and time.monotonic() < until):
+        began = time.monotonic()
+        camera.student.infer([camera.frame])
+        took.append(time.monotonic() - began)
+    return statistics.median(took[1:])
 
 
 def _cloud(settings: EdgeSettings) -> str:

@@ -1,8 +1,9 @@
-"""The commands of an edge: `run` an agent, `check` everything it needs, show the `status` of a running one."""
+"""The commands of an edge: `run` an agent, `check` everything it needs, `reload` a running one, show its `status`."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,18 @@ from rich.table import Table
 
 from culling.common import logs
 from culling.common.config import parse_overrides
+from culling.common.keeping_up import KeepingUp
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
+from culling.edge.forwarder import REFUSED
+from culling.edge.reload import ask
 from culling.edge.settings import load_settings
-from culling.edge.status import fetch, rows
+from culling.edge.status import fetch, pace, rows
 
 app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+LOOK_S = 2.0
+"""How far apart the two looks are that tell what a student takes in a second."""
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="TOML file, as `culling cloud enroll` writes it.")]
 Overrides = Annotated[
@@ -37,12 +44,24 @@ def run(
     """Run the agent until a signal stops it.
 
     On SIGTERM or SIGINT the cameras stop, queued frames go to disk, and what the cloud takes within agent.drain_s is
-    sent; exit code 0. A second signal ends the agent at once with 128 + its number. Exit code 5: no provider or model
-    works; 7: the state folder cannot be used; `culling --help` lists the others.
+    sent; exit code 0. A second signal ends the agent at once with 128 + its number. SIGHUP, or `culling edge reload`,
+    makes it read the cameras of its settings again. Exit code 5: no provider or model works; 7: the state folder cannot
+    be used, or another agent uses it; `culling --help` lists the others.
     """
-    settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
+    overrides = {"agent.allow_cpu": allow_cpu, **parse_overrides(override)}
+    settings = load_settings(config, overrides)
     logs.setup(settings.agent.log_level)
-    Agent(settings).run()
+    Agent(settings, load=lambda: load_settings(config, overrides)).run()
+
+
+@app.command()
+def reload(config: ConfigFile, override: Overrides = None) -> None:
+    """Have a running agent take the cameras of its settings as they are now: come, gone, or changed; the others go on.
+
+    The settings are checked first, and a wrong one changes nothing. Other sections are read when an agent starts.
+    """
+    settings = load_settings(config, parse_overrides(override))
+    print(ask(settings.agent.state_dir))
 
 
 @app.command()
@@ -52,7 +71,8 @@ def check(config: ConfigFile, allow_cpu: AllowCpu = None, override: Overrides = 
     print(f"ok      settings: {config}")
     codes = [0]
     for result in check_all(settings):
-        print(f"{'failed' if result.error else 'ok':7} {result.what}: {logs.redact(result.detail)}")
+        word = "failed" if result.error else "warning" if result.warning else "ok"
+        print(f"{word:7} {result.what}: {logs.redact(result.detail)}")
         codes += [result.error.exit_code] if result.error else []
     raise typer.Exit(codes[min(1, len(codes) - 1)])
 
@@ -63,9 +83,14 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     override: Overrides = None,
 ) -> None:
-    """Show the counters of a running agent, per camera."""
+    """Show the counters of a running agent, per camera, and in two seconds whether its student keeps up."""
     settings = load_settings(config, parse_overrides(override))
-    found = rows(fetch(settings.metrics.host, settings.metrics.port))
+    before = fetch(settings.metrics.host, settings.metrics.port)
+    began = time.monotonic()
+    time.sleep(LOOK_S)
+    after = fetch(settings.metrics.host, settings.metrics.port)
+    kept = pace(before, after, time.monotonic() - began)
+    found = [{**row, "keeping up": _kept(kept[str(row["camera"])])} for row in rows(after)]
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -73,3 +98,12 @@ def status(
     for name in list(found[0])[1:] if found else ():
         table.add_row(name, *("-" if row[name] is None else str(row[name]) for row in found))
     Console().print(table)
+    for camera, one in kept.items():
+        if one is not None and one.hint:
+            print(f"camera {camera}: {one.hint}")
+    if any(row["cloud"] == "refused" for row in found):
+        print(REFUSED)
+
+
+def _kept(found: KeepingUp | None) -> str | None:
+    return None if found is None else str(found).removeprefix("keeping up: ")

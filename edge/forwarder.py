@@ -18,6 +18,7 @@ import structlog
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
+from culling.common.survival import note_failed
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -49,18 +50,29 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.1
 """How long a turn waits for a message: a new frame in the spool waits no longer to be sent."""
+BROKEN_PAUSE_S, MAX_BROKEN_TURNS = 1.0, 60
+"""After a turn that broke the next one waits a moment; after so many in a row there is nothing left to go on with."""
 STUCK_S = 60.0
 """Far longer than a turn takes while socket and disk work."""
+REFUSED = "refused by the cloud: this edge was revoked, or never enrolled there; enrol it anew"
+"""What a person is told of an edge that is `refused`."""
+REVOKED = "revoked"
+REFUSALS = frozenset(
+    {REVOKED, "busy", "empty", "malformed", "model-damaged", "not-your-camera", "oversized", "unknown-model",
+     "unknown-type", "version", "beyond-total", "payload-missing", "payload-unexpected"}
+)  # fmt: skip
+"""Why the cloud refuses messages; what else it may say one day is counted as "other"."""
 MAX_WINDOW = 64
 """In-flight frames are kept in memory for resending, so this bounds the window that the cloud grants."""
 
 
 @dataclass(frozen=True)
 class _Done:
-    """A frame that the spool can forget: acked, or given up for the reason `refused`."""
+    """A frame that the spool can forget: acked, or given up for the reason `refused`; a `broken` one is quarantined."""
 
     camera: str
     refused: str | None = None
+    broken: bool = False
 
 
 class Throttle:
@@ -84,7 +96,8 @@ class Throttle:
 
 class Forwarder:
     """Owns the thread and the socket. `states` returns the cameras' part of a heartbeat; `failure` is what ended the
-    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed.
+    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed, `refused` while the
+    cloud refuses this edge, which only a person can change.
     """
 
     def __init__(
@@ -118,8 +131,10 @@ class Forwarder:
         self._throttle = Throttle(settings.upload_bytes_per_s, clock.monotonic())
         self._beats = Beats(settings.heartbeat_s, clock.monotonic())
         self._next_age = clock.monotonic()
-        self._welcomed = self._heard = self.storage_failing = False
+        self._welcomed = self._heard = self.storage_failing = self.refused = False
         self._deadline: float | None = None
+        self._broken_turns = 0
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
 
     def start(self) -> None:
@@ -129,6 +144,7 @@ class Forwarder:
     def finish(self, within_s: float) -> bool:
         """Send what is ready, for at most `within_s` seconds, and end the thread; False when it did not end in time."""
         self._deadline = self._clock.monotonic() + within_s
+        self._ending.set()
         if self._thread.is_alive():
             self._thread.join(within_s + 5)
         if stuck := self._thread.is_alive():
@@ -145,7 +161,7 @@ class Forwarder:
             self._watchdog.watch("forwarder", STUCK_S, self._clock.monotonic())
             while not self._finished():
                 self._watchdog.beat("forwarder", self._clock.monotonic())
-                self._turn()
+                self._survive_turn()
             if self.linked:
                 self._send(Heartbeat(self._boot, self._states()))
         except BaseException as failure:  # it ends the agent too: nothing here can be retried
@@ -154,11 +170,23 @@ class Forwarder:
             self._watchdog.release("forwarder")
             self._socket.close()
 
+    def _survive_turn(self) -> None:
+        """Take a turn; what it throws is one item's, unless every turn does: then the agent ends with it."""
+        try:
+            self._turn()
+            self._broken_turns = 0
+        except Exception as error:
+            self._broken_turns += 1
+            if self._broken_turns >= MAX_BROKEN_TURNS:
+                raise
+            note_failed("forwarder", self._metrics, error)
+            self._ending.wait(BROKEN_PAUSE_S)
+
     def _finished(self) -> bool:
         if self._deadline is None:
             return False
         nothing_left = not self._flying and not self._spool.counts().ready
-        return nothing_left or self._clock.monotonic() >= self._deadline
+        return nothing_left or self.refused or self._clock.monotonic() >= self._deadline
 
     def _turn(self) -> None:
         self._beat(self._clock.monotonic())
@@ -176,6 +204,7 @@ class Forwarder:
                 log.warning("forwarding_paused", error=str(error))
             self.storage_failing = True
         self._metrics.set("connected", float(self.linked))
+        self._metrics.set("refused", float(self.refused))
 
     def _export_age(self) -> bool:
         """Export, once a heartbeat, how long the oldest frame has waited; return whether it was time for that.
@@ -223,7 +252,11 @@ class Forwarder:
             return False
         key = (spooled.boot, spooled.seq)
         try:
-            if not self._send(_hard_frame(spooled), spooled.jpeg):
+            message = self._message(spooled)
+            if message is None:
+                self._done[key] = _Done(spooled.camera, broken=True)
+                return True
+            if not self._send(message, spooled.jpeg):
                 return False
         except ProtocolError as error:  # larger than any message may be: spooled under other limits
             log.warning("frame_given_up", camera=spooled.camera, seq=spooled.seq, error=str(error))
@@ -234,17 +267,40 @@ class Forwarder:
         self._flying[key] = spooled
         return True
 
+    def _message(self, spooled: Spooled) -> HardFrame | None:
+        """Return what the cloud is told of a frame, None for a row that makes no message.
+
+        Raises ProtocolError for one that is larger than any message may be.
+        """
+        try:
+            message = _hard_frame(spooled)
+            # What the cloud cannot read, it cannot refuse by name either: it would be sent for ever.
+            unpack(pack(message, spooled.jpeg), "edge")
+        except Exception as error:  # its detections or features are not what this version reads
+            if isinstance(error, ProtocolError) and error.reason == "oversized":
+                raise
+            note_failed("forwarder", self._metrics, error, camera=spooled.camera, seq=spooled.seq)
+            return None
+        return message
+
     def _forget_done(self) -> None:
         """Delete the frames that are done; one that the disk keeps for now is not sent again either."""
         for key, done in list(self._done.items()):
-            if done.refused is not None:
+            if done.broken:
+                self._spool.quarantine(*key)
+            elif done.refused is not None:
                 self._spool.give_up(*key, reason=done.refused)
             elif self._spool.delete(*key):
                 self._metrics.count("frames_acked", camera=done.camera)
             del self._done[key]
 
     def _send_about_models(self) -> None:
-        for message in self._updater.outgoing():
+        try:
+            messages = self._updater.outgoing()
+        except Exception as error:
+            note_failed("updater", self._metrics, error)
+            return
+        for message in messages:
             if self._send(message) and isinstance(message, SwapReport):
                 self._updater.sent(message)
                 self._metrics.count("swaps", camera=message.camera, outcome=message.outcome)
@@ -270,6 +326,9 @@ class Forwarder:
             except ProtocolError as error:
                 self._metrics.count("messages_refused", reason=error.reason)
                 log.warning("message_refused", reason=error.reason, error=str(error))
+            except Exception as error:
+                self._metrics.count("messages_refused", reason="broken")
+                note_failed("forwarder", self._metrics, error)
             parts = self._socket.poll(0)
 
     def _take(self, message: Message, payload: bytes | None) -> None:
@@ -287,9 +346,20 @@ class Forwarder:
             case Desired():
                 self._on_desired(message)
             case Refused():
-                log.warning("message_refused_by_cloud", reason=message.reason)
+                self._refused(message.reason)
+
+    def _refused(self, text: str) -> None:
+        word = text.partition(":")[0]
+        reason = word if word in REFUSALS else "other"
+        self._metrics.count("refusals", reason=reason)
+        if reason == REVOKED and not self.refused:
+            self._welcomed, self.refused = False, True  # greeted again and again: it may be enrolled anew
+            log.error("edge_refused", reason=text, todo=REFUSED)
+        elif reason != REVOKED:
+            log.warning("message_refused_by_cloud", reason=text)
 
     def _welcome(self, welcome: Welcome) -> None:
+        self.refused = False
         if not self._welcomed:
             self._welcomed = True
             self._window.reopen(min(welcome.window, MAX_WINDOW), self._clock.monotonic())
@@ -323,6 +393,7 @@ class Forwarder:
             self._beats = Beats(self._settings.heartbeat_s, now)
         elif event in ("refused", "handshake-failed"):
             self._metrics.count("handshake_failures")
+            self.refused = self.refused or event == "refused"
 
 
 def _hard_frame(spooled: Spooled) -> HardFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,17 @@ from culling.edge.spool import Spool
 class Gauges:
     """Exports the state of `spool` and of the disk under `state_dir`."""
 
-    def __init__(self, metrics: Metrics, spool: Spool, state_dir: Path, cameras: Sequence[str]) -> None:
+    def __init__(self, metrics: Metrics, spool: Spool, state_dir: Path, cameras: Iterable[str]) -> None:
         self._metrics = metrics
         self._spool = spool
         self._state_dir = state_dir
         self._evicted: dict[str, Counter[str]] = {camera: Counter() for camera in cameras}
         self._moved_aside = 0
         self._gpus = gpus()
+
+    def watch(self, cameras: Iterable[str]) -> None:
+        """Export what these cameras give up, too; a camera that is gone may still have frames in the spool."""
+        self._evicted |= {camera: self._spool.evicted(camera) for camera in cameras if camera not in self._evicted}
 
     def export(self) -> None:
         """Bring the metrics up to date."""

@@ -79,6 +79,13 @@ class Lane:
         metrics.announce(self.name)
         self._adopt(slot.between_frames(clock.monotonic()))
 
+    def move(self, camera: Camera, patient: bool) -> Camera:
+        """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
+        before, self.camera, self._patient = self.camera, camera, patient
+        if self._difference is not None:
+            self._difference.forget()
+        return before
+
     @property
     def ready(self) -> bool:
         """Whether there is a frame to take."""

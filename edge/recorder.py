@@ -19,6 +19,7 @@ from culling.common.clock import Clock
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.survival import note_failed
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import MAX_JPEG
 from culling.edge.camera.camera import Frame
@@ -137,7 +138,10 @@ class Recorder:
         try:
             while (item := self._queue.get()) is not None:
                 self._watchdog.watch("recorder", STUCK_S, self._clock.monotonic())
-                self._record(item)
+                try:
+                    self._record(item)
+                except Exception as error:  # one item costs itself
+                    self._broke(item, error)
                 self._watchdog.release("recorder")
         except BaseException as failure:  # it ends the agent too: nothing here can be retried
             self.failure = failure
@@ -160,6 +164,17 @@ class Recorder:
                 _note_sizes(item, [])
         else:
             self.failing = False
+
+    def _broke(self, item: Selected | WindowEnd, error: Exception) -> None:
+        camera = item.frame.camera if isinstance(item, Selected) else item.camera
+        note_failed("recorder", self._metrics, error, camera=camera)
+        try:
+            if isinstance(item, Selected):
+                self._lose(item, "broken")
+            else:
+                _note_sizes(item, [])
+        except Exception as another:
+            note_failed("recorder", self._metrics, another, camera=camera)
 
     def _store(self, item: Selected) -> None:
         jpeg = encode_jpeg(item.frame.rgb(), self._quality)

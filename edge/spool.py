@@ -10,7 +10,7 @@ Every frame is accounted for, per camera and across restarts:
 
     made = acked + evicted + ready + held     evicted, by reason:  pressure      pushed out by more valuable frames
                                                                    window        held, and not among the best
-                                                                   corrupt       wrong hash: the row is quarantined
+                                                                   corrupt       wrong or unreadable: quarantined
                                                                    refused       given up: the cloud will never take it
                                                                    oversized     given up: too large for any message
                                                                    corrupt-file  lost with a file that was moved aside
@@ -170,6 +170,10 @@ class Spool:
     def give_up(self, boot: str, seq: int, reason: str) -> bool:
         """Delete a frame that cannot be delivered, and count it as evicted for `reason`; otherwise as `delete`."""
         return self._write(lambda change: change.delete(boot, seq, f"evicted.{reason}"))
+
+    def quarantine(self, boot: str, seq: int) -> bool:
+        """Set aside a frame of which no message can be made, counted as corrupt; else as `delete`."""
+        return self._write(lambda change: change.quarantine(boot, seq))
 
     def counts(self, camera: str | None = None) -> SpoolCounts:
         """Return the counts of one camera or of all, as of the last committed change."""

@@ -148,6 +148,14 @@ class Change:
             self._remove(row, counter)
         return row is not None
 
+    def quarantine(self, boot: str, seq: int) -> bool:
+        """Set the ready row of this name aside, as one whose hash is wrong."""
+        query = "SELECT camera FROM frames WHERE seq = ? AND boot = ? AND rank > 0"
+        row = self._db.execute(query, (seq, boot)).fetchone()
+        if row is not None:
+            self._set_aside(seq, row[0])
+        return row is not None
+
     def reconcile(self) -> None:
         """Make the counters agree with the rows, which may have rotted or been moved aside."""
         rows: Counters = Counter()
@@ -173,10 +181,13 @@ class Change:
             return spooled
         if not isinstance(spooled.camera, str):
             raise MalformedError("a column is of another type")
-        self._set_rank(spooled.seq, QUARANTINED)
-        self.counters[spooled.camera, "ready"] -= 1
-        self.counters[spooled.camera, "evicted.corrupt"] += 1
+        self._set_aside(spooled.seq, spooled.camera)
         return None
+
+    def _set_aside(self, seq: int, camera: str) -> None:
+        self._set_rank(seq, QUARANTINED)
+        self.counters[camera, "ready"] -= 1
+        self.counters[camera, "evicted.corrupt"] += 1
 
     def _set_rank(self, seq: int, rank: int) -> None:
         if self._db.execute("UPDATE frames SET rank = ? WHERE seq = ? AND rank >= 0", (rank, seq)).rowcount != 1:

@@ -15,7 +15,7 @@ from culling.cloud.model.detector import freeze
 from culling.cloud.model.weights import Kind, load_bundled, load_weights
 from culling.cloud.settings import RoundSettings
 from culling.common.errors import CameraError
-from culling.common.graph import Provider
+from culling.common.graph import Provider, has_cuda
 from culling.common.scaler import input_size, resize
 from culling.common.video import count_frames, read_frames
 
@@ -51,7 +51,7 @@ def load_detector(kind: Kind, path: Path | None) -> FasterRCNN:
 
 def choose_provider() -> Provider:
     """Return the provider that runs the models on this machine."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
 
 
 def await_device(device: torch.device) -> None:

@@ -28,7 +28,7 @@ from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.weights import load_weights
 from culling.common.errors import InputError, ModelError
 from culling.common.frame import CLASSES, Detections
-from culling.common.graph import Graph, open_graph, to_frame
+from culling.common.graph import Graph, has_cuda, open_graph, to_frame
 from culling.common.scaler import LONG_SIDE, input_size, resize
 from culling.common.video import count_frames, read_frames
 
@@ -120,7 +120,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
         teacher = Teacher(model, round(TEACHER_SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
         return lambda frame: teacher.label([frame])[0], classes
     try:
-        graph = open_graph(path.read_bytes(), provider="cuda" if torch.cuda.is_available() else "cpu")
+        graph = open_graph(path.read_bytes(), provider="cuda" if torch.cuda.is_available() and has_cuda() else "cpu")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     except ModelError as error:

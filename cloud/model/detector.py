@@ -32,6 +32,9 @@ ANCHOR_SIDES = (16, 32, 64, 128, 256)
 NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """CPU flags of native bfloat16; without it, a CPU is far slower in bfloat16 than in float32."""
 
+BFLOAT16_CAPABILITY = (8, 0)
+"""GPUs from Ampere on multiply bfloat16 themselves; older ones, such as a T4, are slower with it than without."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN, CAFFE_STD = (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
 """The input that each trunk's weights were trained on: the ResNet-50 ones come in Caffe's layout."""
@@ -168,7 +171,10 @@ def deepen(shallow: dict[str, Tensor], deep: dict[str, Tensor]) -> dict[str, Ten
 
 def half_precision(device: torch.device) -> AbstractContextManager[object]:
     """Compute in bfloat16 where that is faster: on a GPU, and on a CPU with native bfloat16 (about twice as fast)."""
-    native = device.type == "cuda" or any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+    else:
+        native = any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
     return torch.autocast(device.type, dtype=torch.bfloat16) if native else nullcontext()
 
 

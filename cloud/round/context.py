@@ -20,7 +20,7 @@ from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.frame import Detections
-from culling.common.graph import Graph, Provider, open_graph
+from culling.common.graph import Graph, Provider, has_cuda, open_graph
 
 Result = dict[str, Any]
 Results = dict[str, Result]
@@ -77,7 +77,7 @@ class Context:
 
     def graph(self, sha256: str) -> Graph:
         """Return the student with that hash, on a GPU if there is one. Raises ModelError if it cannot be loaded."""
-        provider: Provider = "cuda" if torch.cuda.is_available() else "cpu"
+        provider: Provider = "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
         return open_graph(self.files.read(sha256), provider=provider, threads=self.settings.round.threads)
 
     def compared(self, frame: StoredFrame, found: Detections) -> Compared:

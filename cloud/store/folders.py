@@ -5,10 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from culling.common import lock
 from culling.common.errors import StorageError
+
+LOCK = "service.lock"
+"""In the data folder: held by the service, or the repair, that works there."""
 
 
 def make_folder(folder: Path) -> None:
@@ -31,34 +35,18 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold the file `lock`, waiting until it is free: two at once would repeat each other's work."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def alone(file: Path) -> Iterator[None]:
+    """Hold `file`, waiting until it is free: two at once would repeat each other's work."""
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
 
-@contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
+def only_one(data_dir: Path) -> AbstractContextManager[None]:
     """Hold the data folder's lock. Raises StorageError when another service has it."""
-    try:
-        descriptor = os.open(data_dir / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot lock {data_dir}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(f"another service runs on {data_dir}: stop it first") from None
-        yield
-    finally:
-        os.close(descriptor)
+    return lock.only_one(data_dir / LOCK, "service")
 
 
 def is_held(data_dir: Path) -> bool:
     """Return whether a service runs on the data folder."""
-    try:
-        with only_one(data_dir):
-            return False
-    except StorageError:
-        return True
+    return lock.holder(data_dir / LOCK) is not None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 WIDE = 160
 """Columns of a table that goes to a file, so that no cell wraps."""
 
-LIBRARIES = ("culling", "torch", "torchvision", "onnxruntime-gpu")
+LIBRARIES = ("culling", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,14 @@ def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]]
 
 
 def _machine() -> dict[str, Any]:
+    import onnxruntime
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.cpu.get_capabilities().get("cpu_name")
     return {
         "device": device or "unknown",
         "threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {name: version(name) for name in LIBRARIES} | {"onnxruntime": onnxruntime.__version__},
     }
 
 

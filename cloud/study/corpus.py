@@ -28,7 +28,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.cache import Memo, Remembered, Seen
 from culling.common.errors import CameraError
-from culling.common.graph import Graph, open_graph, see
+from culling.common.graph import Graph, has_cuda, open_graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.selection.selector import THUMBNAIL
@@ -72,7 +72,7 @@ class Corpus:
         self.base = files.path(base.weights, "safetensors")
         self.graph: Graph = open_graph(
             files.read(base.sha256),
-            provider="cuda" if torch.cuda.is_available() else "cpu",
+            provider="cuda" if torch.cuda.is_available() and has_cuda() else "cpu",
             threads=settings.round.threads or torch.get_num_threads(),
         )
         self.shots, self.seen = self._watch(frames)

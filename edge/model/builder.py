@@ -18,21 +18,29 @@ from culling.edge.model.student import Student
 
 
 class Builder(threading.Thread):
-    """Runs jobs in order, on its own thread; `failure` is what ended it, if a job raised.
+    """Runs jobs in order, on its own thread; `failure` is what ended it, if anything did.
 
-    `threads` bounds those of every graph, 0 leaves it to onnxruntime; `max_batch` is the most frames ever run together;
-    `lull_s` is how long a run waits, at most, for a moment without a frame.
+    `on_defect` takes what a job threw, and the next job goes on; without it that ends the thread.
+
+    `threads` bounds those of every graph, 0 leaves it to onnxruntime; `lull_s` is how long a run waits, at most,
+    for a moment without a frame.
     """
 
-    def __init__(self, provider: Provider, threads: int = 0, max_batch: int = 1, lull_s: float = 3.0) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        threads: int = 0,
+        lull_s: float = 3.0,
+        on_defect: Callable[[Exception], None] | None = None,
+    ) -> None:
         super().__init__(name="builder", daemon=True)
         self.failure: BaseException | None = None
-        self.max_batch = max_batch
         self._provider = provider
         self._threads = threads
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._graphs: weakref.WeakValueDictionary[str, Graph] = weakref.WeakValueDictionary()
         self._lull_s = lull_s
+        self._on_defect = on_defect
         self._rest = threading.Condition()
         self._rests = 0
         self._rested_at = float("-inf")
@@ -41,9 +49,17 @@ class Builder(threading.Thread):
         """Do jobs until `close`."""
         try:
             while (job := self._jobs.get()) is not None:
-                job()
+                self._do(job)
         except BaseException as failure:  # the agent looks at it and ends
             self.failure = failure
+
+    def _do(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            if self._on_defect is None:
+                raise
+            self._on_defect(error)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Queue `job`; never waits."""
@@ -80,11 +96,21 @@ class Builder(threading.Thread):
         Raises ManifestError when `model` is not the declared one, ModelError when it cannot run or fails the proof.
         """
         verify_model(manifest, model)
+        if self._provider == "cpu":
+            student = Student(manifest, self._graph(manifest, model))
+            student.prove(self.await_lull)
+            return student
+        # What the maker saw was computed in full precision: a GPU proves it so, and then runs the same bytes faster.
+        self.await_lull()
+        exact = open_graph(model, provider=self._provider, threads=self._threads, exact=True)
+        Student(manifest, exact).prove(self.await_lull)
+        del exact
+        return Student(manifest, self._graph(manifest, model))
+
+    def _graph(self, manifest: Manifest, model: bytes) -> Graph:
         graph = self._graphs.get(manifest.sha256)
         if graph is None:
             self.await_lull()
             graph = open_graph(model, provider=self._provider, threads=self._threads)
             self._graphs[manifest.sha256] = graph
-        student = Student(manifest, graph)
-        student.prove(self.await_lull)
-        return student
+        return graph

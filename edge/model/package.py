@@ -23,7 +23,8 @@ def signing_keys(settings: EdgeSettings) -> Mapping[str, Ed25519PublicKey]:
 
 
 def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package | None:
-    """Return the initial model for `camera` with its verified manifest; None when the settings name none.
+    """Return the initial model for `camera` with its verified manifest; None when the settings name none, or the
+    camera came later and has no manifest there: then the cloud sends its first.
 
     One that has expired, or is not valid yet, is used all the same, with a warning: a camera must always have a
     working model.
@@ -31,6 +32,9 @@ def initial_package(settings: EdgeSettings, camera: str, now: float) -> Package 
     """
     model, path = settings.student.initial, settings.student.manifest(camera)
     if model is None or path is None:
+        return None
+    if not path.exists():
+        log.warning("initial_model_missing", camera=camera, path=str(path))
         return None
     try:
         blob = path.read_bytes()

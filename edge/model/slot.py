@@ -54,7 +54,8 @@ class ModelSlot:
     """One camera's models, kept in `folder`; without an `initial` one the camera waits for a model from the cloud.
 
     `on_error` is called with "storage" or "not-vetted" for a failure that is no model's fault; the model in use goes
-    on. `vet` tries a file in a confined process, and is a parameter so that other tests need not start one.
+    on. `vet` tries a file in a confined process, and is a parameter so that other tests need not start one. `together`
+    returns how many frames of all cameras a model may ever run at once, on inputs of a size.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ModelSlot:
         rules: Rules | None = None,
         on_error: Callable[[str], None] = lambda reason: None,
         vet: Callable[[Path, list[tuple[int, int]]], None] = vet,
+        together: Callable[[Manifest, tuple[int, int]], int] = lambda manifest, size: 1,
     ) -> None:
         self.camera = camera
         self.record = Record()
@@ -77,6 +79,8 @@ class ModelSlot:
         self._rules = rules or Rules()
         self._on_error = on_error
         self._vet = vet
+        self._together = together
+        self._coming: Manifest | None = None
         self._lock = threading.Lock()
         self._making: set[str] = set()
         self._frame_sizes: frozenset[tuple[int, int]] = frozenset()
@@ -138,6 +142,17 @@ class ModelSlot:
         """Whether the student in use has yet to prove itself, for which it needs every frame."""
         return self._probation is not None
 
+    def may_run(self, manifest: Manifest, size: tuple[int, int]) -> bool:
+        """Return whether this camera runs that model, or is about to, on inputs of `size`, `(height, width)`.
+
+        A camera that has shown no frame yet may have any size. Safe from any thread.
+        """
+        current, sizes = self._current, self._frame_sizes
+        known = (current.manifest if current else None, self._coming)
+        if not any(one and (one.sha256, one.scale) == (manifest.sha256, manifest.scale) for one in known):
+            return False
+        return not sizes or size in {input_size(*each, manifest.scale, manifest.long_side) for each in sizes}
+
     def stands(self, now: float) -> None:
         """Note that the last result also stands for a frame that was skipped."""
         self._last_result = now
@@ -186,6 +201,7 @@ class ModelSlot:
                 wanted = False
                 record = _downloading(record)
             if wanted:
+                self._coming = manifest
                 self._shelf.put_manifest(manifest)
             self._shelf.write(record)
             self.record = record
@@ -232,6 +248,13 @@ class ModelSlot:
             log.info("student_superseded", camera=self.camera, model_id=model_id)
         except CullingError as error:
             problem = error
+        except Exception as error:  # a defect of ours: the model waits for another try, of which it has three
+            problem = NotVettedError(f"model {model_id} could not be made ready: {error!r}")
+            raise
+        finally:
+            self._made(model_id, problem)
+
+    def _made(self, model_id: str, problem: CullingError | None) -> None:
         with self._lock:
             self._making.discard(model_id)
         if isinstance(problem, (StorageError, NotVettedError)):
@@ -242,7 +265,7 @@ class ModelSlot:
 
     def _prepare(self, model_id: str) -> None:
         self._step(model_id, hotswap.attempt)
-        manifest = self._shelf.manifest(model_id)
+        manifest = self._coming = self._shelf.manifest(model_id)
         if self._current is not None and manifest.classes != self._current.classes:
             raise ModelError(f"model {model_id} has other classes than the one in use")
         golden = {jpeg_size(golden.jpeg) for golden in manifest.golden}
@@ -252,7 +275,8 @@ class ModelSlot:
         self._step(model_id, partial(hotswap.advance, state=State.STAGED))
         self._step(model_id, partial(hotswap.advance, state=State.WARMING))
         student = self._load(model_id)
-        student.warm(frame_sizes, self._builder.max_batch, self._builder.await_lull)
+        for size in {student.input_size(*frame_size) for frame_size in frame_sizes}:
+            student.warm(size, self._together(manifest, size), self._builder.await_lull)
         self._step(model_id, partial(hotswap.advance, state=State.SWITCHED))
         self._ready = student
 

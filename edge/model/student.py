@@ -5,7 +5,7 @@ A frame is resized straight to the input that the manifest's scale asks for; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -89,15 +89,14 @@ class Student:
                 places = others
         return [found[place] for place in range(len(frames))]
 
-    def warm(self, frame_sizes: Iterable[tuple[int, int]], max_batch: int, before: Callable[[], None] = _now) -> None:
-        """Run a blank batch of every shape that can occur: of each `(width, height)`, up to `max_batch` at a time.
+    def warm(self, size: tuple[int, int], max_batch: int, before: Callable[[], None] = _now) -> None:
+        """Run a blank batch of every length that can occur, up to `max_batch`, of inputs of `size`, `(height, width)`.
 
         `before` is called before every run, and may wait for a quiet moment.
         """
-        for size in {self.input_size(*frame_size) for frame_size in frame_sizes}:
-            for power in range(max_batch.bit_length()):
-                before()
-                self.graph.warm(1 << power, *size)
+        for power in range(max_batch.bit_length()):
+            before()
+            self.graph.warm(1 << power, *size)
 
     def prove(self, before: Callable[[], None] = _now) -> None:
         """Raise ModelError unless the golden frames give the detections in the manifest; `before` as in `warm`."""

@@ -29,13 +29,15 @@ RETRY_S = 10.0
 
 
 class _Download:
-    """The file that one transfer fills; `resumed` says whether it was started earlier."""
+    """The file that one transfer fills for `slot`; `resumed` says whether it was started earlier."""
 
-    def __init__(self, offer: ModelOffer, manifest: Manifest, part: Path) -> None:
+    def __init__(self, slot: ModelSlot, offer: ModelOffer, manifest: Manifest) -> None:
+        part = slot.path(manifest.model_id, "part")
         size = part.stat().st_size if part.exists() else 0
         if size > manifest.size:
             part.unlink()
             size = 0
+        self.slot = slot
         self.offer = offer
         self.manifest = manifest
         self.part = part
@@ -63,12 +65,16 @@ class Updater:
         clock: Clock,
         on_refused: Callable[[str], None],
     ) -> None:
-        self._slots = slots
+        self._slots = dict(slots)
         self._keys = keys
         self._clock = clock
         self._on_refused = on_refused
         self._downloads: dict[str, _Download] = {}
         self._later: dict[str, tuple[ModelOffer, float]] = {}
+
+    def serve(self, slots: Mapping[str, ModelSlot]) -> None:
+        """Bring models to other cameras from now on. Safe from any thread."""
+        self._slots = dict(slots)
 
     def offered(self, offer: ModelOffer) -> None:
         """Handle an offer. One that cannot be trusted is refused and counted; one that comes too early waits."""
@@ -106,7 +112,9 @@ class Updater:
 
     def outgoing(self) -> list[ModelRequest | SwapReport]:
         """Return what to send to the cloud now; a report is returned until it is `sent`."""
-        now = self._clock.monotonic()
+        now, slots = self._clock.monotonic(), self._slots
+        self._later = {camera: later for camera, later in self._later.items() if camera in slots}
+        self._downloads = {name: one for name, one in self._downloads.items() if slots.get(name) is one.slot}
         for offer, due in list(self._later.values()):
             if due <= now:
                 self.offered(offer)
@@ -119,7 +127,8 @@ class Updater:
 
     def sent(self, report: SwapReport) -> None:
         """Note that a report was handed to the socket."""
-        self._slots[report.camera].reported(report)
+        if (slot := self._slots.get(report.camera)) is not None:
+            slot.reported(report)
 
     def reopen(self) -> None:
         """Request again what was under way on the lost connection."""
@@ -138,7 +147,7 @@ class Updater:
                 slot.stage(manifest.model_id)
                 return
             whole.unlink()
-        download = _Download(offer, manifest, slot.path(manifest.model_id, "part"))
+        download = _Download(slot, offer, manifest)
         slot.downloading()
         self._downloads[slot.camera] = download
         log.info("download_started", camera=slot.camera, model_id=manifest.model_id, offset=download.transfer.offset)
@@ -147,7 +156,7 @@ class Updater:
     def _finish_if_done(self, download: _Download) -> None:
         if not download.transfer.done:
             return
-        manifest, slot = download.manifest, self._slots[download.manifest.camera]
+        manifest, slot = download.manifest, download.slot
         if _proven(download.part, manifest):
             del self._downloads[manifest.camera]
             os.replace(download.part, slot.path(manifest.model_id, "onnx"))
@@ -156,13 +165,13 @@ class Updater:
         self._refuse(manifest.camera, "wrong-hash", f"the file of model {manifest.model_id} is not the one declared")
         if download.resumed:
             download.part.unlink()
-            self._downloads[manifest.camera] = _Download(download.offer, manifest, download.part)
+            self._downloads[manifest.camera] = _Download(slot, download.offer, manifest)
         else:
             self._give_up(download, "wrong-hash")
 
     def _give_up(self, download: _Download, reason: str) -> None:
         del self._downloads[download.manifest.camera]
-        self._slots[download.manifest.camera].reject(download.manifest.model_id, reason)
+        download.slot.reject(download.manifest.model_id, reason)
 
     def _postpone(self, offer: ModelOffer, error: Exception) -> None:
         log.warning("download_postponed", camera=offer.camera, error=str(error), retry_s=RETRY_S)

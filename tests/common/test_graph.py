@@ -12,8 +12,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
-from culling.common.graph import PROVIDERS, Graph, NotFiniteError, check, open_graph, see, to_frame
+from culling.common.graph import (
+    PROVIDERS,
+    Graph,
+    NotFiniteError,
+    _check_placement,
+    _placement,
+    check,
+    has_cuda,
+    open_graph,
+    see,
+    to_frame,
+)
 from support import tiny
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +121,51 @@ class TestOpen:
         assert info.classes == ("cat", "dog")
         assert info.max_detections == tiny.CELLS
 
+    @pytest.mark.skipif(not has_cuda(), reason="the onnxruntime that is installed is the CPU's")
     def test_a_silent_fall_back_to_the_cpu_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(PROVIDERS, "cuda", ("CUDAExecutionProvider", {"device_id": "99"}))  # there is no such GPU
 
         with pytest.raises(ModelError, match="CUDAExecutionProvider"):
             open_graph(tiny.student(), provider="cuda")
+
+    def test_a_runtime_without_cuda_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("culling.common.graph._installed", lambda package: package == "onnxruntime")
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+
+        with pytest.raises(ModelError, match=r"install culling\[edge-gpu\] in place of culling\[edge\]"):
+            open_graph(tiny.student(), provider="cuda")
+
+    def test_two_runtimes_that_overwrite_each_other_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("culling.common.graph._installed", lambda package: True)
+
+        with pytest.raises(ModelError, match="onnxruntime and onnxruntime-gpu overwrite each other: uninstall both"):
+            open_graph(tiny.student(), provider="cuda")
+
+    @pytest.mark.parametrize(("exact", "tf32"), [(False, None), (True, "0")])
+    def test_full_precision_is_asked_for_where_it_matters(
+        self, exact: bool, tf32: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[Any] = []
+
+        class Session:
+            def __init__(self, model: bytes, options: Any, providers: Any) -> None:
+                told.extend(providers)
+
+            def get_providers(self) -> list[str]:
+                return ["CUDAExecutionProvider"]
+
+            def get_provider_graph_assignment_info(self) -> list[Any]:
+                return []
+
+        monkeypatch.setattr("culling.common.graph._find_cuda", lambda: None)
+        monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+
+        open_graph(tiny.student(), provider="cuda", exact=exact)
+
+        [(name, settings)] = told
+        assert name == "CUDAExecutionProvider"
+        assert settings.get("use_tf32") == tf32
+        assert settings["cudnn_conv_algo_search"] == "HEURISTIC"
 
     def test_nothing_is_printed(self, capfd: pytest.CaptureFixture[str]) -> None:
         open_tiny()
@@ -125,6 +178,55 @@ class TestOpen:
         with pytest.raises(ModelError, match="onnxruntime refused the model") as raised:
             open_graph(spoiled(lambda m: m.graph.node.add(op_type="Imaginary", output=["x"])), provider="cpu")
         assert "\n" not in str(raised.value)
+
+
+class TestPlacement:
+    """Where onnxruntime put each node, and whether that is what was asked for; on this machine all is the CPU's."""
+
+    def test_what_sizes_are_computed_with_may_stay_on_the_cpu(self) -> None:
+        placed = [(CUDA, "Conv", "conv"), (CPU, "Gather", "height"), (CPU, "Sqrt", "side"), (CPU, "Concat", "")]
+
+        _check_placement(chain().graph, placed, CUDA)
+
+    @pytest.mark.parametrize(
+        ("operator", "name"),
+        [("RoiAlign", "crop"), ("Conv", "conv"), ("Cast", "pixels"), ("RoiAlign", ""), ("FusedConv", "conv_relu")],
+        ids=["no kernel", "named", "light, but of pixels", "unnamed", "fused"],
+    )
+    def test_what_looks_at_pixels_may_not(self, operator: str, name: str) -> None:
+        with pytest.raises(ModelError, match=f"^{operator} would not run on {CUDA}: this onnxruntime"):
+            _check_placement(chain().graph, [(CUDA, "Relu", "relu"), (CPU, operator, name)], CUDA)
+
+    def test_pixels_are_followed_into_the_bodies_of_loops(self) -> None:
+        body = helper.make_graph([helper.make_node("Relu", ["seen"], ["more"], "inside")], "body", [], [])
+        model = chain()
+        model.graph.node.append(
+            helper.make_node("If", ["yes"], ["after"], "branch", then_branch=body, else_branch=body)
+        )
+
+        with pytest.raises(ModelError, match="If would not run"):
+            _check_placement(model.graph, [(CPU, "If", "branch")], CUDA)
+
+    def test_it_is_read_from_the_session_itself(self, graph: Graph) -> None:
+        placed = _placement(graph._session)
+
+        assert {provider for provider, _, _ in placed} == {CPU}
+        with pytest.raises(ModelError, match="would not run on CUDAExecutionProvider"):
+            _check_placement(tiny.proto().graph, placed, CUDA)
+        _check_placement(tiny.proto().graph, placed, CPU)
+
+
+def chain() -> Any:
+    """Return a graph whose `conv` sees pixels, and whose `height` and `side` only their number."""
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["pixels"], "pixels", to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["pixels", "kernel"], ["seen"], "conv"),
+        helper.make_node("RoiAlign", ["seen", "rois", "batch"], ["cropped"], "crop"),
+        helper.make_node("Shape", ["frames"], ["size"], "size"),
+        helper.make_node("Gather", ["size", "one"], ["rows"], "height"),
+        helper.make_node("Sqrt", ["rows"], ["root"], "side"),
+    ]
+    return helper.make_model(helper.make_graph(nodes, "chain", [], []))
 
 
 class TestCheck:

@@ -237,7 +237,7 @@ def test_a_camera_without_a_model_takes_its_first_from_the_cloud(site: Site, clo
     assert beats[-1].model_id == "gate-1"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(site: Site, cloud: CloudEnd, number: signal.Signals) -> None:
     site.install_student()
     process = site.start()
@@ -325,6 +325,27 @@ def test_a_state_folder_that_cannot_be_made_is_an_exit_code(site: Site) -> None:
     assert exit_code(site, None) == 7
 
 
+def test_a_second_agent_on_one_state_folder_is_refused_and_costs_the_first_nothing(site: Site, cloud: CloudEnd) -> None:
+    site.install_student()
+    first = site.start()
+    cloud.receive(HardFrame)
+    second = site.start()
+
+    def refused() -> bool:
+        for _ in cloud.turn(timeout_s=0.02):
+            pass
+        return second.poll() is not None
+
+    wait_until(refused, 30)
+    assert second.returncode == 7
+    assert f"another agent runs on {site.folder / 'state'} (process {first.pid}): stop it first" in site.log()
+    site.processes.remove(second)
+    first.send_signal(signal.SIGTERM)
+    assert exit_code(site, cloud) == 0
+    assert spooled(site) == set()
+    assert len(frames(cloud)) == counters(site)["acked"]
+
+
 def test_no_secret_reaches_the_log(site: Site, cloud: CloudEnd) -> None:
     site.install_student()
     site.settings["agent"]["log_level"] = "debug"
@@ -382,6 +403,7 @@ class Heard:
     """A lane that only remembers what became of its frame."""
 
     def __init__(self) -> None:
+        self.name = "gate"
         self.heard: list[str] = []
 
     def inferred(self, *_: object) -> None:
@@ -416,6 +438,22 @@ def test_a_frame_that_breaks_a_batch_costs_no_other_camera(agent: Agent) -> None
     agent._infer(work)
 
     assert [lane.heard for lane in lanes] == [["inferred"], ["failed"], ["inferred"]]
+
+
+@pytest.mark.parametrize("error", [KeyError("head"), RuntimeError("changed size"), MemoryError()])
+def test_a_step_of_ours_that_breaks_on_a_frame_costs_that_frame(agent: Agent, error: Exception) -> None:
+    made: Any = agent
+    made._metrics = Metrics(CollectorRegistry(), "edge")
+    work, lanes = batch(Picky("bad", error=error), "good", "bad", "fine")
+
+    agent._infer(work)
+    assert [lane.heard for lane in lanes] == [["inferred"], ["broken"], ["inferred"]]
+
+    work, lanes = batch(Picky(), "good", "fine")
+    lanes[0].inferred = lambda *_: {}["loss"]  # type: ignore[method-assign]
+    agent._infer(work)
+    assert [lane.heard for lane in lanes] == [["broken"], ["inferred"]]
+    assert made._metrics.total("items_failed", loop="main") == 2
 
 
 def test_a_picture_that_cannot_be_read_is_not_held_against_the_model(agent: Agent) -> None:

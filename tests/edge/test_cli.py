@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def cloud(site: Site) -> Iterator[CloudEnd]:
 
 
 @pytest.fixture
-def edge(site: Site, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def edge(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
     """Run `culling edge …` in this process; returns the exit code, what it printed, and its error line."""
 
     def edge(command: str, *flags: str) -> tuple[int, str, str]:
@@ -39,6 +42,7 @@ def edge(site: Site, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[
         assert site.secret not in out + err
         return code, out, err
 
+    monkeypatch.setattr("culling.edge.cli.LOOK_S", 0.3)
     return edge
 
 
@@ -50,13 +54,14 @@ def test_check_tries_everything_and_says_ok(site: Site, cloud: CloudEnd, edge: E
 
     assert code == 0
     tried = [line.split(maxsplit=1) for line in out.splitlines()]
-    assert [result for result, _ in tried] == ["ok"] * 6
+    assert [result for result, _ in tried] == ["ok"] * 7
     assert [what.split(":")[0] for _, what in tried] == [
         "settings",
         "state",
         "provider",
         "student of gate",
         "camera gate",
+        "pace",
         "cloud",
     ]
     assert "160x128" in out
@@ -73,7 +78,8 @@ def test_check_goes_on_after_a_failure_and_ends_with_the_code_of_the_first(
     failed = [line for line in out.splitlines() if line.startswith("failed")]
     assert code == 4
     assert failed[0].startswith("failed  camera gate: rtsp://***@127.0.0.1:1/none: ")
-    assert "student of yard" in failed[1], "it has no manifest"
+    assert len(failed) == 1
+    assert "student of yard: none installed" in out, "it has no manifest: the cloud will send one"
     assert "hunter2" not in out
     assert out.splitlines()[-1].startswith("ok      cloud")
 
@@ -85,6 +91,29 @@ def test_check_says_that_nothing_can_be_kept(site: Site, cloud: CloudEnd, edge: 
         code, out, _ = edge("check", "--set", f"agent.state_dir={folder}")
         assert code == 7
         assert f"failed  state: agent.state_dir: {folder} is not writable" in out
+
+
+def test_check_says_beforehand_that_a_student_is_too_slow_for_its_cameras(
+    site: Site, cloud: CloudEnd, edge: Edge
+) -> None:
+    site.install_student(turns=4000)
+
+    code, out, _ = edge("check", "--set", "agent.threads=1")
+
+    [line] = [line for line in out.splitlines() if " pace: " in line]
+    assert code == 0, "it detects, if not every frame"
+    assert line.startswith("warning pace: keeping up: ")
+    assert " of 25 frames/s; a frame takes the student " in line
+    assert "max_fps" in line
+    assert "student.int8" in line
+
+
+def test_a_camera_that_asks_for_less_is_kept_up_with(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    site.settings["camera"][0]["max_fps"] = 0.5
+
+    _, out, _ = edge("check")
+
+    assert "ok      pace: keeping up: 0.5 of 0.5 frames/s" in out
 
 
 def test_check_tells_a_key_that_the_cloud_does_not_know_from_a_cloud_that_is_not_there(
@@ -99,7 +128,7 @@ def test_check_tells_a_key_that_the_cloud_does_not_know_from_a_cloud_that_is_not
     monkeypatch.setattr("culling.edge.check.HANDSHAKE_S", 10.0)
     code, out, _ = edge("check")
     stern.close()
-    assert (code, out.splitlines()[-1].endswith("not enrolled there")) == (6, True)
+    assert (code, "refused by the cloud: this edge was revoked" in out.splitlines()[-1]) == (6, True)
 
 
 def test_check_refuses_the_cpu_where_the_settings_do(
@@ -155,6 +184,7 @@ def test_status_of_an_agent_that_does_not_run_says_so(site: Site, edge: Edge) ->
 
 
 def test_status_shows_what_a_running_agent_has_counted(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    site.settings["camera"][0]["loop"] = True
     site.start()
     cloud.receive(HardFrame)
     wait_until(lambda: "camera_state_changed" in site.log())
@@ -168,5 +198,25 @@ def test_status_shows_what_a_running_agent_has_counted(site: Site, cloud: CloudE
     assert row["forwarded"] >= 1
     assert 0 < row["rate"] <= 1
     assert row["inferred"] <= row["seen"]
+    assert row["cloud"] == "connected"
+    assert row["keeping up"].endswith("frames/s")
     assert table.split()[:2] == ["camera", "gate"]
     site.processes[-1].send_signal(signal.SIGKILL)
+
+
+def test_status_says_that_a_student_does_not_keep_up_and_what_to_do(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    site.install_student(turns=4000)
+    site.settings["camera"][0]["loop"] = True
+    site.start()
+    cloud.receive(HardFrame, within_s=60)
+
+    taken, came = 1.0, 0.0
+    deadline = time.monotonic() + 30
+    while taken >= 0.8 * came and time.monotonic() < deadline:
+        _, out, _ = edge("status")
+        [line] = [line for line in out.splitlines() if line.strip().startswith("keeping up")]
+        if " of " in line:
+            taken, came = (float(word) for word in line.split() if word.replace(".", "").isdigit())
+
+    assert taken < 0.8 * came, out
+    assert "camera gate: the student is too slow for its cameras on this machine: set the camera's max_fps to" in out

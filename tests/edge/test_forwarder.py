@@ -26,6 +26,7 @@ from culling.common.wire.messages import (
     ModelOffer,
     ModelRequest,
     Nack,
+    Refused,
     SwapReport,
 )
 from culling.edge.forwarder import Forwarder, Throttle
@@ -185,6 +186,61 @@ def test_it_says_who_it_is_before_anything_else(bench: Bench) -> None:
     assert hello.boot == "boot-2"
     assert hello.cameras == [STATE]
     assert isinstance(bench.cloud.seen[0][0], Hello)
+
+
+def test_an_edge_that_was_revoked_says_so_sends_nothing_more_and_ends_at_once(bench: Bench) -> None:
+    bench.spool_frames(3)
+    subject = bench.start()
+    bench.cloud.receive(Hello, ack=False)
+    until(bench, lambda: subject.linked, ack=False)
+    bench.cloud.answers = False
+    bench.cloud.send(Refused("revoked: this edge is not enrolled any more"))
+    until(bench, lambda: bench.metrics.total("refused") == 1, ack=False)
+
+    assert bench.metrics.total("connected") == 0
+    assert bench.metrics.total("refusals", reason="revoked") == 1
+    frames_before = frames(bench)
+    for _ in range(10):  # two beats and more
+        bench.cloud.send(Refused("revoked: this edge is not enrolled any more"))
+        list(bench.cloud.turn(ack=False))
+    assert frames(bench) == frames_before
+    began = time.monotonic()
+    assert subject.finish(10)
+    assert time.monotonic() - began < 5
+    assert bench.ready() == 3, "what was not acked stays"
+
+
+def test_an_edge_that_is_enrolled_again_goes_on(bench: Bench) -> None:
+    bench.spool_frames(3)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    bench.cloud.send(Refused("revoked: this edge is not enrolled any more"))
+
+    until(bench, lambda: subject.linked and bench.ready() == 0)
+
+    assert bench.metrics.total("refused") == 0
+
+
+def test_a_key_that_the_cloud_does_not_know_is_told_from_a_cloud_that_is_away(bench: Bench) -> None:
+    bench.cloud.close()
+    bench.cloud = CloudEnd(bench.cloud.endpoint, bench.site.server_secret, edge_key="someone else")
+    subject = bench.start()
+
+    until(bench, lambda: bench.metrics.total("refused") == 1)
+
+    assert not subject.linked
+
+
+@pytest.mark.parametrize(("told", "counted"), [("busy: the disk", "busy"), ("brand-new: x", "other"), ("", "other")])
+def test_whatever_the_cloud_refuses_is_counted_by_a_reason_that_is_known(bench: Bench, told: str, counted: str) -> None:
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+
+    bench.cloud.send(Refused(told))
+
+    until(bench, lambda: bench.metrics.total("refusals", reason=counted) == 1)
+    until(bench, lambda: subject.linked)
+    assert bench.metrics.total("refused") == 0
 
 
 def test_spooled_frames_arrive_oldest_first_and_leave_the_spool_when_acked(bench: Bench) -> None:
@@ -502,3 +558,78 @@ def test_no_rate_is_no_limit() -> None:
     throttle.spend(10**9)
 
     assert throttle.open(0.0)
+
+
+@pytest.mark.parametrize("broken", ["features", "number"])
+def test_a_row_that_makes_no_message_is_set_aside_and_the_others_leave(
+    bench: Bench, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.spool_frames(2)
+    with monkeypatch.context() as another_version:
+        if broken == "features":
+            another_version.setattr("culling.edge.spool.to_wire", lambda found: {"of": "another version"})
+        pts = float("inf") if broken == "number" else 0.0
+        bench.spool.add(
+            Shot(9, pts=pts), found=Detections.empty(), score=score(), reason="hard", model_id="gate-1",
+            jpeg=b"jpeg", held=False,
+        )  # fmt: skip
+    bench.spool_frames(2)
+
+    with capture_logs() as logged:
+        subject = bench.start()
+        until(bench, lambda: bench.ready() == 0)
+
+    assert frames(bench) == [1, 2, 4, 5]
+    assert bench.spool.counts().reasons == {"corrupt": 1}
+    assert bench.metrics.total("items_failed", loop="forwarder") == 1
+    [named] = [entry for entry in logged if entry["event"] == "item_failed"]
+    assert (named["camera"], named["seq"]) == ("gate", 3)
+    assert subject.failure is None
+
+
+def test_a_message_that_breaks_its_taker_costs_itself(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.models, "offered", lambda offer: {}[offer.camera])
+    bench.spool_frames(1)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    bench.cloud.send(ModelOffer("gate", b"manifest"))
+
+    until(bench, lambda: bench.ready() == 0 and bench.metrics.total("items_failed", loop="forwarder") == 1)
+
+    assert bench.metrics.total("messages_refused", reason="broken") == 1
+    assert subject.linked
+
+
+def test_models_that_cannot_be_asked_about_hold_up_no_frame(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.models, "outgoing", lambda: 1 / 0)
+    bench.spool_frames(3)
+    bench.start()
+
+    until(bench, lambda: bench.ready() == 0)
+
+    assert bench.metrics.total("items_failed", loop="updater") >= 1
+
+
+def test_a_turn_that_breaks_is_survived_and_one_that_always_does_ends_the_agent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.edge.forwarder.BROKEN_PAUSE_S", 0.0)
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    states, times = subject._states, iter(range(3))
+
+    def broken() -> list[CameraState]:
+        next(times)
+        raise RuntimeError("dictionary changed size during iteration")
+
+    subject._states = broken
+    until(bench, lambda: subject.failure is not None or bench.metrics.total("items_failed", loop="forwarder") >= 3)
+    assert subject.failure is None
+    subject._states = states
+    bench.spool_frames(1)
+    until(bench, lambda: bench.ready() == 0)
+
+    monkeypatch.setattr(subject, "_turn", lambda: 1 / 0)
+    wait_until(lambda: subject.failure is not None)
+    assert isinstance(subject.failure, ZeroDivisionError)
+    subject.failure = None

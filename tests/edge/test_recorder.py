@@ -217,15 +217,6 @@ def test_a_disk_that_fails_costs_frames_and_is_used_again_when_it_recovers(tmp_p
     spool.close()
 
 
-def test_a_fault_of_our_own_ends_the_thread_and_is_there_to_be_raised(spool: Spool, metrics: Metrics) -> None:
-    subject = recorder(spool, metrics)
-
-    subject.offer(selected(Still(0), [], loss=float("nan")))
-
-    assert subject.drain(10)
-    assert isinstance(subject.failure, ValueError)
-
-
 def test_draining_gives_up_when_the_time_is_over(spool: Spool, metrics: Metrics) -> None:
     go_on = threading.Event()
     subject = recorder(spool, metrics)
@@ -253,3 +244,30 @@ def test_what_draining_leaves_in_the_queue_is_counted_and_told(spool: Spool, met
     go_on.set()
     assert subject.drain(10)
     assert [spooled.frame for spooled in spool.ready(10)] == [0]
+
+
+class Torn(Still):
+    def rgb(self) -> NDArray[np.uint8]:
+        raise MemoryError("no such plane")
+
+
+def test_a_frame_that_cannot_be_written_for_no_fault_of_the_disk_costs_itself(spool: Spool, metrics: Metrics) -> None:
+    left: list[int] = []
+    subject = recorder(spool, metrics)
+
+    def broken(size: int) -> None:
+        raise KeyError(size)
+
+    for frame in (Still(0), Torn(1), Still(2)):
+        subject.offer(selected(frame, left))
+    subject.end_window(WindowEnd("gate", 2, 1_800_000_000.0, broken))
+    subject.offer(selected(Still(3), left))
+
+    assert subject.drain(10)
+    assert [spooled.frame for spooled in spool.ready(10)] == [0, 2, 3]
+    assert left.count(0) == 1, "the budget hears of the frame that was lost"
+    assert len(left) == 4
+    assert metrics.total("frames_dropped", camera="gate", reason="broken") == 1
+    assert metrics.total("items_failed", loop="recorder") >= 2
+    assert subject.failure is None
+    assert not subject.failing, "the disk is well"

@@ -10,7 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.common.errors import ManifestError, ModelError
+from culling.common.graph import Graph, open_graph
 from culling.edge.model.builder import Builder
+from culling.edge.model.student import Student
 from support import tiny
 
 KEY = Ed25519PrivateKey.generate()
@@ -41,6 +43,21 @@ def test_a_job_that_raises_ends_the_thread_and_is_told(builder: Builder) -> None
     builder.join(5)
 
     assert isinstance(builder.failure, ZeroDivisionError)
+
+
+def test_a_job_that_raises_is_handed_to_whoever_wants_to_go_on() -> None:
+    met: list[Exception] = []
+    builder = Builder("cpu", threads=1, on_defect=met.append)
+    done = threading.Event()
+    builder.start()
+    builder.submit(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    builder.submit(done.set)
+
+    assert done.wait(5)
+    builder.close(5)
+
+    assert [type(error) for error in met] == [ZeroDivisionError]
+    assert builder.failure is None
 
 
 def test_closing_waits_only_so_long(builder: Builder) -> None:
@@ -139,3 +156,25 @@ def test_a_graph_that_no_camera_uses_is_let_go(builder: Builder) -> None:
     gc.collect()
 
     assert len(builder._graphs) == 0
+
+
+def test_golden_frames_are_proven_in_full_precision_on_a_gpu_that_then_runs_as_fast_as_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[bool] = []
+
+    def on_a_gpu(model: bytes, *, provider: str, threads: int, exact: bool = False) -> Graph:
+        assert provider == "cuda"
+        opened.append(exact)
+        return open_graph(model, provider="cpu", threads=threads)
+
+    monkeypatch.setattr("culling.edge.model.builder.open_graph", on_a_gpu)
+    proven: list[Graph] = []
+    monkeypatch.setattr(Student, "prove", lambda self, before: proven.append(self.graph))
+    shipped = tiny.ship(tiny.student(), KEY)
+
+    student = Builder("cuda", threads=1, lull_s=0).build(shipped.manifest, shipped.model)
+
+    assert opened == [True, False]
+    assert len(proven) == 1
+    assert student.graph is not proven[0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 
 from culling.common.errors import ModelError
@@ -23,3 +25,13 @@ def test_without_a_gpu_and_leave_to_use_the_cpu_the_setting_is_named() -> None:
 
 def test_the_probe_is_a_student_that_finds_nothing() -> None:
     assert open_graph(probe(), provider="cpu").warm(2, 64, 96) >= 0
+
+
+def test_the_probe_convolves_pixels_so_that_a_gpu_without_cudnn_is_found_out() -> None:
+    nodes = {node.op_type: node for node in onnx.load_model_from_string(probe()).graph.node}
+
+    assert "frames" in nodes["Cast"].input
+    assert nodes["Conv"].input[0] in nodes["Transpose"].output
+    assert all(node.name for node in nodes.values()), "what has no name is judged by its operator alone"
+    [found] = open_graph(probe(), provider="cpu").run(np.full((1, 64, 64, 3), 255, np.uint8))
+    assert len(found) == 0

@@ -12,6 +12,7 @@ import pytest
 
 from culling.common.clock import SystemClock
 from culling.common.errors import CullingError, ManifestError, ModelError, StorageError
+from culling.common.frame import Detections
 from culling.common.wire.manifest import Manifest, verify_model
 from culling.edge.model.builder import Builder
 from culling.edge.model.hotswap import MAX_ATTEMPTS, Candidate, Record, State
@@ -103,6 +104,58 @@ class TestSwap:
         student = rig.slot.current()
         assert student is not None
         assert student.input_size(320, 192) == (96, 160)
+
+    def test_a_defect_while_it_is_made_ready_is_no_verdict_on_it(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        met: list[Exception] = []
+        rig.builder._on_defect = met.append
+        with monkeypatch.context() as broken:
+            broken.setattr(Student, "warm", lambda *_: {}["shape"])
+            rig.deliver(rig.ship(NEW))
+        assert [type(error) for error in met] == [KeyError]
+        assert rig.slot.record.candidate is None
+        assert rig.slot.record.refused == ()
+        assert rig.errors == ["not-vetted"]
+
+        rig.deliver(rig.ship(NEW))
+
+        assert set(rig.play(10)) == {"gate-2"}
+
+    def test_as_many_frames_are_warmed_for_as_cameras_may_bring_at_once(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        warmed: list[tuple[int, ...]] = []
+        monkeypatch.setattr("culling.common.graph.Graph.warm", lambda self, *shape: warmed.append(shape))
+        asked: list[tuple[str, tuple[int, int]]] = []
+
+        def together(manifest: Manifest, size: tuple[int, int]) -> int:
+            asked.append((manifest.model_id, size))
+            return 4
+
+        rig.slot._together = together
+        rig.slot.boot()
+
+        rig.deliver(rig.ship(tiny.student(tag="next")))
+
+        assert {model for model, _ in asked} == {"gate-2"}
+        assert {batch for batch, *_ in warmed} == {1, 2, 4}
+        assert len(warmed) == 3 * len({size for _, size in asked})
+
+    def test_a_camera_shares_a_batch_with_those_that_run_its_model_on_its_size(self, rig: Rig) -> None:
+        rig.slot.boot()
+        current = rig.slot.current()
+        assert current is not None
+        size = current.input_size(160, 128)
+        assert rig.slot.may_run(current.manifest, size), "a camera that has shown no frame yet may have any size"
+        rig.slot.observe(tiny.Still(tiny.picture(160, 128)), Detections.empty(), 0.0)
+        another = rig.ship(tiny.student(tag="another"))
+
+        assert rig.slot.may_run(current.manifest, size)
+        assert not rig.slot.may_run(current.manifest, (640, 640)), "its frames have another size"
+        assert not rig.slot.may_run(another.manifest, size), "it runs another model"
+        rig.slot.offer(another.manifest)
+        assert rig.slot.may_run(another.manifest, size), "it is about to"
 
     def test_the_shapes_to_come_are_warm_before_it(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         warmed: list[tuple[int, ...]] = []
