@@ -251,13 +251,15 @@ def _check_placement(graph: Any, placed: Sequence[tuple[str, str, str]], wanted:
     if astray:
         raise ModelError(
             f"{', '.join(sorted(astray))} would not run on {wanted}: this onnxruntime ({ort.__version__}) has no such "
-            "kernel for it, or cannot use it: install culling[edge-gpu] anew, or have the model made anew"
+            "kernel for it, or cannot use it: reinstall culling[edge-gpu], or have the model exported again"
         )
 
 
 def _reached(graph: Any) -> tuple[set[str], set[str]]:
     """Return the names of the nodes that what is in `frames` reaches, and those that at most its size does."""
-    seen, pixels, sizes = {"frames"}, set(), set()
+    seen = {"frames"}
+    pixels: set[str] = set()
+    sizes: set[str] = set()
     for node in graph.node:
         reached = node.op_type not in ("Shape", "Size") and any(name in seen for name in _reads(node))
         if reached:

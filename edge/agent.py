@@ -26,20 +26,19 @@ import av
 import structlog
 from prometheus_client import CollectorRegistry
 
-from culling.common import notify
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
-from culling.common.health import HealthServer
-from culling.common.lock import only_one
 from culling.common.logs import redact
 from culling.common.metrics import Metrics
+from culling.common.process import notify
+from culling.common.process.health import HealthServer
+from culling.common.process.lock import only_one
+from culling.common.process.survival import note_failed
 from culling.common.selection.selector import build_selector
-from culling.common.survival import note_failed
 from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.forwarder import REFUSED, Forwarder
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
 from culling.edge.model.builder import Builder
@@ -48,10 +47,11 @@ from culling.edge.model.provider import choose_provider
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
-from culling.edge.recorder import Recorder
 from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
-from culling.edge.spool import Spool
+from culling.edge.spool.forwarder import REFUSED, Forwarder
+from culling.edge.spool.recorder import Recorder
+from culling.edge.spool.spool import Spool
 from culling.edge.trace import Trace
 from culling.edge.watchdog import Watchdog
 

@@ -13,12 +13,12 @@ from rich.table import Table
 
 from culling.common import logs
 from culling.common.config import parse_overrides
-from culling.common.keeping_up import KeepingUp
+from culling.common.process.keeping_up import KeepingUp
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
-from culling.edge.forwarder import REFUSED
 from culling.edge.reload import ask
 from culling.edge.settings import load_settings
+from culling.edge.spool.forwarder import REFUSED
 from culling.edge.status import fetch, pace, rows
 
 app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True, pretty_exceptions_enable=False)

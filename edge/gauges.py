@@ -12,7 +12,7 @@ from typing import Any
 import pynvml
 
 from culling.common.metrics import Metrics
-from culling.edge.spool import Spool
+from culling.edge.spool.spool import Spool
 
 
 class Gauges:

@@ -23,9 +23,9 @@ from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
-from culling.edge.recorder import Recorder, Selected, WindowEnd
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
+from culling.edge.spool.recorder import Recorder, Selected, WindowEnd
 from culling.edge.trace import Trace, TraceLine
 
 log = structlog.get_logger(__name__)

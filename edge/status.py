@@ -12,7 +12,7 @@ from prometheus_client.samples import Sample
 
 from culling.common.address import http_url
 from culling.common.errors import InputError
-from culling.common.keeping_up import KeepingUp, Look, keeping_up, look
+from culling.common.process.keeping_up import KeepingUp, Look, keeping_up, look
 
 TIMEOUT_S = 3.0
 """The agent is on this machine and answers in milliseconds, or hangs."""

@@ -25,7 +25,7 @@ from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
-from culling.common.survival import surviving
+from culling.common.process.survival import surviving
 from culling.common.wire.messages import (
     Ack,
     CameraState,

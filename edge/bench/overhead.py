@@ -25,7 +25,7 @@ from culling.edge.camera.camera import Frame
 from culling.edge.model.provider import choose_provider
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.spool import Spool
+from culling.edge.spool.spool import Spool
 
 QUALITY = 90
 """Of JPEGs: the default of `spool.jpeg_quality`."""

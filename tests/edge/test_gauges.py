@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.edge.gauges import Gauges, gpus
-from culling.edge.spool import Spool
+from culling.edge.spool.spool import Spool
 from support.scores import score
 
 

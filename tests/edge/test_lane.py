@@ -24,8 +24,8 @@ from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.lane import Lane
 from culling.edge.model.student import Student
-from culling.edge.recorder import Selected, WindowEnd
 from culling.edge.settings import ConfidenceSettings
+from culling.edge.spool.recorder import Selected, WindowEnd
 from culling.edge.trace import Trace
 from support import tiny
 from support.clock import FakeClock

@@ -14,7 +14,7 @@ import pytest
 
 from culling.common.cli import main
 from culling.common.errors import CullingError, InputError
-from culling.common.lock import only_one
+from culling.common.process.lock import only_one
 from culling.common.wire.messages import HardFrame, Heartbeat, ModelChunk, ModelOffer, ModelRequest
 from culling.edge.reload import ANSWER, LOCK, answer, ask, compare
 from culling.edge.settings import load_settings

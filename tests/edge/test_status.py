@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from culling.common.errors import InputError
-from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
+from culling.common.process.health import HealthServer
 from culling.edge.status import fetch, rows
 from support.site import free_port
 

@@ -14,10 +14,10 @@ from culling.common.clock import Clock, SystemClock
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.wire.codec import encode_jpeg
-from culling.edge.forwarder import Forwarder
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
-from culling.edge.spool import Spool, SpoolCounts
+from culling.edge.spool.forwarder import Forwarder
+from culling.edge.spool.spool import Spool, SpoolCounts
 from culling.edge.watchdog import Watchdog
 from support import tiny
 from support.cloud import CAMERA, CloudState, camera_state

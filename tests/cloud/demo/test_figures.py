@@ -8,7 +8,7 @@ from typing import Any
 
 from culling.cloud.demo.figures import lost, read_trace, write_plots
 from culling.common.frame import Detections
-from culling.edge.spool import Spool
+from culling.edge.spool.spool import Spool
 from support.scores import score
 
 

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
-from culling.common.survival import surviving
+from culling.common.process.survival import surviving
 
 
 @pytest.fixture

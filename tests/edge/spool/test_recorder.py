@@ -17,8 +17,8 @@ from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.messages import MAX_JPEG
-from culling.edge.recorder import Recorder, Selected, WindowEnd
-from culling.edge.spool import Spool
+from culling.edge.spool.recorder import Recorder, Selected, WindowEnd
+from culling.edge.spool.spool import Spool
 from culling.edge.watchdog import Watchdog
 from support.scores import score
 
@@ -153,7 +153,7 @@ def test_a_picture_larger_than_any_message_is_dropped_and_counted(
 ) -> None:
     left: list[int] = []
     subject = recorder(spool, metrics)
-    monkeypatch.setattr("culling.edge.recorder.encode_jpeg", lambda rgb, quality: bytes(MAX_JPEG + 1))
+    monkeypatch.setattr("culling.edge.spool.recorder.encode_jpeg", lambda rgb, quality: bytes(MAX_JPEG + 1))
 
     subject.offer(selected(Still(0), left))
 

@@ -29,9 +29,9 @@ from culling.common.wire.messages import (
     Refused,
     SwapReport,
 )
-from culling.edge.forwarder import Forwarder, Throttle
 from culling.edge.settings import load_settings
-from culling.edge.spool import Spool, Spooled
+from culling.edge.spool.forwarder import Forwarder, Throttle
+from culling.edge.spool.spool import Spool, Spooled
 from culling.edge.watchdog import Watchdog
 from support.scores import FEATURES, score
 from support.site import CloudEnd, Site, wait_until
@@ -567,7 +567,7 @@ def test_a_row_that_makes_no_message_is_set_aside_and_the_others_leave(
     bench.spool_frames(2)
     with monkeypatch.context() as another_version:
         if broken == "features":
-            another_version.setattr("culling.edge.spool.to_wire", lambda found: {"of": "another version"})
+            another_version.setattr("culling.edge.spool.spool.to_wire", lambda found: {"of": "another version"})
         pts = float("inf") if broken == "number" else 0.0
         bench.spool.add(
             Shot(9, pts=pts), found=Detections.empty(), score=score(), reason="hard", model_id="gate-1",
@@ -613,7 +613,7 @@ def test_models_that_cannot_be_asked_about_hold_up_no_frame(bench: Bench, monkey
 def test_a_turn_that_breaks_is_survived_and_one_that_always_does_ends_the_agent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("culling.edge.forwarder.BROKEN_PAUSE_S", 0.0)
+    monkeypatch.setattr("culling.edge.spool.forwarder.BROKEN_PAUSE_S", 0.0)
     subject = bench.start()
     bench.cloud.receive(Hello)
     states, times = subject._states, iter(range(3))

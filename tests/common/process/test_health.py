@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from culling.common.address import http_url
 from culling.common.errors import SettingsError
-from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
+from culling.common.process.health import HealthServer
 
 
 class Service:

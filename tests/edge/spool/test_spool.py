@@ -27,8 +27,8 @@ from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.selection.budget import Spent
 from culling.common.wire.messages import WireDetections, WireFeatures, from_wire
-from culling.edge.spool import Spool, SpoolCounts, Spooled
-from culling.edge.spool_rows import ROW_BYTES
+from culling.edge.spool.rows import ROW_BYTES
+from culling.edge.spool.spool import Spool, SpoolCounts, Spooled
 from support.scores import FEATURES, score
 
 
@@ -488,7 +488,7 @@ from pathlib import Path
 from culling.common.frame import Detections
 from culling.common.wire.messages import WireFeatures
 from culling.edge.scoring import Score
-from culling.edge.spool import Spool
+from culling.edge.spool.spool import Spool
 
 class Shot:
     camera, seq, pts, captured, width, height = "gate", 0, 0.0, 0.0, 8, 8

@@ -44,7 +44,7 @@ from culling.common.frame import Detections
 from culling.common.selection.budget import Spent
 from culling.common.wire.messages import to_wire
 from culling.edge.scoring import Score
-from culling.edge.spool_rows import HELD, READY_RANK, SCHEMA, Change, Counters, Spooled, is_malformed, load_counters
+from culling.edge.spool.rows import HELD, READY_RANK, SCHEMA, Change, Counters, Spooled, is_malformed, load_counters
 
 __all__ = ["Shot", "Spool", "SpoolCounts", "Spooled"]
 

@@ -18,7 +18,7 @@ import structlog
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
-from culling.common.survival import note_failed
+from culling.common.process.survival import note_failed
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -43,7 +43,7 @@ from culling.common.wire.protocol import Beats, FrameKey, SendWindow
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
-from culling.edge.spool import Spool, Spooled
+from culling.edge.spool.spool import Spool, Spooled
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)

@@ -19,12 +19,12 @@ from culling.common.clock import Clock
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
-from culling.common.survival import note_failed
+from culling.common.process.survival import note_failed
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import MAX_JPEG
 from culling.edge.camera.camera import Frame
 from culling.edge.scoring import Score
-from culling.edge.spool import Spool
+from culling.edge.spool.spool import Spool
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
