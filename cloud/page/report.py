@@ -26,8 +26,14 @@ from culling.common.errors import StorageError
 from culling.common.metrics import REASONS
 
 STEP_MINUTES = 60
+"""A report covers a week: hours make a curve that can be read."""
+
 MOST_ROUNDS = 200
+"""A month of six rounds a day."""
+
 FEW = 6
+"""The bars of fewer rounds keep the width of so many: a single one would fill the plot."""
+
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light}"
     "table{border-collapse:collapse}td{padding:.2rem 1.5rem .2rem 0;border-bottom:1px solid #ddd}"

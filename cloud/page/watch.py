@@ -29,6 +29,8 @@ SILENT_S = 25.0
 """The service says something every ten seconds: a longer silence is a lost connection."""
 
 RETRY_S = 2.0
+"""A service that restarts listens again within seconds."""
+
 DETAIL_S = 5.0
 """The charts of one camera change by the minute."""
 
@@ -41,7 +43,11 @@ GIVEN_UP = (DAY, "lag", "scale", "day", "spool", "model")
 
 WIDTHS = {"state": 6, "now": 6, "day": 6, "spool": 5, "lag": 6, "last seen": 10}
 GAP = 2
+"""Columns between two others, as rich pads them."""
+
 SLOTS = 48
+"""Half-hours of a day."""
+
 COLOURS = {"live": "green", "frozen": "yellow", "down": "bold red", "revoked": "red"}
 
 Row = dict[str, Any]

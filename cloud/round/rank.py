@@ -29,6 +29,7 @@ PRIOR = 60.0
 EPSILON = 1e-6
 """Features that vary less than this are constant; it also keeps the unpenalised loss solvable."""
 FOLDS = 5
+"""Stretches of time that are left out in turn; more would put neighbours of a frame into what predicts it."""
 LEAST_AUDITS = 40
 """Fewer audit frames hold a handful of hard ones at most: too few to compare ranker and loss by."""
 RESAMPLES = 200

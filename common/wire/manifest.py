@@ -51,6 +51,8 @@ from culling.common.wire.messages import (
 _T = TypeVar("_T")
 
 CLOCK_SKEW_S = 86_400.0
+"""An edge without a battery clock may start hours off; a day also covers a clock set to the wrong time zone."""
+
 _CONTEXT = b"culling model manifest 1\0"  # a signature made for anything else never fits
 
 

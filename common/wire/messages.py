@@ -22,15 +22,32 @@ from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 
 PROTOCOL_VERSION = 1
+"""The first byte of every header; another number is refused before anything is decoded."""
+
 MAX_HEADER = 64 * 1024
+"""The largest header but an offer is a Heartbeat of MAX_CAMERAS cameras: some 28 kB with counters in the millions."""
+
 MAX_OFFER = 1024 * 1024  # a header that carries a manifest with its golden frames
 MAX_MANIFEST = MAX_OFFER - 4 * 1024
+"""What an offer holds beside its manifest (type and camera) is far below 4 kB."""
+
 MAX_JPEG = 16 * 1024 * 1024
+"""Half a byte for each pixel of an 8K picture: JPEGs of real scenes stay below it. Also the socket's MAXMSGSIZE."""
+
 MAX_CHUNK = 1024 * 1024
+"""Four pieces of `protocol.PIECE`: what a peer may ask for at once, so that one request never holds up others."""
+
 MAX_MODEL = 200 * 1024 * 1024
+"""Three times the bundled student's graph (58 MB); what an edge downloads and checks is bounded by it."""
+
 MAX_BOXES = 300
+"""As many as a student's proposals can give, and more than any frame of ours has objects."""
+
 MAX_CAMERAS = 64
+"""Cameras of one edge: more than a machine beside cameras decodes."""
+
 MAX_FEATURES = 64
+"""Room to grow for the features of a ranker, of which there are two dozen now."""
 
 # `\A…\Z`, because `$` would let a trailing newline through.
 Identifier = Annotated[str, Meta(pattern=r"\A(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")]

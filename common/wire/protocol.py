@@ -17,7 +17,10 @@ FrameKey: TypeAlias = tuple[str, int]
 """`(boot, seq)`: the name of a frame of one edge; it is never used twice."""
 
 PIECE = 256 * 1024
+"""One second on a line of 2 Mbit/s: what a broken link costs again is small, and so are the round trips of a model."""
+
 MISSED_BEATS = 3
+"""One beat may be lost and another late; after a third the peer counts as gone."""
 
 
 @dataclass

@@ -30,8 +30,14 @@ Socket: TypeAlias = "zmq.Socket[bytes]"
 
 CURVE_OVERHEAD = 64  # MAXMSGSIZE counts a part as it travels: sealed, with nonce, tag and command name
 LINGER_MS = 1_000
+"""How long a socket that is closed may still send what is queued; a stop never waits longer for a dead line."""
+
 HANDSHAKE_MS = 10_000
+"""CURVE takes two round trips: enough for a slow line, and half-open connections are not held longer."""
+
 SELF_TEST_S = 10.0
+"""On loopback a stranger is refused within milliseconds; a machine so busy that it takes longer must not serve."""
+
 NAMED_STRANGERS = 1_000  # so that a flood of random keys cannot flood the log
 _DOMAIN = b"culling"
 _HANDSHAKES = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH

@@ -22,6 +22,7 @@ from culling.common.wire.messages import from_wire
 CONFIDENT = 0.5
 """Score from which a detection must agree; weaker ones flip with the rounding of another GPU or CPU."""
 MIN_IOU = 0.9
+"""Boxes of one graph on two machines differ by fractions of a pixel; below this another model is at work."""
 SCORE_SLACK = 0.05
 """Agreement across machines: far above the differences that rounding makes, far below those of another model."""
 

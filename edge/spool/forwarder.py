@@ -54,7 +54,7 @@ BROKEN_PAUSE_S, MAX_BROKEN_TURNS = 1.0, 60
 """After a turn that broke the next one waits a moment; after so many in a row there is nothing left to go on with."""
 STUCK_S = 60.0
 """Far longer than a turn takes while socket and disk work."""
-REFUSED = "refused by the cloud: this edge was revoked, or never enrolled there; enrol it anew"
+REFUSED = "refused by the cloud: this edge was revoked, or was never enrolled there: enroll it again"
 """What a person is told of an edge that is `refused`."""
 REVOKED = "revoked"
 REFUSALS = frozenset(

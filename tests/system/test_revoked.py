@@ -23,7 +23,7 @@ class Linked:
 
     def __init__(self, folder: Path) -> None:
         self.cloud = CloudState(folder, schedule={"hold": True})
-        secret = self.cloud.enrol()
+        secret = self.cloud.enroll()
         self.service = ServiceProcess(self.cloud)
         self.site = Site(folder, self.service.endpoint)
         self.site.signing = self.cloud.keys.signing

@@ -19,7 +19,7 @@ EDGE = "e" * 40
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path / "one")
-    state.enrol()
+    state.enroll()
     state.publisher.publish(CAMERA, state.artefact(), "base")
     yield state
     state.close()

@@ -16,7 +16,7 @@ NOTHING = {"rounds": 0, "swaps": 0, "requests": 0, "models": 0}
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state = CloudState(tmp_path, FakeClock())
-    state.enrol()
+    state.enroll()
     yield state
     state.close()
 
