@@ -22,10 +22,10 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.keys import CloudKeys, load_keys
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry, add
 from culling.cloud.store.roster import add_edge, check_free
-from culling.common.address import is_endpoint
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import SettingsError, StorageError
+from culling.common.wire.address import is_endpoint
 from culling.common.wire.messages import MAX_CAMERAS, Identifier
 from culling.common.wire.transport import new_keypair
 

@@ -17,10 +17,10 @@ import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import URL
 
-from culling.common.address import Endpoint, Host
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import CLASSES, ClassName
+from culling.common.wire.address import Endpoint, Host
 
 
 class ServiceSettings(Section):

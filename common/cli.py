@@ -6,19 +6,21 @@ Whatever goes wrong on purpose is one line on stderr and a documented exit code.
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points, version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from culling.common import config, console, logs
+from culling.common import config, logs
 from culling.common.errors import CullingError, MissingExtraError, SettingsError
 
 COMMAND_TABLES = "culling.commands"
@@ -32,6 +34,18 @@ GROUPS = {
     "bench memory": "What a camera costs an agent, and an edge the service.",
 }
 """Help of the words that only lead to commands below them."""
+
+
+NEAREST = {
+    **{"…": "...", "·": "-", "—": "-", "\u2212": "-", "\u00d7": "x", "→": "->", "←": "<-", "≤": "<=", "≥": ">="},
+    **dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True)),
+    **dict.fromkeys("─━═╌╸╺", "-"),
+    **dict.fromkeys("│┃║╎", "|"),
+    **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛╔╗╚╝", "+"),
+}
+"""Signs that we and rich draw with; any other is shown by its number, as JSON and Python write it: `\\u00fc`."""
+
+_HANDLER = "culling.nearest"
 
 
 @dataclass(frozen=True)
@@ -125,10 +139,31 @@ def _root() -> typer.Typer:
     return root
 
 
+def degrade() -> None:
+    """Let stdout and stderr take every text, whatever the locale or `PYTHONIOENCODING` says they are."""
+    codecs.register_error(_HANDLER, _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(NEAREST.get(sign) or _number(sign) for sign in signs), error.end
+
+
+def _number(sign: str) -> str:
+    """Return an escape of which JSON makes the same sign again."""
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `culling` and return its exit code; `argv` defaults to the process's own arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    console.degrade()
+    degrade()
     logs.setup("warning")
     try:
         code = typer.main.get_command(_root())(arguments, prog_name="culling", standalone_mode=False)

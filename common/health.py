@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from culling.common.address import family, in_url
 from culling.common.errors import SettingsError
+from culling.common.wire.address import family, in_url
 
 log = structlog.get_logger(__name__)
 

@@ -20,13 +20,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
-from culling.common.address import Endpoint, Host
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import ClassName
 from culling.common.logs import redact
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import SelectorSettings
+from culling.common.wire.address import Endpoint, Host
 from culling.edge.camera.camera import CameraSettings
 from culling.edge.camera.difference import DifferenceSettings
 

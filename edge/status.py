@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from culling.common.address import http_url
 from culling.common.errors import InputError
+from culling.common.wire.address import http_url
 
 TIMEOUT_S = 3.0
 """The agent is on this machine and answers in milliseconds, or hangs."""

@@ -46,10 +46,10 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.store.requests import Kind, Requests
-from culling.common.address import family, http_url, in_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
+from culling.common.wire.address import family, http_url, in_url
 
 log = structlog.get_logger(__name__)
 

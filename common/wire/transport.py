@@ -19,8 +19,8 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
-from culling.common.address import by_ipv6
 from culling.common.errors import CullingError, ProtocolError, SettingsError
+from culling.common.wire.address import by_ipv6
 from culling.common.wire.messages import MAX_JPEG, MAX_OFFER
 
 log = structlog.get_logger(__name__)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import json
 import re
 import subprocess
 import sys
@@ -12,9 +14,13 @@ from types import ModuleType
 import pytest
 import typer
 from pydantic import SecretStr
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 
 from culling.common import cli, errors
-from culling.common.cli import EXIT_CODES, GROUPS, Command, commands, main
+from culling.common.cli import EXIT_CODES, GROUPS, NEAREST, Command, commands, degrade, main
 from culling.common.config import Section, Settings
 
 
@@ -297,3 +303,63 @@ class TestPrintConfig:
 def test_the_module_runs_like_the_command() -> None:
     module = [sys.executable, "-m", "culling.common.cli", "--version"]
     assert subprocess.run(module, capture_output=True, text=True, check=True).stdout.startswith("culling ")
+
+
+ENCODINGS = ("ascii", "iso-8859-1", "cp437")
+
+
+def screen(patch: pytest.MonkeyPatch, encoding: str) -> io.BytesIO:
+    """Make stdout and stderr a console of that encoding; return the bytes that reach it."""
+    shown = io.BytesIO()
+    stream = io.TextIOWrapper(shown, encoding, write_through=True)
+    for name in ("stdout", "stderr"):
+        patch.setattr(sys, name, stream)
+    return shown
+
+
+class TestConsoles:
+    """Every command on consoles that know little more than ASCII."""
+
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_every_help_is_shown(self, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+        shown = screen(monkeypatch, encoding)
+        for words in ("", *commands()):
+            assert main([*words.split(), "--help"]) == 0
+        assert shown.getvalue().count(b"Usage") > len(commands())
+
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_errors_and_what_they_name_are_shown(self, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+        shown = screen(monkeypatch, encoding)
+        assert main(["print-config", "edge", "--config", "Überwachung … →/名.toml"]) == 2
+        assert b"cannot read the settings" in shown.getvalue()
+
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_tables_progress_and_live_lines_are_shown(self, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+        shown = screen(monkeypatch, encoding)
+        degrade()
+        console = Console(force_terminal=True, width=80)
+        table = Table("camera", "a column that is cut short by its width " * 9, title="50 % · 3 → 4")
+        table.add_row("gate", "".join(NEAREST))
+        console.print(table)
+        with Progress(TextColumn("{task.description}"), BarColumn(), console=console) as progress:
+            progress.update(progress.add_task("labels …", total=3), advance=1)
+        with Live("camera live · round 3", console=console):
+            pass
+        console.rule("─")
+        assert b"camera live" in shown.getvalue()
+
+    def test_signs_of_ours_become_what_comes_nearest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = screen(monkeypatch, "ascii")
+        degrade()
+        print("Recording … · 0.56 → 0.91 ▁▃█")
+        assert shown.getvalue() == b"Recording ... - 0.56 -> 0.91 _-#\n"
+
+    @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+    def test_json_stays_json_and_a_path_that_is_no_text_is_shown(
+        self, monkeypatch: pytest.MonkeyPatch, encoding: str
+    ) -> None:
+        shown = screen(monkeypatch, encoding)
+        degrade()
+        told = {"camera": "Tür 🚪", "path": b"caf\xe9".decode("utf-8", "surrogateescape")}
+        print(json.dumps(told, ensure_ascii=False))
+        assert json.loads(shown.getvalue()) == told

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from culling.common.address import http_url
 from culling.common.errors import SettingsError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
+from culling.common.wire.address import http_url
 
 
 class Service:

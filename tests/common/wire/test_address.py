@@ -6,8 +6,8 @@ import threading
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from culling.common import address
-from culling.common.address import Endpoint, Host, by_ipv6, http_url, in_url, is_endpoint
+from culling.common.wire import address
+from culling.common.wire.address import Endpoint, Host, by_ipv6, http_url, in_url, is_endpoint
 
 
 @pytest.mark.parametrize(
