@@ -40,12 +40,12 @@ from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.retention import forget_records
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
-from culling.common import notify
 from culling.common.atomic import write_atomic
 from culling.common.clock import DAY_S, Clock, SystemClock
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.health import HealthServer
 from culling.common.metrics import Metrics
+from culling.common.process import notify
 from culling.common.survival import surviving
 
 log = structlog.get_logger(__name__)

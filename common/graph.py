@@ -257,7 +257,9 @@ def _check_placement(graph: Any, placed: Sequence[tuple[str, str, str]], wanted:
 
 def _reached(graph: Any) -> tuple[set[str], set[str]]:
     """Return the names of the nodes that what is in `frames` reaches, and those that at most its size does."""
-    seen, pixels, sizes = {"frames"}, set(), set()
+    seen: set[str] = {"frames"}
+    pixels: set[str] = set()
+    sizes: set[str] = set()
     for node in graph.node:
         reached = node.op_type not in ("Shape", "Size") and any(name in seen for name in _reads(node))
         if reached:

@@ -26,19 +26,20 @@ import av
 import structlog
 from prometheus_client import CollectorRegistry
 
-from culling.common import notify
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, ModelError, StorageError
 from culling.common.health import HealthServer
-from culling.common.lock import only_one
 from culling.common.logs import redact
 from culling.common.metrics import Metrics
+from culling.common.process import notify
+from culling.common.process.lock import only_one
 from culling.common.selection.selector import build_selector
 from culling.common.survival import note_failed
 from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
+from culling.edge.camera.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.forwarder import REFUSED, Forwarder
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
@@ -49,7 +50,6 @@ from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
 from culling.edge.recorder import Recorder
-from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool import Spool
 from culling.edge.trace import Trace

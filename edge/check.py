@@ -12,18 +12,18 @@ from pathlib import Path
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError, CullingError, ProtocolError, StorageError
 from culling.common.graph import Provider
-from culling.common.keeping_up import KeepingUp
-from culling.common.lock import holder
 from culling.common.logs import redact
+from culling.common.process.lock import holder
+from culling.common.wire.keeping_up import KeepingUp
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.camera.camera import CameraSettings, Frame
+from culling.edge.camera.reload import LOCK
 from culling.edge.camera.source import Source
 from culling.edge.forwarder import REFUSED
 from culling.edge.model.builder import Builder
 from culling.edge.model.package import initial_package
 from culling.edge.model.provider import choose_provider
 from culling.edge.model.student import Student
-from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 
 HANDSHAKE_S = 10.0

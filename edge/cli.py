@@ -13,11 +13,11 @@ from rich.table import Table
 
 from culling.common import logs
 from culling.common.config import parse_overrides
-from culling.common.keeping_up import KeepingUp
+from culling.common.wire.keeping_up import KeepingUp
 from culling.edge.agent import Agent
+from culling.edge.camera.reload import ask
 from culling.edge.check import check_all
 from culling.edge.forwarder import REFUSED
-from culling.edge.reload import ask
 from culling.edge.settings import load_settings
 from culling.edge.status import fetch, pace, rows
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from culling.common.errors import InputError
-from culling.common.keeping_up import KeepingUp, Look, keeping_up, look
+from culling.common.wire.keeping_up import KeepingUp, Look, keeping_up, look
 
 TIMEOUT_S = 3.0
 """The agent is on this machine and answers in milliseconds, or hangs."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from culling.common import lock
 from culling.common.errors import StorageError
+from culling.common.process import lock
 
 LOCK = "service.lock"
 """In the data folder: held by the service, or the repair, that works there."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from culling.common.keeping_up import KeepingUp, Look, keeping_up, look_at
+from culling.common.wire.keeping_up import KeepingUp, Look, keeping_up, look_at
 from culling.common.wire.messages import CameraState
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from culling.common.errors import StorageError
-from culling.common.lock import holder, only_one
+from culling.common.process.lock import holder, only_one
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_it_is_held_until_it_is_done(lock: Path) -> None:
 
 def test_it_ends_with_a_process_that_is_killed(lock: Path) -> None:
     code = (
-        "import sys, pathlib; from culling.common.lock import only_one\n"
+        "import sys, pathlib; from culling.common.process.lock import only_one\n"
         "with only_one(pathlib.Path(sys.argv[1]), 'agent'): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

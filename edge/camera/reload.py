@@ -18,7 +18,7 @@ import msgspec
 
 from culling.common.atomic import write_atomic
 from culling.common.errors import CullingError, InputError
-from culling.common.lock import holder
+from culling.common.process.lock import holder
 from culling.edge.camera.camera import CameraSettings
 from culling.edge.settings import EdgeSettings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.common.notify import ALIVE, READY, tell
+from culling.common.process.notify import ALIVE, READY, tell
 
 
 def listen(address: str) -> socket.socket:

@@ -14,9 +14,9 @@ import pytest
 
 from culling.common.cli import main
 from culling.common.errors import CullingError, InputError
-from culling.common.lock import only_one
+from culling.common.process.lock import only_one
 from culling.common.wire.messages import HardFrame, Heartbeat, ModelChunk, ModelOffer, ModelRequest
-from culling.edge.reload import ANSWER, LOCK, answer, ask, compare
+from culling.edge.camera.reload import ANSWER, LOCK, answer, ask, compare
 from culling.edge.settings import load_settings
 from culling.edge.status import fetch, rows
 from support import tiny
