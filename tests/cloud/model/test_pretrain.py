@@ -149,10 +149,10 @@ def test_a_truncated_init_is_named(data: Path, capfd: pytest.CaptureFixture[str]
     [
         (("--canvas", "60x64"), "multiples of 32", InputError.exit_code),
         (("--canvas", "small"), "expected WIDTHxHEIGHT", SettingsError.exit_code),
-        (("--until", "gate=2"), "a number of 0..1", SettingsError.exit_code),
+        (("--until", "gate=2"), "the number 0..1", SettingsError.exit_code),
         (("--depth", "34"), "expected 18, 50 or 101", SettingsError.exit_code),
-        (("--weight", "street/=-1"), "a number of 0 or more", SettingsError.exit_code),
-        (("--weight", "street/=nan"), "a number of 0 or more", SettingsError.exit_code),
+        (("--weight", "street/=-1"), "the number 0 or more", SettingsError.exit_code),
+        (("--weight", "street/=nan"), "the number 0 or more", SettingsError.exit_code),
         (("--weight", "=0"), "every image has weight 0", InputError.exit_code),
         (("--jitter", "2", "1"), "0 < LOW <= HIGH", InputError.exit_code),
         (("--jitter", "0", "1"), "0 < LOW <= HIGH", InputError.exit_code),
