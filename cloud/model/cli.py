@@ -37,15 +37,32 @@ def pretrain_command(
         typer.Option(help="PREFIX=WEIGHT: how often to draw images whose source begins with PREFIX; default: 1"),
     ] = None,
     empty: Annotated[float, typer.Option(min=0, help="weight of images without boxes")] = 0.1,
+    balance: Annotated[
+        float, typer.Option(min=0, max=1, help="share of draws below which a class is drawn more often; 0 is off")
+    ] = 0.0,
+    fill: Annotated[float, typer.Option(min=0, max=1, help="share of images that cover their place, cut")] = 0.0,
+    stretch: Annotated[float, typer.Option(min=0, max=1, help="how far an aspect may change, as a logarithm")] = 0.0,
+    paste: Annotated[float, typer.Option(min=0, max=1, help="share of canvases with objects from other images")] = 0.0,
+    colour: Annotated[float, typer.Option(min=0, max=1, help="share of canvases in another light, dusk too")] = 0.0,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="share of canvases blurred, noisy or compressed")] = 0.0,
+    tilt: Annotated[float, typer.Option(min=0, max=1, help="share of canvases seen from another angle")] = 0.0,
+    average: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="decay of the average of weights that is written; 0 is off")
+    ] = 0.0,
+    cooldown: Annotated[
+        int | None, typer.Option(min=1, help="hold the rate, and let it fall over the last steps, so many")
+    ] = None,
     frozen: Annotated[int, typer.Option(min=0, max=4, help="trunk stages that keep their weights")] = 1,
     depth: Annotated[int | None, typer.Option(help="trunk depth, if not the kind's own; 50 starts a teacher")] = None,
     fpn_width: Annotated[int | None, typer.Option(min=8, help="channels of the pyramid, if not the kind's own")] = None,
     head_width: Annotated[int | None, typer.Option(min=8, help="width of the box head, if not the kind's own")] = None,
+    processes: Annotated[int, typer.Option(min=0, help="processes that make batches ahead, for a GPU")] = 0,
     checkpoint_every: Annotated[float, typer.Option(min=1, help="seconds between checkpoints")] = 120.0,
     seed: Annotated[int, typer.Option(help="seed of batches and sampling")] = 0,
 ) -> None:
     """Train a student or teacher from label files; after a kill, run it again to resume."""
     from culling.cloud.model.pretrain import Pretraining, pretrain
+    from culling.cloud.model.recipe.augment import Augment
     from culling.cloud.model.train import Recipe
 
     if kind not in ("student", "teacher"):
@@ -60,7 +77,7 @@ def pretrain_command(
             out=out,
             init=init,
             until=dict(_valued("--until", text, 1.0) for text in until or []),
-            recipe=Recipe(steps=steps, lr=lr, checkpoint_every_s=checkpoint_every, seed=seed),
+            recipe=Recipe(steps=steps, lr=lr, checkpoint_every_s=checkpoint_every, seed=seed, cooldown=cooldown),
             canvases=[_size(text) for text in canvas or ["320x256", "384x288", "480x352"]],
             batch=batch,
             depth=depth,
@@ -71,6 +88,13 @@ def pretrain_command(
             jitter=jitter,
             weights=dict(_valued("--weight", text, math.inf) for text in weight or []),
             empty=empty,
+            balance=balance,
+            fill=fill,
+            stretch=stretch,
+            paste=paste,
+            augment=Augment(colour, noise, tilt) if colour or noise or tilt else None,
+            average=average,
+            processes=processes,
         )
     )
     typer.echo(f"wrote {out}, its curve {out.with_suffix('.png')} and {out.with_suffix('.csv')}")

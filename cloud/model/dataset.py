@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from culling.cloud.model.annotations import Label, merge_labels, read_labels
 from culling.cloud.model.losses import Target
+from culling.cloud.model.recipe.augment import Augment, clipped
+from culling.cloud.model.recipe.paste import Paste
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
 from culling.common.video import read_frames
@@ -119,7 +122,9 @@ class Batcher:
 
     `canvases` are the `(height, width)` a batch may have: few, since each new shape costs a compilation. Labels at
     or above `score_floor` are learnt, those between `ignore_floor` and it are ignored, the rest is background.
-    `mosaic` is the share of canvases tiled from four images instead of one.
+    `mosaic` is the share of canvases tiled from four images instead of one. `fill` is the share of images scaled to
+    cover their place, not to fit into it: less of a step is spent on grey. `stretch` is how far an image's aspect may
+    change, as the natural logarithm of the factor. `paste` and `augment` then change the canvas as they say.
     """
 
     samples: Sequence[Sample]
@@ -131,6 +136,10 @@ class Batcher:
     ignore_floor: float = 0.1
     seed: int = 0
     probabilities: NDArray[np.float64] | None = field(default=None)
+    fill: float = 0.0
+    stretch: float = 0.0
+    paste: Paste | None = None
+    augment: Augment | None = None
 
     def __call__(self, step: int, rank: int = 0) -> tuple[Tensor, list[Target]]:
         """Return `(B, 3, H, W)` float images in [0, 1] and their targets for one step of one worker."""
@@ -147,12 +156,21 @@ class Batcher:
             y, x = (int(side * rng.uniform(0.35, 0.65)) for side in (height, width))
             cells = [(0, 0, y, x), (0, x, y, width), (y, 0, height, x), (y, x, height, width)]
         placed = [self._place(canvas, cell, self.samples[self._draw(rng)], rng) for cell in cells]
-        boxes, scores, labels = (np.concatenate(part) for part in zip(*placed, strict=True))
+        found = Detections(*(np.concatenate(part) for part in zip(*placed, strict=True)))
+        if self.paste is not None:
+            found = self.paste(canvas, found, rng)
+        image = canvas.float() / 255
+        if self.augment is not None:
+            image, found = self.augment(image, found, rng)
+        return image, self._target(found)
+
+    def _target(self, found: Detections) -> Target:
+        boxes, scores = found.boxes, found.scores
         small = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < MIN_SIDE
         learnt, doubtful = (scores >= self.score_floor) & ~small, (scores >= self.ignore_floor)
-        return canvas.float() / 255, Target(
+        return Target(
             torch.from_numpy(boxes[learnt]),
-            torch.from_numpy(labels[learnt] + 1),
+            torch.from_numpy(found.labels[learnt] + 1),
             torch.from_numpy(scores[learnt]),
             torch.from_numpy(boxes[doubtful & ~learnt]),
         )
@@ -166,9 +184,11 @@ class Batcher:
         """Scale one image into a cell of the canvas at a random size and place, and return its boxes there."""
         top, left, bottom, right = cell
         room_h, room_w = bottom - top, right - left
-        scale = min(room_h / sample.height, room_w / sample.width) * rng.uniform(*self.jitter)
-        size_h, size_w = max(8, round(sample.height * scale)), max(8, round(sample.width * scale))
-        image = tv.resize(sample.pixels(min(1.0, scale)), [size_h, size_w], antialias=True)
+        ratios = room_h / sample.height, room_w / sample.width
+        scale = (max if self.fill and rng.random() < self.fill else min)(ratios) * rng.uniform(*self.jitter)
+        tall = math.exp(rng.uniform(-self.stretch, self.stretch) / 2) if self.stretch else 1.0
+        size_h, size_w = max(8, round(sample.height * scale * tall)), max(8, round(sample.width * scale / tall))
+        image = tv.resize(sample.pixels(min(1.0, scale * max(tall, 1 / tall))), [size_h, size_w], antialias=True)
         if flip := rng.random() < 0.5:
             image = image.flip(2)
         dy, dx = _offset(size_h, room_h, rng), _offset(size_w, room_w, rng)
@@ -179,19 +199,11 @@ class Batcher:
         if flip:
             boxes = np.stack([size_w - boxes[:, 2], boxes[:, 1], size_w - boxes[:, 0], boxes[:, 3]], 1)
         moved = boxes + np.array([left + dx, top + dy] * 2, np.float32)
-        low, high = np.array([[left + x0, top + y0] * 2, [left + x1, top + y1] * 2], np.float32)
-        clipped = np.clip(moved, low, high)
-        shown = _area(clipped) / np.maximum(_area(moved), 1e-6)
-        keep = shown >= 0.1
-        # A box cut to less than a third is too little to learn from and too much to call background.
-        scores = np.where(shown >= 0.35, found.scores, np.minimum(found.scores, self.ignore_floor))
-        return clipped[keep], scores[keep].astype(np.float32), found.labels[keep]
+        shown = (left + x0, top + y0, left + x1, top + y1)
+        kept = clipped(Detections(moved, found.scores, found.labels), shown, self.ignore_floor)
+        return kept.boxes, kept.scores, kept.labels
 
 
 def _offset(size: int, room: int, rng: np.random.Generator) -> int:
     low, high = sorted((0, room - size))
     return int(rng.integers(low, high + 1))
-
-
-def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -31,6 +31,11 @@ from culling.cloud.model.detector import (
     load_resnet50,
     reestimate_statistics,
 )
+from culling.cloud.model.recipe.augment import Augment
+from culling.cloud.model.recipe.average import Average
+from culling.cloud.model.recipe.balance import balanced
+from culling.cloud.model.recipe.paste import Paste
+from culling.cloud.model.recipe.prefetch import Prefetch
 from culling.cloud.model.train import Recipe, Run, train
 from culling.cloud.model.weights import read_tensors, save_weights
 from culling.common.errors import InputError, ModelError
@@ -49,7 +54,10 @@ class Pretraining:
     `depth`, `fpn_width` and `head_width` replace those of the bundled student or teacher.
     `canvases` are `(height, width)` in pixels; `frozen` counts the trunk's stages that keep their weights. An image
     whose source begins with a key of `weights` is drawn that many times as often as others, one without a box to
-    learn `empty` times as often as one with.
+    learn `empty` times as often as one with. Images with a class that fewer than a share `balance` of them have are
+    drawn more often. `fill`, `stretch`, `paste` and `augment` are the `Batcher`'s; batches are made ahead by so many
+    `processes`. The weights that come out are the running average of those trained, by `average` a step, unless that
+    is 0.
     """
 
     kind: Literal["student", "teacher"]
@@ -69,6 +77,13 @@ class Pretraining:
     jitter: tuple[float, float] = (0.7, 1.1)
     weights: dict[str, float] = field(default_factory=dict)
     empty: float = 1.0
+    balance: float = 0.0
+    fill: float = 0.0
+    stretch: float = 0.0
+    paste: float = 0.0
+    augment: Augment | None = None
+    average: float = 0.0
+    processes: int = 0
 
 
 def pretrain(run: Pretraining) -> Run:
@@ -80,22 +95,38 @@ def pretrain(run: Pretraining) -> Run:
     model = build(replace(spec, **{name: value for name, value in changed.items() if value is not None}))
     fresh_trunk = _start(model, run.init)
     samples = load_samples(run.labels, run.images, lambda name: run.until.get(name, run.until.get("", 1.0)))
-    batches = Batcher(samples, run.batch, run.canvases, run.jitter, run.mosaic, seed=run.recipe.seed)
-    batches = replace(batches, probabilities=probabilities(batches, run.weights, run.empty))
+    batches = _batches(run, samples)
     checkpoint = run.out.with_suffix(".checkpoint")
     if fresh_trunk and run.kind == "student" and not checkpoint.exists():
         # Steps far beyond the run's own, so that the statistics do not come from the first batches alone.
         reestimate_statistics(model, [batches(10**6 + i)[0] for i in range(STATISTICS_BATCHES)])
     freeze(model, run.frozen)
+    average = Average(model, run.average) if run.average else None
     with shown(f"{run.kind}, {len(samples)} images", "step", run.recipe.steps) as show:
         result = train(
-            model, batches, run.recipe, checkpoint, lambda run, _: show(run.step, f", loss {recent_loss(run):.3f}")
+            model,
+            Prefetch(batches, run.processes) if run.processes else batches,
+            run.recipe,
+            checkpoint,
+            lambda run, _: show(run.step, f", loss {recent_loss(run):.3f}"),
+            average=average,
         )
+    if average is not None:
+        average.apply()
     if int(os.environ.get("RANK", 0)) == 0:
         save_weights(run.out, model, "fp16")
         write_curve(run.out, result)
         checkpoint.unlink()
     return result
+
+
+def _batches(run: Pretraining, samples: list[Sample]) -> Batcher:
+    batches = Batcher(samples, run.batch, run.canvases, run.jitter, run.mosaic, seed=run.recipe.seed)
+    drawn = probabilities(batches, run.weights, run.empty)
+    if run.balance:
+        drawn = balanced(samples, drawn, run.balance)
+    paste = Paste(samples, run.paste) if run.paste else None
+    return replace(batches, probabilities=drawn, fill=run.fill, stretch=run.stretch, paste=paste, augment=run.augment)
 
 
 def probabilities(batches: Batcher, weights: dict[str, float], empty: float) -> NDArray[np.float64]:

@@ -23,15 +23,20 @@ from safetensors.torch import save_file
 from torch import distributed, nn
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.dataset import Batcher
 from culling.cloud.model.detector import half_precision
 from culling.cloud.model.losses import detection_loss
+from culling.cloud.model.recipe.average import Average
+from culling.cloud.model.recipe.prefetch import Batches
 from culling.common.errors import ModelError, TrainingError
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: `steps` of SGD with linear warm-up and cosine decay of the rate `lr` to zero."""
+    """How to train: `steps` of SGD with linear warm-up and cosine decay of the rate `lr` to zero.
+
+    With a `cooldown` the rate stays up, and falls linearly to zero over that many steps at the end: a run whose end
+    is not known yet can be cooled down from any of its checkpoints.
+    """
 
     steps: int
     lr: float = 0.02
@@ -41,11 +46,14 @@ class Recipe:
     clip: float = 10.0
     checkpoint_every_s: float = 120.0
     seed: int = 0
+    cooldown: int | None = None
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step`."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        if self.cooldown is None:
+            return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        return self.lr * warm * min(1.0, (self.steps - step) / max(1, self.cooldown))
 
 
 @dataclass
@@ -69,14 +77,17 @@ class _Step(nn.Module):
 
 def train(
     model: FasterRCNN,
-    batches: Batcher,
+    batches: Batches,
     recipe: Recipe,
     checkpoint: Path,
     on_step: Callable[[Run, float], None] = lambda run, seconds: None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
+    average: Average | None = None,
 ) -> Run:
     """Train `model` in place, resuming from `checkpoint` if it is there; leave the last state in it.
+
+    `average`, made of the same model once what learns is decided, follows its weights and is kept in the checkpoint.
 
     Returns early, with a checkpoint, when `stop()` turns true. Raises `TrainingError` on a loss that is not finite;
     the checkpoint, if one was written by then, still holds the last good state.
@@ -87,7 +98,9 @@ def train(
     model.to(device, memory_format=torch.channels_last).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    run = load_checkpoint(checkpoint, model, optimizer) if checkpoint.exists() else Run()
+    if average is not None:
+        average.start({})
+    run = load_checkpoint(checkpoint, model, optimizer, average) if checkpoint.exists() else Run()
     step_loss: nn.Module = _Step(model)
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -112,24 +125,29 @@ def train(
             raise TrainingError(f"{found}; lower the rate and {again}")
         optimizer.step()
         run.step += 1
+        if average is not None:
+            average.update(run.step)
         run.losses.append({name: float(value.detach()) for name, value in losses.items()})
         on_step(run, clock() - started)
         if rank == 0 and clock() - saved >= recipe.checkpoint_every_s:
-            save_checkpoint(checkpoint, model, optimizer, run)
+            save_checkpoint(checkpoint, model, optimizer, run, average)
             saved = clock()
     if rank == 0:
-        save_checkpoint(checkpoint, model, optimizer, run)
+        save_checkpoint(checkpoint, model, optimizer, run, average)
     if world > 1:
         distributed.destroy_process_group()
     return run
 
 
-def save_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, run: Run) -> None:
+def save_checkpoint(
+    path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, run: Run, average: Average | None = None
+) -> None:
     """Replace `path` atomically by the current state."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
         if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
             tensors[f"momentum.{index}"] = buffer.contiguous()
+    tensors |= {f"average.{k}": v.contiguous() for k, v in (average.tensors if average else {}).items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, {"step": str(run.step), "losses": json.dumps(run.losses)})
     with partial.open("rb") as file:
@@ -137,19 +155,26 @@ def save_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, r
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD) -> Run:
-    """Put the state saved in `path` into `model` and `optimizer`. Raises `ModelError` if it is of another model."""
+def load_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, average: Average | None = None) -> Run:
+    """Put the state saved in `path` into `model`, `optimizer` and `average`; what it has no average of starts one.
+
+    Momentum follows its parameter by place: a run resumed with other stages frozen goes on without any.
+    Raises `ModelError` if the state is of another model.
+    """
     try:
         with safe_open(path, "pt") as file:
             keys = file.keys()
             meta = file.metadata()
             model.load_state_dict({k[6:]: file.get_tensor(k) for k in keys if k.startswith("model.")})
-            for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-                if (name := f"momentum.{index}") in keys:
-                    buffer = file.get_tensor(name).to(parameter.device)
+            parameters = optimizer.param_groups[0]["params"]
+            if sum(k.startswith("momentum.") for k in keys) == len(parameters):
+                for index, parameter in enumerate(parameters):
+                    buffer = file.get_tensor(f"momentum.{index}").to(parameter.device)
                     if buffer.shape != parameter.shape:
                         raise RuntimeError("momentum of other parameters")
                     optimizer.state[parameter]["momentum_buffer"] = buffer
+            if average is not None:
+                average.start({k[8:]: file.get_tensor(k) for k in keys if k.startswith("average.")})
             return Run(int(meta["step"]), json.loads(meta["losses"]))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]

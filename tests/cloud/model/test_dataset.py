@@ -9,6 +9,8 @@ import torch
 
 from culling.cloud.model.annotations import Label, write_labels
 from culling.cloud.model.dataset import Batcher, Sample, load_samples
+from culling.cloud.model.recipe.augment import Augment
+from culling.cloud.model.recipe.paste import Paste
 from culling.common.errors import InputError
 from culling.common.frame import Detections
 from culling.common.video import count_frames
@@ -46,7 +48,18 @@ def red_part(image: torch.Tensor) -> list[int]:
     return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
 
 
-@pytest.mark.parametrize("settings", [PLAIN, {"jitter": (0.5, 0.9)}, {"canvases": [(32, 32)]}, {"mosaic": 1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        PLAIN,
+        {"jitter": (0.5, 0.9)},
+        {"canvases": [(32, 32)]},
+        {"mosaic": 1.0},
+        {"stretch": 0.6},
+        {"fill": 1.0, "jitter": (0.8, 1.0), "canvases": [(96, 96)]},
+        {"augment": Augment(tilt=1.0, pitch=20)},
+    ],
+)
 def test_boxes_stay_on_their_objects_through_flip_scale_and_place(settings: dict[str, object]) -> None:
     flips = set()
     for step in range(12):
@@ -56,6 +69,33 @@ def test_boxes_stay_on_their_objects_through_flip_scale_and_place(settings: dict
         np.testing.assert_allclose(red_part(images[0]), around, atol=2.5)
         flips.add(round(around[0]))
     assert len(flips) > 1
+
+
+def test_an_image_that_fills_its_place_leaves_no_grey() -> None:
+    white, grey = sample(frame=np.full((HEIGHT, WIDTH, 3), 250, np.uint8)), 0
+    for step in range(5):
+        fitted, filled = (batcher(white, canvases=[(96, 96)], fill=share)(step)[0] for share in (0.0, 1.0))
+        assert filled.min() > 0.9
+        grey += int((fitted < 0.5).sum())
+    assert grey > 0
+
+
+def test_a_stretch_changes_the_aspect_and_not_the_area() -> None:
+    sides = []
+    for step in range(12):
+        box = batcher(sample(), batch=1, jitter=(0.6, 0.6), stretch=0.5)(step)[1][0].boxes[0]
+        sides.append((box[2:] - box[:2]).tolist())
+    ratios, areas = ([f(w, h) for w, h in sides] for f in (lambda w, h: w / h, lambda w, h: w * h))
+    assert max(ratios) / min(ratios) > 1.3
+    assert max(areas) / min(areas) < 1.25
+
+
+def test_pasted_objects_are_learnt_too() -> None:
+    empty = sample(Detections.empty(), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    make = batcher(empty, batch=1, canvases=[(128, 128)], paste=Paste([sample()], share=1.0, most=1))
+    images, (target,) = make(0)
+    np.testing.assert_allclose(red_part(images[0]), target.boxes[0], atol=2)
+    assert target.labels.tolist() == [3]
 
 
 def test_a_flip_mirrors_boxes() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+import torch
 from numpy.typing import NDArray
 
 from culling.cloud.model.annotations import Label, write_labels
@@ -54,6 +55,27 @@ def test_pretraining_leaves_weights_a_curve_and_no_checkpoint(data: Path, capfd:
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert not out.with_suffix(".checkpoint").exists()
     assert "step 3/3, loss" in capfd.readouterr().err
+
+
+def test_a_run_with_every_part_of_the_recipe_writes_the_average(data: Path) -> None:
+    plain, averaged = data / "plain.safetensors", data / "averaged.safetensors"
+    shares = {
+        "mosaic": 0.5,
+        "fill": 0.5,
+        "stretch": 0.3,
+        "paste": 1,
+        "colour": 1,
+        "noise": 1,
+        "tilt": 1,
+        "balance": 0.5,
+    }
+    changes = [word for name, share in shares.items() for word in (f"--{name}", str(share))]
+    recipe = ["--steps", "3", "--cooldown", "1", "--processes", "1", *changes]
+    assert main(command(data, plain, *recipe)) == 0
+    assert main(command(data, averaged, *recipe, "--average", "0.9")) == 0
+    one, other = (load_weights(path)[0].state_dict() for path in (plain, averaged))
+    assert not torch.equal(one["rpn.head.conv.0.0.weight"], other["rpn.head.conv.0.0.weight"])
+    assert torch.equal(one["backbone.body.conv1.weight"], other["backbone.body.conv1.weight"])
 
 
 def test_a_run_killed_by_kill_9_ends_in_the_very_weights_of_an_unbroken_one(data: Path) -> None:
@@ -127,10 +149,10 @@ def test_a_truncated_init_is_named(data: Path, capfd: pytest.CaptureFixture[str]
     [
         (("--canvas", "60x64"), "multiples of 32", InputError.exit_code),
         (("--canvas", "small"), "expected WIDTHxHEIGHT", SettingsError.exit_code),
-        (("--until", "gate=2"), "a number of 0..1", SettingsError.exit_code),
+        (("--until", "gate=2"), "the number 0..1", SettingsError.exit_code),
         (("--depth", "34"), "expected 18, 50 or 101", SettingsError.exit_code),
-        (("--weight", "street/=-1"), "a number of 0 or more", SettingsError.exit_code),
-        (("--weight", "street/=nan"), "a number of 0 or more", SettingsError.exit_code),
+        (("--weight", "street/=-1"), "the number 0 or more", SettingsError.exit_code),
+        (("--weight", "street/=nan"), "the number 0 or more", SettingsError.exit_code),
         (("--weight", "=0"), "every image has weight 0", InputError.exit_code),
         (("--jitter", "2", "1"), "0 < LOW <= HIGH", InputError.exit_code),
         (("--jitter", "0", "1"), "0 < LOW <= HIGH", InputError.exit_code),

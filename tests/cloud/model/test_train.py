@@ -13,6 +13,7 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.detector import build, freeze
 from culling.cloud.model.losses import Target
+from culling.cloud.model.recipe.average import Average
 from culling.cloud.model.train import Recipe, Run, train
 from culling.common.errors import ModelError, TrainingError
 from culling.common.frame import Detections
@@ -66,6 +67,15 @@ def test_the_rate_warms_up_and_then_falls_to_zero() -> None:
     assert rates[-1] < 0.001
 
 
+def test_with_a_cooldown_the_rate_stays_up_and_falls_at_the_end() -> None:
+    recipe = Recipe(steps=100, lr=1.0, warmup=10, cooldown=20)
+    rates = [recipe.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:81] == [1.0] * 71
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0.05)
+
+
 def test_training_lowers_the_loss(batches: Batcher, tmp_path: Path) -> None:
     run = train(detector(), batches, Recipe(steps=30, lr=0.02, warmup=5), tmp_path / "c.safetensors")
     totals = [sum(losses.values()) for losses in run.losses]
@@ -93,6 +103,31 @@ def test_a_run_that_was_stopped_goes_on_exactly_where_it_stood(batches: Batcher,
     resumed = train(again, batches, recipe, tmp_path / "parts.safetensors")
     assert resumed == unbroken
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
+
+
+def test_a_resumed_run_has_the_average_of_an_unbroken_one(batches: Batcher, tmp_path: Path) -> None:
+    recipe, averages = Recipe(steps=6, warmup=2), []
+    for name, parts in (("whole", (6,)), ("parts", (2, 6))):
+        for steps in parts:
+            model = detector()
+            averages.append(Average(model, 0.9))
+            on_step, stop = stop_after(steps - (2 if steps > 2 and name == "parts" else 0))
+            train(model, batches, recipe, tmp_path / f"{name}.safetensors", on_step, stop, average=averages[-1])
+    whole, _, resumed = (average.tensors for average in averages)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert any(not torch.equal(value, dict(model.named_parameters())[name]) for name, value in whole.items())
+
+
+def test_a_run_resumed_with_fewer_stages_frozen_goes_on_without_momentum(batches: Batcher, tmp_path: Path) -> None:
+    path, recipe = tmp_path / "c.safetensors", Recipe(steps=4, warmup=1)
+    on_step, stop = stop_after(2)
+    train(detector(), batches, recipe, path, on_step, stop, average=Average(detector(), 0.9))
+    thawed = detector()
+    freeze(thawed, 2)
+    average = Average(thawed, 0.9)
+    assert train(thawed, batches, recipe, path, average=average).step == 4
+    assert any(name.startswith("backbone.body.layer3") for name in average.tensors)
 
 
 def test_checkpoints_are_written_as_time_passes(batches: Batcher, tmp_path: Path) -> None:
