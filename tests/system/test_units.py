@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.enroll import URL_TO_FILL_IN, Enrolment, enroll
+from culling.cloud.enroll import URL_TO_FILL_IN, Enrollment, enroll
 from culling.common.wire.messages import CameraState
 from support.cloud import CAMERA, CloudState, wait_until
 from support.site import moving_clip
@@ -57,7 +57,7 @@ def cloud(tmp_path: Path, etc: Path) -> Iterator[CloudState]:
 def kit(cloud: CloudState, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a kit as `culling cloud enroll` writes it, with the camera's address filled in."""
     monkeypatch.setattr("culling.cloud.enroll.base_artefact", lambda settings, files: cloud.artefact())
-    toml = enroll(cloud.settings, Enrolment("edge-1", (CAMERA,), endpoint), cloud.folder / "kit", cloud.clock)
+    toml = enroll(cloud.settings, Enrollment("edge-1", (CAMERA,), endpoint), cloud.folder / "kit", cloud.clock)
     clip = toml.parent / "clip.mp4"
     moving_clip(clip, frames=50)
     toml.write_text(toml.read_text().replace(URL_TO_FILL_IN, f"/var/lib/culling-edge/{clip.name}") + "loop = true\n")

@@ -616,6 +616,7 @@ def test_a_turn_that_breaks_is_survived_and_one_that_always_does_ends_the_agent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("culling.edge.spool.forwarder.BROKEN_PAUSE_S", 0.0)
+    monkeypatch.setattr("culling.edge.spool.forwarder.MAX_BROKEN_TURNS", 5)
     subject = bench.start()
     bench.cloud.receive(Hello)
     states, times = subject._states, iter(range(3))
