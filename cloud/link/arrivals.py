@@ -55,7 +55,7 @@ class Arrivals:
         for name, arrival in arrivals.items():
             if name in known:
                 yield arrival, "duplicate" if known[name] == arrival.frame.sha256 else "seq-reused"
-            elif lack := self._room.let_in(arrival.frame.camera, len(arrival.jpeg)):
+            elif lack := self._room.let_in(arrival.frame.camera, arrival.size):
                 yield arrival, lack
             else:
                 fresh.append(arrival)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, frames
-from culling.cloud.store.picture import Record, seal, unseal
+from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
@@ -58,6 +58,11 @@ class Arrival:
     def name(self) -> str:
         """The frame's name in the store."""
         return frame_id(self.edge_key, self.frame.boot, self.frame.seq)
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the frame's file; when it came does not change them."""
+        return sealed_size(self.jpeg, Record(self.edge_key, 0.0, self.frame))
 
 
 @dataclass(frozen=True)

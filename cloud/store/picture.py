@@ -35,6 +35,11 @@ def seal(jpeg: bytes, record: Record) -> bytes:
     return b"".join((jpeg, body, _TAIL.pack(len(body), _MAGIC)))
 
 
+def sealed_size(jpeg: bytes, record: Record) -> int:
+    """Return how many bytes the file of a frame has."""
+    return len(jpeg) + len(msgspec.msgpack.encode(record)) + _TAIL.size
+
+
 def unseal(data: bytes) -> tuple[bytes, Record | None]:
     """Return the JPEG of a file and its record; None where it has none, as files of version 0.1, or a damaged one."""
     if len(data) < _TAIL.size or not data.endswith(_MAGIC):

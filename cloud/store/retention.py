@@ -10,10 +10,12 @@ from culling.cloud.store.index import Index, models, requests, rounds, swaps
 def forget_records(index: Index, before: float) -> dict[str, int]:
     """Delete records of what ended before that time, in seconds since the epoch; return how many, by table.
 
-    A model that is live, previous or a camera's base stays, and so do unfinished rounds and open requests.
+    A model that is live, previous or a camera's base stays, and so do each camera's last round, unfinished rounds and
+    open requests.
     """
+    newest = sa.select(sa.func.max(rounds.c.finished)).where(rounds.c.finished.is_not(None)).group_by(rounds.c.camera)
     over = {
-        rounds: rounds.c.finished < before,
+        rounds: (rounds.c.finished < before) & rounds.c.finished.not_in(newest),
         swaps: swaps.c.received < before,
         requests: requests.c.done < before,
         models: (models.c.created < before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -51,6 +52,10 @@ def _open(lock: Path) -> int:
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if (
+            error.errno == errno.EROFS
+        ):  # an agent detects on a read-only disk too; the folder itself can be locked there
+            return os.open(lock.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         raise StorageError(f"cannot lock {lock.parent}: {error.strerror}") from error
 
 
@@ -67,11 +72,14 @@ def _taken(descriptor: int) -> bool:
 
 
 def _number(descriptor: int) -> int:
-    text = os.pread(descriptor, 20, 0).strip()
+    try:
+        text = os.pread(descriptor, 20, 0).strip()
+    except IsADirectoryError:
+        return 0
     return int(text) if text.isdigit() else 0
 
 
 def _write_number(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    with suppress(OSError):  # a full disk must not keep an agent from starting
+    with suppress(OSError):  # a full or read-only disk must not keep an agent from starting
+        os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -21,6 +21,7 @@ from culling.cloud.page import views
 from culling.cloud.service import Service
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.folders import only_one
+from culling.cloud.store.frames import Arrival
 from culling.common.errors import StorageError
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import Ack, ModelOffer, Nack, Welcome
@@ -352,7 +353,7 @@ def test_on_hold_no_round_starts_by_itself(cloud: CloudState) -> None:
 
 @pytest.mark.fault
 def test_an_edge_that_floods_fills_its_own_quota_and_nobody_elses(tmp_path: Path) -> None:
-    size = len(hard_frame(1)[1])
+    size = Arrival("e" * 40, *hard_frame(1)).size
     cloud = CloudState(tmp_path, schedule={"hold": True}, store={"quota_bytes": 10 * size})
     flooder, honest = cloud.enroll("yard", edge="edge-2"), cloud.enroll()
     with ServiceProcess(cloud) as service:

@@ -62,7 +62,7 @@ def test_of_what_waits_only_the_new_is_stored_and_no_other_picture_takes_a_name(
 
 
 def test_frames_that_come_together_share_the_room_and_repeats_need_none(cloud: CloudState) -> None:
-    room = Room(cloud.settings.service, quota_bytes=sum(len(arrival(seq).jpeg) for seq in (1, 2, 3)))
+    room = Room(cloud.settings.service, quota_bytes=sum(arrival(seq).size for seq in (1, 2, 3)))
     room.free_bytes = 1 << 40
     waiting = Arrivals(cloud.frames, room)
     assert outcomes(waiting, arrival(1)) == {1: "stored"}

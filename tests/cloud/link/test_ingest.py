@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from culling.cloud.control.publish import Publisher
 from culling.cloud.link import admission, ingest
 from culling.cloud.link.ingest import Ingest
+from culling.cloud.store.frames import Arrival
 from culling.cloud.store.picture import unseal
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
@@ -197,7 +198,7 @@ def test_a_number_reused_for_another_picture_is_refused_and_the_first_one_stays(
 
 
 def test_a_full_quota_asks_to_come_again_and_still_acks_what_it_has(start: Start) -> None:
-    size = len(hard_frame(1)[1])
+    size = Arrival("e" * 40, *hard_frame(1)).size
     running = start(store={"quota_bytes": size * 2 + size // 2})
     edge = running.edge()
     for seq in (1, 2):
@@ -245,7 +246,7 @@ def test_a_camera_without_frames_shows_none_in_the_metrics(start: Start) -> None
     edge = running.edge()
     frame, jpeg = hard_frame(1)
     edge.ask(frame, Ack, payload=jpeg)
-    wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == len(jpeg))
+    wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) >= len(jpeg))
     running.cloud.lifecycle.expire(10**9, retention_days=0.0, spare_bytes=0)
     wait_until(lambda: running.metrics.total("store_bytes", camera=CAMERA) == 0)
 

@@ -6,7 +6,7 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.store.picture import Record, seal, unseal
+from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from support.cloud import hard_frame
 
 FRAME, JPEG = hard_frame(1)
@@ -15,6 +15,12 @@ RECORD = Record("e" * 40, 1_800_000_000.0, FRAME)
 
 def test_a_sealed_file_gives_back_picture_and_record() -> None:
     assert unseal(seal(JPEG, RECORD)) == (JPEG, RECORD)
+
+
+@pytest.mark.parametrize("received", [0.0, 1_800_000_000.123])
+def test_the_size_of_a_file_is_known_before_it_is_made(received: float) -> None:
+    record = Record("e" * 40, received, FRAME)
+    assert sealed_size(JPEG, record) == len(seal(JPEG, record))
 
 
 def test_a_sealed_file_is_still_a_picture_to_others() -> None:

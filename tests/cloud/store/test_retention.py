@@ -34,12 +34,14 @@ def test_models_out_of_use_are_forgotten_and_those_in_use_stay(cloud: CloudState
 
 def test_what_is_over_is_forgotten_and_what_is_open_stays(cloud: CloudState) -> None:
     now = cloud.clock.now()
-    done, _ = cloud.rounds.start(CAMERA, "manual", now), cloud.rounds.start(CAMERA, "manual", now)
+    done, last, _ = (cloud.rounds.start(CAMERA, "manual", now) for _ in range(3))
     cloud.rounds.end(done.id, "failed", {}, "", now)
+    cloud.rounds.end(last.id, "failed", {}, "", now + 0.5)
     asked, _ = (cloud.requests.ask("frame", CAMERA, now) for _ in range(2))
     cloud.requests.answer(asked, "done", False, now)
     cloud.registry.report(SwapReport(CAMERA, f"{CAMERA}-1", None, "live", "", 1.0, now), now)
     assert forget_records(cloud.index, now) == NOTHING, "not before its time"
     assert forget_records(cloud.index, now + 1) == NOTHING | {"rounds": 1, "swaps": 1, "requests": 1}
     assert len(cloud.rounds.unfinished()) == 1
+    assert cloud.rounds.last_finished() == {CAMERA: now + 0.5}, "when a camera had its last round stays known"
     assert len(cloud.requests.open()) == 1
