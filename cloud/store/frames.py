@@ -161,13 +161,13 @@ class FrameStore:
 
     def add_all(self, arrivals: Sequence[Arrival]) -> list[Fate]:
         """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row."""
-        received = self._clock.now()
-        files = [_sealed(one, received) for one in arrivals]
+        received = [self._clock.now() for _ in arrivals]  # each its own: the order of frames that came together is kept
+        files = [_sealed(*one) for one in zip(arrivals, received, strict=True)]
         paths = [self.path(one.frame.camera, one.name) for one in arrivals]
         for folder in {path.parent for path in paths}:
             make_folder(folder)
         write_all_atomic(dict(zip(paths, files, strict=True)))
-        rows = [self._row(one, received, len(data)) for one, data in zip(arrivals, files, strict=True)]
+        rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=True)]
         try:
             with self._index.write() as connection:
                 connection.execute(frames.insert(), rows)
