@@ -9,6 +9,7 @@ becomes of a frame once it is stored stands in `lifecycle.py`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,13 +162,15 @@ class FrameStore:
 
     def add_all(self, arrivals: Sequence[Arrival]) -> list[Fate]:
         """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row."""
-        received = [self._clock.now() for _ in arrivals]  # each its own: the order of frames that came together is kept
-        files = [_sealed(*one) for one in zip(arrivals, received, strict=True)]
+        received = [self._clock.now()]
+        for _ in arrivals[1:]:  # each its own time, so that the order of frames that came together is kept
+            received.append(max(self._clock.now(), math.nextafter(received[-1], math.inf)))
+        files = [_sealed(*one) for one in zip(arrivals, received, strict=False)]
         paths = [self.path(one.frame.camera, one.name) for one in arrivals]
         for folder in {path.parent for path in paths}:
             make_folder(folder)
         write_all_atomic(dict(zip(paths, files, strict=True)))
-        rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=True)]
+        rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=False)]
         try:
             with self._index.write() as connection:
                 connection.execute(frames.insert(), rows)
