@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -31,8 +32,8 @@ def print_closing(console: Console, figures: Figures) -> None:
 def verdict(figures: Figures) -> str:
     """Return one sentence on whether the loop made the student better."""
     rounds, base, final = figures["rounds"], figures["map_base"], figures["map_final"]
-    published = sum(row["published"] for row in rounds)
-    told = f"{published} of {len(rounds)} round{'s' if len(rounds) != 1 else ''} published a student"
+    used = sum(_outcome(row) == "published" for row in rounds)
+    told = f"{used} of {len(rounds)} round{'s' if len(rounds) != 1 else ''} put a new student into use"
     if not rounds:
         return "No round ended before the time limit, so there is nothing to compare: allow more with --minutes."
     if base is None or final is None:
@@ -40,7 +41,7 @@ def verdict(figures: Figures) -> str:
     if final > base + NOTICEABLE:
         closed = f"{(final - base) / (1 - base):.0%} of what the first student lacked"
         return f"{told}: on frames that the loop never saw, AP50 rose from {base:.3f} to {final:.3f}, {closed}."
-    if published:
+    if used:
         return (
             f"{told}, but on frames that the loop never saw AP50 went from {base:.3f} to {final:.3f}. The loop works; "
             "these few frames taught nothing that holds for the rest of the clip. A longer video or more --rounds may."
@@ -75,16 +76,16 @@ def _traffic(figures: Figures) -> str:
 
 
 def _table(figures: Figures) -> Table:
-    table = Table(title=f"Students on {figures['measured_frames']} held-back frames, against the teacher")
-    for name in ("round", "outcome", "AP50", "AP50:95", "kept", "scale", "train", "model lag", "swap gap"):
-        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=" " not in name)
+    title = f"Students on {figures['measured_frames']} held-back frames, against the teacher"
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns have no room for lines between
+    for name in ("round", "outcome", "AP50", "AP50:95", "scale", "train", "model lag", "swap gap"):
+        table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
     for row in figures["rounds"]:
         table.add_row(
             str(row["id"]),
             _outcome(row),
             f"{_score(row['map_before'])} → {_score(row['map_candidate'])}",
-            f"{_score(row['map_before_50_95'])} → {_score(row['map_candidate_50_95'])}",
-            _text(row["kept"]),
+            _score(row["map_candidate_50_95"]),
             _text(row["scale"], ".2f"),
             _text(row["train_s"], ".0f", " s"),
             _text(row["model_lag_s"], ".0f", " s"),

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from culling.cloud.model.teacher import MOST_ENLARGED
 from culling.common.scaler import LONG_SIDE, input_size
 
 TEACHER_SIDE = 384
@@ -66,6 +65,7 @@ class Speed:
 
     `student_s` is a frame on one thread at full size; on `threads` threads `teacher_s` is a frame at `TEACHER_SIDE` and
     `step_s` a training step of `BATCH` full-size images; `export_s` is the export of the first student.
+    The teacher enlarges no frame beyond a short side of `teacher_most` pixels.
     """
 
     frame: tuple[int, int]
@@ -75,6 +75,7 @@ class Speed:
     teacher_s: float
     step_s: float
     export_s: float
+    teacher_most: float = math.inf
 
     @property
     def slowness(self) -> float:
@@ -109,8 +110,11 @@ QUIET_EXPORT_S = 37.0
 START_S = 12.0
 """A round's process until its first stage: imports, weights."""
 
-PARITY_S = 12.0
-"""Filling a graph with new numbers and proving it equal, in each round."""
+PARITY_S = 20.0
+"""Filling a graph with new numbers and proving it equal, in each round, on one thread."""
+
+OPEN_S = 1.0
+"""Opening a graph."""
 
 QUANTISE_S = 4.0
 SWAP_S = 15.0
@@ -227,10 +231,10 @@ def _stages(speed: Speed, rung: Rung, int8: bool, student_s: float, eased_s: flo
     candidate_s = INT8 * student_s if int8 else student_s
     return {
         "label": START_S * speed.slowness + (1.5 * rung.kept + rung.held_out) * _teacher_s(speed, rung),
-        "resolution": SCALES * rung.kept * eased_s / threads,
+        "resolution": OPEN_S * speed.slowness + SCALES * rung.kept * eased_s / threads,
         "train": steps * step_s,
-        "export": PARITY_S * speed.slowness + quantise_s,
-        "gate": rung.held_out * (eased_s + candidate_s) / threads,
+        "export": PARITY_S * speed.slowness / threads + quantise_s,
+        "gate": 2 * OPEN_S * speed.slowness + rung.held_out * (eased_s + candidate_s) / threads,
     }
 
 
@@ -240,8 +244,8 @@ def _threads(threads: int) -> float:
 
 
 def _teacher_s(speed: Speed, rung: Rung) -> float:
-    most = MOST_ENLARGED * min(speed.frame)
-    return speed.teacher_s * _shrunk(min(rung.teacher_side, most) ** 2, min(TEACHER_SIDE, most) ** 2)
+    side, measured = (min(one, speed.teacher_most) for one in (rung.teacher_side, TEACHER_SIDE))
+    return speed.teacher_s * _shrunk(side**2, measured**2)
 
 
 def _shrunk(pixels: float, full: float) -> float:

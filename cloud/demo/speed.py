@@ -18,7 +18,7 @@ from culling.cloud.demo.plan import BATCH, Speed
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.detector import freeze
-from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.train import Recipe, train
 from culling.cloud.model.weights import load_weights
 from culling.cloud.settings import CloudSettings
@@ -74,7 +74,8 @@ def measure_speed(
     threads, teacher_s = _teacher_s(teacher, pictures)
     torch.set_num_threads(threads)
     step_s = _step_s(base, pictures, labels)
-    return Speed((width, height), os.cpu_count() or 1, threads, student_s, teacher_s, step_s, export_s), base
+    cores, most = os.cpu_count() or 1, MOST_ENLARGED * min(height, width)
+    return Speed((width, height), cores, threads, student_s, teacher_s, step_s, export_s, most), base
 
 
 def _pictures(video: Path, fed: float) -> list[Picture]:

@@ -22,10 +22,19 @@ def test_the_closing_tells_what_left_and_what_each_round_came_to(figures: dict[s
     assert "Against the label file: AP50 0.500 → 0.700" in text
 
 
+def test_the_table_fits_into_eighty_columns(figures: dict[str, Any]) -> None:
+    figures["rounds"][0] |= {"swap": "rolled-back", "train_s": 604.0, "model_lag_s": 1446.0, "swap_gap_ms": 1549.0}
+    console = Console(record=True, width=80)
+    print_closing(console, figures)
+    text = console.export_text()
+    for whole in ("rolled-back", "0.600 → 0.800", "0.90", "604 s", "1446 s", "1549 ms", "model lag", "swap gap"):
+        assert whole in text
+
+
 def test_a_better_student_is_told_in_one_sentence(figures: dict[str, Any]) -> None:
     assert verdict(figures) == (
-        "1 of 2 rounds published a student: on frames that the loop never saw, AP50 rose from 0.600 to 0.800, 50% of "
-        "what the first student lacked."
+        "1 of 2 rounds put a new student into use: on frames that the loop never saw, AP50 rose from 0.600 to 0.800, "
+        "50% of what the first student lacked."
     )
 
 
@@ -46,6 +55,7 @@ def test_a_student_that_the_edge_put_back_is_no_success(figures: dict[str, Any])
     assert "Round 1: the edge tried its student and went back to the old one: slow." in told(figures)
     figures["rounds"][0] |= {"swap": "rejected", "swap_reason": "golden"}
     assert "Round 1: the edge refused its student: golden." in told(figures)
+    assert verdict(figures).startswith("0 of 2 rounds")
 
 
 def test_no_improvement_is_a_finding_and_no_failure(figures: dict[str, Any]) -> None:
