@@ -42,9 +42,11 @@ def verdict(figures: Figures) -> str:
         closed = f"{(final - base) / (1 - base):.0%} of what the first student lacked"
         return f"{told}: on frames that the loop never saw, AP50 rose from {base:.3f} to {final:.3f}, {closed}."
     if used:
+        went = "fell" if final < base - NOTICEABLE else "hardly changed"
         return (
-            f"{told}, but on frames that the loop never saw AP50 went from {base:.3f} to {final:.3f}. The loop works; "
-            "these few frames taught nothing that holds for the rest of the clip. A longer video or more --rounds may."
+            f"{told}, but on frames that the loop never saw AP50 {went}: {base:.3f} before, {final:.3f} after. The "
+            "loop works; these few frames taught nothing that helps on the rest of the clip. A longer video, or more "
+            "--rounds, may."
         )
     return (
         f"No round made a better student than the first one, which stays in use with AP50 {base:.3f}. The loop works; "
