@@ -174,19 +174,21 @@ def choose(
     return next(fitting, min(plans, key=lambda plan: plan.total_s))
 
 
-def left_s(plan: Plan, ended: Sequence[float], running_s: float | None, collecting_s: float) -> float:
+def left_s(plan: Plan, ended: Sequence[float], todo: Sequence[str] | None, since_s: float) -> float:
     """Return the seconds that are left, never below zero, told by the rounds that ended, and how long each took.
 
-    `running_s` is the time that the present round has taken, None between rounds, which `collecting_s` have lasted.
+    `todo` are the stages that the present round has not ended, the running one first; None between rounds. That stage,
+    or the time between rounds, has lasted `since_s` seconds.
     """
     pace = sum(ended) / (len(ended) * plan.round_s) if ended else 1.0
-    waiting = plan.collect_s if not ended else plan.wait_s
     to_come = plan.rounds - len(ended)
     if to_come <= 0:
-        return pace * plan.close_s
-    now = max(0.0, waiting - collecting_s) + pace * plan.round_s
-    if running_s is not None:
-        now = max(0.0, pace * plan.round_s - running_s)
+        return max(0.0, pace * plan.close_s - since_s)
+    if todo is None:
+        now = max(0.0, (plan.wait_s if ended else plan.collect_s) - since_s) + pace * plan.round_s
+    else:
+        first, *others = (pace * plan.stages.get(name, 0.0) for name in (*todo, "publish"))
+        now = max(0.0, first - since_s) + sum(others)
     return now + (to_come - 1) * (plan.wait_s + pace * plan.round_s) + pace * plan.close_s
 
 

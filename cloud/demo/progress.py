@@ -76,13 +76,22 @@ class Progress:
     def left_s(self) -> float:
         """Return the seconds that are left, by plan, and by how long the rounds so far have taken."""
         took = [(row.finished or self.now) - row.started for row in self.ended]
+        if (row := self._running) is not None:
+            return left_s(self.plan, took, self._todo(row), self._since_s(row))
         last = max((row.finished or self.now for row in self.ended), default=self.began)
-        running = self._running
-        return left_s(self.plan, took, self.now - running.started if running else None, self.now - last)
+        return left_s(self.plan, took, None, self.now - last)
 
     @property
     def _running(self) -> Round | None:
         return next((row for row in self.rounds if row.state in UNFINISHED), None)
+
+    def _todo(self, row: Round) -> list[str]:
+        return [name for name in self.stages if name not in row.stages]
+
+    def _since_s(self, row: Round) -> float:
+        """Return how long a round's present stage has lasted."""
+        done_s: float = sum(result.get("seconds", 0.0) for result in row.stages.values())
+        return self.now - row.started - done_s
 
     def _doing(self) -> str:
         if (row := self._running) is not None:
@@ -93,12 +102,12 @@ class Progress:
 
     def _stage(self, row: Round) -> str:
         """Return what a round does now: the first stage that has left no result, how long it has run, and will run."""
-        if (name := next((name for name in self.stages if name not in row.stages), None)) is None:
+        if not (todo := self._todo(row)):
             return "publishing"
-        since = row.started + sum(result.get("seconds", 0.0) for result in row.stages.values())
-        expected = self.plan.stages.get(name, 0.0)
-        of = f" of about {expected:.0f}" if expected > self.now - since else ""
-        return f"{DOING.get(name, name)}, {self.now - since:.0f}{of} s"
+        name, since_s = todo[0], self._since_s(row)
+        expected_s = self.plan.stages.get(name, 0.0)
+        of = f" of about {expected_s:.0f}" if expected_s > since_s else ""
+        return f"{DOING.get(name, name)}, {since_s:.0f}{of} s"
 
     def _frames(self) -> str:
         if self.camera is None:

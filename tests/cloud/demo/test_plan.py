@@ -99,10 +99,13 @@ def test_what_is_left_at_first_is_what_was_promised(plan: Plan) -> None:
 
 def test_what_is_left_falls_while_frames_are_collected_and_a_round_runs(plan: Plan) -> None:
     collecting = [left_s(plan, [], None, seconds) for seconds in (0.0, 10.0, 1e6)]
-    running = [left_s(plan, [], seconds, 0.0) for seconds in (0.0, 10.0, 1e6)]
+    running = [left_s(plan, [], list(plan.stages), seconds) for seconds in (0.0, 10.0, 1e6)]
     assert collecting == sorted(collecting, reverse=True)
     assert running == sorted(running, reverse=True)
     assert collecting[-1] == pytest.approx(running[0]), "a round that is late to start is about to"
+    assert running[-1] == pytest.approx(running[0] - plan.stages["label"]), (
+        "a late stage makes none of the others shorter"
+    )
 
 
 def test_rounds_that_took_twice_as_long_double_what_is_left(plan: Plan) -> None:
@@ -110,6 +113,10 @@ def test_rounds_that_took_twice_as_long_double_what_is_left(plan: Plan) -> None:
     assert left_s(plan, two, None, 0.0) == pytest.approx(2 * left_s(plan, one, None, 0.0))
 
 
-@given(st.lists(st.floats(0.1, 1e4), max_size=5), st.none() | st.floats(0, 1e6), st.floats(0, 1e6))
-def test_what_is_left_is_never_negative(ended: list[float], running: float | None, collecting: float) -> None:
-    assert left_s(choose(QUIET, 3), ended, running, collecting) >= 0
+@given(
+    st.lists(st.floats(0.1, 1e4), max_size=5),
+    st.none() | st.lists(st.sampled_from(["label", "cull", "train", "gate"]), unique=True),
+    st.floats(0, 1e6),
+)
+def test_what_is_left_is_never_negative(ended: list[float], todo: list[str] | None, since_s: float) -> None:
+    assert left_s(choose(QUIET, 3), ended, todo, since_s) >= 0
