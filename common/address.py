@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 LOOK_UP_S = 2.0
+"""A name server that is slower than this must not hold up the agent; the next connection asks again."""
 
 _IPV4 = re.compile(r"[\d.]+")
 _ENDPOINT = re.compile(r"tcp://(\[[^\s\[\]/]+\]|[^\s\[\]/:]+):(\d+)")

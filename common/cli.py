@@ -117,12 +117,12 @@ def _group(words: str) -> typer.Typer:
     return group
 
 
-def _root() -> typer.Typer:
-    """Return `culling` itself."""
-    root = _group("")
-    root.callback()(_version_option)
-    root.command()(print_config)
-    return root
+def root() -> typer.Typer:
+    """Return `culling` itself, with every installed command."""
+    app = _group("")
+    app.callback()(_version_option)
+    app.command()(print_config)
+    return app
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.degrade()
     logs.setup("warning")
     try:
-        code = typer.main.get_command(_root())(arguments, prog_name="culling", standalone_mode=False)
+        code = typer.main.get_command(root())(arguments, prog_name="culling", standalone_mode=False)
     except CullingError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:

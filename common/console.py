@@ -19,7 +19,7 @@ _HANDLER = "culling.nearest"
 
 
 def degrade() -> None:
-    """Let stdout and stderr take every text, whatever the locale or `PYTHONIOENCODING` says they are."""
+    """Let stdout and stderr take every text, in any locale and with any `PYTHONIOENCODING`."""
     codecs.register_error(_HANDLER, _nearest)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

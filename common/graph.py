@@ -60,7 +60,7 @@ _FATAL_ONLY = 4
 """onnxruntime's log level: its errors reach us as exceptions, and need not be printed as well."""
 
 
-ort.disable_telemetry_events()  # what runs beside a camera tells nobody
+ort.disable_telemetry_events()  # what runs beside a camera reports to nothing but its own cloud
 
 
 class NotFiniteError(ModelError):

@@ -94,7 +94,7 @@ class Prepared:
 class Agent:
     """One process beside its cameras. `run` returns after a signal, or when all its files have ended.
 
-    `load` reads the settings anew when SIGHUP asks for it; without it an agent keeps the cameras that it started with.
+    `load` reads the settings again when SIGHUP asks for it; without it an agent keeps the cameras that it started with.
     """
 
     def __init__(
@@ -445,7 +445,7 @@ class Agent:
         self._stopping = True
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        if self._terminal and not has_terminal():  # it was closed, and nobody asked for anything
+        if self._terminal and not has_terminal():  # it was closed: this is no request to reload
             self._on_signal(number, frame)
         else:
             self._reload_asked = True

@@ -1,6 +1,6 @@
 """Other cameras for an agent that runs: what a new settings file changes, how an agent is asked to, how it answers.
 
-Whoever asks checks the settings first, then sends SIGHUP to the process that holds the state folder's lock; the answer
+The command checks the settings first, then sends SIGHUP to the process that holds the state folder's lock; the answer
 comes as a file in that folder. All that is new is made ready beside the cameras that run, and taken between two frames;
 when anything of it fails, nothing changes.
 """
@@ -24,7 +24,10 @@ from culling.edge.settings import EdgeSettings
 
 LOCK = "agent.lock"
 """In the state folder: held by the agent that works there."""
+
 ANSWER = "reload.json"
+"""In the state folder: what came of the last reload."""
+
 ANSWER_S = 300.0
 """To make a new camera's model ready takes long on a small machine."""
 
@@ -70,7 +73,7 @@ def compare(old: EdgeSettings, new: EdgeSettings) -> Change:
 
 
 def answer(state_dir: Path, text: str, code: int = 0) -> None:
-    """Leave an answer for whoever asked. Raises StorageError."""
+    """Leave an answer for the command that asked. Raises StorageError."""
     write_atomic(state_dir / ANSWER, msgspec.json.encode(Answer(text, code)), mode=0o600)
 
 
@@ -86,7 +89,7 @@ def ask(state_dir: Path, within_s: float = ANSWER_S) -> str:
     try:
         os.kill(number, signal.SIGHUP)
     except OSError as error:
-        raise InputError(f"process {number}, which runs on {state_dir}, cannot be told: {error.strerror}") from None
+        raise InputError(f"process {number} of {state_dir} cannot be signalled: {error.strerror}") from None
     deadline = time.monotonic() + within_s
     while (now := _version(state_dir)) == before or now is None:
         if holder(state_dir / LOCK) != number:

@@ -28,7 +28,7 @@ MARGIN = 0.9
 """Of a limit that was asked for, so much is planned with: a machine may get busier meanwhile."""
 
 EDGE_SHARE = 0.25
-"""Of all cores, so much is for the camera's student at most, or a round beside it would take for ever."""
+"""The share of all cores that the camera's student may take, at most: a round beside it needs the rest."""
 
 MOST_FPS = 1.5
 """More frames a second than these would only show the same people twice."""

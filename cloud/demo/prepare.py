@@ -45,7 +45,7 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
     plan = choose(speed, rounds, time.monotonic() - started, limit_s, flat_out=run.speed == "max")
     console.print(announce(speed, plan))
     console.print(f"Labelling {plan.sizes.measured} held-back frames to measure students by …")
-    # The truth is the same on every machine: one teacher for the held-back part, whatever size the rounds can afford.
+    # The truth is the same on every machine: one teacher, at a size that the plan does not change.
     held_out = HeldOut(
         choose_held_out(run.video, FED, plan.sizes.measured, labels), teacher, settings.round.labels_of_interest
     )

@@ -35,7 +35,7 @@ STEPS = 3
 """The first step of each kind plans and allocates, and is not counted."""
 
 RATE = 1e-6
-"""The trained weights are thrown away; a rate like this keeps them finite whatever the pictures show."""
+"""The trained weights are thrown away; so low a rate keeps them finite on any pictures."""
 
 Picture = NDArray[np.uint8]
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -162,15 +163,14 @@ class FrameStore:
 
     def add_all(self, arrivals: Sequence[Arrival]) -> list[Fate]:
         """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row."""
-        received = [self._clock.now()]
-        for _ in arrivals[1:]:  # each its own time, so that the order of frames that came together is kept
-            received.append(max(self._clock.now(), math.nextafter(received[-1], math.inf)))
-        files = [_sealed(*one) for one in zip(arrivals, received, strict=False)]
+        # Each its own time, so that the order of frames that came together is kept.
+        received = list(accumulate((self._clock.now() for _ in arrivals), _later))
+        files = [_sealed(*one) for one in zip(arrivals, received, strict=True)]
         paths = [self.path(one.frame.camera, one.name) for one in arrivals]
         for folder in {path.parent for path in paths}:
             make_folder(folder)
         write_all_atomic(dict(zip(paths, files, strict=True)))
-        rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=False)]
+        rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=True)]
         try:
             with self._index.write() as connection:
                 connection.execute(frames.insert(), rows)
@@ -254,7 +254,7 @@ class FrameStore:
                 f"{self._folder}: {len(unknown)} files have no row in the index and no record of their own, first "
                 f"{unknown[0].name}: restore the index, or move these files away"
             )
-        for path, fate in fates.items():
+        for path, fate in fates.items():  # read again where it is indexed: not all pictures fit into memory
             self._settle(path, fate)
         return Reconciled(*(sum(fate == one for fate in fates.values()) for one in get_args(Leftover)))
 
@@ -333,6 +333,10 @@ class FrameStore:
     def path(self, camera: str, name: str) -> Path:
         """Return where the picture of a frame lies, or would."""
         return self._folder / camera / f"{name}.jpg"
+
+
+def _later(before: float, now: float) -> float:
+    return max(now, math.nextafter(before, math.inf))
 
 
 def _sealed(arrival: Arrival, received: float) -> bytes:

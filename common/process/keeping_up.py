@@ -1,6 +1,6 @@
 """Whether a student keeps up with its camera: of the frames that came to it, how many it took, by two looks.
 
-The one rule for everybody who shows it. A frame came to the student when it was to be looked at: those beyond `max_fps`
+Everything that shows it uses this rule. A frame came to the student when it was to be looked at: those beyond `max_fps`
 and those of a frozen picture were not. It was missed when a newer one took its place (`newer`), because the student was
 busy. A frame that shows nothing new (`unchanged`) was taken: what was found before stands for it.
 """
@@ -53,7 +53,7 @@ class KeepingUp:
 
 
 def look(at: float, inferred: float, dropped: Mapping[str, float]) -> Look:
-    """Return a camera's counters; `dropped` are its dropped frames by reason."""
+    """Return a camera's counters at a time; `dropped` counts its dropped frames by reason."""
     return Look(at, inferred + dropped.get("unchanged", 0), dropped.get("newer", 0))
 
 
@@ -65,7 +65,7 @@ def look_at(state: CameraState, at: float) -> Look:
 def keeping_up(before: Look, after: Look) -> KeepingUp | None:
     """Return how a student kept up between two looks.
 
-    None when no frame came, no time passed, or the agent was started anew in between.
+    None when no frame came, no time passed, or the agent was restarted in between.
     """
     seconds, taken, missed = after.at - before.at, after.taken - before.taken, after.missed - before.missed
     if seconds <= 0 or taken < 0 or missed < 0 or taken + missed == 0:

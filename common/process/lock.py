@@ -13,7 +13,7 @@ from pathlib import Path
 from culling.common.errors import StorageError
 
 LOOK_S = 0.2
-"""Who only looks at a lock holds it for a moment; whoever wants it waits so long for that to pass."""
+"""A process that only looks at a lock holds it for a moment; one that wants it waits so long for that to pass."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
 
 
 def holder(lock: Path) -> int | None:
-    """Return the number of the process that holds `lock`, 0 when it has not said it; None when nobody does."""
+    """Return the number of the process that holds `lock`, 0 when it has not written it; None when no process does."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -148,8 +148,7 @@ def commands() -> str:
 
 def root() -> typer.Context:
     """Return `culling` itself, all commands below it."""
-    app = getattr(cli, "app", None) or cli._root()
-    return typer.Context(typer.main.get_command(app), info_name="culling")
+    return typer.Context(typer.main.get_command(cli.root()), info_name="culling")
 
 
 def command_tree(context: typer.Context) -> Iterator[typer.Context]:

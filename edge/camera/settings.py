@@ -93,7 +93,7 @@ class CameraSettings(Section):
 
     @property
     def device(self) -> bool:
-        """Whether the source is a device of this machine, whatever the path to it is called."""
+        """Whether the source is a device of this machine; what the path leads to decides, not its name."""
         if _SCHEME.match(self.url):
             return False
         try:

@@ -274,7 +274,7 @@ class Forwarder:
         """
         try:
             message = _hard_frame(spooled)
-            # What the cloud cannot read, it cannot refuse by name either: it would be sent for ever.
+            # What the cloud cannot read, it cannot refuse by name either: it would be sent again and again.
             unpack(pack(message, spooled.jpeg), "edge")
         except Exception as error:  # its detections or features are not what this version reads
             if isinstance(error, ProtocolError) and error.reason == "oversized":
@@ -353,7 +353,7 @@ class Forwarder:
         reason = word if word in REFUSALS else "other"
         self._metrics.count("refusals", reason=reason)
         if reason == REVOKED and not self.refused:
-            self._welcomed, self.refused = False, True  # greeted again and again: it may be enrolled anew
+            self._welcomed, self.refused = False, True  # greeted again and again: it may have been enrolled again
             log.error("edge_refused", reason=text, todo=REFUSED)
         elif reason != REVOKED:
             log.warning("message_refused_by_cloud", reason=text)

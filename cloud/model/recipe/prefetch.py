@@ -20,7 +20,7 @@ AHEAD = 4
 class Prefetch:
     """Answers what `batches` does, as long as the steps of one worker of the run follow each other.
 
-    `processes` of them are forked at the first call; after a jump to another step they start anew from there.
+    `processes` of them are forked at the first call; after a jump to another step they start again from there.
     """
 
     def __init__(self, batches: Batches, processes: int) -> None:

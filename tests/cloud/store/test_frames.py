@@ -10,15 +10,14 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, StoredFrame, frame_id, is_held_out
+from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, frame_id, is_held_out
 from culling.cloud.store.index import frames as table
 from culling.cloud.store.picture import unseal
 from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, hard_frame, held_out
-
-EDGE = "e" * 40
+from support.cloud import CAMERA, CloudState, hard_frame
+from support.stored import EDGE, add, everything, files, known, split
 
 
 @pytest.fixture
@@ -31,34 +30,6 @@ def cloud(tmp_path: Path, clock: FakeClock) -> Iterator[CloudState]:
     state = CloudState(tmp_path, clock)
     yield state
     state.close()
-
-
-def add(cloud: CloudState, *seqs: int, camera: str = CAMERA, **changes: object) -> None:
-    for seq in seqs:
-        frame, jpeg = hard_frame(seq, camera, **changes)  # type: ignore[arg-type]
-        assert cloud.frames.add(EDGE, frame, jpeg) == "stored"
-
-
-def known(cloud: CloudState, seq: int = 1) -> bool:
-    name = frame_id(EDGE, "boot-1", seq)
-    return name in cloud.frames.known([name])
-
-
-def split(count: int) -> tuple[list[int], list[int]]:
-    """Return the first `count` sequence numbers that are trained on, and those that are held out."""
-    numbers = range(1, count + 1)
-    held = [seq for seq in numbers if held_out(seq)]
-    return [seq for seq in numbers if seq not in held], held
-
-
-def files(cloud: CloudState) -> list[Path]:
-    return sorted((cloud.data_dir / "frames").rglob("*.jpg"))
-
-
-def everything(cloud: CloudState) -> list[StoredFrame]:
-    with cloud.index.read() as connection:
-        ids = connection.execute(sa.select(table.c.id).order_by(table.c.seq)).scalars().all()
-    return cloud.frames.get(ids)
 
 
 def test_a_stored_frame_has_a_row_and_a_file_that_agree(cloud: CloudState) -> None:
