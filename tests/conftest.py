@@ -1,9 +1,10 @@
-"""What every test starts from: no settings from outside, and global hooks as they were."""
+"""What every test starts from: no settings from outside, SIGINT as in a terminal, and global hooks as they were."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ import structlog
 
 hypothesis.settings.register_profile("culling", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("culling")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what runs in its background so; the processes that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
