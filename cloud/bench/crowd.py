@@ -36,7 +36,19 @@ from culling.common.config import PREFIX
 from culling.common.errors import CullingError
 from culling.common.frame import Detections
 from culling.common.wire.codec import encode_jpeg
-from culling.common.wire.messages import Ack, CameraState, HardFrame, Hello, Nack, Refused, pack, to_wire, unpack
+from culling.common.wire.messages import (
+    Ack,
+    CameraState,
+    HardFrame,
+    Heartbeat,
+    Hello,
+    Nack,
+    Refused,
+    Welcome,
+    pack,
+    to_wire,
+    unpack,
+)
 from culling.common.wire.transport import Context, new_keypair, public_key
 
 WINDOW = 32
@@ -63,9 +75,13 @@ Folder = Annotated[
 
 @dataclass(frozen=True)
 class Served:
-    """A running service: its endpoint, public key and process, and its edges' secret keys by camera."""
+    """A running service: its endpoint, the addresses of its metrics and its page, its public key and process, and its
+    edges' secret keys by camera.
+    """
 
     endpoint: str
+    metrics: str
+    page: str
     server_key: str
     pid: int
     secrets: Mapping[str, str]
@@ -108,10 +124,21 @@ class Crowd:
     def greet(self) -> None:
         """Send a Hello from every edge, and wait until each is answered."""
         for camera, socket in zip(self.cameras, self._edges, strict=True):
-            socket.send_multipart(pack(Hello("culling bench", "bench", [_state(camera)])))
+            socket.send_multipart(pack(Hello("culling bench", "bench", [camera_state(camera)])))
         silent = set(self._edges)
         while silent:
             silent -= {socket for socket, _ in self._received()}
+
+    def beat(self, place: int) -> float:
+        """Send a heartbeat of one edge; return how many seconds passed until it was answered."""
+        socket, beat = self._edges[place], Heartbeat("bench", [camera_state(self.cameras[place])])
+        started = time.perf_counter()
+        socket.send_multipart(pack(beat))
+        answered = False
+        while not answered:
+            for mine, parts in self._received():
+                answered |= mine is socket and isinstance(unpack(parts, "cloud")[0], Welcome)
+        return time.perf_counter() - started
 
     def deliver(self, messages: Sequence[Sequence[Parts]]) -> float:
         """Send the frames of each edge; return how many were acked per second in all. Raises `CullingError`."""
@@ -158,8 +185,11 @@ def frames(cameras: Sequence[str], count: int, size: int) -> list[list[Parts]]:
 
 
 @contextmanager
-def service(folder: Path, edges: int) -> Iterator[Served]:
-    """Run `culling cloud serve` in `folder` with `edges` enrolled, and end it. Raises `CullingError` if it fails."""
+def service(folder: Path, edges: int, fill: Callable[[Path], None] = lambda index: None) -> Iterator[Served]:
+    """Run `culling cloud serve` in `folder` with `edges` enrolled, and end it. Raises `CullingError` if it fails.
+
+    `fill` is given its index, an SQLite file, before it starts.
+    """
     data_dir = folder / "cloud"
     settings = load_settings(
         None,
@@ -178,12 +208,15 @@ def service(folder: Path, edges: int) -> Iterator[Served]:
     toml.write_bytes(to_toml(settings))
     server_key = load_keys(data_dir).curve_public
     secrets = _enroll(settings.store_url, edges)
+    fill(data_dir / "index.sqlite")
     command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(toml)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
     try:
-        yield Served(_endpoint(process, data_dir / "endpoint"), server_key, process.pid, secrets)
+        endpoint = _endpoint(process, data_dir / "endpoint")
+        metrics, page = ((data_dir / name).read_text("utf-8").strip() for name in ("metrics", "page"))
+        yield Served(endpoint, metrics, page, server_key, process.pid, secrets)
     finally:
         process.kill()
         process.wait()
@@ -282,12 +315,13 @@ def _frame(camera: str, boot: str, seq: int, jpeg: bytes) -> HardFrame:
     )
 
 
-def _state(camera: str) -> CameraState:
+def camera_state(camera: str, seen: int = 0) -> CameraState:
+    """Return what an edge says of a camera that does well."""
     return CameraState(
         camera=camera,
         state="live",
         model_id="none",
-        seen=0,
+        seen=seen,
         inferred=0,
         forwarded={},
         spooled=0,
