@@ -105,7 +105,7 @@ class Service:
         self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
-        self._executor = Executor(round_settings, self._rounds, self._clock)
+        self._executor = Executor(round_settings, self._rounds, self._clock, self._settings.round.stall_s)
         settled = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
@@ -195,6 +195,8 @@ class Service:
 
     def _advance_rounds(self) -> None:
         if self._executor.busy:
+            if (stalled := self._executor.kill_stalled()) is not None:
+                self._metrics.count("rounds_stalled", camera=stalled.camera)
             return
         ended = self._executor.collect()
         if ended is not None and ended.state not in UNFINISHED:

@@ -104,8 +104,9 @@ class RoundSettings(Section):
     """`[round]`: `kept` frames are trained on (n), at most `factor` times as many labelled, plus the held-out ones.
 
     `replay_share` of the training set comes from earlier rounds' culled sets. `frozen` counts the trunk's stages
-    that keep their weights; `nice` is the niceness of its process. `interest` names
-    the classes that frames are culled, scaled and gated by (none: all); every class is trained.
+    that keep their weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds without a
+    step: an export, the longest step there is, takes five minutes on two busy cores. `interest` names the classes
+    that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
     kept: int = Field(default=128, ge=1, le=4096)
@@ -121,6 +122,7 @@ class RoundSettings(Section):
     seed: int = 0
     threads: int = Field(default=0, ge=0, le=256)
     nice: int = Field(default=5, ge=0, le=19)
+    stall_s: float = Field(default=900.0, ge=1)
     interest: tuple[ClassName, ...] = ()
 
     @property

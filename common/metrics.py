@@ -134,6 +134,7 @@ SERIES: tuple[Series, ...] = (
         "cloud",
     ),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
+    _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
     _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
     _gauge(
         "last_round_time",

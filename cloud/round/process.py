@@ -35,6 +35,7 @@ from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
+from culling.cloud.store.progress import Heartbeat
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.rounds import STOPPED, Round, Rounds
 from culling.common import logs
@@ -77,6 +78,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         Registry(index),
         folder,
         stopping.is_set,
+        Heartbeat(folder, clock.now),
     )
     folder.mkdir(parents=True, exist_ok=True)
     state, reason = _work(context, turn, rounds)
@@ -97,6 +99,7 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
             if context.stopping():
                 raise StoppedError
             started = time.monotonic()
+            context.heart.stage(name)
             result = stage(context, turn, results)
             result["seconds"] = round(time.monotonic() - started, 2)
             rounds.save_stage(turn.id, name, result)
