@@ -8,12 +8,15 @@ hangs is told by its heartbeat, which stands still, and killed.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
+from culling.cloud.store.folders import is_alone
 from culling.cloud.store.progress import Progress, read_progress
 from culling.cloud.store.rounds import STOPPED, Round, Rounds
 from culling.common.clock import Clock
@@ -73,6 +76,7 @@ class Executor:
         """
         if self._clock.monotonic() < self._next_start:
             return
+        self._rounds.working(turn.id, True)
         command = [sys.executable, "-m", "culling.cloud.round", "--config", str(self._settings)]
         try:
             self._process = subprocess.Popen(
@@ -108,10 +112,11 @@ class Executor:
         if self._process is None or (code := self._process.poll()) is None:
             return None
         self._forget()
+        self._rounds.working(self._round_id, False)
         turn = self._rounds.get(self._round_id)
         if turn.state == "running":
             self._next_start = self._clock.monotonic() + RETRY_S
-            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code)
+            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code, how=_named(code))
             if reason := self.gave_up(turn, code):
                 self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
         return self._rounds.get(turn.id)
@@ -128,8 +133,27 @@ class Executor:
         if self._hindered[1] >= MAX_HINDERED:  # other cameras wait for it
             return f"its process could not read or write {MAX_HINDERED} times in a row: see the service's log"
         if code not in NOT_CRASHED and self._rounds.crashed(turn.id) >= MAX_CRASHES:
-            return f"its process died {MAX_CRASHES} times, last with exit code {code}"
+            return f"its process died {MAX_CRASHES} times, last {_named(code)}"
         return ""
+
+    def count_lost(self) -> list[Round]:
+        """Count as crashed, at the service's start, the processes that ended with it; return the rounds given up.
+
+        Where memory runs out, service and process are killed together: uncounted, that would go on for ever. A process
+        that saw the service die and stopped has said so in the index; one that is still about to holds the lock.
+        """
+        if is_alone(self._settings.parent / "round.lock"):
+            return []
+        failed = []
+        for turn in self._rounds.lost():
+            self._rounds.working(turn.id, False)
+            crashes = self._rounds.crashed(turn.id)
+            log.error("round_process_lost", round=turn.id, camera=turn.camera, crashes=crashes)
+            if crashes >= MAX_CRASHES:
+                reason = f"its process died {MAX_CRASHES} times, last together with the service: perhaps memory ran out"
+                self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
+                failed.append(self._rounds.get(turn.id))
+        return failed
 
     def stop(self) -> None:
         """End the process that is working, if any; its round goes on at the next start."""
@@ -142,6 +166,8 @@ class Executor:
             self._process.kill()
             self._process.wait()
         self._forget()
+        with suppress(StorageError):  # the next start counts it as a crash, of which a round may have some
+            self._rounds.working(self._round_id, False)
 
     @property
     def _folder(self) -> Path:
@@ -157,6 +183,12 @@ class Executor:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+
+def _named(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed, perhaps for lack of memory: see the kernel's log; lower round.batch or student.long_side"
+    return f"with exit code {code}"
 
 
 def round_environment() -> dict[str, str]:

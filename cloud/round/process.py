@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
     "gate": gate,
 }
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
+
+DIES_FIRST = 500
+"""Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
 
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
 
@@ -149,6 +153,13 @@ def _watch_stdin(stopping: threading.Event) -> None:
     stopping.set()
 
 
+def _die_first() -> None:
+    """Have the kernel end this process, not the service that takes frames, where memory runs out."""
+    score = Path("/proc/self/oom_score_adj")
+    with suppress(OSError, ValueError):  # there may be no such file, or it may not be written
+        score.write_text(str(max(DIES_FIRST, int(score.read_text()))))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one round. The exit code is 0 when it ended, `STOPPED` when it has to be resumed, else that of the error."""
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
@@ -156,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
     parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
+    _die_first()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -170,7 +182,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.round.threads:
             torch.set_num_threads(settings.round.threads)
         with alone(settings.data_dir / "round.lock"):  # a round of a service that died may still run
-            run_round(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
+            index = Index(settings.store_url)
+            try:
+                run_round(settings, index, arguments.round_id, stopping, SystemClock())
+            except StoppedError:
+                Rounds(index).working(arguments.round_id, False)  # the service may be gone, and not see it
+                raise
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)
         return STOPPED

@@ -38,6 +38,16 @@ def alone(lock: Path) -> Iterator[None]:
         yield
 
 
+def is_alone(lock: Path) -> bool:
+    """Return whether a process holds the file `lock`."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 @contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
     """Hold the data folder's lock. Raises StorageError when another service has it."""
