@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
-from culling.cloud.control.publish import Publisher
+from culling.cloud.control.publish import Publisher, SupersededError
 from culling.cloud.control.schedule import CameraStats, choose
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
@@ -253,8 +253,9 @@ class Service:
         except StorageError:
             raise
         except CullingError as error:
+            state = "refused" if isinstance(error, SupersededError) else "failed"
             report = turn.report | {"published": False}
-            self._rounds.end(turn.id, "failed", report, str(error), self._clock.now())
+            self._rounds.end(turn.id, state, report, str(error), self._clock.now())
         self._count(self._rounds.get(turn.id))
 
     def _count(self, turn: Round) -> None:
