@@ -20,6 +20,7 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
+from culling.cloud.check import check_teacher
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -88,6 +89,7 @@ class Service:
     # In the order of its life
 
     def _startup(self) -> None:
+        check_teacher(self._settings)  # else the first to tell would be a round, hours later
         data_dir = self._settings.data_dir
         self._forget_addresses()  # those of a service that was killed
         keys = load_keys(data_dir)
