@@ -55,7 +55,7 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every camera: its edge, its model, what it saw and forwarded, and how many frames wait for a round."""
     settings = load_settings(config, parse_overrides(override))
-    rows = views.cameras(Index(settings.store_url), time.time())
+    rows = views.cameras(Index(settings.store_url), time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
     if as_json:
         print(json.dumps({"endpoint": endpoint, "cameras": rows}, indent=2))
@@ -247,6 +247,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
+        "next round": row["next_round"]["told"] if row["next_round"] else "due",
     }
 
 

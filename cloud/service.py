@@ -24,7 +24,7 @@ from culling.cloud.check import check_teacher
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.publish import Publisher, SupersededError
-from culling.cloud.control.schedule import CameraStats, choose
+from culling.cloud.control.schedule import camera_stats, choose
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
@@ -218,16 +218,15 @@ class Service:
     def _start_next(self) -> None:
         asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
+        finished = self._rounds.last_finished()
         cameras = [
-            CameraStats(
-                row.name,
-                (count := counts.get(row.name, Counts())).waiting,
-                count.oldest_waiting,
-                row.state.loss_mean if row.state else None,
-                row.loss_at_publish,
+            camera_stats(
+                row,
+                counts.get(row.name, Counts()),
+                desired_states.get(row.name, DesiredState()),
+                self._settings.gate.least,
+                row.name not in finished,
                 row.name in asked,
-                (desired := desired_states.get(row.name, DesiredState())).held or desired.pinned is not None,
-                count.held_out >= self._settings.gate.least,
             )
             for row in self._roster.rows()
             if not row.revoked

@@ -90,11 +90,13 @@ class ScheduleSettings(Section):
     """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds --start CAMERA` does.
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or a mean loss that exceeds
-    that at the last publish by the share `drift`. The last two want `least` frames.
+    that at the last publish by the share `drift`. The last two want `least` frames. A camera that never had a round
+    gets its first one with `first` frames: a base student is worst, and `min_new` can take hours.
     """
 
     hold: bool = False
     min_new: int = Field(default=128, ge=1)
+    first: int = Field(default=32, ge=1)
     max_age_s: float = Field(default=86_400.0, gt=0)
     drift: float = Field(default=0.5, gt=0)
     least: int = Field(default=16, ge=1)

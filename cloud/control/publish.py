@@ -78,10 +78,9 @@ class Publisher:
         def judged_against_live(connection: sa.Connection) -> None:
             if artefact.parent is None:
                 return
-            bytes_of = dict(iter(connection.execute(_hashes(camera, models.c.model_id == artefact.parent))))
-            live = dict(iter(connection.execute(_hashes(camera, models.c.state == "live"))))
-            for model_id, sha256 in live.items():
-                if sha256 != bytes_of.get(artefact.parent):  # renewed, a model has another id and the same bytes
+            parent = connection.execute(_hashes(camera, models.c.model_id == artefact.parent)).first()
+            for model_id, sha256 in connection.execute(_hashes(camera, models.c.state == "live")):
+                if parent is None or sha256 != parent.sha256:  # renewed, a model has another id and the same bytes
                     found = f"{model_id} went live during the round, which was judged against {artefact.parent}"
                     raise SupersededError(f"{found}: the next round starts from it")
 

@@ -91,7 +91,8 @@ class Dashboard:
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
         self.url = f"http://{f'[{page.host}]' if ':' in page.host else page.host}:{port}"
-        app = build_app(settings, index, frames, Board(index, latest, clock), clock, make_token(settings.data_dir))
+        board = Board(index, latest, clock, settings)
+        app = build_app(settings, index, frames, board, clock, make_token(settings.data_dir))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),

@@ -24,7 +24,7 @@ class Watched:
         self.cloud = CloudState(folder, clock=self.clock)
         self.cloud.enroll(CAMERA, "yard")
         self.told: dict[str, Told] = {}
-        self.board = Board(self.cloud.index, lambda: self.told, self.clock)
+        self.board = Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)
 
     def tell(self, **changes: Any) -> None:
         state: CameraState = camera_state(**changes)
