@@ -82,7 +82,7 @@ def rounds(
     index = Index(settings.store_url)
     if camera is not None:
         Roster(index).require(camera)
-    found = views.rounds(index, camera, limit)
+    found = views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -235,7 +235,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
     model = row["model"] or "-"
     rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
-    pending = f", pending {row['live']}" if row["live"] not in (None, row["model"]) else ""
+    pending = f", offered {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
         "camera": row["camera"],
         "edge": row["edge"],
@@ -255,7 +255,7 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a round that fit a terminal."""
     started = datetime.fromtimestamp(row["started"], UTC).strftime("%m-%d %H:%M")
     judged = f"{row['map_before']:.3f} → {row['map_after']:.3f}" if "map_after" in row else ""
-    state = f"after {row['stage']}" if row["state"] == "running" and row["stage"] else row["state"]
+    state = row["running"]["told"] if row["running"] else row["state"]
     return {
         "id": str(row["id"]),
         "camera": row["camera"],

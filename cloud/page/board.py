@@ -10,12 +10,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.page.views import NOW_S, camera_row, next_round
+from culling.cloud.page.views import NOW_S, camera_row, next_round, running
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
@@ -69,7 +70,7 @@ class Board:
         told, slow = dict(self._latest()), self._clock.monotonic() >= self._next_slow
         if slow:
             self._next_slow = self._clock.monotonic() + SLOW_S
-            self._slow = _Slow.read(self._index)
+            self._slow = _Slow.read(self._index, self._settings.data_dir)
         fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
         for name, (state, heard) in fresh.items():
             self._sample(name, state, heard)
@@ -149,6 +150,7 @@ class Board:
             "paused": desired.paused,
             "frames_per_window": desired.frames_per_window,
             "next_round": next_round(camera, counts, desired, new, self._settings, self._clock.now()),
+            "round": slow.running.get(name),
             "frame_asked": desired.frame is not None,
             "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }
@@ -189,14 +191,17 @@ class _Slow:
         self.scales: dict[tuple[str, str], float] = {}
         self.lags: dict[str, float] = {}
         self.finished: dict[str, float] = {}
+        self.running: dict[str, Row] = {}
 
     @classmethod
-    def read(cls, index: Index) -> _Slow:
+    def read(cls, index: Index, data_dir: Path) -> _Slow:
         slow = cls()
         slow.cameras = {row.name: row for row in Roster(index).rows()}
         slow.desired = DesiredStates(index).all()
         slow.counts = frame_counts(index)
         slow.finished = Rounds(index).last_finished()
+        for turn in Rounds(index).unfinished():
+            slow.running[turn.camera] = {"id": turn.id, **(running(data_dir, turn.id) or {"told": turn.state})}
         known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
         with index.read() as connection:
             for camera, model_id, state, scale in connection.execute(known):

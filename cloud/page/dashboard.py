@@ -246,7 +246,7 @@ def _add_reads(
 
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
-        return views.rounds(index, camera, limit)
+        return views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
 
     @app.get("/api/frames/{frame}.jpg")
     def picture(frame: FrameName) -> Response:

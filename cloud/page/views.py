@@ -21,6 +21,7 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.index import Index, frames, models, swaps
+from culling.cloud.store.progress import read_progress
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
@@ -129,6 +130,23 @@ def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
         }
         rows.append(row | turn.report)
     return rows
+
+
+def with_progress(rows: list[Row], data_dir: Path) -> list[Row]:
+    """Return rounds with `running`: what the process of a running one does now, None for every other.
+
+    That is `stage`, `step` of `steps`, the `share` done in [0, 1], `left_s` in seconds and all of it in words (`told`).
+    """
+    return [row | {"running": running(data_dir, row["id"]) if row["state"] == "running" else None} for row in rows]
+
+
+def running(data_dir: Path, round_id: int) -> Row | None:
+    """Return what the process of a round does now, as its heartbeat says; None before its first stage."""
+    now = read_progress(data_dir / "rounds" / str(round_id))
+    if now is None or not now.stage:
+        return None
+    told = {"stage": now.stage, "step": now.step, "steps": now.steps, "share": now.share, "left_s": now.left_s}
+    return {**told, "told": now.told()}
 
 
 def camera(index: Index, name: str, now: float) -> Row:

@@ -44,6 +44,17 @@ class Progress(msgspec.Struct, frozen=True):
             return None
         return round(max(0.0, self.at - self.began) * max(0, self.steps - self.step) / done, 1)
 
+    def told(self) -> str:
+        """Return it as a person reads it: the stage, how much of it is done, and how long it still takes."""
+        share = "" if self.share is None else f" {self.share:.0%}"
+        left = self.left_s
+        return f"{self.stage}{share}" + ("" if left is None else f", {left_words(left)} left")
+
+
+def left_words(seconds: float) -> str:
+    """Return a time to come in words: to the minute, or to ten seconds below two minutes."""
+    return f"{max(10, round(seconds, -1)):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
 
 class Heartbeat:
     """Writes the progress of the round whose folder it is, at most every `EVERY_S`; `now` is in epoch seconds.

@@ -29,6 +29,8 @@ from support.detectors import picture
 from support.narrow import install
 from support.scrape import Scrape
 
+OFFERED = "is offered; live once the edge reports it"
+
 EDGE = "e" * 40
 QUICK: dict[str, Any] = {
     "round": {"kept": 4, "factor": 2, "epochs": 0.5, "batch": 2, "held_out": 4, "warmup": 1, "threads": 1},
@@ -127,7 +129,7 @@ def test_a_rollback_asked_for_reaches_the_edge_as_a_newer_model(cloud: CloudStat
         request = cloud.requests.ask("rollback", CAMERA, time.time())
         offer, _ = edge.receive(ModelOffer, within_s=60)
         assert offer.camera == CAMERA
-        wait_until(lambda: cloud.requests.answered(request) == (True, "gate-3 is live"))
+        wait_until(lambda: cloud.requests.answered(request) == (True, f"gate-3 {OFFERED}"))
         edge.close()
     assert cloud.registry.live()[CAMERA].artefact.sha256 == cloud.registry.models(CAMERA)[2].artefact.sha256
 
@@ -139,7 +141,7 @@ def test_a_model_gone_back_to_is_signed_anew_when_asked(cloud: CloudState) -> No
     cloud.registry.withdraw(CAMERA, "gate-2", "rejected")
     request = cloud.requests.ask("renew", CAMERA, time.time())
     with ServiceProcess(cloud):
-        wait_until(lambda: cloud.requests.answered(request) == (True, "gate-3 is live"))
+        wait_until(lambda: cloud.requests.answered(request) == (True, f"gate-3 {OFFERED}"))
 
 
 def test_what_was_asked_while_it_was_down_is_done_at_its_start(cloud: CloudState) -> None:
@@ -147,7 +149,7 @@ def test_what_was_asked_while_it_was_down_is_done_at_its_start(cloud: CloudState
     artefact = msgspec.to_builtins(cloud.artefact())
     request = cloud.requests.ask("publish", CAMERA, time.time(), artefact)
     with ServiceProcess(cloud):
-        wait_until(lambda: cloud.requests.answered(request) == (True, "gate-1 is live"))
+        wait_until(lambda: cloud.requests.answered(request) == (True, f"gate-1 {OFFERED}"))
 
 
 def test_no_round_is_promised_to_a_camera_whose_edge_is_revoked(cloud: CloudState) -> None:

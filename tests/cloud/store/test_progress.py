@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from culling.cloud.store.progress import FILE, Heartbeat, read_progress
+from msgspec.structs import replace
+
+from culling.cloud.store.progress import FILE, Heartbeat, Progress, read_progress
 from support.clock import FakeClock
 
 
@@ -41,3 +43,10 @@ def test_what_cannot_be_written_or_read_ends_nothing(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "gone") is None
     (tmp_path / FILE).write_bytes(b"\xff")
     assert read_progress(tmp_path) is None
+
+
+def test_a_running_stage_is_told_with_its_share_and_the_time_left() -> None:
+    train = Progress("train", 43, 100, at=43.0, began=0.0)
+    assert train.told() == "train 43%, 60 s left"
+    assert replace(train, at=1290.0).told() == "train 43%, 28 min left"
+    assert Progress("export", 0, 0, at=5.0, began=0.0).told() == "export"
