@@ -111,6 +111,8 @@ SERIES: tuple[Series, ...] = (
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),
     # in the cloud
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
+    _gauge("camera_heard_seconds", "camera", "seconds", "time since the camera's edge last told its state", "cloud"),
+    _gauge("camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud"),
     _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
     _count("frames_refused", "camera reason", "frames", "hard frames that were refused, and why", "cloud"),
     _count("frames_duplicate", "camera", "frames", "hard frames that were there already, acked again", "cloud"),
