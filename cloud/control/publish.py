@@ -79,9 +79,9 @@ class Publisher:
             if artefact.parent is None:
                 return
             parent = connection.execute(_hashes(camera, models.c.model_id == artefact.parent)).first()
-            for model_id, sha256 in connection.execute(_hashes(camera, models.c.state == "live")):
-                if parent is None or sha256 != parent.sha256:  # renewed, a model has another id and the same bytes
-                    found = f"{model_id} went live during the round, which was judged against {artefact.parent}"
+            for live in connection.execute(_hashes(camera, models.c.state == "live")):
+                if parent is None or live.sha256 != parent.sha256:  # renewed, a model has another id and the same bytes
+                    found = f"{live.model_id} went live during the round, which was judged against {artefact.parent}"
                     raise SupersededError(f"{found}: the next round starts from it")
 
         def end(connection: sa.Connection, model: Model) -> None:
