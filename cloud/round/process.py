@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from culling.cloud.round.export import export
 from culling.cloud.round.fit import fit
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
+from culling.cloud.round.progress import Heartbeat
 from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
 from culling.cloud.settings import CloudSettings, load_settings
@@ -54,6 +56,9 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 }
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
 
+DIES_FIRST = 500
+"""Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
+
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
 
 
@@ -77,6 +82,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         Registry(index),
         folder,
         stopping.is_set,
+        Heartbeat(folder, clock.now),
     )
     folder.mkdir(parents=True, exist_ok=True)
     state, reason = _work(context, turn, rounds)
@@ -97,6 +103,7 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
             if context.stopping():
                 raise StoppedError
             started = time.monotonic()
+            context.heart.stage(name)
             result = stage(context, turn, results)
             result["seconds"] = round(time.monotonic() - started, 2)
             rounds.save_stage(turn.id, name, result)
@@ -146,6 +153,13 @@ def _watch_stdin(stopping: threading.Event) -> None:
     stopping.set()
 
 
+def _die_first() -> None:
+    """Have the kernel end this process, not the service that takes frames, where memory runs out."""
+    score = Path("/proc/self/oom_score_adj")
+    with suppress(OSError, ValueError):  # there may be no such file, or it may not be written
+        score.write_text(str(max(DIES_FIRST, int(score.read_text()))))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one round. The exit code is 0 when it ended, `STOPPED` when it has to be resumed, else that of the error."""
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
@@ -153,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
     parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
+    _die_first()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -167,7 +182,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.round.threads:
             torch.set_num_threads(settings.round.threads)
         with alone(settings.data_dir / "round.lock"):  # a round of a service that died may still run
-            run_round(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
+            index = Index(settings.store_url)
+            try:
+                run_round(settings, index, arguments.round_id, stopping, SystemClock())
+            except StoppedError:
+                Rounds(index).working(arguments.round_id, False)  # the service may be gone, and not see it
+                raise
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)
         return STOPPED

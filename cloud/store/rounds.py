@@ -100,6 +100,17 @@ class Rounds:
             running = _of(round_id).where(rounds.c.state.in_(UNFINISHED))
             connection.execute(running.values(state=state, report=text, reason=reason, finished=at))
 
+    def working(self, round_id: int, works: bool) -> None:
+        """Note that a process was started for a round, or that its end was seen."""
+        with self._index.write() as connection:
+            connection.execute(_of(round_id).values(working=works))
+
+    def lost(self) -> list[Round]:
+        """Return the running rounds whose process was started, and whose end nobody saw."""
+        query = rounds.select().where(rounds.c.state == "running", rounds.c.working)
+        with self._index.read() as connection:
+            return [_round(row) for row in connection.execute(query)]
+
     def crashed(self, round_id: int) -> int:
         """Count a child process that died; return how many have."""
         with self._index.write() as connection:
@@ -115,7 +126,7 @@ def _of(round_id: int) -> sa.Update:
 
 
 def _round(row: Any) -> Round:
-    fields = dict(row._mapping)
+    fields = {name: value for name, value in row._mapping.items() if name != "working"}
     return Round(**{**fields, "stages": _decoded(row, "stages"), "report": _decoded(row, "report")})
 
 

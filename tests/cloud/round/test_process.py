@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from culling.cloud.round.context import RefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
-from culling.cloud.round.process import STAGES, main, report
+from culling.cloud.round.process import DIES_FIRST, STAGES, main, report
 from culling.cloud.round.rank import Lesson
 from culling.cloud.store.registry import Artefact
 from culling.common.errors import ModelError
@@ -214,3 +216,12 @@ def test_settings_that_are_wrong_end_the_process_with_their_code(tmp_path: Path)
 
 def test_pictures_differ_so_that_losses_do() -> None:
     assert not np.array_equal(picture(96, 128, 1), picture(96, 128, 2))
+
+
+def test_a_round_is_ended_before_the_service_where_memory_runs_out(tmp_path: Path) -> None:
+    code = "from culling.cloud.round.process import main; main(['--config', 'none.toml', '1'])"
+    tell = "; print(open('/proc/self/oom_score_adj').read())"
+    ended = subprocess.run(
+        [sys.executable, "-c", code + tell], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert int(ended.stdout.split()[-1]) >= DIES_FIRST
