@@ -110,8 +110,6 @@ class Service:
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
         self._executor = Executor(round_settings, self._rounds, self._clock, self._settings.round.stall_s)
-        for turn in self._executor.count_lost():
-            self._count(turn)
         settled = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock

@@ -17,19 +17,15 @@ from pathlib import Path
 import structlog
 
 from culling.cloud.round.progress import Progress, read_progress
-from culling.cloud.store.rounds import STOPPED, Round, Rounds
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common.clock import Clock
 from culling.common.config import PREFIX
 from culling.common.errors import StorageError
-from culling.common.process import lock
 
 log = structlog.get_logger(__name__)
 
 RETRY_S = 5.0
 """Long enough that a process that dies at once does not keep a core busy, short enough that a round hardly waits."""
-
-MAX_CRASHES = 3
-"""A process that died by accident gets through at the next try; one that died three times will die again."""
 
 MAX_HINDERED = 20
 """Tries in a row that could not read or write: with `RETRY_S` between them, minutes in which to free a full disk."""
@@ -76,7 +72,6 @@ class Executor:
         """
         if self._clock.monotonic() < self._next_start:
             return
-        self._rounds.working(turn.id, True)
         command = [sys.executable, "-m", "culling.cloud.round", "--config", str(self._settings)]
         try:
             self._process = subprocess.Popen(
@@ -112,7 +107,7 @@ class Executor:
         if self._process is None or (code := self._process.poll()) is None:
             return None
         self._forget()
-        self._rounds.working(self._round_id, False)
+        self._rounds.leave(self._round_id)
         turn = self._rounds.get(self._round_id)
         if turn.state == "running":
             self._next_start = self._clock.monotonic() + RETRY_S
@@ -136,25 +131,6 @@ class Executor:
             return f"its process died {MAX_CRASHES} times, last {_named(code)}"
         return ""
 
-    def count_lost(self) -> list[Round]:
-        """Count as crashed, at the service's start, the processes that ended with it; return the rounds given up.
-
-        Where memory runs out, service and process are killed together: uncounted, that would go on for ever. A process
-        that saw the service die and stopped has said so in the index; one that is still about to holds the lock.
-        """
-        if lock.holder(self._settings.parent / "round.lock") is not None:
-            return []
-        failed = []
-        for turn in self._rounds.lost():
-            self._rounds.working(turn.id, False)
-            crashes = self._rounds.crashed(turn.id)
-            log.error("round_process_lost", round=turn.id, camera=turn.camera, crashes=crashes)
-            if crashes >= MAX_CRASHES:
-                reason = f"its process died {MAX_CRASHES} times, last together with the service: perhaps memory ran out"
-                self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
-                failed.append(self._rounds.get(turn.id))
-        return failed
-
     def stop(self) -> None:
         """End the process that is working, if any; its round goes on at the next start."""
         if self._process is None:
@@ -167,7 +143,7 @@ class Executor:
             self._process.wait()
         self._forget()
         with suppress(StorageError):  # the next start counts it as a crash, of which a round may have some
-            self._rounds.working(self._round_id, False)
+            self._rounds.leave(self._round_id)
 
     @property
     def _folder(self) -> Path:

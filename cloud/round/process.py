@@ -38,7 +38,7 @@ from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
-from culling.cloud.store.rounds import STOPPED, Round, Rounds
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
@@ -91,6 +91,31 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     rounds.end(round_id, state, report(results, state), reason, ended)
     log.info("round_ended", round=round_id, camera=turn.camera, state=state, reason=reason)
     return state
+
+
+def attempt(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> None:
+    """Run a round as `run_round` does, for the one process that works on it, whose end the service may not see.
+
+    Where memory runs out, process and service are killed together. Uncounted, that would go on for ever; so each
+    process leaves word that it ended, and the next one counts a crash where there is none.
+    """
+    rounds = Rounds(index)
+    lost = rounds.begin(round_id)
+    try:
+        if not (lost and _is_one_too_many(rounds, round_id, clock)):
+            run_round(settings, index, round_id, stopping, clock)
+    finally:
+        rounds.leave(round_id)
+
+
+def _is_one_too_many(rounds: Rounds, round_id: int, clock: Clock) -> bool:
+    crashes = rounds.crashed(round_id)
+    log.error("round_process_lost", round=round_id, camera=rounds.get(round_id).camera, crashes=crashes)
+    if crashes < MAX_CRASHES:
+        return False
+    reason = f"its process died {MAX_CRASHES} times, last together with the service: perhaps memory ran out"
+    rounds.end(round_id, "failed", {}, reason, clock.now())
+    return True
 
 
 def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
@@ -182,12 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.round.threads:
             torch.set_num_threads(settings.round.threads)
         with alone(settings.data_dir / "round.lock"):  # a round of a service that died may still run
-            index = Index(settings.store_url)
-            try:
-                run_round(settings, index, arguments.round_id, stopping, SystemClock())
-            except StoppedError:
-                Rounds(index).working(arguments.round_id, False)  # the service may be gone, and not see it
-                raise
+            attempt(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)
         return STOPPED

@@ -15,13 +15,13 @@ import msgspec
 import psutil
 import pytest
 
-from culling.cloud.control.executor import MAX_CRASHES
 from culling.cloud.model.base import base_artefact
 from culling.cloud.page import views
 from culling.cloud.service import Service
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Arrival
+from culling.cloud.store.rounds import MAX_CRASHES
 from culling.common.errors import StorageError
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import Ack, ModelOffer, Nack, Welcome

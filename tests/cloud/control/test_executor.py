@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.executor import MAX_CRASHES, MAX_HINDERED, RETRY_S, Executor, round_environment
+from culling.cloud.control.executor import MAX_HINDERED, RETRY_S, Executor, round_environment
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import to_toml
-from culling.cloud.store.folders import alone
-from culling.cloud.store.rounds import STOPPED, Round
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, wait_until
 
@@ -146,25 +145,14 @@ def test_a_process_that_is_killed_is_named_as_perhaps_out_of_memory(cloud: Cloud
     assert "3 times, last killed, perhaps for lack of memory" in executor.gave_up(turn, -9)
 
 
-def test_a_process_that_dies_together_with_the_service_again_and_again_ends_its_round(cloud: CloudState) -> None:
-    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
-    assert make(cloud).count_lost() == [], "none was started"
-    given_up = []
-    for _ in range(MAX_CRASHES):
-        cloud.rounds.working(turn.id, True)
-        given_up += make(cloud).count_lost()
-        assert make(cloud).count_lost() == [], "each counts once"
-    assert [(ended.id, ended.state) for ended in given_up] == [(turn.id, "failed")]
-    assert "together with the service" in given_up[0].reason
-
-
-def test_a_process_that_was_stopped_or_still_works_is_no_crash_at_the_next_start(cloud: CloudState) -> None:
-    executor, turn = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0)
+def test_a_process_whose_end_was_seen_has_left_the_round(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, turn, clock = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0), cloud.clock
+    assert isinstance(clock, FakeClock)
+    monkeypatch.setattr("culling.cloud.control.executor.sys.executable", "/bin/false")
+    cloud.rounds.begin(turn.id)
+    run(executor, turn)
+    assert not cloud.rounds.begin(turn.id)
+    clock.advance(RETRY_S)
     executor.start(turn)
-    assert [lost.id for lost in cloud.rounds.lost()] == [turn.id]
     executor.stop()
-    assert cloud.rounds.lost() == []
-    cloud.rounds.working(turn.id, True)
-    with alone(cloud.data_dir / "round.lock"):
-        make(cloud).count_lost()
-    assert cloud.rounds.get(turn.id).crashes == 0
+    assert not cloud.rounds.begin(turn.id)
