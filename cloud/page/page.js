@@ -333,11 +333,12 @@ function fleetRow(name) {
     put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
     rate.className = row.state === "live" ? "" : "soft";
     put(model, row.model || "–");
-    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `pending ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
+    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `offered ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
     put(spool, row.spool_frames == null ? "–" : whole(row.spool_frames));
     put(full, row.spool_bytes ? bytes(row.spool_bytes) : "");
     put(cell.lag, span(row.lag_s));
     put(cell.waiting, whole(row.waiting));
+    cell.waiting.title = roundOf(row);
     tick();
   }
   function drawSpark(top) {
@@ -346,6 +347,13 @@ function fleetRow(name) {
   }
   const tick = () => put(cell.heard, row.heard ? ago(row.heard) : "never");
   return { node, update, tick, spark: drawSpark };
+}
+// What the round of a camera does now, else what its next one waits for.
+function roundOf(row) {
+  const next = row.next_round;
+  if (row.round) return `round ${row.round.id}: ${row.round.told}`;
+  if (!next) return row.state === "revoked" ? "" : "next round is due";
+  return next.at == null ? next.told : `${next.waiting} of ${next.needed} new frames, next round about ${clock(next.at)}`;
 }
 function reasonOf(row) {
   if (row.state === "down") return row.told && ["live", "frozen", "ended", "stopped"].includes(row.told) ? "edge is silent" : row.told || "";
@@ -374,9 +382,9 @@ function cameraView(name, tab) {
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
       ["frames", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
-      ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)],
+      ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
-    facts.replaceChildren(...told.map(([key, value]) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
+    facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
     if (acts.dataset.of !== desiredOf(row)) { acts.dataset.of = desiredOf(row); acts.replaceChildren(...buttons(row, answer)); }
   }
   news();
@@ -479,12 +487,13 @@ function roundCard(card, turn, named) {
   const gain = turn.map_after == null ? null : turn.map_after - turn.map_before;
   const tone = { published: "good", failed: "bad", refused: "soft" }[turn.state] || "";
   const fact = (key, value, wide) => h("div", { class: wide ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v" }, value));
-  card.append(h("header", {}, h("h2", {}, `Round ${turn.id}`, named ? " of " : "", named ? h("a", { href: link(turn.camera, "rounds") }, turn.camera) : ""), h("span", { class: tone }, turn.state === "running" ? turn.stage ? `running, after ${turn.stage}` : "running" : turn.state)),
+  card.append(h("header", {}, h("h2", {}, `Round ${turn.id}`, named ? " of " : "", named ? h("a", { href: link(turn.camera, "rounds") }, turn.camera) : ""), h("span", { class: tone }, turn.running ? turn.running.told : turn.state)),
     h("p", { class: "small soft" }, `${turn.trigger}, started ${stamp(turn.started)}${turn.finished ? `, took ${span(turn.finished - turn.started)}` : ""}${turn.model_id ? `, ${turn.model_id}` : ""}`),
     h("div", { class: "facts" }, fact("kept of labelled", turn.kept ? `${turn.kept} of ${turn.labelled}` : "–"),
       fact("AP50 before → after", gain == null ? "–" : h("span", {}, `${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} `, h("span", { class: gain > 0 ? "good" : "bad" }, `${gain >= 0 ? "+" : "−"}${real(Math.abs(gain), 3)}`)), true),
       fact("gate", turn.state === "published" ? "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
       fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames`), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
+    turn.running?.share != null ? h("progress", { value: turn.running.share, "aria-label": `done of the stage ${turn.running.stage}` }) : "",
     turn.reason ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason) : "");
   if (turn.curve?.length > 1) card.append(h("h2", {}, "optResolution"), lineChart(inside(card), turn.curve.map(point => [point.scale, point.normalised]), "relative change of the loss, squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
   if (turn.losses?.length > 1) card.append(h("h2", {}, "Training"), lineChart(inside(card), turn.losses, "loss", "step", "training curve"));

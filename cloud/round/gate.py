@@ -26,6 +26,7 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
     artefact = msgspec.convert(results["export"]["artefact"], Artefact)
     incumbent = context.incumbent(turn.camera).artefact
     frames = context.judges(results["label"]["held_out"])
+    context.heart.expect(2 * len(frames))
     before, after = (_precision(context, model, frames) for model in (incumbent, artefact))
     result = {
         "frames": len(frames),

@@ -175,6 +175,29 @@ def test_hard_frames_rounds_and_models_are_shown(watching: Watching) -> None:
 
 
 @needs_chromium
+def test_a_camera_shows_what_its_round_does_and_what_the_next_one_waits_for(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go(f"camera/{CAMERA}")
+    browser.wait(lambda: browser.text(".facts [data-k=rounds]") == "rounds are on hold")
+    # Told and read in one script: the service's own news come in between.
+    changed = "const row = { ...state.cameras.get(arguments[0]), ...arguments[1] }; state.cameras.set(row.camera, row);"
+    shown = "return document.querySelector('.facts [data-k=rounds]').textContent"
+    told = f"{changed} view.news({{ cameras: [row] }}); {shown}"
+    running = {"id": 3, "told": "train 40%, 12 min left"}
+    assert browser.run(told, CAMERA, {"round": running}) == "round 3: train 40%, 12 min left"
+    at = time.mktime((2026, 11, 28, 14, 5, 0, 0, 0, -1))
+    waits = {"waiting": 12, "needed": 32, "at": at, "told": "in the time zone of the service"}
+    wanted = "12 of 32 new frames, next round about 14:05"
+    assert browser.run(told, CAMERA, {"round": None, "next_round": waits}) == wanted
+    assert browser.run(told, CAMERA, {"round": None, "next_round": None}) == "next round is due"
+    turn = {"id": 3, "camera": CAMERA, "trigger": "age", "started": at, "state": "running", "reason": ""}
+    turn["running"] = {"stage": "train", "share": 0.4, "told": running["told"]}
+    card = "const card = document.createElement('section'); roundCard(card, arguments[0], true);"
+    read = "return [card.querySelector('header span').textContent, card.querySelector('progress').value]"
+    assert browser.run(card + read, turn) == [running["told"], 0.4]
+
+
+@needs_chromium
 def test_whatever_a_camera_is_called_it_is_shown_as_text(watching: Watching) -> None:
     browser = watching.browser
     browser.go("")
