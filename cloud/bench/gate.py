@@ -1,10 +1,10 @@
 """The gate, put to the test: how often it publishes what it should, and what it should not.
 
     culling bench gate --json
-    culling bench gate --video yard.mp4 --record yard.json
+    culling bench gate --video yard.mp4 --labels yard.jsonl --record yard.json
 
 Students are real, and so is what they find: the bundled one at several input sizes, on frames of a clip that the
-teacher labels. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes time). A trial
+teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes time). A trial
 draws blocks of neighbouring frames with replacement, and gives each frame to one of two students by the toss of a coin:
 of a fair one, candidate and incumbent are equal; of a biased one, the candidate is better by as much as is asked for,
 which is measured over many draws and not assumed. Half of the blocks count as day, half as night.
@@ -12,7 +12,7 @@ which is measured over many draws and not assumed. Half of the blocks count as d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,20 +22,24 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from culling.cloud.bench.material import Video, read_pictures
+from culling.cloud.bench.material import Picture, Video, read_pictures
 from culling.cloud.evaluation.comparison import Judged, Rules, compare_students
-from culling.cloud.evaluation.evaluate import student
+from culling.cloud.evaluation.evaluate import frames_of, select, student
 from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.evaluation.verdict import decide
+from culling.cloud.model.annotations import read_labels
+from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.weights import load_bundled
 from culling.cloud.settings import GateSettings, TeacherSettings
 from culling.common.atomic import write_atomic
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES
+from culling.common.frame import CLASSES, Detections
+from culling.common.graph import to_frame
 from culling.common.progress import shown
-from culling.common.video import BUNDLED_CLIP
+from culling.common.video import BUNDLED_CLIP, count_frames
 
-SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
+SCALES = (1.0, 0.7, 0.5)
 """The students: one at so many sizes of its input, from good to poor."""
 
 BLOCK = 4
@@ -84,15 +88,16 @@ SCENARIOS = (Scenario("equal", 0.0, 0.0), Scenario("better", 0.05, 0.05), Scenar
 
 def gate_command(
     video: Video = BUNDLED_CLIP,
+    labels: Annotated[Path | None, typer.Option(help="label file of the clip; without one the teacher labels")] = None,
     record: Annotated[Path | None, typer.Option(help="where the matches are kept, and read from if there")] = None,
-    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 160,
+    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 100,
     judges: Annotated[int, typer.Option(min=8, help="frames that judge in a trial")] = 64,
     trials: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 200,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """How often the gate publishes equal students, better ones, and ones that are worse by night."""
-    found = run(_recording(video, record, frames), judges, trials, seed)
+    found = run(_recording(video, labels, record, frames), judges, trials, seed)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -200,38 +205,43 @@ def _gain(frames: Sequence[Judged]) -> float:
     return 0.0 if found is None else found.gain
 
 
-def _recording(video: Path, record: Path | None, frames: int) -> Recording:
+def _recording(video: Path, labels: Path | None, record: Path | None, frames: int) -> Recording:
     if record is not None and record.exists():
         try:
             return msgspec.json.decode(record.read_bytes(), type=Recording)
         except (OSError, msgspec.DecodeError) as error:
             raise InputError(f"{record}: cannot be read ({error}): remove it to record again") from None
-    made = _watch(video, frames)
+    made = _watch(video, labels, frames)
     if record is not None:
         write_atomic(record, msgspec.json.encode(made))
     return made
 
 
-def _watch(video: Path, count: int) -> Recording:
-    """Return what the bundled student does at every scale on frames of a video that the bundled teacher labels."""
-    from culling.cloud.model.teacher import Teacher
-    from culling.cloud.model.weights import load_bundled
-
-    pictures = read_pictures(video, count)
-    teacher, floors = Teacher(load_bundled("teacher")[0]), TeacherSettings()
+def _watch(video: Path, labels: Path | None, count: int) -> Recording:
+    """Return what the bundled student does at every scale on labelled frames of a video."""
     model, classes = load_bundled("student")
-    looks = [student(model.eval(), scale) for scale in SCALES]
-    found = []
+    looks, floors, found = [student(model.eval(), scale) for scale in SCALES], TeacherSettings(), []
     with shown("gate", "frame", count) as show:
-        for number, picture in enumerate(pictures):
-            [labels] = teacher.label([picture])
+        for picture, truth in _labelled(video, labels, count):
             rows = [
-                tallies(compare(look(picture), labels, floors.true_score, floors.min_score), len(classes))[0]
+                tallies(compare(look(picture), truth, floors.true_score, floors.min_score), len(classes))[0]
                 for look in looks
             ]
             found.append(_Frame(list(rows[0].objects), [_rows(row) for row in rows]))
-            show(number + 1, "")
+            show(len(found), "")
     return Recording(video.name, [f"the bundled student at scale {scale:g}" for scale in SCALES], found)
+
+
+def _labelled(video: Path, labels: Path | None, count: int) -> Iterator[tuple[Picture, Detections]]:
+    """Yield frames of a video in their order, with labels: those of a file, or else the bundled teacher's."""
+    if labels is None:
+        teacher = Teacher(load_bundled("teacher")[0])
+        yield from ((picture, teacher.label([picture])[0]) for picture in read_pictures(video, count))
+        return
+    chosen = select(read_labels(labels), video, count_frames(video))
+    kept = dict(sorted(chosen.items())[:: max(1, len(chosen) // count)])
+    for label, picture in frames_of(video, kept):
+        yield picture, to_frame(label.detections, (label.height, label.width), (picture.shape[0], picture.shape[1]))
 
 
 def _rows(tally: Tally) -> list[_Row]:

@@ -61,14 +61,17 @@ frames = Table(
     Column("height", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("bytes", Integer, nullable=False),
-    Column("held_out", Boolean, nullable=False),
+    Column("held_out", Boolean, nullable=False),  # never trained on
+    Column("guard", Boolean),  # nor judged by: it lies beside a held-out block
     Column("detections", LargeBinary),  # the student's, WireDetections
     Column("features", LargeBinary),  # WireFeatures
     Column("labels", LargeBinary),  # the teacher's, WireDetections
     Column("round", Integer),  # that first considered it
     Column("kept", Integer),  # round whose culled set it is in
     sa.UniqueConstraint("edge_key", "boot", "seq"),
-    sa.Index("frames_by_camera", "camera", "state", "round", "held_out", "bytes", "received"),  # counts need no row
+    sa.Index(
+        "frames_by_camera", "camera", "state", "round", "held_out", "guard", "bytes", "received"
+    ),  # counts need no row
 )
 
 models = Table(
