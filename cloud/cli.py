@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from culling.cloud import maintain, operate
+from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, when
 from culling.cloud.page import views
@@ -55,7 +56,7 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every camera: its edge, its model, what it saw and forwarded, and how many frames wait for a round."""
     settings = load_settings(config, parse_overrides(override))
-    rows = views.cameras(Index(settings.store_url), time.time())
+    rows = views.cameras(Index(settings.store_url), time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
     if as_json:
         print(json.dumps({"endpoint": endpoint, "cameras": rows}, indent=2))
@@ -82,7 +83,7 @@ def rounds(
     index = Index(settings.store_url)
     if camera is not None:
         Roster(index).require(camera)
-    found = views.rounds(index, camera, limit)
+    found = views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -235,7 +236,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
     model = row["model"] or "-"
     rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
-    pending = f", pending {row['live']}" if row["live"] not in (None, row["model"]) else ""
+    pending = f", offered {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
         "camera": row["camera"],
         "edge": row["edge"],
@@ -247,6 +248,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
+        "next round": row["next_round"]["told"] if row["next_round"] else "due",
     }
 
 
@@ -254,7 +256,7 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a round that fit a terminal."""
     started = datetime.fromtimestamp(row["started"], UTC).strftime("%m-%d %H:%M")
     judged = f"{row['map_before']:.3f} → {row['map_after']:.3f}" if "map_after" in row else ""
-    state = f"after {row['stage']}" if row["state"] == "running" and row["stage"] else row["state"]
+    state = row["running"]["told"] if row["running"] else row["state"]
     return {
         "id": str(row["id"]),
         "camera": row["camera"],
@@ -268,5 +270,6 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
+add_check(app)
 operate.add_commands(app)
 maintain.add_commands(app)

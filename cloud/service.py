@@ -20,10 +20,11 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
+from culling.cloud.check.checks import check_teacher
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
-from culling.cloud.control.publish import Publisher
-from culling.cloud.control.schedule import CameraStats, choose
+from culling.cloud.control.publish import Publisher, SupersededError
+from culling.cloud.control.schedule import camera_stats, choose
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
@@ -90,6 +91,7 @@ class Service:
     # In the order of its life
 
     def _startup(self) -> None:
+        check_teacher(self._settings)  # else the first to tell would be a round, hours later
         data_dir = self._settings.data_dir
         self._forget_addresses()  # those of a service that was killed
         keys = load_keys(data_dir)
@@ -108,7 +110,7 @@ class Service:
         self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
-        self._executor = Executor(round_settings, self._rounds, self._clock)
+        self._executor = Executor(round_settings, self._rounds, self._clock, self._settings.round.stall_s)
         settled = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
@@ -201,6 +203,8 @@ class Service:
 
     def _advance_rounds(self) -> None:
         if self._executor.busy:
+            if (stalled := self._executor.kill_stalled()) is not None:
+                self._metrics.count("rounds_stalled", camera=stalled.camera)
             return
         ended = self._executor.collect()
         if ended is not None and ended.state not in UNFINISHED:
@@ -218,16 +222,15 @@ class Service:
     def _start_next(self) -> None:
         asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
+        finished = self._rounds.last_finished()
         cameras = [
-            CameraStats(
-                row.name,
-                (count := counts.get(row.name, Counts())).waiting,
-                count.oldest_waiting,
-                row.state.loss_mean if row.state else None,
-                row.loss_at_publish,
+            camera_stats(
+                row,
+                counts.get(row.name, Counts()),
+                desired_states.get(row.name, DesiredState()),
+                self._settings.gate.least,
+                row.name not in finished,
                 row.name in asked,
-                (desired := desired_states.get(row.name, DesiredState())).held or desired.pinned is not None,
-                count.held_out >= self._settings.gate.least,
             )
             for row in self._roster.rows()
             if not row.revoked
@@ -256,8 +259,9 @@ class Service:
         except StorageError:
             raise
         except CullingError as error:
+            state = "refused" if isinstance(error, SupersededError) else "failed"
             report = turn.report | {"published": False}
-            self._rounds.end(turn.id, "failed", report, str(error), self._clock.now())
+            self._rounds.end(turn.id, state, report, str(error), self._clock.now())
         self._count(self._rounds.get(turn.id))
 
     def _count(self, turn: Round) -> None:

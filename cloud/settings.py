@@ -103,11 +103,13 @@ class ScheduleSettings(Section):
     """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds --start CAMERA` does.
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or a mean loss that exceeds
-    that at the last publish by the share `drift`. The last two want `least` frames.
+    that at the last publish by the share `drift`. The last two want `least` frames. A camera that never had a round
+    gets its first one with `first` frames: a base student is worst, and `min_new` can take hours.
     """
 
     hold: bool = False
     min_new: int = Field(default=128, ge=1)
+    first: int = Field(default=32, ge=1)
     max_age_s: float = Field(default=86_400.0, gt=0)
     drift: float = Field(default=0.5, gt=0)
     least: int = Field(default=16, ge=1)
@@ -117,8 +119,9 @@ class RoundSettings(Section):
     """`[round]`: `kept` frames are trained on (n), at most `factor` times as many labelled, plus the held-out ones.
 
     `replay_share` of the training set comes from earlier rounds' culled sets. `frozen` counts the trunk's stages
-    that keep their weights; `nice` is the niceness of its process. `interest` names
-    the classes that frames are culled, scaled and gated by (none: all); every class is trained.
+    that keep their weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds without a
+    step: an export, the longest step there is, takes five minutes on two busy cores. `interest` names the classes
+    that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
     kept: int = Field(default=128, ge=1, le=4096)
@@ -134,6 +137,7 @@ class RoundSettings(Section):
     seed: int = 0
     threads: int = Field(default=0, ge=0, le=256)
     nice: int = Field(default=5, ge=0, le=19)
+    stall_s: float = Field(default=900.0, ge=1)
     interest: tuple[ClassName, ...] = ()
 
     @property

@@ -115,6 +115,8 @@ SERIES: tuple[Series, ...] = (
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),
     # in the cloud
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
+    _gauge("camera_heard_seconds", "camera", "seconds", "time since the camera's edge last told its state", "cloud"),
+    _gauge("camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud"),
     _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
     _count("frames_refused", "camera reason", "frames", "hard frames that were refused, and why", "cloud"),
     _count("frames_duplicate", "camera", "frames", "hard frames that were there already, acked again", "cloud"),
@@ -138,6 +140,7 @@ SERIES: tuple[Series, ...] = (
         "cloud",
     ),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
+    _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
     _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
     _gauge(
         "last_round_time",

@@ -4,10 +4,10 @@
     culling bench gate --video yard.mp4 --labels yard.jsonl --record yard.json
 
 Students are real, and so is what they find: the bundled one at several input sizes, on frames of a clip that the
-teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes time). A trial
-draws blocks of neighbouring frames with replacement, and gives each frame to one of two students by the toss of a coin:
-of a fair one, candidate and incumbent are equal; of a biased one, the candidate is better by as much as is asked for,
-which is measured over many draws and not assumed. Half of the blocks count as day, half as night.
+teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes
+time). A trial draws blocks of neighbouring frames with replacement, and gives each frame to one of two students by the
+toss of a coin: of a fair one, candidate and incumbent are equal; of a biased one, the candidate is better by as much as
+is asked for, which is measured over many draws and not assumed. Half of the blocks count as day, half as night.
 """
 
 from __future__ import annotations

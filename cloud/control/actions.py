@@ -93,7 +93,7 @@ def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
         model = publisher.publish(camera, _known(index, camera, request.payload["model_id"], publisher), "manual")
     else:
         model = publisher.publish(camera, to_artefact(request.payload), "manual")
-    return f"{model.model_id} is live"
+    return f"{model.model_id} is offered; live once the edge reports it"
 
 
 def _pin(camera: str, model_id: str | None, index: Index, publisher: Publisher) -> str:

@@ -1,19 +1,23 @@
 """Runs the process of a round: starts it, sees how it ended, starts it again or gives it up, and stops it.
 
 A round works in a process of its own (ADR 0004), so that a crash in a model or a decoder costs nothing but that try.
-The process may die at any moment: finished stages stand in the index, and the next try goes on after them.
+The process may die at any moment: finished stages stand in the index, and the next try goes on after them. One that
+hangs is told by its heartbeat, which stands still, and killed.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
-from culling.cloud.store.rounds import STOPPED, Round, Rounds
+from culling.cloud.round.progress import Progress, read_progress
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common.clock import Clock
 from culling.common.config import PREFIX
 from culling.common.errors import StorageError
@@ -23,11 +27,11 @@ log = structlog.get_logger(__name__)
 RETRY_S = 5.0
 """Long enough that a process that dies at once does not keep a core busy, short enough that a round hardly waits."""
 
-MAX_CRASHES = 3
-"""A process that died by accident gets through at the next try; one that died three times will die again."""
-
 MAX_HINDERED = 20
 """Tries in a row that could not read or write: with `RETRY_S` between them, minutes in which to free a full disk."""
+
+MAX_STALLS = 2
+"""A lost network file or a driver may come back for one more try; one that hangs twice keeps every camera waiting."""
 
 STOP_S = 7.0
 """A process that has not ended by then is killed: the whole service ends within ten seconds."""
@@ -37,14 +41,22 @@ NOT_CRASHED = (STOPPED, StorageError.exit_code)
 
 
 class Executor:
-    """At most one round's process at a time; `settings` is the file of its settings. Used by one thread."""
+    """At most one round's process at a time; `settings` is the file of its settings, in the data folder.
 
-    def __init__(self, settings: Path, rounds: Rounds, clock: Clock) -> None:
+    A process whose heartbeat has not changed for `stall_s` seconds hangs. Used by one thread.
+    """
+
+    def __init__(self, settings: Path, rounds: Rounds, clock: Clock, stall_s: float) -> None:
         self._settings = settings
         self._rounds = rounds
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._round_id = 0
+        self._stall_s = stall_s
+        self._beat: Progress | None = None
+        self._moved = 0.0
+        self._killed = False
+        self._stalls = (0, 0)
         self._hindered = (0, 0)
         self._next_start = 0.0
 
@@ -68,6 +80,24 @@ class Executor:
         except OSError as error:
             raise StorageError(f"cannot start a process for round {turn.id}: {error.strerror}") from error
         self._round_id = turn.id
+        self._killed, self._moved, self._beat = False, self._clock.monotonic(), read_progress(self._folder)
+
+    def kill_stalled(self) -> Round | None:
+        """Kill the process that works if it hangs; return its round then, once."""
+        if self._process is None or self._killed:
+            return None
+        now, beat = self._clock.monotonic(), read_progress(self._folder)
+        if beat != self._beat:
+            self._beat, self._moved = beat, now
+        if now - self._moved < self._stall_s:
+            return None
+        self._killed = True
+        self._process.kill()
+        turn = self._rounds.get(self._round_id)
+        log.error(
+            "round_process_stalled", round=turn.id, camera=turn.camera, where=self._where(), stall_s=self._stall_s
+        )
+        return turn
 
     def collect(self) -> Round | None:
         """Return the round whose process ended since the last call, as it stands now; None if none did.
@@ -77,22 +107,28 @@ class Executor:
         if self._process is None or (code := self._process.poll()) is None:
             return None
         self._forget()
+        self._rounds.leave(self._round_id)
         turn = self._rounds.get(self._round_id)
         if turn.state == "running":
             self._next_start = self._clock.monotonic() + RETRY_S
-            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code)
+            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code, how=_named(code))
             if reason := self.gave_up(turn, code):
                 self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
         return self._rounds.get(turn.id)
 
     def gave_up(self, turn: Round, code: int) -> str:
         """Count how a round's process ended; return why it is not started again, or "" if it is."""
+        if self._killed:
+            last, times = self._stalls
+            self._stalls = (turn.id, times + 1 if last == turn.id else 1)
+            if self._stalls[1] >= MAX_STALLS:
+                return f"its process hung {MAX_STALLS} times for {self._stall_s:g} s, last {self._where()}"
         last, times = self._hindered
         self._hindered = (turn.id, 0 if code != StorageError.exit_code else times + 1 if last == turn.id else 1)
         if self._hindered[1] >= MAX_HINDERED:  # other cameras wait for it
             return f"its process could not read or write {MAX_HINDERED} times in a row: see the service's log"
         if code not in NOT_CRASHED and self._rounds.crashed(turn.id) >= MAX_CRASHES:
-            return f"its process died {MAX_CRASHES} times, last with exit code {code}"
+            return f"its process died {MAX_CRASHES} times, last {_named(code)}"
         return ""
 
     def stop(self) -> None:
@@ -106,11 +142,29 @@ class Executor:
             self._process.kill()
             self._process.wait()
         self._forget()
+        with suppress(StorageError):  # the next start counts it as a crash, of which a round may have some
+            self._rounds.leave(self._round_id)
+
+    @property
+    def _folder(self) -> Path:
+        return self._settings.parent / "rounds" / str(self._round_id)
+
+    def _where(self) -> str:
+        beat = self._beat
+        if beat is None or not beat.stage:
+            return "before its first stage"
+        return f"in stage {beat.stage}" + (f", step {beat.step} of {beat.steps}" if beat.steps else "")
 
     def _forget(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         self._process = None
+
+
+def _named(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed, perhaps for lack of memory: see the kernel's log; lower round.batch or student.long_side"
+    return f"with exit code {code}"
 
 
 def round_environment() -> dict[str, str]:

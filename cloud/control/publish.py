@@ -11,13 +11,17 @@ import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from culling.cloud.store.index import Index, rounds
+from culling.cloud.store.index import Index, models, rounds
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
 from culling.common.clock import DAY_S, Clock
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Manifest, sign
 
 log = structlog.get_logger(__name__)
+
+
+class SupersededError(InputError):
+    """Another model went live while a round was made, so that nothing shows the round's model to be better."""
 
 
 Then = Callable[[sa.Connection, Model], None]
@@ -45,27 +49,46 @@ class Publisher:
         return self._files.keeps(artefact.sha256)
 
     def publish(
-        self, camera: str, artefact: Artefact, origin: Origin, round_id: int | None = None, then: Then = _nothing
+        self,
+        camera: str,
+        artefact: Artefact,
+        origin: Origin,
+        round_id: int | None = None,
+        then: Then = _nothing,
+        first: Callable[[sa.Connection], None] = lambda connection: None,
     ) -> Model:
-        """Sign `artefact` for a camera and make it live; `then` belongs to the same transaction.
+        """Sign `artefact` for a camera and make it live; `first` and `then` belong to the same transaction.
 
         Raises ModelError when its file is gone or damaged, ManifestError when it cannot be signed.
         """
         self._files.read(artefact.sha256)
         with self._index.write() as connection:
+            first(connection)
             model = add(connection, camera, lambda counter: self.signed(camera, counter, artefact, origin, round_id))
             then(connection, model)
         log.info("model_published", camera=camera, model_id=model.model_id, origin=origin, scale=artefact.scale)
         return model
 
     def publish_round(self, round_id: int, camera: str, artefact: Artefact) -> Model:
-        """Publish what a round made and end the round with it: neither can be lost or done twice."""
+        """Publish what a round made and end the round with it: neither can be lost or done twice.
+
+        Raises SupersededError when the live model is another one than the round's was judged against.
+        """
+
+        def judged_against_live(connection: sa.Connection) -> None:
+            if artefact.parent is None:
+                return
+            parent = connection.execute(_hashes(camera, models.c.model_id == artefact.parent)).first()
+            for live in connection.execute(_hashes(camera, models.c.state == "live")):
+                if parent is None or live.sha256 != parent.sha256:  # renewed, a model has another id and the same bytes
+                    found = f"{live.model_id} went live during the round, which was judged against {artefact.parent}"
+                    raise SupersededError(f"{found}: the next round starts from it")
 
         def end(connection: sa.Connection, model: Model) -> None:
             ended = {"state": "published", "finished": model.created, "model_id": model.model_id}
             connection.execute(rounds.update().where(rounds.c.id == round_id).values(**ended))
 
-        return self.publish(camera, artefact, "round", round_id, end)
+        return self.publish(camera, artefact, "round", round_id, end, judged_against_live)
 
     def rollback(self, camera: str) -> Model:
         """Make the bytes of the model before the live one live again; the live one is revoked.
@@ -118,3 +141,7 @@ class Publisher:
             artefact=artefact,
             manifest=sign(manifest, self._key),
         )
+
+
+def _hashes(camera: str, which: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:
+    return sa.select(models.c.model_id, models.c.sha256).where(models.c.camera == camera, which)

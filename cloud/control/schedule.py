@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from typing import Literal
 
 from culling.cloud.settings import ScheduleSettings
+from culling.cloud.store.desired import DesiredState
+from culling.cloud.store.frames import Counts
+from culling.cloud.store.roster import CameraRow
 
 Trigger = Literal["manual", "new-frames", "age", "drift"]
 
@@ -21,7 +25,7 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 class CameraStats:
     """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the mean
     loss now and at the last publish, whether a round was requested (`asked`), whether only such rounds start (`held`),
-    and whether enough frames are held out to judge one by (`judged`).
+    whether enough frames are held out to judge one by (`judged`), and whether the camera never had one (`new`).
     """
 
     camera: str
@@ -32,6 +36,44 @@ class CameraStats:
     asked: bool = False
     held: bool = False
     judged: bool = True
+    new: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why no round of a camera is due: `waiting` of `needed` frames are there, the rest is expected `at` a time.
+
+    `at` is seconds since the epoch, None where no pace is known or no number of frames would do; `why` says so then.
+    """
+
+    waiting: int
+    needed: int
+    at: float | None = None
+    why: str = ""
+
+    def told(self, zone: tzinfo | None = None) -> str:
+        """Return it as a person reads it, the time in `zone`: that of this machine, if none is given."""
+        if self.why:
+            return self.why
+        about = "" if self.at is None else f", about {datetime.fromtimestamp(self.at, zone):%H:%M}"
+        return f"waits for {self.waiting} of {self.needed} new frames{about}"
+
+
+def camera_stats(
+    row: CameraRow, counts: Counts, desired: DesiredState, least_judges: int, new: bool, asked: bool = False
+) -> CameraStats:
+    """Return what decides for a camera, from what the index says of it."""
+    return CameraStats(
+        row.name,
+        counts.waiting,
+        counts.oldest_waiting,
+        row.state.loss_mean if row.state else None,
+        row.loss_at_publish,
+        asked,
+        desired.held or desired.pinned is not None,
+        counts.held_out >= least_judges,
+        new,
+    )
 
 
 def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger | None:
@@ -40,13 +82,38 @@ def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger |
         return "manual"
     if settings.hold or stats.held or not (stats.waiting and stats.judged):
         return None
-    if stats.waiting >= settings.min_new:
+    if stats.waiting >= needed(stats, settings):
         return "new-frames"
     if stats.waiting < settings.least:
         return None
     if stats.oldest_waiting is not None and now - stats.oldest_waiting >= settings.max_age_s:
         return "age"
     return "drift" if _drifted(stats, settings.drift) else None
+
+
+def needed(stats: CameraStats, settings: ScheduleSettings) -> int:
+    """Return how many new frames start a camera's next round."""
+    return min(settings.first, settings.min_new) if stats.new else settings.min_new
+
+
+def expect(stats: CameraStats, now: float, settings: ScheduleSettings) -> Wait | None:
+    """Return what a camera's next round waits for, None when one is due.
+
+    The pace is that since the oldest frame that waits, so that a camera that falls silent is expected ever later.
+    """
+    if due(stats, now, settings) is not None:
+        return None
+    wanted = needed(stats, settings)
+    if settings.hold or stats.held:
+        return Wait(stats.waiting, wanted, why="rounds are on hold")
+    if stats.waiting >= wanted:
+        return Wait(stats.waiting, wanted, why="waits for held-out frames to judge by")
+    if stats.oldest_waiting is None or stats.waiting < 2:
+        return Wait(stats.waiting, wanted)
+    pace = max(now - stats.oldest_waiting, 1.0) / (stats.waiting - 1)
+    full = now + (wanted - stats.waiting) * pace
+    old = max(stats.oldest_waiting + settings.max_age_s, now + (settings.least - stats.waiting) * pace)
+    return Wait(stats.waiting, wanted, max(now, min(full, old)))
 
 
 def choose(

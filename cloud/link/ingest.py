@@ -20,7 +20,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import Arrival, Counts, FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles, Registry
-from culling.cloud.store.roster import Members, Roster
+from culling.cloud.store.roster import Members, Roster, state_of
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
@@ -85,6 +85,7 @@ class Ingest:
         self._settings = settings
         self._frames = frames
         self._roster = Roster(index)
+        self._before = {row.name: row.heard for row in self._roster.rows() if row.heard is not None}
         self._registry = Registry(index)
         self._rounds = Rounds(index)
         self._metrics = metrics
@@ -179,6 +180,17 @@ class Ingest:
             counts = self._room.counts.get(camera, Counts())  # a camera whose frames are all gone has none
             self._metrics.set("store_bytes", counts.bytes, camera=camera)
             self._metrics.set("teacher_queue", counts.waiting, camera=camera)
+        self._show_liveness()
+
+    def _show_liveness(self) -> None:
+        """Export who was heard of when: an edge behind a router can't be scraped. One that never spoke has none."""
+        now, enrolled = self._clock.now(), {name for names in self._members.cameras.values() for name in names}
+        for camera in self._before.keys() | self._latest.keys():
+            state, heard = self._latest.get(camera, (None, self._before.get(camera, now)))
+            member = camera in enrolled  # one that was revoked is no longer waited for
+            live = not member or state_of(False, state, heard, now) == "live"
+            self._metrics.set("camera_heard_seconds", max(0.0, now - heard) if member else 0.0, camera=camera)
+            self._metrics.set("camera_live", float(live), camera=camera)
 
     def _alive(self) -> list[str]:
         now = self._clock.monotonic()

@@ -10,18 +10,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.page.views import NOW_S, camera_row
+from culling.cloud.page.views import NOW_S, camera_row, next_round, running
+from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models, rounds, swaps
 from culling.cloud.store.roster import CameraRow, Roster
+from culling.cloud.store.rounds import Rounds
 from culling.common.clock import Clock
 from culling.common.metrics import REASONS
 from culling.common.wire.messages import CameraState
@@ -42,11 +45,14 @@ Told = tuple[CameraState, float]
 class Board:
     """`latest` gives what the edges said last. `refresh` is called from one thread, everything else from any."""
 
-    def __init__(self, index: Index, latest: Callable[[], Mapping[str, Told]], clock: Clock) -> None:
+    def __init__(
+        self, index: Index, latest: Callable[[], Mapping[str, Told]], clock: Clock, settings: CloudSettings
+    ) -> None:
         self.revision = 1
         self._index = index
         self._latest = latest
         self._clock = clock
+        self._settings = settings
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._changed: dict[str, int] = {}
@@ -64,7 +70,7 @@ class Board:
         told, slow = dict(self._latest()), self._clock.monotonic() >= self._next_slow
         if slow:
             self._next_slow = self._clock.monotonic() + SLOW_S
-            self._slow = _Slow.read(self._index)
+            self._slow = _Slow.read(self._index, self._settings.data_dir)
         fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
         for name, (state, heard) in fresh.items():
             self._sample(name, state, heard)
@@ -133,6 +139,7 @@ class Board:
         desired, counts = slow.desired.get(name, DesiredState()), slow.counts.get(name, Counts())
         risen, span = self._risen(name)
         row = camera_row(camera, counts, slow.live.get(name), risen, self._clock.now())
+        new = name not in slow.finished
         row |= {
             "told": camera.state.state if camera.state else None,
             "heard": camera.heard,
@@ -142,6 +149,8 @@ class Board:
             "pinned": desired.pinned,
             "paused": desired.paused,
             "frames_per_window": desired.frames_per_window,
+            "next_round": next_round(camera, counts, desired, new, self._settings, self._clock.now()),
+            "round": slow.running.get(name),
             "frame_asked": desired.frame is not None,
             "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }
@@ -181,13 +190,18 @@ class _Slow:
         self.live: dict[str, str] = {}
         self.scales: dict[tuple[str, str], float] = {}
         self.lags: dict[str, float] = {}
+        self.finished: dict[str, float] = {}
+        self.running: dict[str, Row] = {}
 
     @classmethod
-    def read(cls, index: Index) -> _Slow:
+    def read(cls, index: Index, data_dir: Path) -> _Slow:
         slow = cls()
         slow.cameras = {row.name: row for row in Roster(index).rows()}
         slow.desired = DesiredStates(index).all()
         slow.counts = frame_counts(index)
+        slow.finished = Rounds(index).last_finished()
+        for turn in Rounds(index).unfinished():
+            slow.running[turn.camera] = {"id": turn.id, **(running(data_dir, turn.id) or {"told": turn.state})}
         known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
         with index.read() as connection:
             for camera, model_id, state, scale in connection.execute(known):

@@ -92,7 +92,8 @@ class Dashboard:
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
         self.url = http_url(page.host, port)
-        app = build_app(settings, index, frames, Board(index, latest, clock), clock, make_token(settings.data_dir))
+        board = Board(index, latest, clock, settings)
+        app = build_app(settings, index, frames, board, clock, make_token(settings.data_dir))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),
@@ -246,7 +247,7 @@ def _add_reads(
 
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
-        return views.rounds(index, camera, limit)
+        return views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
 
     @app.get("/api/frames/{frame}.jpg")
     def picture(frame: FrameName) -> Response:

@@ -333,7 +333,7 @@ function fleetRow(name) {
     put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
     rate.className = row.state === "live" ? "" : "soft";
     put(model, row.model || "–");
-    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `pending ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
+    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `offered ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
     put(spool, row.spool_frames == null ? "–" : whole(row.spool_frames));
     put(full, row.spool_bytes ? bytes(row.spool_bytes) : "");
     put(cell.lag, span(row.lag_s));

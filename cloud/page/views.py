@@ -12,10 +12,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
+from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.index import Index, frames, models, swaps
@@ -42,22 +45,43 @@ def endpoint(data_dir: Path) -> str | None:
         return None
 
 
-def cameras(index: Index, now: float) -> list[Row]:
+def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     """Return one row per camera, as `culling cloud status` shows it: a `camera_row`, and how long it has been silent.
 
-    `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started.
+    `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `next_round`
+    is what `next_round` returns.
     """
     counts, live = frame_counts(index), Registry(index).live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
+    desired, finished = DesiredStates(index).all(), Rounds(index).last_finished()
     rows = []
     for camera in Roster(index).rows():
         risen = next(iter(lately.get(camera.name, [])), None)
         row = camera_row(camera, counts.get(camera.name, Counts()), live.get(camera.name), risen, now)
         silent_s = None if camera.heard is None else round(now - camera.heard, 1)
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
-        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded})
+        wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
+        told = next_round(camera, count, wish, camera.name not in finished, settings, now)
+        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "next_round": told})
     return rows
+
+
+def next_round(
+    camera: CameraRow, counts: Counts, desired: DesiredState, new: bool, settings: CloudSettings, now: float
+) -> Row | None:
+    """Return what a camera's next round waits for: `waiting` of `needed` frames, `at` about when, and `told` in words.
+
+    None when a round is due, or runs; and for a revoked camera, which gets none.
+    """
+    if camera.revoked:
+        return None
+    stats = camera_stats(camera, counts, desired, settings.gate.least, new)
+    wait = expect(stats, now, settings.schedule)
+    if wait is None:
+        return None
+    at = None if wait.at is None else wait.at // 60 * 60  # a time to the second would change with every look
+    return {"waiting": wait.waiting, "needed": wait.needed, "at": at, "told": wait.told()}
 
 
 def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mapping[str, Any] | None, now: float) -> Row:
@@ -106,6 +130,23 @@ def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
         }
         rows.append(row | turn.report)
     return rows
+
+
+def with_progress(rows: list[Row], data_dir: Path) -> list[Row]:
+    """Return rounds with `running`: what the process of a running one does now, None for every other.
+
+    That is `stage`, `step` of `steps`, the `share` done in [0, 1], `left_s` in seconds and all of it in words (`told`).
+    """
+    return [row | {"running": running(data_dir, row["id"]) if row["state"] == "running" else None} for row in rows]
+
+
+def running(data_dir: Path, round_id: int) -> Row | None:
+    """Return what the process of a round does now, as its heartbeat says; None before its first stage."""
+    now = read_progress(data_dir / "rounds" / str(round_id))
+    if now is None or not now.stage:
+        return None
+    told = {"stage": now.stage, "step": now.step, "steps": now.steps, "share": now.share, "left_s": now.left_s}
+    return {**told, "told": now.told()}
 
 
 def camera(index: Index, name: str, now: float) -> Row:

@@ -90,7 +90,9 @@ def watch(
         _show(url, fleet, camera, console)
     elif once:
         for _ in _follow(url, fleet, once):
-            console.print(_table(fleet, console.width), *([] if camera is None else _charts(url, camera)))
+            console.print(
+                *rounds(fleet), _table(fleet, console.width), *([] if camera is None else _charts(url, camera))
+            )
     else:
         _print_lines(_follow(url, fleet, once))
 
@@ -141,11 +143,17 @@ def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
 def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
     """Return what fits on the screen: a lost link, the charts, and as many rows of the fleet as there is room for."""
     lost = [Text(f"connection lost: {fleet.lost}; retrying", style="bold red")] if fleet.lost else []
-    above = Group(*lost, *charts)
+    above = Group(*lost, *rounds(fleet), *charts)
     room = max(1, console.height - len(console.render_lines(above)) - 3)  # the heading, the last line, and the cursor
     more = len(fleet.rows) - room
     cut = [Text(f"and {more} more", style="dim")] if more > 0 else []
     return Group(above, _table(fleet, console.width, room), *cut)
+
+
+def rounds(fleet: Fleet) -> list[Text]:
+    """Return a line for each round that runs: its stage, how much of it is done, and the time left."""
+    found = [(clean(name), row["round"]) for name, row in sorted(fleet.rows.items()) if row.get("round")]
+    return [Text(f"round {turn['id']} of {name}: {clean(turn['told'])}", style="cyan") for name, turn in found]
 
 
 def _print_lines(news: Iterator[list[Row]]) -> None:

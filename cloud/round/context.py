@@ -15,6 +15,7 @@ import torch
 
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
+from culling.cloud.round.progress import Heartbeat
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.lifecycle import FrameLifecycle
@@ -36,7 +37,10 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage works with; `folder` belongs to this round, `stopping()` turns true when the round must stop."""
+    """What every stage works with; `folder` belongs to this round, `stopping()` turns true when the round must stop.
+
+    `heart` is told of every step: a process that stays silent for `round.stall_s` is killed.
+    """
 
     settings: CloudSettings
     store: FrameStore
@@ -45,6 +49,7 @@ class Context:
     registry: Registry
     folder: Path
     stopping: Callable[[], bool]
+    heart: Heartbeat
 
     def incumbent(self, camera: str) -> Model:
         """Return the camera's live model. Raises RefusedError when it has none."""
@@ -59,8 +64,8 @@ class Context:
         """
         if model.model_id not in self.registry.provisional(model.camera):
             return None
-        known = self.registry.models(model.camera)
-        earlier = next((one for one in known if one.model_id == model.artefact.parent), None)
+        known, doubted = self.registry.models(model.camera), self.registry.provisional(model.camera)
+        earlier = next((one for one in known if one.counter < model.counter and one.model_id not in doubted), None)
         return earlier if earlier is not None and self.files.keeps(earlier.artefact.sha256) else None
 
     def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
@@ -73,6 +78,7 @@ class Context:
                 raise StoppedError
             if (jpeg := self.store.jpeg(frame)) is not None:
                 yield frame, jpeg
+            self.heart.advance()
 
     def judges(self, names: Sequence[str]) -> list[StoredFrame]:
         """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""

@@ -51,7 +51,16 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     recipe = round_recipe(settings, len(samples), settings.seed)
     started = time.monotonic()
     checkpoint = context.folder / "train.checkpoint"
-    model, run = retrain(lambda: _warm_start(context, turn.camera), batches, recipe, checkpoint, context.stopping)
+    heart = context.heart
+    heart.expect(recipe.steps)
+    model, run = retrain(
+        lambda: _warm_start(context, turn.camera),
+        batches,
+        recipe,
+        checkpoint,
+        context.stopping,
+        lambda run, _: heart.reach(run.step),
+    )
     if run.step < recipe.steps:
         raise StoppedError
     train_s = round(time.monotonic() - started, 1)

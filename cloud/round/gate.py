@@ -61,7 +61,6 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
         if replaced is not None:
             incumbent, before = earlier, replaced
     artefact = msgspec.convert(results["export"]["artefact"], Artefact)
-    artefact = msgspec.structs.replace(artefact, parent=incumbent.model_id)  # what it is held against, now and later
     tried = _try_in_order(context, incumbent, artefact, frames, before)
     if tried.verdict.outcome != "refused":
         told.pop("withdrawn", None)  # what takes its place was held against the one before it
@@ -154,6 +153,7 @@ def _decide(context: Context, found: Comparison, classes: Sequence[str], first: 
 def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> Tallies:
     """Return what a model does on each frame, by name and overlap."""
     graph = context.graph(model.sha256)
+    context.heart.expect(len(frames))
     seen = {}
     for frame, jpeg in context.pictures(frames):
         size = input_size(frame.width, frame.height, model.scale, model.long_side)

@@ -28,6 +28,7 @@ def label(context: Context, turn: Round, _: Results) -> Result:
     missing = [frame for frame in chosen + held_out if frame.labels is None]
     teacher = load_teacher(context.settings) if missing else None
     size = context.settings.teacher.batch * 2
+    context.heart.expect(len(missing))
     for start in range(0, len(missing), size):
         assert teacher is not None
         _label(context, teacher, missing[start : start + size])

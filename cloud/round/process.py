@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from culling.cloud.round.export import export
 from culling.cloud.round.fit import fit
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
+from culling.cloud.round.progress import Heartbeat
 from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
 from culling.cloud.settings import CloudSettings, load_settings
@@ -37,7 +39,7 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.requests import Requests
-from culling.cloud.store.rounds import STOPPED, Round, Rounds
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
@@ -56,6 +58,9 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
 
 GATE_FIGURES = ("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again")
+DIES_FIRST = 500
+"""Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
+
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
 
 
@@ -80,6 +85,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         Registry(index),
         folder,
         stopping.is_set,
+        Heartbeat(folder, clock.now),
     )
     folder.mkdir(parents=True, exist_ok=True)
     state, reason = _work(context, turn, rounds)
@@ -92,6 +98,31 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     return state
 
 
+def attempt(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> None:
+    """Run a round as `run_round` does, for the one process that works on it, whose end the service may not see.
+
+    Where memory runs out, process and service are killed together. Uncounted, that would go on for ever; so each
+    process leaves word that it ended, and the next one counts a crash where there is none.
+    """
+    rounds = Rounds(index)
+    lost = rounds.begin(round_id)
+    try:
+        if not (lost and _is_one_too_many(rounds, round_id, clock)):
+            run_round(settings, index, round_id, stopping, clock)
+    finally:
+        rounds.leave(round_id)
+
+
+def _is_one_too_many(rounds: Rounds, round_id: int, clock: Clock) -> bool:
+    crashes = rounds.crashed(round_id)
+    log.error("round_process_lost", round=round_id, camera=rounds.get(round_id).camera, crashes=crashes)
+    if crashes < MAX_CRASHES:
+        return False
+    reason = f"its process died {MAX_CRASHES} times, last together with the service: perhaps memory ran out"
+    rounds.end(round_id, "failed", {}, reason, clock.now())
+    return True
+
+
 def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
     """Run every unfinished stage; return the round's new state and the reason for it."""
     results: Results = dict(turn.stages)
@@ -102,6 +133,7 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
             if context.stopping():
                 raise StoppedError
             started = time.monotonic()
+            context.heart.stage(name)
             result = stage(context, turn, results)
             result["seconds"] = round(time.monotonic() - started, 2)
             rounds.save_stage(turn.id, name, result)
@@ -153,6 +185,13 @@ def _watch_stdin(stopping: threading.Event) -> None:
     stopping.set()
 
 
+def _die_first() -> None:
+    """Have the kernel end this process, not the service that takes frames, where memory runs out."""
+    score = Path("/proc/self/oom_score_adj")
+    with suppress(OSError, ValueError):  # there may be no such file, or it may not be written
+        score.write_text(str(max(DIES_FIRST, int(score.read_text()))))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one round. The exit code is 0 when it ended, `STOPPED` when it has to be resumed, else that of the error."""
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
@@ -160,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
     parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
+    _die_first()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -174,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if settings.round.threads:
             torch.set_num_threads(settings.round.threads)
         with alone(settings.data_dir / "round.lock"):  # a round of a service that died may still run
-            run_round(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
+            attempt(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)
         return STOPPED

@@ -59,6 +59,8 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
     meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
 
+    context.heart.expect(len(frames) * (settings.max_steps + 1))  # at most: the curve may end before
+
     def losses(size: tuple[int, int]) -> list[float]:
         return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(frames)]
 

@@ -139,6 +139,7 @@ rounds = Table(
     Column("started", Float, nullable=False),
     Column("finished", Float),
     Column("crashes", Integer, nullable=False, default=0),
+    Column("working", Boolean),  # a process was started for it, and its end was not seen yet
     Column("stages", Text, nullable=False, default="{}"),  # JSON: stage → its result
     Column("report", Text, nullable=False, default="{}"),
     Column("reason", Text, nullable=False, default=""),

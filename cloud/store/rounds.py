@@ -22,6 +22,9 @@ UNFINISHED = ("running", "ready")
 STOPPED = 75
 """Exit code of a round's process that was told to stop: there is more to do (EX_TEMPFAIL)."""
 
+MAX_CRASHES = 3
+"""A process that died by accident gets through at the next try; one that died three times will die again."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -100,6 +103,18 @@ class Rounds:
             running = _of(round_id).where(rounds.c.state.in_(UNFINISHED))
             connection.execute(running.values(state=state, report=text, reason=reason, finished=at))
 
+    def begin(self, round_id: int) -> bool:
+        """Note that a process works on a round; return whether the end of the one before it was never noted."""
+        with self._index.write() as connection:
+            was = connection.execute(sa.select(rounds.c.working).where(rounds.c.id == round_id)).scalar()
+            connection.execute(_of(round_id).values(working=True))
+            return bool(was)
+
+    def leave(self, round_id: int) -> None:
+        """Note that no process works on a round any more: it said so itself, or the service saw its end."""
+        with self._index.write() as connection:
+            connection.execute(_of(round_id).values(working=False))
+
     def crashed(self, round_id: int) -> int:
         """Count a child process that died; return how many have."""
         with self._index.write() as connection:
@@ -115,7 +130,7 @@ def _of(round_id: int) -> sa.Update:
 
 
 def _round(row: Any) -> Round:
-    fields = dict(row._mapping)
+    fields = {name: value for name, value in row._mapping.items() if name != "working"}
     return Round(**{**fields, "stages": _decoded(row, "stages"), "report": _decoded(row, "report")})
 
 

@@ -21,6 +21,8 @@ from support import tiny
 from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state, hard_frame
 from support.narrow import install
 
+OFFERED = "is offered; live once the edge reports it"
+
 EDGE = "e" * 40
 
 
@@ -103,10 +105,10 @@ def test_status_says_what_a_camera_is_to_run_only_where_that_is_something(
     state = CloudState(tmp_path)
     state.enroll()
     assert culling(state, "status") == 0
-    assert "pending" not in capsys.readouterr().out
+    assert "offered" not in capsys.readouterr().out
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
     assert culling(state, "status") == 0
-    assert "pending gate-1" in capsys.readouterr().out
+    assert "offered gate-1" in capsys.readouterr().out
     state.close()
 
 
@@ -155,10 +157,10 @@ def test_publish_and_rollback_act_on_a_running_service(
     (tmp_path / "b.onnx").write_bytes(tiny.student(tag="b"))
     with ServiceProcess(cloud):
         assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx"), "--scale", "0.9") == 0
-        assert "gate-2 is live" in capsys.readouterr().out
+        assert f"gate-2 {OFFERED}" in capsys.readouterr().out
         assert cloud.registry.live()[CAMERA].artefact.scale == 0.9
         assert culling(cloud, "rollback", CAMERA) == 0
-        assert "gate-3 is live" in capsys.readouterr().out
+        assert f"gate-3 {OFFERED}" in capsys.readouterr().out
         assert culling(cloud, "rollback", CAMERA) == 1
         assert "no earlier model" in capsys.readouterr().err
     states = [(model.model_id, model.state) for model in cloud.registry.models(CAMERA)]

@@ -10,6 +10,8 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.cli import main
 from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
 
+OFFERED = "is offered; live once the edge reports it"
+
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
@@ -40,7 +42,7 @@ def test_every_request_is_a_command(cloud: CloudState, capsys: pytest.CaptureFix
             assert culling(cloud, name, CAMERA) == 0
         assert DesiredStates(cloud.index).all()[CAMERA] == DesiredState(frame=desired.frame)
         assert culling(cloud, "rollback", CAMERA) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == "gate-3 is live"
+        assert capsys.readouterr().out.splitlines()[-1] == f"gate-3 {OFFERED}"
 
 
 def test_what_is_asked_of_a_service_that_is_down_waits(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ def tally(*classes: tuple[int, Sequence[float], Sequence[float]]) -> Tally:
 
 
 def seen(rng: np.random.Generator, objects: Sequence[int], recall: float) -> Tally:
-    """Return what a student does that finds each object with a chance of `recall`, and as often is wrong as it misses."""
+    """Return what a student does that finds an object with a chance of `recall`, and errs as often as it misses."""
     rows = []
     for count in objects:
         right = 0.4 + 0.6 * rng.random(rng.binomial(count, recall))

@@ -11,6 +11,7 @@ import pytest
 
 from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
+from culling.cloud.round.progress import Heartbeat
 from culling.cloud.round.rank import Lesson
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.codec import encode_jpeg
@@ -66,7 +67,10 @@ def context_of(cloud: CloudState) -> Context:
     """Return what the stages of round 1 are given."""
     folder = cloud.data_dir / "rounds" / "1"
     folder.mkdir(parents=True, exist_ok=True)
-    return Context(cloud.settings, cloud.frames, cloud.lifecycle, cloud.files, cloud.registry, folder, lambda: False)
+    heart = Heartbeat(folder, cloud.clock.now)
+    return Context(
+        cloud.settings, cloud.frames, cloud.lifecycle, cloud.files, cloud.registry, folder, lambda: False, heart
+    )
 
 
 def only(monkeypatch: pytest.MonkeyPatch, **replaced: Callable[..., dict[str, Any]]) -> list[str]:

@@ -12,6 +12,8 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.errors import CullingError, InputError
 from support.cloud import CAMERA, CloudState
 
+OFFERED = "is offered; live once the edge reports it"
+
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
@@ -60,7 +62,7 @@ def test_a_pinned_camera_takes_no_other_model(cloud: CloudState) -> None:
         with pytest.raises(InputError, match="pinned to gate-2"):
             do(cloud, kind, model_id="gate-1")
     do(cloud, "unpin")
-    assert do(cloud, "rollback") == "gate-3 is live"
+    assert do(cloud, "rollback") == f"gate-3 {OFFERED}"
 
 
 def test_pinning_an_earlier_model_makes_it_live_first(cloud: CloudState) -> None:
@@ -70,7 +72,7 @@ def test_pinning_an_earlier_model_makes_it_live_first(cloud: CloudState) -> None
 
 
 def test_a_model_of_the_cameras_own_can_be_published_again_by_name(cloud: CloudState) -> None:
-    assert do(cloud, "publish", model_id="gate-1") == "gate-3 is live"
+    assert do(cloud, "publish", model_id="gate-1") == f"gate-3 {OFFERED}"
     with pytest.raises(InputError, match="never had a model yard-9"):
         do(cloud, "publish", model_id="yard-9")
     cloud.files.path(cloud.registry.models(CAMERA)[1].artefact.sha256, "onnx").unlink()

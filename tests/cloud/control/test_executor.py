@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from culling.cloud.control.executor import MAX_HINDERED, RETRY_S, Executor, round_environment
+from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import to_toml
-from culling.cloud.store.rounds import STOPPED, Round
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, wait_until
 
@@ -23,7 +25,7 @@ def make(cloud: CloudState, settings: bytes | None = None) -> Executor:
     """Return an executor whose processes read these settings."""
     path = cloud.data_dir / "round.toml"
     path.write_bytes(to_toml(cloud.settings) if settings is None else settings)
-    return Executor(path, cloud.rounds, cloud.clock)
+    return Executor(path, cloud.rounds, cloud.clock, cloud.settings.round.stall_s)
 
 
 def run(executor: Executor, turn: Round) -> Round | None:
@@ -82,3 +84,75 @@ def test_a_round_is_told_its_settings_by_its_file_alone(monkeypatch: pytest.Monk
     told = round_environment()
     assert told["PATH"] == "/usr/bin"
     assert not [name for name in told if name.startswith("CULLING_")]
+
+
+PYTHON = sys.executable
+HANGS = """
+import signal, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from culling.cloud.round.progress import Heartbeat
+heart = Heartbeat(Path({folder!r}), lambda: {at})
+heart.stage("train")
+heart.expect(40)
+signal.pause()
+"""
+
+
+def hang(cloud: CloudState, monkeypatch: pytest.MonkeyPatch, turn: Round, at: float) -> None:
+    """Have the next process write one heartbeat and then hang."""
+    folder = cloud.data_dir / "rounds" / str(turn.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    script = cloud.data_dir / "hangs"
+    script.write_text("#!/bin/sh\nexec {} -c '{}'\n".format(
+        PYTHON, HANGS.format(path=sys.path, folder=str(folder), at=at).replace("'", '"')
+    ))  # fmt: skip
+    script.chmod(0o700)
+    monkeypatch.setattr("culling.cloud.control.executor.sys.executable", str(script))
+
+
+def test_a_round_that_hangs_is_killed_tried_once_more_and_then_fails_with_its_stage(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, turn, clock = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0), cloud.clock
+    assert isinstance(clock, FakeClock)
+    folder = cloud.data_dir / "rounds" / str(turn.id)
+    ends = []
+    for at in (1.0, 2.0):
+        hang(cloud, monkeypatch, turn, at)
+        executor.start(turn)
+        wait_until(lambda: (beat := read_progress(folder)) is not None and (beat.at, beat.steps) == (at, 40), 30)  # noqa: B023
+        clock.advance(899)
+        assert executor.kill_stalled() is None, "it has only just moved"
+        clock.advance(899)
+        assert executor.kill_stalled() is None
+        clock.advance(1)
+        killed = executor.kill_stalled()
+        assert killed is not None
+        assert killed.id == turn.id
+        assert executor.kill_stalled() is None, "counted once"
+        wait_until(lambda: not executor.busy, 30)
+        ends.append(executor.collect())
+        clock.advance(RETRY_S)
+    assert [ended.state for ended in ends if ended] == ["running", "failed"]
+    assert ends[1] is not None
+    assert ends[1].reason == "its process hung 2 times for 900 s, last in stage train, step 0 of 40"
+
+
+def test_a_process_that_is_killed_is_named_as_perhaps_out_of_memory(cloud: CloudState) -> None:
+    turn, executor = cloud.rounds.start(CAMERA, "manual", 1.0), make(cloud)
+    assert [executor.gave_up(turn, -9) for _ in range(MAX_CRASHES - 1)] == [""] * (MAX_CRASHES - 1)
+    assert "3 times, last killed, perhaps for lack of memory" in executor.gave_up(turn, -9)
+
+
+def test_a_process_whose_end_was_seen_has_left_the_round(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, turn, clock = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0), cloud.clock
+    assert isinstance(clock, FakeClock)
+    monkeypatch.setattr("culling.cloud.control.executor.sys.executable", "/bin/false")
+    cloud.rounds.begin(turn.id)
+    run(executor, turn)
+    assert not cloud.rounds.begin(turn.id)
+    clock.advance(RETRY_S)
+    executor.start(turn)
+    executor.stop()
+    assert not cloud.rounds.begin(turn.id)

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from culling.cloud.control.publish import SupersededError
 from culling.common.clock import DAY_S
 from culling.common.errors import InputError, ManifestError, ModelError
 from culling.common.wire.manifest import Trust, key_id, verify, verify_model
@@ -124,3 +125,23 @@ def test_a_camera_with_the_longest_name_can_be_published_for(cloud: CloudState) 
     cloud.enroll(name, edge="edge-2")
     model = cloud.publisher.publish(name, cloud.artefact(), "base")
     assert len(model.model_id) <= 64
+
+
+def test_a_round_does_not_replace_a_model_that_was_published_while_it_ran(cloud: CloudState, clock: FakeClock) -> None:
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    turn = cloud.rounds.start(CAMERA, "manual", clock.now())
+    made = msgspec.structs.replace(cloud.artefact(tag="c"), parent="gate-1")
+    cloud.rounds.end(turn.id, "ready", {}, "", None)
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="b"), "manual")
+    with pytest.raises(SupersededError, match="gate-2 went live during the round, which was judged against gate-1"):
+        cloud.publisher.publish_round(turn.id, CAMERA, made)
+    assert cloud.registry.live_ids() == {CAMERA: "gate-2"}
+    assert cloud.rounds.get(turn.id).state == "ready", "the service ends it as refused"
+
+
+def test_a_round_may_replace_its_parent_that_was_only_signed_anew(cloud: CloudState, clock: FakeClock) -> None:
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    turn = cloud.rounds.start(CAMERA, "manual", clock.now())
+    cloud.publisher.renew(CAMERA)
+    made = msgspec.structs.replace(cloud.artefact(tag="c"), parent="gate-1")
+    assert cloud.publisher.publish_round(turn.id, CAMERA, made).model_id == "gate-3"

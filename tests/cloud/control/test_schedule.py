@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from culling.cloud.control.schedule import CameraStats, choose, due
+from culling.cloud.control.schedule import CameraStats, choose, due, expect, needed
 from culling.cloud.settings import ScheduleSettings
 
 NOW = 1_800_000_000.0
@@ -67,3 +70,53 @@ def test_one_camera_is_chosen_at_a_time_asked_for_first_then_longest_waiting() -
     assert choose([late, early, asked], NOW, SETTINGS) == (asked, "manual")
     assert choose([QUIET], NOW, SETTINGS) is None
     assert choose([], NOW, SETTINGS) is None
+
+
+def test_a_new_camera_gets_its_first_round_with_fewer_frames_once_it_can_be_judged() -> None:
+    settings = ScheduleSettings()
+    stats = replace(QUIET, waiting=32, new=True)
+    assert due(stats, NOW, settings) == "new-frames"
+    assert due(replace(stats, waiting=31), NOW, settings) is None
+    assert due(replace(stats, judged=False), NOW, settings) is None
+    assert due(replace(stats, new=False), NOW, settings) is None
+    assert needed(stats, ScheduleSettings(min_new=8)) == 8, "never later than any other"
+
+
+def test_what_a_round_waits_for_and_about_when_is_told() -> None:
+    midnight = 1_799_971_200.0
+    stats = CameraStats("gate", waiting=21, oldest_waiting=midnight - 1200)
+    wait = expect(stats, midnight, ScheduleSettings(min_new=128))
+    assert wait is not None
+    assert wait.told(UTC) == "waits for 21 of 128 new frames, about 01:47"
+    for changed, told in (
+        (replace(stats, waiting=0, oldest_waiting=None), "waits for 0 of 128 new frames"),
+        (replace(stats, held=True), "rounds are on hold"),
+        (replace(stats, waiting=500, judged=False), "waits for held-out frames to judge by"),
+    ):
+        wait = expect(changed, midnight, ScheduleSettings(min_new=128))
+        assert wait is not None
+        assert wait.told(UTC) == told
+
+
+@given(
+    waiting=st.integers(0, 400),
+    age=st.floats(0, 1e6),
+    new=st.booleans(),
+    held=st.booleans(),
+    judged=st.booleans(),
+    min_new=st.integers(1, 300),
+    first=st.integers(1, 300),
+)
+def test_a_round_is_either_due_or_waited_for_with_a_time_that_has_not_passed(
+    waiting: int, age: float, new: bool, held: bool, judged: bool, min_new: int, first: int
+) -> None:
+    settings = ScheduleSettings(min_new=min_new, first=first)
+    oldest = NOW - age if waiting else None
+    stats = CameraStats("gate", waiting, oldest, held=held, judged=judged, new=new)
+    wait = expect(stats, NOW, settings)
+    assert (wait is None) == (due(stats, NOW, settings) is not None)
+    if wait is not None and not wait.why:
+        assert wait.waiting < wait.needed <= min_new
+        assert wait.at is None or wait.at >= NOW
+        more = replace(stats, waiting=wait.needed, oldest_waiting=NOW)
+        assert due(more, NOW, settings) is not None or not judged

@@ -378,6 +378,26 @@ def test_a_camera_that_settled_tells_what_drift_is_measured_from(
     assert running.cloud.roster.rows()[0].loss_at_publish == known
 
 
+def test_a_camera_that_falls_silent_shows_on_the_clouds_own_metrics(start: Start, tmp_path: Path) -> None:
+    before = CloudState(tmp_path)
+    secret = before.enroll()
+    before.roster.heard({CAMERA: camera_state()}, before.clock.now() - 1000, set())
+    before.close()
+    running = start()
+    metrics = running.metrics
+    wait_until(lambda: metrics.total("camera_heard_seconds", camera=CAMERA) >= 1000)
+    assert metrics.total("camera_live", camera=CAMERA) == 0
+    edge = running.connect(secret)
+    edge.ask(hello(camera_state()), Welcome)
+    wait_until(lambda: metrics.total("camera_live", camera=CAMERA) == 1)
+    assert metrics.total("camera_heard_seconds", camera=CAMERA) < 100
+    edge.send(Heartbeat("boot-1", [camera_state(state="frozen")]))
+    wait_until(lambda: metrics.total("camera_live", camera=CAMERA) == 0)
+    running.cloud.roster.revoke("edge-1")
+    wait_until(lambda: metrics.total("camera_live", camera=CAMERA) == 1)
+    assert metrics.total("camera_heard_seconds", camera=CAMERA) == 0, "nobody waits for it"
+
+
 # Models
 
 

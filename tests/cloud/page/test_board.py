@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
+from culling.cloud.page.views import rounds, with_progress
+from culling.cloud.round.progress import Heartbeat
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
 from culling.cloud.store.roster import SILENT_S
@@ -24,7 +26,7 @@ class Watched:
         self.cloud = CloudState(folder, clock=self.clock)
         self.cloud.enroll(CAMERA, "yard")
         self.told: dict[str, Told] = {}
-        self.board = Board(self.cloud.index, lambda: self.told, self.clock)
+        self.board = Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)
 
     def tell(self, **changes: Any) -> None:
         state: CameraState = camera_state(**changes)
@@ -159,3 +161,25 @@ def test_the_day_comes_from_the_history_once_a_minute(watched: Watched) -> None:
     watched.clock.advance(60)
     watched.row()
     assert "sparks" in watched.since(revision)
+
+
+def test_a_running_round_shows_its_stage_its_share_and_the_time_left(tmp_path: Path) -> None:
+    clock = FakeClock()
+    cloud = CloudState(tmp_path, clock)
+    cloud.enroll()
+    turn = cloud.rounds.start(CAMERA, "manual", clock.now())
+    folder = cloud.data_dir / "rounds" / str(turn.id)
+    folder.mkdir(parents=True)
+    heart = Heartbeat(folder, clock.now)
+    heart.stage("train")
+    heart.expect(10)
+    clock.advance(100)
+    heart.advance()
+    board = Board(cloud.index, dict, clock, cloud.settings)
+    board.refresh()
+    row = board.row(CAMERA)
+    assert row is not None
+    assert row["round"]["told"] == "train 10%, 15 min left"
+    (listed,) = with_progress(rounds(cloud.index, None, 5), cloud.data_dir)
+    assert listed["running"]["left_s"] == 900.0
+    cloud.close()

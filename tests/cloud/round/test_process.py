@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from culling.cloud.round.context import RefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
-from culling.cloud.round.process import STAGES, main, report
+from culling.cloud.round.process import DIES_FIRST, STAGES, attempt, main, report
 from culling.cloud.round.rank import Lesson
 from culling.cloud.store.registry import Artefact
+from culling.cloud.store.rounds import MAX_CRASHES
 from culling.common.errors import ModelError
 from culling.common.graph import open_graph
 from culling.common.wire.messages import from_wire
@@ -214,3 +217,28 @@ def test_settings_that_are_wrong_end_the_process_with_their_code(tmp_path: Path)
 
 def test_pictures_differ_so_that_losses_do() -> None:
     assert not np.array_equal(picture(96, 128, 1), picture(96, 128, 2))
+
+
+def test_a_round_is_ended_before_the_service_where_memory_runs_out(tmp_path: Path) -> None:
+    code = "from culling.cloud.round.process import main; main(['--config', 'none.toml', '1'])"
+    tell = "; print(open('/proc/self/oom_score_adj').read())"
+    ended = subprocess.run(
+        [sys.executable, "-c", code + tell], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert int(ended.stdout.split()[-1]) >= DIES_FIRST
+
+
+def test_a_process_that_dies_together_with_the_service_again_and_again_ends_its_round(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, round_id, stopping = only(monkeypatch, **FAKE), start(cloud), threading.Event()
+    stopping.set()
+    for crashes in range(MAX_CRASHES):
+        with pytest.raises(StoppedError):
+            attempt(cloud.settings, cloud.index, round_id, stopping, cloud.clock)
+        assert cloud.rounds.get(round_id).crashes == crashes, "one that was stopped is no crash"
+        cloud.rounds.begin(round_id)  # one that is killed says nothing after this
+    attempt(cloud.settings, cloud.index, round_id, stopping, cloud.clock)
+    ended = cloud.rounds.get(round_id)
+    assert (ended.state, ended.crashes, ran) == ("failed", MAX_CRASHES, [])
+    assert "together with the service" in ended.reason

@@ -1,0 +1,121 @@
+"""Everything that the service needs, tried one at a time, without starting it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from culling.cloud.check.header import BUNDLED, check_detector
+from culling.cloud.link.admission import free_bytes
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.index import Index, cameras
+from culling.cloud.store.keys import load_keys
+from culling.common.errors import CullingError, StorageError
+
+UNSYNCHRONISED = 5
+"""What `adjtimex` returns while nothing keeps the clock right (TIME_ERROR)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was tried and the outcome; `error` is None when it works, `warning` says that it is worth a look."""
+
+    what: str
+    detail: str
+    error: CullingError | None = None
+    warning: bool = False
+
+    @property
+    def word(self) -> str:
+        """How it went, in one word."""
+        return "failed" if self.error else "warning" if self.warning else "ok"
+
+
+def check_all(settings: CloudSettings) -> Iterator[Result]:
+    """Try keys, index, frames folder, teacher, room on disk, GPU and clock; each result is yielded as it is known."""
+    yield _try("keys", lambda: _keys(settings.data_dir))
+    yield _try("index", lambda: _index(settings))
+    yield _try("frames", lambda: _writable(settings.data_dir / "frames"))
+    yield _try("teacher", lambda: check_teacher(settings))
+    yield _try("room", lambda: _room(settings))
+    yield _gpu()
+    yield _clock()
+
+
+def check_teacher(settings: CloudSettings) -> str:
+    """Return what the teacher is. Raises ModelError when it is missing, unreadable or of another architecture."""
+    weights = settings.teacher.weights
+    return check_detector(BUNDLED / "teacher.safetensors" if weights == "bundled" else Path(weights))
+
+
+def _try(what: str, attempt: Callable[[], str]) -> Result:
+    try:
+        return Result(what, attempt())
+    except CullingError as error:
+        return Result(what, str(error).removeprefix(f"{what}: "), error)
+
+
+def _keys(data_dir: Path) -> str:
+    if not (data_dir / "keys" / "signing.secret").exists():
+        return "none yet, they are made at first use"
+    load_keys(data_dir)
+    return f"in {data_dir / 'keys'}, for their owner alone"
+
+
+def _index(settings: CloudSettings) -> str:
+    if settings.store.url is None and not (settings.data_dir / "index.sqlite").exists():
+        return "none yet, it is made at first use"
+    index = Index(settings.store_url)
+    try:
+        with index.read() as connection:
+            count = connection.execute(sa.select(sa.func.count()).select_from(cameras)).scalar_one()
+    finally:
+        index.close()
+    return f"readable, {count} cameras"
+
+
+def _writable(folder: Path) -> str:
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise StorageError(f"{nearest} is not writable: check its owner and mode")
+    return f"{folder} is writable"
+
+
+def _room(settings: CloudSettings) -> str:
+    free, reserve = free_bytes(settings.data_dir), settings.service.reserve_bytes
+    told = f"{free / 1e9:.1f} GB free in {settings.data_dir}, service.reserve_bytes keeps {reserve / 1e9:.1f} GB"
+    if free <= reserve:
+        raise StorageError(f"{told}: no frame would be stored; free some, or lower it")
+    return told
+
+
+def _gpu() -> Result:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        devices = [pynvml.nvmlDeviceGetHandleByIndex(each) for each in range(pynvml.nvmlDeviceGetCount())]
+        names = [str(pynvml.nvmlDeviceGetName(device)) for device in devices]
+    except Exception:  # no library, no driver, or a driver of another version: all mean that rounds go without
+        names = []
+    return Result("gpu", ", ".join(names) or "none: rounds label and train on the CPU")
+
+
+def _clock() -> Result:
+    """Ask the kernel whether a time service keeps the clock right; where it does not tell, nothing is claimed."""
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))
+    except (OSError, AttributeError):
+        state = -1
+    if state < 0:
+        return Result("clock", "this system does not tell whether it is synchronised")
+    if state == UNSYNCHRONISED:
+        return Result(
+            "clock", "not synchronised: edges refuse models from the future; start a time service", None, True
+        )
+    return Result("clock", "synchronised")

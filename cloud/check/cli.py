@@ -1,0 +1,26 @@
+"""`culling cloud check`: what the service needs, tried one by one before it starts."""
+
+from __future__ import annotations
+
+import typer
+
+from culling.cloud.check.checks import check_all
+from culling.cloud.operate import ConfigFile, Overrides
+from culling.cloud.settings import load_settings
+from culling.common.config import parse_overrides
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to those of `culling cloud`."""
+    app.command(epilog="Example: culling cloud check --config cloud.toml")(check)
+
+
+def check(config: ConfigFile = None, override: Overrides = None) -> None:
+    """Try everything that the service needs, one line each; exit with the code of the first failure."""
+    settings = load_settings(config, parse_overrides(override))
+    print(f"{'ok':7} settings: {config or 'from variables and flags'}")
+    codes = []
+    for result in check_all(settings):
+        print(f"{result.word:7} {result.what}: {result.detail}")
+        codes += [result.error.exit_code] if result.error else []
+    raise typer.Exit(codes[0] if codes else 0)
