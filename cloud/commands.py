@@ -23,6 +23,11 @@ COMMANDS = {
     "bench train": Command(
         "culling.cloud.bench.cli:train_app", "Training, against a bare forward and backward.", "cloud"
     ),
+    "bench gate": Command(
+        "culling.cloud.bench.cli:gate_app",
+        "The gate: what it publishes that it should not, and what it should.",
+        "cloud",
+    ),
     "bench memory cloud": Command(
         "culling.cloud.bench.cli:memory_app", "What a hundred further edges cost the service.", "cloud"
     ),

@@ -98,7 +98,8 @@ class Service:
         registry = CollectorRegistry()
         self._metrics = Metrics(registry, "cloud")
         self._index = Index(self._settings.store_url)
-        self._frames = FrameStore(self._index, data_dir / "frames", self._clock, self._settings.store.stretch_s)
+        store = self._settings.store
+        self._frames = FrameStore(self._index, data_dir / "frames", self._clock, store.held_out_block_s, store.guard_s)
         self._lifecycle = FrameLifecycle(self._index, self._frames, self._clock)
         self._files = ModelFiles(data_dir / "models")
         self._registry = Registry(self._index)
@@ -251,7 +252,8 @@ class Service:
             self._count(self._rounds.get(turn.id))
             return
         try:
-            artefact = turn.stages.get("export", {}).get("artefact")
+            # The gate may have passed the candidate at another scale than it was exported for.
+            artefact = turn.stages.get("gate", {}).get("artefact") or turn.stages.get("export", {}).get("artefact")
             self._publisher.publish_round(turn.id, turn.camera, to_artefact(artefact))
             self._metrics.count("models_published", camera=turn.camera)
         except StorageError:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,14 +44,17 @@ class StoreSettings(Section):
     """`[store]`: `url` is an SQLAlchemy URL (none: SQLite in the data folder); quota per camera, in bytes. Frames are
     kept for `retention_days`, the records of rounds, swaps, requests and models that are out of use for `records_days`.
 
-    Of every five stretches of `stretch_s` seconds, the frames of one are held out: never trained on, only judged by.
+    Of every five blocks of `held_out_block_s` seconds, the frames of one are held out: never trained on, only judged
+    by. Those of the `guard_s` seconds before and after it are neither trained on nor judged by: what stands there for
+    minutes, a parked car for example, must not be on both sides.
     """
 
     url: str | None = None
     quota_bytes: int = Field(default=8 << 30, ge=1)
     retention_days: float = Field(default=30.0, gt=0)
     records_days: float = Field(default=365.0, gt=0)
-    stretch_s: float = Field(default=10.0, gt=0)
+    held_out_block_s: float = Field(default=300.0, gt=0)
+    guard_s: float = Field(default=60.0, ge=0, validate_default=True)
 
     @field_validator("records_days")
     @classmethod
@@ -58,6 +62,16 @@ class StoreSettings(Section):
         if days < (frames := info.data.get("retention_days", days)):
             raise ValueError(f"is below retention_days = {frames:g}: frames would outlive the rounds they are of")
         return days
+
+    @field_validator("guard_s")
+    @classmethod
+    def _leave_some(cls, guard_s: float, info: ValidationInfo) -> float:
+        if 2 * guard_s >= (block_s := info.data.get("held_out_block_s", math.inf)):
+            raise ValueError(
+                f"is at least half of held_out_block_s = {block_s:g}: "
+                "between two held-out blocks nothing would be left to train on"
+            )
+        return guard_s
 
 
 class TeacherSettings(Section):
@@ -142,10 +156,16 @@ class ResolutionSettings(Section):
 
 
 class GateSettings(Section):
-    """`[gate]`: the candidate's AP must exceed the incumbent's by `margin`, on at least `least` held-out frames."""
+    """`[gate]`: the candidate's AP50 must certainly exceed the incumbent's by `margin`, on `least` held-out frames.
+
+    `certainty` is that of a one-sided bound; .5 takes the likelier of the two. No class, no part of the day and no
+    false alarm may be worse by more than `worse` (see `evaluation/comparison.py`).
+    """
 
     margin: float = Field(default=0.0, ge=-1, le=1)
-    least: int = Field(default=4, ge=1)
+    least: int = Field(default=16, ge=1)
+    certainty: float = Field(default=0.95, ge=0.5, lt=1)
+    worse: float = Field(default=0.1, gt=0, le=1)
 
 
 class PublishSettings(Section):

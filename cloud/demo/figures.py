@@ -71,7 +71,11 @@ def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> d
 def _score_candidates(run: Demo, rounds: Sequence[Round], held_out: HeldOut) -> dict[int, HeldOutScores]:
     """Return the scores of the student that each round made, published or not."""
     files = ModelFiles(run.data_dir / "models")
-    made = {row.id: row.stages["export"]["artefact"] for row in rounds if "export" in row.stages}
+    made = {
+        row.id: row.stages.get("gate", {}).get("artefact") or row.stages["export"]["artefact"]
+        for row in rounds
+        if "export" in row.stages
+    }
     artefacts = {number: msgspec.convert(entered, Artefact) for number, entered in made.items()}
     return {
         number: held_out.score(files.path(one.sha256, "onnx"), one.scale, one.long_side)

@@ -57,6 +57,17 @@ class Context:
             raise RefusedError(f"camera {camera} has no model to start from: enroll it")
         return model
 
+    def provisional_since(self, model: Model) -> Model | None:
+        """Return the model that a provisional one took the place of, so that both can be judged again.
+
+        None if `model` is not provisional, or the one before it is gone.
+        """
+        if model.model_id not in self.registry.provisional(model.camera):
+            return None
+        known, doubted = self.registry.models(model.camera), self.registry.provisional(model.camera)
+        earlier = next((one for one in known if one.counter < model.counter and one.model_id not in doubted), None)
+        return earlier if earlier is not None and self.files.keeps(earlier.artefact.sha256) else None
+
     def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
         """Yield each frame with its JPEG, leaving out those whose file is missing or damaged.
 

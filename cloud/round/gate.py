@@ -1,20 +1,50 @@
-"""The gate stage: candidate against incumbent on the held-out frames; only a better candidate is published."""
+"""The gate stage: candidate against incumbent on the held-out frames; only one that is certainly better is published.
+
+How they are compared stands in `evaluation/comparison.py`, what follows in `evaluation/verdict.py`. A candidate that
+fails at the input scale that was found for it is judged at full size before the round is given up. A camera's first
+student may be published as provisional, when only certainty is missing; the next round's gate compares it with the
+model before it once more, and confirms it or takes it back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
-from culling.cloud.evaluation.evaluate import EvaluationResult, score
+from culling.cloud.evaluation.comparison import Check, Comparison, Judged, Rules, class_weights, compare_students
+from culling.cloud.evaluation.judges import hour_of
+from culling.cloud.evaluation.matching import IOUS
+from culling.cloud.evaluation.tally import Tally, rank, tallies
+from culling.cloud.evaluation.verdict import Verdict, decide, describe
+from culling.cloud.model.golden import golden_frame
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import StoredFrame
-from culling.cloud.store.registry import Artefact
+from culling.cloud.store.registry import Artefact, Model
 from culling.cloud.store.rounds import Round
-from culling.common.errors import InputError
 from culling.common.graph import see
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
+
+MOST_WEIGHT = 8.0
+"""A frame that was drawn with a probability of a thousandth stands for a thousand, but alone it must not decide."""
+
+SECOND_TRY = 0.5
+"""The share of the doubt that a second try may use: two tries are two chances of a lucky one."""
+
+Tallies = Mapping[str, Sequence[Tally]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate at one scale, what it did on each frame by name, and what was found."""
+
+    artefact: Artefact
+    found: Comparison
+    verdict: Verdict
+    after: Tallies
 
 
 def gate(context: Context, turn: Round, results: Results) -> Result:
@@ -22,33 +52,170 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
 
     Raises RefusedError when those are too few or show nothing to measure by.
     """
-    settings = context.settings.gate
-    artefact = msgspec.convert(results["export"]["artefact"], Artefact)
-    incumbent = context.incumbent(turn.camera).artefact
     frames = context.judges(results["label"]["held_out"])
-    context.heart.expect(2 * len(frames))
-    before, after = (_precision(context, model, frames) for model in (incumbent, artefact))
-    result = {
-        "frames": len(frames),
-        "map_before": round(before.ap50, 4),
-        "map_after": round(after.ap50, 4),
-        "map_before_50_95": round(before.ap50_95, 4),
-        "map_after_50_95": round(after.ap50_95, 4),
-        "reason": "",
-    }
-    if after.ap50 <= before.ap50 + settings.margin:
-        found = f"AP50 {after.ap50:.3f} after, {before.ap50:.3f} before, on {len(frames)} held-out frames"
-        result["reason"] = f"the candidate is not better by more than {settings.margin:g}: {found}"
-    return result
+    incumbent = context.incumbent(turn.camera)
+    before = _look(context, incumbent.artefact, frames)
+    told: Result = {}
+    if (earlier := context.provisional_since(incumbent)) is not None:
+        told, replaced = _judge_again(context, incumbent, earlier, frames, before)
+        if replaced is not None:
+            incumbent, before = earlier, replaced
+    artefact = msgspec.convert(results["export"]["artefact"], Artefact)
+    tried = _try_in_order(context, incumbent, artefact, frames, before)
+    if tried.verdict.outcome != "refused":
+        told.pop("withdrawn", None)  # what takes its place was held against the one before it
+    return {**told, **_result(context, tried, before)}
 
 
-def _precision(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> EvaluationResult:
+def _try_in_order(
+    context: Context, incumbent: Model, artefact: Artefact, frames: Sequence[StoredFrame], before: Tallies
+) -> Tried:
+    """Return the candidate at its own scale, or where it is refused there, at full size; the former if both are."""
+    first = _try(context, incumbent, artefact, frames, before, context.settings.gate.certainty)
+    if first.verdict.outcome != "refused" or artefact.scale >= 1.0:
+        return first
+    certainty = 1.0 - SECOND_TRY * (1.0 - context.settings.gate.certainty)
+    second = _try(context, incumbent, _at_full_size(context, artefact), frames, before, certainty)
+    return first if second.verdict.outcome == "refused" else second
+
+
+def _at_full_size(context: Context, artefact: Artefact) -> Artefact:
+    """Return the same bytes to be run at full size, with golden frames that show what they find there."""
+    graph = context.graph(artefact.sha256)
+    golden = tuple(golden_frame(graph, decode_jpeg(one.jpeg), 1.0, artefact.long_side) for one in artefact.golden)
+    return msgspec.structs.replace(artefact, scale=1.0, golden=golden)
+
+
+def _try(
+    context: Context,
+    incumbent: Model,
+    artefact: Artefact,
+    frames: Sequence[StoredFrame],
+    before: Tallies,
+    certainty: float,
+) -> Tried:
+    after = _look(context, artefact, frames)
+    found = _compare(context, frames, before, after, artefact.classes, certainty)
+    return Tried(artefact, found, _decide(context, found, artefact.classes, incumbent.origin == "base"), after)
+
+
+def _judge_again(
+    context: Context, incumbent: Model, earlier: Model, frames: Sequence[StoredFrame], before: Tallies
+) -> tuple[Result, Tallies | None]:
+    """Return what becomes of a provisional incumbent, and what `earlier` did on each frame if that is to be in use.
+
+    It is confirmed once it would be published without being the first; it is withdrawn when it is no longer the better
+    one, or when as many frames judge as were wanted and that is still not certain.
+    """
+    classes, certainty = incumbent.artefact.classes, context.settings.gate.certainty
+    seen = _look(context, earlier.artefact, frames)
+    found = _compare(context, frames, seen, before, classes, certainty)
+    verdict = _decide(context, found, classes, first=True)
+    if verdict.outcome == "refused":
+        return {"withdrawn": incumbent.model_id, "again": verdict.reason}, seen
+    sure = {"confirmed": incumbent.model_id} if verdict.outcome == "published" else {}
+    return {**sure, "again": verdict.reason}, None
+
+
+def _compare(
+    context: Context,
+    frames: Sequence[StoredFrame],
+    before: Tallies,
+    after: Tallies,
+    classes: Sequence[str],
+    certainty: float,
+) -> Comparison:
+    settings = context.settings.gate
+    judged = [
+        Judged(
+            frame.id,
+            context.store.block(frame),
+            hour_of(frame.captured),
+            _weight(frame),
+            before[frame.id][0],
+            after[frame.id][0],
+        )
+        for frame in frames
+        if frame.id in before and frame.id in after
+    ]
+    rules = Rules(_labels(context, classes), settings.margin, settings.worse, certainty)
+    if (found := compare_students(judged, rules)) is None:
+        raise RefusedError(
+            f"the gate cannot judge: none of the {len(judged)} labelled frames has an object to measure by"
+        )
+    return found
+
+
+def _decide(context: Context, found: Comparison, classes: Sequence[str], first: bool) -> Verdict:
+    return decide(found, context.settings.gate.margin, context.settings.round.held_out, first, classes)
+
+
+def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> Tallies:
+    """Return what a model does on each frame, by name and overlap."""
     graph = context.graph(model.sha256)
-    compared = []
+    context.heart.expect(len(frames))
+    seen = {}
     for frame, jpeg in context.pictures(frames):
         size = input_size(frame.width, frame.height, model.scale, model.long_side)
-        compared.append(context.compared(frame, see(graph, decode_jpeg(jpeg), size)))
-    try:
-        return score(compared, model.classes, context.settings.round.labels_of_interest)
-    except InputError as error:
-        raise RefusedError(f"the gate cannot judge: {error}") from None
+        compared = context.compared(frame, see(graph, decode_jpeg(jpeg), size))
+        seen[frame.id] = tallies(compared, len(model.classes))
+    return seen
+
+
+def _weight(frame: StoredFrame) -> float:
+    """Return how many frames one stands for: one over the probability with which it was drawn, where that is known."""
+    probability = getattr(frame, "probability", None)
+    return 1.0 if not probability else min(1.0 / probability, MOST_WEIGHT)
+
+
+def _labels(context: Context, classes: Sequence[str]) -> tuple[int, ...]:
+    interest = context.settings.round.labels_of_interest
+    return tuple(range(len(classes)) if interest is None else interest)
+
+
+def _result(context: Context, tried: Tried, before: Tallies) -> Result:
+    found, verdict, classes = tried.found, tried.verdict, tried.artefact.classes
+    refused = verdict.outcome == "refused"
+    labels = _labels(context, classes)
+    return {
+        "frames": found.frames,
+        "wanted": context.settings.round.held_out,
+        "blocks": found.blocks,
+        "map_before": round(found.before, 4),
+        "map_after": round(found.after, 4),
+        "map_before_50_95": round(_strict(before, labels), 4),
+        "map_after_50_95": round(_strict(tried.after, labels), 4),
+        "gain_low": round(found.low, 4) if found.low > -1.0 else None,
+        "certainty": found.certainty,
+        "checks": [_told(check, classes) for check in found.checks],
+        "outcome": verdict.outcome,
+        "verdict": verdict.reason,
+        "reason": verdict.reason if refused else "",
+        "scale": tried.artefact.scale,
+        "artefact": msgspec.to_builtins(tried.artefact),
+    }
+
+
+def _told(check: Check, classes: Sequence[str]) -> Result:
+    name = check.name if check.kind == "hours" else classes[int(check.name)]
+    figures = {key: round(getattr(check, key), 4) for key in ("before", "after", "margin")}
+    low = None if check.low is None or check.low < -1.0 else round(check.low, 4)
+    passed = {"judged": check.judged, "passed": check.passed, "text": describe(check, classes)}
+    return {"kind": check.kind, "name": name, **figures, "low": low, **passed}
+
+
+def _strict(seen: Tallies, labels: Sequence[int]) -> float:
+    """Return AP50:95, mean over the classes as the gate weights them, each frame counting once."""
+    rows = list(seen.values())
+    objects = {label: sum(row[0].objects[label] for row in rows) for label in labels}
+    present = [label for label, count in objects.items() if count]
+    weights = class_weights([objects[label] for label in present])
+    once = np.ones((1, len(rows)))
+    levels = [
+        sum(
+            weight * float(rank([row[level] for row in rows], label).precision(once)[0])
+            for weight, label in zip(weights, present, strict=True)
+        )
+        for level in range(len(IOUS))
+    ]
+    return float(np.mean(levels))

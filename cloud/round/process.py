@@ -38,6 +38,7 @@ from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.requests import Requests
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
@@ -56,6 +57,7 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 }
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
 
+GATE_FIGURES = ("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again")
 DIES_FIRST = 500
 """Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
 
@@ -73,7 +75,8 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     if turn.state != "running":
         return turn.state
     folder = settings.data_dir / "rounds" / str(round_id)
-    store = FrameStore(index, settings.data_dir / "frames", clock)
+    block_s, guard_s = settings.store.held_out_block_s, settings.store.guard_s
+    store = FrameStore(index, settings.data_dir / "frames", clock, block_s, guard_s)
     context = Context(
         settings,
         store,
@@ -89,6 +92,8 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
     rounds.end(round_id, state, report(results, state), reason, ended)
+    if state == "refused" and results.get("gate", {}).get("withdrawn"):  # only the service can sign a model
+        Requests(index).ask("rollback", turn.camera, clock.now())
     log.info("round_ended", round=round_id, camera=turn.camera, state=state, reason=reason)
     return state
 
@@ -159,7 +164,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
         "resolution": ("scale", "curve"),
         "train": ("train_s", "steps", "losses"),
         "export": ("parity",),
-        "gate": ("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames"),
+        "gate": (*("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames", "scale"), *GATE_FIGURES),
     }
     for stage, names in wanted.items():
         found = results.get(stage, {})
@@ -168,6 +173,8 @@ def report(results: Results, state: str) -> dict[str, Any]:
         told["ranker"] = {name: results["learn"][name] for name in RANKER_FIGURES}
     if "export" in results:
         told["parent"] = results["export"]["artefact"]["parent"]
+    if results.get("gate", {}).get("outcome") == "provisional":
+        told["provisional"] = True
     return told
 
 

@@ -35,8 +35,9 @@ from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures
 HELD_OUT_ONE_IN = 5
 """A fifth of the time judges students: with fewer frames the gate is a matter of chance, more are lost to training."""
 
-STRETCH_S = 10.0
-"""Frames seconds apart resemble each other: a held-out one beside one that was trained on would flatter the student."""
+HELD_OUT_BLOCK_S = 300.0
+GUARD_S = 60.0
+"""What stands still for minutes would be on both sides: a student is flattered by a car that it was trained on."""
 
 MOST_UNKNOWN = 64
 """A power cut leaves at most the files of one commit; more without row and record belong to an index that was lost."""
@@ -78,7 +79,10 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it."""
+    """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it.
+
+    One that is `held_out` is never trained on, and judges unless it is of a `guard`.
+    """
 
     id: str
     camera: str
@@ -90,6 +94,7 @@ class StoredFrame:
     height: int
     sha256: str
     held_out: bool
+    guard: bool
     detections: Detections
     features: WireFeatures | None
     labels: Detections | None
@@ -98,7 +103,7 @@ class StoredFrame:
 @dataclass(frozen=True)
 class Counts:
     """Of one camera: frames `stored` and their `bytes`, how many are `waiting` for a round, the oldest of those, and
-    how many are `held_out`.
+    how many are `held_out` to judge by.
     """
 
     stored: int = 0
@@ -108,19 +113,30 @@ class Counts:
     held_out: int = 0
 
 
+JUDGES = sa.and_(frames.c.held_out, frames.c.guard.is_not(True))  # rows of before there were guards have none
+"""Which frames students are judged by."""
+
+
 def frame_id(edge_key: str, boot: str, seq: int) -> str:
     """Return the name of a frame in the store: 32 hex digits."""
     return hashlib.sha256(f"{edge_key}\0{boot}\0{seq}".encode()).hexdigest()[:32]
 
 
-def is_held_out(camera: str, captured: float, stretch_s: float = STRETCH_S) -> bool:
-    """Return whether a frame captured then, in seconds since the epoch, is never trained on.
+def is_held_out(camera: str, captured: float, block_s: float = HELD_OUT_BLOCK_S) -> bool:
+    """Return whether a frame captured then, in seconds since the epoch, is of a block that students are judged by.
 
-    Whole stretches of time are held out, since a frame says little of a student that has learnt the one beside it. Of
-    `HELD_OUT_ONE_IN` stretches in a row one is, drawn for each such block, so that no traffic light keeps step with it.
+    Whole blocks of time are held out, since a frame says little of a student that has learnt the one beside it. Of
+    `HELD_OUT_ONE_IN` blocks in a row one is, drawn for each such group, so that no traffic light keeps step with it.
     """
-    block, place = divmod(int(captured // stretch_s), HELD_OUT_ONE_IN)
-    return hashlib.sha256(f"{camera}\0{block}".encode()).digest()[0] % HELD_OUT_ONE_IN == place
+    group, place = divmod(int(captured // block_s), HELD_OUT_ONE_IN)
+    return hashlib.sha256(f"{camera}\0{group}".encode()).digest()[0] % HELD_OUT_ONE_IN == place
+
+
+def is_guard(camera: str, captured: float, block_s: float = HELD_OUT_BLOCK_S, guard_s: float = GUARD_S) -> bool:
+    """Return whether a frame captured then lies within `guard_s` of a held-out block, but not in one."""
+    if is_held_out(camera, captured, block_s):
+        return False
+    return any(is_held_out(camera, captured + shift, block_s) for shift in (-guard_s, guard_s))
 
 
 def frame_counts(index: Index) -> dict[str, Counts]:
@@ -137,12 +153,15 @@ def frame_counts(index: Index) -> dict[str, Counts]:
 class FrameStore:
     """Frames of every camera, below `folder` and in the index. Safe to use from several threads and processes."""
 
-    def __init__(self, index: Index, folder: Path, clock: Clock, stretch_s: float = STRETCH_S) -> None:
+    def __init__(
+        self, index: Index, folder: Path, clock: Clock, block_s: float = HELD_OUT_BLOCK_S, guard_s: float = GUARD_S
+    ) -> None:
         self._index = index
         self._folder = folder
         self._quarantine = folder.with_name("corrupt")
         self._clock = clock
-        self._stretch_s = stretch_s
+        self._block_s = block_s
+        self._guard_s = guard_s
 
     # Ingest
 
@@ -323,7 +342,13 @@ class FrameStore:
             "received": received,
             "bytes": size,
         }
-        return {**told, **ours, "held_out": is_held_out(frame.camera, frame.captured, self._stretch_s)}
+        guard = is_guard(frame.camera, frame.captured, self._block_s, self._guard_s)
+        apart = guard or is_held_out(frame.camera, frame.captured, self._block_s)
+        return {**told, **ours, "held_out": apart, "guard": guard}
+
+    def block(self, frame: StoredFrame) -> int:
+        """Return the number of the block of time, since the epoch, that a frame is of."""
+        return int(frame.captured // self._block_s)
 
     def path(self, camera: str, name: str) -> Path:
         """Return where the picture of a frame lies, or would."""
@@ -350,6 +375,7 @@ def _stored(row: Any) -> StoredFrame:
         height=row.height,
         sha256=row.sha256,
         held_out=row.held_out,
+        guard=bool(row.guard),
         detections=_detections(row.detections),
         features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
         labels=None if row.labels is None else _detections(row.labels),

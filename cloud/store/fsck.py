@@ -81,7 +81,10 @@ def fsck(settings: CloudSettings, repair: bool = False) -> Report:
 class _Check:
     def __init__(self, settings: CloudSettings, index: Index, repair: bool) -> None:
         self._index = index
-        self._store = FrameStore(index, settings.data_dir / "frames", SystemClock(), settings.store.stretch_s)
+        store = settings.store
+        self._store = FrameStore(
+            index, settings.data_dir / "frames", SystemClock(), store.held_out_block_s, store.guard_s
+        )
         self._files = ModelFiles(settings.data_dir / "models")
         self._registry = Registry(index)
         self._repair = repair

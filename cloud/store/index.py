@@ -67,7 +67,8 @@ frames = Table(
     Column("height", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("bytes", Integer, nullable=False),
-    Column("held_out", Boolean, nullable=False),
+    Column("held_out", Boolean, nullable=False),  # never trained on
+    Column("guard", Boolean),  # nor judged by: it lies beside a held-out block
     Column("detections", LargeBinary),  # the student's, WireDetections
     Column("features", LargeBinary),  # WireFeatures
     Column("labels", LargeBinary),  # the teacher's, WireDetections

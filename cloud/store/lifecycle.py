@@ -1,7 +1,7 @@
 """The life of a stored frame: a round claims it, it is labelled, judged by or learnt from, and one day it expires.
 
     waiting ─ a round claims it ─→ considered ─ it is among the hardest ─→ kept, in that round's culled set
-    held out, from the moment it is stored: labelled and judged by, never trained on
+    held out, from the moment it is stored: labelled and judged by, or of a guard beside those; never trained on
     any of them ─ retention, quota or a full disk ─→ expired
 
 Rows of frames that expired stay for a while, so that a late repeat is recognised.
@@ -9,12 +9,13 @@ Rows of frames that expired stay for a while, so that a late repeat is recognise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.frames import FrameStore, StoredFrame
+from culling.cloud.evaluation.judges import Archived, in_order
+from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames, rounds
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
@@ -23,6 +24,9 @@ from culling.common.wire.messages import to_wire
 
 AUDIT_SHARE = 0.25
 """Most audit frames among those that a round labels. They are chosen apart: a miss has no loss to be ranked by."""
+
+SEEN = 0.4
+"""A class is seen in a frame from this score on, the teacher's where it has looked, else the student's."""
 
 FULL_SHARE = 0.9
 """Share of a camera's quota above which frames that rounds are done with are removed: new ones need the rest."""
@@ -70,9 +74,19 @@ class FrameLifecycle:
         return (rest if worth is None else sorted(rest, key=worth, reverse=True)[:most]) + misses
 
     def held_out(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the newest `limit` held-out frames that a round has considered."""
-        return self._store.select(
-            camera, frames.c.held_out & frames.c.round.is_not(None), frames.c.captured.desc(), limit
+        """Return the `limit` frames that judge best, of all hours and classes, of those that a round has considered."""
+        found = {frame.id: frame for frame in self._judges(camera)}
+        return [found[name] for name in self._archive(list(found.values()))[:limit]]
+
+    def _judges(self, camera: str) -> list[StoredFrame]:
+        return self._store.select(camera, JUDGES & frames.c.round.is_not(None), frames.c.captured.desc(), None)
+
+    def _archive(self, judges: Sequence[StoredFrame]) -> list[str]:
+        return in_order(
+            [
+                Archived(frame.id, frame.captured, self._store.block(frame), frame.reason == "audit", _classes(frame))
+                for frame in judges
+            ]
         )
 
     def newest_held_out(self, camera: str, limit: int) -> list[StoredFrame]:
@@ -110,7 +124,8 @@ class FrameLifecycle:
 
         It also makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
         (camera, "retention" | "quota" | "disk"). Frames that wait for a round, or are used by one, never go; those that
-        a camera is judged by, and its latest culled set, go last, and never for the disk.
+        a camera is judged by, and its latest culled set, go last, and never for the disk; of judges,
+        those of an hour and class of which there are more than of others go first.
         """
         now = self._clock.now()
         gone: dict[tuple[str, str], int] = {}
@@ -142,12 +157,23 @@ class FrameLifecycle:
             return [tuple(row) for row in connection.execute(query.where(condition).order_by(frames.c.received))]
 
     def _considered(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int, bool]]:
-        """Return name, bytes and whether it is dear of each frame that rounds are done with, the dear ones last."""
+        """Return name, bytes and whether it is dear of each frame that rounds are done with, the dear ones last.
+
+        Of the dear ones, those go first that are the last of the archive of judges.
+        """
         latest = sa.select(sa.func.max(frames.c.kept)).where(frames.c.camera == camera).scalar_subquery()
-        dear = sa.or_(frames.c.held_out, sa.func.coalesce(frames.c.kept == latest, sa.false()))
+        dear = sa.or_(JUDGES, sa.func.coalesce(frames.c.kept == latest, sa.false()))
         busy = sa.select(rounds.c.id).where(rounds.c.state.in_(UNFINISHED))
         mine = (frames.c.camera == camera) & (frames.c.state == "stored") & condition
         done = frames.c.round.is_not(None) & frames.c.round.not_in(busy)
         query = sa.select(frames.c.id, frames.c.bytes, dear).where(mine & done).order_by(dear, frames.c.received)
         with self._index.read() as connection:
-            return [(name, size, bool(kept)) for name, size, kept in connection.execute(query)]
+            found = [(name, size, bool(kept)) for name, size, kept in connection.execute(query)]
+        place = {name: -place for place, name in enumerate(self._archive(self._judges(camera)), 1)}
+        return sorted(found, key=lambda row: (row[2], place.get(row[0], 0) if row[2] else 0))
+
+
+def _classes(frame: StoredFrame) -> frozenset[int]:
+    """Return the classes that are seen in a frame."""
+    found = frame.detections if frame.labels is None else frame.labels
+    return frozenset(int(label) for label in found.above(SEEN).labels)

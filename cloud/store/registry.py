@@ -158,6 +158,17 @@ class Registry:
             row = connection.execute(models.select().where(named & models.c.state.in_(("live", "previous")))).first()
             return None if row is None else _model(row)
 
+    def provisional(self, camera: str) -> frozenset[str]:
+        """Return the ids of a camera's models that were published although it is not certain that they are better.
+
+        A round's gate said so of its model, and no later one has confirmed it.
+        """
+        query = sa.select(rounds.c.report, rounds.c.model_id).where(rounds.c.camera == camera)
+        with self._index.read() as connection:
+            told = [(_report(row.report), row.model_id) for row in connection.execute(query.order_by(rounds.c.id))]
+        confirmed = {report.get("confirmed") for report, _ in told}
+        return frozenset(name for report, name in told if name and report.get("provisional")) - confirmed
+
     def is_newest(self, camera: str, model_id: str) -> bool:
         """Return whether no model of the camera was ever signed under a higher counter."""
         query = sa.select(models.c.model_id).where(models.c.camera == camera).order_by(models.c.counter.desc())
@@ -245,6 +256,13 @@ def revoke_previous(connection: sa.Connection, camera: str) -> None:
 
 def _move(connection: sa.Connection, which: sa.ColumnElement[bool], state: str) -> None:
     connection.execute(models.update().where(which).values(state=state))
+
+
+def _report(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        return {}  # `Rounds` logs it
 
 
 def _bytes_and_scale(model: Model) -> tuple[str, float]:

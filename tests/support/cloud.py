@@ -43,7 +43,7 @@ class CloudState:
         self.clock = clock or SystemClock()
         service = {"data_dir": str(folder / "data"), "endpoint": "tcp://127.0.0.1:0", "reserve_bytes": 0}
         self.sections: dict[str, dict[str, Any]] = {"metrics": {"port": 0}, "page": {"port": 0}, **sections}
-        self.sections["store"] = {"stretch_s": 1.0, **sections.get("store", {})}
+        self.sections["store"] = {"held_out_block_s": 1.0, "guard_s": 0.0, **sections.get("store", {})}
         self.sections["service"] = {**service, **sections.get("service", {})}
         self.toml = folder / "cloud.toml"
         self.toml.write_text(tomli_w.dumps(self.sections))
@@ -51,7 +51,10 @@ class CloudState:
         self.data_dir = self.settings.data_dir
         self.keys = load_keys(self.data_dir)
         self.index = Index(self.settings.store_url)
-        self.frames = FrameStore(self.index, self.data_dir / "frames", self.clock, self.settings.store.stretch_s)
+        store = self.settings.store
+        self.frames = FrameStore(
+            self.index, self.data_dir / "frames", self.clock, store.held_out_block_s, store.guard_s
+        )
         self.lifecycle = FrameLifecycle(self.index, self.frames, self.clock)
         self.files = ModelFiles(self.data_dir / "models")
         self.registry = Registry(self.index)

@@ -42,13 +42,13 @@ class Loop:
             "student": {"weights": weights, "long_side": 128},
             "teacher": {"weights": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1},
             "schedule": {"min_new": 6, "least": 4},
-            "store": {"stretch_s": 0.5},
+            "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {
                 "kept": 4, "factor": 2, "epochs": 1.0, "batch": 2, "held_out": 4, "warmup": 1, "lr": 1e-6, "threads": 1
             },
             "resolution": {"max_steps": 2},
-            "gate": {"margin": -1.0, "least": 1},
+            "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
             "publish": {"reoffer_s": 1.0},
             "metrics": {"port": 0},
             "page": {"port": 0},

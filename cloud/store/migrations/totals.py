@@ -16,14 +16,14 @@ from culling.common.errors import StorageError
 SHARES = {
     "stored": "{row}.state = 'stored'",
     "waiting": "{row}.state = 'stored' AND {row}.round IS NULL AND NOT {row}.held_out",
-    "held_out": "{row}.state = 'stored' AND {row}.held_out",
+    "held_out": "{row}.state = 'stored' AND {row}.held_out AND NOT COALESCE({row}.guard, FALSE)",
 }
 """By total, whether a row of frames counts; beside these, `bytes` is the sum of the column over stored frames."""
 
 NAMES = ("stored", "bytes", *(name for name in SHARES if name != "stored"))
 """The totals, in the order of their columns."""
 
-_WATCHED = "camera, state, bytes, round, held_out"
+_WATCHED = "camera, state, bytes, round, held_out, guard"
 _EVENTS = {"insert": "INSERT", "update": f"UPDATE OF {_WATCHED}", "delete": "DELETE"}
 
 Totals = Mapping[str, tuple[int, ...]]

@@ -1,0 +1,256 @@
+"""The gate, put to the test: how often it publishes what it should, and what it should not.
+
+    culling bench gate --json
+    culling bench gate --video yard.mp4 --labels yard.jsonl --record yard.json
+
+Students are real, and so is what they find: the bundled one at several input sizes, on frames of a clip that the
+teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes
+time). A trial draws blocks of neighbouring frames with replacement, and gives each frame to one of two students by the
+toss of a coin: of a fair one, candidate and incumbent are equal; of a biased one, the candidate is better by as much as
+is asked for, which is measured over many draws and not assumed. Half of the blocks count as day, half as night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from culling.cloud.bench.material import Picture, Video, read_pictures
+from culling.cloud.evaluation.comparison import Judged, Rules, compare_students
+from culling.cloud.evaluation.evaluate import frames_of, select, student
+from culling.cloud.evaluation.matching import compare
+from culling.cloud.evaluation.tally import Tally, tallies
+from culling.cloud.evaluation.verdict import decide
+from culling.cloud.model.annotations import read_labels
+from culling.cloud.model.teacher import Teacher
+from culling.cloud.model.weights import load_bundled
+from culling.cloud.settings import GateSettings, TeacherSettings
+from culling.common.atomic import write_atomic
+from culling.common.errors import InputError
+from culling.common.frame import CLASSES, Detections
+from culling.common.graph import to_frame
+from culling.common.progress import shown
+from culling.common.video import BUNDLED_CLIP, count_frames
+
+SCALES = (1.0, 0.7, 0.5)
+"""The students: one at so many sizes of its input, from good to poor."""
+
+BLOCK = 4
+"""Judges of a block: forty frames an hour leave three or four in the five minutes of one."""
+
+CALIBRATION = 200
+"""Draws over which a candidate's gain is measured, known then to about .002."""
+
+DAY, NIGHT = 12, 0
+TARGETS = {"equal": 0.05, "better": 0.8, "night": 0.05}
+
+
+class _Row(msgspec.Struct):
+    scores: list[float]
+    hits: list[bool]
+
+
+class _Frame(msgspec.Struct):
+    objects: list[int]
+    students: list[list[_Row]]
+
+
+class Recording(msgspec.Struct):
+    """What each of S students did on each of F frames, in their order in time: `frames[f][s]` is a tally."""
+
+    source: str
+    students: list[str]
+    frames: list[_Frame]
+
+    def tallies(self) -> list[list[Tally]]:
+        """Return the tally of each student on each frame, `[F][S]`."""
+        return [[_tally(frame.objects, rows) for rows in frame.students] for frame in self.frames]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """By how much AP50 the candidate is better by day and by night."""
+
+    name: str
+    day: float
+    night: float
+
+
+SCENARIOS = (Scenario("equal", 0.0, 0.0), Scenario("better", 0.05, 0.05), Scenario("night", 0.05, -0.1))
+
+
+def gate_command(
+    video: Video = BUNDLED_CLIP,
+    labels: Annotated[Path | None, typer.Option(help="label file of the clip; without one the teacher labels")] = None,
+    record: Annotated[Path | None, typer.Option(help="where the matches are kept, and read from if there")] = None,
+    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 100,
+    judges: Annotated[int, typer.Option(min=8, help="frames that judge in a trial")] = 64,
+    trials: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 200,
+    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """How often the gate publishes equal students, better ones, and ones that are worse by night."""
+    found = run(_recording(video, labels, record, frames), judges, trials, seed)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+        return
+    for name, one in found.items():
+        sense = "at least" if name == "better" else "at most"
+        gain = ", ".join(f"{part} {value:+.3f}" for part, value in one["gain"].items())
+        typer.echo(
+            f"{name:7} published {one['published']:.3f} of {one['trials']} (wanted {sense} {TARGETS[name]:g}); "
+            f"true gain {gain}; {one['students']}"
+        )
+
+
+def run(recording: Recording, judges: int, trials: int, seed: int) -> dict[str, Any]:
+    """Return for each scenario the share `published`, and what it was measured with."""
+    pool = _Pool(recording, np.random.default_rng(seed))
+    settings = GateSettings()
+    found = {}
+    with shown("gate", "trial", trials * len(SCENARIOS)) as show:
+        for place, scenario in enumerate(SCENARIOS):
+            pair, biases = pool.calibrate(scenario, judges)
+            published = 0
+            for trial in range(trials):
+                published += _published(pool.draw(pair, biases, judges), settings, judges, trial)
+                show(place * trials + trial + 1, "")
+            gains = {part: round(pool.gain(pair, bias, judges), 4) for part, bias in biases.items()}
+            found[scenario.name] = {
+                "published": round(published / trials, 4),
+                "trials": trials,
+                "judges": judges,
+                "gain": gains,
+                "students": " and ".join(recording.students[one] for one in pair),
+                "source": recording.source,
+                "seed": seed,
+            }
+    return found
+
+
+def _published(frames: Sequence[Judged], settings: GateSettings, judges: int, seed: int) -> bool:
+    rules = Rules(tuple(range(len(CLASSES))), settings.margin, settings.worse, settings.certainty, seed=seed)
+    compared = compare_students(frames, rules)
+    return compared is not None and decide(compared, settings.margin, judges, False, CLASSES).outcome == "published"
+
+
+class _Pool:
+    """Frames to draw from, with what every student did on them."""
+
+    def __init__(self, recording: Recording, rng: np.random.Generator) -> None:
+        self._tallies = recording.tallies()
+        self._rng = rng
+        count = len(recording.students)
+        sides = [(better, worse) for better in range(count) for worse in range(better + 1, count)]
+        gaps = {pair: self._gap(*pair) for pair in sides}
+        self._gaps = {pair if gap > 0 else pair[::-1]: abs(gap) for pair, gap in gaps.items()}
+
+    def calibrate(self, scenario: Scenario, judges: int) -> tuple[tuple[int, int], dict[str, float]]:
+        """Return the pair of students that differ least but enough, and how often the candidate is the better one.
+
+        Raises InputError when no two differ enough.
+        """
+        wanted = {"day": scenario.day, "night": scenario.night}
+        for pair, _ in sorted(self._gaps.items(), key=lambda item: item[1]):
+            most = self.gain(pair, 1.0, judges)
+            if most >= max(abs(gain) for gain in wanted.values()) and most > 0.02:
+                return pair, {part: self._bias(pair, gain, judges) for part, gain in wanted.items()}
+        raise InputError(f"no two students differ by what {scenario.name} needs: record another clip")
+
+    def draw(self, pair: tuple[int, int], biases: Mapping[str, float], judges: int) -> list[Judged]:
+        """Return frames that judge: blocks of neighbours, alternately of the day and of the night."""
+        found = []
+        for block in range(-(-judges // BLOCK)):
+            hour = (DAY, NIGHT)[block % 2]
+            start = int(self._rng.integers(0, len(self._tallies) - BLOCK + 1))
+            for place in range(start, start + BLOCK):
+                swapped = self._rng.random() >= biases["day" if hour == DAY else "night"]
+                after, before = pair[::-1] if swapped else pair
+                row, name = self._tallies[place], f"{block:04d}-{place:05d}"
+                found.append(Judged(name, block, hour, 1.0, row[before], row[after]))
+        return found[:judges]
+
+    def gain(self, pair: tuple[int, int], bias: float, judges: int) -> float:
+        """Return the mean gain of a candidate that is the better student as often as `bias` says."""
+        state = self._rng.bit_generator.state
+        self._rng = np.random.default_rng(1)  # the same draws for every bias, so that the gain rises with it
+        draws = [self.draw(pair, {"day": bias, "night": bias}, judges) for _ in range(CALIBRATION)]
+        self._rng = np.random.default_rng()
+        self._rng.bit_generator.state = state
+        return float(np.mean([_gain(frames) for frames in draws]))
+
+    def _bias(self, pair: tuple[int, int], wanted: float, judges: int) -> float:
+        low, high = 0.0, 1.0
+        if wanted == 0.0:
+            return 0.5
+        for _ in range(7):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.gain(pair, middle, judges) < wanted else (low, middle)
+        return (low + high) / 2
+
+    def _gap(self, better: int, worse: int) -> float:
+        row = [Judged(f"{at:05d}", at, 0, 1.0, one[worse], one[better]) for at, one in enumerate(self._tallies)]
+        return _gain(row)
+
+
+def _gain(frames: Sequence[Judged]) -> float:
+    found = compare_students(frames, Rules(tuple(range(len(CLASSES))), resamples=0, certainty=0.5))
+    return 0.0 if found is None else found.gain
+
+
+def _recording(video: Path, labels: Path | None, record: Path | None, frames: int) -> Recording:
+    if record is not None and record.exists():
+        try:
+            return msgspec.json.decode(record.read_bytes(), type=Recording)
+        except (OSError, msgspec.DecodeError) as error:
+            raise InputError(f"{record}: cannot be read ({error}): remove it to record again") from None
+    made = _watch(video, labels, frames)
+    if record is not None:
+        write_atomic(record, msgspec.json.encode(made))
+    return made
+
+
+def _watch(video: Path, labels: Path | None, count: int) -> Recording:
+    """Return what the bundled student does at every scale on labelled frames of a video."""
+    model, classes = load_bundled("student")
+    looks, floors, found = [student(model.eval(), scale) for scale in SCALES], TeacherSettings(), []
+    with shown("gate", "frame", count) as show:
+        for picture, truth in _labelled(video, labels, count):
+            rows = [
+                tallies(compare(look(picture), truth, floors.true_score, floors.min_score), len(classes))[0]
+                for look in looks
+            ]
+            found.append(_Frame(list(rows[0].objects), [_rows(row) for row in rows]))
+            show(len(found), "")
+    return Recording(video.name, [f"the bundled student at scale {scale:g}" for scale in SCALES], found)
+
+
+def _labelled(video: Path, labels: Path | None, count: int) -> Iterator[tuple[Picture, Detections]]:
+    """Yield frames of a video in their order, with labels: those of a file, or else the bundled teacher's."""
+    if labels is None:
+        teacher = Teacher(load_bundled("teacher")[0])
+        yield from ((picture, teacher.label([picture])[0]) for picture in read_pictures(video, count))
+        return
+    chosen = select(read_labels(labels), video, count_frames(video))
+    kept = dict(sorted(chosen.items())[:: max(1, len(chosen) // count)])
+    for label, picture in frames_of(video, kept):
+        yield picture, to_frame(label.detections, (label.height, label.width), (picture.shape[0], picture.shape[1]))
+
+
+def _rows(tally: Tally) -> list[_Row]:
+    return [
+        _Row([round(float(score), 5) for score in scores], hits.tolist())
+        for scores, hits in zip(tally.scores, tally.hits, strict=True)
+    ]
+
+
+def _tally(objects: Sequence[int], rows: Sequence[_Row]) -> Tally:
+    scores: list[NDArray[np.float32]] = [np.array(row.scores, np.float32) for row in rows]
+    return Tally(tuple(objects), tuple(scores), tuple(np.array(row.hits, np.bool_) for row in rows))
