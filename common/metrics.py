@@ -115,6 +115,8 @@ SERIES: tuple[Series, ...] = (
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),
     # in the cloud
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
+    _count("frames_taken", "camera", "frames", "frames that a student looked at, as its edge told", "cloud"),
+    _count("frames_missed", "camera", "frames", "frames that came while it was busy, as its edge told", "cloud"),
     _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
     _count("frames_refused", "camera reason", "frames", "hard frames that were refused, and why", "cloud"),
     _count("frames_duplicate", "camera", "frames", "hard frames that were there already, acked again", "cloud"),

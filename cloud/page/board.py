@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.page.views import NOW_S, camera_row
+from culling.cloud.page.views import NOW_S, camera_row, pace
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.frames import Counts, frame_counts
@@ -143,6 +143,7 @@ class Board:
             "paused": desired.paused,
             "frames_per_window": desired.frames_per_window,
             "frame_asked": desired.frame is not None,
+            "keeping_up": pace(row["state"], risen, span),
             "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }
         if row["rate"] is not None:

@@ -62,9 +62,12 @@ function fleetNow() {
     rows, fps: telling.length ? fps : null, rate: fps ? add(telling, row => row.rate * row.fps) / fps : null,
     day: seen ? add(days, day => day.sent) / seen : null, live: rows.filter(row => row.state === "live").length,
     down: rows.filter(row => ["down", "frozen"].includes(row.state)).length,
+    told: rows.filter(row => row.keeping_up).length, slow: rows.filter(tooSlow).length,
     bytes: add(rows, row => row.spool_bytes || 0), waiting: add(rows, row => row.waiting),
   };
 }
+// A student that misses more than one frame of five: a camera is live, but hardly looked at.
+const tooSlow = row => row.keeping_up?.enough === false;
 // One scale for every camera's day. One that floods, or that saw little in its first half hour, must not flatten the others.
 function dayTop() {
   const rates = Object.values(state.sparks).flat().filter(slot => slot.seen).map(slot => total(slot) / slot.seen).sort((a, b) => a - b);
@@ -264,7 +267,7 @@ function fleetView() {
   function sum() {
     const fleet = fleetNow(), told = [
       ["live", h("span", { class: fleet.down ? "bad" : null }, `${fleet.live} of ${fleet.rows.length}`)], ["forwarded now", percent(fleet.rate)], ["over the day", percent(fleet.day)],
-      ["frames seen", fleet.fps == null ? "–" : `${whole(fleet.fps)} /s`], ["in the spools", bytes(fleet.bytes)], ["waiting for a round", whole(fleet.waiting)],
+      ["frames seen", fleet.fps == null ? "–" : `${whole(fleet.fps)} /s`], ["keeping up", h("span", { class: fleet.slow ? "bad" : null }, fleet.told ? `${fleet.told - fleet.slow} of ${fleet.told}` : "–")], ["in the spools", bytes(fleet.bytes)], ["waiting for a round", whole(fleet.waiting)],
     ];
     totals.hidden = !fleet.rows.length;
     totals.replaceChildren(...told.map(([key, value]) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
@@ -277,7 +280,7 @@ function fleetView() {
   }
   function arrange() {
     const wanted = find.value.trim().toLowerCase(), counts = {};
-    const bad = name => ["down", "frozen"].includes(state.cameras.get(name).state) ? 0 : 1;
+    const bad = name => ["down", "frozen"].includes(state.cameras.get(name).state) ? 0 : tooSlow(state.cameras.get(name)) ? 1 : 2;
     const names = [...state.cameras.keys()].sort((a, b) => bad(a) - bad(b) || a.localeCompare(b, "en", { numeric: true }));
     for (const name of names) counts[state.cameras.get(name).state] = (counts[state.cameras.get(name).state] || 0) + 1;
     if (only && !counts[only]) only = null;
@@ -314,10 +317,10 @@ function fleetRow(name) {
   for (const key of KEYS) {
     cell[key] = h("td", { class: `k-${key} ` + ({ camera: "name", rate: "n rate", spark: "spark", spool: "n", lag: "n right", waiting: "n", heard: "n right" }[key] || ""), "data-k": { spool: "spool", lag: "lag", waiting: "waiting", heard: "seen" }[key] });
   }
-  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), rate = h("span"), day = h("span", { class: "sub" });
+  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), pace = h("span", { class: "sub bad pace" }), rate = h("span"), day = h("span", { class: "sub" });
   const model = h("span"), scale = h("span", { class: "sub" }), spool = h("span"), full = h("span", { class: "sub" });
   cell.camera.append(h("a", { href: link(name) }, name), edge);
-  cell.state.append(word, why);
+  cell.state.append(word, why, pace);
   cell.rate.append(rate, day);
   cell.model.append(model, scale);
   cell.spool.append(spool, full);
@@ -330,6 +333,8 @@ function fleetRow(name) {
     put(edge, row.edge);
     put(word, WORDS[row.state]);
     put(why, reasonOf(row));
+    put(pace, tooSlow(row) ? `keeping up: ${row.keeping_up.told}` : "");
+    pace.title = row.keeping_up?.hint || "";
     put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
     rate.className = row.state === "live" ? "" : "soft";
     put(model, row.model || "–");
@@ -356,9 +361,9 @@ function reasonOf(row) {
 
 function cameraView(name, tab) {
   const facts = h("div", { class: "facts" }), pane = h("div"), acts = h("div", { class: "bar" }), answer = h("p", { class: "answer small", role: "status" });
-  const word = h("span"), why = h("span", { class: "soft" });
+  const word = h("span"), why = h("span", { class: "soft" }), slow = h("p", { class: "bad small slow", hidden: true });
   const tabs = { now: "now", frames: "hard frames", rounds: "rounds", models: "models" };
-  const node = h("div", {}, h("h1", {}, name), h("p", {}, word, " ", why), facts, acts, answer,
+  const node = h("div", {}, h("h1", {}, name), h("p", {}, word, " ", why), slow, facts, acts, answer,
     h("nav", { class: "tabs" }, Object.entries(tabs).map(([key, text]) => h("a", { href: link(name, key), "aria-current": key === tab ? "page" : null }, text))), pane);
   const inner = { now: nowPane, frames: framesPane, rounds: name => roundsView(name), models: modelsPane }[tab] || nowPane;
   const part = inner(name, answer);
@@ -369,10 +374,12 @@ function cameraView(name, tab) {
     word.className = `state ${row.state}`;
     word.textContent = WORDS[row.state];
     why.textContent = [reasonOf(row), row.heard ? `last seen ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · ");
+    slow.hidden = !tooSlow(row);
+    slow.textContent = tooSlow(row) ? `Keeping up: ${row.keeping_up.told}. ${row.keeping_up.hint}` : "";
     const day = dayOf(name), live = row.state === "live";
     const told = [
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
-      ["frames", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
+      ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)],
     ];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import statistics
@@ -108,6 +109,21 @@ def test_the_fleet_is_summed_up_and_cameras_share_one_scale(watching: Watching) 
     assert heights[1] == pytest.approx(4 * heights[0], rel=0.01)
     assert "full height: 0.4 %" in browser.text(".legend")
     browser.run("location.reload()")
+
+
+@needs_chromium
+def test_a_camera_whose_frames_are_mostly_missed_is_not_shown_as_well(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    for newer in (0, 950, 1900):
+        watching.edge.send(watching.beat(seen=1000, dropped={"newer": newer}))
+        browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == watching.seen)
+    shown = browser.wait(lambda: browser.text(f"[data-camera={CAMERA}] .pace"))
+    assert re.fullmatch(r"keeping up: 0 of [\d.]+ frames/s", shown)
+    assert browser.text(".totals [data-k='keeping up']") == "0 of 1"
+    browser.go(f"camera/{CAMERA}")
+    browser.wait(lambda: "set the camera's max_fps to" in browser.text(".slow"))
+    assert browser.text("[data-k='keeping up']").endswith(" frames/s")
 
 
 @needs_chromium

@@ -61,6 +61,28 @@ def test_the_rate_is_that_of_the_counters_over_the_last_minutes(watched: Watched
     assert (row["rate"], row["rate_by"], row["fps"]) == (0.02, {"hard": 2, "audit": 2}, 20.0)
 
 
+def test_a_camera_that_is_hardly_looked_at_says_so_beside_its_frames(watched: Watched) -> None:
+    watched.tell(seen=1000, inferred=50, dropped={"newer": 950})
+    assert watched.row()["keeping_up"] is None  # one look tells no rate
+    watched.clock.advance(10)
+    watched.tell(seen=1100, inferred=55, dropped={"newer": 1045})
+    row = watched.row()
+    assert (row["state"], row["fps"]) == ("live", 10.0)
+    assert (row["keeping_up"]["told"], row["keeping_up"]["enough"]) == ("0.5 of 10 frames/s", False)
+    assert "max_fps to 0.5" in row["keeping_up"]["hint"]
+    watched.clock.advance(SILENT_S + 1)
+    assert watched.row()["keeping_up"] is None
+
+
+def test_frames_that_a_camera_was_not_to_give_do_not_count_against_its_student(watched: Watched) -> None:
+    watched.tell(seen=1000, inferred=50, dropped={"max-fps": 950})
+    watched.row()
+    watched.clock.advance(10)
+    watched.tell(seen=1100, inferred=55, dropped={"max-fps": 1045})
+    kept = watched.row()["keeping_up"]
+    assert (kept["told"], kept["enough"], kept["hint"]) == ("0.5 of 0.5 frames/s", True, "")
+
+
 def test_what_is_older_than_the_span_counts_no_more(watched: Watched) -> None:
     for seen, hard in ((0, 0), (100, 50), (200, 50), (300, 50)):
         watched.tell(seen=seen, forwarded={"hard": hard})
