@@ -1,8 +1,10 @@
 "use strict";
+// Every address is relative: a proxy may serve the page below any path. The token is kept by path, for pages that share a host.
+const TOKEN = `culling token ${location.pathname}`;
 // Everything is made with textContent and attributes, never from markup, so that a camera's name is always shown as text.
 const REASONS = ["hard", "audit", "bootstrap", "manual"];
 const $ = id => document.getElementById(id);
-const state = { cameras: new Map(), sparks: {}, skew: 0, heardAt: 0, actions: false, token: sessionStorage.getItem("token") || "" };
+const state = { cameras: new Map(), sparks: {}, skew: 0, heardAt: 0, actions: false, token: sessionStorage.getItem(TOKEN) || "" };
 
 function h(tag, props, ...kids) {
   const node = document.createElement(tag);
@@ -204,7 +206,7 @@ let source = null, again = 0;
 function connect() {
   clearTimeout(again);
   if (source) source.close();
-  source = new EventSource("/events");
+  source = new EventSource("events");
   source.addEventListener("fleet", event => take(JSON.parse(event.data)));
   source.addEventListener("ping", event => { state.skew = Number(event.data) - Date.now() / 1000; heard(); });
   source.onerror = () => { lose(); if (source.readyState === EventSource.CLOSED) retry(); };
@@ -434,7 +436,7 @@ function nowPane(name) {
       ...Object.entries(found.skipped).map(([why, count]) => line(`not forwarded: ${why}`, count)), ...Object.entries(found.dropped).map(([why, count]) => line(`dropped: ${why}`, count)), line("evicted from the spool", found.row?.evicted || 0))));
   }
   choose();
-  const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}`, draw);
+  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 
@@ -455,7 +457,7 @@ function framesPane(name) {
     const have = new Map([...cards.children].map(card => [card.dataset.is, card]));
     cards.replaceChildren(...(found.length ? found.map(frame => have.get(JSON.stringify(frame)) || frameCard(frame)) : [h("p", { class: "soft" }, "No stored hard frame matches.")]));
   }
-  const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
+  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "held out for evaluation" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
@@ -464,7 +466,7 @@ function boxes(frame) {
   return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));
 }
 function frameCard(frame) {
-  const image = () => h("img", { src: `/api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
+  const image = () => h("img", { src: `api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
   const judged = frame.ap == null ? "not labelled yet" : `AP ${real(frame.ap)}${frame.kind === "hard-negative" ? ", negative" : ""}`;
   return h("figure", { class: "frame", "data-is": JSON.stringify(frame) },
     h("button", { class: "pic", "aria-label": "enlarge", onclick: () => open(h("div", { class: "pic" }, image(), boxes(frame)),
@@ -479,7 +481,7 @@ function roundsView(name) {
     list.replaceChildren(...(error ? [h("p", { class: "bad" }, error.message)] : found.length ? found.map(turn => h("section", { class: "panel round" })) : [h("p", { class: "soft" }, "No round yet.")]));
     if (!error) found.forEach((turn, at) => roundCard(list.children[at], turn, !name));
   }
-  const poll = poller(() => `/api/rounds?limit=${name ? 20 : 12}${name ? `&camera=${encodeURIComponent(name)}` : ""}`, draw);
+  const poll = poller(() => `api/rounds?limit=${name ? 20 : 12}${name ? `&camera=${encodeURIComponent(name)}` : ""}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 function roundCard(card, turn, named) {
@@ -508,7 +510,7 @@ function modelsPane(name, answer) {
       h("td", { class: "acts" }, may() && model.kept && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
         may() && model.kept ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, even if rounds make better models?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
   }
-  const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/models`, draw);
+  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/models`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 
@@ -529,12 +531,12 @@ async function act(answer, camera, kind, extra) {
   answer.className = "answer small soft";
   answer.textContent = `${kind}: requested …`;
   try {
-    const asked = await fetch("/api/actions", { method: "POST", headers: { "Content-Type": "application/json", Authorization: `Bearer ${state.token}` }, body: JSON.stringify({ kind, camera, ...extra }) });
+    const asked = await fetch("api/actions", { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify({ kind, camera, ...extra }) });
     const told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     for (let tries = 0; tries < 40; tries++) {
       await new Promise(done => setTimeout(done, 250));
-      const found = await get(`/api/requests/${told.request}`);
+      const found = await get(`api/requests/${told.request}`);
       if (found.done) { if (!found.ok) throw new Error(found.answer); answer.className = "answer small good"; answer.textContent = `${kind}: ${found.answer}`; return; }
     }
     answer.textContent = `${kind}: request ${told.request} is waiting to be carried out`;
@@ -564,10 +566,10 @@ function budget(row, answer) {
 function unlock() {
   const field = h("input", { type: "password", autocomplete: "off", "aria-label": "token" });
   form("Token (the line in page.token of the service's data folder); it stays in this tab.", [field], async () => {
-    const found = await fetch("/api/actions", { headers: { Authorization: `Bearer ${field.value.trim()}` } });
+    const found = await fetch("api/actions", { headers: { "X-Culling-Token": field.value.trim() } });
     if (!found.ok) { sure("Wrong token.", unlock); return; }
     state.token = field.value.trim();
-    sessionStorage.setItem("token", state.token);
+    sessionStorage.setItem(TOKEN, state.token);
     offer();
     route();
   });
@@ -579,7 +581,7 @@ function offer() {
 $("unlock").addEventListener("click", () => {
   if (!may()) { unlock(); return; }
   state.token = "";
-  sessionStorage.removeItem("token");
+  sessionStorage.removeItem(TOKEN);
   offer();
   route();
 });
@@ -587,4 +589,4 @@ $("unlock").addEventListener("click", () => {
 addEventListener("hashchange", route);
 connect();
 route();
-get("/api/actions").then(found => { state.actions = found.actions; offer(); route(); }).catch(() => {});
+get("api/actions").then(found => { state.actions = found.actions; offer(); route(); }).catch(() => {});

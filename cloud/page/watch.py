@@ -279,7 +279,7 @@ def _pace(row: Row) -> str:
 
 def _too_slow(row: Row) -> bool:
     kept = row.get("keeping_up")
-    return bool(kept) and not kept["enough"]
+    return kept is not None and not kept["enough"]
 
 
 def _percent(share: float) -> str:

@@ -32,7 +32,7 @@ class History:
 
     def record(self, states: Mapping[str, CameraState], minute: int) -> None:
         """Add what each camera's counters rose by since the last call to its row of `minute`, since the epoch."""
-        rows = []
+        rows: list[Row] = []
         for camera, state in states.items():
             now = counts(state)
             risen = rise(self._before.get(camera, now), now)
