@@ -55,11 +55,16 @@ from culling.common.address import family, http_url, in_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
+from culling.common.metrics import Metrics
+from culling.common.process.survival import note_failed
 
 log = structlog.get_logger(__name__)
 
 BEAT_S = 0.25
 """A change shows within this time, and many changes travel together."""
+
+AGAIN_S = 1.0
+"""After a refresh that failed; most reasons pass."""
 
 PING_S = 10
 """Less than half of what viewers take for a lost connection (`SILENT_S` of `watch.py`, 25 s)."""
@@ -92,12 +97,15 @@ class Dashboard:
         frames: FrameStore,
         latest: Callable[[], Mapping[str, Told]],
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         page = settings.page
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
         self.url = f"{http_url(page.host, port)}{page.root_path}"
-        app = build_app(settings, index, frames, Board(index, latest, clock), clock, make_token(settings.data_dir))
+        app = build_app(
+            settings, index, frames, Board(index, latest, clock), clock, metrics, make_token(settings.data_dir)
+        )
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),
@@ -125,10 +133,10 @@ class Dashboard:
 
 
 def build_app(
-    settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, token: str
+    settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, metrics: Metrics, token: str
 ) -> FastAPI:
     """Return the application; it takes requests that carry `token`, if the settings allow requests at all."""
-    streams = Streams(board, settings.page.streams, clock)
+    streams = Streams(board, settings.page.streams, clock, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -181,8 +189,9 @@ def build_app(
 class Streams:
     """The open streams of all viewers; all of it runs in the server's event loop."""
 
-    def __init__(self, board: Board, most: int, clock: Clock) -> None:
+    def __init__(self, board: Board, most: int, clock: Clock, metrics: Metrics) -> None:
         self._board = board
+        self._metrics = metrics
         self._clock = clock
         self._most = most
         self._open = 0
@@ -197,7 +206,10 @@ class Streams:
                     self._wake()
             except StorageError as error:  # passes; the page says how old its figures are
                 log.warning("page_refresh_failed", error=str(error))
-                await asyncio.sleep(1)
+                await asyncio.sleep(AGAIN_S)
+            except Exception as error:  # without this loop every page would stand still, and say nothing of it
+                note_failed("page", self._metrics, error)
+                await asyncio.sleep(AGAIN_S)
             await asyncio.sleep(BEAT_S)
 
     def open(self) -> Response:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.store.roster import add_edge
 from culling.common.clock import SystemClock
+from culling.common.metrics import Metrics
 from culling.common.wire.messages import Ack, Desired, Hello, SwapReport, Welcome
 from culling.common.wire.transport import new_keypair
 from support.browser import Browser, needs_chromium
@@ -129,7 +131,9 @@ def test_a_camera_whose_frames_are_mostly_missed_is_not_shown_as_well(watching: 
 @needs_chromium
 def test_an_empty_fleet_is_one_sentence(tmp_path: Path) -> None:
     cloud = CloudState(tmp_path, page={"port": free_port()})
-    page = Dashboard(cloud.settings, cloud.index, cloud.frames, dict, SystemClock())
+    page = Dashboard(
+        cloud.settings, cloud.index, cloud.frames, dict, SystemClock(), Metrics(CollectorRegistry(), "cloud")
+    )
     browser = Browser(page.url)
     try:
         browser.wait(

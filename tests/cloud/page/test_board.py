@@ -10,8 +10,9 @@ import pytest
 from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
+from culling.cloud.store.index import rounds
 from culling.cloud.store.roster import SILENT_S
-from culling.common.wire.messages import CameraState
+from culling.common.wire.messages import CameraState, SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
 
@@ -131,6 +132,16 @@ def test_a_silent_edge_is_down_whatever_it_said_last(watched: Watched) -> None:
 def test_what_was_said_before_the_service_started_is_known(watched: Watched) -> None:
     watched.cloud.roster.heard({CAMERA: camera_state(seen=77)}, watched.clock.now() - 3600)
     assert (watched.row()["state"], watched.row()["seen"]) == ("down", 77)
+
+
+def test_a_rounds_report_that_cannot_be_read_stops_no_cameras_page(watched: Watched) -> None:
+    turn = watched.cloud.rounds.start(CAMERA, "operator", 1.0)
+    watched.cloud.registry.report(SwapReport(CAMERA, "gate-2", None, "live", "", 1.0, 2.0), 2.0)
+    with watched.cloud.index.write() as connection:
+        connection.execute(rounds.update().values(report="{rotten", model_id="gate-2"))
+    assert turn.camera == CAMERA
+    watched.tell(seen=1)
+    assert (watched.row()["seen"], watched.row()["lag_s"]) == (1, None)
 
 
 def test_only_what_changed_is_told_again(watched: Watched) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from culling.cloud.page.board import Told
+from culling.cloud.page.board import Board, Told
 from culling.cloud.page.dashboard import Dashboard, assemble_page, make_token, own
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import SettingsError
+from culling.common.metrics import Metrics
 from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
 from support.http import Stream, fetch
 
@@ -28,7 +30,10 @@ class Served:
         self.cloud.enroll()
         self.told: dict[str, Told] = {}
         self.clock = SystemClock()
-        self.page = Dashboard(self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, self.clock)
+        self.metrics = Metrics(CollectorRegistry(), "cloud")
+        self.page = Dashboard(
+            self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, self.clock, self.metrics
+        )
         self.url = self.page.url
         self.token = (self.cloud.data_dir / "page.token").read_text().strip()
 
@@ -94,6 +99,22 @@ def test_a_watcher_gets_everything_then_what_changes(served: Served) -> None:
     served.tell(seen=100)
     assert [row["seen"] for row in stream.next()["cameras"]] == [100]
     stream.close()
+
+
+def test_a_refresh_that_breaks_is_counted_and_the_page_goes_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Board.refresh
+    broken = [True]
+
+    def refresh(board: Board) -> bool:
+        if broken:
+            broken.clear()
+            raise RuntimeError("dictionary changed size during iteration")
+        return whole(board)
+
+    monkeypatch.setattr(Board, "refresh", refresh)
+    wait_until(lambda: served.metrics.total("items_failed", loop="page") == 1)
+    served.tell(seen=123)
+    wait_until(lambda: [row["seen"] for row in fetch(f"{served.url}/api/fleet").json()["cameras"]] == [123])
 
 
 def test_whoever_comes_when_all_places_are_taken_is_asked_to_come_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.text import Text
 
@@ -21,6 +22,7 @@ from culling.cloud.page.board import Told
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.page.watch import COLUMNS, GIVEN_UP, Fleet, clean, screen, spark
 from culling.common.clock import SystemClock
+from culling.common.metrics import Metrics
 from support.cloud import CAMERA, CloudState, camera_state, wait_until
 from support.site import free_port
 
@@ -36,7 +38,12 @@ class Served:
 
     def start(self) -> None:
         self.page = Dashboard(
-            self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, SystemClock()
+            self.cloud.settings,
+            self.cloud.index,
+            self.cloud.frames,
+            lambda: self.told,
+            SystemClock(),
+            Metrics(CollectorRegistry(), "cloud"),
         )
 
     def tell(self, **changes: Any) -> None:
@@ -106,6 +113,15 @@ def test_once_shows_what_is_now_and_ends(served: Served) -> None:
     assert CAMERA in out
     assert "live" in out
     assert "last hour" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_console_that_knows_little_shows_it_all_the_same(served: Served, encoding: str) -> None:
+    wait_until(lambda: b'"state":"live"' in served_now(served))
+    for arguments in (["--once", "--camera", CAMERA], ["--once", "--json"]):
+        process = run(served.page.url, *arguments, env={**os.environ, "PYTHONIOENCODING": encoding})
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err, CAMERA in out) == (0, "", True)
 
 
 def served_now(served: Served) -> bytes:
