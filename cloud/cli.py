@@ -63,6 +63,9 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
         return
     print(f"service: {f'listens on {endpoint}' if endpoint else 'not running'}")
     print_table([_camera_columns(row) for row in rows], "no camera is enrolled yet: run culling cloud enroll")
+    for row in rows:
+        if row["keeping_up"] and not row["keeping_up"]["enough"]:
+            print(f"camera {row['camera']}: {row['keeping_up']['hint']}")
 
 
 @app.command()
@@ -246,6 +249,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "seen": str(row["seen"]),
         "forwarded": str(row["forwarded"]),
         "now": rate,
+        "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
         "next round": row["next_round"]["told"] if row["next_round"] else "due",

@@ -119,7 +119,9 @@ class Service:
         self._health = HealthServer(metrics.host, metrics.port, registry, self._ready)
         known = {row.name: row.state for row in self._roster.rows() if row.state is not None}
         self._history = History(self._index, known)
-        self._page = Dashboard(self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock)
+        self._page = Dashboard(
+            self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock, self._metrics
+        )
         self._ingest.start()
         write_atomic(data_dir / "metrics", f"{http_url(metrics.host, self._health.port)}\n".encode())
         write_atomic(data_dir / "page", f"{self._page.url}\n".encode())

@@ -18,7 +18,7 @@ import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import URL
 
-from culling.common.address import Endpoint, Host
+from culling.common.address import Endpoint, Host, Network
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
 from culling.common.frame import CLASSES, ClassName
@@ -186,11 +186,15 @@ class PageSettings(Section):
     """`[page]`: where the page is served, and to which host names beside its own; port 0 takes a free one.
 
     It is read-only unless `actions` allows requests from holders of the token. At most `streams` may watch at a time.
+    Behind a proxy, `names` are the names that browsers know it by, `root_path` the path below which it serves the page,
+    and `proxies` the addresses or networks that tell the truth about who asks (`X-Forwarded-For`).
     """
 
     host: Host = "127.0.0.1"
     port: int = Field(default=9466, ge=0, le=65535)
     names: tuple[Host, ...] = ()
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    proxies: tuple[Network, ...] = ("127.0.0.1", "::1")
     actions: bool = False
     streams: int = Field(default=200, ge=1, le=10_000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 import threading
@@ -22,6 +23,14 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("expected an IP address, or a network such as 10.0.0.0/8") from None
+    return text
+
+
 def _bare(host: str) -> str:
     return host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
 
@@ -31,6 +40,10 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 Host = Annotated[str, AfterValidator(_bare)]
 """A name or an address to listen on; an IPv6 address may stand in brackets."""
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An IP address, or a network such as 10.0.0.0/8."""
 
 
 def is_endpoint(text: str) -> bool:

@@ -117,6 +117,8 @@ SERIES: tuple[Series, ...] = (
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
     _gauge("camera_heard_seconds", "camera", "seconds", "time since the camera's edge last told its state", "cloud"),
     _gauge("camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud"),
+    _count("frames_taken", "camera", "frames", "frames that a student looked at, as its edge told", "cloud"),
+    _count("frames_missed", "camera", "frames", "frames that came while it was busy, as its edge told", "cloud"),
     _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
     _count("frames_refused", "camera reason", "frames", "hard frames that were refused, and why", "cloud"),
     _count("frames_duplicate", "camera", "frames", "hard frames that were there already, acked again", "cloud"),

@@ -106,4 +106,4 @@ def status(
 
 
 def _kept(found: KeepingUp | None) -> str | None:
-    return None if found is None else str(found).removeprefix("keeping up: ")
+    return None if found is None else found.rates

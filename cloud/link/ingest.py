@@ -18,6 +18,7 @@ from culling.cloud.link.arrivals import Arrivals
 from culling.cloud.link.offers import Offers
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import Arrival, Counts, FrameStore
+from culling.cloud.store.history import counts, rise
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import Members, Roster, state_of
@@ -300,10 +301,18 @@ class Ingest:
                 continue
             self._unsaved[state.camera] = state
             self._offers.heard(state, greeting)
+            self._count_pace(state)
             self._latest[state.camera] = (state, self._clock.now())
             if self._running.get(state.camera, ("", 0.0))[0] != state.model_id:
                 self._running[state.camera] = (state.model_id, self._clock.monotonic())
         self._tell(edge_key)
+
+    def _count_pace(self, state: CameraState) -> None:
+        """Count what a camera's student took and missed since its edge last told: nobody may be able to scrape it."""
+        if (last := self._latest.get(state.camera)) is not None:
+            risen = rise(counts(last[0]), counts(state))
+            for name in ("taken", "missed"):
+                self._metrics.count(f"frames_{name}", risen[name], camera=state.camera)
 
     def _swap(self, edge_key: str, swap: SwapReport) -> None:
         self._own(edge_key, swap.camera)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import av
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
 from culling.common.scaler import LONG_SIDE
-from culling.common.video import BUNDLED_CLIP
+from culling.common.video import BUNDLED_CLIP, read_frames
 
 
 def base_artefact(settings: CloudSettings, files: ModelFiles) -> Artefact:
@@ -82,6 +81,5 @@ def _known(path: Path, files: ModelFiles) -> Artefact | None:
 
 def _picture() -> NDArray[np.uint8]:
     """Return the first frame of the bundled clip."""
-    with av.open(str(BUNDLED_CLIP)) as container:
-        frame = next(container.decode(video=0))
-        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    ((_, picture),) = read_frames(BUNDLED_CLIP, {0})
+    return picture

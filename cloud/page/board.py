@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.page.views import NOW_S, camera_row, next_round, running
+from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
@@ -152,6 +152,7 @@ class Board:
             "next_round": next_round(camera, counts, desired, new, self._settings, self._clock.now()),
             "round": slow.running.get(name),
             "frame_asked": desired.frame is not None,
+            "keeping_up": pace(row["state"], risen, span),
             "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }
         if row["rate"] is not None:
@@ -217,5 +218,16 @@ def _lags(connection: sa.Connection) -> dict[str, float]:
     same = (swaps.c.camera == rounds.c.camera) & (swaps.c.model_id == rounds.c.model_id) & (swaps.c.outcome == "live")
     query = sa.select(rounds.c.camera, rounds.c.report, swaps.c.at).join(swaps, same).order_by(rounds.c.id)
     latest = {camera: (report, at) for camera, report, at in connection.execute(query)}
-    told = {camera: (msgspec.json.decode(report).get("newest_capture"), at) for camera, (report, at) in latest.items()}
+    told = {camera: (_newest_capture(report), at) for camera, (report, at) in latest.items()}
     return {camera: round(max(0.0, at - newest), 1) for camera, (newest, at) in told.items() if newest}
+
+
+def _newest_capture(report: str) -> float | None:
+    try:
+        return msgspec.json.decode(report, type=_Report).newest_capture
+    except msgspec.DecodeError:  # one rotten row never stops the page of every camera; `Rounds` logs it
+        return None
+
+
+class _Report(msgspec.Struct):
+    newest_capture: float | None = None

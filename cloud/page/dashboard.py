@@ -8,7 +8,11 @@
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
 index, as the command line does. It answers to known host names only, sends no cookie, and takes requests only as JSON
-with the token in a header, which no other site's page can send.
+with the token in a header, which no other site's page can send: `X-Culling-Token`, since `Authorization` may carry the
+password that a proxy asks for, or `Authorization: Bearer`.
+
+Every address in it is relative, so that a proxy may serve it below any path (`page.root_path`). Of what a proxy adds to
+a request, only the client's address is believed, for the log, and only from `page.proxies`.
 """
 
 from __future__ import annotations
@@ -21,18 +25,19 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
 import fastapi
 import msgspec
 import structlog
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -50,11 +55,16 @@ from culling.common.address import family, http_url, in_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
+from culling.common.metrics import Metrics
+from culling.common.process.survival import note_failed
 
 log = structlog.get_logger(__name__)
 
 BEAT_S = 0.25
 """A change shows within this time, and many changes travel together."""
+
+AGAIN_S = 1.0
+"""After a refresh that failed; most reasons pass."""
 
 PING_S = 10
 """Less than half of what viewers take for a lost connection (`SILENT_S` of `watch.py`, 25 s)."""
@@ -87,19 +97,21 @@ class Dashboard:
         frames: FrameStore,
         latest: Callable[[], Mapping[str, Told]],
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         page = settings.page
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
-        self.url = http_url(page.host, port)
+        self.url = f"{http_url(page.host, port)}{page.root_path}"
         board = Board(index, latest, clock, settings)
-        app = build_app(settings, index, frames, board, clock, make_token(settings.data_dir))
+        app = build_app(settings, index, frames, board, clock, metrics, make_token(settings.data_dir))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),
             log_config=None,
             access_log=False,
             server_header=False,
+            forwarded_allow_ips=list(page.proxies),
             lifespan="on",
             timeout_keep_alive=10,
             timeout_graceful_shutdown=1,
@@ -120,10 +132,10 @@ class Dashboard:
 
 
 def build_app(
-    settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, token: str
+    settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, metrics: Metrics, token: str
 ) -> FastAPI:
     """Return the application; it takes requests that carry `token`, if the settings allow requests at all."""
-    streams = Streams(board, settings.page.streams, clock)
+    streams = Streams(board, settings.page.streams, clock, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -132,7 +144,15 @@ def build_app(
         keeper.cancel()
         streams.close()
 
-    app = FastAPI(title="Culling", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    root = settings.page.root_path
+    app = FastAPI(
+        title="Culling",
+        lifespan=lifespan,
+        redirect_slashes=False,  # to an address that would be made from what a proxy says
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
     page, policy = assemble_page()
     _add_reads(app, settings, index, frames, board, clock)
     _add_requests(app, settings, index, clock, token)
@@ -147,7 +167,11 @@ def build_app(
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        response: Response = await call_next(request)
+        path = request.scope["path"]
+        if path.startswith(f"{root}/"):  # a proxy may strip it, or leave it there
+            request.scope["path"] = path.removeprefix(root)
+        bare = bool(root) and path == root  # the page's addresses are relative to what ends in a slash
+        response: Response = RedirectResponse(f"{root}/") if bare else await call_next(request)
         response.headers["Content-Security-Policy"] = policy
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
@@ -164,8 +188,9 @@ def build_app(
 class Streams:
     """The open streams of all viewers; all of it runs in the server's event loop."""
 
-    def __init__(self, board: Board, most: int, clock: Clock) -> None:
+    def __init__(self, board: Board, most: int, clock: Clock, metrics: Metrics) -> None:
         self._board = board
+        self._metrics = metrics
         self._clock = clock
         self._most = most
         self._open = 0
@@ -180,7 +205,10 @@ class Streams:
                     self._wake()
             except StorageError as error:  # passes; the page says how old its figures are
                 log.warning("page_refresh_failed", error=str(error))
-                await asyncio.sleep(1)
+                await asyncio.sleep(AGAIN_S)
+            except Exception as error:  # without this loop every page would stand still, and say nothing of it
+                note_failed("page", self._metrics, error)
+                await asyncio.sleep(AGAIN_S)
             await asyncio.sleep(BEAT_S)
 
     def open(self) -> Response:
@@ -266,17 +294,17 @@ def _add_requests(app: FastAPI, settings: CloudSettings, index: Index, clock: Cl
             raise HTTPException(
                 403, "this page is read-only: set page.actions to allow requests, or use the command line"
             )
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        given = token_of(request.headers)
+        if given is None or not hmac.compare_digest(given.encode(), token.encode()):
             log.warning("request_refused", client=request.client.host if request.client else "", reason="token")
             raise HTTPException(401, "wrong token: use the line in page.token of the data folder")
         origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        if origin is not None and not own(origin, request.headers.get("host", ""), settings.page.names):
             raise HTTPException(403, "requests from another site's page are refused")
 
     @app.get("/api/actions")
     def allows_requests(request: Request) -> dict[str, bool]:
-        if request.headers.get("authorization"):
+        if token_of(request.headers) is not None:
             allowed(request)
         return {"actions": settings.page.actions}
 
@@ -308,6 +336,21 @@ def _add_requests(app: FastAPI, settings: CloudSettings, index: Index, clock: Cl
     def answered(number: Number) -> dict[str, Any]:
         answer = Requests(index).answered(number)
         return {"done": answer is not None, "ok": bool(answer and answer[0]), "answer": answer[1] if answer else ""}
+
+
+def token_of(headers: Mapping[str, str]) -> str | None:
+    """Return the token that a request carries; None where it carries none, but for example a proxy's password."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return headers.get("x-culling-token", given if scheme.lower() == "bearer" else None)
+
+
+def own(origin: str, host: str, names: Sequence[str]) -> bool:
+    """Return whether a page of `origin` is ours: loaded from the `host` asked, or from one of a proxy's `names`."""
+    try:
+        name = urlsplit(origin).hostname
+    except ValueError:  # an IPv6 address that is none
+        return False
+    return origin.partition("://")[2] == host or name in {known.lower() for known in names}
 
 
 class RequestBody(msgspec.Struct, forbid_unknown_fields=True):

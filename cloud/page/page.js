@@ -1,8 +1,10 @@
 "use strict";
+// Every address is relative: a proxy may serve the page below any path. The token is kept by path, for pages that share a host.
+const TOKEN = `culling token ${location.pathname}`;
 // Everything is made with textContent and attributes, never from markup, so that a camera's name is always shown as text.
 const REASONS = ["hard", "audit", "bootstrap", "manual"];
 const $ = id => document.getElementById(id);
-const state = { cameras: new Map(), sparks: {}, skew: 0, heardAt: 0, actions: false, token: sessionStorage.getItem("token") || "" };
+const state = { cameras: new Map(), sparks: {}, skew: 0, heardAt: 0, actions: false, token: sessionStorage.getItem(TOKEN) || "" };
 
 function h(tag, props, ...kids) {
   const node = document.createElement(tag);
@@ -62,9 +64,12 @@ function fleetNow() {
     rows, fps: telling.length ? fps : null, rate: fps ? add(telling, row => row.rate * row.fps) / fps : null,
     day: seen ? add(days, day => day.sent) / seen : null, live: rows.filter(row => row.state === "live").length,
     down: rows.filter(row => ["down", "frozen"].includes(row.state)).length,
+    told: rows.filter(row => row.keeping_up).length, slow: rows.filter(tooSlow).length,
     bytes: add(rows, row => row.spool_bytes || 0), waiting: add(rows, row => row.waiting),
   };
 }
+// A student that misses more than one frame of five: a camera is live, but hardly looked at.
+const tooSlow = row => row.keeping_up?.enough === false;
 // One scale for every camera's day. One that floods, or that saw little in its first half hour, must not flatten the others.
 function dayTop() {
   const rates = Object.values(state.sparks).flat().filter(slot => slot.seen).map(slot => total(slot) / slot.seen).sort((a, b) => a - b);
@@ -201,7 +206,7 @@ let source = null, again = 0;
 function connect() {
   clearTimeout(again);
   if (source) source.close();
-  source = new EventSource("/events");
+  source = new EventSource("events");
   source.addEventListener("fleet", event => take(JSON.parse(event.data)));
   source.addEventListener("ping", event => { state.skew = Number(event.data) - Date.now() / 1000; heard(); });
   source.onerror = () => { lose(); if (source.readyState === EventSource.CLOSED) retry(); };
@@ -264,7 +269,7 @@ function fleetView() {
   function sum() {
     const fleet = fleetNow(), told = [
       ["live", h("span", { class: fleet.down ? "bad" : null }, `${fleet.live} of ${fleet.rows.length}`)], ["forwarded now", percent(fleet.rate)], ["over the day", percent(fleet.day)],
-      ["frames seen", fleet.fps == null ? "–" : `${whole(fleet.fps)} /s`], ["in the spools", bytes(fleet.bytes)], ["waiting for a round", whole(fleet.waiting)],
+      ["frames seen", fleet.fps == null ? "–" : `${whole(fleet.fps)} /s`], ["keeping up", h("span", { class: fleet.slow ? "bad" : null }, fleet.told ? `${fleet.told - fleet.slow} of ${fleet.told}` : "–")], ["in the spools", bytes(fleet.bytes)], ["waiting for a round", whole(fleet.waiting)],
     ];
     totals.hidden = !fleet.rows.length;
     totals.replaceChildren(...told.map(([key, value]) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
@@ -277,7 +282,7 @@ function fleetView() {
   }
   function arrange() {
     const wanted = find.value.trim().toLowerCase(), counts = {};
-    const bad = name => ["down", "frozen"].includes(state.cameras.get(name).state) ? 0 : 1;
+    const bad = name => ["down", "frozen"].includes(state.cameras.get(name).state) ? 0 : tooSlow(state.cameras.get(name)) ? 1 : 2;
     const names = [...state.cameras.keys()].sort((a, b) => bad(a) - bad(b) || a.localeCompare(b, "en", { numeric: true }));
     for (const name of names) counts[state.cameras.get(name).state] = (counts[state.cameras.get(name).state] || 0) + 1;
     if (only && !counts[only]) only = null;
@@ -314,10 +319,10 @@ function fleetRow(name) {
   for (const key of KEYS) {
     cell[key] = h("td", { class: `k-${key} ` + ({ camera: "name", rate: "n rate", spark: "spark", spool: "n", lag: "n right", waiting: "n", heard: "n right" }[key] || ""), "data-k": { spool: "spool", lag: "lag", waiting: "waiting", heard: "seen" }[key] });
   }
-  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), rate = h("span"), day = h("span", { class: "sub" });
+  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), pace = h("span", { class: "sub bad pace" }), rate = h("span"), day = h("span", { class: "sub" });
   const model = h("span"), scale = h("span", { class: "sub" }), spool = h("span"), full = h("span", { class: "sub" });
   cell.camera.append(h("a", { href: link(name) }, name), edge);
-  cell.state.append(word, why);
+  cell.state.append(word, why, pace);
   cell.rate.append(rate, day);
   cell.model.append(model, scale);
   cell.spool.append(spool, full);
@@ -330,6 +335,8 @@ function fleetRow(name) {
     put(edge, row.edge);
     put(word, WORDS[row.state]);
     put(why, reasonOf(row));
+    put(pace, tooSlow(row) ? `keeping up: ${row.keeping_up.told}` : "");
+    pace.title = row.keeping_up?.hint || "";
     put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
     rate.className = row.state === "live" ? "" : "soft";
     put(model, row.model || "–");
@@ -364,9 +371,9 @@ function reasonOf(row) {
 
 function cameraView(name, tab) {
   const facts = h("div", { class: "facts" }), pane = h("div"), acts = h("div", { class: "bar" }), answer = h("p", { class: "answer small", role: "status" });
-  const word = h("span"), why = h("span", { class: "soft" });
+  const word = h("span"), why = h("span", { class: "soft" }), slow = h("p", { class: "bad small slow", hidden: true });
   const tabs = { now: "now", frames: "hard frames", rounds: "rounds", models: "models" };
-  const node = h("div", {}, h("h1", {}, name), h("p", {}, word, " ", why), facts, acts, answer,
+  const node = h("div", {}, h("h1", {}, name), h("p", {}, word, " ", why), slow, facts, acts, answer,
     h("nav", { class: "tabs" }, Object.entries(tabs).map(([key, text]) => h("a", { href: link(name, key), "aria-current": key === tab ? "page" : null }, text))), pane);
   const inner = { now: nowPane, frames: framesPane, rounds: name => roundsView(name), models: modelsPane }[tab] || nowPane;
   const part = inner(name, answer);
@@ -377,10 +384,12 @@ function cameraView(name, tab) {
     word.className = `state ${row.state}`;
     word.textContent = WORDS[row.state];
     why.textContent = [reasonOf(row), row.heard ? `last seen ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · ");
+    slow.hidden = !tooSlow(row);
+    slow.textContent = tooSlow(row) ? `Keeping up: ${row.keeping_up.told}. ${row.keeping_up.hint}` : "";
     const day = dayOf(name), live = row.state === "live";
     const told = [
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
-      ["frames", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
+      ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
@@ -435,7 +444,7 @@ function nowPane(name) {
       ...Object.entries(found.skipped).map(([why, count]) => line(`not forwarded: ${why}`, count)), ...Object.entries(found.dropped).map(([why, count]) => line(`dropped: ${why}`, count)), line("evicted from the spool", found.row?.evicted || 0))));
   }
   choose();
-  const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}`, draw);
+  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 
@@ -456,7 +465,7 @@ function framesPane(name) {
     const have = new Map([...cards.children].map(card => [card.dataset.is, card]));
     cards.replaceChildren(...(found.length ? found.map(frame => have.get(JSON.stringify(frame)) || frameCard(frame)) : [h("p", { class: "soft" }, "No stored hard frame matches.")]));
   }
-  const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
+  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "held out for evaluation" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
@@ -465,7 +474,7 @@ function boxes(frame) {
   return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));
 }
 function frameCard(frame) {
-  const image = () => h("img", { src: `/api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
+  const image = () => h("img", { src: `api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
   const judged = frame.ap == null ? "not labelled yet" : `AP ${real(frame.ap)}${frame.kind === "hard-negative" ? ", negative" : ""}`;
   return h("figure", { class: "frame", "data-is": JSON.stringify(frame) },
     h("button", { class: "pic", "aria-label": "enlarge", onclick: () => open(h("div", { class: "pic" }, image(), boxes(frame)),
@@ -480,7 +489,7 @@ function roundsView(name) {
     list.replaceChildren(...(error ? [h("p", { class: "bad" }, error.message)] : found.length ? found.map(turn => h("section", { class: "panel round" })) : [h("p", { class: "soft" }, "No round yet.")]));
     if (!error) found.forEach((turn, at) => roundCard(list.children[at], turn, !name));
   }
-  const poll = poller(() => `/api/rounds?limit=${name ? 20 : 12}${name ? `&camera=${encodeURIComponent(name)}` : ""}`, draw);
+  const poll = poller(() => `api/rounds?limit=${name ? 20 : 12}${name ? `&camera=${encodeURIComponent(name)}` : ""}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 function roundCard(card, turn, named) {
@@ -510,7 +519,7 @@ function modelsPane(name, answer) {
       h("td", { class: "acts" }, may() && model.kept && model.state !== "live" ? h("button", { onclick: () => sure(`Make ${model.model_id} the live model of ${name}?`, () => act(answer, name, "publish", { model_id: model.model_id })) }, "publish") : "", " ",
         may() && model.kept ? h("button", { onclick: () => sure(`Keep ${name} on ${model.model_id}, even if rounds make better models?`, () => act(answer, name, "pin", { model_id: model.model_id })) }, "pin") : ""))));
   }
-  const poll = poller(() => `/api/cameras/${encodeURIComponent(name)}/models`, draw);
+  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/models`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
 
@@ -531,12 +540,12 @@ async function act(answer, camera, kind, extra) {
   answer.className = "answer small soft";
   answer.textContent = `${kind}: requested …`;
   try {
-    const asked = await fetch("/api/actions", { method: "POST", headers: { "Content-Type": "application/json", Authorization: `Bearer ${state.token}` }, body: JSON.stringify({ kind, camera, ...extra }) });
+    const asked = await fetch("api/actions", { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify({ kind, camera, ...extra }) });
     const told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     for (let tries = 0; tries < 40; tries++) {
       await new Promise(done => setTimeout(done, 250));
-      const found = await get(`/api/requests/${told.request}`);
+      const found = await get(`api/requests/${told.request}`);
       if (found.done) { if (!found.ok) throw new Error(found.answer); answer.className = "answer small good"; answer.textContent = `${kind}: ${found.answer}`; return; }
     }
     answer.textContent = `${kind}: request ${told.request} is waiting to be carried out`;
@@ -566,10 +575,10 @@ function budget(row, answer) {
 function unlock() {
   const field = h("input", { type: "password", autocomplete: "off", "aria-label": "token" });
   form("Token (the line in page.token of the service's data folder); it stays in this tab.", [field], async () => {
-    const found = await fetch("/api/actions", { headers: { Authorization: `Bearer ${field.value.trim()}` } });
+    const found = await fetch("api/actions", { headers: { "X-Culling-Token": field.value.trim() } });
     if (!found.ok) { sure("Wrong token.", unlock); return; }
     state.token = field.value.trim();
-    sessionStorage.setItem("token", state.token);
+    sessionStorage.setItem(TOKEN, state.token);
     offer();
     route();
   });
@@ -581,7 +590,7 @@ function offer() {
 $("unlock").addEventListener("click", () => {
   if (!may()) { unlock(); return; }
   state.token = "";
-  sessionStorage.removeItem("token");
+  sessionStorage.removeItem(TOKEN);
   offer();
   route();
 });
@@ -589,4 +598,4 @@ $("unlock").addEventListener("click", () => {
 addEventListener("hashchange", route);
 connect();
 route();
-get("/api/actions").then(found => { state.actions = found.actions; offer(); route(); }).catch(() => {});
+get("api/actions").then(found => { state.actions = found.actions; offer(); route(); }).catch(() => {});

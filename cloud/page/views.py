@@ -27,6 +27,7 @@ from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
 from culling.common.frame import CLASSES, Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
+from culling.common.process.keeping_up import Look, keeping_up
 from culling.common.wire.messages import WireDetections, from_wire
 
 HOUR = 60
@@ -49,7 +50,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     """Return one row per camera, as `culling cloud status` shows it: a `camera_row`, and how long it has been silent.
 
     `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `next_round`
-    is what `next_round` returns.
+    and `keeping_up` are what `next_round` and `pace` return.
     """
     counts, live = frame_counts(index), Registry(index).live_ids()
     minutes = int(NOW_S // 60)
@@ -63,7 +64,8 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
         wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
         told = next_round(camera, count, wish, camera.name not in finished, settings, now)
-        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "next_round": told})
+        kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
+        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "next_round": told, "keeping_up": kept})
     return rows
 
 
@@ -105,6 +107,21 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "stored": counts.stored,
         "waiting": counts.waiting,
     }
+
+
+def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | None:
+    """Return how a live camera's student keeps up, from what its counters rose by in so many seconds.
+
+    `taken` of the frames that `came`, a second, whether that is `enough`, both in words (`told`), and a `hint` at what
+    to do, "" where there is nothing to. None for a camera that is not live, or of which nothing was told.
+    """
+    if state != "live" or risen is None:
+        return None
+    found = keeping_up(Look(0.0, 0, 0), Look(seconds, risen["taken"], risen["missed"]))
+    if found is None:
+        return None
+    rates = {"taken": round(found.taken, 3), "came": round(found.came, 3)}
+    return {**rates, "enough": found.enough, "told": found.rates, "hint": found.hint}
 
 
 def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:

@@ -37,9 +37,9 @@ DETAIL_S = 5.0
 BLOCKS = "▁▂▃▄▅▆▇█"
 REASONS = ("hard", "audit", "bootstrap", "manual")
 DAY = "over the day"
-COLUMNS = ("camera", "state", "now", "day", DAY, "model", "scale", "spool", "lag", "last seen")
-GIVEN_UP = (DAY, "lag", "scale", "day", "spool", "model")
-"""Columns left out where there is no room for all, in this order."""
+COLUMNS = ("camera", "state", "now", "day", DAY, "keeping up", "model", "scale", "spool", "lag", "last seen")
+GIVEN_UP = ("keeping up", DAY, "lag", "scale", "day", "spool", "model")
+"""Columns left out where there is no room for all, in this order; what does not keep up has a line of its own."""
 
 WIDTHS = {"state": 6, "now": 6, "day": 6, "spool": 5, "lag": 6, "last seen": 10}
 GAP = 2
@@ -47,6 +47,9 @@ GAP = 2
 
 SLOTS = 48
 """Half-hours of a day."""
+
+HINTS = 3
+"""A machine that is too slow is so for all its cameras: more hints than these say the same again."""
 
 COLOURS = {"live": "green", "frozen": "yellow", "down": "bold red", "revoked": "red"}
 
@@ -91,7 +94,10 @@ def watch(
     elif once:
         for _ in _follow(url, fleet, once):
             console.print(
-                *rounds(fleet), _table(fleet, console.width), *([] if camera is None else _charts(url, camera))
+                *hints(fleet),
+                *rounds(fleet),
+                _table(fleet, console.width),
+                *([] if camera is None else _charts(url, camera)),
             )
     else:
         _print_lines(_follow(url, fleet, once))
@@ -143,7 +149,7 @@ def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
 def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
     """Return what fits on the screen: a lost link, the charts, and as many rows of the fleet as there is room for."""
     lost = [Text(f"connection lost: {fleet.lost}; retrying", style="bold red")] if fleet.lost else []
-    above = Group(*lost, *rounds(fleet), *charts)
+    above = Group(*lost, *hints(fleet), *rounds(fleet), *charts)
     room = max(1, console.height - len(console.render_lines(above)) - 3)  # the heading, the last line, and the cursor
     more = len(fleet.rows) - room
     cut = [Text(f"and {more} more", style="dim")] if more > 0 else []
@@ -156,11 +162,20 @@ def rounds(fleet: Fleet) -> list[Text]:
     return [Text(f"round {turn['id']} of {name}: {clean(turn['told'])}", style="cyan") for name, turn in found]
 
 
+def hints(fleet: Fleet) -> list[Text]:
+    """Return what to do about the first few cameras whose students do not keep up, one line each."""
+    slow = [(clean(name), row["keeping_up"]) for name, row in sorted(fleet.rows.items()) if _too_slow(row)]
+    lines = [f"{name}: keeping up: {kept['told']}; {kept['hint']}" for name, kept in slow[:HINTS]]
+    more = [f"and {len(slow) - HINTS} more do not keep up"] if len(slow) > HINTS else []
+    return [Text(clean(line), style="yellow") for line in (*lines, *more)]
+
+
 def _print_lines(news: Iterator[list[Row]]) -> None:
     said: dict[str, str] = {}
     for rows in news:
         for row in rows:
-            line = "  ".join((row["state"], _rate(row), row.get("model") or "-", _spool(row)))
+            words = (row["state"], _rate(row), row.get("model") or "-", _spool(row))
+            line = "  ".join((*words, f"keeping up: {_pace(row)}") if _too_slow(row) else words)
             if said.get(row["camera"]) != line:
                 said[row["camera"]] = line
                 print(f"{datetime.now():%H:%M:%S}  {clean(row['camera'])}  {line}", flush=True)
@@ -188,6 +203,7 @@ def _cells(row: Row, slots: list[Row]) -> dict[str, Text]:
         "state": Text(row["state"], style=COLOURS.get(row["state"], "dim")),
         "now": Text(_rate(row)),
         "day": Text(_percent(sum(map(_forwarded, slots)) / seen) if seen else "-"),
+        "keeping up": Text(_pace(row), style="yellow" if _too_slow(row) else ""),
         "model": Text(clean(row.get("model") or "-")),
         "scale": Text(f"{row['scale']:.2f}" if row.get("scale") else "-"),
         "spool": Text(_spool(row)),
@@ -263,6 +279,16 @@ def _rate(row: Row) -> str:
     if row["state"] != "live":
         return str(row["state"])
     return "…" if row["rate"] is None else _percent(row["rate"])
+
+
+def _pace(row: Row) -> str:
+    kept = row.get("keeping_up")  # a service of an earlier version does not tell
+    return clean(kept["told"]) if kept else "-"
+
+
+def _too_slow(row: Row) -> bool:
+    kept = row.get("keeping_up")
+    return kept is not None and not kept["enough"]
 
 
 def _percent(share: float) -> str:

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, history
 from culling.common.metrics import REASONS
+from culling.common.process.keeping_up import look_at
 from culling.common.wire.messages import CameraState
 
-COUNTS = ("seen", "inferred", "dropped", "evicted", "acked", *REASONS)
+COUNTS = ("seen", "inferred", "dropped", "evicted", "acked", "taken", "missed", *REASONS)
 KEEP_MINUTES = 7 * 24 * 60
 """A week: what `culling cloud report` plots."""
 
@@ -31,7 +32,7 @@ class History:
 
     def record(self, states: Mapping[str, CameraState], minute: int) -> None:
         """Add what each camera's counters rose by since the last call to its row of `minute`, since the epoch."""
-        rows = []
+        rows: list[Row] = []
         for camera, state in states.items():
             now = counts(state)
             risen = rise(self._before.get(camera, now), now)
@@ -44,7 +45,7 @@ class History:
                 if (found := connection.execute(history.select().where(mine)).first()) is None:
                     connection.execute(history.insert().values(**row))
                 else:  # the service was restarted within the minute
-                    more = {name: row[name] + getattr(found, name) for name in COUNTS}
+                    more = {name: row[name] + (getattr(found, name) or 0) for name in COUNTS}
                     connection.execute(history.update().where(mine).values(**more))
             connection.execute(history.delete().where(history.c.minute < minute - KEEP_MINUTES))
 
@@ -52,12 +53,14 @@ class History:
 def read(index: Index, first: int, step: int, camera: str | None = None) -> dict[str, list[Row]]:
     """Return per camera its sums over each `step` minutes from minute `first` on, in order; silent slots left out.
 
-    A row holds `t` (seconds since the epoch at its start), `COUNTS`, and the mean `threshold` and `loss_mean`.
+    A row holds `t` (seconds since the epoch at its start), the `minutes` in which the camera was heard, `COUNTS`, and
+    the mean `threshold` and `loss_mean`.
     """
     slot = ((history.c.minute - first) // step).label("slot")
-    sums = [sa.func.sum(history.c[name]).label(name) for name in COUNTS]
+    sums = [sa.func.coalesce(sa.func.sum(history.c[name]), 0).label(name) for name in COUNTS]
     means = [sa.func.avg(history.c[name]).label(name) for name in ("threshold", "loss_mean")]
-    query = sa.select(history.c.camera, slot, *sums, *means).where(history.c.minute >= first)
+    heard = sa.func.count().label("minutes")
+    query = sa.select(history.c.camera, slot, heard, *sums, *means).where(history.c.minute >= first)
     if camera is not None:
         query = query.where(history.c.camera == camera)
     found: dict[str, list[Row]] = {}
@@ -72,7 +75,9 @@ def read(index: Index, first: int, step: int, camera: str | None = None) -> dict
 def counts(state: CameraState) -> dict[str, int]:
     """Return the counters of a camera under the names of `COUNTS`."""
     told = {name: getattr(state, name) for name in ("seen", "inferred", "evicted", "acked")}
-    return {**told, "dropped": sum(state.dropped.values()), **{name: state.forwarded.get(name, 0) for name in REASONS}}
+    look = look_at(state, 0.0)
+    told |= {"dropped": sum(state.dropped.values()), "taken": int(look.taken), "missed": int(look.missed)}
+    return {**told, **{name: state.forwarded.get(name, 0) for name in REASONS}}
 
 
 def rise(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:

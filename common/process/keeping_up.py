@@ -48,8 +48,13 @@ class KeepingUp:
             "student.int8 = true (8 bits, without a GPU), or a smaller student.long_side"
         )
 
+    @property
+    def rates(self) -> str:
+        """Both rates in words."""
+        return f"{_plain(self.taken)} of {_plain(self.came)} frames/s"
+
     def __str__(self) -> str:
-        return f"keeping up: {_plain(self.taken)} of {_plain(self.came)} frames/s"
+        return f"keeping up: {self.rates}"
 
 
 def look(at: float, inferred: float, dropped: Mapping[str, float]) -> Look:
@@ -74,4 +79,4 @@ def keeping_up(before: Look, after: Look) -> KeepingUp | None:
 
 
 def _plain(rate: float) -> str:
-    return f"{round(rate, 1 if rate >= 0.1 else 2):g}"
+    return f"{round(rate, 1):g}" if rate >= 0.1 else f"{rate:.2g}"

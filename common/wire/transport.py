@@ -164,7 +164,7 @@ class CloudSocket:
         """Knock with a random key: only a refusal, not silence, proves that the door is kept."""
         stranger, secret = new_keypair()
         self._doorman.named.add(stranger)
-        here = self._endpoint.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
+        here = self._endpoint.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
         edge = EdgeSocket(here, public, secret)
         try:
             deadline = time.monotonic() + SELF_TEST_S

@@ -76,6 +76,22 @@ def test_the_rate_of_a_status_is_that_of_the_last_minutes(
     assert (row["forwarded"], row["rate"]) == (6, None)
 
 
+def test_status_says_of_a_student_that_is_too_slow_what_it_takes_and_what_to_do(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    now = camera_state(seen=600, inferred=30, dropped={"newer": 570})
+    cloud.roster.heard({CAMERA: now}, time.time())
+    assert shown(cloud, capsys, "status")["cameras"][0]["keeping_up"] is None
+    History(cloud.index, {CAMERA: camera_state(seen=0, inferred=0)}).record({CAMERA: now}, int(time.time() // 60) - 1)
+    assert shown(cloud, capsys, "status")["cameras"][0]["keeping_up"]["told"] == "0.5 of 10 frames/s"
+    assert culling(cloud, "status") == 0
+    out = capsys.readouterr().out
+    assert "0.5 of 10 frames/s" in out
+    assert "camera gate: the student is too slow" in out
+    assert "set the camera's max_fps to 0.5" in out
+
+
 def test_status_of_a_camera_that_never_spoke_is_no_rate_of_zero(
     cloud: CloudState, capsys: pytest.CaptureFixture[str]
 ) -> None:

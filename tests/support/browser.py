@@ -21,10 +21,12 @@ needs_chromium = pytest.mark.skipif(
 
 
 class Browser:
-    """One window of the given size in pixels, at `url`."""
+    """One window of the given size in pixels, at `url`; for it, every host of `hosts` is this machine."""
 
-    def __init__(self, url: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+    def __init__(self, url: str, width: int = 1280, height: int = 900, dark: bool = False, hosts: str = "") -> None:
         options = Options()
+        options.accept_insecure_certs = bool(hosts)
+        options.add_argument(f"--host-resolver-rules=MAP {hosts or 'localhost'} 127.0.0.1")
         options.binary_location = CHROMIUM or ""
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"):
             options.add_argument(argument)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import statistics
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.store.roster import add_edge
 from culling.common.clock import SystemClock
+from culling.common.metrics import Metrics
 from culling.common.wire.messages import Ack, Desired, Hello, SwapReport, Welcome
 from culling.common.wire.transport import new_keypair
 from support.browser import Browser, needs_chromium
@@ -111,9 +114,26 @@ def test_the_fleet_is_summed_up_and_cameras_share_one_scale(watching: Watching) 
 
 
 @needs_chromium
+def test_a_camera_whose_frames_are_mostly_missed_is_not_shown_as_well(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    for newer in (0, 950, 1900):
+        watching.edge.send(watching.beat(seen=1000, dropped={"newer": newer}))
+        browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == watching.seen)
+    shown = browser.wait(lambda: browser.text(f"[data-camera={CAMERA}] .pace"))
+    assert re.fullmatch(r"keeping up: 0 of [\d.]+ frames/s", shown)
+    assert browser.text(".totals [data-k='keeping up']") == "0 of 1"
+    browser.go(f"camera/{CAMERA}")
+    browser.wait(lambda: "set the camera's max_fps to" in browser.text(".slow"))
+    assert browser.text("[data-k='keeping up']").endswith(" frames/s")
+
+
+@needs_chromium
 def test_an_empty_fleet_is_one_sentence(tmp_path: Path) -> None:
     cloud = CloudState(tmp_path, page={"port": free_port()})
-    page = Dashboard(cloud.settings, cloud.index, cloud.frames, dict, SystemClock())
+    page = Dashboard(
+        cloud.settings, cloud.index, cloud.frames, dict, SystemClock(), Metrics(CollectorRegistry(), "cloud")
+    )
     browser = Browser(page.url)
     try:
         browser.wait(

@@ -365,6 +365,17 @@ def test_the_latest_counters_of_each_camera_are_kept(start: Start) -> None:
     wait_until(lambda: running.metrics.total("edges_connected") == 1)
 
 
+def test_what_students_take_and_miss_is_a_series_of_the_cloud_too(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(camera_state(seen=1000, inferred=50, dropped={"newer": 950})), Welcome)
+    edge.send(Heartbeat("boot-1", [camera_state(seen=1100, inferred=55, dropped={"newer": 1045})]))
+    wait_until(lambda: running.metrics.total("frames_missed", camera=CAMERA) == 95)
+    assert running.metrics.total("frames_taken", camera=CAMERA) == 5
+    edge.send(Heartbeat("boot-2", [camera_state(seen=20, inferred=1, dropped={"newer": 19})]))  # it was started anew
+    wait_until(lambda: running.metrics.total("frames_missed", camera=CAMERA) == 114)
+
+
 @pytest.mark.parametrize(("settle_s", "known"), [(0.0, 2.0), (3600.0, None)])
 def test_a_camera_that_settled_tells_what_drift_is_measured_from(
     start: Start, monkeypatch: pytest.MonkeyPatch, settle_s: float, known: float | None

@@ -12,8 +12,9 @@ from culling.cloud.page.views import rounds, with_progress
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
+from culling.cloud.store.index import rounds
 from culling.cloud.store.roster import SILENT_S
-from culling.common.wire.messages import CameraState
+from culling.common.wire.messages import CameraState, SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
 
@@ -61,6 +62,28 @@ def test_the_rate_is_that_of_the_counters_over_the_last_minutes(watched: Watched
     watched.tell(seen=1200, forwarded={"hard": 902, "audit": 2})
     row = watched.row()
     assert (row["rate"], row["rate_by"], row["fps"]) == (0.02, {"hard": 2, "audit": 2}, 20.0)
+
+
+def test_a_camera_that_is_hardly_looked_at_says_so_beside_its_frames(watched: Watched) -> None:
+    watched.tell(seen=1000, inferred=50, dropped={"newer": 950})
+    assert watched.row()["keeping_up"] is None  # one look tells no rate
+    watched.clock.advance(10)
+    watched.tell(seen=1100, inferred=55, dropped={"newer": 1045})
+    row = watched.row()
+    assert (row["state"], row["fps"]) == ("live", 10.0)
+    assert (row["keeping_up"]["told"], row["keeping_up"]["enough"]) == ("0.5 of 10 frames/s", False)
+    assert "max_fps to 0.5" in row["keeping_up"]["hint"]
+    watched.clock.advance(SILENT_S + 1)
+    assert watched.row()["keeping_up"] is None
+
+
+def test_frames_that_a_camera_was_not_to_give_do_not_count_against_its_student(watched: Watched) -> None:
+    watched.tell(seen=1000, inferred=50, dropped={"max-fps": 950})
+    watched.row()
+    watched.clock.advance(10)
+    watched.tell(seen=1100, inferred=55, dropped={"max-fps": 1045})
+    kept = watched.row()["keeping_up"]
+    assert (kept["told"], kept["enough"], kept["hint"]) == ("0.5 of 0.5 frames/s", True, "")
 
 
 def test_what_is_older_than_the_span_counts_no_more(watched: Watched) -> None:
@@ -111,6 +134,16 @@ def test_a_silent_edge_is_down_whatever_it_said_last(watched: Watched) -> None:
 def test_what_was_said_before_the_service_started_is_known(watched: Watched) -> None:
     watched.cloud.roster.heard({CAMERA: camera_state(seen=77)}, watched.clock.now() - 3600)
     assert (watched.row()["state"], watched.row()["seen"]) == ("down", 77)
+
+
+def test_a_rounds_report_that_cannot_be_read_stops_no_cameras_page(watched: Watched) -> None:
+    turn = watched.cloud.rounds.start(CAMERA, "operator", 1.0)
+    watched.cloud.registry.report(SwapReport(CAMERA, "gate-2", None, "live", "", 1.0, 2.0), 2.0)
+    with watched.cloud.index.write() as connection:
+        connection.execute(rounds.update().values(report="{rotten", model_id="gate-2"))
+    assert turn.camera == CAMERA
+    watched.tell(seen=1)
+    assert (watched.row()["seen"], watched.row()["lag_s"]) == (1, None)
 
 
 def test_only_what_changed_is_told_again(watched: Watched) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from culling.cloud.page.board import Told
-from culling.cloud.page.dashboard import Dashboard, assemble_page, make_token
+from culling.cloud.page.board import Board, Told
+from culling.cloud.page.dashboard import Dashboard, assemble_page, make_token, own
+from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import SettingsError
+from culling.common.metrics import Metrics
 from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
 from support.http import Stream, fetch
 
@@ -27,7 +30,10 @@ class Served:
         self.cloud.enroll()
         self.told: dict[str, Told] = {}
         self.clock = SystemClock()
-        self.page = Dashboard(self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, self.clock)
+        self.metrics = Metrics(CollectorRegistry(), "cloud")
+        self.page = Dashboard(
+            self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, self.clock, self.metrics
+        )
         self.url = self.page.url
         self.token = (self.cloud.data_dir / "page.token").read_text().strip()
 
@@ -93,6 +99,22 @@ def test_a_watcher_gets_everything_then_what_changes(served: Served) -> None:
     served.tell(seen=100)
     assert [row["seen"] for row in stream.next()["cameras"]] == [100]
     stream.close()
+
+
+def test_a_refresh_that_breaks_is_counted_and_the_page_goes_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Board.refresh
+    broken = [True]
+
+    def refresh(board: Board) -> bool:
+        if broken:
+            broken.clear()
+            raise RuntimeError("dictionary changed size during iteration")
+        return whole(board)
+
+    monkeypatch.setattr(Board, "refresh", refresh)
+    wait_until(lambda: served.metrics.total("items_failed", loop="page") == 1)
+    served.tell(seen=123)
+    wait_until(lambda: [row["seen"] for row in fetch(f"{served.url}/api/fleet").json()["cameras"]] == [123])
 
 
 def test_whoever_comes_when_all_places_are_taken_is_asked_to_come_again(tmp_path: Path) -> None:
@@ -204,6 +226,70 @@ def test_it_only_shows_unless_told_otherwise(tmp_path: Path) -> None:
     assert fetch(f"{served.url}/api/actions").json() == {"actions": False}
     assert served.act({"kind": "pause", "camera": CAMERA}).status == 403
     served.close()
+
+
+@pytest.mark.parametrize("stripped", [True, False], ids=["the proxy strips the path", "the proxy leaves it"])
+def test_it_is_served_below_the_path_of_a_proxy(tmp_path: Path, stripped: bool) -> None:
+    served = Served(tmp_path, root_path="/sub/culling", names=["wall.example"], actions=True)
+    root = served.url.removesuffix("/sub/culling") if stripped else served.url
+    try:
+        assert b'new EventSource("events")' in fetch(f"{root}/").body
+        assert fetch(f"{root}/api/fleet").status == 200
+        assert fetch(f"{root}/api/frames/{'0' * 32}.jpg").status == 404
+        body, sent = (
+            {"kind": "pause", "camera": CAMERA},
+            {"Host": "wall.example", "Origin": "https://wall.example:8443"},
+        )
+        assert fetch(f"{root}/api/actions", "POST", body, X_Culling_Token=served.token, **sent).status == 202
+    finally:
+        served.close()
+
+
+def test_a_path_without_its_last_slash_leads_to_the_page_wherever_the_proxy_says_it_is(tmp_path: Path) -> None:
+    served = Served(tmp_path, root_path="/culling")
+    claims = {"X_Forwarded_Host": "elsewhere.example", "X_Forwarded_Prefix": "/elsewhere", "X_Forwarded_Proto": "ftp"}
+    try:
+        answer = fetch(served.url, **claims)
+        assert (answer.status, answer.headers["location"]) == (307, "/culling/")
+        assert "location" not in fetch(f"{served.url}/api/fleet/", **claims).headers
+        assert b"elsewhere" not in fetch(f"{served.url}/", **claims).body
+    finally:
+        served.close()
+
+
+@pytest.mark.parametrize(("proxies", "client"), [(["127.0.0.0/8"], "203.0.113.9"), (["10.0.0.1"], "127.0.0.1")])
+def test_who_asked_is_believed_of_known_proxies_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], proxies: list[str], client: str
+) -> None:
+    logs.setup("info")
+    served = Served(tmp_path, proxies=proxies, actions=True)
+    try:
+        assert served.act({"kind": "pause", "camera": CAMERA}, X_Forwarded_For="203.0.113.9").status == 202
+        assert f'"client": "{client}"' in capsys.readouterr().err
+    finally:
+        served.close()
+
+
+def test_a_proxys_password_is_no_token(served: Served) -> None:
+    assert fetch(f"{served.url}/api/actions", Authorization="Basic Z2F0ZQ==").json() == {"actions": True}
+    assert fetch(f"{served.url}/api/actions", X_Culling_Token="wrong").status == 401
+    both = {"Authorization": "Basic Z2F0ZQ==", "X_Culling_Token": served.token}
+    assert fetch(f"{served.url}/api/actions", **both).json() == {"actions": True}
+
+
+@pytest.mark.parametrize("origin", ["http://elsewhere.example", "null", "https://[", "https://wall.example.elsewhere"])
+def test_the_page_of_another_host_is_not_ours(origin: str) -> None:
+    assert own("https://wall.example", "wall.example", []) is True
+    assert own("https://WALL.example:8443", "127.0.0.1:9466", ["Wall.example"]) is True
+    assert own(origin, "127.0.0.1:9466", ["wall.example"]) is False
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("root_path", "culling"), ("root_path", "/culling/"), ("proxies", ["ours"])]
+)
+def test_what_is_no_path_and_no_address_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"page\.{key}"):
+        CloudState(tmp_path, page={key: value})
 
 
 def test_it_answers_to_its_own_names_alone(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.text import Text
 
@@ -21,6 +22,7 @@ from culling.cloud.page.board import Told
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.page.watch import COLUMNS, GIVEN_UP, Fleet, clean, screen, spark
 from culling.common.clock import SystemClock
+from culling.common.metrics import Metrics
 from support.cloud import CAMERA, CloudState, camera_state, wait_until
 from support.site import free_port
 
@@ -36,7 +38,12 @@ class Served:
 
     def start(self) -> None:
         self.page = Dashboard(
-            self.cloud.settings, self.cloud.index, self.cloud.frames, lambda: self.told, SystemClock()
+            self.cloud.settings,
+            self.cloud.index,
+            self.cloud.frames,
+            lambda: self.told,
+            SystemClock(),
+            Metrics(CollectorRegistry(), "cloud"),
         )
 
     def tell(self, **changes: Any) -> None:
@@ -87,6 +94,17 @@ def test_lines_say_what_changed_where_there_is_no_terminal(served: Served) -> No
     process.communicate()
 
 
+def test_lines_say_that_a_student_does_not_keep_up(served: Served) -> None:
+    process = run(served.page.url)
+    assert process.stdout is not None
+    assert f"{CAMERA}  " in process.stdout.readline()
+    served.told = {CAMERA: (camera_state(seen=1100, inferred=91, dropped={"newer": 999}), time.time() + 1000)}
+    assert "of" in (line := process.stdout.readline()), line
+    assert "keeping up: 0.001 of 1 frames/s" in line
+    process.kill()
+    process.communicate()
+
+
 def test_once_shows_what_is_now_and_ends(served: Served) -> None:
     wait_until(lambda: b'"state":"live"' in served_now(served))
     process = run(served.page.url, "--once", "--camera", CAMERA)
@@ -95,6 +113,15 @@ def test_once_shows_what_is_now_and_ends(served: Served) -> None:
     assert CAMERA in out
     assert "live" in out
     assert "last hour" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_console_that_knows_little_shows_it_all_the_same(served: Served, encoding: str) -> None:
+    wait_until(lambda: b'"state":"live"' in served_now(served))
+    for arguments in (["--once", "--camera", CAMERA], ["--once", "--json"]):
+        process = run(served.page.url, *arguments, env={**os.environ, "PYTHONIOENCODING": encoding})
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err, CAMERA in out) == (0, "", True)
 
 
 def served_now(served: Served) -> bytes:
@@ -144,6 +171,22 @@ def shown(watched: Fleet, charts: list[Any], width: int, height: int) -> list[st
     return ["".join(segment.text for segment in line).rstrip() for line in lines]
 
 
+SLOW = {"taken": 0.5, "came": 10.0, "enough": False, "told": "0.5 of 10 frames/s", "hint": "set max_fps"}
+
+
+def test_a_student_that_is_too_slow_is_told_with_what_to_do_and_a_whole_fleet_of_them_in_few_lines() -> None:
+    watched = fleet(3)
+    watched.rows["camera-001"]["keeping_up"] = SLOW
+    lines = shown(watched, [], 160, 24)
+    assert lines[0] == "camera-001: keeping up: 0.5 of 10 frames/s; set max_fps"
+    assert [line.count("0.5 of 10 frames/s") for line in lines if line.startswith("camera-001 ")] == [1]
+
+    for row in (watched := fleet(200)).rows.values():
+        row["keeping_up"] = SLOW
+    lines = shown(watched, [], 160, 24)
+    assert (lines[3], len(lines)) == ("and 197 more do not keep up", 23)
+
+
 def test_charts_stay_in_sight_however_many_cameras_there_are() -> None:
     lines = shown(fleet(200), [Text("line\n" * 19 + "chart")], 120, 40)
     assert len(lines) < 40
@@ -161,7 +204,7 @@ def test_a_fleet_that_fits_is_shown_whole() -> None:
 
 @pytest.mark.parametrize(
     ("width", "gone"),
-    [(160, set()), (100, set()), (80, {"over the day", "lag"}), (50, set(GIVEN_UP))],
+    [(160, set()), (100, {"keeping up"}), (80, {"keeping up", "over the day", "lag"}), (50, set(GIVEN_UP))],
 )
 def test_names_and_times_stay_whole_where_the_terminal_is_narrow(width: int, gone: set[str]) -> None:
     lines = shown(fleet(3), [], width, 24)

@@ -35,6 +35,23 @@ def test_a_minute_holds_what_the_counters_rose_by(cloud: CloudState) -> None:
     assert row["threshold"] == 2.5
 
 
+def test_a_minute_holds_what_students_took_and_missed(cloud: CloudState) -> None:
+    past = History(cloud.index, {CAMERA: camera_state(inferred=10, dropped={"newer": 5})})
+    past.record({CAMERA: camera_state(inferred=13, dropped={"newer": 62, "unchanged": 4, "max-fps": 9})}, MINUTE)
+    (row,) = sums(cloud)
+    assert (row["taken"], row["missed"], row["minutes"]) == (7, 57, 1)
+
+
+def test_minutes_of_an_earlier_version_do_not_tell_what_was_missed(cloud: CloudState) -> None:
+    past = History(cloud.index, {CAMERA: camera_state()})
+    past.record({CAMERA: camera_state(seen=160)}, MINUTE)
+    with cloud.index.write() as connection:
+        connection.execute(table.update().values(taken=None, missed=None))
+    assert (sums(cloud)[0]["taken"], sums(cloud)[0]["missed"]) == (0, 0)
+    History(cloud.index, {CAMERA: camera_state()}).record({CAMERA: camera_state(inferred=97)}, MINUTE)
+    assert sums(cloud)[0]["taken"] == 7
+
+
 def test_an_agent_that_was_started_anew_counts_from_nothing(cloud: CloudState) -> None:
     past = History(cloud.index, {CAMERA: camera_state(seen=1000, forwarded={"hard": 50})})
     past.record({CAMERA: camera_state(seen=30, forwarded={"hard": 2})}, MINUTE)
