@@ -78,7 +78,10 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it."""
+    """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it.
+
+    `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
+    """
 
     id: str
     camera: str
@@ -93,6 +96,7 @@ class StoredFrame:
     detections: Detections
     features: WireFeatures | None
     labels: Detections | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -358,6 +362,7 @@ def _stored(row: Any) -> StoredFrame:
         detections=_detections(row.detections),
         features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
         labels=None if row.labels is None else _detections(row.labels),
+        probability=row.probability,
     )
 
 
