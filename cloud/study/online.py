@@ -30,8 +30,8 @@ WINDOWS = 4
 EAGER_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VARIANTS: dict[str, dict[str, float]] = {
     "defaults": {},
-    "no spacing": {"spacing_s": 0.0, "duplicate_difference": 0.0},
-    "no spacing, no audit": {"spacing_s": 0.0, "duplicate_difference": 0.0, "audit_share": 0.0},
+    "no spacing": {"spacing_s": 0.0, "duplicate_change": 0.0},
+    "no spacing, no audit": {"spacing_s": 0.0, "duplicate_change": 0.0, "audit_share": 0.0},
 }
 MISSED_NOTE = (
     "missed: share of the n hardest frames, by the teacher's word on all, that was not forwarded for its loss; of "

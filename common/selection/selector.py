@@ -73,12 +73,12 @@ class SelectorSettings(Section):
         "hardest frames, all of them late; 1: the least delay",
     )
     spacing_s: float = Field(default=2.0, ge=0.0, description="least seconds between two hard frames; 0: off")
-    duplicate_difference: float = Field(
-        default=1.0,
+    duplicate_change: float = Field(
+        default=12.0,
         ge=0.0,
         le=255.0,
-        description="a hard frame whose thumbnail differs by less (mean, grey levels) from a kept one is a duplicate; "
-        "0: off",
+        description="a hard frame of which no cell of the thumbnail differs by this (grey levels) from a kept one is a "
+        "duplicate; 0: off",
     )
     audit_share: float = Field(
         default=0.05,
@@ -283,7 +283,7 @@ class CullingSelector(_BudgetedSelector):
         self._settings = settings
         self._tail = Tail(settings.window_s, depth=2 * settings.frames_per_window)
         self._reservoir = Reservoir(rng, held.lots, held.among)
-        self._kept = _Kept(settings.spacing_s, settings.duplicate_difference)
+        self._kept = _Kept(settings.spacing_s, settings.duplicate_change)
         self._held = sorted(held.losses)
         self._eager = 0
         self._bootstrap_left = settings.bootstrap
@@ -446,9 +446,9 @@ class EdgeOnlySelector(_BudgetedSelector):
 class _Kept:
     """When frames were kept, and what they looked like."""
 
-    def __init__(self, spacing_s: float, difference: float) -> None:
+    def __init__(self, spacing_s: float, change: float) -> None:
         self._spacing_s = spacing_s
-        self._difference = difference
+        self._change = change
         self._last = {Action.FORWARD: -math.inf, Action.HOLD: -math.inf}
         self._thumbnails: deque[NDArray[np.int16]] = deque(maxlen=LOOK_BACK)
 
@@ -458,11 +458,14 @@ class _Kept:
         return now - last < self._spacing_s
 
     def looks_like(self, thumbnail: NDArray[np.uint8] | None) -> bool:
-        """Return whether a kept frame looked nearly the same, by the mean absolute difference of grey levels."""
-        if thumbnail is None or not self._difference:
+        """Return whether a kept frame looked nearly the same, by the cell that changed most.
+
+        The mean over all cells would not see a small object in a still scene: it fills a cell or two.
+        """
+        if thumbnail is None or not self._change:
             return False
         return any(
-            kept.shape == thumbnail.shape and float(np.abs(kept - thumbnail).mean()) < self._difference
+            kept.shape == thumbnail.shape and float(np.abs(kept - thumbnail).max()) < self._change
             for kept in self._thumbnails
         )
 

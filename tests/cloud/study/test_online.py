@@ -27,7 +27,7 @@ def stream(seed: int, frames: int = 400) -> tuple[list[float], list[float], list
 
 
 def settings(**changes: Any) -> SelectorSettings:
-    bare = {"spacing_s": 0.0, "duplicate_difference": 0.0, "audit_share": 0.0, "bootstrap": 0}
+    bare = {"spacing_s": 0.0, "duplicate_change": 0.0, "audit_share": 0.0, "bootstrap": 0}
     return SelectorSettings(**{"frames_per_window": 10, "window_s": 10.0, **bare, **changes})
 
 

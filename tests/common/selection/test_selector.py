@@ -27,7 +27,7 @@ from culling.common.selection.selector import (
     settle,
 )
 
-BARE = {"spacing_s": 0.0, "duplicate_difference": 0.0, "audit_share": 0.0, "bootstrap": 0, "window_s": 30.0}
+BARE = {"spacing_s": 0.0, "duplicate_change": 0.0, "audit_share": 0.0, "bootstrap": 0, "window_s": 30.0}
 """Nothing but the budget; demo-sized windows."""
 START = 20_000 * DAY_S
 
@@ -273,21 +273,21 @@ def test_a_frame_that_only_waits_does_not_bar_one_that_may_leave_at_once() -> No
     assert selector.decide(999.0, 1e9 + 34.0).reason == "spacing"
 
 
-@pytest.mark.parametrize(("noise", "reason"), [(0, "duplicate"), (1, "hard")])
-def test_a_frame_that_looks_like_a_kept_one_is_a_duplicate(noise: int, reason: str) -> None:
-    selector = culling(duplicate_difference=1.0, eager_share=0.0)
+@pytest.mark.parametrize(("change", "reason"), [(11, "duplicate"), (12, "hard")])
+def test_a_frame_that_looks_like_a_kept_one_everywhere_is_a_duplicate(change: int, reason: str) -> None:
+    selector = culling(duplicate_change=12.0, eager_share=0.0)
     rng = np.random.default_rng(0)
-    view = rng.integers(0, 250, (18, 32), dtype=np.uint8)
-    other = rng.integers(0, 250, (18, 32), dtype=np.uint8)
+    view = rng.integers(0, 240, (18, 32), dtype=np.uint8)
+    other = rng.integers(0, 240, (18, 32), dtype=np.uint8)
     assert selector.decide(1.0, 1e9, view).action is Action.HOLD
     assert selector.decide(1.5, 1e9 + 5, other).action is Action.HOLD
-    again = view.copy()
-    again[:9] += np.uint8(1 + noise)  # half the picture: a mean difference of 0.5 or 1.0
+    again = view + rng.integers(0, 9, view.shape, dtype=np.uint8)  # noise everywhere, and in one cell something moved
+    again[5, 7] = view[5, 7] + change
     assert selector.decide(2.0, 1e9 + 10, again).reason == reason
 
 
 def test_thumbnails_of_another_shape_are_no_duplicates() -> None:
-    selector = culling(duplicate_difference=1.0, eager_share=0.0)
+    selector = culling(duplicate_change=1.0, eager_share=0.0)
     selector.decide(1.0, 1e9, np.zeros((18, 32), np.uint8))
     assert selector.decide(1.0, 1e9 + 1, np.zeros((20, 32), np.uint8)).action is Action.HOLD
     assert selector.decide(1.0, 1e9 + 2, np.zeros((18, 32), np.uint8)).reason == "duplicate"
