@@ -17,7 +17,7 @@ from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.selection.confidence import POLICIES
-from culling.common.selection.selector import THUMBNAIL, Action, Decision, Selector
+from culling.common.selection.selector import THUMBNAIL, Action, Decision, Released, Selector
 from culling.common.wire.messages import CameraState, Desired
 from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
@@ -25,13 +25,15 @@ from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.spool.recorder import Recorder, Selected, WindowEnd
+from culling.edge.spool.recorder import Recorder, Selected, Tally, WindowEnd
 from culling.edge.trace import Trace, TraceLine
 
 log = structlog.get_logger(__name__)
 
 SILENT_S = 5.0
 """When a camera has given no frame for so long, the clock ends its window instead of the next frame."""
+TALLY_S = 60.0
+"""How often the size of a draw is written down: an agent that is killed forgets at most so much of its window."""
 LOSS_MEMORY = 300
 """Frames that the mean loss in heartbeats looks back over: long enough not to follow a single car."""
 NO_MODEL = "none"
@@ -76,6 +78,7 @@ class Lane:
         self._losses = 0
         self._desired = self._applied = Desired(self.name, False, None, None)
         self._asked_frame = 0
+        self._next_tally = clock.monotonic() + TALLY_S
         metrics.announce(self.name)
         self._adopt(slot.between_frames(clock.monotonic()))
 
@@ -120,6 +123,7 @@ class Lane:
         self.slot.observe(frame, found, now)
         self._close_window(frame.captured)
         decision = self._decide(frame, score.worth)
+        self._tally(now)
         self._act(frame, student, found, score, decision)
         self._count(frame, student, found, score.loss, seconds, decision)
 
@@ -151,12 +155,11 @@ class Lane:
 
     def _close_window(self, at: float, final: bool = False) -> None:
         if (released := self._selector.close_window(at, final)) is not None:
-            frames = released.frames
             if self._desired.paused:  # the budget waits for the size of every frame that it released
-                for _ in range(frames):
+                for _ in range(released.frames + released.audits):
                     self._selector.note_bytes(0)
-                frames = 0
-            self._recorder.end_window(WindowEnd(self.name, frames, at, self._selector.note_bytes))
+                released = Released(0)
+            self._recorder.end_window(WindowEnd(self.name, released, at, self._selector.note_bytes))
 
     @property
     def inferring(self) -> bool:
@@ -251,12 +254,18 @@ class Lane:
             return Decision(Action.SKIP, "paused")
         return self._selector.decide(worth, frame.captured, self._thumbnail(frame, worth))
 
+    def _tally(self, now: float) -> None:
+        """Have the size of the draw written down from time to time, for a start after this one."""
+        if now >= self._next_tally and (among := self._selector.among):
+            self._next_tally = now + TALLY_S
+            self._recorder.tally(Tally(self.name, among))
+
     def _act(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:
         if decision.action is Action.SKIP:
             self._metrics.count("frames_skipped", camera=self.name, reason=decision.reason)
             return
         held, left = decision.action is Action.HOLD, self._selector.note_bytes
-        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left)
+        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, decision.draw)
         self._recorder.offer(selected, self._patient)
 
     def _count(

@@ -25,7 +25,7 @@ from culling.cloud.evaluation.evaluate import open_model
 from culling.cloud.model.weights import BUNDLED
 from culling.common.scaler import resize
 from culling.common.selection.confidence import POLICIES, LossMeter
-from culling.common.selection.selector import THUMBNAIL, Action, SelectorSettings, build_selector
+from culling.common.selection.selector import THUMBNAIL, Action, Held, SelectorSettings, build_selector, settle
 from culling.common.video import BUNDLED_CLIP, count_frames, frame_rate, read_frames
 
 WINDOWS = 4
@@ -58,23 +58,24 @@ def choose(seen: Seen, budget: int, seed: int = 0) -> tuple[dict[str, list[int]]
     settings = SelectorSettings(frames_per_window=budget, window_s=window_s, spacing_s=1.0, bootstrap=0)
     selector = build_selector(settings, random.Random(seed))
     left: dict[str, list[int]] = {reason: [] for reason in COLOURS}
-    held: list[int] = []
+    waiting: dict[int, Held] = {}
     closed: list[float] = []
 
     def close(at: float, final: bool = False) -> None:
         if (released := selector.close_window(at, final)) is not None:
-            best = sorted(held, key=lambda index: -seen.losses[index])[: released.frames]
-            left["hard, when the window closed"].extend(best)
-            held.clear()
+            places, settled = list(waiting), settle(released, list(waiting.values()))
+            left["hard, when the window closed"].extend(places[place] for place in settled.hard)
+            left["audit"].extend(places[place] for place in settled.audits)
+            waiting.clear()
             closed.append(at)
 
     for index, (at, loss, thumbnail) in enumerate(zip(seen.at, seen.losses, seen.thumbnails, strict=True)):
         close(at)
         decision = selector.decide(loss, at, thumbnail)
-        if decision.action is Action.HOLD:
-            held.append(index)
+        if decision.action is Action.HOLD and decision.draw is not None:
+            waiting[index] = Held(loss, decision.reason, decision.draw.lot)
         elif decision.action is Action.FORWARD:
-            left["audit" if decision.reason == "audit" else "hard, at once"].append(index)
+            left["hard, at once"].append(index)
     close(seen.at[-1], final=True)
     return left, closed
 

@@ -166,7 +166,7 @@ def enroll_edge(run: Demo, plan: Plan) -> None:
         "window_s": plan.window_s,
         "spacing_s": 0.8,
         # A short clip is played over and over. Its second lap looks like its first, and would be barred for that.
-        "duplicate_difference": 0.0,
+        "duplicate_change": 0.0,
         "bootstrap": 4,
         "audit_share": 0.25,
     }

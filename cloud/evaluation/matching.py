@@ -66,6 +66,12 @@ def has_false_alarm(frame: Compared, label: int) -> bool:
     return bool((counted[0] & ~hit[0]).any())
 
 
+def matched(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the scores `(D,)`, best first, of the detections of one class that count at IoU 0.5, and which hit."""
+    scores, hit, counted = match(frame, label)
+    return scores[counted[0]], hit[0, counted[0]]
+
+
 def match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return a class's scores `(D,)`, best first, and for every IoU which detections hit, and which count at all.
 

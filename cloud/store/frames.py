@@ -82,6 +82,7 @@ class StoredFrame:
     """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it.
 
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
+    `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
     """
 
     id: str
@@ -98,6 +99,7 @@ class StoredFrame:
     detections: Detections
     features: WireFeatures | None
     labels: Detections | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -379,6 +381,7 @@ def _stored(row: Any) -> StoredFrame:
         detections=_detections(row.detections),
         features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
         labels=None if row.labels is None else _detections(row.labels),
+        probability=row.probability,
     )
 
 

@@ -61,6 +61,7 @@ frames = Table(
     Column("captured", Float, nullable=False),
     Column("received", Float, nullable=False),
     Column("reason", String(16), nullable=False),
+    Column("probability", Float),  # with which an audit was drawn
     Column("loss", Float, nullable=False),
     Column("model_id", String(64), nullable=False),
     Column("width", Integer, nullable=False),

@@ -23,21 +23,20 @@ from culling.cloud.study.results import Results, ResultTable, merged, text, with
 from culling.cloud.study.strategy import hardest, missed, top
 from culling.cloud.study.training import Trainer
 from culling.common.errors import InputError, SettingsError
-from culling.common.selection.selector import Action, SelectorSettings, build_selector
+from culling.common.selection.selector import Action, Held, Released, SelectorSettings, build_selector, settle
 
 WINDOWS = 4
 """Windows that a clip is cut into: the first has no past to go by, and the others show what the past is worth."""
 EAGER_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VARIANTS: dict[str, dict[str, float]] = {
     "defaults": {},
-    "no spacing": {"spacing_s": 0.0, "duplicate_difference": 0.0},
-    "no spacing, no audit": {"spacing_s": 0.0, "duplicate_difference": 0.0, "audit_share": 0.0},
+    "no spacing": {"spacing_s": 0.0, "duplicate_change": 0.0},
+    "no spacing, no audit": {"spacing_s": 0.0, "duplicate_change": 0.0, "audit_share": 0.0},
 }
 MISSED_NOTE = (
-    "missed: share of the n hardest frames, by the teacher's word on all, that was not forwarded for its loss; of "
-    "auditable: counting only those that audits are drawn from, which spacing, likeness and the window's end take "
-    "frames out of; estimated: the latter, from the audits alone (least..most of the draws). Spacing, likeness and "
-    "audits take places that the offline choice gives to losses"
+    "missed: share of the n hardest frames, by the teacher's word on all, that was not forwarded for its loss; "
+    "estimated: the same, from the audits alone (least..most of the draws). Spacing, likeness and audits take places "
+    "that the offline choice gives to losses"
 )
 REPLAYS = 10
 """Draws of audit frames to average over: a short clip has only a handful in each."""
@@ -45,14 +44,10 @@ REPLAYS = 10
 
 @dataclass
 class Replay:
-    """What became of a stream's frames: indices, seconds that the hard ones waited, and each frame's window.
-
-    `auditable` are the frames from which audits were drawn, the audits included.
-    """
+    """What became of a stream's frames: indices, seconds that the hard ones waited, and each frame's window."""
 
     hard: list[int] = field(default_factory=list)
     audits: list[int] = field(default_factory=list)
-    auditable: list[int] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     windows: list[int] = field(default_factory=list)
 
@@ -66,31 +61,28 @@ def replay(
 ) -> Replay:
     """Return what the selector decides on a stream, `times` in seconds, that ends with its last frame."""
     selector, told, window = build_selector(settings, rng), Replay(), 0
-    held: list[int] = []
+    waiting: dict[int, Held] = {}
 
-    def release(frames: int, now: float) -> None:
-        best = sorted(held, key=lambda index: -losses[index])[:frames]
-        told.hard.extend(best)
-        told.delays.extend(now - times[index] for index in best)
-        held.clear()
+    def release(released: Released, now: float) -> None:
+        places, settled = list(waiting), settle(released, list(waiting.values()))
+        told.hard.extend(places[place] for place in settled.hard)
+        told.delays.extend(now - times[places[place]] for place in settled.hard)
+        told.audits.extend(places[place] for place in settled.audits)
+        waiting.clear()
 
     for index, (loss, at) in enumerate(zip(losses, times, strict=True)):
         if (released := selector.close_window(at)) is not None:
-            release(released.frames, at)
+            release(released, at)
             window += 1
         told.windows.append(window)
         decision = selector.decide(loss, at, thumbnails[index] if loss > 0 else None)
-        if decision.reason in ("audit", "empty", "below-threshold"):
-            told.auditable.append(index)
-        if decision.reason == "audit":
-            told.audits.append(index)
-        elif decision.action is Action.HOLD:
-            held.append(index)
+        if decision.action is Action.HOLD and decision.draw is not None:
+            waiting[index] = Held(loss, decision.reason, decision.draw.lot)
         elif decision.action is Action.FORWARD:
             told.hard.append(index)
             told.delays.append(0.0)
     if (released := selector.close_window(times[-1], final=True)) is not None:
-        release(released.frames, times[-1])
+        release(released, times[-1])
     return told
 
 
@@ -176,10 +168,9 @@ def _misses(told: Replay, hardness: NDArray[np.float64], n: int) -> dict[str, fl
     """Return the share of the n hardest frames that was not forwarded for its loss: true, and estimated by audits."""
     rest = np.setdiff1d(np.arange(len(hardness)), told.hard)
     kept = hardness[told.hard]
-    weight = len(told.auditable) / len(told.audits) if told.audits else 0.0
+    weight = len(rest) / len(told.audits) if told.audits else 0.0
     return {
         "missed": missed(kept, hardness[rest], n),
-        "missed_auditable": missed(kept, hardness[told.auditable], n),
         "missed_estimated": missed(kept, hardness[told.audits], n, weight) if told.audits else None,
     }
 
@@ -214,7 +205,6 @@ def _table(rows: Sequence[Row]) -> ResultTable:
                 "overlap": text(row["overlap"]),
                 "delay, s": text(row["delay_s"], ".1f"),
                 "missed": text(row["missed"]),
-                "of auditable": text(row["missed_auditable"]),
                 "estimated": with_spread(row, "missed_estimated") if row["missed_estimated"] is not None else "-",
             }
             for row in rows

@@ -1,10 +1,12 @@
-"""What the previous window and this one so far predict about the next frames: a quantile, a fair draw. No I/O."""
+"""What the previous window and this one so far predict about the next frames, and two fair draws. No I/O."""
 
 from __future__ import annotations
 
 import math
 import random
 from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class Tail:
@@ -79,3 +81,59 @@ class Lottery:
     def roll(self, elapsed: float) -> None:
         if self._seen and elapsed > 0.0:
             self._seen_before, self._seen, self._before_s = self._seen, 0, elapsed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One frame's part in the draw of its window: its `lot` in [0, 1), and how many frames have drawn (`among`), it
+    included. `ousts` is the lot of the frame whose place it takes, if it takes one.
+    """
+
+    lot: float
+    among: int
+    ousts: float | None = None
+
+
+class Reservoir:
+    """Draws `size` frames of a window, all with the same chance, although nobody knows how many will come.
+
+    Every frame draws a lot, and those of the lowest lots are drawn: whichever moment the window ends at, they are a
+    uniform sample of the frames so far (bottom-k sampling). It stays one when frames that drew no place are added
+    later by their lots, or when a smaller sample is wanted at the end.
+
+    `lots` and `among` are what a reservoir before a restart left: the lots of its frames, and how many had drawn.
+    """
+
+    def __init__(self, rng: random.Random, lots: Sequence[float] = (), among: int = 0) -> None:
+        self._rng = rng
+        self._lots = sorted(lots)
+        self.among = among if lots else 0  # with none of its frames left, a draw cannot be gone on with
+        self.size: int | None = None
+
+    def begin(self, size: int) -> None:
+        """Set how many places there are in this window; one that has begun is left as it is."""
+        if self.size is not None:
+            return
+        # Of the frames before a restart no more are known than have stayed.
+        self.size = min(size, len(self._lots)) if self.among > len(self._lots) else size
+        del self._lots[self.size :]
+
+    def draw(self) -> Draw:
+        """Let the next frame draw, without taking a place."""
+        self.among += 1
+        return Draw(self._rng.random(), self.among)
+
+    def enter(self, draw: Draw) -> Draw | None:
+        """Give the frame a place if its lot is low enough, and return whose; None if it is not."""
+        size = self.size or 0
+        if size == 0 or (len(self._lots) >= size and draw.lot >= self._lots[-1]):
+            return None
+        insort(self._lots, draw.lot)
+        ousts = self._lots.pop() if len(self._lots) > size else None
+        return Draw(draw.lot, draw.among, ousts)
+
+    def close(self) -> None:
+        """End the window; the next one begins with no frame."""
+        self._lots.clear()
+        self.among = 0
+        self.size = None

@@ -3,10 +3,10 @@
 Offline, the k hardest frames of a whole day are kept. Here frames come one by one, and each is decided on at once:
 
     FORWARD  it may leave now:     hard             only the best frames of a window reach its loss
-                                   audit            drawn at random among the frames that are not hard
                                    bootstrap        one of a new camera's first frames, spread over a window
     HOLD     it waits:             hard             it is among the best of its window so far; when the window closes,
                                                     the best held frames leave within the budget, the rest are dropped
+                                   audit            drawn, for now, among all that do not leave as hard
     SKIP     it stays:             empty            the student found nothing uncertain in it
                                    below-threshold  not among the best of its window
                                    spacing          too soon after a frame that was kept
@@ -18,6 +18,11 @@ Delay against overlap is `eager_share`. At 0 every hard frame waits, and what le
 the window, among the frames that spacing and likeness did not bar. At 1 all hard frames may leave at once, and the
 overlap is as good as the past predicts; frames that missed the threshold still leave when the window closes, within the
 budget.
+
+Audits are a uniform sample of the frames of a window that did not leave, whatever they stayed for: a share of the
+budget is theirs alone, and which are drawn is settled when the window closes. So each has a known probability, the
+number drawn over the number that stayed, and stands for that many frames. To keep it exact, a draw changes nothing of
+what becomes of other frames.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from abc import ABC, abstractmethod
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal, Protocol
 
@@ -39,7 +44,7 @@ from pydantic import Field
 from culling.common.clock import DAY_S
 from culling.common.config import Section
 from culling.common.selection.budget import NOTHING, UNLIMITED, Budget, Spent
-from culling.common.selection.sampling import Lottery, Tail
+from culling.common.selection.sampling import Draw, Lottery, Reservoir, Tail
 
 THUMBNAIL = (32, 32)
 """Height and width of the pictures by which likeness is judged: the green of a frame, scaled."""
@@ -68,15 +73,18 @@ class SelectorSettings(Section):
         "hardest frames, all of them late; 1: the least delay",
     )
     spacing_s: float = Field(default=2.0, ge=0.0, description="least seconds between two hard frames; 0: off")
-    duplicate_difference: float = Field(
-        default=1.0,
+    duplicate_change: float = Field(
+        default=12.0,
         ge=0.0,
         le=255.0,
-        description="a hard frame whose thumbnail differs by less (mean, grey levels) from a kept one is a duplicate; "
-        "0: off",
+        description="a hard frame of which no cell of the thumbnail differs by this (grey levels) from a kept one is a "
+        "duplicate; 0: off",
     )
     audit_share: float = Field(
-        default=0.05, ge=0.0, le=0.5, description="share of the budget for random frames that were not hard; 0: off"
+        default=0.05,
+        ge=0.0,
+        le=0.5,
+        description="share of the budget that is kept for frames drawn at random among all that did not leave; 0: off",
     )
     bootstrap: int = Field(
         default=16,
@@ -95,17 +103,69 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one frame, and the reason code; a held frame that is released later leaves as `hard`."""
+    """What becomes of one frame, the reason code, and its part in the draw of audits, None for one that may leave now.
+
+    A frame that is held as `hard` and not among the best in the end may still be drawn, by its lot.
+    """
 
     action: Action
     reason: str
+    draw: Draw | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Released:
-    """A window closed: at most `frames` of those held may leave, highest loss first; drop the others."""
+    """A window closed: at most `frames` of those held as hard may leave, highest loss first, and then the `audits` of
+    the lowest lots among all others held; drop the rest. `among` frames took part in the draw, the hard ones included.
+    """
 
     frames: int
+    audits: int = 0
+    among: int = 0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A frame that waits for its window's end: its loss, or what else it is ranked by, the reason that it was held for
+    (`hard` or `audit`), and its lot, None for one that did not draw.
+    """
+
+    worth: float
+    reason: str
+    lot: float | None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Which of a window's held frames leave, by their indices; `probability` is that with which each of `audits` was
+    drawn among the frames that do not leave as hard.
+    """
+
+    hard: list[int]
+    audits: list[int]
+    probability: float
+
+
+def settle(released: Released, held: Sequence[Held]) -> Settled:
+    """Return which of the `held` frames, in the order they came, leave at the end of their window."""
+    best = sorted((i for i, one in enumerate(held) if one.reason == "hard"), key=lambda i: -held[i].worth)
+    hard = best[: released.frames]
+    lots = {i: one.lot for i, one in enumerate(held) if one.lot is not None}
+    audits = sorted(lots.keys() - set(hard), key=lambda i: (lots[i], i))[: released.audits]
+    stayed = max(released.among - len(hard), len(audits), 1)
+    return Settled(hard, audits, len(audits) / stayed if audits else 1.0)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits for the end of a window: the losses of hard frames, the lots of audits, and `among` how many."""
+
+    losses: Sequence[float] = ()
+    lots: Sequence[float] = ()
+    among: int = 0
+
+
+NO_ONE_WAITS = Waiting()
 
 
 class Selector(Protocol):
@@ -140,13 +200,17 @@ class Selector(Protocol):
     def note_bytes(self, size: int) -> None:
         """Note the JPEG size of a frame that was released, 0 if it was lost. Safe from any thread."""
 
+    @property
+    def among(self) -> int:
+        """How many frames of this window took part in the draw of audits so far."""
+
 
 def build_selector(
-    settings: SelectorSettings, rng: random.Random, spent: Spent = NOTHING, held: Sequence[float] = ()
+    settings: SelectorSettings, rng: random.Random, spent: Spent = NOTHING, held: Waiting = NO_ONE_WAITS
 ) -> Selector:
     """Return a new selector of the policy that `settings` names.
 
-    `spent` is what left before this start, `held` are the losses of frames that still wait for a window to end.
+    `spent` is what left before this start, `held` what still waits for a window to end.
     """
     match settings.policy:
         case "culling":
@@ -199,6 +263,10 @@ class _BudgetedSelector(ABC):
     def note_bytes(self, size: int) -> None:
         self._budget.note_bytes(size)
 
+    @property
+    def among(self) -> int:
+        return 0
+
     @abstractmethod
     def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision: ...
 
@@ -210,14 +278,14 @@ class _BudgetedSelector(ABC):
 class CullingSelector(_BudgetedSelector):
     """The hardest frames of each window, within the budget: see the module."""
 
-    def __init__(self, settings: SelectorSettings, rng: random.Random, spent: Spent, held: Sequence[float]) -> None:
+    def __init__(self, settings: SelectorSettings, rng: random.Random, spent: Spent, held: Waiting) -> None:
         super().__init__(settings, spent)
         self._settings = settings
         self._tail = Tail(settings.window_s, depth=2 * settings.frames_per_window)
-        self._lottery = Lottery(settings.window_s, rng)
-        self._kept = _Kept(settings.spacing_s, settings.duplicate_difference)
-        self._held = sorted(held)
-        self._eager = self._audited = 0
+        self._reservoir = Reservoir(rng, held.lots, held.among)
+        self._kept = _Kept(settings.spacing_s, settings.duplicate_change)
+        self._held = sorted(held.losses)
+        self._eager = 0
         self._bootstrap_left = settings.bootstrap
         self._bootstrap_due = -math.inf
         self._swapped = False
@@ -231,20 +299,23 @@ class CullingSelector(_BudgetedSelector):
         self.threshold = 0.0
         self._swapped = True
 
+    @property
+    def among(self) -> int:
+        return self._reservoir.among
+
     def close_window(self, at: float, final: bool = False) -> Released | None:
         return super().close_window(at, final or self._swapped)
 
     def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
+        self._reservoir.begin(self._audits)
         decision = self._bootstrap() or self._hard(loss, thumbnail)
-        if decision.reason in ("empty", "below-threshold"):
-            decision = self._audit(decision)
         if decision.action is not Action.SKIP:
             self._keep(decision, loss, thumbnail)
-        return decision
+        return decision if decision.action is Action.FORWARD else self._draw(decision)
 
     def _bootstrap(self) -> Decision | None:
         now = self._budget.now
-        if not self._bootstrap_left or now < self._bootstrap_due or not self._budget.room:
+        if not self._bootstrap_left or now < self._bootstrap_due or not self._room:
             return None
         self._bootstrap_left -= 1
         self._bootstrap_due = now + self._settings.window_s / self._settings.bootstrap
@@ -255,7 +326,7 @@ class CullingSelector(_BudgetedSelector):
         self.threshold = level if math.isfinite(level) else 0.0
         if loss <= 0.0:
             return Decision(Action.SKIP, "empty")
-        now, room = self._budget.now, self._budget.room
+        now, room = self._budget.now, self._room
         # Frames that spacing bars are left out: the threshold must be met by frames that can leave.
         if not self._kept.too_soon(now, Action.HOLD):
             self._tail.add(loss)
@@ -273,31 +344,45 @@ class CullingSelector(_BudgetedSelector):
             return Decision(Action.SKIP, "duplicate")
         return Decision(action, "hard")
 
-    def _audit(self, otherwise: Decision) -> Decision:
-        wanted = min(self._audits - self._audited, self._budget.room)
-        drawn = self._lottery.draw(wanted, self._budget.elapsed)
-        return Decision(Action.FORWARD, "audit") if drawn else otherwise
+    def _draw(self, decision: Decision) -> Decision:
+        """Let a frame that stays, or waits as hard, draw its lot; only one that stays takes a place."""
+        draw = self._reservoir.draw()
+        if decision.action is Action.HOLD:
+            return replace(decision, draw=draw)
+        entered = self._reservoir.enter(draw)
+        return replace(decision, draw=draw) if entered is None else Decision(Action.HOLD, "audit", entered)
 
     def _keep(self, decision: Decision, loss: float, thumbnail: NDArray[np.uint8] | None) -> None:
         if decision.action is Action.HOLD:
             insort(self._held, loss)
-            del self._held[: -self._budget.room]
-        self._eager += decision == Decision(Action.FORWARD, "hard")
-        self._audited += decision.reason == "audit"
+            del self._held[: -self._room]
+        self._eager += decision.reason == "hard" and decision.action is Action.FORWARD
         self._kept.add(self._budget.now, decision.action, thumbnail)
 
     def _close(self) -> Released:
         if self._swapped:
             self._budget.cut()
-        frames = min(len(self._held), self._budget.room)
-        self._budget.spend(frames)
+        frames = min(len(self._held), self._room)
+        among = self._reservoir.among
+        audits = max(0, min(self._reserved, self._budget.room, among - frames))
+        self._budget.spend(frames + audits)
         self._tail.roll(self._budget.elapsed)
-        self._lottery.roll(self._budget.elapsed)
+        self._reservoir.close()
         self._budget.close()
         self._held.clear()
-        self._eager = self._audited = 0
+        self._eager = 0
         self._swapped = False
-        return Released(frames)
+        return Released(frames, audits, among)
+
+    @property
+    def _room(self) -> int:
+        """How many frames may still leave for any other reason than being drawn."""
+        return max(0, self._budget.room - self._reserved)
+
+    @property
+    def _reserved(self) -> int:
+        """How many frames of this window audits may be."""
+        return self._audits if self._reservoir.size is None else min(self._reservoir.size, self._audits)
 
     @property
     def _audits(self) -> int:
@@ -361,9 +446,9 @@ class EdgeOnlySelector(_BudgetedSelector):
 class _Kept:
     """When frames were kept, and what they looked like."""
 
-    def __init__(self, spacing_s: float, difference: float) -> None:
+    def __init__(self, spacing_s: float, change: float) -> None:
         self._spacing_s = spacing_s
-        self._difference = difference
+        self._change = change
         self._last = {Action.FORWARD: -math.inf, Action.HOLD: -math.inf}
         self._thumbnails: deque[NDArray[np.int16]] = deque(maxlen=LOOK_BACK)
 
@@ -373,11 +458,14 @@ class _Kept:
         return now - last < self._spacing_s
 
     def looks_like(self, thumbnail: NDArray[np.uint8] | None) -> bool:
-        """Return whether a kept frame looked nearly the same, by the mean absolute difference of grey levels."""
-        if thumbnail is None or not self._difference:
+        """Return whether a kept frame looked nearly the same, by the cell that changed most.
+
+        The mean over all cells would not see a small object in a still scene: it fills a cell or two.
+        """
+        if thumbnail is None or not self._change:
             return False
         return any(
-            kept.shape == thumbnail.shape and float(np.abs(kept - thumbnail).mean()) < self._difference
+            kept.shape == thumbnail.shape and float(np.abs(kept - thumbnail).max()) < self._change
             for kept in self._thumbnails
         )
 

@@ -57,6 +57,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Side = Annotated[int, Meta(ge=1, le=65_500)]
 Real = Annotated[float, Meta(ge=-1e9, le=1e9)]  # bounds also refuse NaN and infinities
 Seconds = Annotated[float, Meta(ge=0, le=1e11)]  # since the epoch
+Probability = Annotated[float, Meta(gt=0, le=1)]
 Window = Annotated[int, Meta(ge=1, le=4096)]
 Counts = Annotated[dict[Identifier, Count], Meta(max_length=64)]
 
@@ -123,12 +124,12 @@ class Hello(_Message, frozen=True):
     cameras: Cameras
 
 
-class HardFrame(_Message, frozen=True):
+class HardFrame(_Message, frozen=True, omit_defaults=True):
     """A frame worth training on; its JPEG is the second part.
 
     `frame` is its index in the stream, `pts` seconds of stream time, `captured` the wall clock, `width` and `height`
     pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels, `features` those that it
-    was chosen by or might have been.
+    was chosen by or might have been. `probability` is that with which an audit was drawn, None for any other frame.
     """
 
     camera: Identifier
@@ -145,6 +146,7 @@ class HardFrame(_Message, frozen=True):
     sha256: Sha256
     detections: WireDetections
     features: WireFeatures | None = None
+    probability: Probability | None = None
 
 
 class Heartbeat(_Message, frozen=True):

@@ -103,5 +103,6 @@ class Workload:
 
     def _spool(self, spool: Spool, frame: Frame, found: Detections, score: Score, decision: Decision) -> None:
         jpeg, held = encode_jpeg(frame.rgb(), QUALITY), decision.action is Action.HOLD
-        spool.add(frame, found=found, score=score, reason=decision.reason, model_id="bench-1", jpeg=jpeg, held=held)
+        kept = {"reason": decision.reason, "model_id": "bench-1", "jpeg": jpeg, "held": held, "draw": decision.draw}
+        spool.add(frame, found=found, score=score, **kept)  # type: ignore[arg-type]
         self.spooled += 1

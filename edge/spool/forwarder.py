@@ -412,4 +412,5 @@ def _hard_frame(spooled: Spooled) -> HardFrame:
         sha256=spooled.sha256,
         detections=msgspec.msgpack.decode(spooled.detections, type=WireDetections),
         features=msgspec.msgpack.decode(spooled.features, type=WireFeatures),
+        probability=spooled.probability,
     )

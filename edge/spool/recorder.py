@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 
@@ -20,6 +22,8 @@ from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
+from culling.common.selection.sampling import Draw
+from culling.common.selection.selector import Released
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import MAX_JPEG
 from culling.edge.camera.camera import Frame
@@ -35,7 +39,7 @@ STUCK_S = 30.0
 
 @dataclass(frozen=True)
 class Selected:
-    """A frame to keep; `found` is in its pixels. A `held` frame waits for the end of its window.
+    """A frame to keep; `found` is in its pixels. A `held` frame waits for the end of its window, with its `draw`.
 
     `left` is called with the JPEG's size once the frame may leave, or 0 if it was lost (`Selector.note_bytes`).
     """
@@ -47,18 +51,35 @@ class Selected:
     model_id: str
     held: bool
     left: Callable[[int], None]
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
 class WindowEnd:
-    """At `at`, the best `count` held frames of `camera` may leave, and the others are dropped; `left` is called `count`
-    times, as for `Selected`.
+    """At `at`, those held frames of `camera` may leave that `released` says, and the others are dropped; `left` is
+    called for each of them, as for `Selected`.
     """
 
     camera: str
-    count: int
+    released: Released
     at: float
     left: Callable[[int], None]
+
+    @property
+    def count(self) -> int:
+        """How many frames may leave."""
+        return self.released.frames + self.released.audits
+
+
+@dataclass(frozen=True)
+class Tally:
+    """So many frames took part in the draw of `camera` in the window so far."""
+
+    camera: str
+    among: int
+
+
+_Item: TypeAlias = Selected | WindowEnd | Tally
 
 
 class Recorder:
@@ -86,7 +107,7 @@ class Recorder:
         self._depth = depth
         self._room = room or threading.Condition()
         self._quality = quality
-        self._queue: queue.SimpleQueue[Selected | WindowEnd | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
@@ -111,6 +132,10 @@ class Recorder:
     def end_window(self, end: WindowEnd) -> None:
         """Queue the end of a window behind the frames already offered."""
         self._queue.put(end)
+
+    def tally(self, tally: Tally) -> None:
+        """Queue what is to be kept of a draw, behind the frames already offered."""
+        self._queue.put(tally)
 
     def drain(self, within_s: float) -> bool:
         """Write what is queued and end the thread; False if that took longer than `within_s` seconds.
@@ -146,33 +171,29 @@ class Recorder:
         except BaseException as failure:  # it ends the agent too: nothing here can be retried
             self.failure = failure
 
-    def _record(self, item: Selected | WindowEnd) -> None:
+    def _record(self, item: _Item) -> None:
         try:
             if isinstance(item, Selected):
                 with self._room:
                     self._room.notify_all()
                 self._store(item)
-            else:
+            elif isinstance(item, WindowEnd):
                 self._release(item)
+            else:
+                self._spool.tally(item.camera, item.among)
         except StorageError as error:
             if not self.failing:
                 log.warning("recording_failed", error=str(error))
             self.failing = True
-            if isinstance(item, Selected):
-                self._lose(item, "storage")
-            else:
-                _note_sizes(item, [])
+            self._forgo(item, "storage")
         else:
             self.failing = False
 
-    def _broke(self, item: Selected | WindowEnd, error: Exception) -> None:
+    def _broke(self, item: _Item, error: Exception) -> None:
         camera = item.frame.camera if isinstance(item, Selected) else item.camera
         note_failed("recorder", self._metrics, error, camera=camera)
         try:
-            if isinstance(item, Selected):
-                self._lose(item, "broken")
-            else:
-                _note_sizes(item, [])
+            self._forgo(item, "broken")
         except Exception as another:
             note_failed("recorder", self._metrics, another, camera=camera)
 
@@ -189,6 +210,7 @@ class Recorder:
             model_id=item.model_id,
             jpeg=jpeg,
             held=item.held,
+            draw=item.draw,
         )
         self._metrics.count("frames_spooled", camera=item.frame.camera)
         if not item.held:
@@ -196,9 +218,17 @@ class Recorder:
             self._metrics.count("frames_forwarded", camera=item.frame.camera, reason=item.reason)
 
     def _release(self, end: WindowEnd) -> None:
-        sizes = self._spool.release(end.camera, end.count, end.at)
-        _note_sizes(end, sizes)
-        self._metrics.count("frames_forwarded", len(sizes), camera=end.camera, reason="hard")
+        left = self._spool.release(end.camera, end.released, end.at)
+        _note_sizes(end, [size for _, size in left])
+        for reason, frames in Counter(reason for reason, _ in left).items():
+            self._metrics.count("frames_forwarded", frames, camera=end.camera, reason=reason)
+
+    def _forgo(self, item: _Item, reason: str) -> None:
+        """Do without an item that was not written; the budget hears of what it was to wait for."""
+        if isinstance(item, Selected):
+            self._lose(item, reason)
+        elif isinstance(item, WindowEnd):
+            _note_sizes(item, [])
 
     def _lose(self, item: Selected, reason: str) -> None:
         if not item.held:

@@ -6,20 +6,27 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import msgspec
 
 from culling.common.clock import DAY_S
+from culling.common.selection.sampling import Draw
+from culling.common.selection.selector import Held, Released, Waiting, settle
 
 Counters: TypeAlias = Counter[tuple[str, str]]
 """Counts by camera and name. The spool's own have the camera ""; `seq` is the number of the last frame made. `day` is a
-camera's last day, counted from the epoch, on which frames left: `day-frames` of them, of `day-bytes`."""
+camera's last day, counted from the epoch, on which frames left: `day-frames` of them, of `day-bytes`. `among` is how
+many frames took part in the draw of audits since the camera's last window ended."""
 
-QUARANTINED, HELD = -1, 0
-READY_RANK = {"hard": 1, "audit": 2, "bootstrap": 3, "manual": 3}
-"""The order in which frames are given up, lowest first."""
+QUARANTINED, HELD, HELD_AUDIT = -1, 0, 4
+READY_RANK = {"hard": 1, "bootstrap": 2, "manual": 3, "audit": 5}
+"""The order in which a camera's frames are given up, lowest first."""
+ORDINARY = range(HELD, HELD_AUDIT)
+"""Ranks of all but audits, which are given up only when nothing else is left: nothing can be judged without them."""
+AUDITS = range(HELD_AUDIT, READY_RANK["audit"] + 1)
+READY = f"rank > 0 AND rank != {HELD_AUDIT}"
 ROW_BYTES = 512
 """Rough size of a row without its three blobs, index entries included."""
 SIZE = f"length(jpeg) + length(detections) + length(features) + {ROW_BYTES}"
@@ -29,9 +36,11 @@ CREATE TABLE IF NOT EXISTS frames (
     seq INTEGER PRIMARY KEY, rank INTEGER NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL,
     frame INTEGER NOT NULL, pts REAL NOT NULL, captured REAL NOT NULL, reason TEXT NOT NULL, loss REAL NOT NULL,
     worth REAL NOT NULL, model_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    seal BLOB NOT NULL, detections BLOB NOT NULL, features BLOB NOT NULL, jpeg BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS least_valuable ON frames (rank, worth, seq DESC);
-CREATE INDEX IF NOT EXISTS held ON frames (camera, worth DESC, seq) WHERE rank = 0;
+    seal BLOB NOT NULL, detections BLOB NOT NULL, features BLOB NOT NULL, jpeg BLOB NOT NULL,
+    probability REAL, lot REAL);
+DROP INDEX IF EXISTS least_valuable;
+DROP INDEX IF EXISTS held;
+CREATE INDEX IF NOT EXISTS by_worth ON frames (camera, rank, model_id, worth, seq DESC);
 CREATE INDEX IF NOT EXISTS ready ON frames (seq) WHERE rank > 0;
 CREATE TABLE IF NOT EXISTS counters (
     camera TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (camera, name)) WITHOUT ROWID;
@@ -42,8 +51,8 @@ CREATE TABLE IF NOT EXISTS counters (
 class Spooled:
     """One spooled frame; `seq` counts all frames ever made, `frame` is its place in the stream.
 
-    `worth` is what it was chosen by. `detections` is a `WireDetections` and `features` a `WireFeatures` in MessagePack,
-    `sha256` the hex digest of `jpeg`.
+    `worth` is what it was chosen by, `probability` that with which an audit was drawn. `detections` is a
+    `WireDetections` and `features` a `WireFeatures` in MessagePack, `sha256` the hex digest of `jpeg`.
     """
 
     boot: str
@@ -62,10 +71,12 @@ class Spooled:
     features: bytes
     jpeg: bytes
     sha256: str
+    probability: float | None = None
 
     def seal(self) -> bytes:
-        """Return the digest of all fields; the JPEG enters by its own."""
-        header = [getattr(self, name) for name in FIELDS if name != "jpeg"]
+        """Return the digest of all fields; the JPEG enters by its own, and a probability only where there is one."""
+        without = ("jpeg",) if self.probability is not None else ("jpeg", "probability")
+        header = [getattr(self, name) for name in FIELDS if name not in without]
         return hashlib.sha256(msgspec.msgpack.encode(header)).digest()
 
 
@@ -90,59 +101,121 @@ class Change:
         self.counters["", "seq"] += 1
         return self.counters["", "seq"]
 
-    def insert(self, spooled: Spooled, rank: int) -> None:
-        """Add one row."""
+    def insert(self, spooled: Spooled, rank: int, draw: Draw | None = None) -> None:
+        """Add one row, and drop the held audit whose place in the draw it takes."""
         row = {name: getattr(spooled, name) for name in FIELDS} | {"rank": rank, "seal": spooled.seal()}
+        row["lot"] = draw.lot if draw else None
         names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         self._db.execute(f"INSERT INTO frames ({names}) VALUES ({marks})", row)
         self.counters[spooled.camera, "made"] += 1
         blobs = (spooled.jpeg, spooled.detections, spooled.features)
         self._count(spooled.camera, rank, 1, sum(map(len, blobs)) + ROW_BYTES)
-        if rank != HELD:
+        if rank not in (HELD, HELD_AUDIT):
             self._leave(spooled.camera, spooled.captured, len(spooled.jpeg))
+        if draw is not None:
+            self.tally(spooled.camera, draw.among)
+            self._oust(spooled.camera, draw)
+
+    def _oust(self, camera: str, draw: Draw) -> None:
+        query = f"SELECT seq, camera, rank, {SIZE} FROM frames WHERE camera = ? AND rank = {HELD_AUDIT} AND lot = ?"
+        if draw.ousts is not None and (row := self._db.execute(query, (camera, draw.ousts)).fetchone()) is not None:
+            self._remove(row, "evicted.window")
+
+    def tally(self, camera: str, among: int) -> None:
+        """See `Spool.tally`."""
+        self.counters[camera, "among"] = among
 
     def evict_down_to(self, max_bytes: int) -> None:
         """Remove the least valuable rows until the others fit in `max_bytes`."""
-        query = f"SELECT seq, camera, rank, {SIZE} FROM frames ORDER BY rank, worth, seq DESC LIMIT 1"
         while sum(value for (_, name), value in self.counters.items() if name == "bytes") > max_bytes:
-            row = self._db.execute(query).fetchone()
-            if row is None:
+            if (row := self._least()) is None:
                 raise MalformedError("rows and counters disagree")
             self._remove(row, "evicted.pressure")
 
-    def release(self, camera: str, count: int, at: float) -> list[int]:
-        """See `Spool.release`."""
-        query = f"""SELECT seq, camera, rank, {SIZE}, length(jpeg) FROM frames
-            WHERE camera = ? AND rank = 0 ORDER BY worth DESC, seq"""
-        rows = self._db.execute(query, (camera,)).fetchall()
-        for seq, *_, size in rows[:count]:
-            self._set_rank(seq, READY_RANK["hard"])
-            self.counters[camera, "held"] -= 1
-            self.counters[camera, "ready"] += 1
-            self._leave(camera, at, size)
-        for row in rows[count:]:
-            self._remove(row, "evicted.window")
-        return [size for *_, size in rows[:count]]
+    def _least(self) -> Sequence[Any] | None:
+        """Return the row to give up next; None if there is none.
 
-    def held(self, camera: str) -> list[float]:
+        What two students, or two rules, find frames worth does not compare: the camera whose frames take most room
+        gives one up, and of its models the one with the most frames.
+        """
+        columns = f"SELECT seq, camera, rank, {SIZE} FROM frames"
+        if (row := self._db.execute(f"{columns} WHERE rank = {QUARANTINED} LIMIT 1").fetchone()) is not None:
+            return tuple(row)
+        cameras = sorted((name for name, kind in self.counters if kind == "bytes"), key=self._by_size)
+        for ranks, order in ((ORDINARY, "worth, seq DESC"), (AUDITS, "lot DESC, seq DESC")):
+            for camera in cameras:
+                if (heap := self._heap(camera, ranks)) is not None:
+                    query = f"{columns} WHERE camera = ? AND rank = ? AND model_id = ? ORDER BY {order} LIMIT 1"
+                    return tuple(self._db.execute(query, (camera, *heap)).fetchone())
+        return None
+
+    def _by_size(self, camera: str) -> tuple[int, str]:
+        return -self.counters[camera, "bytes"], camera
+
+    def _heap(self, camera: str, ranks: range) -> tuple[int, str] | None:
+        """Return the lowest of `ranks` that a camera has, and of its models there the one with the most frames."""
+        query = """SELECT rank, model_id FROM frames WHERE camera = ? AND rank >= ? AND rank < ?
+            GROUP BY rank, model_id ORDER BY rank, count(*) DESC, model_id LIMIT 1"""
+        found = self._db.execute(query, (camera, ranks.start, ranks.stop)).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def release(self, camera: str, released: Released, at: float) -> list[tuple[str, int]]:
+        """See `Spool.release`."""
+        query = f"""SELECT seq, camera, rank, {SIZE}, length(jpeg), CAST(worth AS REAL), reason, CAST(lot AS REAL)
+            FROM frames WHERE camera = ? AND rank IN ({HELD}, {HELD_AUDIT}) ORDER BY seq"""
+        rows = self._db.execute(query, (camera,)).fetchall()
+        settled = settle(released, [Held(*row[5:]) for row in rows])
+        left = []
+        for place in settled.hard:
+            self._make_ready(rows[place], "hard")
+            left.append(("hard", rows[place][4]))
+        for place in settled.audits:
+            self._make_ready(rows[place], "audit")
+            if self._mark_drawn(rows[place][0], settled.probability):
+                left.append(("audit", rows[place][4]))
+        for place in set(range(len(rows))).difference(settled.hard, settled.audits):
+            self._remove(rows[place], "evicted.window")
+        for _, size in left:
+            self._leave(camera, at, size)
+        self.tally(camera, 0)
+        return left
+
+    def _make_ready(self, row: Sequence[Any], reason: str) -> None:
+        self._set_rank(row[0], READY_RANK[reason])
+        self.counters[row[1], "held"] -= 1
+        self.counters[row[1], "ready"] += 1
+
+    def _mark_drawn(self, seq: int, probability: float) -> bool:
+        """Write how likely an audit was to be drawn, and seal it anew; return whether the row was sound."""
+        query = f"SELECT seal, {', '.join(FIELDS)} FROM frames WHERE seq = ?"
+        if (spooled := self._checked(*self._db.execute(query, (seq,)).fetchone())) is None:
+            return False
+        drawn = replace(spooled, reason="audit", probability=probability)
+        query = "UPDATE frames SET reason = ?, probability = ?, seal = ? WHERE seq = ?"
+        self._db.execute(query, (drawn.reason, drawn.probability, drawn.seal(), seq))
+        return True
+
+    def held(self, camera: str) -> Waiting:
         """See `Spool.held`."""
-        rows = self._db.execute("SELECT worth FROM frames WHERE camera = ? AND rank = 0", (camera,))
-        return [worth for (worth,) in rows]
+        query = "SELECT CAST(worth AS REAL), CAST(lot AS REAL) FROM frames WHERE camera = ? AND rank = ?"
+        hard, audits = (self._db.execute(query, (camera, rank)).fetchall() for rank in (HELD, HELD_AUDIT))
+        lots = [lot for _, lot in audits if lot is not None]
+        return Waiting([worth for worth, _ in hard], lots, self.counters[camera, "among"])
 
     def oldest(self) -> float | None:
         """See `Spool.oldest`."""
-        row = self._db.execute("SELECT captured FROM frames WHERE rank > 0 ORDER BY seq LIMIT 1").fetchone()
+        row = self._db.execute(f"SELECT captured FROM frames WHERE {READY} ORDER BY seq LIMIT 1").fetchone()
         return None if row is None else float(row[0])
 
     def read(self, limit: int, without: Collection[int]) -> list[Spooled | None]:
         """Return the oldest ready rows, `without` some; one with a wrong hash is quarantined, and None here."""
         query = f"""SELECT seal, {", ".join(FIELDS)} FROM frames
-            WHERE rank > 0 AND seq NOT IN ({", ".join("?" * len(without))}) ORDER BY seq LIMIT ?"""
+            WHERE {READY} AND seq NOT IN ({", ".join("?" * len(without))}) ORDER BY seq LIMIT ?"""
         return [self._checked(*row) for row in self._db.execute(query, (*without, limit)).fetchall()]
 
     def delete(self, boot: str, seq: int, counter: str) -> bool:
         """Remove that row if it is ready, and count it under `counter`; return whether it was."""
-        query = f"SELECT seq, camera, rank, {SIZE} FROM frames WHERE seq = ? AND boot = ? AND rank > 0"
+        query = f"SELECT seq, camera, rank, {SIZE} FROM frames WHERE seq = ? AND boot = ? AND {READY}"
         row = self._db.execute(query, (seq, boot)).fetchone()
         if row is not None:
             self._remove(row, counter)
@@ -150,7 +223,7 @@ class Change:
 
     def quarantine(self, boot: str, seq: int) -> bool:
         """Set the ready row of this name aside, as one whose hash is wrong."""
-        query = "SELECT camera FROM frames WHERE seq = ? AND boot = ? AND rank > 0"
+        query = f"SELECT camera FROM frames WHERE seq = ? AND boot = ? AND {READY}"
         row = self._db.execute(query, (seq, boot)).fetchone()
         if row is not None:
             self._set_aside(seq, row[0])
@@ -163,8 +236,8 @@ class Change:
             if not (isinstance(camera, str) and isinstance(rank, int) and isinstance(size, int)):
                 raise MalformedError("a column is of another type")
             rows[camera, "bytes"] += size
-            rows[camera, "held"] += rank == HELD
-            rows[camera, "ready"] += rank > HELD
+            rows[camera, "held"] += rank in (HELD, HELD_AUDIT)
+            rows[camera, "ready"] += rank in READY_RANK.values()
         highest = self._db.execute("SELECT max(seq) FROM frames").fetchone()[0] or 0
         self.counters["", "seq"] = max(self.counters["", "seq"], highest)
         for camera in {camera for camera, _ in [*self.counters, *rows] if camera}:
@@ -211,7 +284,7 @@ class Change:
     def _count(self, camera: str, rank: int, frames: int, size: int) -> None:
         self.counters[camera, "bytes"] += size
         if rank != QUARANTINED:
-            self.counters[camera, "held" if rank == HELD else "ready"] += frames
+            self.counters[camera, "held" if rank in (HELD, HELD_AUDIT) else "ready"] += frames
 
 
 def _is_fate(name: str) -> bool:
@@ -238,3 +311,11 @@ def load_counters(db: sqlite3.Connection) -> Counters:
     if any(not isinstance(value, int) for *_, value in rows):
         raise MalformedError("a counter is not a number")
     return Counter({(camera, name): value for camera, name, value in rows})
+
+
+def add_columns(db: sqlite3.Connection) -> None:
+    """Give the table of an earlier version the columns that came since."""
+    there = {name for _, name, *_ in db.execute("PRAGMA table_info(frames)")}
+    for column in ("probability", "lot"):
+        if column not in there:
+            db.execute(f"ALTER TABLE frames ADD COLUMN {column} REAL")

@@ -3,8 +3,10 @@
 One SQLite file in WAL mode with `synchronous=FULL`: when `add` returns, the frame is on the disk; it is deleted only
 by `delete`, on the cloud's Ack, or evicted and counted. Frames are *held* (until their window closes) or *ready*.
 
-When the frames outgrow `max_bytes` the least valuable go first: held ones before ready ones, the lowest worth first
-(`scoring.py`); among the ready, `hard` before `audit` before `bootstrap` and `manual`.
+When the frames outgrow `max_bytes` the camera that takes most room gives one up, so that none pushes out another's:
+held frames before ready ones, the lowest worth first (`scoring.py`), then `bootstrap` and `manual`. What one student
+finds a frame worth does not compare with what another does: the one with more frames gives. Audits go last, after
+those frames of every camera.
 
 Every frame is accounted for, per camera and across restarts:
 
@@ -42,9 +44,22 @@ import structlog
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.selection.budget import Spent
+from culling.common.selection.sampling import Draw
+from culling.common.selection.selector import NO_ONE_WAITS, Released, Waiting
 from culling.common.wire.messages import to_wire
 from culling.edge.scoring import Score
-from culling.edge.spool.rows import HELD, READY_RANK, SCHEMA, Change, Counters, Spooled, is_malformed, load_counters
+from culling.edge.spool.rows import (
+    HELD,
+    HELD_AUDIT,
+    READY_RANK,
+    SCHEMA,
+    Change,
+    Counters,
+    Spooled,
+    add_columns,
+    is_malformed,
+    load_counters,
+)
 
 __all__ = ["Shot", "Spool", "SpoolCounts", "Spooled"]
 
@@ -105,10 +120,20 @@ class Spool:
             log.warning("spool_open_failed", error=str(error))
 
     def add(
-        self, frame: Shot, *, found: Detections, score: Score, reason: str, model_id: str, jpeg: bytes, held: bool
+        self,
+        frame: Shot,
+        *,
+        found: Detections,
+        score: Score,
+        reason: str,
+        model_id: str,
+        jpeg: bytes,
+        held: bool,
+        draw: Draw | None = None,
     ) -> int:
         """Store a frame durably and return its number; it may be evicted at once if it is itself the least valuable.
 
+        `draw` is its part in the draw of audits, None if it has none.
         Raises `StorageError` when the disk refuses it, `ValueError` for a score that is not finite.
         """
         if not (math.isfinite(score.loss) and math.isfinite(score.worth)):
@@ -122,26 +147,32 @@ class Spool:
                 self._boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, score.loss, score.worth,
                 model_id, frame.width, frame.height, detections, features, jpeg, sha256,
             )  # fmt: skip
-            change.insert(spooled, HELD if held else READY_RANK[reason])
+            waits = HELD_AUDIT if reason == "audit" else HELD
+            change.insert(spooled, waits if held else READY_RANK[reason], draw)
             change.evict_down_to(self._max_bytes)
             return seq
 
         return self._write(insert)
 
-    def release(self, camera: str, count: int, at: float) -> list[int]:
-        """Make the best `count` held frames of `camera` ready, drop its others; return the JPEG sizes of the former.
+    def release(self, camera: str, released: Released, at: float) -> list[tuple[str, int]]:
+        """Make those held frames of `camera` ready that leave at the end of their window, and drop its others.
 
-        They count as leaving at `at`, seconds since the epoch. Raises `StorageError`.
+        Returns reason and JPEG size of each that leaves. They count as leaving at `at`, seconds since the epoch. Raises
+        `StorageError`.
         """
-        return self._write(lambda change: change.release(camera, count, at))
+        return self._write(lambda change: change.release(camera, released, at))
 
-    def held(self, camera: str) -> list[float]:
-        """Return the worths of the camera's held frames; empty while the disk cannot be read."""
+    def tally(self, camera: str, among: int) -> None:
+        """Keep how many frames took part in a camera's draw so far, for the next start. Raises `StorageError`."""
+        self._write(lambda change: change.tally(camera, among))
+
+    def held(self, camera: str) -> Waiting:
+        """Return what of the camera waits for a window's end; nothing while the disk cannot be read."""
         try:
             return self._write(lambda change: change.held(camera))
         except StorageError as error:
             log.warning("spool_read_failed", error=str(error))
-            return []
+            return NO_ONE_WAITS
 
     def spent(self, camera: str) -> Spent:
         """Return how much of the daily budget the camera spent on the last day on which a frame of it left."""
@@ -230,6 +261,7 @@ class Spool:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(SCHEMA)
+        add_columns(db)
         stored = load_counters(db)
         # A file that is behind the counters known here has replaced one that was lost.
         if stored and stored["", "seq"] >= self._counters["", "seq"]:

@@ -18,14 +18,14 @@ from culling.common.graph import open_graph
 from culling.common.metrics import Metrics
 from culling.common.selection.budget import ASSUMED_BYTES
 from culling.common.selection.ranker import Ranker
-from culling.common.selection.selector import SelectorSettings, build_selector
+from culling.common.selection.selector import Released, SelectorSettings, build_selector
 from culling.common.wire.messages import Desired
 from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.lane import Lane
 from culling.edge.model.student import Student
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.spool.recorder import Selected, WindowEnd
+from culling.edge.spool.recorder import Selected, Tally, WindowEnd
 from culling.edge.trace import Trace
 from support import tiny
 from support.clock import FakeClock
@@ -72,6 +72,7 @@ class StandIn:
     failures: list[ModelError] = field(default_factory=list)
     recorded: list[Selected] = field(default_factory=list)
     ends: list[WindowEnd] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
     full: bool = False
     on_probation: bool = False
     stood: int = 0
@@ -93,6 +94,9 @@ class StandIn:
 
     def end_window(self, end: WindowEnd) -> None:
         self.ends.append(end)
+
+    def tally(self, tally: Tally) -> None:
+        self.tallies.append(tally)
 
 
 class Rig:
@@ -210,8 +214,27 @@ def test_without_a_model_frames_are_counted_as_dropped(first: Student) -> None:
     assert not rig.lane.inferring
 
 
+def test_a_drawn_frame_is_held_with_its_draw_and_the_draw_is_written_down_by_the_minute(first: Student) -> None:
+    rig = Rig(first, window_s=3600)
+
+    rig.see()
+
+    [audit] = rig.around.recorded
+    assert (audit.reason, audit.held) == ("audit", True)
+    assert audit.draw is not None
+    assert audit.draw.among == 1
+    assert rig.around.tallies == []
+    rig.clock.advance(60.0)
+    rig.see()
+    rig.see()
+    assert rig.around.tallies == [Tally("gate", 2)]
+    rig.lane.end_window(final=True)
+    assert rig.around.ends[-1].released == Released(0, 2, 3)
+    assert rig.around.ends[-1].count == 2
+
+
 def test_a_frame_with_nothing_in_it_has_loss_0_and_stays(first: Student) -> None:
-    rig = Rig(first)
+    rig = Rig(first, audit_share=0)
 
     rig.see()
 

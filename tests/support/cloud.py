@@ -171,6 +171,7 @@ def hard_frame(
         sha256=changes.pop("sha256", hashlib.sha256(jpeg).hexdigest()),
         detections=to_wire(detections((1, 1, 20, 20, 0.9, 0)) if found is None else found),
         features=changes.pop("features", None),
+        probability=changes.pop("probability", None),
     )
     assert not changes, changes
     return frame, jpeg

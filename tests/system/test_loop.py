@@ -66,7 +66,7 @@ class Loop:
         edge["cloud"]["heartbeat_s"] = 0.5
         edge["camera"] = [{"name": CAMERA, "url": str(clip), "loop": True}]
         edge["selector"] = {"frames_per_window": 8, "window_s": 4.0, "spacing_s": 0.1, "bootstrap": 4}
-        edge["selector"]["duplicate_difference"] = 0.0
+        edge["selector"]["duplicate_change"] = 0.0
         edge["metrics"] = {"port": 0}
         self.edge_toml.write_text(tomli_w.dumps(edge))
         self.index = Index(f"sqlite:///{folder / 'data' / 'index.sqlite'}")

@@ -36,7 +36,7 @@ class Linked:
         self.site.settings["camera"][0]["loop"] = True
         self.site.settings["metrics"] = {"port": free_port()}
         self.site.settings["selector"] = {
-            "frames_per_window": 400, "window_s": 2.0, "spacing_s": 0.0, "duplicate_difference": 0.0,
+            "frames_per_window": 400, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0,
         }  # fmt: skip
         moving_clip(folder / "clip.mp4")
         self.site.install_student()

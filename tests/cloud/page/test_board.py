@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from culling.cloud.page import views
 from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
-from culling.cloud.page.views import rounds, with_progress
+from culling.cloud.page.views import with_progress
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
@@ -213,6 +214,6 @@ def test_a_running_round_shows_its_stage_its_share_and_the_time_left(tmp_path: P
     row = board.row(CAMERA)
     assert row is not None
     assert row["round"]["told"] == "train 10%, 15 min left"
-    (listed,) = with_progress(rounds(cloud.index, None, 5), cloud.data_dir)
+    (listed,) = with_progress(views.rounds(cloud.index, None, 5), cloud.data_dir)
     assert listed["running"]["left_s"] == 900.0
     cloud.close()

@@ -63,9 +63,11 @@ FRAME = HardFrame(
     "gate-1", "b1", 7, 120, 4.0, 1.8e9, "hard", 3.25, "gate-1-r6", 1920, 1080, "ab" * 32, to_wire(FOUND),
     WireFeatures(1, [0.5, -2.0]),
 )  # fmt: skip
+AUDIT = msgspec.structs.replace(FRAME, reason="audit", probability=0.005)
 EDGE: list[tuple[Message, bytes | None]] = [
     (Hello("culling 0.1.0", "b1", [STATE]), None),
     (FRAME, b"\xff\xd8jpeg"),
+    (AUDIT, b"\xff\xd8jpeg"),
     (Heartbeat("b1", [STATE, STATE]), None),
     (ModelRequest("gate-1", "gate-1-r7", 262_144, 262_144), None),
     (SwapReport("gate-1", "gate-1-r7", None, "live", "", 41.5, 1.8e9), None),
@@ -100,11 +102,20 @@ def refusal(parts: list[bytes], kind: Sender = "edge") -> str:
     return caught.value.reason
 
 
-def test_a_frame_without_features_is_understood() -> None:
-    fields = msgpack.unpackb(msgspec.msgpack.encode(FRAME))
-    del fields["features"]
+def test_a_frame_without_features_or_probability_is_understood() -> None:
+    fields = msgpack.unpackb(msgspec.msgpack.encode(AUDIT))
+    del fields["features"], fields["probability"]
     parts = [bytes([PROTOCOL_VERSION]) + bytes(msgpack.packb(fields)), b"jpeg"]
-    assert unpack(parts, "edge")[0] == msgspec.structs.replace(FRAME, features=None)
+    assert unpack(parts, "edge")[0] == msgspec.structs.replace(AUDIT, features=None, probability=None)
+
+
+def test_a_frame_that_is_no_audit_is_understood_by_clouds_that_know_no_probability() -> None:
+    assert "probability" not in msgpack.unpackb(msgspec.msgpack.encode(FRAME))
+
+
+@pytest.mark.parametrize("probability", [0.0, -0.1, 1.0001, float("nan"), "1"])
+def test_a_probability_out_of_bounds_is_refused(probability: Any) -> None:
+    assert refusal([header(AUDIT, probability=probability), b"jpeg"]) == "malformed"
 
 
 @pytest.mark.parametrize("values", [[float("nan")], [1e10], [0.0] * (MAX_FEATURES + 1), ["loss"]])
@@ -157,6 +168,33 @@ def test_golden_bytes_of_version_1_still_decode() -> None:
     )
     assert unpack([desired], "cloud") == (Desired("gate-1", True, 12, 4), None)
     assert pack(Desired("gate-1", True, 12, 4)) == [desired]
+
+
+FRAME_BYTES = bytes.fromhex(
+    "01de000fa474797065a9486172644672616d65a663616d657261a6676174652d31a4626f6f74a26231a373657107a5667261"
+    "6d6578a3707473cb4010000000000000a86361707475726564cb41dad27480000000a6726561736f6ea468617264a46c6f73"
+    "73cb400a000000000000a86d6f64656c5f6964a9676174652d312d7236a57769647468cd0780a6686569676874cd0438a673"
+    "6861323536d94061626162616261626162616261626162616261626162616261626162616261626162616261626162616261"
+    "626162616261626162616261626162616261626162aa646574656374696f6e7383a5626f786573c4200000803f0000004000"
+    "00f0410000204200000000000000000000b0400000c040a673636f726573c4086666663f0000803ea66c6162656c73c40202"
+    "00a8666561747572657382a47370656301a676616c75657392cb3fe0000000000000cbc000000000000000"
+)
+AUDIT_BYTES = bytes.fromhex(
+    "01de0010a474797065a9486172644672616d65a663616d657261a6676174652d31a4626f6f74a26231a373657107a5667261"
+    "6d6578a3707473cb4010000000000000a86361707475726564cb41dad27480000000a6726561736f6ea56175646974a46c6f"
+    "7373cb400a000000000000a86d6f64656c5f6964a9676174652d312d7236a57769647468cd0780a6686569676874cd0438a6"
+    "736861323536d940616261626162616261626162616261626162616261626162616261626162616261626162616261626162"
+    "61626162616261626162616261626162616261626162aa646574656374696f6e7383a5626f786573c4200000803f00000040"
+    "0000f0410000204200000000000000000000b0400000c040a673636f726573c4086666663f0000803ea66c6162656c73c402"
+    "0200a8666561747572657382a47370656301a676616c75657392cb3fe0000000000000cbc000000000000000ab70726f6261"
+    "62696c697479cb3f747ae147ae147b"
+)
+
+
+@pytest.mark.parametrize(("frame", "header"), [(FRAME, FRAME_BYTES), (AUDIT, AUDIT_BYTES)])
+def test_golden_bytes_of_frames_with_and_without_a_probability_still_decode(frame: HardFrame, header: bytes) -> None:
+    assert pack(frame, b"jpeg")[0] == header
+    assert unpack([header, b"jpeg"], "edge")[0] == frame
 
 
 @pytest.mark.parametrize(("message", "payload", "kind"), ALL, ids=lambda value: type(value).__name__)

@@ -15,9 +15,11 @@ from structlog.testing import capture_logs
 from culling.common.clock import SystemClock
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.selection.sampling import Draw
+from culling.common.selection.selector import Released
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.messages import MAX_JPEG
-from culling.edge.spool.recorder import Recorder, Selected, WindowEnd
+from culling.edge.spool.recorder import Recorder, Selected, Tally, WindowEnd
 from culling.edge.spool.spool import Spool
 from culling.edge.watchdog import Watchdog
 from support.scores import score
@@ -87,7 +89,7 @@ def test_held_frames_wait_for_the_end_of_their_window_and_the_best_leave(spool: 
     subject = recorder(spool, metrics)
     for seq, loss in enumerate([3.0, 1.0, 2.0]):
         subject.offer(selected(Still(seq), left, loss=loss, held=True))
-    subject.end_window(WindowEnd("gate", 2, 1_800_000_000.0, left.append))
+    subject.end_window(WindowEnd("gate", Released(2), 1_800_000_000.0, left.append))
 
     assert subject.drain(10)
 
@@ -95,6 +97,30 @@ def test_held_frames_wait_for_the_end_of_their_window_and_the_best_leave(spool: 
     assert len(left) == 2
     assert metrics.by("reason", "frames_forwarded", camera="gate") == {"hard": 2}
     assert spool.counts("gate").reasons == {"window": 1}
+
+
+def test_audits_leave_at_the_end_of_their_window_within_its_budget(spool: Spool, metrics: Metrics) -> None:
+    left: list[int] = []
+    subject = recorder(spool, metrics)
+    for seq, lot in enumerate([0.3, 0.2]):
+        draw = Draw(lot, 10 + seq)
+        subject.offer(Selected(Still(seq), Detections.empty(), score(), "audit", "gate-1", True, left.append, draw))  # type: ignore[arg-type]
+    subject.tally(Tally("gate", 20))
+    subject.end_window(WindowEnd("gate", Released(0, 1, 25), 1_800_000_000.0, left.append))
+
+    assert subject.drain(10)
+
+    [audit] = spool.ready(10)
+    assert (audit.frame, audit.reason, audit.probability) == (1, "audit", 0.04)
+    assert left == [len(audit.jpeg)]
+    assert metrics.by("reason", "frames_forwarded", camera="gate") == {"audit": 1}
+
+
+def test_what_a_draw_has_come_to_outlives_the_recorder(spool: Spool, metrics: Metrics) -> None:
+    subject = recorder(spool, metrics)
+    subject.tally(Tally("gate", 20))
+    assert subject.drain(10)
+    assert spool.held("gate").among == 20
 
 
 def test_a_full_queue_drops_at_once_and_counts_why(spool: Spool, metrics: Metrics) -> None:
@@ -171,7 +197,7 @@ def test_the_budget_hears_of_held_frames_that_were_gone_before_their_window_ende
     subject = recorder(spool, metrics)
     for seq in range(5):
         subject.offer(selected(Still(seq), left, loss=float(seq), held=True))
-    subject.end_window(WindowEnd("gate", 5, 1_800_000_000.0, left.append))
+    subject.end_window(WindowEnd("gate", Released(5), 1_800_000_000.0, left.append))
 
     assert subject.drain(10)
 
@@ -186,7 +212,7 @@ def test_the_budget_hears_of_a_window_that_the_disk_did_not_let_end(tmp_path: Pa
     left: list[int] = []
     subject = recorder(spool, metrics)
 
-    subject.end_window(WindowEnd("gate", 3, 1_800_000_000.0, left.append))
+    subject.end_window(WindowEnd("gate", Released(3), 1_800_000_000.0, left.append))
 
     assert subject.drain(10)
     assert left == [0, 0, 0]
@@ -260,7 +286,7 @@ def test_a_frame_that_cannot_be_written_for_no_fault_of_the_disk_costs_itself(sp
 
     for frame in (Still(0), Torn(1), Still(2)):
         subject.offer(selected(frame, left))
-    subject.end_window(WindowEnd("gate", 2, 1_800_000_000.0, broken))
+    subject.end_window(WindowEnd("gate", Released(2), 1_800_000_000.0, broken))
     subject.offer(selected(Still(3), left))
 
     assert subject.drain(10)

@@ -26,6 +26,8 @@ from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.selection.budget import Spent
+from culling.common.selection.sampling import Draw
+from culling.common.selection.selector import Released, Waiting
 from culling.common.wire.messages import WireDetections, WireFeatures, from_wire
 from culling.edge.spool.rows import ROW_BYTES
 from culling.edge.spool.spool import Spool, SpoolCounts, Spooled
@@ -56,10 +58,19 @@ def put(
     held: bool = False,
     jpeg: bytes | None = None,
     found: Detections = FOUND,
+    model: str = "m1",
+    draw: Draw | None = None,
 ) -> int:
-    jpeg = random.Random(loss).randbytes(2000) if jpeg is None else jpeg
-    shot = Shot(camera=camera)
-    return spool.add(shot, found=found, score=score(loss, worth), reason=reason, model_id="m1", jpeg=jpeg, held=held)
+    return spool.add(
+        Shot(camera=camera),
+        found=found,
+        score=score(loss, worth),
+        reason=reason,
+        model_id=model,
+        jpeg=random.Random(loss).randbytes(2000) if jpeg is None else jpeg,
+        held=held,
+        draw=draw,
+    )
 
 
 def balanced(counts: SpoolCounts) -> bool:
@@ -137,12 +148,12 @@ def test_a_frame_the_cloud_will_never_take_is_counted_under_its_reason(spool: Sp
 def test_release_takes_the_best_of_one_camera_and_drops_its_rest(spool: Spool) -> None:
     low, best, good = (put(spool, loss, held=True, jpeg=bytes(int(loss * 1000))) for loss in (1.0, 3.0, 2.0))
     other = put(spool, 0.5, camera="yard", held=True)
-    assert spool.release("gate", 2, 0.0) == [3000, 2000]
+    assert spool.release("gate", Released(2), 0.0) == [("hard", 3000), ("hard", 2000)]
     assert [frame.seq for frame in spool.ready(10)] == [best, good]
     assert low not in [frame.seq for frame in spool.ready(10)]
     assert spool.counts("gate").reasons == {"window": 1}
     assert spool.counts("yard").held == 1
-    assert spool.release("yard", 5, 0.0) == [2000]
+    assert spool.release("yard", Released(5), 0.0) == [("hard", 2000)]
     assert other in [frame.seq for frame in spool.ready(10)]
 
 
@@ -150,37 +161,139 @@ def test_frames_are_valued_by_their_worth_and_not_by_their_loss(tmp_path: Path) 
     spool = Spool(tmp_path / "spool.db", weight(2), "b")
     for loss, worth in ((9.0, 0.1), (1.0, 0.7), (2.0, 0.4)):
         put(spool, loss, worth=worth, held=True)
-    assert sorted(spool.held("gate")) == [0.4, 0.7]
-    spool.release("gate", 1, 0.0)
+    assert sorted(spool.held("gate").losses) == [0.4, 0.7]
+    spool.release("gate", Released(1), 0.0)
     assert [(frame.loss, frame.worth) for frame in spool.ready(9)] == [(1.0, 0.7)]
     spool.close()
 
 
 def test_release_of_none_drops_all_that_are_held(spool: Spool) -> None:
     put(spool, held=True)
-    assert spool.release("gate", 0, 0.0) == []
+    assert spool.release("gate", Released(0), 0.0) == []
     assert spool.counts().reasons == {"window": 1}
 
 
 def test_of_equal_losses_the_earlier_frame_is_released(spool: Spool) -> None:
     early, _ = put(spool, 1.0, held=True), put(spool, 1.0, held=True)
-    spool.release("gate", 1, 0.0)
+    spool.release("gate", Released(1), 0.0)
     assert [frame.seq for frame in spool.ready(10)] == [early]
 
 
 def test_least_valuable_frames_go_first(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db", weight(9), "b")
-    worth = [("hard", 9.0, True), ("hard", 1.0, False), ("hard", 2.0, False), ("audit", 0.1, False)]
-    worth += [("bootstrap", 0.2, False), ("manual", 0.3, False)]
+    worth = [("hard", 9.0, True), ("hard", 1.0, False), ("hard", 2.0, False), ("bootstrap", 0.2, False)]
+    worth += [("manual", 0.3, False), ("audit", 0.1, False)]
     ranked = [put(spool, loss, reason=reason, held=held) for reason, loss, held in worth]
     held, *ready = ranked
     spool._max_bytes = weight(6)
     for given_up in range(1, 7):
-        put(spool, 99.0, reason="manual")  # the newcomer is worth more than all of them
+        put(spool, 99.0, reason="audit")  # the newcomer is worth more than all of them
         assert spool.counts().held == 0, f"{held} went first"
-        assert {frame.seq for frame in spool.ready(20)} & set(ranked) == set(ready[given_up - 1 :])
+        left = {frame.seq for frame in spool.ready(20)} & set(ranked)
+        assert left == (set(ready[given_up - 1 :]) if given_up < 6 else {ranked[-1]}), "of audits the newest goes"
     assert spool.counts().reasons == {"pressure": 6}
     spool.close()
+
+
+def test_under_pressure_a_camera_pushes_out_no_other_whatever_their_frames_are_worth(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", weight(12), "b")
+    by_ranker = [put(spool, worth=0.01 * place, camera="ranked") for place in range(6)]
+    for loss in range(50):
+        put(spool, 20.0 + loss, camera="by-loss")
+    left = spool.ready(99)
+    assert [frame.seq for frame in left if frame.camera == "ranked"] == by_ranker
+    assert [frame.loss for frame in left if frame.camera == "by-loss"] == [64.0, 65.0, 66.0, 67.0, 68.0, 69.0]
+    assert spool.counts("ranked").evicted == 0
+    spool.close()
+
+
+def test_frames_that_two_models_chose_give_way_in_turn(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", weight(8), "b")
+    for place in range(8):
+        put(spool, 10.0 + place, model="m1")
+    for place in range(8):
+        put(spool, worth=0.1 * place, model="m2")
+    worths = [frame.worth for frame in spool.ready(99)]
+    assert worths[:4] == [14.0, 15.0, 16.0, 17.0]
+    assert worths[4:] == pytest.approx([0.4, 0.5, 0.6, 0.7])
+    spool.close()
+
+
+def test_audits_of_any_camera_outlast_all_other_frames(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", weight(4), "b")
+    audits = [put(spool, 0.0, camera="gate", reason="audit") for _ in range(3)]
+    for loss in range(5):
+        put(spool, float(loss), camera="yard")
+    held = put(spool, 0.0, camera="gate", reason="audit", held=True, draw=Draw(0.5, 9))
+    assert [frame.seq for frame in spool.ready(9)] == audits
+    assert spool.held("gate") == Waiting([], [0.5], 9)
+    put(spool, 0.0, camera="gate", reason="audit", held=True, draw=Draw(0.4, 10))
+    assert spool.held("gate") == Waiting([], [0.4], 10), f"of held audits the highest lot goes: {held}"
+    spool.close()
+
+
+def test_the_drawn_leave_with_their_probability_and_the_lots_of_hard_frames_count(spool: Spool) -> None:
+    best = put(spool, 9.0, held=True, draw=Draw(0.01, 1))
+    unlucky = put(spool, 8.0, held=True, draw=Draw(0.7, 2))
+    lucky = put(spool, 7.0, held=True, draw=Draw(0.1, 3))
+    drawn = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.2, 40))
+    assert spool.held("gate") == Waiting([7.0, 8.0, 9.0], [0.2], 40)
+    assert spool.release("gate", Released(1, 2, 101), 0.0) == [("hard", 2000), ("audit", 2000), ("audit", 2000)]
+    found = {frame.seq: (frame.reason, frame.probability) for frame in spool.ready(9)}
+    assert found == {best: ("hard", None), lucky: ("audit", 0.02), drawn: ("audit", 0.02)}
+    assert spool.counts().reasons == {"window": 1}, f"{unlucky} stayed"
+    assert spool.held("gate") == Waiting([], [], 0)
+    assert balanced(spool.counts())
+
+
+def test_a_frame_whose_place_in_the_draw_is_taken_is_dropped(spool: Spool) -> None:
+    put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
+    put(spool, 0.0, camera="yard", held=True, reason="audit", draw=Draw(0.5, 1))
+    put(spool, 0.0, held=True, reason="audit", draw=Draw(0.3, 7, ousts=0.5))
+    assert spool.held("gate") == Waiting([], [0.3], 7)
+    assert spool.held("yard") == Waiting([], [0.5], 1)
+    assert spool.counts().reasons == {"window": 1}
+    assert balanced(spool.counts())
+
+
+def test_a_draw_is_known_after_a_restart(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", 10 * MIB, "b1")
+    put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 3))
+    spool.tally("gate", 61)
+    spool.close()
+    again = Spool(tmp_path / "spool.db", 10 * MIB, "b2")
+    assert again.held("gate") == Waiting([], [0.5], 61)
+    assert again.release("gate", Released(0, 1, 100), 0.0) == [("audit", 2000)]
+    assert [(frame.boot, frame.probability) for frame in again.ready(9)] == [("b1", 0.01)]
+    again.close()
+
+
+def test_a_drawn_frame_that_rotted_is_quarantined_and_not_sealed_anew(spool: Spool, tmp_path: Path) -> None:
+    rotten = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
+    put(spool, 0.0, held=True, reason="audit", draw=Draw(0.6, 2))
+    rot(tmp_path / "spool.db", "pts", 99.0, f"seq = {rotten}")
+    assert spool.release("gate", Released(0, 2, 10), 0.0) == [("audit", 2000)]
+    assert rotten not in [frame.seq for frame in spool.ready(9)]
+    assert spool.counts().reasons == {"corrupt": 1}
+    assert balanced(spool.counts())
+
+
+def test_a_spool_of_version_0_2_is_read_on(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", 10 * MIB, "b1")
+    waiting, held = put(spool, 2.0, reason="audit"), put(spool, 1.0, held=True)
+    spool.close()
+    db = sqlite3.connect(tmp_path / "spool.db")
+    for change in ("DROP COLUMN lot", "DROP COLUMN probability"):
+        db.execute(f"ALTER TABLE frames {change}")
+    db.execute("UPDATE frames SET rank = 2 WHERE reason = 'audit'")
+    db.execute("CREATE INDEX least_valuable ON frames (rank, worth, seq DESC)")
+    db.close()
+    again = Spool(tmp_path / "spool.db", 10 * MIB, "b2")
+    assert [(frame.seq, frame.probability) for frame in again.ready(9)] == [(waiting, None)]
+    again.release("gate", Released(1, 1, 5), 0.0)
+    assert [(frame.seq, frame.reason) for frame in again.ready(9)] == [(waiting, "audit"), (held, "hard")]
+    assert again.counts().moved_aside == 0
+    again.close()
 
 
 def test_a_newcomer_that_is_worth_least_is_itself_evicted_and_counted(tmp_path: Path) -> None:
@@ -212,7 +325,7 @@ def test_numbers_and_counts_go_on_after_a_restart(tmp_path: Path) -> None:
     assert again.counts() == replace(with_first.counts(), made=2, acked=1, held=1)
     assert put(again) > second > first
     assert [frame.boot for frame in again.ready(5)] == ["b2"]
-    again.release("gate", 1, 0.0)
+    again.release("gate", Released(1), 0.0)
     assert [frame.boot for frame in again.ready(5)] == ["b1", "b2"]
     again.close()
 
@@ -229,19 +342,19 @@ def test_what_left_today_and_what_is_held_are_known_after_a_restart(tmp_path: Pa
     again = Spool(tmp_path / "spool.db", 10 * MIB, "b2")
     assert again.spent("gate") == Spent(day, frames=1, bytes=100)
     assert again.spent("yard") == Spent(day, frames=1, bytes=10)
-    assert sorted(again.held("gate")) == [3.0, 5.0]
-    again.release("gate", 1, 1.7e9)
+    assert sorted(again.held("gate").losses) == [3.0, 5.0]
+    again.release("gate", Released(1), 1.7e9)
     assert again.spent("gate") == Spent(day, frames=2, bytes=150)
-    assert again.held("gate") == []
+    assert again.held("gate") == Waiting([], [], 0)
     put(again, 1.0, held=True, jpeg=bytes(70))
-    again.release("gate", 1, 1.7e9 + DAY_S)
+    again.release("gate", Released(1), 1.7e9 + DAY_S)
     assert again.spent("gate") == Spent(day + 1, frames=1, bytes=70), "it left on the next day"
     again.close()
 
 
 def test_before_the_disk_can_be_read_nothing_is_held(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "later" / "spool.db", 10 * MIB, "b1")
-    assert spool.held("gate") == []
+    assert spool.held("gate") == Waiting()
     spool.close()
 
 
@@ -276,8 +389,8 @@ def test_a_writer_and_a_forwarder_share_one_spool(spool: Spool) -> None:
         for loss in range(frames):
             put(spool, float(loss), held=loss % 3 == 0)
             if loss % 10 == 9:
-                spool.release("gate", 2, 0.0)
-        spool.release("gate", 2, 0.0)
+                spool.release("gate", Released(2), 0.0)
+        spool.release("gate", Released(2), 0.0)
         written.set()
 
     writer = threading.Thread(target=write)
@@ -557,17 +670,26 @@ class SpoolLife(RuleBasedStateMachine):
         seq = put(self.spool, loss, camera=camera, reason=reason, held=held, jpeg=bytes(10))
         self.made += 1
         assert seq == self.made
-        rank = 0 if held else {"hard": 1, "audit": 2, "bootstrap": 3}[reason]
+        rank = 0 if held else {"hard": 1, "bootstrap": 2, "audit": 5}[reason]
         self.model.append((rank, camera, loss, seq, f"b{self.boots}"))
         if len(self.model) * weight(1, jpeg=10) > self.room:
-            self.model.remove(min(self.model, key=lambda row: (row[0], row[2], -row[3])))
+            self.model.remove(self.least())
             self.evicted["pressure"] += 1
         return f"b{self.boots}", seq
+
+    def least(self) -> tuple[int, str, float, int, str]:
+        """The camera with most frames gives the one of lowest rank and worth, an audit only if nothing else is left."""
+        rows = [row for row in self.model if row[0] < 4] or self.model
+        frames = {camera: sum(row[1] == camera for row in self.model) for camera in {row[1] for row in rows}}
+        camera = min(frames, key=lambda name: (-frames[name], name))
+        worth = {5: 0.0}  # audits go by their lots, and these have none
+        mine = [row for row in rows if row[1] == camera]
+        return min(mine, key=lambda row: (row[0], worth.get(row[0], row[2]), -row[3]))
 
     @rule(camera=st.sampled_from("ab"), count=st.integers(0, 4))
     def release(self, camera: str, count: int) -> None:
         held = sorted((row for row in self.model if row[:2] == (0, camera)), key=lambda row: (-row[2], row[3]))
-        assert len(self.spool.release(camera, count, 0.0)) == min(count, len(held))
+        assert len(self.spool.release(camera, Released(count), 0.0)) == min(count, len(held))
         self.model = [row for row in self.model if row not in held] + [(1, *row[1:]) for row in held[:count]]
         self.evicted["window"] += len(held[count:])
 
