@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from culling.cloud import maintain, operate
+from culling.cloud import cameras, maintain, operate
 from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, when
 from culling.cloud.page import views
@@ -269,4 +269,5 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
 
 
 operate.add_commands(app)
+cameras.add_commands(app)
 maintain.add_commands(app)

@@ -66,6 +66,10 @@ SILENT_S = 30.0
 """An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
 
 
+FOR_EVER = ("seq-reused", "camera-removed", "purged")
+"""Why a frame is refused however often it comes."""
+
+
 class Ingest:
     """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or ""."""
 
@@ -270,7 +274,7 @@ class Ingest:
                     self._nack(arrival, "busy", retry=True)
                     tried += 1
                 case _:
-                    self._nack(arrival, outcome, retry=outcome != "seq-reused")
+                    self._nack(arrival, outcome, retry=outcome not in FOR_EVER)
         if tried:
             self._room.note_pace(self._clock.monotonic() - started, tried)
 
@@ -309,6 +313,8 @@ class Ingest:
 
     def _own(self, edge_key: str, camera: str) -> None:
         if not self._members.owns(edge_key, camera):
+            if camera in self._members.removed:
+                raise ProtocolError("camera-removed", f"camera {camera} was removed: take it out of the settings")
             raise ProtocolError("not-your-camera", f"camera {camera} is not one of this edge's")
 
     # Answers

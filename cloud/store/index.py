@@ -150,6 +150,14 @@ history = Table(  # by how much a camera's counters rose within one minute
     sa.Index("history_by_minute", "minute"),
 )
 
+purges = Table(  # what must not come back, whoever sends it
+    "purges",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("before", Float, nullable=False),  # frames captured before are refused
+    Column("removed", Boolean, nullable=False, default=False),  # all of its frames are
+)
+
 wishes = Table(  # the desired state of each camera
     "wishes",
     _tables,
