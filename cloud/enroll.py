@@ -92,9 +92,6 @@ def add(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path
     index, files = Index(settings.store_url), ModelFiles(settings.data_dir / "models")
     publisher = _publisher(settings, index, files, clock)
     try:
-        with index.read() as connection:
-            if len(names_of(connection, who.edge)) >= MAX_CAMERAS:
-                raise SettingsError(f"edge {who.edge} has {MAX_CAMERAS} cameras already, the most that one can have")
         model = _base(index, publisher, who.camera, base_artefact(settings, files))
         _check_same_base(index, who, model)
         with index.write() as connection:

@@ -19,8 +19,8 @@ from culling.cloud.bench.train import train_command
 
 student_app, ingest_app, teacher_app, train_app, memory_app = (typer.Typer(add_completion=False) for _ in range(5))
 
-student_app.command(name="student")(student_command)
-ingest_app.command(name="ingest")(ingest_command)
-teacher_app.command(name="teacher")(teacher_command)
-train_app.command(name="train")(train_command)
-memory_app.command(name="cloud")(memory_command)
+student_app.command(name="student", epilog="Example: culling bench student --frames 40 --threads 4")(student_command)
+ingest_app.command(name="ingest", epilog="Example: culling bench ingest --edges 50 --size 200000")(ingest_command)
+teacher_app.command(name="teacher", epilog="Example: culling bench teacher --batch 8")(teacher_command)
+train_app.command(name="train", epilog="Example: culling bench train --steps 50 --batch 8")(train_command)
+memory_app.command(name="cloud", epilog="Example: culling bench memory cloud --edges 200")(memory_command)

@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
-from culling.cloud.store.purge import Withheld, withheld
+from culling.cloud.store.purge.withheld import Withheld, withheld
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
@@ -283,7 +283,7 @@ class FrameStore:
 
     def _fate(self, path: Path) -> Leftover:
         """Return what to do with a file that no stored frame names."""
-        if path.suffix != ".jpg" or self._has_expired(path.stem):  # a write that was cut short, a removal likewise
+        if path.suffix != ".jpg" or self._is_gone(path.stem):  # a write that was cut short, a removal likewise
             return "remove"
         return "quarantine" if self._arrival(path) is None else "reindex"
 
@@ -308,9 +308,10 @@ class FrameStore:
             self._quarantine_file(path)
             log.warning("file_quarantined", camera=path.parent.name, file=path.name)
 
-    def _has_expired(self, name: str) -> bool:
+    def _is_gone(self, name: str) -> bool:
         with self._index.read() as connection:
-            return connection.execute(sa.select(frames.c.state).where(frames.c.id == name)).scalar() == "expired"
+            state = connection.execute(sa.select(frames.c.state).where(frames.c.id == name)).scalar()
+            return state in ("expired", "purged")
 
     def _quarantine_file(self, path: Path) -> None:
         with _guarded(path):
@@ -327,7 +328,7 @@ class FrameStore:
 
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
-            ended = frames.update().where(frames.c.id.in_(names))
+            ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
 
     def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, history
-from culling.cloud.store.purge import removed_cameras
+from culling.cloud.store.purge.withheld import removed_cameras
 from culling.common.metrics import REASONS
 from culling.common.wire.messages import CameraState
 

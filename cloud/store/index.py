@@ -8,7 +8,7 @@ one that began by reading could be told, with no way to wait, that the database 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,7 +49,7 @@ frames = Table(
     Column("boot", String(64), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("camera", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # stored, expired or corrupt
+    Column("state", String(16), nullable=False),  # stored, expired, corrupt or purged
     Column("frame", BigInteger, nullable=False),
     Column("pts", Float, nullable=False),
     Column("captured", Float, nullable=False),
@@ -202,6 +202,13 @@ class Index:
         writing = self._engine.execution_options(writes=True)
         with self._translated(), writing.begin() as connection:
             yield connection
+
+    def settle(self) -> None:
+        """Empty SQLite's log into the database, so that what was deleted is in neither; nothing with another one."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self._translated(), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close every connection."""

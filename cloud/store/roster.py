@@ -14,10 +14,11 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, cameras, edges, models, requests, rounds, wishes
-from culling.cloud.store.purge import REMOVED, readmit, remember, removed_cameras
+from culling.cloud.store.purge.purge import REMOVED
+from culling.cloud.store.purge.withheld import readmit, remember, removed_cameras
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.errors import InputError, SettingsError
-from culling.common.wire.messages import CameraState
+from culling.common.wire.messages import MAX_CAMERAS, CameraState
 
 SILENT_S = 30.0
 """An edge that has been silent this long is down, even if it last said that its camera is live."""
@@ -204,6 +205,8 @@ def _require_edge(connection: sa.Connection, edge: str) -> None:
         raise SettingsError(f"there is no edge {edge}: `culling cloud enroll` enrolls one")
     if row.revoked:
         raise SettingsError(f"edge {edge} is revoked: `culling cloud enroll --replace` lets it back in")
+    if len(names_of(connection, edge)) >= MAX_CAMERAS:
+        raise SettingsError(f"edge {edge} has {MAX_CAMERAS} cameras already, the most that one can have")
 
 
 def _add_camera(connection: sa.Connection, name: str, edge: str) -> None:
