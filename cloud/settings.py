@@ -269,7 +269,7 @@ class CloudSettings(Settings):
     """All settings of one service; `load_settings` reads them."""
 
     side = "cloud"
-    searched = (Path("cloud.toml"), Path("/etc/culling/cloud.toml"), Path("/var/lib/culling-cloud/cloud.toml"))
+    searched = (Path("cloud.toml"), Path("/etc/culling/cloud.toml"), Path("/var/lib/culling/cloud.toml"))
 
     service: ServiceSettings
     store: StoreSettings = StoreSettings()

@@ -29,10 +29,18 @@ _STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended
 
 @dataclass(frozen=True)
 class Members:
-    """One moment of the roster: the cameras of every edge that may speak, by its public key, and those `removed`."""
+    """One moment of the roster: the cameras of every edge that may speak, by its public key, and those `removed`.
+
+    `names` are those of all edges, by key, revoked ones too: a log names an edge by it.
+    """
 
     cameras: Mapping[str, frozenset[str]] = field(default_factory=dict)
     removed: frozenset[str] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, edge_key: str) -> str:
+        """Return the name of the edge with that key; the key itself where no edge has it."""
+        return self.names.get(edge_key, edge_key)
 
     def owns(self, edge_key: str, camera: str) -> bool:
         """Return whether `camera` belongs to the edge with that key."""
@@ -66,7 +74,8 @@ class Roster:
             for key, camera in connection.execute(joined.where(~edges.c.revoked)):
                 found.setdefault(key, set()).add(camera)
             removed = removed_cameras(connection)
-        return Members({key: frozenset(names) for key, names in found.items()}, removed)
+            names = {row.public_key: row.name for row in connection.execute(edges.select())}
+        return Members({key: frozenset(mine) for key, mine in found.items()}, removed, names)
 
     def allowed(self, edge_key: str) -> bool:
         """Return whether the edge with that key may connect."""

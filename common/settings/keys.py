@@ -68,14 +68,15 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 def nearest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     """Return the key or section that was probably meant by one that there is not; "" where none is like it.
 
-    Looked for first in its own section, then by its last word anywhere: `drain_s` means `agent.drain_s`.
+    Looked for by its last word anywhere, then in its own section: `drain_s` means `agent.drain_s`.
     """
     known = {f"{name}.{key}": key for name, section in sections(model).items() for key in section.model_fields}
     *above, word = (str(part) for part in loc if isinstance(part, str))
     own = {dotted: key for dotted, key in known.items() if dotted.partition(".")[0] in above}
     if not above and word not in known.values() and (close := get_close_matches(word, sections(model), n=1)):
         return close[0]
-    for among in (own, known):
+    elsewhere = {dotted: key for dotted, key in known.items() if key == word}
+    for among in (elsewhere, own, known):
         if close := get_close_matches(word, among.values(), n=1):
             return next(dotted for dotted, key in among.items() if key == close[0])
     return ""

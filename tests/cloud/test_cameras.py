@@ -107,4 +107,6 @@ def test_a_camera_is_removed_and_purged_while_the_service_runs_and_its_frames_ar
         metrics = (cloud.data_dir / "metrics").read_text().strip()
         assert Scrape(metrics).sum("frames_refused_total", reason="camera-removed") == 1
     assert [path.parent.name for path in cloud.data_dir.rglob("*.jpg")] == ["yard", "yard"]
-    assert json.loads((cloud.data_dir / "audit.log").read_text())["rows"] == 1
+    audit = [json.loads(line) for line in (cloud.data_dir / "audit.log").read_text().splitlines()]
+    assert [line["event"] for line in audit] == ["camera_removed", "camera_purge_began", "camera_purged"]
+    assert audit[-1]["rows"] == 1
