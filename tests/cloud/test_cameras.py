@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import time
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,28 @@ def test_a_camera_is_removed_and_purged_while_the_service_runs_and_its_frames_ar
     audit = [json.loads(line) for line in (cloud.data_dir / "audit.log").read_text().splitlines()]
     assert [line["event"] for line in audit] == ["camera_removed", "camera_purge_began", "camera_purged"]
     assert audit[-1]["rows"] == 1
+
+
+def test_a_frame_that_was_purged_is_answered_when_it_comes_again_and_not_stored(cloud: CloudState) -> None:
+    secret = cloud.enroll(CAMERA)
+    then = time.time() - 100
+    with ServiceProcess(cloud) as service:
+        edge = Edge(service.endpoint, cloud.keys.curve_public, secret)
+        try:
+            edge.send(hello())
+            early, late, unsent = (hard_frame(seq, captured=then + 10 * seq) for seq in (1, 5, 2))
+            for frame, jpeg in (early, late):
+                assert edge.ask(frame, Ack, payload=jpeg).seq == frame.seq
+            before = datetime.fromtimestamp(then + 30, UTC).isoformat()
+            assert culling(cloud, "camera", "purge", CAMERA, "--before", before) == 0
+            assert cloud.frames.counts()[CAMERA].stored == 1, "the later one stays"
+
+            frame, jpeg = early  # once more, as when its edge never heard the first answer
+            assert edge.ask(frame, Ack, payload=jpeg).seq == 1
+            frame, jpeg = unsent  # from the spool
+            nack = edge.ask(frame, Nack, payload=jpeg)
+            assert (nack.seq, nack.reason, nack.retry) == (2, "purged", False)
+            assert cloud.frames.counts()[CAMERA].stored == 1
+            assert len(list((cloud.data_dir / "frames" / CAMERA).iterdir())) == 1
+        finally:
+            edge.close()
