@@ -109,6 +109,8 @@ def _command(context: typer.Context) -> str:
     rows = [record for record in found if context.parent is None or not record[0].endswith("-completion")]
     usage = f"```text\n{command.get_usage(context)}\n```"
     parts = [f"## `{context.command_path}`", _prose_of(command.help or ""), usage]
+    if (example := (command.epilog or "").removeprefix("Example: ")) != (command.epilog or ""):
+        parts.append(f"For example:\n\n```sh\n{example}\n```")
     if rows:
         parts.append(table(("argument or option", "meaning"), [(f"`{name}`", _plain(text)) for name, text in rows]))
     if hasattr(command, "list_commands"):

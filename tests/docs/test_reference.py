@@ -41,6 +41,7 @@ def test_every_command_has_its_usage_and_options() -> None:
     publish = page.partition("## `culling cloud publish`")[2].partition("\n## ")[0]
     assert "Usage: culling cloud publish" in publish
     assert "| `--scale" in publish
+    assert "```sh\nculling cloud publish north-door student.onnx --scale 0.8\n```" in publish
 
 
 def test_every_series_is_listed() -> None:

@@ -105,6 +105,9 @@ def test_of_a_purged_frame_only_its_name_is_left_and_a_repeat_is_answered_and_no
         row = connection.execute(frames.select()).one()
     assert (row.id, row.state, row.seq, row.sha256) == (name, "purged", 1, frame.sha256)
     assert (row.captured, row.loss, row.model_id, row.detections, row.labels) == (0, 0, "", None, None)
+    cloud.lifecycle.label({name: detections((1, 1, 9, 9, 0.9, 0))})  # by a round that still had it in hand
+    with cloud.index.read() as connection:
+        assert connection.execute(sa.select(frames.c.labels)).scalar() is None
     assert cloud.frames.known([name]) == {name: frame.sha256}  # as `ingest` asks before it stores
     assert cloud.frames.add("e" * 40, frame, jpeg) in ("purged", "duplicate")
     assert files(cloud) == []
