@@ -1,4 +1,5 @@
-"""Commands of the cloud: `serve`, `status`, `rounds`, `publish`, `enroll`, `revoke`, `keys` and `fsck`; see `operate`.
+"""Commands of the cloud: `serve`, `status`, `rounds`, `publish`, `enroll`, `revoke`, `keys` and `fsck`; more
+in `operate`, `cameras` and `maintain`.
 
 All but `serve` and `fsck` work whether the service runs or not: they read the index, and enter requests there, which a
 running service carries out within a second, and a stopped one at its next start.
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from culling.cloud import maintain, operate
+from culling.cloud import cameras, maintain, operate
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
-from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, when
+from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
 from culling.cloud.service import Service
-from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
@@ -30,7 +31,6 @@ from culling.cloud.store.registry import Artefact, ModelFiles
 from culling.cloud.store.roster import Roster
 from culling.common import logs
 from culling.common.clock import SystemClock
-from culling.common.config import parse_overrides
 from culling.common.errors import InputError, ModelError, StorageError
 from culling.common.frame import CLASSES
 from culling.common.wire.manifest import Golden
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Run the service that labels, culls, trains and publishes.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud serve --config /etc/culling/cloud.toml --set schedule.min_new=64")
 def serve(config: ConfigFile = None, override: Overrides = None) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP.
 
     It can be killed at any moment: acknowledged frames are safe, and an unfinished round continues where it stopped.
     """
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     logs.setup(settings.service.log_level)
     Service(settings).run()
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud status --json")
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every camera: its edge, its model, what it saw and forwarded, and how many frames wait for a round."""
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     rows = views.cameras(Index(settings.store_url), time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
     if as_json:
@@ -68,20 +68,22 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"camera {row['camera']}: {row['keeping_up']['hint']}")
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud rounds north-door --start")
 def rounds(
-    config: ConfigFile = None,
-    camera: Annotated[str | None, typer.Option(help="Only this camera's rounds.")] = None,
-    start: Annotated[str | None, typer.Option(help="Start a round of this camera, even if few frames wait.")] = None,
+    camera: Annotated[str | None, typer.Argument(help="Name of a camera.", show_default="every camera")] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start a round of it, even if few frames wait.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many rounds to show.")] = 20,
+    config: ConfigFile = None,
     as_json: AsJson = False,
     override: Overrides = None,
 ) -> None:
     """Show the newest rounds, or request one."""
-    settings = load_settings(config, parse_overrides(override))
-    if start is not None:
-        ask(Index(settings.store_url), "round", start, time.time())
-        print(f"a round of {start} is requested: it starts once no other round is running{when(settings)}")
+    if start and camera is None:
+        raise typer.BadParameter("name the camera to start a round of", param_hint="'CAMERA'")
+    settings = settings_of(config, override)
+    if start and camera is not None:
+        ask(Index(settings.store_url), "round", camera, time.time())
+        print(f"a round of {camera} is requested: it starts once no other round is running{when(settings)}")
         return
     index = Index(settings.store_url)
     if camera is not None:
@@ -96,7 +98,7 @@ def rounds(
             print(f"round {row['id']}: {row['reason']}")
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud publish north-door student.onnx --scale 0.8")
 def publish(
     camera: Camera,
     file: Annotated[Path, typer.Argument(help="FILE.onnx or FILE.safetensors")],
@@ -105,12 +107,12 @@ def publish(
     override: Overrides = None,
 ) -> None:
     """Sign a student and make it the camera's live model, without the gate."""
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     artefact = _artefact(settings, camera, file, scale)
     ask_and_print(settings, "publish", camera, msgspec.to_builtins(artefact))
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud report north-door --out report")
 def report(
     camera: Camera,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
@@ -120,15 +122,15 @@ def report(
     """Write plots and tables of a camera, and a page for each of its rounds."""
     from culling.cloud.page.report import write_report
 
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     files = write_report(Index(settings.store_url), camera, out, time.time())
     print(f"wrote {len(files)} files into {out}: {', '.join(path.name for path in files)}")
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud enroll yard north-door ramp --endpoint tcp://cloud.example:5577 --out kit")
 def enroll(
-    name: Annotated[str, typer.Argument(help="Name of the edge.")],
-    camera: Annotated[list[str], typer.Option(help="Name of a camera; repeatable.")],
+    edge: Annotated[str, typer.Argument(help="Name of the edge.")],
+    cameras: Annotated[list[str], typer.Argument(metavar="CAMERA...", help="Names of its cameras.")],
     out: Annotated[Path, typer.Option(help="Folder to write for the edge.")],
     endpoint: Annotated[str | None, typer.Option(help="tcp://HOST:PORT at which the edge reaches the service.")] = None,
     replace: Annotated[
@@ -141,41 +143,39 @@ def enroll(
     from culling.cloud.enroll import Enrollment, endpoint_for_edges
     from culling.cloud.enroll import enroll as enroll_edge
 
-    settings = load_settings(config, parse_overrides(override))
-    who = Enrollment(name, tuple(camera), endpoint_for_edges(settings, endpoint), replace)
+    settings = settings_of(config, override)
+    who = Enrollment(edge, tuple(cameras), endpoint_for_edges(settings, endpoint), replace)
     toml = enroll_edge(settings, who, out, SystemClock())
-    print(f"edge {name} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
-    print(f"  1. put the address of {' and '.join(camera)} into {toml}")
+    print(f"edge {edge} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
+    print(f"  1. put the address of {' and '.join(cameras)} into {toml}")
     print("  2. copy the folder to the edge, to any place; the agent keeps its state in the folder `state` inside it")
-    print(
-        "  3. on the edge, in that folder: culling edge check --config edge.toml && culling edge run --config edge.toml"
-    )
+    print("  3. on the edge, in that folder: culling edge check && culling edge run")
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud revoke yard")
 def revoke(
-    name: Annotated[str, typer.Argument(help="Name of the edge.")],
+    edge: Annotated[str, typer.Argument(help="Name of the edge.")],
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
     """Cut an edge off at once; `enroll --replace` lets it back in with a new key."""
-    settings = load_settings(config, parse_overrides(override))
-    if not Roster(Index(settings.store_url)).revoke(name):
-        raise InputError(f"there is no edge {name}: see `culling cloud status`")
-    print(f"edge {name} can no longer connect")
+    settings = settings_of(config, override)
+    if not Roster(Index(settings.store_url)).revoke(edge):
+        raise InputError(f"there is no edge {edge}: see `culling cloud status`")
+    print(f"edge {edge} can no longer connect")
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud keys")
 def keys(config: ConfigFile = None, override: Overrides = None) -> None:
     """Print the service's public keys, as an edge's settings take them; missing keys are created."""
     from culling.cloud.store.keys import load_keys
 
-    found = load_keys(load_settings(config, parse_overrides(override)).data_dir)
+    found = load_keys(settings_of(config, override).data_dir)
     print(f'server_key = "{found.curve_public}"')
     print(f'signing_keys = ["{found.signing_public}"]')
 
 
-@app.command()
+@app.command(epilog="Example: culling cloud fsck --repair")
 def fsck(
     repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired.")] = False,
     config: ConfigFile = None,
@@ -184,7 +184,7 @@ def fsck(
     """Check that index and disk agree; stop the service first. Exit code 7: a finding needs your attention."""
     from culling.cloud.store import fsck as checker
 
-    report = checker.fsck(load_settings(config, parse_overrides(override)), repair)
+    report = checker.fsck(settings_of(config, override), repair)
     for finding in report.findings:
         print(finding)
     print(f"checked {report.frames} frames and {report.models} models; {len(report.findings)} findings")
@@ -276,4 +276,5 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
 
 add_check(app)
 operate.add_commands(app)
+cameras.add_commands(app)
 maintain.add_commands(app)

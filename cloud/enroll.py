@@ -1,5 +1,8 @@
 """Enrollment: an edge's keys, its settings file and its first model, in one folder that works wherever it is carried.
 
+A camera that comes to an enrolled edge later, or from another one, gets a folder too: its manifest beside the edge's
+first model, and the table to paste into the settings.
+
 The folder is complete before the edge is entered in the index, all of it in one transaction: an enrollment cut short
 leaves a folder that the index does not know, and can be repeated. One that is refused writes nothing.
 """
@@ -20,8 +23,9 @@ from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import CloudKeys, load_keys
-from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry, add
-from culling.cloud.store.roster import add_edge, check_free
+from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
+from culling.cloud.store.registry import add as add_model
+from culling.cloud.store.roster import add_camera, add_edge, check_free, move_camera, names_of
 from culling.common.address import is_endpoint
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
@@ -53,7 +57,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) ->
     with index.read() as connection:
         check_free(connection, who.edge, who.cameras, who.replace)
     files = ModelFiles(settings.data_dir / "models")
-    publisher = Publisher(index, files, keys.signing, settings.publish.valid_days, clock)
+    publisher = _publisher(settings, index, files, clock)
     base = base_artefact(settings, files)
     public, secret = new_keypair()
     models = {camera: _base(index, publisher, camera, base) for camera in who.cameras}
@@ -68,6 +72,74 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) ->
     finally:
         index.close()
     return toml
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A camera that an enrolled edge gets, and its address, if that is known."""
+
+    camera: str
+    edge: str
+    url: str = URL_TO_FILL_IN
+
+
+def add(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path:
+    """Add a camera to an enrolled edge; return the table for the edge's settings, in `out` with what it needs.
+
+    Raises SettingsError for names that cannot be used, ModelError for weights that cannot.
+    """
+    _check_names((who.camera,))
+    index, files = Index(settings.store_url), ModelFiles(settings.data_dir / "models")
+    publisher = _publisher(settings, index, files, clock)
+    try:
+        model = _base(index, publisher, who.camera, base_artefact(settings, files))
+        _check_same_base(index, who, model)
+        with index.write() as connection:
+            add_camera(connection, who.camera, who.edge)
+            toml = _write_camera(who, out, files, model)  # before the row is there to stay
+            _add_base(connection, who.camera, model)
+    finally:
+        index.close()
+    return toml
+
+
+def move(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path:
+    """Give a camera, with its models and frames, to another edge; return as `add` does.
+
+    Raises SettingsError for names that cannot be used, ModelError when the camera's first model is gone.
+    """
+    index, files = Index(settings.store_url), ModelFiles(settings.data_dir / "models")
+    publisher = _publisher(settings, index, files, clock)
+    try:
+        known = Registry(index).models(who.camera)
+        with index.write() as connection:
+            move_camera(connection, who.camera, who.edge)
+            if not known:
+                raise SettingsError(f"camera {who.camera} has no first model: remove it, and add it to {who.edge}")
+            model = publisher.signed(who.camera, 1, known[-1].artefact, "base")
+            _check_same_base(index, who, model)
+            toml = _write_camera(who, out, files, model)
+    finally:
+        index.close()
+    return toml
+
+
+def _publisher(settings: CloudSettings, index: Index, files: ModelFiles, clock: Clock) -> Publisher:
+    keys = load_keys(settings.data_dir)
+    return Publisher(index, files, keys.signing, settings.publish.valid_days, clock)
+
+
+def _check_same_base(index: Index, who: Newcomer, model: Model) -> None:
+    """An edge has one file for the first model of all its cameras."""
+    with index.read() as connection:
+        others = names_of(connection, who.edge) - {who.camera}
+    for other in sorted(others):
+        known = Registry(index).models(other)
+        if known and known[-1].artefact.sha256 != model.artefact.sha256:
+            raise SettingsError(
+                f"camera {other} of edge {who.edge} began with another base model: restore its [student] weights, or "
+                "enroll a second edge"
+            )
 
 
 def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
@@ -90,7 +162,11 @@ def endpoint_for_edges(settings: CloudSettings, given: str | None) -> str:
 def _check(who: Enrollment) -> None:
     if not 1 <= len(who.cameras) <= MAX_CAMERAS or len(set(who.cameras)) != len(who.cameras):
         raise SettingsError(f"an edge has 1 to {MAX_CAMERAS} cameras, each with its own name")
-    for name in (who.edge, *who.cameras):
+    _check_names((who.edge, *who.cameras))
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    for name in names:
         try:
             msgspec.convert(name, Identifier)
         except msgspec.ValidationError:
@@ -112,7 +188,7 @@ def _base(index: Index, publisher: Publisher, camera: str, base: Artefact) -> Mo
 def _add_base(connection: sa.Connection, camera: str, model: Model) -> None:
     known = connection.execute(sa.text("SELECT 1 FROM models WHERE camera = :camera"), {"camera": camera}).first()
     if known is None:
-        add(connection, camera, lambda counter: model)
+        add_model(connection, camera, lambda counter: model)
 
 
 def _write(
@@ -123,14 +199,7 @@ def _write(
     files: ModelFiles,
     models: dict[str, Model],
 ) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make {out}: {error.strerror}") from error
-    student = out / "student.onnx"
-    write_atomic(student, files.read(next(iter(models.values())).artefact.sha256))
-    for camera, model in models.items():
-        write_atomic(out / f"student.{camera}.manifest", model.manifest)
+    student = _write_models(out, files, models)
     content = {
         "agent": {"state_dir": "state"},
         "cloud": {
@@ -141,8 +210,31 @@ def _write(
         },
         "student": {"initial": student.name},
     }
-    tables = [tomli_w.dumps({"name": camera, "url": URL_TO_FILL_IN}) for camera in who.cameras]
-    text = tomli_w.dumps(content) + "".join(f"\n[[camera]]\n{table}" for table in tables)
+    text = tomli_w.dumps(content) + "".join(f"\n{_table(camera, URL_TO_FILL_IN)}" for camera in who.cameras)
     toml = out / "edge.toml"
     write_atomic(toml, text.encode(), mode=0o600)
     return toml
+
+
+def _write_camera(who: Newcomer, out: Path, files: ModelFiles, model: Model) -> Path:
+    _write_models(out.resolve(), files, {who.camera: model})
+    toml = out.resolve() / "camera.toml"
+    write_atomic(toml, _table(who.camera, who.url).encode(), mode=0o600)  # its address may hold a password
+    return toml
+
+
+def _write_models(out: Path, files: ModelFiles, models: dict[str, Model]) -> Path:
+    """Write the first model, the same for all cameras, and a manifest per camera; return the model's file."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {out}: {error.strerror}") from error
+    student = out / "student.onnx"
+    write_atomic(student, files.read(next(iter(models.values())).artefact.sha256))
+    for camera, model in models.items():
+        write_atomic(out / f"{student.stem}.{camera}.manifest", model.manifest)
+    return student
+
+
+def _table(camera: str, url: str) -> str:
+    return f"[[camera]]\n{tomli_w.dumps({'name': camera, 'url': url})}"

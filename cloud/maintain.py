@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from culling.cloud.operate import ConfigFile, Overrides
-from culling.cloud.settings import load_settings
+from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.store import backup as copies
-from culling.common.config import parse_overrides
 from culling.common.progress import shown
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to those of `culling cloud`."""
-    app.command(epilog="Example: culling cloud backup /mnt/backup/2026-11-28 --config cloud.toml")(backup)
-    app.command(epilog="Example: culling cloud restore /mnt/backup/2026-11-28 --config cloud.toml")(restore)
+    app.command(epilog="Example: culling cloud backup /mnt/backup/2026-11-28")(backup)
+    app.command(epilog="Example: culling cloud restore /mnt/backup/2026-11-28")(restore)
 
 
 def backup(
@@ -29,7 +27,7 @@ def backup(
 
     The copy holds the service's secret keys: keep it where only you can read it. The settings file is not part of it.
     """
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     with shown("backup", "file", copies.count_files(settings.data_dir)) as show:
         copied = copies.backup(settings.data_dir, out, show)
     print(f"copied {copied.files} files, {copied.bytes / 1e6:.1f} MB, and the index to {out}")
@@ -44,7 +42,7 @@ def restore(
 
     Frames that came while the backup was made are indexed again when the service starts.
     """
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     with shown("restore", "file", copies.count_files(source)) as show:
         copied = copies.restore(source, settings.data_dir, show)
     print(f"restored {copied.files} files, {copied.bytes / 1e6:.1f} MB, and the index to {settings.data_dir}")

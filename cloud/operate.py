@@ -20,29 +20,33 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Roster
-from culling.common.config import parse_overrides
+from culling.common.config import parse_overrides, settings_file
 from culling.common.errors import CullingError
 
 ANSWER_S = 15.0
 """The service answers within a second unless its disk is slow; waiting longer would look like a hang."""
 WHOLE = ("id", "camera", "state", "is")
 PANEL = "Act on a camera"
+SEARCHED = CloudSettings.searched
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(
-        "--config", help="TOML file; without one, settings come from CULLING_* variables alone.", show_default=False
-    ),
+    typer.Option("--config", help="TOML file.", show_default=f"the first of {', '.join(map(str, SEARCHED))}"),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set round.kept=64; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, e.g. round.kept=64; `culling settings cloud` lists them; lists as JSON; repeatable.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Camera = Annotated[str, typer.Argument(help="Name of the camera.")]
 
 PLAIN: dict[Kind, str] = {
     "rollback": "Go back to the model before the live one, under a new counter; the live one is revoked.",
-    "hold": "Stop rounds of a camera from starting by themselves; `rounds --start` still starts one.",
+    "hold": "Stop rounds of a camera from starting by themselves; `rounds CAMERA --start` still starts one.",
     "unhold": "Let rounds of a camera start by themselves again.",
     "unpin": "Let a camera accept new models again.",
     "pause": "Stop a camera from forwarding frames until `resume`; it still detects, and its spool still drains.",
@@ -54,14 +58,21 @@ PLAIN: dict[Kind, str] = {
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to those of `culling cloud`."""
     for kind, text in PLAIN.items():
-        app.command(kind, help=text, rich_help_panel=PANEL)(_plain(kind))
-    for command in (pin, budget, models):
-        app.command(rich_help_panel=PANEL)(command)
+        example = f"Example: culling cloud {kind} north-door"
+        app.command(kind, help=text, epilog=example, rich_help_panel=PANEL)(_plain(kind))
+    for command, rest in ((pin, " north-door-3"), (budget, " 120"), (models, "")):
+        example = f"Example: culling cloud {command.__name__} north-door{rest}"
+        app.command(epilog=example, rich_help_panel=PANEL)(command)
+
+
+def settings_of(config: Path | None, override: list[str] | None) -> CloudSettings:
+    """Return the settings that a command was given, or that are found. Raises SettingsError."""
+    return load_settings(settings_file(CloudSettings, config), parse_overrides(override))
 
 
 def _plain(kind: Kind) -> Any:
     def command(camera: Camera, config: ConfigFile = None, override: Overrides = None) -> None:
-        ask_and_print(load_settings(config, parse_overrides(override)), kind, camera, {})
+        ask_and_print(settings_of(config, override), kind, camera, {})
 
     return command
 
@@ -73,9 +84,7 @@ def pin(
     override: Overrides = None,
 ) -> None:
     """Keep a camera on one model until `unpin`, even if its rounds make better ones."""
-    ask_and_print(
-        load_settings(config, parse_overrides(override)), "pin", camera, {} if model is None else {"model_id": model}
-    )
+    ask_and_print(settings_of(config, override), "pin", camera, {} if model is None else {"model_id": model})
 
 
 def budget(
@@ -88,12 +97,12 @@ def budget(
 ) -> None:
     """Change how many frames a camera may forward per window, without restarting its agent."""
     payload = {} if frames is None else {"frames_per_window": frames}
-    ask_and_print(load_settings(config, parse_overrides(override)), "budget", camera, payload)
+    ask_and_print(settings_of(config, override), "budget", camera, payload)
 
 
 def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
     """Show every model of a camera, newest first: which one it runs, and which files are still stored."""
-    settings = load_settings(config, parse_overrides(override))
+    settings = settings_of(config, override)
     index = Index(settings.store_url)
     Roster(index).require(camera)
     rows = views.model_list(index, ModelFiles(settings.data_dir / "models"), camera)

@@ -32,12 +32,30 @@ class ServiceSettings(Section):
     which nothing is stored.
     """
 
-    data_dir: Path
-    endpoint: Endpoint = "tcp://127.0.0.1:5577"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    window: int = Field(default=32, ge=1, le=4096)
-    queue_high: int = Field(default=4096, ge=1)
-    reserve_bytes: int = Field(default=512 << 20, ge=0)
+    data_dir: Path = Field(
+        description="folder that holds keys, index, frames, models and rounds; made for its owner alone"
+    )
+    endpoint: Endpoint = Field(
+        default="tcp://127.0.0.1:5577",
+        description="address that edges connect to, `tcp://HOST:PORT`; an IPv6 address stands in brackets, and "
+        "`tcp://*:PORT` is every address of the machine",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least severe log lines to write"
+    )
+    window: int = Field(
+        default=32,
+        ge=1,
+        le=4096,
+        description="frames that one edge may have unacknowledged at a time; it shrinks when the teacher or the disk "
+        "falls behind",
+    )
+    queue_high: int = Field(
+        default=4096, ge=1, description="frames of one camera waiting for the teacher above which its window shrinks"
+    )
+    reserve_bytes: int = Field(
+        default=512 << 20, ge=0, description="free bytes on the disk below which nothing is stored"
+    )
 
 
 class StoreSettings(Section):
@@ -49,12 +67,32 @@ class StoreSettings(Section):
     minutes, a parked car for example, must not be on both sides.
     """
 
-    url: str | None = None
-    quota_bytes: int = Field(default=8 << 30, ge=1)
-    retention_days: float = Field(default=30.0, gt=0)
-    records_days: float = Field(default=365.0, gt=0)
-    held_out_block_s: float = Field(default=300.0, gt=0)
-    guard_s: float = Field(default=60.0, ge=0, validate_default=True)
+    url: str | None = Field(default=None, description="SQLAlchemy URL of the index; none: SQLite in the data folder")
+    quota_bytes: int = Field(
+        default=8 << 30,
+        ge=1,
+        description="bytes of frames that one camera may keep; frames that rounds are done with go first",
+    )
+    retention_days: float = Field(default=30.0, gt=0, description="days after which a frame is removed")
+    records_days: float = Field(
+        default=365.0,
+        gt=0,
+        description="days after which the records of rounds, swaps, requests and models out of use are removed; "
+        "at least `retention_days`",
+    )
+    held_out_block_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="length of a block, seconds; of every five blocks of a camera the frames of one are held out: "
+        "never trained on, only judged by",
+    )
+    guard_s: float = Field(
+        default=60.0,
+        ge=0,
+        validate_default=True,
+        description="seconds on both sides of a held-out block whose frames are neither trained on nor judged by; "
+        "below `held_out_block_s`",
+    )
 
     @field_validator("records_days")
     @classmethod
@@ -81,11 +119,25 @@ class TeacherSettings(Section):
     `min_score` and that count neither way; labels below `min_score` are not kept.
     """
 
-    weights: Literal["bundled"] | Path = "bundled"
-    short_side: int = Field(default=480, ge=64, le=2160)
-    batch: int = Field(default=4, ge=1, le=64)
-    min_score: float = Field(default=0.1, ge=0, le=1)
-    true_score: float = Field(default=0.4, ge=0, le=1)
+    weights: Literal["bundled"] | Path = Field(
+        default="bundled", description="`bundled`, or a safetensors file of the same architecture"
+    )
+    short_side: int = Field(
+        default=480,
+        ge=64,
+        le=2160,
+        description="pixels of the short side of the frames that the teacher sees; small frames are enlarged 1.5 "
+        "times at most",
+    )
+    batch: int = Field(default=4, ge=1, le=64, description="frames per forward pass")
+    min_score: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="boxes below this score are not kept; those from here to `true_score` count neither as right "
+        "nor as wrong",
+    )
+    true_score: float = Field(default=0.4, ge=0, le=1, description="boxes from this score on are taken as true")
 
 
 class StudentSettings(Section):
@@ -94,25 +146,38 @@ class StudentSettings(Section):
     With `int8` rounds make students in 8 bits, for edges without a GPU (see `quantise.py`); a GPU gains nothing by it.
     """
 
-    weights: Literal["bundled"] | Path = "bundled"
-    long_side: int = Field(default=640, ge=64, le=4096)
-    int8: bool = False
+    weights: Literal["bundled"] | Path = Field(
+        default="bundled",
+        description="`bundled`, or a safetensors file of the same architecture: where every camera starts",
+    )
+    long_side: int = Field(
+        default=640, ge=64, le=4096, description="pixels of the long side of a student's input at scale 1"
+    )
+    int8: bool = Field(default=False, description="ship the students of rounds in 8 bits, for edges without a GPU")
 
 
 class ScheduleSettings(Section):
-    """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds --start CAMERA` does.
+    """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds CAMERA --start` does.
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or a mean loss that exceeds
     that at the last publish by the share `drift`. The last two want `least` frames. A camera that never had a round
     gets its first one with `first` frames: a base student is worst, and `min_new` can take hours.
     """
 
-    hold: bool = False
-    min_new: int = Field(default=128, ge=1)
-    first: int = Field(default=32, ge=1)
-    max_age_s: float = Field(default=86_400.0, gt=0)
-    drift: float = Field(default=0.5, gt=0)
-    least: int = Field(default=16, ge=1)
+    hold: bool = Field(
+        default=False, description="start no round by itself; `culling cloud rounds CAMERA --start` still does"
+    )
+    min_new: int = Field(default=128, ge=1, description="hard frames since the last round that start one")
+    first: int = Field(
+        default=32, ge=1, description="hard frames that start the first round of a camera, if fewer than `min_new`"
+    )
+    max_age_s: float = Field(
+        default=86_400.0, gt=0, description="age of the oldest waiting frame, seconds, that starts one"
+    )
+    drift: float = Field(
+        default=0.5, gt=0, description="share by which the mean loss must exceed that at the last publish to start one"
+    )
+    least: int = Field(default=16, ge=1, description="frames that must wait before `max_age_s` or `drift` start one")
 
 
 class RoundSettings(Section):
@@ -124,21 +189,41 @@ class RoundSettings(Section):
     that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
-    kept: int = Field(default=128, ge=1, le=4096)
-    factor: int = Field(default=4, ge=1, le=64)
-    replay_share: float = Field(default=0.25, ge=0, lt=1)
-    held_out: int = Field(default=64, ge=1, le=1024)
-    epochs: float = Field(default=10.0, gt=0)
-    batch: int = Field(default=4, ge=1, le=64)
-    lr: float = Field(default=0.01, gt=0)
-    warmup: int = Field(default=20, ge=0)
-    frozen: int = Field(default=1, ge=0, le=4)
-    checkpoint_s: float = Field(default=30.0, gt=0)
-    seed: int = 0
-    threads: int = Field(default=0, ge=0, le=256)
-    nice: int = Field(default=5, ge=0, le=19)
-    stall_s: float = Field(default=900.0, ge=1)
-    interest: tuple[ClassName, ...] = ()
+    kept: int = Field(default=128, ge=1, le=4096, description="frames that a round trains on (n)")
+    factor: int = Field(
+        default=4, ge=1, le=64, description="times `kept` that a round labels at most, beside the held-out frames"
+    )
+    replay_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the training set that comes from earlier rounds"
+    )
+    held_out: int = Field(default=64, ge=1, le=1024, description="most frames by which the gate judges")
+    epochs: float = Field(default=10.0, gt=0, description="passes over the training set")
+    batch: int = Field(
+        default=4, ge=1, le=64, description="frames per step of training; halved once where a GPU has no memory for it"
+    )
+    lr: float = Field(default=0.01, gt=0, description="peak learning rate")
+    warmup: int = Field(default=20, ge=0, description="steps over which the learning rate rises")
+    frozen: int = Field(default=1, ge=0, le=4, description="stages of the student's trunk that keep their weights")
+    checkpoint_s: float = Field(
+        default=30.0, gt=0, description="seconds between two checkpoints: the most training that a kill can cost"
+    )
+    seed: int = Field(default=0, description="seed of batches and sampling")
+    threads: int = Field(
+        default=0, ge=0, le=256, description="threads of labelling and training; 0: as many as there are cores"
+    )
+    nice: int = Field(
+        default=5, ge=0, le=19, description="how far a round steps back before other work on the machine, as in `nice`"
+    )
+    stall_s: float = Field(
+        default=900.0,
+        ge=1,
+        description="seconds without a step of its process after which a round is killed and tried once more",
+    )
+    interest: tuple[ClassName, ...] = Field(
+        default=(),
+        description="classes that frames are culled, scaled and gated by; an empty list: all six. Every class "
+        "is trained",
+    )
 
     @property
     def labels_of_interest(self) -> list[int] | None:
@@ -149,10 +234,17 @@ class RoundSettings(Section):
 class ResolutionSettings(Section):
     """`[resolution]`: `threshold` bounds the change of the loss, squared and relative (see `round/scale.py`)."""
 
-    threshold: float = Field(default=0.05, ge=0)
-    max_steps: int = Field(default=8, ge=0, le=32)
-    min_scale: float = Field(default=0.4, gt=0, le=1)
-    policy: Literal["paper", "zero-intercept", "reference"] = "paper"
+    threshold: float = Field(
+        default=0.05,
+        ge=0,
+        description="largest change of the confidence loss, squared and relative to its own size, that a smaller input "
+        "may bring",
+    )
+    max_steps: int = Field(default=8, ge=0, le=32, description="most steps of 0.9 that the input may shrink by")
+    min_scale: float = Field(default=0.4, gt=0, le=1, description="smallest scale that is tried")
+    policy: Literal["paper", "zero-intercept", "reference"] = Field(
+        default="paper", description="form of the confidence loss that scales are compared by"
+    )
 
 
 class GateSettings(Section):
@@ -162,24 +254,46 @@ class GateSettings(Section):
     false alarm may be worse by more than `worse` (see `evaluation/comparison.py`).
     """
 
-    margin: float = Field(default=0.0, ge=-1, le=1)
-    least: int = Field(default=16, ge=1)
-    certainty: float = Field(default=0.95, ge=0.5, lt=1)
-    worse: float = Field(default=0.1, gt=0, le=1)
+    margin: float = Field(
+        default=0.0,
+        ge=-1,
+        le=1,
+        description="AP50 by which a candidate must exceed the model in use for certain: the lower bound of its gain",
+    )
+    least: int = Field(
+        default=16,
+        ge=1,
+        description="held-out frames that are needed to judge at all; a round does not start with fewer",
+    )
+    certainty: float = Field(
+        default=0.95, ge=0.5, lt=1, description="certainty of each one-sided bound; 0.5 takes the likelier of the two"
+    )
+    worse: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="AP50 by which no class of interest and no part of the day may be worse, false alarms likewise",
+    )
 
 
 class PublishSettings(Section):
     """`[publish]`: a manifest expires after `valid_days`; an unaccepted offer is repeated after `reoffer_s`."""
 
-    valid_days: float = Field(default=365.0, gt=0)
-    reoffer_s: float = Field(default=60.0, gt=0)
+    valid_days: float = Field(
+        default=365.0, gt=0, description="days until the offer of a model expires; a model that is in use runs on"
+    )
+    reoffer_s: float = Field(
+        default=60.0, gt=0, description="seconds after which an offer that was not taken is repeated"
+    )
 
 
 class MetricsSettings(Section):
     """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one."""
 
-    host: Host = "127.0.0.1"
-    port: int = Field(default=9465, ge=0, le=65535)
+    host: Host = Field(
+        default="127.0.0.1", description="address on which `/metrics`, `/healthz` and `/readyz` are served"
+    )
+    port: int = Field(default=9465, ge=0, le=65535, description="port of the same; 0 takes a free one")
 
 
 class PageSettings(Section):
@@ -190,17 +304,30 @@ class PageSettings(Section):
     and `proxies` the addresses or networks that tell the truth about who asks (`X-Forwarded-For`).
     """
 
-    host: Host = "127.0.0.1"
-    port: int = Field(default=9466, ge=0, le=65535)
-    names: tuple[Host, ...] = ()
-    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
-    proxies: tuple[Network, ...] = ("127.0.0.1", "::1")
-    actions: bool = False
-    streams: int = Field(default=200, ge=1, le=10_000)
+    host: Host = Field(default="127.0.0.1", description="address on which the page is served")
+    port: int = Field(default=9466, ge=0, le=65535, description="port of the page; 0 takes a free one")
+    names: tuple[Host, ...] = Field(
+        default=(),
+        description="further host names by which browsers may ask for the page, e.g. that of a proxy; without a port",
+    )
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path below which a proxy serves the page, e.g. `/culling`; the proxy may strip it or not",
+    )
+    proxies: tuple[Network, ...] = Field(
+        default=("127.0.0.1", "::1"),
+        description="addresses or networks of proxies; what they say in `X-Forwarded-For` is believed, for the log",
+    )
+    actions: bool = Field(default=False, description="let whoever holds the token in `page.token` act on the page")
+    streams: int = Field(default=200, ge=1, le=10_000, description="browsers that may watch at a time")
 
 
 class CloudSettings(Settings):
     """All settings of one service; `load_settings` reads them."""
+
+    side = "cloud"
+    searched = (Path("cloud.toml"), Path("/etc/culling/cloud.toml"), Path("/var/lib/culling/cloud.toml"))
 
     service: ServiceSettings
     store: StoreSettings = StoreSettings()

@@ -12,20 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points, version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from culling.common import config, console, logs
+from culling.common import console, logs
 from culling.common.errors import CullingError, MissingExtraError, SettingsError
+from culling.common.settings import command
 
 COMMAND_TABLES = "culling.commands"
 """Entry points of this group name a `Mapping[str, Command]`; any installed package may add commands by one."""
-
-SETTINGS = "culling.settings"
-"""Entry points of this group name the `Settings` class of one side, under the name that `print-config` takes."""
 
 GROUPS = {
     "bench": "Measure how close each part runs to its limit.",
@@ -121,7 +118,7 @@ def root() -> typer.Typer:
     """Return `culling` itself, with every installed command."""
     app = _group("")
     app.callback()(_version_option)
-    app.command()(print_config)
+    command.add_commands(app)
     return app
 
 
@@ -188,20 +185,6 @@ def _version_option(
 
 def _stub() -> Callable[[], None]:
     return lambda: None
-
-
-def print_config(
-    side: Annotated[str, typer.Argument(help="Whose settings.", metavar="SIDE")],
-    file: Annotated[Path | None, typer.Option("--config", help="TOML file to read.", show_default="none")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set metrics.port=0; repeatable.")
-    ] = None,
-) -> None:
-    """Print every setting in force, as TOML, with secrets hidden."""
-    sides = {entry.name: entry for entry in entry_points(group=SETTINGS)}
-    if side not in sides:
-        raise typer.BadParameter(f"{side!r} is not one of {', '.join(sorted(sides))}", param_hint="'SIDE'")
-    print(config.print_config(config.load(sides[side].load(), file, config.parse_overrides(override))), end="")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import pydantic_settings
 import tomli_w
@@ -24,6 +25,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from culling.common.errors import SettingsError
 from culling.common.logs import redact
+from culling.common.settings.keys import nearest, section_of
 
 PREFIX = "CULLING_"
 SECTIONS = {
@@ -52,7 +54,13 @@ class Section(BaseModel):
 
 
 class Settings(BaseSettings):
-    """A whole settings file; its fields are `Section`s, or lists of them."""
+    """A whole settings file; its fields are `Section`s, or lists of them.
+
+    `side` is the word by which `culling settings` lists them, `searched` where a file is looked for that none names.
+    """
+
+    side: ClassVar[str] = ""
+    searched: ClassVar[tuple[Path, ...]] = ()
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, validate_default=True, env_prefix=PREFIX, env_nested_delimiter="__"
@@ -70,6 +78,25 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
+def settings_file(model: type[Settings], given: Path | None) -> Path | None:
+    """Return the file `given`, else the first there is of those that the side searches, having said which on stderr.
+
+    None where there is none: the environment may say it all. A file that may not be read is found, and refused later.
+    """
+    if given is not None:
+        return given
+    for path in model.searched:
+        try:
+            path.stat()
+        except PermissionError:
+            pass
+        except OSError:
+            continue
+        print(f"settings: {path.absolute()}", file=sys.stderr)
+        return path
+    return None
+
+
 def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None = None) -> S:
     """Return the settings of `toml` (None: no file), the environment and `overrides`, the later ones winning.
 
@@ -85,7 +112,8 @@ def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None 
     except ValidationError as error:
         found = error.errors(include_url=False)
         lines = [_explain(model, details, toml, flags) for details in found if not _follows(details, found)]
-        raise SettingsError(redact("; ".join(lines))) from None
+        alone = [_no_file(model)] if toml is None and any(one["type"] == "missing" for one in found) else []
+        raise SettingsError(redact("; ".join(alone + lines))) from None
 
 
 def parse_overrides(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -96,7 +124,9 @@ def parse_overrides(pairs: Sequence[str] | None) -> dict[str, Any]:
     split = [pair.partition("=") for pair in pairs or ()]
     for key, equals, _ in split:
         if not (key and equals):
-            raise SettingsError(f"--set {key}: expected KEY=VALUE, e.g. --set metrics.port=0")
+            raise SettingsError(
+                f"--set {key}: expected KEY=VALUE, e.g. --set metrics.port=0; `culling settings` lists the keys"
+            )
     return {key: _value(text) for key, _, text in split}
 
 
@@ -157,7 +187,7 @@ def _anchored(model: type[BaseModel], data: Mapping[str, Any], folder: Path) -> 
     for name in data.keys() & model.model_fields.keys():
         field, value = model.model_fields[name], data[name]
         annotation = field.annotation
-        if (section := _section(annotation)) is not None:
+        if (section := section_of(annotation)) is not None:
             match value:
                 case Mapping():
                     anchored[name] = _anchored(section, value, folder)
@@ -199,18 +229,30 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
     if error["type"] == "missing":
         for field in _required(model, loc):
             key, variable = f"{key}.{field}", f"{variable}__{field.upper()}"
-        where = f"{toml}: {key} is missing; set it there" if toml else f"{key} is missing; name a file with --config"
-        return f"{where} or as {variable}"
+        where = f"{toml}: {key} is missing; set it there or" if toml else f"{key} is missing; name a file, or set it"
+        return f"{where} as {variable}"
     if any(flag == key or key.startswith(f"{flag}.") for flag in flags):
         origin = "command line"
     else:
         origin = variable if variable in os.environ else str(toml or PREFIX + "* variables")
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(str(loc[-1]), known := _known(model, loc[:-1]), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{origin}: {key} is not a setting; {hint}"
+        return f"{origin}: {key} is not a setting; {_meant(model, loc)}"
     hint = "; lists are given as JSON" if error["type"] == "tuple_type" and origin == "command line" else ""
     return f"{origin}: {key}: {error['msg']}{hint}"
+
+
+def _no_file(model: type[Settings]) -> str:
+    """Return where a settings file would have been found."""
+    searched = ", ".join(map(str, model.searched))
+    return "no settings file is named with --config" + (f", and there is none at {searched}" if searched else "")
+
+
+def _meant(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Return which key was probably meant by one that there is not, and which command lists them all."""
+    close = nearest(model, loc)
+    hint = f"did you mean {close}?" if close else f"known here: {', '.join(_known(model, loc[:-1]))}"
+    side = getattr(model, "side", "")
+    return f"{hint}{'' if close else ';'} `culling settings {side}` lists all" if side else hint
 
 
 def _follows(error: Any, others: Sequence[Any]) -> bool:
@@ -232,14 +274,8 @@ def _known(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at `loc`."""
     for part in loc:
         if isinstance(part, str) and part in model.model_fields:
-            model = _section(model.model_fields[part].annotation) or model
+            model = section_of(model.model_fields[part].annotation) or model
     return sorted(model.model_fields)
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """Return the section that a field is, or is a list of."""
-    kinds = (annotation, *get_args(annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _printable(value: Any) -> Any:

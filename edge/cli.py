@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from culling.common import logs
-from culling.common.config import parse_overrides
+from culling.common.config import parse_overrides, settings_file
 from culling.common.process.keeping_up import KeepingUp
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
 from culling.edge.reload import ask
-from culling.edge.settings import load_settings
+from culling.edge.settings import EdgeSettings, load_settings
 from culling.edge.spool.forwarder import REFUSED
 from culling.edge.status import fetch, pace, rows
 
@@ -26,18 +26,29 @@ app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True
 LOOK_S = 2.0
 """How far apart the two looks are that tell what a student takes in a second."""
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="TOML file, as `culling cloud enroll` writes it.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file, as `culling cloud enroll` writes it.",
+        show_default=f"the first of {', '.join(map(str, EdgeSettings.searched))}",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override one setting, e.g. --set agent.drain_s=5; lists as JSON; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, e.g. agent.drain_s=5; `culling settings edge` lists them; lists as JSON; repeatable.",
+    ),
 ]
 
 AllowCpu = Annotated[bool | None, typer.Option("--allow-cpu/--no-allow-cpu", help="Let the student run without a GPU.")]
 
 
-@app.command()
+@app.command(epilog="Example: culling edge run --config kit/edge.toml --allow-cpu")
 def run(
-    config: ConfigFile,
+    config: ConfigFile = None,
     allow_cpu: AllowCpu = None,
     override: Overrides = None,
 ) -> None:
@@ -49,26 +60,28 @@ def run(
     be used, or another agent uses it; `culling --help` lists the others.
     """
     overrides = {"agent.allow_cpu": allow_cpu, **parse_overrides(override)}
-    settings = load_settings(config, overrides)
+    file = settings_file(EdgeSettings, config)
+    settings = load_settings(file, overrides)
     logs.setup(settings.agent.log_level)
-    Agent(settings, load=lambda: load_settings(config, overrides)).run()
+    Agent(settings, load=lambda: load_settings(file, overrides)).run()
 
 
-@app.command()
-def reload(config: ConfigFile, override: Overrides = None) -> None:
+@app.command(epilog="Example: culling edge reload --config /var/lib/culling-edge/edge.toml")
+def reload(config: ConfigFile = None, override: Overrides = None) -> None:
     """Have a running agent take the cameras of its settings as they are now: come, gone, or changed; the others go on.
 
     The settings are checked first, and a wrong one changes nothing. Other sections are read when an agent starts.
     """
-    settings = load_settings(config, parse_overrides(override))
+    settings = load_settings(settings_file(EdgeSettings, config), parse_overrides(override))
     print(ask(settings.agent.state_dir))
 
 
-@app.command()
-def check(config: ConfigFile, allow_cpu: AllowCpu = None, override: Overrides = None) -> None:
+@app.command(epilog="Example: culling edge check --config kit/edge.toml --allow-cpu")
+def check(config: ConfigFile = None, allow_cpu: AllowCpu = None, override: Overrides = None) -> None:
     """Try everything that the agent needs, one line each; exit with the code of the first failure."""
-    settings = load_settings(config, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
-    print(f"ok      settings: {config}")
+    file = settings_file(EdgeSettings, config)
+    settings = load_settings(file, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
+    print(f"ok      settings: {file or 'CULLING_* variables'}")
     codes = [0]
     for result in check_all(settings):
         word = "failed" if result.error else "warning" if result.warning else "ok"
@@ -77,14 +90,14 @@ def check(config: ConfigFile, allow_cpu: AllowCpu = None, override: Overrides = 
     raise typer.Exit(codes[min(1, len(codes) - 1)])
 
 
-@app.command()
+@app.command(epilog="Example: culling edge status --json")
 def status(
-    config: ConfigFile,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     override: Overrides = None,
 ) -> None:
     """Show the counters of a running agent, per camera, and in two seconds whether its student keeps up."""
-    settings = load_settings(config, parse_overrides(override))
+    settings = load_settings(settings_file(EdgeSettings, config), parse_overrides(override))
     before = fetch(settings.metrics.host, settings.metrics.port)
     began = time.monotonic()
     time.sleep(LOOK_S)

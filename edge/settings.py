@@ -57,13 +57,26 @@ def _signing_key(key: str) -> str:
 class AgentSettings(Section):
     """`[agent]`: the process itself. `trace` names a file that gets one JSON line per inferred frame."""
 
-    state_dir: Path
-    allow_cpu: bool = False
-    threads: int = Field(default=0, ge=0, le=256)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    drain_s: float = Field(default=10.0, ge=0, le=600)
-    exit_when_done: bool = False
-    trace: Path | None = None
+    state_dir: Path = Field(description="folder for the spool and the models; made for its owner alone")
+    allow_cpu: bool = Field(
+        default=False,
+        description="run the student on the CPU where there is no GPU; without it the agent does not start there",
+    )
+    threads: int = Field(default=0, ge=0, le=256, description="threads of one inference; 0: as many as there are cores")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least severe log lines to write"
+    )
+    drain_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=600,
+        description="seconds that a stopping agent may take to write and send what is queued",
+    )
+    exit_when_done: bool = Field(default=False, description="end when every camera is a file that has ended")
+    trace: Path | None = Field(
+        default=None,
+        description="file that gets one JSON line per inferred frame, for benchmarks and the demo's figures",
+    )
 
 
 class LinkSettings(Section):
@@ -71,18 +84,38 @@ class LinkSettings(Section):
     bounded, because the cloud takes an edge for down after three heartbeats at that bound.
     """
 
-    endpoint: Endpoint
-    server_key: Annotated[str, AfterValidator(_curve_key)]
-    secret_key: Annotated[SecretStr, AfterValidator(_secret_curve_key)]
-    signing_keys: tuple[Annotated[str, AfterValidator(_signing_key)], ...] = Field(min_length=1)
-    upload_bytes_per_s: int = Field(default=0, ge=0)
-    heartbeat_s: float = Field(default=5.0, gt=0, le=10)
+    endpoint: Endpoint = Field(
+        description="address of the service, `tcp://HOST:PORT`; an IPv6 address stands in brackets, `tcp://[::1]:5577`"
+    )
+    server_key: Annotated[str, AfterValidator(_curve_key)] = Field(
+        description="public CURVE key of the service; `culling cloud keys` prints it"
+    )
+    secret_key: Annotated[SecretStr, AfterValidator(_secret_curve_key)] = Field(
+        description="this edge's own CURVE key; `culling cloud enroll` makes it. The file's mode must be 0600"
+    )
+    signing_keys: tuple[Annotated[str, AfterValidator(_signing_key)], ...] = Field(
+        min_length=1, description="public Ed25519 keys whose models this edge accepts; two while one is being replaced"
+    )
+    upload_bytes_per_s: int = Field(
+        default=0, ge=0, description="most bytes per second sent to the cloud; 0: as fast as the line allows"
+    )
+    heartbeat_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=10,
+        description="seconds between two reports of the counters; an edge that is silent for three of the longest "
+        "counts as down",
+    )
 
 
 class StudentSettings(Section):
     """`[student]`: `initial` is an ONNX file; signed manifests are beside it, `<stem>.<camera>.manifest`."""
 
-    initial: Path | None = None
+    initial: Path | None = Field(
+        default=None,
+        description="ONNX file of the first model; the signed manifest of each camera lies beside it as "
+        "`STEM.CAMERA.manifest`. Without it a camera waits for the cloud's first offer",
+    )
 
     def manifest(self, camera: str) -> Path | None:
         """Return the path of the initial model's manifest for `camera`; None without an initial model."""
@@ -96,11 +129,21 @@ class ConfidenceSettings(Section):
     their loss.
     """
 
-    policy: str = "paper"
-    interest: tuple[ClassName, ...] = ()
-    min_side: float = Field(default=0.0, ge=0)
-    normalise: bool = False
-    ranking: Literal["learned", "loss"] = "learned"
+    policy: str = Field(
+        default="paper", description="form of the confidence loss: `paper`, `zero-intercept` or `reference`"
+    )
+    interest: tuple[ClassName, ...] = Field(
+        default=(), description="classes that count towards the loss; an empty list: all six"
+    )
+    min_side: float = Field(default=0.0, ge=0, description="boxes with a side below so many pixels do not count")
+    normalise: bool = Field(
+        default=False, description="divide each class's loss by its running spread, and take the mean over classes"
+    )
+    ranking: Literal["learned", "loss"] = Field(
+        default="learned",
+        description="`learned`: a ranker chooses frames where the model brings one that has proven better; `loss`: the "
+        "confidence loss always does",
+    )
 
     @field_validator("policy")
     @classmethod
@@ -113,20 +156,34 @@ class ConfidenceSettings(Section):
 class SpoolSettings(Section):
     """`[spool]`: frames that wait on disk for the cloud; up to `queue` more wait in memory for the disk."""
 
-    max_bytes: int = Field(default=2 << 30, ge=1 << 20)
-    jpeg_quality: int = Field(default=90, ge=1, le=100)
-    queue: int = Field(default=16, ge=1, le=1024)
+    max_bytes: int = Field(
+        default=2 << 30,
+        ge=1 << 20,
+        description="size of the spool's frames beyond which the least valuable frames are given up",
+    )
+    jpeg_quality: int = Field(default=90, ge=1, le=100, description="quality of forwarded pictures")
+    queue: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="frames that may wait in memory for the disk; further ones are dropped and counted",
+    )
 
 
 class MetricsSettings(Section):
     """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one."""
 
-    host: Host = "127.0.0.1"
-    port: int = Field(default=9464, ge=0, le=65535)
+    host: Host = Field(
+        default="127.0.0.1", description="address on which `/metrics`, `/healthz` and `/readyz` are served"
+    )
+    port: int = Field(default=9464, ge=0, le=65535, description="port of the same; 0 takes a free one")
 
 
 class EdgeSettings(Settings):
     """All settings of one agent; `load_settings` reads them."""
+
+    side = "edge"
+    searched = (Path("edge.toml"), Path("/etc/culling/edge.toml"), Path("/var/lib/culling-edge/edge.toml"))
 
     agent: AgentSettings
     cloud: LinkSettings
@@ -147,12 +204,13 @@ class EdgeSettings(Settings):
         return cameras
 
 
-def load_settings(path: Path, overrides: dict[str, Any]) -> EdgeSettings:
-    """Read the settings at `path`; `overrides` maps dotted keys, e.g. `agent.allow_cpu`, to values from flags.
+def load_settings(path: Path | None, overrides: dict[str, Any]) -> EdgeSettings:
+    """Read the settings at `path` (None: variables alone); `overrides` maps dotted keys to values from flags.
 
     Raises `SettingsError` naming the key, or the file when it holds a secret that others may read.
     """
-    require_private(path)
+    if path is not None:
+        require_private(path)
     return load(EdgeSettings, path, overrides)
 
 

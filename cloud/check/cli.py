@@ -6,8 +6,8 @@ import typer
 
 from culling.cloud.check.checks import check_all
 from culling.cloud.operate import ConfigFile, Overrides
-from culling.cloud.settings import load_settings
-from culling.common.config import parse_overrides
+from culling.cloud.settings import CloudSettings, load_settings
+from culling.common.config import parse_overrides, settings_file
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -17,8 +17,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def check(config: ConfigFile = None, override: Overrides = None) -> None:
     """Try everything that the service needs, one line each; exit with the code of the first failure."""
-    settings = load_settings(config, parse_overrides(override))
-    print(f"{'ok':7} settings: {config or 'from variables and flags'}")
+    path = settings_file(CloudSettings, config)
+    settings = load_settings(path, parse_overrides(override))
+    print(f"{'ok':7} settings: {path or 'from variables and flags'}")
     codes = []
     for result in check_all(settings):
         print(f"{result.word:7} {result.what}: {result.detail}")

@@ -31,10 +31,10 @@ RECORD_S = 120.0
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(epilog="Example: culling demo north-door --video recording.mp4 --report figures.json")
 def demo(
+    camera: Annotated[str, typer.Argument(help="name of the camera")] = "camera-1",
     video: Annotated[str | None, typer.Option(help="file or URL to play; default: the bundled clip")] = None,
-    camera: Annotated[str, typer.Option(help="name of the camera")] = "camera-1",
     rounds: Annotated[int, typer.Option(min=1, help="rounds to wait for, published or refused")] = 3,
     minutes: Annotated[
         float | None, typer.Option(min=0.5, help="most minutes to play before measuring", show_default="no limit")

@@ -154,7 +154,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
 
 def enroll_edge(run: Demo, plan: Plan) -> None:
     """Enroll the edge and write its settings file; the cloud's must be there."""
-    enroll = ["cloud", "enroll", EDGE, "--camera", run.camera, "--out", str(run.edge_toml.parent)]
+    enroll = ["cloud", "enroll", EDGE, run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml))
     edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}

@@ -11,7 +11,10 @@ import typer
 app = typer.Typer(add_completion=False)
 
 
-@app.command(name="evaluate")
+@app.command(
+    name="evaluate",
+    epilog="Example: culling evaluate --model student.onnx --video clip.mp4 --labels labels.jsonl --from 0.6",
+)
 def evaluate_command(
     model: Annotated[Path, typer.Option(help="student or teacher, .onnx or .safetensors")],
     video: Annotated[Path, typer.Option(help="the labelled clip")],

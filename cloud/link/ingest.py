@@ -67,6 +67,10 @@ SILENT_S = 30.0
 """An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
 
 
+FOR_EVER = ("seq-reused", "camera-removed", "purged")
+"""Why a frame is refused however often it comes."""
+
+
 class Ingest:
     """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or ""."""
 
@@ -224,10 +228,10 @@ class Ingest:
             if edge_key not in self._members.cameras:
                 self._members = self._roster.members()  # it may have been enrolled since the last tick
             if edge_key not in self._members.cameras:
-                raise ProtocolError("revoked", "this edge is no longer enrolled")
+                raise ProtocolError("revoked", f"edge {self._members.name(edge_key)} is no longer enrolled")
             message, payload = unpack(parts, "edge")
             self._heard[edge_key] = self._clock.monotonic()
-            with surviving("ingest", self._metrics, edge=edge_key, message=type(message).__name__):
+            with surviving("ingest", self._metrics, edge=self._members.name(edge_key), message=type(message).__name__):
                 self._handle(edge_key, message, payload or b"")
         except ProtocolError as error:
             self._refuse(edge_key, error.reason, str(error))
@@ -244,7 +248,8 @@ class Ingest:
                 self._welcome(edge_key)
                 if self._boots.get(edge_key) != message.boot:  # an edge greets again whenever we were silent
                     self._boots[edge_key] = message.boot
-                    log.info("edge_greeted", edge=edge_key, software=message.software, boot=message.boot)
+                    edge = self._members.name(edge_key)
+                    log.info("edge_greeted", edge=edge, software=message.software, boot=message.boot)
             case Heartbeat():
                 self._keep_states(edge_key, message.cameras, greeting=False)
                 self._welcome(edge_key)
@@ -283,7 +288,7 @@ class Ingest:
                     self._nack(arrival, "busy", retry=True)
                     tried += 1
                 case _:
-                    self._nack(arrival, outcome, retry=outcome != "seq-reused")
+                    self._nack(arrival, outcome, retry=outcome not in FOR_EVER)
         if tried:
             self._room.note_pace(self._clock.monotonic() - started, tried)
 
@@ -297,7 +302,7 @@ class Ingest:
             if not self._members.owns(edge_key, state.camera):  # its other cameras go on
                 self._metrics.count("messages_refused", reason="not-your-camera")
                 if greeting:
-                    log.warning("camera_not_enrolled", edge=edge_key, camera=state.camera)
+                    log.warning("camera_not_enrolled", edge=self._members.name(edge_key), camera=state.camera)
                 continue
             self._unsaved[state.camera] = state
             self._offers.heard(state, greeting)
@@ -330,7 +335,9 @@ class Ingest:
 
     def _own(self, edge_key: str, camera: str) -> None:
         if not self._members.owns(edge_key, camera):
-            raise ProtocolError("not-your-camera", f"camera {camera} is not one of this edge's")
+            if camera in self._members.removed:
+                raise ProtocolError("camera-removed", f"camera {camera} was removed: take it out of the settings")
+            raise ProtocolError("not-your-camera", f"camera {camera} is not one of edge {self._members.name(edge_key)}")
 
     # Answers
 
@@ -348,12 +355,13 @@ class Ingest:
         edge_key, frame = arrival.edge_key, arrival.frame
         camera = frame.camera if self._members.owns(edge_key, frame.camera) else "unknown"
         self._metrics.count("frames_refused", camera=camera, reason=reason)
-        log.warning("frame_refused", edge=edge_key, camera=camera, boot=frame.boot, seq=frame.seq, reason=reason)
+        edge = self._members.name(edge_key)
+        log.warning("frame_refused", edge=edge, camera=camera, boot=frame.boot, seq=frame.seq, reason=reason)
         self._send(edge_key, Nack(frame.boot, frame.seq, plain(reason), retry))
 
     def _refuse(self, edge_key: str, reason: str, message: str) -> None:
         self._metrics.count("messages_refused", reason=reason)
-        log.warning("message_refused", edge=edge_key, reason=reason, error=message)
+        log.warning("message_refused", edge=self._members.name(edge_key), reason=reason, error=message)
         self._send(edge_key, Refused(plain(f"{reason}: {message}")))
 
     def _send(self, edge_key: str, message: FromCloud, payload: bytes | None = None) -> bool:

@@ -14,7 +14,10 @@ pretrain_app = typer.Typer(add_completion=False)
 export_app = typer.Typer(add_completion=False)
 
 
-@pretrain_app.command(name="pretrain")
+@pretrain_app.command(
+    name="pretrain",
+    epilog="Example: culling pretrain student --labels labels.jsonl --images frames --out student.safetensors",
+)
 def pretrain_command(
     kind: Annotated[str, typer.Argument(help="student or teacher", metavar="student|teacher")],
     labels: Annotated[list[Path], typer.Option(help="label file, one JSON object a line; may be repeated")],
@@ -119,7 +122,7 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-@export_app.command(name="export")
+@export_app.command(name="export", epilog="Example: culling export --weights student.safetensors --out student.onnx")
 def export_command(
     out: Annotated[Path, typer.Option(help="ONNX file to write")],
     weights: Annotated[Path | None, typer.Option(help="student weights; default: the bundled student")] = None,

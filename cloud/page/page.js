@@ -294,7 +294,7 @@ function fleetView() {
     const nodes = shown.map(name => rows.get(name).node);
     if (nodes.length !== body.children.length || nodes.some((one, at) => body.children[at] !== one)) body.replaceChildren(...nodes);
     chips.replaceChildren(chip(null, `all ${names.length}`), ...Object.keys(WORDS).filter(word => counts[word]).map(word => chip(word, `${WORDS[word]} ${counts[word]}`)));
-    empty.textContent = !state.heardAt ? "" : names.length ? shown.length ? "" : "No camera matches." : "No camera is enrolled yet: run culling cloud enroll EDGE --camera NAME --out KIT";
+    empty.textContent = !state.heardAt ? "" : names.length ? shown.length ? "" : "No camera matches." : "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT";
     node.querySelector("table").hidden = node.querySelector("div.bar").hidden = !names.length;
     sum();
   }

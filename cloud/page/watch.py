@@ -74,10 +74,12 @@ class Fleet:
         return sorted(news["cameras"], key=lambda row: str(row["camera"]))
 
 
-@app.command()
+@app.command(epilog="Example: culling watch north-door --url http://cloud.example:9466")
 def watch(
-    url: Annotated[str, typer.Argument(help="Address of the page.")] = DEFAULT_URL,
-    camera: Annotated[str | None, typer.Option(help="Show this camera's charts as well.")] = None,
+    camera: Annotated[
+        str | None, typer.Argument(help="Name of a camera, to show its charts as well.", show_default="none")
+    ] = None,
+    url: Annotated[str, typer.Option(help="Address of the page.")] = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print each row that arrives as one line of JSON.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Show the present state and exit.")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from culling.cloud.store.folders import make_folder, only_one
+from culling.cloud.store.purge.audit import AUDIT
 from culling.common.errors import StorageError
 from culling.common.progress import Show
 
@@ -41,6 +42,7 @@ def backup(data_dir: Path, out: Path, show: Show = lambda done, note: None) -> C
         raise StorageError(f"{data_dir} has no {INDEX}: back up the database of store.url by its own tools")
     _check_empty(out)
     _copy_index(data_dir / INDEX, out / INDEX)
+    _copy_log(data_dir, out)
     return _copy_files(data_dir, out, show)
 
 
@@ -52,6 +54,7 @@ def restore(source: Path, data_dir: Path, show: Show = lambda done, note: None) 
         if (data_dir / INDEX).exists():
             raise StorageError(f"{data_dir} holds an index already: move the folder away, then restore")
         copied = _copy_files(source, data_dir, show)
+        _copy_log(source, data_dir)
         _copy_index(source / INDEX, data_dir / INDEX)  # last: only a whole restore has an index
     return copied
 
@@ -78,6 +81,15 @@ def _copy_index(source: Path, target: Path) -> None:
         target.chmod(0o600)
     except (sqlite3.Error, OSError) as error:
         raise StorageError(f"cannot copy {source} to {target}: {error}") from error
+
+
+def _copy_log(source: Path, target: Path) -> None:
+    """Copy the audit log, if there is one; never as a link, since it is appended to."""
+    try:
+        if (source / AUDIT).exists():
+            shutil.copy2(source / AUDIT, target / AUDIT)
+    except OSError as error:
+        raise StorageError(f"cannot copy {source / AUDIT} to {target}: {error.strerror}") from error
 
 
 def _copy_files(source: Path, target: Path, show: Show) -> Copied:

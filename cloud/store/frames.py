@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, frames, totals
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
+from culling.cloud.store.purge.withheld import Withheld, withheld
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
@@ -45,7 +46,7 @@ MOST_UNKNOWN = 64
 log = structlog.get_logger(__name__)
 
 
-Fate: TypeAlias = Literal["stored", "duplicate"]
+Fate: TypeAlias = Literal["stored", "duplicate"] | Withheld
 Leftover: TypeAlias = Literal["reindex", "remove", "quarantine"]
 
 
@@ -178,7 +179,10 @@ class FrameStore:
         return self.add_all([Arrival(edge_key, frame, jpeg)])[0]
 
     def add_all(self, arrivals: Sequence[Arrival]) -> list[Fate]:
-        """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row."""
+        """Make checked frames durable; on return files and rows are fsynced. Raises StorageError, leaving no row.
+
+        A frame of a camera that was removed, or from before a purge, leaves neither.
+        """
         # Each its own time, so that the order of frames that came together is kept.
         received = list(accumulate((self._clock.now() for _ in arrivals), _later))
         files = [_sealed(*one) for one in zip(arrivals, received, strict=True)]
@@ -188,19 +192,29 @@ class FrameStore:
         write_all_atomic(dict(zip(paths, files, strict=True)))
         rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=True)]
         try:
-            with self._index.write() as connection:
-                connection.execute(frames.insert(), rows)
+            return self._enter(rows)
         except IntegrityError:
-            return [self._enter(row) for row in rows] if len(rows) > 1 else ["duplicate"]
-        return ["stored"] * len(rows)
+            return [self._enter_one(row) for row in rows]
 
-    def _enter(self, row: dict[str, Any]) -> Fate:
+    def _enter(self, rows: Sequence[dict[str, Any]]) -> list[Fate]:
+        """Insert rows, all but those of frames that are withheld, whose files are removed."""
+        with self._index.write() as connection:
+            reasons = withheld(connection, [(row["camera"], row["captured"]) for row in rows])
+            fates: list[Fate] = [reasons.get((row["camera"], row["captured"]), "stored") for row in rows]
+            fresh = [row for row, fate in zip(rows, fates, strict=True) if fate == "stored"]
+            if fresh:
+                connection.execute(frames.insert(), fresh)
+        for row, fate in zip(rows, fates, strict=True):
+            if fate != "stored":
+                with _guarded(path := self.path(row["camera"], row["id"])):
+                    path.unlink(missing_ok=True)
+        return fates
+
+    def _enter_one(self, row: dict[str, Any]) -> Fate:
         try:
-            with self._index.write() as connection:
-                connection.execute(frames.insert().values(**row))
+            return self._enter([row])[0]
         except IntegrityError:
             return "duplicate"
-        return "stored"
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts of every camera that has frames; held-out frames never wait."""
@@ -285,7 +299,7 @@ class FrameStore:
 
     def _fate(self, path: Path) -> Leftover:
         """Return what to do with a file that no stored frame names."""
-        if path.suffix != ".jpg" or self._has_expired(path.stem):  # a write that was cut short, a removal likewise
+        if path.suffix != ".jpg" or self._is_gone(path.stem):  # a write that was cut short, a removal likewise
             return "remove"
         return "quarantine" if self._arrival(path) is None else "reindex"
 
@@ -304,15 +318,16 @@ class FrameStore:
             with _guarded(path):
                 path.unlink()
         elif (found := self._arrival(path)) is not None:
-            self._enter(self._row(*found, path.stat().st_size))
-            log.info("frame_reindexed", camera=path.parent.name, frame=path.stem)
+            if self._enter_one(self._row(*found, path.stat().st_size)) == "stored":
+                log.info("frame_reindexed", camera=path.parent.name, frame=path.stem)
         else:
             self._quarantine_file(path)
             log.warning("file_quarantined", camera=path.parent.name, file=path.name)
 
-    def _has_expired(self, name: str) -> bool:
+    def _is_gone(self, name: str) -> bool:
         with self._index.read() as connection:
-            return connection.execute(sa.select(frames.c.state).where(frames.c.id == name)).scalar() == "expired"
+            state = connection.execute(sa.select(frames.c.state).where(frames.c.id == name)).scalar()
+            return state in ("expired", "purged")
 
     def _quarantine_file(self, path: Path) -> None:
         with _guarded(path):
@@ -329,7 +344,7 @@ class FrameStore:
 
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
-            ended = frames.update().where(frames.c.id.in_(names))
+            ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
 
     def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, history
+from culling.cloud.store.purge.withheld import removed_cameras
 from culling.common.metrics import REASONS
 from culling.common.process.keeping_up import look_at
 from culling.common.wire.messages import CameraState
@@ -40,7 +41,8 @@ class History:
             level = {"threshold": state.threshold, "loss_mean": state.loss_mean}
             rows.append({"camera": camera, "minute": minute, **risen, **level})
         with self._index.write() as connection:
-            for row in rows:
+            removed = removed_cameras(connection)
+            for row in (one for one in rows if one["camera"] not in removed):
                 mine = (history.c.camera == row["camera"]) & (history.c.minute == minute)
                 if (found := connection.execute(history.select().where(mine)).first()) is None:
                     connection.execute(history.insert().values(**row))

@@ -11,7 +11,7 @@ An index of an earlier version is brought up to date when it is opened; how to a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,7 +55,7 @@ frames = Table(
     Column("boot", String(64), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("camera", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # stored, expired or corrupt
+    Column("state", String(16), nullable=False),  # stored, expired, corrupt or purged
     Column("frame", BigInteger, nullable=False),
     Column("pts", Float, nullable=False),
     Column("captured", Float, nullable=False),
@@ -178,6 +178,14 @@ history = Table(  # by how much a camera's counters rose within one minute
     sa.Index("history_by_minute", "minute"),
 )
 
+purges = Table(  # what must not come back, whoever sends it
+    "purges",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("before", Float, nullable=False),  # frames captured before are refused
+    Column("removed", Boolean, nullable=False, default=False),  # all of its frames are
+)
+
 wishes = Table(  # the desired state of each camera
     "wishes",
     _tables,
@@ -220,6 +228,13 @@ class Index:
         writing = self._engine.execution_options(writes=True)
         with self._translated(), writing.begin() as connection:
             yield connection
+
+    def settle(self) -> None:
+        """Empty SQLite's log into the database, so that what was deleted is in neither; nothing with another one."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self._translated(), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close every connection."""

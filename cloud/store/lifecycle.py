@@ -106,11 +106,12 @@ class FrameLifecycle:
         return self._store.select(camera, known, frames.c.captured.desc(), limit)[::-1]
 
     def label(self, labels: dict[str, Detections]) -> None:
-        """Keep the teacher's labels, by frame; durable on return."""
+        """Keep the teacher's labels, by frame; durable on return. A frame that is gone by then gets none."""
         with self._index.write() as connection:
             for name, found in labels.items():
                 blob = msgspec.msgpack.encode(to_wire(found))
-                connection.execute(frames.update().where(frames.c.id == name).values(labels=blob))
+                here = (frames.c.id == name) & (frames.c.state == "stored")
+                connection.execute(frames.update().where(here).values(labels=blob))
 
     def keep(self, ids: Collection[str], round_id: int) -> None:
         """Note the culled set of a round."""

@@ -13,9 +13,12 @@ from typing import Literal
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.index import Index, cameras, edges, models
+from culling.cloud.store.index import Index, cameras, edges, models, requests, rounds, wishes
+from culling.cloud.store.purge.purge import REMOVED
+from culling.cloud.store.purge.withheld import readmit, remember, removed_cameras
+from culling.cloud.store.rounds import UNFINISHED
 from culling.common.errors import InputError, SettingsError
-from culling.common.wire.messages import CameraState
+from culling.common.wire.messages import MAX_CAMERAS, CameraState
 
 SILENT_S = 30.0
 """An edge that has been silent this long is down, even if it last said that its camera is live."""
@@ -26,9 +29,18 @@ _STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended
 
 @dataclass(frozen=True)
 class Members:
-    """One moment of the roster: the cameras of every edge that may speak, by its public key."""
+    """One moment of the roster: the cameras of every edge that may speak, by its public key, and those `removed`.
+
+    `names` are those of all edges, by key, revoked ones too: a log names an edge by it.
+    """
 
     cameras: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, edge_key: str) -> str:
+        """Return the name of the edge with that key; the key itself where no edge has it."""
+        return self.names.get(edge_key, edge_key)
 
     def owns(self, edge_key: str, camera: str) -> bool:
         """Return whether `camera` belongs to the edge with that key."""
@@ -61,7 +73,9 @@ class Roster:
         with self._index.read() as connection:
             for key, camera in connection.execute(joined.where(~edges.c.revoked)):
                 found.setdefault(key, set()).add(camera)
-        return Members({key: frozenset(names) for key, names in found.items()})
+            removed = removed_cameras(connection)
+            names = {row.public_key: row.name for row in connection.execute(edges.select())}
+        return Members({key: frozenset(mine) for key, mine in found.items()}, removed, names)
 
     def allowed(self, edge_key: str) -> bool:
         """Return whether the edge with that key may connect."""
@@ -73,6 +87,24 @@ class Roster:
         """Refuse an edge from now on, even on the connection it has; return whether there is one of that name."""
         with self._index.write() as connection:
             return connection.execute(edges.update().where(edges.c.name == edge).values(revoked=True)).rowcount > 0
+
+    def remove(self, camera: str, at: float) -> str:
+        """Refuse a camera's frames from now on, end its round and its requests; return the edge that it belonged to.
+
+        What it recorded and its models stay. Raises InputError when there is no such camera.
+        """
+        mine = cameras.c.name == camera
+        with self._index.write() as connection:
+            if (edge := connection.execute(sa.select(cameras.c.edge).where(mine)).scalar()) is None:
+                raise InputError(f"there is no camera {camera}: see `culling cloud status`")
+            connection.execute(sa.delete(cameras).where(mine))
+            connection.execute(sa.delete(wishes).where(wishes.c.camera == camera))
+            running = (rounds.c.camera == camera) & rounds.c.state.in_(UNFINISHED)
+            connection.execute(sa.update(rounds).where(running).values(state="failed", finished=at, reason=REMOVED))
+            open_ = (requests.c.camera == camera) & requests.c.done.is_(None)
+            connection.execute(sa.update(requests).where(open_).values(done=at, failed=True, answer=REMOVED))
+            remember(connection, camera, removed=True)
+        return str(edge)
 
     def rows(self) -> list[CameraRow]:
         """Return every camera, by name."""
@@ -150,7 +182,44 @@ def check_free(connection: sa.Connection, edge: str, names: Collection[str], rep
     return known
 
 
+def add_camera(connection: sa.Connection, name: str, edge: str) -> None:
+    """Give a known edge a camera. Raises SettingsError when the edge is unknown or revoked, or the camera is there."""
+    _require_edge(connection, edge)
+    taken = sa.select(cameras.c.edge).where(cameras.c.name == name)
+    if (other := connection.execute(taken).scalar()) is not None:
+        raise SettingsError(f"camera {name} belongs to edge {other} already: `culling cloud camera move` moves it")
+    _add_camera(connection, name, edge)
+
+
+def move_camera(connection: sa.Connection, name: str, edge: str) -> None:
+    """Give a camera to another edge, which has not spoken of it yet. Raises SettingsError as `add_camera` does."""
+    _require_edge(connection, edge)
+    here = connection.execute(sa.select(cameras.c.edge).where(cameras.c.name == name)).scalar()
+    if here is None:
+        raise SettingsError(f"there is no camera {name}: `culling cloud camera add` adds one")
+    if here == edge:
+        raise SettingsError(f"camera {name} belongs to edge {edge} already")
+    moved = {"edge": edge, "state": None, "heard": None}
+    connection.execute(cameras.update().where(cameras.c.name == name).values(**moved))
+
+
+def names_of(connection: sa.Connection, edge: str) -> set[str]:
+    """Return the names of an edge's cameras."""
+    return set(connection.execute(sa.select(cameras.c.name).where(cameras.c.edge == edge)).scalars())
+
+
+def _require_edge(connection: sa.Connection, edge: str) -> None:
+    row = connection.execute(edges.select().where(edges.c.name == edge)).first()
+    if row is None:
+        raise SettingsError(f"there is no edge {edge}: `culling cloud enroll` enrolls one")
+    if row.revoked:
+        raise SettingsError(f"edge {edge} is revoked: `culling cloud enroll --replace` lets it back in")
+    if len(names_of(connection, edge)) >= MAX_CAMERAS:
+        raise SettingsError(f"edge {edge} has {MAX_CAMERAS} cameras already, the most that one can have")
+
+
 def _add_camera(connection: sa.Connection, name: str, edge: str) -> None:
+    readmit(connection, name)
     if connection.execute(sa.select(cameras.c.name).where(cameras.c.name == name)).first() is None:
         connection.execute(cameras.insert().values(name=name, edge=edge))
 

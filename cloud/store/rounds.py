@@ -94,7 +94,8 @@ class Rounds:
         """Keep a stage's result; it counts as done from then on."""
         with self._index.write() as connection:
             stages = self._get(connection, round_id).stages | {stage: result}
-            connection.execute(_of(round_id).values(stages=msgspec.json.encode(stages).decode()))
+            running = _of(round_id).where(rounds.c.state.in_(UNFINISHED))  # of a camera that was removed, nothing stays
+            connection.execute(running.values(stages=msgspec.json.encode(stages).decode()))
 
     def end(self, round_id: int, state: str, report: dict[str, Any], reason: str = "", at: float | None = None) -> None:
         """Move a running round to `ready`, or end it as `refused` or `failed`."""

@@ -153,7 +153,12 @@ def _command(name: str, study: Study) -> Callable[..., None]:
         frames: Annotated[int, typer.Option(min=1, help="frames to learn from, evenly spaced")] = 400,
         measured: Annotated[int, typer.Option(min=1, help="frames to measure on, evenly spaced")] = 60,
         override: Annotated[
-            list[str] | None, typer.Option("--set", help="override a setting of the cloud, e.g. teacher.short_side=384")
+            list[str] | None,
+            typer.Option(
+                "--set",
+                metavar="KEY=VALUE",
+                help="override a setting, e.g. teacher.short_side=384; `culling settings cloud` lists them; repeatable",
+            ),
         ] = None,
     ) -> None:
         chosen = tuple(dict.fromkeys(seed)), frames, measured, tuple(override or ())
@@ -165,5 +170,8 @@ def _command(name: str, study: Study) -> Callable[..., None]:
     return command
 
 
+EXAMPLE = "Example: culling study"
+MATERIAL = "--video clip.mp4 --labels labels.jsonl --out study"
+
 for _name, _study in STUDIES.items():
-    app.command(_name, help=_study.help)(_command(_name, _study))
+    app.command(_name, help=_study.help, epilog=f"{EXAMPLE} {_name} {MATERIAL}")(_command(_name, _study))

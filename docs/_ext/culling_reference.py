@@ -9,8 +9,8 @@ A page holds a directive `{culling} PART`; `render(PART)` returns the Markdown t
     exit-codes                      codes, and the errors that end in them  culling.common.errors
     log-events                      what is logged, with which fields       the sources, which are parsed, not run
 
-What a setting means stands in its `Field(description=…)`, or in `docs/reference/meanings.toml` where it has none. A key
-with no meaning, or a meaning with no key, ends the build.
+What a setting means stands in its `Field(description=…)`, which `culling settings SIDE` prints too. A key with no
+meaning ends the build.
 """
 
 from __future__ import annotations
@@ -18,27 +18,22 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 import msgspec
 import typer
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
 
 from culling.common import cli, errors, metrics
 from culling.common.config import Settings
+from culling.common.settings.keys import Key, heading, keys, sections
 from culling.common.wire import manifest, messages
 
 ROOT = Path(__file__).parents[2]
-MEANINGS = ROOT / "docs" / "reference" / "meanings.toml"
-MIB = 1 << 20
 LEVELS = ("debug", "info", "warning", "error", "exception")
-BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
 
 
 def render(what: str) -> str:
@@ -58,9 +53,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def settings(side: str) -> str:
     """Return every section of one side's settings, each with a table of its keys."""
-    known = meanings(side)
-    parts = [_section(name, field, known) for name, field in settings_model(side).model_fields.items()]
-    return "\n".join(parts)
+    return "\n".join(_section(name, side) for name in sections(settings_model(side)))
 
 
 def settings_model(side: str) -> type[Settings]:
@@ -70,72 +63,20 @@ def settings_model(side: str) -> type[Settings]:
     return next(one for one in found if one.__module__ == module.__name__)
 
 
-def setting_keys(side: str) -> dict[str, FieldInfo]:
+def setting_keys(side: str) -> dict[str, Key]:
     """Return every key of a side by its dotted name, e.g. `selector.window_s`."""
-    fields = settings_model(side).model_fields
-    models = {name: _model(field) for name, field in fields.items()}
-    return {f"{name}.{key}": field for name, model in models.items() for key, field in model.model_fields.items()}
+    return {key.dotted: key for key in keys(settings_model(side))}
 
 
-def meanings(side: str) -> dict[str, str]:
-    """Return what each key means. Raises `ValueError` naming the keys that have no meaning, or that there are not."""
-    told = tomllib.loads(MEANINGS.read_text())[side]
-    extra = {f"{section}.{key}": text for section, keys in told.items() for key, text in keys.items()}
-    keys = setting_keys(side)
-    described = {key: field.description for key, field in keys.items() if field.description}
-    if unknown := extra.keys() - (keys.keys() - described.keys()):
-        raise ValueError(
-            f"{MEANINGS.name}: no such keys at the {side}, or described there: {', '.join(sorted(unknown))}"
-        )
-    if silent := keys.keys() - extra.keys() - described.keys():
-        raise ValueError(f"{MEANINGS.name}: nothing says what these mean at the {side}: {', '.join(sorted(silent))}")
-    return described | extra
-
-
-def _section(name: str, field: FieldInfo, known: dict[str, str]) -> str:
-    model = _model(field)
-    head = f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"
+def _section(name: str, side: str) -> str:
+    model = settings_model(side)
     rows = [
-        (f"`{key}`", _type(below), _default(below), known[f"{name}.{key}"]) for key, below in model.model_fields.items()
+        (f"`{key.name}`", key.type, key.default, key.meaning)
+        for key in setting_keys(side).values()
+        if key.section == name
     ]
-    prose = re.sub(r"^`\[+\w+\]+`: (.)", lambda found: found[1].upper(), _prose(model))
-    return f"## `{head}`\n\n{prose}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}"
-
-
-def _model(field: FieldInfo) -> type[BaseModel]:
-    kinds = (field.annotation, *get_args(field.annotation))
-    return next(kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, BaseModel))
-
-
-def _type(field: FieldInfo) -> str:
-    found = ((sign, getattr(one, name, None)) for one in field.metadata for name, sign in BOUNDS.items())
-    return ", ".join([_name(field.annotation), *(f"{sign} {value:,}" for sign, value in found if value is not None)])
-
-
-def _name(kind: Any) -> str:
-    if get_origin(kind) is Annotated:
-        return _name(get_args(kind)[0])
-    if get_origin(kind) is Literal:
-        return " or ".join(f"`{value}`" for value in get_args(kind))
-    if get_origin(kind) is tuple:
-        return f"list of {_name(get_args(kind)[0])}"
-    if arguments := [one for one in get_args(kind) if one is not type(None)]:
-        return " or ".join(_name(one) for one in arguments)
-    words = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path", SecretStr: "secret"}
-    return words[kind]
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "**required**"
-    value = field.get_default(call_default_factory=True)
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return f"`[{', '.join(map(str, value))}]`"
-    if isinstance(value, int) and value >= MIB and value % MIB == 0:
-        return f"`{value}` ({value // MIB:,} MiB)"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    prose = re.sub(r"^`\[+\w+\]+`: (.)", lambda found: found[1].upper(), _prose(sections(model)[name]))
+    return f"## `{heading(model, name)}`\n\n{prose}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}"
 
 
 # Commands
@@ -168,6 +109,8 @@ def _command(context: typer.Context) -> str:
     rows = [record for record in found if context.parent is None or not record[0].endswith("-completion")]
     usage = f"```text\n{command.get_usage(context)}\n```"
     parts = [f"## `{context.command_path}`", _prose_of(command.help or ""), usage]
+    if (example := (command.epilog or "").removeprefix("Example: ")) != (command.epilog or ""):
+        parts.append(f"For example:\n\n```sh\n{example}\n```")
     if rows:
         parts.append(table(("argument or option", "meaning"), [(f"`{name}`", _plain(text)) for name, text in rows]))
     if hasattr(command, "list_commands"):

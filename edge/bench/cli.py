@@ -19,7 +19,7 @@ from culling.edge.bench.swap import swap_command
 
 edge_app, overhead_app, swap_app, memory_app = (typer.Typer(add_completion=False) for _ in range(4))
 
-edge_app.command(name="edge")(edge_command)
-overhead_app.command(name="overhead")(overhead_command)
-swap_app.command(name="swap")(swap_command)
-memory_app.command(name="edge")(memory_command)
+edge_app.command(name="edge", epilog="Example: culling bench edge --cameras 1,4,16")(edge_command)
+overhead_app.command(name="overhead", epilog="Example: culling bench overhead --frames 400")(overhead_command)
+swap_app.command(name="swap", epilog="Example: culling bench swap --swaps 50")(swap_command)
+memory_app.command(name="edge", epilog="Example: culling bench memory edge --cameras 16")(memory_command)

@@ -42,9 +42,22 @@ class DifferenceSettings(Section):
     comes `longest_s` seconds after the last inferred one is never skipped.
     """
 
-    skip: bool = False
-    lost: float = Field(default=0.05, ge=0, le=1)
-    longest_s: float = Field(default=1.0, gt=0, le=60)
+    skip: bool = Field(
+        default=False,
+        description="leave out of inference what hardly differs from the frame inferred last; its detections stand in",
+    )
+    lost: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of boxes in skipped frames that may be missing, as far as the past tells; not a bound",
+    )
+    longest_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="seconds after an inferred frame by which the next one is inferred in any case",
+    )
 
 
 class Difference:

@@ -49,8 +49,14 @@ class CameraSettings(Section):
     Anything else is a file, which ends.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_no_way_up)]
-    url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_scheme), FileOrUrl()]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_no_way_up)] = Field(
+        description="name of the camera, as it was enrolled"
+    )
+    url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_scheme), FileOrUrl()] = Field(
+        description="`rtsp://`, `http(s)://` (HLS, MJPEG or a file), `rtmp://`, `srt://`, `udp://`, `rtp://`, the path "
+        "of a device (a webcam), or a file; a relative path starts at the settings file's folder. A live source is "
+        "opened again whenever it ends"
+    )
     transport: Literal["auto", "tcp", "udp"] = Field(
         "auto", description="what RTSP brings its pictures by; auto: TCP, or UDP where the camera refuses TCP"
     )
@@ -64,8 +70,12 @@ class CameraSettings(Section):
     max_fps: float = Field(
         0.0, ge=0, description="most frames a second to look at; 0: all, or one a second of a still picture"
     )
-    open_timeout_s: float = Field(5.0, gt=0, le=60)
-    read_timeout_s: float = Field(5.0, gt=0, le=60)
+    open_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="seconds that connecting, and then reading the first packets, may each take"
+    )
+    read_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="seconds without a packet after which a stream counts as lost"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraSettings:

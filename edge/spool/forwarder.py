@@ -58,8 +58,8 @@ REFUSED = "refused by the cloud: this edge was revoked, or was never enrolled th
 """What a person is told of an edge that is `refused`."""
 REVOKED = "revoked"
 REFUSALS = frozenset(
-    {REVOKED, "busy", "empty", "malformed", "model-damaged", "not-your-camera", "oversized", "unknown-model",
-     "unknown-type", "version", "beyond-total", "payload-missing", "payload-unexpected"}
+    {REVOKED, "busy", "camera-removed", "empty", "malformed", "model-damaged", "not-your-camera", "oversized",
+     "unknown-model", "unknown-type", "version", "beyond-total", "payload-missing", "payload-unexpected"}
 )  # fmt: skip
 """Why the cloud refuses messages; what else it may say one day is counted as "other"."""
 MAX_WINDOW = 64

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import typer
@@ -102,6 +104,59 @@ def test_a_group_lists_what_is_below_it(words: str, capsys: pytest.CaptureFixtur
     assert main([*words.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert all(re.search(rf"\b{name}\b", out) for name in below)
+
+
+def leaves() -> dict[str, Any]:
+    """Every command that does something, by its words."""
+    return {words: command for words, command in _tree(_root()) if not hasattr(command, "list_commands")}
+
+
+def _root() -> Any:
+    return typer.Context(typer.main.get_command(cli.root()), info_name="culling")
+
+
+def _tree(context: Any) -> Iterator[tuple[str, Any]]:
+    yield context.command_path, context.command
+    for name in context.command.list_commands(context) if hasattr(context.command, "list_commands") else ():
+        _, below, _ = context.command.resolve_command(context, [name])
+        yield from _tree(typer.Context(below, info_name=name, parent=context))
+
+
+def _parse(words: str) -> str:
+    """Parse a whole command, running nothing; return the words that lead to it. Raises what a wrong one raises."""
+    context, rest = _root(), shlex.split(words)[1:]
+    while hasattr(context.command, "list_commands"):
+        name, below, rest = context.command.resolve_command(context, rest)
+        context = typer.Context(below, info_name=name, parent=context)
+    context.command.make_context(context.info_name, rest, parent=context.parent)
+    return str(context.command_path)
+
+
+def test_the_help_of_every_command_has_an_example_of_a_whole_command_that_parses() -> None:
+    found = leaves()
+    assert len(found) > 40
+    for words, command in found.items():
+        assert command.epilog, f"{words}: its help has no example"
+        assert command.epilog.startswith("Example: "), words
+        assert _parse(command.epilog.removeprefix("Example: ")) == words
+
+
+@pytest.mark.parametrize("wrong", ["culling cloud status --jsn", "culling cloud rounds --limit x", "culling clod"])
+def test_an_example_that_does_not_parse_would_be_found(wrong: str) -> None:
+    with pytest.raises(typer.TyperException):
+        _parse(wrong)
+
+
+def test_a_camera_is_given_by_position_and_settings_the_same_way_everywhere() -> None:
+    for words, command in leaves().items():
+        options = {name: one for one in command.params for name in one.opts if name.startswith("--")}
+        assert "--camera" not in options, words
+        if "--config" in options:
+            assert not options["--config"].required, words
+            assert "--set" in options, words
+        if "--set" in options:
+            assert options["--set"].metavar == "KEY=VALUE", words
+            assert "`culling settings" in options["--set"].help, words
 
 
 class TestTables:

@@ -188,7 +188,7 @@ class TestOverrides:
 class TestRefusals:
     def test_a_misspelt_key_is_named_with_the_likely_one(self, toml: Path) -> None:
         line = refused(toml, MINIMAL + "thraeds = 2\n")
-        assert line == f"{toml}: agent.thraeds is not a setting; did you mean threads?"
+        assert line == f"{toml}: agent.thraeds is not a setting; did you mean agent.threads?"
 
     def test_a_misspelt_section_is_named(self, toml: Path) -> None:
         assert refused(toml, MINIMAL + "[clod]\n").endswith("clod is not a setting; did you mean cloud?")
@@ -242,7 +242,10 @@ class TestRefusals:
 
     def test_without_a_file_a_missing_section_is_told_by_its_first_key(self) -> None:
         wrong = refused(None)
-        assert wrong == "agent.state_dir is missing; name a file with --config or as CULLING_AGENT__STATE_DIR"
+        assert wrong == (
+            "no settings file is named with --config; agent.state_dir is missing; name a file, or set it as "
+            "CULLING_AGENT__STATE_DIR"
+        )
 
     def test_the_flag_at_fault_is_told_from_the_file(self, toml: Path) -> None:
         assert refused(toml, overrides={"agent.threads": -1}).startswith("command line: agent.threads: ")

@@ -56,7 +56,7 @@ class Loop:
         (folder / "cloud.toml").write_text(tomli_w.dumps(self.cloud))
         (folder / "data").mkdir(mode=0o700)
         install(narrow, folder / "data")
-        self.culling("cloud", "enroll", "edge-1", "--camera", CAMERA, "--out", str(folder / "kit"), "--config",
+        self.culling("cloud", "enroll", "edge-1", CAMERA, "--out", str(folder / "kit"), "--config",
                      str(folder / "cloud.toml"))  # fmt: skip
         clip = make_clip(folder / "clip.mp4", frames=120, width=128, height=96, fps=15)
         self.edge_toml = folder / "kit" / "edge.toml"

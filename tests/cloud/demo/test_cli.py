@@ -47,5 +47,5 @@ def test_help_names_every_option() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "culling.common.cli", "demo", "--help"], capture_output=True, text=True, timeout=60
     )
-    for option in ("--video", "--camera", "--rounds", "--minutes", "--speed", "--labels", "--report", "--plots"):
+    for option in ("--video", "--rounds", "--minutes", "--speed", "--labels", "--report", "--plots"):
         assert option in done.stdout

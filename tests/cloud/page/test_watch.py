@@ -69,7 +69,7 @@ def run(*arguments: str, **how: Any) -> subprocess.Popen[str]:
 
 
 def test_json_is_a_line_for_each_row_that_comes(served: Served) -> None:
-    process = run(served.page.url, "--json")
+    process = run("--url", served.page.url, "--json")
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
     assert first["camera"] == CAMERA
@@ -82,7 +82,7 @@ def test_json_is_a_line_for_each_row_that_comes(served: Served) -> None:
 
 
 def test_lines_say_what_changed_where_there_is_no_terminal(served: Served) -> None:
-    process = run(served.page.url)
+    process = run("--url", served.page.url)
     assert process.stdout is not None
     assert f"{CAMERA}  " in process.stdout.readline()
     served.tell(state="connecting")
@@ -107,7 +107,7 @@ def test_lines_say_that_a_student_does_not_keep_up(served: Served) -> None:
 
 def test_once_shows_what_is_now_and_ends(served: Served) -> None:
     wait_until(lambda: b'"state":"live"' in served_now(served))
-    process = run(served.page.url, "--once", "--camera", CAMERA)
+    process = run(CAMERA, "--url", served.page.url, "--once")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert CAMERA in out
@@ -132,7 +132,10 @@ def served_now(served: Served) -> bytes:
 
 def test_in_a_terminal_a_table_keeps_itself_up_to_date_and_survives_a_restart(served: Served) -> None:
     ours, theirs = pty.openpty()
-    process = run(served.page.url, stdout=theirs, stdin=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "160"})
+    process = run(
+        "--url", served.page.url,
+        stdout=theirs, stdin=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
+    )  # fmt: skip
     os.close(theirs)
     shown = ""
 

@@ -1,0 +1,161 @@
+"""What the law asks for: everything that was recorded by a camera is removed, or all of it before a date.
+
+A purge is remembered in the index, in the transaction that empties the rows: what a spool, a file without a row or a
+repeat would bring back later is refused, and a purge that was cut short goes on when it is repeated. Of a frame only
+its name is left, by which a repeat is recognised. Who did it, and when, stands in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from math import inf
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from culling.cloud.store.index import Index, cameras, frames, history, models, purges, requests, rounds, swaps, wishes
+from culling.cloud.store.picture import unseal
+from culling.cloud.store.purge.audit import iso, record
+from culling.cloud.store.purge.withheld import remember, removed_cameras
+from culling.cloud.store.rounds import UNFINISHED
+from culling.common.errors import InputError, StorageError
+
+REMOVED = "the camera was removed"
+"""Why a round failed that was running at that moment; its process still looks at its record, so that this stays."""
+
+NOTHING = {"reason": "", "model_id": "", **dict.fromkeys(("frame", "pts", "captured", "loss", "width", "height"), 0)}
+EMPTY = {"bytes": 0, **dict.fromkeys(("detections", "features", "labels", "round", "kept")), **NOTHING}
+"""What a row says of a frame that was purged: the name, the picture's hash, and when it came, until it expires."""
+
+IN_USE = ("live", "previous")
+NO_GOLDEN = msgspec.msgpack.encode(())
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Purged:
+    """How much of a camera was removed.
+
+    `unreadable` files of the quarantine say nothing of their camera, and stay. `models` in use carry a picture of the
+    camera in their manifest, shrunk, until others take their place.
+    """
+
+    rows: int
+    pictures: int
+    labels: int
+    history: int
+    records: int
+    unreadable: int
+    models: int
+
+
+def purge(index: Index, data_dir: Path, camera: str, before: float | None, now: float) -> Purged:
+    """Remove what `camera` recorded before that time, or all of it for None; times are seconds since the epoch.
+
+    With None its finished rounds, swaps and answered requests go too, and its models once it is removed itself. Raises
+    InputError for a camera of which nothing is known, or a time to come, and StorageError where a file cannot be
+    removed; repeat the purge then.
+    """
+    if before is not None and before > now:
+        raise InputError("--before: that time lies in the future; give one that has passed")
+    until = inf if before is None else before
+    told = {"camera": camera, "before": None if before is None else iso(before)}
+    with index.read() as connection:
+        if not _is_known(connection, camera) and not (data_dir / "frames" / camera).is_dir():
+            raise InputError(f"there is no camera {camera}, and nothing of one: see `culling cloud status`")
+    record(data_dir, "camera_purge_began", now, **told)
+    with index.write() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
+        remember(connection, camera, before=now if before is None else before)
+        names, labels = _empty_frames(connection, camera, until)
+        minutes = (history.c.camera == camera) & (history.c.minute * 60 < until)
+        past = connection.execute(sa.delete(history).where(minutes)).rowcount
+        records = sum(connection.execute(query).rowcount for query in _records(connection, camera, until))
+        kept = _forget_golden(connection, camera, until)
+    index.settle()
+    pictures = _unlink(_pictures(data_dir / "frames" / camera, names, camera, until))
+    pictures += _unlink(_pictures(data_dir / "corrupt", names, camera, until))
+    unreadable = sum(1 for _ in _unreadable(index, data_dir))
+    purged = Purged(len(names), pictures, labels, past, records, unreadable, kept)
+    log.warning("camera_purged", **told, **asdict(purged))
+    record(data_dir, "camera_purged", now, **told, **asdict(purged))
+    return purged
+
+
+def _is_known(connection: sa.Connection, camera: str) -> bool:
+    named = (cameras.c.name, purges.c.camera, frames.c.camera, history.c.camera)
+    return any(connection.execute(sa.select(column).where(column == camera).limit(1)).first() for column in named)
+
+
+def _empty_frames(connection: sa.Connection, camera: str, until: float) -> tuple[set[str], int]:
+    """Leave of every frame its name alone; return the names, and how many of them had labels."""
+    mine = (frames.c.camera == camera) & (frames.c.state != "purged")
+    mine &= (frames.c.captured < until) | (frames.c.received < until)  # a clock that is wrong keeps nothing
+    labelled = sa.select(sa.func.count()).select_from(frames).where(mine, frames.c.labels.is_not(None))
+    labels = connection.execute(labelled).scalar_one()
+    emptied = sa.update(frames).where(mine).values(state="purged", **EMPTY).returning(frames.c.id)
+    return set(connection.execute(emptied).scalars()), labels
+
+
+def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[sa.Update | sa.Delete]:
+    """Yield what deletes the records of rounds, swaps and requests, and those of a removed camera's models."""
+    over = (rounds.c.camera == camera) & rounds.c.state.not_in(UNFINISHED) & (rounds.c.finished < until)
+    yield sa.delete(rounds).where(over & (rounds.c.reason != REMOVED))
+    yield sa.update(rounds).where(over).values(stages="{}", report="{}")
+    yield sa.delete(swaps).where((swaps.c.camera == camera) & (swaps.c.at < until))
+    yield sa.delete(requests).where((requests.c.camera == camera) & (requests.c.done < until))
+    if until == inf and camera in removed_cameras(connection):
+        yield sa.delete(models).where(models.c.camera == camera)
+        yield sa.delete(wishes).where(wishes.c.camera == camera)
+
+
+def _forget_golden(connection: sa.Connection, camera: str, until: float) -> int:
+    """Take the pictures out of models that are out of use; return how many others carry one, signed with the model."""
+    with_picture = (models.c.camera == camera) & (models.c.created < until) & (models.c.golden != NO_GOLDEN)
+    unused = with_picture & models.c.state.not_in(IN_USE)
+    connection.execute(sa.update(models).where(unused).values(golden=NO_GOLDEN, manifest=b""))
+    return connection.execute(sa.select(sa.func.count()).select_from(models).where(with_picture)).scalar_one()
+
+
+def _pictures(folder: Path, names: Collection[str], camera: str, until: float) -> Iterator[Path]:
+    """Yield the files of frames with those names, and those whose own record says that they are to go."""
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        told = _told(path)
+        unnamed = told is None and folder.name == camera and until == inf  # a write that was cut short, for example
+        if path.stem in names or unnamed or (told is not None and told[0] == camera and told[1] < until):
+            yield path
+
+
+def _told(path: Path) -> tuple[str, float] | None:
+    """Return which camera took the picture of a file, and when; None where the file does not say."""
+    try:
+        sealed = unseal(path.read_bytes())[1]
+    except OSError:
+        return None
+    return None if sealed is None else (sealed.frame.camera, min(sealed.frame.captured, sealed.received))
+
+
+def _unreadable(index: Index, data_dir: Path) -> Iterator[Path]:
+    folder = data_dir / "corrupt"
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if _told(path) is None:
+            with index.read() as connection:
+                named = connection.execute(sa.select(frames.c.id).where(frames.c.id == path.stem)).first()
+            if named is None:
+                yield path
+
+
+def _unlink(paths: Iterator[Path]) -> int:
+    count = 0
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove {path}: {error.strerror}; repeat the purge") from error
+        count += 1
+    return count
