@@ -102,16 +102,18 @@ class ScheduleSettings(Section):
 class RoundSettings(Section):
     """`[round]`: `kept` frames are trained on (n), at most `factor` times as many labelled, plus the held-out ones.
 
-    `replay_share` of the training set comes from earlier rounds' culled sets. `frozen` counts the trunk's stages
-    that keep their weights; `nice` is the niceness of its process. `interest` names
-    the classes that frames are culled, scaled and gated by (none: all); every class is trained.
+    `replay_share` of the training set comes from earlier rounds' culled sets. Training ends when the loss of frames
+    that are kept aside has not fallen for `patience` steps, and after `most_steps` in any case. `frozen` counts the
+    trunk's stages that keep their weights; `nice` is the niceness of its process. `interest` names the classes that
+    frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
     kept: int = Field(default=128, ge=1, le=4096)
     factor: int = Field(default=4, ge=1, le=64)
     replay_share: float = Field(default=0.25, ge=0, lt=1)
     held_out: int = Field(default=64, ge=1, le=1024)
-    epochs: float = Field(default=10.0, gt=0)
+    most_steps: int = Field(default=640, ge=1, le=1_000_000)
+    patience: int = Field(default=80, ge=1)
     batch: int = Field(default=4, ge=1, le=64)
     lr: float = Field(default=0.01, gt=0)
     warmup: int = Field(default=20, ge=0)
@@ -121,6 +123,13 @@ class RoundSettings(Section):
     threads: int = Field(default=0, ge=0, le=256)
     nice: int = Field(default=5, ge=0, le=19)
     interest: tuple[ClassName, ...] = ()
+
+    @field_validator("patience")
+    @classmethod
+    def _can_run_out(cls, patience: int, info: ValidationInfo) -> int:
+        if patience > (most := info.data.get("most_steps", patience)):
+            raise ValueError(f"is above most_steps = {most}: no training would end before that by itself")
+        return patience
 
     @property
     def labels_of_interest(self) -> list[int] | None:

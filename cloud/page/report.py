@@ -84,7 +84,7 @@ def _forwarded_rows(day: Sequence[Row]) -> list[Row]:
 
 def _round_rows(rounds: Sequence[Row]) -> list[Row]:
     shown = ("id", "state", "trigger", "labelled", "kept", "scale", "map_before", "map_after", "frames", "train_s")
-    told = ("model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
+    told = ("steps", "ended", "model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
     return [{"started": _time(row["started"]), **{name: row.get(name) for name in (*shown, *told)}} for row in rounds]
 
 
@@ -158,7 +158,10 @@ def _plot_stages(axes: Any, row: Row) -> None:
 
 
 def _plot_training(axes: Any, row: Row) -> None:
-    axes.plot([step for step, _ in row["losses"]], [loss for _, loss in row["losses"]])
+    axes.plot([step for step, _ in row["losses"]], [loss for _, loss in row["losses"]], label="frames learnt from")
+    if looks := row.get("looks"):
+        axes.plot([step for step, _ in looks], [loss for _, loss in looks], marker=".", label="frames kept aside")
+        axes.axvline(row["best_step"], color="grey", linestyle=":", label="the weights that were kept")
     axes.set(title="Training", xlabel="step", ylabel="loss", ylim=(0, None))
 
 

@@ -94,14 +94,11 @@ def run(asked: Asked, console: Console) -> None:
     from culling.cloud.study.results import write_results
 
     started = time.monotonic()
-    overrides = parse_overrides(asked.override) | {
-        "service.data_dir": asked.out / "cache",
-        "round.epochs": asked.epochs,
-    }
+    overrides = parse_overrides(asked.override) | {"service.data_dir": asked.out / "cache"}
     settings = load_settings(None, overrides)
     make_folder(asked.out)
     with alone(settings.data_dir / "study.lock"):
-        corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings)
+        corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings, asked.epochs)
         for n in asked.counts:
             if n > len(corpus):
                 raise SettingsError(

@@ -32,7 +32,16 @@ from support.scrape import Scrape
 
 EDGE = "e" * 40
 QUICK: dict[str, Any] = {
-    "round": {"kept": 4, "factor": 2, "epochs": 0.5, "batch": 2, "held_out": 4, "warmup": 1, "threads": 1},
+    "round": {
+        "kept": 4,
+        "factor": 2,
+        "most_steps": 1,
+        "patience": 1,
+        "batch": 2,
+        "held_out": 4,
+        "warmup": 1,
+        "threads": 1,
+    },
     "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
     "resolution": {"max_steps": 1, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1},

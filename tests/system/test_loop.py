@@ -45,7 +45,8 @@ class Loop:
             "store": {"stretch_s": 0.5},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {
-                "kept": 4, "factor": 2, "epochs": 1.0, "batch": 2, "held_out": 4, "warmup": 1, "lr": 1e-6, "threads": 1
+                "kept": 4, "factor": 2, "most_steps": 2, "patience": 2, "batch": 2, "held_out": 4, "warmup": 1,
+                "lr": 1e-6, "threads": 1,
             },
             "resolution": {"max_steps": 2},
             "gate": {"margin": -1.0, "least": 1},

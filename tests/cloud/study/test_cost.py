@@ -112,7 +112,7 @@ def test_on_a_day_stages_cost_what_their_images_do(
 ) -> None:
     prices = Prices(Trainer(corpus))
     each, day, whole = prices.per_image(culled), prices.day(culled), prices.day(full)
-    epochs, factor = corpus.settings.round.epochs, corpus.settings.round.factor
+    epochs, factor = corpus.epochs, corpus.settings.round.factor
     assert day.student.gflops == pytest.approx(DAY_FRAMES * each.student.gflops)
     assert day.teacher.gflops == pytest.approx(factor * 2 * each.teacher.gflops)
     assert day.training.gflops == pytest.approx(2 * epochs * each.training.gflops)
