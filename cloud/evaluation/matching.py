@@ -51,7 +51,7 @@ def class_precision(frames: Sequence[Compared], label: int) -> ClassPrecision | 
     objects = sum(int((frame.true.labels == label).sum()) for frame in frames)
     if objects == 0:
         return None
-    parts = [_match(frame, label) for frame in frames]
+    parts = [match(frame, label) for frame in frames]
     scores = np.concatenate([part[0] for part in parts])
     order = np.argsort(-scores, kind="stable")
     hits, counted = (np.concatenate([part[i] for part in parts], axis=1)[:, order] for i in (1, 2))
@@ -62,12 +62,15 @@ def class_precision(frames: Sequence[Compared], label: int) -> ClassPrecision | 
 
 def has_false_alarm(frame: Compared, label: int) -> bool:
     """Return whether that class was found, at IoU 0.5, where no label of it is true or doubtful."""
-    _, hit, counted = _match(frame, label)
+    _, hit, counted = match(frame, label)
     return bool((counted[0] & ~hit[0]).any())
 
 
-def _match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return scores `(D,)` best first, and for every IoU which detections hit, and which count at all, `(10, D)`."""
+def match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return a class's scores `(D,)`, best first, and for every IoU which detections hit, and which count at all.
+
+    The last two are `(10, D)`; what does not count lies on a doubtful label.
+    """
     found, true, doubtful = (part.where(part.labels == label) for part in (frame.found, frame.true, frame.doubtful))
     order = np.argsort(-found.scores, kind="stable")
     sure = len(true)
