@@ -138,8 +138,12 @@ class RoundSettings(Section):
 
 
 class ResolutionSettings(Section):
-    """`[resolution]`: `threshold` bounds the change of the loss, squared and relative (see `round/scale.py`)."""
+    """`[resolution]`: by `labels`, the smallest input at which every class surely loses at most `tolerance`; or,
+    as in the paper, by `loss`, whose change, squared and relative, `threshold` bounds (see `round/scale.py`).
+    """
 
+    choose: Literal["labels", "loss"] = "labels"
+    tolerance: float = Field(default=0.01, ge=0, le=1)
     threshold: float = Field(default=0.05, ge=0)
     max_steps: int = Field(default=8, ge=0, le=32)
     min_scale: float = Field(default=0.4, gt=0, le=1)

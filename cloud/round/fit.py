@@ -116,21 +116,16 @@ def round_recipe(settings: RoundSettings, watched: int) -> Recipe:
 
     Without any, nothing tells when it is done: it takes twice the patience, and its rate falls all the way.
     """
-    cooldown = settings.patience // 2 if watched else None
-    patience = settings.patience if watched else None
-    steps = settings.most_steps if watched else min(settings.most_steps, 2 * settings.patience)
-    return _recipe(settings, steps, settings.seed, cooldown=cooldown, patience=patience)
+    patience = settings.patience
+    if not watched:
+        return fixed_recipe(settings, min(settings.most_steps, 2 * patience), settings.seed)
+    recipe = fixed_recipe(settings, settings.most_steps, settings.seed)
+    return replace(recipe, cooldown=patience // 2, patience=patience)
 
 
 def fixed_recipe(settings: RoundSettings, steps: int, seed: int) -> Recipe:
     """Return how so many steps are trained as a round does, whatever comes of them."""
-    return _recipe(settings, steps, seed)
-
-
-def _recipe(settings: RoundSettings, steps: int, seed: int, **more: int | None) -> Recipe:
-    return Recipe(
-        steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed, **more
-    )
+    return Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
 
 
 def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:

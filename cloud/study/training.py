@@ -16,7 +16,7 @@ from culling.cloud.model.detector import freeze
 from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.fit import canvases, fixed_recipe, retrain, round_batches
-from culling.cloud.round.scale import opt_resolution
+from culling.cloud.round.scale import opt_resolution, scales
 from culling.cloud.study.corpus import Corpus
 from culling.common.graph import see
 from culling.common.progress import shown
@@ -163,13 +163,8 @@ class Trainer:
         def losses(size: tuple[int, int]) -> list[float]:
             return [meter.loss(see(corpus.graph, corpus.picture(index), size)) for index in indices]
 
-        curve = opt_resolution(
-            losses,
-            lambda scale: corpus.size(corpus.scale * scale),
-            threshold,
-            max_steps=settings.max_steps,
-            min_scale=settings.min_scale,
-        )
+        inputs = scales(lambda scale: corpus.size(corpus.scale * scale), settings.max_steps, settings.min_scale)
+        curve = opt_resolution(losses, inputs, threshold)
         seconds = time.perf_counter() - started
         steps = [
             ScaleStep(point.k, corpus.scale * point.scale, point.size, point.mse, point.normalised)

@@ -43,7 +43,7 @@ QUICK: dict[str, Any] = {
         "threads": 1,
     },
     "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
-    "resolution": {"max_steps": 1, "threshold": 1e9},
+    "resolution": {"choose": "loss", "max_steps": 1, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1},
     "schedule": {"min_new": 8, "least": 8},
 }

@@ -48,7 +48,7 @@ class Loop:
                 "kept": 4, "factor": 2, "most_steps": 2, "patience": 2, "batch": 2, "held_out": 4, "warmup": 1,
                 "lr": 1e-6, "threads": 1,
             },
-            "resolution": {"max_steps": 2},
+            "resolution": {"choose": "loss", "max_steps": 2},
             "gate": {"margin": -1.0, "least": 1},
             "publish": {"reoffer_s": 1.0},
             "metrics": {"port": 0},
