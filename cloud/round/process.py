@@ -124,7 +124,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
     }
     wanted = {
         "cull": ("newest_capture", "hardness", "hard_negatives", "audits_labelled", "audits_missed"),
-        "resolution": ("scale", "curve", "why", "passes"),
+        "resolution": ("scale", "curve", "scale_why", "scale_passes"),
         "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks"),
         "export": ("parity",),
         "gate": ("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames"),

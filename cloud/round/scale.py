@@ -112,7 +112,7 @@ class Search:
             asdict(point) | (judged[at] if judged else dict.fromkeys(("ap50", "ap50_95", "passed")))
             for at, point in enumerate(self.points)
         ]
-        figures = {"why": self.why, "passes": round(self.passes, 1)}
+        figures = {"scale_why": self.why, "scale_passes": round(self.passes, 1)}
         return {"scale": self.chosen.scale, "size": self.chosen.size, "curve": curve} | figures
 
 
@@ -136,7 +136,7 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
         "scale": curve.chosen.scale,
         "size": curve.chosen.size,
         "curve": [asdict(point) for point in curve.points],
-        "why": f"scale {curve.chosen.scale:.2f}: the last before the confidence loss changes by {settings.threshold:g}",
+        "scale_why": f"scale {curve.chosen.scale:.2f}: the last before the confidence loss changes by {settings.threshold:g}",
     }
 
 

@@ -5,7 +5,8 @@
 table1    no training, culled sets, everything: precision, cost by stage, cost ratios
 table2    ways to choose n frames, over seeds
 fig4      precision, change of the loss, and milliseconds by scale
-resolution  which scale is chosen by labels and by the loss, and what it costs
+resolution which scale is chosen by labels and by the loss, and what it costs
+updates   culled frames and all frames at equal numbers of steps
 online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 
@@ -55,6 +56,7 @@ STUDIES = {
     "table2": Study("table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
     "fig4": Study("fig4", "Precision, change of the loss, and milliseconds by scale."),
     "resolution": Study("resolution", "Which scale is chosen by labels and by the loss, and what it costs."),
+    "updates": Study("updates", "Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),
     "online": Study("online", "The streaming selector against the best of the same windows."),
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
 }

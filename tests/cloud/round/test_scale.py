@@ -218,5 +218,5 @@ def test_the_stage_s_result_has_a_verdict_on_every_point() -> None:
     assert told["size"] == (320, 576)
     assert [point["passed"] for point in told["curve"]] == [True, True] + [False] * (len(told["curve"]) - 2)
     assert told["curve"][-1]["ap50"] < -0.1
-    assert {"why", "passes", "scale"} <= told.keys()
+    assert {"scale_why", "scale_passes", "scale"} <= told.keys()
     assert Yard(frames=3).search().told()["curve"][0]["passed"] is None
