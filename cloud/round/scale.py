@@ -132,11 +132,12 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
         return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(kept)]
 
     curve = opt_resolution(losses, inputs, settings.threshold)
+    reason = f"the last before the confidence loss changes by {settings.threshold:g}"
     return {
         "scale": curve.chosen.scale,
         "size": curve.chosen.size,
         "curve": [asdict(point) for point in curve.points],
-        "scale_why": f"scale {curve.chosen.scale:.2f}: the last before the confidence loss changes by {settings.threshold:g}",
+        "scale_why": f"scale {curve.chosen.scale:.2f}: {reason}",
     }
 
 
