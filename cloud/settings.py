@@ -185,8 +185,9 @@ class RoundSettings(Section):
 
     `replay_share` of the training set comes from earlier rounds' culled sets. `frozen` counts the trunk's stages
     that keep their weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds without a
-    step: an export, the longest step there is, takes five minutes on two busy cores. `interest` names the classes
-    that frames are culled, scaled and gated by (none: all); every class is trained.
+    step: an export, the longest step there is, takes five minutes on two busy cores. Training ends when the loss of
+    frames that are kept aside has not fallen for `patience` steps, and after `most_steps` in any case. `interest` names
+    the classes that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
     kept: int = Field(default=128, ge=1, le=4096, description="frames that a round trains on (n)")
@@ -197,7 +198,19 @@ class RoundSettings(Section):
         default=0.25, ge=0, lt=1, description="share of the training set that comes from earlier rounds"
     )
     held_out: int = Field(default=64, ge=1, le=1024, description="most frames by which the gate judges")
-    epochs: float = Field(default=10.0, gt=0, description="passes over the training set")
+    most_steps: int = Field(
+        default=640,
+        ge=1,
+        le=1_000_000,
+        description="steps of training at most; it ends before when the loss of the frames kept aside no longer falls",
+    )
+    patience: int = Field(
+        default=80,
+        ge=1,
+        description="steps without a lower loss on the frames kept aside (a fifth of the training set, 32 at most) "
+        "after which training cools down, for half as many steps, and ends; a set of fewer than 24 frames has none to "
+        "keep aside, and takes twice as many steps",
+    )
     batch: int = Field(
         default=4, ge=1, le=64, description="frames per step of training; halved once where a GPU has no memory for it"
     )
@@ -225,6 +238,13 @@ class RoundSettings(Section):
         "is trained",
     )
 
+    @field_validator("patience")
+    @classmethod
+    def _can_run_out(cls, patience: int, info: ValidationInfo) -> int:
+        if patience > (most := info.data.get("most_steps", patience)):
+            raise ValueError(f"is above most_steps = {most}: no training would end before that by itself")
+        return patience
+
     @property
     def labels_of_interest(self) -> list[int] | None:
         """The labels of the classes of interest, None for every class."""
@@ -232,13 +252,27 @@ class RoundSettings(Section):
 
 
 class ResolutionSettings(Section):
-    """`[resolution]`: `threshold` bounds the change of the loss, squared and relative (see `round/scale.py`)."""
+    """`[resolution]`: by `labels`, the smallest input at which every class surely loses at most `tolerance`; or,
+    as in the paper, by `loss`, whose change, squared and relative, `threshold` bounds (see `round/scale.py`).
+    """
 
+    choose: Literal["labels", "loss"] = Field(
+        default="labels",
+        description="how the input's size is chosen: `labels`, by what the student in use loses of the teacher's "
+        "labels at a smaller one; or `loss`, the paper's way, by how far its confidence loss changes",
+    )
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="AP50, and AP50:95, that a class may lose by a smaller input, with 95 % certainty (`labels`); a "
+        "class of fewer than 100 objects may lose more, by the root of what it lacks",
+    )
     threshold: float = Field(
         default=0.05,
         ge=0,
         description="largest change of the confidence loss, squared and relative to its own size, that a smaller input "
-        "may bring",
+        "may bring (`loss`); at ten times that, an input is not worth a look (`labels`)",
     )
     max_steps: int = Field(default=8, ge=0, le=32, description="most steps of 0.9 that the input may shrink by")
     min_scale: float = Field(default=0.4, gt=0, le=1, description="smallest scale that is tried")

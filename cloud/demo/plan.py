@@ -43,8 +43,8 @@ HELD_OUT = 0.2
 PROBATION = 50
 """Results by which the edge judges a new student before it counts as live (`edge/model/probation.py`)."""
 
-REPLAYED = 4 / 3
-"""Frames trained on, for each frame kept: `round.replay_share` of them come from the rounds before."""
+LOOKED = 1.05
+"""What training takes, of its steps alone: it looks at the frames kept aside now and then."""
 
 SCALES = 2.5
 """Students' passes over the kept frames, in passes at full size, until the smallest input is found."""
@@ -85,24 +85,24 @@ class Speed:
 
 @dataclass(frozen=True)
 class Rung:
-    """One choice of sizes: `long_side` of the student and `teacher_side` in pixels, the rest in frames."""
+    """One choice of sizes: `long_side` of the student and `teacher_side` in pixels, `steps` to train, else frames."""
 
     long_side: int
     teacher_side: int
     kept: int
     held_out: int
-    epochs: float
+    steps: int
     measured: int
 
 
 LADDER = (
-    Rung(640, 480, 32, 16, 10.0, 30),
-    Rung(640, 384, 24, 16, 8.0, 30),
-    Rung(640, 384, 16, 12, 6.0, 24),
-    Rung(512, 384, 16, 12, 6.0, 24),
-    Rung(448, 320, 12, 8, 6.0, 20),
-    Rung(384, 288, 12, 8, 5.0, 16),
-    Rung(320, 256, 8, 8, 5.0, 12),
+    Rung(640, 480, 32, 16, 107, 30),
+    Rung(640, 384, 24, 16, 64, 30),
+    Rung(640, 384, 16, 12, 32, 24),
+    Rung(512, 384, 16, 12, 32, 24),
+    Rung(448, 320, 12, 8, 24, 20),
+    Rung(384, 288, 12, 8, 20, 16),
+    Rung(320, 256, 8, 8, 14, 12),
 )
 """From the best students to the least work; each rung takes less time than the one before."""
 
@@ -228,13 +228,12 @@ def _stages(speed: Speed, rung: Rung, int8: bool, student_s: float, eased_s: flo
     """
     threads = _threads(speed.threads)
     step_s = speed.step_s * _shrunk(SMALLER * _student_pixels(speed.frame, rung), _pixels(input_size(*speed.frame)))
-    steps = math.ceil(rung.epochs * REPLAYED * rung.kept / BATCH)
     quantise_s = QUANTISE_S * speed.slowness + rung.kept * student_s / threads if int8 else 0.0
     candidate_s = INT8 * student_s if int8 else student_s
     return {
         "label": START_S * speed.slowness + (1.5 * rung.kept + rung.held_out) * _teacher_s(speed, rung),
         "resolution": OPEN_S * speed.slowness + SCALES * rung.kept * eased_s / threads,
-        "train": steps * step_s,
+        "train": LOOKED * rung.steps * step_s,
         "export": PARITY_S * speed.slowness / threads + quantise_s,
         "gate": 2 * OPEN_S * speed.slowness + rung.held_out * (eased_s + candidate_s) / threads,
     }

@@ -67,7 +67,7 @@ def announce(speed: Speed, plan: Plan) -> str:
         f"{rounds}, about {max(1, round(plan.total_s / 60))} minutes on this machine: a student's frame takes "
         f"{speed.student_s:.2f} s, on {threads} a teacher's {speed.teacher_s:.2f} s, a training step "
         f"{speed.step_s:.2f} s. So students see {sizes.long_side} pixels{bits}, and each round learns from the hardest "
-        f"{sizes.kept} of {plan.min_new} or more frames, {sizes.epochs:g} times."
+        f"{sizes.kept} of {plan.min_new} or more frames, in {sizes.steps} steps at most."
     )
 
 

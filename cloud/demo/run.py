@@ -29,7 +29,7 @@ from rich.console import Console
 
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
-from culling.cloud.settings import sqlite_url
+from culling.cloud.settings import RoundSettings, sqlite_url
 from culling.cloud.store.index import Index
 from culling.cloud.store.requests import Requests
 from culling.common.clock import Clock, SystemClock
@@ -137,7 +137,8 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         "round": {
             "kept": sizes.kept,
             "factor": 2,
-            "epochs": sizes.epochs,
+            "most_steps": sizes.steps,
+            "patience": min(RoundSettings().patience, sizes.steps),
             "batch": BATCH,
             "threads": plan.threads,
             "held_out": sizes.held_out,

@@ -167,12 +167,14 @@ class Batcher:
     def _target(self, found: Detections) -> Target:
         boxes, scores = found.boxes, found.scores
         small = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < MIN_SIDE
-        learnt, doubtful = (scores >= self.score_floor) & ~small, (scores >= self.ignore_floor)
+        learnt = (scores >= self.score_floor) & ~small
+        doubtful = (scores >= self.ignore_floor) & ~learnt
         return Target(
             torch.from_numpy(boxes[learnt]),
             torch.from_numpy(found.labels[learnt] + 1),
             torch.from_numpy(scores[learnt]),
-            torch.from_numpy(boxes[doubtful & ~learnt]),
+            torch.from_numpy(boxes[doubtful]),
+            torch.from_numpy(found.labels[doubtful] + 1),
         )
 
     def _draw(self, rng: np.random.Generator) -> int:

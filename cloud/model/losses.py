@@ -1,8 +1,9 @@
 """The training loss of a Faster R-CNN whose labels carry scores, and whose doubtful boxes are ignored.
 
 torchvision's own loss knows neither: every label counts the same, and all else is background. Teacher
-labels are uncertain, so a positive weighs what its label's score says, and an anchor or proposal that lies mostly
-inside a doubtful box is neither object nor background.
+labels are uncertain, so a positive weighs what its label's score says. An anchor that lies mostly inside a doubtful box
+is neither object nor background, since anchors have no class. A proposal there is background to every class but the
+doubtful one, as a detection there is in an evaluation: what that class is scored at neither costs nor pays.
 """
 
 from __future__ import annotations
@@ -21,16 +22,25 @@ from torchvision.ops import box_area, box_iou
 
 @dataclass(frozen=True)
 class Target:
-    """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`, `ignore` `(M, 4)`."""
+    """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`.
+
+    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1.
+    """
 
     boxes: Tensor
     labels: Tensor
     weights: Tensor
     ignore: Tensor
+    ignore_labels: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of it, in the order in which a target is made."""
+        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels
 
     def to(self, device: torch.device) -> Target:
         """Return the same labels on `device`."""
-        return Target(*(t.to(device) for t in (self.boxes, self.labels, self.weights, self.ignore)))
+        return Target(*(part.to(device) for part in self.parts))
 
 
 def detection_loss(model: FasterRCNN, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
@@ -58,6 +68,7 @@ def _rpn(
     score_loss, box_loss, count = objectness.sum() * 0, deltas.sum() * 0, 0
     for boxes, scores, offsets, target in per_image:
         match, weight = _match(rpn.proposal_matcher, boxes, target)
+        match = torch.where((match == -1) & _inside(boxes, target.ignore).any(1), -2, match)
         labels = torch.where(match >= 0, 1.0, match.float() + 1)
         positive, negative = (m.nonzero().squeeze(1) for m in _sample(rpn.fg_bg_sampler, labels))
         if len(positive):
@@ -80,7 +91,7 @@ def _roi(
     targets: list[Target],
 ) -> dict[str, Tensor]:
     heads = model.roi_heads
-    kept, classes, weights, goals = [], [], [], []
+    kept, classes, weights, goals, excused = [], [], [], [], []
     for boxes, target in zip(proposals, targets, strict=True):
         boxes = torch.cat([boxes, target.boxes])
         match, weight = _match(heads.proposal_matcher, boxes, target)
@@ -93,12 +104,15 @@ def _roi(
         kept.append(boxes)
         classes.append(labels[chosen])
         weights.append(weight[chosen])
+        excused.append(_excused(boxes, labels[chosen], target, heads.box_predictor.cls_score.out_features))
         goals.append(heads.box_coder.encode_single(matched, boxes))
     pooled = heads.box_head(heads.box_roi_pool(features, kept, sizes))
     logits, offsets = heads.box_predictor(pooled)
     label, weight, goal = torch.cat(classes), torch.cat(weights), torch.cat(goals)
     count = max(len(label), 1)
-    class_loss = (F.cross_entropy(logits.float(), label, reduction="none") * weight).sum() / count
+    # Without its logit a class has no gradient here, neither up nor down, and all others compete as ever.
+    judged = logits.float().masked_fill(torch.cat(excused), -torch.inf)
+    class_loss = (F.cross_entropy(judged, label, reduction="none") * weight).sum() / count
     row = (label > 0).nonzero().squeeze(1)
     own = offsets.unflatten(1, (-1, 4))[row, label[row]]
     return {"roi_class": class_loss, "roi_box": _smooth_l1(own, goal[row], weight[row], 1 / 9) / count}
@@ -110,19 +124,30 @@ def _sample(sampler: BalancedPositiveNegativeSampler, labels: Tensor) -> tuple[T
 
 
 def _match(matcher: Matcher, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-    """Return for each box its label's index (-1 background, -2 ignored) and the weight of its loss."""
+    """Return for each box its label's index (-1 background, -2 between the two) and the weight of its loss."""
     weight = boxes.new_ones(len(boxes))
     if len(target.boxes):
         match = matcher(box_iou(target.boxes, boxes))
         weight = torch.where(match >= 0, target.weights[match.clamp(min=0)], weight)
     else:
         match = torch.full((len(boxes),), -1, dtype=torch.int64, device=boxes.device)
-    if len(target.ignore):
-        corner = torch.maximum(boxes[:, None, :2], target.ignore[None, :, :2])
-        other = torch.minimum(boxes[:, None, 2:], target.ignore[None, :, 2:])
-        inside = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
-        match = torch.where((match == -1) & (inside.max(1).values >= 0.5), -2, match)
     return match, weight
+
+
+def _inside(boxes: Tensor, ignore: Tensor) -> Tensor:
+    """Return `(N, M)`: whether at least half of each box lies in each doubtful one."""
+    corner = torch.maximum(boxes[:, None, :2], ignore[None, :, :2])
+    other = torch.minimum(boxes[:, None, 2:], ignore[None, :, 2:])
+    share = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
+    return share.ge(0.5)
+
+
+def _excused(boxes: Tensor, labels: Tensor, target: Target, classes: int) -> Tensor:
+    """Return `(N, classes)`: which classes a background box may as well be, since a doubtful box of them is there."""
+    found = torch.zeros(len(boxes), classes, dtype=torch.bool, device=boxes.device)
+    row, at = (_inside(boxes, target.ignore) & (labels == 0)[:, None]).nonzero(as_tuple=True)
+    found[row, target.ignore_labels[at]] = True
+    return found
 
 
 def _smooth_l1(found: Tensor, goal: Tensor, weight: Tensor, beta: float) -> Tensor:

@@ -3,8 +3,9 @@
     culling pretrain student --labels a.jsonl --images data --out student.safetensors
     torchrun --nproc-per-node 4 -m culling.cloud.model.pretrain student …
 
-A checkpoint holds the weights, the momentum and the step, and is replaced atomically; batches and sampling depend on
-the seed and the step alone, so a run killed at any moment goes on exactly where its last checkpoint stood.
+A checkpoint holds the weights, the momentum, the step, and what a watch saw and kept; it is replaced atomically.
+Batches and sampling depend on the seed and the step alone, so a run killed at any moment goes on exactly where its last
+checkpoint stood, and ends where an unbroken one does.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from culling.cloud.model.detector import half_precision
 from culling.cloud.model.losses import detection_loss
 from culling.cloud.model.recipe.average import Average
 from culling.cloud.model.recipe.prefetch import Batches
+from culling.cloud.model.recipe.watch import Looks, Watch, plateau
 from culling.common.errors import ModelError, TrainingError
 
 
@@ -35,7 +37,8 @@ class Recipe:
     """How to train: `steps` of SGD with linear warm-up and cosine decay of the rate `lr` to zero.
 
     With a `cooldown` the rate stays up, and falls linearly to zero over that many steps at the end: a run whose end
-    is not known yet can be cooled down from any of its checkpoints.
+    is not known yet can be cooled down from any of its checkpoints. With a `patience`, `steps` are the most: a run that
+    is watched cools down and ends once its looks have found nothing better for so many steps.
     """
 
     steps: int
@@ -47,21 +50,36 @@ class Recipe:
     checkpoint_every_s: float = 120.0
     seed: int = 0
     cooldown: int | None = None
+    patience: int | None = None
 
-    def rate(self, step: int) -> float:
+    @property
+    def look_every(self) -> int:
+        """Steps between two looks: a few within the patience, so that one that is off by chance decides nothing."""
+        return max(1, (self.patience or 1) // 4)
+
+    def end(self, looks: Looks = ()) -> int:
+        """Return how many steps the run has, as far as its looks tell by now."""
+        found = None if self.patience is None else plateau(looks, self.patience)
+        return self.steps if found is None else min(self.steps, found + (self.cooldown or 0))
+
+    def rate(self, step: int, looks: Looks = ()) -> float:
         """Return the learning rate of `step`."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         if self.cooldown is None:
             return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
-        return self.lr * warm * min(1.0, (self.steps - step) / max(1, self.cooldown))
+        return self.lr * warm * min(1.0, (self.end(looks) - step) / max(1, self.cooldown))
 
 
 @dataclass
 class Run:
-    """The state of a run between two steps; `losses` holds one mapping of loss name to value for every step done."""
+    """The state of a run between two steps; `losses` holds one mapping of loss name to value for every step done.
+
+    `looks` are those of its watch: steps, and the loss after each of them.
+    """
 
     step: int = 0
     losses: list[dict[str, float]] = field(default_factory=list)
+    looks: list[tuple[int, float]] = field(default_factory=list)
 
 
 class _Step(nn.Module):
@@ -84,10 +102,12 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     average: Average | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Train `model` in place, resuming from `checkpoint` if it is there; leave the last state in it.
 
     `average`, made of the same model once what learns is decided, follows its weights and is kept in the checkpoint.
+    So is `watch`, which looks before the first step, every `look_every` steps and after the last one.
 
     Returns early, with a checkpoint, when `stop()` turns true. Raises `TrainingError` on a loss that is not finite;
     the checkpoint, if one was written by then, still holds the last good state.
@@ -100,16 +120,19 @@ def train(
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     if average is not None:
         average.start({})
-    run = load_checkpoint(checkpoint, model, optimizer, average) if checkpoint.exists() else Run()
+    if watch is not None:
+        watch.start({})
+    run = load_checkpoint(checkpoint, model, optimizer, average, watch) if checkpoint.exists() else Run()
     step_loss: nn.Module = _Step(model)
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         step_loss = nn.parallel.DistributedDataParallel(step_loss)
     saved = clock()
-    while run.step < recipe.steps and not stop():
+    _look(watch, recipe, run)
+    while run.step < recipe.end(run.looks) and not stop():
         started = clock()
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(run.step)
+            group["lr"] = recipe.rate(run.step, run.looks)
         torch.manual_seed(recipe.seed * 1_000_003 + run.step * world + rank)
         images, targets = batches(run.step, rank)
         images = images.to(device, memory_format=torch.channels_last)
@@ -128,19 +151,33 @@ def train(
         if average is not None:
             average.update(run.step)
         run.losses.append({name: float(value.detach()) for name, value in losses.items()})
+        _look(watch, recipe, run)
         on_step(run, clock() - started)
         if rank == 0 and clock() - saved >= recipe.checkpoint_every_s:
-            save_checkpoint(checkpoint, model, optimizer, run, average)
+            save_checkpoint(checkpoint, model, optimizer, run, average, watch)
             saved = clock()
     if rank == 0:
-        save_checkpoint(checkpoint, model, optimizer, run, average)
+        save_checkpoint(checkpoint, model, optimizer, run, average, watch)
     if world > 1:
         distributed.destroy_process_group()
     return run
 
 
+def _look(watch: Watch | None, recipe: Recipe, run: Run) -> None:
+    """Look if it is time to, and if a run that is resumed has not looked at this step already."""
+    if watch is None or (run.looks and run.looks[-1][0] == run.step):
+        return
+    if run.step % recipe.look_every == 0 or run.step >= recipe.end(run.looks):
+        watch.look(run.looks, run.step)
+
+
 def save_checkpoint(
-    path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, run: Run, average: Average | None = None
+    path: Path,
+    model: FasterRCNN,
+    optimizer: torch.optim.SGD,
+    run: Run,
+    average: Average | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Replace `path` atomically by the current state."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
@@ -148,15 +185,23 @@ def save_checkpoint(
         if (buffer := optimizer.state[parameter].get("momentum_buffer")) is not None:
             tensors[f"momentum.{index}"] = buffer.contiguous()
     tensors |= {f"average.{k}": v.contiguous() for k, v in (average.tensors if average else {}).items()}
+    tensors |= {f"best.{k}": v.contiguous() for k, v in (watch.tensors if watch else {}).items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"step": str(run.step), "losses": json.dumps(run.losses)})
+    told = {"step": str(run.step), "losses": json.dumps(run.losses), "looks": json.dumps(run.looks)}
+    save_file(tensors, partial, told)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, average: Average | None = None) -> Run:
-    """Put the state saved in `path` into `model`, `optimizer` and `average`; what it has no average of starts one.
+def load_checkpoint(
+    path: Path,
+    model: FasterRCNN,
+    optimizer: torch.optim.SGD,
+    average: Average | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Put the state saved in `path` into all of these; what it has no average of starts one.
 
     Momentum follows its parameter by place: a run resumed with other stages frozen goes on without any.
     Raises `ModelError` if the state is of another model.
@@ -175,7 +220,10 @@ def load_checkpoint(path: Path, model: FasterRCNN, optimizer: torch.optim.SGD, a
                     optimizer.state[parameter]["momentum_buffer"] = buffer
             if average is not None:
                 average.start({k[8:]: file.get_tensor(k) for k in keys if k.startswith("average.")})
-            return Run(int(meta["step"]), json.loads(meta["losses"]))
+            if watch is not None:
+                watch.start({k[5:]: file.get_tensor(k) for k in keys if k.startswith("best.")})
+            step, losses = int(meta["step"]), json.loads(meta["losses"])
+            return Run(step, losses, [(int(at), float(loss)) for at, loss in json.loads(meta.get("looks", "[]"))])
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: not a checkpoint of this model ({reason}); remove it to start again") from None

@@ -84,7 +84,7 @@ def _forwarded_rows(day: Sequence[Row]) -> list[Row]:
 
 def _round_rows(rounds: Sequence[Row]) -> list[Row]:
     shown = ("id", "state", "trigger", "labelled", "kept", "scale", "map_before", "map_after", "frames", "train_s")
-    told = ("model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
+    told = ("scale_why", "steps", "ended", "model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
     return [{"started": _time(row["started"]), **{name: row.get(name) for name in (*shown, *told)}} for row in rounds]
 
 
@@ -140,6 +140,16 @@ def _plot_scale(axes: Any, rounds: Sequence[Row]) -> None:
     axes.set(title="optResolution (star: chosen)", xlabel="scale", ylabel="relative change of the loss, squared")
 
 
+def _plot_labels(axes: Any, row: Row) -> None:
+    scales = [point["scale"] for point in row["curve"]]
+    for key, label in (("ap50", "AP50"), ("ap50_95", "AP50:95")):
+        axes.plot(scales, [point[key] for point in row["curve"]], marker=".", label=label)
+    axes.axvline(row["scale"], color="grey", linestyle=":", label="chosen")
+    axes.set(
+        title="The student in use at smaller inputs, by the labels", xlabel="scale", ylabel="change from full size"
+    )
+
+
 def _plot_cost(axes: Any, rounds: Sequence[Row]) -> None:
     names, bottom = [str(row["id"]) for row in rounds], [0.0] * len(rounds)
     for stage in dict.fromkeys(stage for row in rounds for stage in row.get("seconds") or ()):
@@ -158,7 +168,10 @@ def _plot_stages(axes: Any, row: Row) -> None:
 
 
 def _plot_training(axes: Any, row: Row) -> None:
-    axes.plot([step for step, _ in row["losses"]], [loss for _, loss in row["losses"]])
+    axes.plot([step for step, _ in row["losses"]], [loss for _, loss in row["losses"]], label="frames learnt from")
+    if looks := row.get("looks"):
+        axes.plot([step for step, _ in looks], [loss for _, loss in looks], marker=".", label="frames kept aside")
+        axes.axvline(row["best_step"], color="grey", linestyle=":", label="the weights that were kept")
     axes.set(title="Training", xlabel="step", ylabel="loss", ylim=(0, None))
 
 
@@ -184,8 +197,10 @@ def _page(out: Path, row: Row) -> Path:
     plots = [lambda axes: _plot_stages(axes, row)]
     if row.get("curve"):
         plots.insert(0, lambda axes: _plot_scale(axes, [row]))
+    if any(point.get("ap50") is not None for point in row.get("curve") or ()):
+        plots.insert(1, lambda axes: _plot_labels(axes, row))
     if row.get("losses"):
-        plots.insert(1, lambda axes: _plot_training(axes, row))
+        plots.insert(-1, lambda axes: _plot_training(axes, row))
     images = "".join(
         f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(to_png(plot)).decode()}"></p>' for plot in plots
     )

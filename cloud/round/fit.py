@@ -1,6 +1,8 @@
-"""The fit stage (`train` in the index): train the camera's student on the culled set.
+"""The fit stage (`train` in the index): train the camera's student on the culled set, until that is done.
 
-It starts from the weights in use, and copes with a stop, a damaged checkpoint, and a GPU too small for a batch.
+It starts from the weights in use, and copes with a stop, a damaged checkpoint, and a GPU too small for a batch. Some
+of the frames are kept aside (`aside.py`): once their loss stops falling, the rate falls to zero and the training ends,
+with the weights of which that loss was lowest.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -17,12 +20,16 @@ from safetensors import SafetensorError
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.dataset import Batcher, Sample
-from culling.cloud.model.detector import freeze
+from culling.cloud.model.detector import freeze, half_precision
+from culling.cloud.model.losses import detection_loss
+from culling.cloud.model.recipe.watch import Watch, best, plateau
 from culling.cloud.model.train import Recipe, Run, train
 from culling.cloud.model.weights import load_weights, save_weights
+from culling.cloud.round.aside import keep_aside
 from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError, frame_size, labels
 from culling.cloud.round.scale import FACTOR
 from culling.cloud.settings import CloudSettings, RoundSettings
+from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.errors import ModelError, StorageError, TrainingError
 from culling.common.scaler import input_size
@@ -31,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 Start = Callable[[], FasterRCNN]
 OnStep = Callable[[Run, float], None]
+MakeWatch = Callable[[FasterRCNN], Watch]
 
 CURVE_POINTS = 80
 """The index keeps every round's curve, which must stay small however long a round trains."""
@@ -43,35 +51,44 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     """Train from the newest weights of the camera; a run that was cut short resumes from its checkpoint."""
     settings = context.settings.round
     frames = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
-    samples = [
-        Sample(jpeg, frame.width, frame.height, labels(frame), frame.id) for frame, jpeg in context.pictures(frames)
-    ]
+    learnt, watched = _divided(list(context.pictures(frames)))
     sizes = canvases(frame_size(frames), results["resolution"]["scale"], context.settings.student.long_side)
-    batches = round_batches(context.settings, samples, sizes, settings.seed + turn.id)
-    recipe = round_recipe(settings, len(samples), settings.seed)
+    batches = round_batches(context.settings, learnt, sizes, settings.seed + turn.id)
+    recipe = round_recipe(settings, len(watched))
     started = time.monotonic()
-    checkpoint = context.folder / "train.checkpoint"
     heart = context.heart
     heart.expect(recipe.steps)
     model, run = retrain(
         lambda: _warm_start(context, turn.camera),
         batches,
         recipe,
-        checkpoint,
+        context.folder / "train.checkpoint",
         context.stopping,
         lambda run, _: heart.reach(run.step),
+        partial(watch_over, batches, watched) if watched else None,
     )
-    if run.step < recipe.steps:
+    if run.step < recipe.end(run.looks):
         raise StoppedError
     train_s = round(time.monotonic() - started, 1)
     path = context.folder / "candidate.safetensors"
     save_weights(path, model, "fp16")
     return {
-        "steps": recipe.steps,
+        "steps": run.step,
+        "most_steps": recipe.steps,
+        "best_step": best(run.looks) if run.looks else run.step,
+        "ended": why_ended(run, recipe, len(learnt), len(watched)),
         "train_s": train_s,
         "losses": _curve(run),
+        "looks": [(step, round(loss, 4)) for step, loss in run.looks],
         "weights": context.files.add(path.read_bytes(), "safetensors"),
     }
+
+
+def _divided(found: Sequence[tuple[StoredFrame, bytes]]) -> tuple[list[Sample], list[Sample]]:
+    """Return what is learnt, and what is kept aside to see when that is done."""
+    samples = [Sample(jpeg, frame.width, frame.height, labels(frame), frame.id) for frame, jpeg in found]
+    aside = set(keep_aside([frame.captured for frame, _ in found]))
+    return [one for at, one in enumerate(samples) if at not in aside], [samples[at] for at in sorted(aside)]
 
 
 def canvases(frame: tuple[int, int], scale: float, long_side: int, full: float = 1.0) -> list[tuple[int, int]]:
@@ -97,10 +114,50 @@ def round_batches(
     )
 
 
-def round_recipe(settings: RoundSettings, images: int, seed: int) -> Recipe:
-    """Return how a round trains on so many images."""
-    steps = math.ceil(settings.epochs * images / settings.batch)
+def round_recipe(settings: RoundSettings, watched: int) -> Recipe:
+    """Return how a round trains that keeps so many frames aside.
+
+    Without any, nothing tells when it is done: it takes twice the patience, and its rate falls all the way.
+    """
+    patience = settings.patience
+    if not watched:
+        return fixed_recipe(settings, min(settings.most_steps, 2 * patience), settings.seed)
+    recipe = fixed_recipe(settings, settings.most_steps, settings.seed)
+    return replace(recipe, cooldown=patience // 2, patience=patience)
+
+
+def fixed_recipe(settings: RoundSettings, steps: int, seed: int) -> Recipe:
+    """Return how so many steps are trained as a round does, whatever comes of them."""
     return Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
+
+
+def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:
+    """Return in words why a training took as many steps as it did."""
+    if not watched:
+        return f"{run.step} steps: of {learnt} frames none can be kept aside to see when it is done"
+    found = plateau(run.looks, recipe.patience or 0)
+    kept = f"best after {best(run.looks)}, by {watched} frames kept aside"
+    if found is None or found >= recipe.steps:
+        return f"all of {recipe.steps} steps, {kept}"
+    return f"plateau after {found} of at most {recipe.steps} steps, {run.step} with the cool-down, {kept}"
+
+
+def watch_over(batches: Batcher, watched: Sequence[Sample], model: FasterRCNN) -> Watch:
+    """Return a watch over `model` by its mean loss on frames that are not in `batches`, at the size it is meant for."""
+    plain = replace(batches, batch=1, canvases=batches.canvases[:1], jitter=(1.0, 1.0))
+    return Watch(model, lambda: _mean_loss(model, [replace(plain, samples=[sample]) for sample in watched]))
+
+
+@torch.no_grad()
+def _mean_loss(model: FasterRCNN, each: Sequence[Batcher]) -> float:
+    device, total = next(model.parameters()).device, 0.0
+    for number, batches in enumerate(each):
+        images, targets = batches(0)
+        torch.manual_seed(number)  # the same anchors are drawn at every look
+        with half_precision(device):
+            losses = detection_loss(model, images.to(device), [target.to(device) for target in targets])
+        total += sum(float(value) for value in losses.values())
+    return total / len(each)
 
 
 def retrain(
@@ -110,15 +167,18 @@ def retrain(
     checkpoint: Path,
     stop: Callable[[], bool] = lambda: False,
     on_step: OnStep = lambda run, seconds: None,
+    watch: MakeWatch | None = None,
 ) -> tuple[FasterRCNN, Run]:
-    """Train the model that `start` makes; return it and its run, which after a `stop` has fewer steps than the recipe.
+    """Train the model that `start` makes; return it and its run, which after a `stop` has fewer steps than it should.
+
+    With a `watch` of that model it ends with the best of its weights, else with the last.
 
     A `checkpoint` that can be read is resumed. If the GPU has no memory for a batch, half a batch is tried once. Raises
     TrainingError if that does not fit either, StorageError if the checkpoint cannot be written.
     """
     for size in (batches.batch, max(1, batches.batch // 2)):
         try:
-            return _resume(start, replace(batches, batch=size), recipe, checkpoint, stop, on_step)
+            return _resume(start, replace(batches, batch=size), recipe, checkpoint, stop, on_step, watch)
         except torch.OutOfMemoryError:
             log.warning("training_out_of_memory", batch=size)
         torch.cuda.empty_cache()
@@ -126,12 +186,22 @@ def retrain(
 
 
 def _resume(
-    start: Start, batches: Batcher, recipe: Recipe, checkpoint: Path, stop: Callable[[], bool], on_step: OnStep
+    start: Start,
+    batches: Batcher,
+    recipe: Recipe,
+    checkpoint: Path,
+    stop: Callable[[], bool],
+    on_step: OnStep,
+    watch: MakeWatch | None,
 ) -> tuple[FasterRCNN, Run]:
     for attempt in ("resumed", "restarted"):
         model = start()
+        eyes = watch(model) if watch else None
         try:
-            return model, train(model, batches, recipe, checkpoint, on_step, stop=stop)
+            run = train(model, batches, recipe, checkpoint, on_step, stop=stop, watch=eyes)
+            if eyes is not None:
+                eyes.apply()
+            return model, run
         except ModelError:
             if attempt == "restarted" or not checkpoint.exists():
                 raise

@@ -161,8 +161,8 @@ def report(results: Results, state: str) -> dict[str, Any]:
     }
     wanted = {
         "cull": ("newest_capture", "hardness", "hard_negatives", "audits_labelled", "audits_missed"),
-        "resolution": ("scale", "curve"),
-        "train": ("train_s", "steps", "losses"),
+        "resolution": ("scale", "curve", "scale_why", "scale_passes"),
+        "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks"),
         "export": ("parity",),
         "gate": (*("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames", "scale"), *GATE_FIGURES),
     }

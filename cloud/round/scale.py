@@ -1,22 +1,30 @@
-"""The scale stage (`resolution` in the index): optResolution, section 2.3 of the paper.
+"""The scale stage (`resolution` in the index): optResolution, section 2.3 of the paper, by labels or by losses.
 
-It finds the smallest input whose confidence loss stays close to that of the full one: a fixed camera's objects may be
-larger than the student needs. Each step shrinks the input by 0.9 and compares the loss of every culled frame with its
-loss at full size, until they drift apart by more than a threshold.
+It finds the smallest input that a fixed camera's objects need. Each step shrinks the input by 0.9.
+
+labels   the smallest input at which the student in use loses next to nothing by the teacher's labels (`shrink.py`); a
+         change of the confidence loss far beyond the threshold only says which inputs are not worth a look
+loss     the paper's: the last one before the confidence loss of the culled frames differs by more than the threshold
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.round.context import Context, Result, Results, frame_size
+from culling.cloud.round.shrink import Comparison, Verdict, enough, smallest, told
+from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
-from culling.common.graph import see
+from culling.common.frame import Detections
+from culling.common.graph import Graph, see
 from culling.common.scaler import input_size
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.wire.codec import decode_jpeg
@@ -24,7 +32,20 @@ from culling.common.wire.codec import decode_jpeg
 FACTOR = 0.9
 """The paper's step."""
 
+PROBED = 16
+"""Frames that are seen at every scale; the others only at those that are worth it."""
+
+FAR = 10.0
+"""Times the threshold by which the loss may change at a scale that is worth a look."""
+
+BLOCK_S = 10.0
+"""Frames within so many seconds resemble each other, and are drawn together."""
+
 Measure = Literal["mse", "mean", "normalised"]
+Size = tuple[int, int]
+Picture = NDArray[np.uint8]
+Inputs = Mapping[int, tuple[float, Size]]
+"""Scales and input sizes `(height, width)` by their k, full size first."""
 
 
 @dataclass(frozen=True)
@@ -52,51 +73,170 @@ class ScaleCurve:
     chosen: ScalePoint
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Labelled frames that inputs are compared on, named by their index, each of a block of time.
+
+    `pictures` yields those of the given frames that can be read, `find` is a student at an input size, `loss` its
+    confidence loss, and `tally` what of its detections is right; `labels` are the classes of interest and their names.
+    """
+
+    blocks: Sequence[int]
+    pictures: Callable[[Sequence[int]], Iterator[tuple[int, Picture]]]
+    find: Callable[[Picture, Size], Detections]
+    loss: Callable[[Detections], float]
+    tally: Callable[[int, Detections], Sequence[Tally]]
+    labels: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Every scale that was worth a look, with its verdict where one could be given, the one to use and `why`.
+
+    `passes` is what it cost, in student's passes at full size.
+    """
+
+    points: tuple[ScalePoint, ...]
+    verdicts: tuple[Verdict, ...]
+    chosen: ScalePoint
+    why: str
+    passes: float
+
+    def told(self) -> Result:
+        """Return it as the stage's result."""
+        judged = [
+            {"ap50": round(each.ap50, 4), "ap50_95": round(each.ap50_95, 4), "passed": each.passed}
+            for each in self.verdicts
+        ]
+        curve = [
+            asdict(point) | (judged[at] if judged else dict.fromkeys(("ap50", "ap50_95", "passed")))
+            for at, point in enumerate(self.points)
+        ]
+        figures = {"scale_why": self.why, "scale_passes": round(self.passes, 1)}
+        return {"scale": self.chosen.scale, "size": self.chosen.size, "curve": curve} | figures
+
+
 def scale(context: Context, turn: Round, results: Results) -> Result:
-    """Find the smallest scale at which the live student's losses on the culled set stay close to those at full size."""
+    """Find the smallest scale that is good enough for the live student, by the policy of the settings."""
     settings = context.settings.resolution
-    frames = context.store.get(results["cull"]["kept"])
     graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
+    kept, replay = (context.store.get(results["cull"][name]) for name in ("kept", "replay"))
+    long_side = context.settings.student.long_side
+    inputs = scales(partial(_size, frame_size(kept), long_side), settings.max_steps, settings.min_scale)
     meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
+    if settings.choose == "labels":
+        context.heart.expect(len(kept + replay))
+        found = search(_trial(context, kept + replay, graph, meter), inputs, settings.threshold, settings.tolerance)
+        return found.told()
 
-    context.heart.expect(len(frames) * (settings.max_steps + 1))  # at most: the curve may end before
+    context.heart.expect(len(kept) * len(inputs))  # at most: the curve may end before
 
-    def losses(size: tuple[int, int]) -> list[float]:
-        return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(frames)]
+    def losses(size: Size) -> list[float]:
+        return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(kept)]
 
-    curve = opt_resolution(
-        losses,
-        lambda scale: input_size(*frame_size(frames), scale, context.settings.student.long_side),
-        settings.threshold,
-        max_steps=settings.max_steps,
-        min_scale=settings.min_scale,
+    curve = opt_resolution(losses, inputs, settings.threshold)
+    reason = f"the last before the confidence loss changes by {settings.threshold:g}"
+    return {
+        "scale": curve.chosen.scale,
+        "size": curve.chosen.size,
+        "curve": [asdict(point) for point in curve.points],
+        "scale_why": f"scale {curve.chosen.scale:.2f}: {reason}",
+    }
+
+
+def _size(frame: tuple[int, int], long_side: int, scale: float) -> Size:
+    return input_size(*frame, scale, long_side)
+
+
+def _trial(context: Context, frames: Sequence[StoredFrame], graph: Graph, meter: LossMeter) -> Trial:
+    classes, interest = graph.info.classes, context.settings.round.labels_of_interest
+
+    def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+        places = {frames[at].id: at for at in chosen}
+        for frame, jpeg in context.pictures([frames[at] for at in chosen]):
+            yield places[frame.id], decode_jpeg(jpeg)
+
+    return Trial(
+        blocks=[int(frame.captured // BLOCK_S) for frame in frames],
+        pictures=pictures,
+        find=partial(see, graph),
+        loss=meter.loss,
+        tally=lambda at, found: tallies(context.compared(frames[at], found), len(classes)),
+        labels={at: name for at, name in enumerate(classes) if interest is None or at in interest},
     )
-    return {"scale": curve.chosen.scale, "size": curve.chosen.size, "curve": [asdict(point) for point in curve.points]}
+
+
+def scales(size: Callable[[float], Size], max_steps: int = 8, min_scale: float = 0.0) -> dict[int, tuple[float, Size]]:
+    """Return the scales 0.9^k to compare, full size first; none that rounds to the size before.
+
+    `size(scale)` is the input `(height, width)` at a scale, already rounded to the student's stride.
+    """
+    found: dict[int, tuple[float, Size]] = {0: (1.0, size(1.0))}
+    for k in range(1, max_steps + 1):
+        if FACTOR**k < min_scale:
+            break
+        if size(FACTOR**k) != list(found.values())[-1][1]:
+            found[k] = (FACTOR**k, size(FACTOR**k))
+    return found
+
+
+def search(trial: Trial, inputs: Inputs, threshold: float, tolerance: float) -> Search:
+    """Return the smallest input at which next to nothing is lost by the labels; full size where that cannot be told.
+
+    Every picture is decoded once, the first `PROBED` of them aside, which are seen at every scale: they say where the
+    confidence loss is another altogether.
+    """
+    if not enough(trial.blocks):
+        full = ScalePoint(0, *inputs[0], 0.0, 0.0, 0.0)
+        return Search((full,), (), full, told([1.0], (), 0, len(trial.blocks)), 0.0)
+    found: dict[int, dict[int, Detections]] = {k: {} for k in inputs}
+    everything = range(len(trial.blocks))
+    probe = everything[:: max(1, -(-len(everything) // PROBED))]
+    passes = _look(trial, inputs, probe, found)
+    worth = {
+        k: value
+        for k, value in inputs.items()
+        if _curve_point(k, inputs, trial, found).normalised <= FAR * threshold or k == 0
+    }
+    passes += _look(trial, worth, [at for at in everything if at not in probe], found)
+    points = tuple(_curve_point(k, worth, trial, found) for k in worth)
+    at = sorted(found[0])
+    looked = {k: [trial.tally(index, found[k][index]) for index in at] for k in worth}
+    comparison = Comparison(looked[0], [trial.blocks[index] for index in at], trial.labels, tolerance)
+    verdicts = [comparison.verdict(each) for each in looked.values()] if comparison.enough else []
+    chosen = smallest(verdicts)
+    why = told([point.scale for point in points], verdicts, chosen, len(at))
+    return Search(points, tuple(verdicts), points[chosen], why, passes)
+
+
+def _look(trial: Trial, inputs: Inputs, chosen: Sequence[int], found: dict[int, dict[int, Detections]]) -> float:
+    """Add what is found in the chosen pictures at every input; return what that cost, in passes at full size."""
+    before = len(found[0])
+    for at, picture in trial.pictures(chosen):
+        for k, (_, size) in inputs.items():
+            found[k][at] = trial.find(picture, size)
+    full = math.prod(inputs[0][1])
+    return (len(found[0]) - before) * sum(math.prod(size) / full for _, size in inputs.values())
+
+
+def _curve_point(k: int, inputs: Inputs, trial: Trial, found: dict[int, dict[int, Detections]]) -> ScalePoint:
+    at = sorted(found[k])
+    full, small = (np.array([trial.loss(found[each][index]) for index in at]) for each in (0, k))
+    return _point(k, *inputs[k], full, small) if len(at) else ScalePoint(k, *inputs[k], 0.0, 0.0, 0.0)
 
 
 def opt_resolution(
-    losses: Callable[[tuple[int, int]], Sequence[float]],
-    size: Callable[[float], tuple[int, int]],
-    threshold: float,
-    measure: Measure = "normalised",
-    max_steps: int = 8,
-    min_scale: float = 0.0,
+    losses: Callable[[Size], Sequence[float]], inputs: Inputs, threshold: float, measure: Measure = "normalised"
 ) -> ScaleCurve:
-    """Return the curve over scales 0.9^k and the last scale before `measure` passes `threshold`.
+    """Return the curve over the scales of `inputs` and the last one before `measure` passes `threshold`.
 
-    `size(scale)` is the input `(height, width)` at a scale, already rounded to the student's stride, and
-    `losses(size)` the confidence loss of every culled frame at that input. Steps that round to the size before are
-    skipped. Without frames, full size is chosen.
+    `losses(size)` is the confidence loss of every culled frame at that input. Without frames, full size is chosen.
     """
-    full = np.asarray(losses(size(1.0)), np.float64)
-    points = [ScalePoint(0, 1.0, size(1.0), 0.0, 0.0, 0.0)]
-    for k in range(1, max_steps + 1 if len(full) else 0):
-        scale = FACTOR**k
-        if scale < min_scale:
-            break
-        if size(scale) == points[-1].size:
-            continue
-        points.append(_point(k, scale, size(scale), full, np.asarray(losses(size(scale)), np.float64)))
+    (_, size), *smaller = inputs.values()
+    full = np.asarray(losses(size), np.float64)
+    points = [ScalePoint(0, 1.0, size, 0.0, 0.0, 0.0)]
+    for k, (scale, size) in zip(list(inputs)[1:], smaller if len(full) else (), strict=False):
+        points.append(_point(k, scale, size, full, np.asarray(losses(size), np.float64)))
         if getattr(points[-1], measure) > threshold:
             return ScaleCurve(tuple(points), points[-2])
     return ScaleCurve(tuple(points), points[-1])

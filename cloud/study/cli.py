@@ -5,6 +5,8 @@
 table1    no training, culled sets, everything: precision, cost by stage, cost ratios
 table2    ways to choose n frames, over seeds
 fig4      precision, change of the loss, and milliseconds by scale
+resolution which scale is chosen by labels and by the loss, and what it costs
+updates   culled frames and all frames at equal numbers of steps
 online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 
@@ -53,6 +55,8 @@ STUDIES = {
     "table1": Study("table1", "No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)),
     "table2": Study("table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
     "fig4": Study("fig4", "Precision, change of the loss, and milliseconds by scale."),
+    "resolution": Study("resolution", "Which scale is chosen by labels and by the loss, and what it costs."),
+    "updates": Study("updates", "Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),
     "online": Study("online", "The streaming selector against the best of the same windows."),
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
 }
@@ -94,14 +98,11 @@ def run(asked: Asked, console: Console) -> None:
     from culling.cloud.study.results import write_results
 
     started = time.monotonic()
-    overrides = parse_overrides(asked.override) | {
-        "service.data_dir": asked.out / "cache",
-        "round.epochs": asked.epochs,
-    }
+    overrides = parse_overrides(asked.override) | {"service.data_dir": asked.out / "cache"}
     settings = load_settings(None, overrides)
     make_folder(asked.out)
     with alone(settings.data_dir / "study.lock"):
-        corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings)
+        corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings, asked.epochs)
         for n in asked.counts:
             if n > len(corpus):
                 raise SettingsError(

@@ -53,15 +53,24 @@ class Corpus:
     """The clip `video` under the cloud's `settings`, whose data folder holds the cache.
 
     At most `frames` are for learning and `measured` for measuring, besides as many that `labels` has. `scale` is the
-    student's full size in this study, at which students are compared, trained and measured. Raises CameraError if the
-    clip cannot be used, InputError if the labels cannot.
+    student's full size in this study, at which students are compared, trained and measured. Students are shown each
+    frame `epochs` times, so that they differ by what they learnt from alone. Raises CameraError if the clip cannot be
+    used, InputError if the labels cannot.
     """
 
     def __init__(
-        self, video: Path, labels: Path, frames: int, measured: int, scale: float, settings: CloudSettings
+        self,
+        video: Path,
+        labels: Path,
+        frames: int,
+        measured: int,
+        scale: float,
+        settings: CloudSettings,
+        epochs: float = 10.0,
     ) -> None:
         self.video = video
         self.scale = scale
+        self.epochs = epochs
         self.settings = settings
         self.memo = Memo(settings.data_dir)
         self.measured = plan(video, FED, measured, labels)

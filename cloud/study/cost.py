@@ -150,10 +150,10 @@ class Prices:
         """Return its cost on a day, computed from the median seconds of an image (training: the mean)."""
         settings, each = self._corpus.settings.round, self.per_image(trained)
         if trained.search is None:
-            return full_bill(DAY_FRAMES, settings.epochs, each)
+            return full_bill(DAY_FRAMES, self._corpus.epochs, each)
         kept = len(trained.kept)
         resolution = self._resolution(trained.search, kept)
-        return culled_bill(DAY_FRAMES, settings.factor * kept, kept, settings.epochs, each, resolution)
+        return culled_bill(DAY_FRAMES, settings.factor * kept, kept, self._corpus.epochs, each, resolution)
 
     def per_image(self, trained: TrainedSelection) -> PerImage:
         """Return the cost of an image at each stage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.model.detector import freeze
 from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights, save_weights
-from culling.cloud.round.fit import canvases, retrain, round_batches, round_recipe
-from culling.cloud.round.scale import opt_resolution
+from culling.cloud.round.fit import canvases, fixed_recipe, retrain, round_batches
+from culling.cloud.round.scale import opt_resolution, scales
 from culling.cloud.study.corpus import Corpus
 from culling.common.graph import see
 from culling.common.progress import shown
@@ -80,27 +81,36 @@ class Trainer:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
-    def train(self, indices: Sequence[int], seed: int, scale: float | None = None) -> TrainedStudent:
-        """Return the student trained on those frames from the base one, for the input size at `scale` (none: full)."""
+    def train(
+        self, indices: Sequence[int], seed: int, scale: float | None = None, steps: int | None = None
+    ) -> TrainedStudent:
+        """Return the student trained on those frames from the base one, for the input size at `scale` (none: full).
+
+        It takes so many `steps`, or as many as the corpus's epochs are.
+        """
         corpus, chosen = self.corpus, sorted(indices)
         frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
         sizes = canvases(frame, scale or corpus.scale, long_side, corpus.scale)
+        taken = {"epochs": corpus.epochs} if steps is None else {"steps": steps}
+        steps = steps or math.ceil(corpus.epochs * len(chosen) / corpus.settings.round.batch)
         decided = corpus.identity | {
             "frames": [corpus.shots[index].number for index in chosen],
             "seed": seed,
             "sizes": sizes,
-            "round": corpus.settings.round.model_dump(include={"epochs", "batch", "lr", "warmup", "frozen"}),
+            "round": corpus.settings.round.model_dump(include={"batch", "lr", "warmup", "frozen"}) | taken,
         }
         checkpoint = corpus.memo.path(KIND, decided, "checkpoint")
-        return corpus.memo.once(KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, checkpoint))
+        return corpus.memo.once(
+            KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, steps, checkpoint)
+        )
 
     def _train(
-        self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], checkpoint: Path
+        self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], steps: int, checkpoint: Path
     ) -> TrainedStudent:
         corpus = self.corpus
         samples = corpus.samples(indices)
         batches = round_batches(corpus.settings, samples, sizes, seed)
-        recipe = round_recipe(corpus.settings.round, len(samples), seed)
+        recipe = fixed_recipe(corpus.settings.round, steps, seed)
         spent: list[float] = []
         with shown(f"training on {len(samples)} frames, seed {seed}", "step", recipe.steps) as show:
 
@@ -111,7 +121,7 @@ class Trainer:
             model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
         if not spent:  # it was killed after its last step, and the times of the steps are lost
             checkpoint.unlink()
-            return self._train(indices, seed, sizes, checkpoint)
+            return self._train(indices, seed, sizes, steps, checkpoint)
         path = checkpoint.with_suffix(".safetensors")
         save_weights(path, model, "fp16", corpus.graph.info.classes)
         checkpoint.unlink()
@@ -153,13 +163,8 @@ class Trainer:
         def losses(size: tuple[int, int]) -> list[float]:
             return [meter.loss(see(corpus.graph, corpus.picture(index), size)) for index in indices]
 
-        curve = opt_resolution(
-            losses,
-            lambda scale: corpus.size(corpus.scale * scale),
-            threshold,
-            max_steps=settings.max_steps,
-            min_scale=settings.min_scale,
-        )
+        inputs = scales(lambda scale: corpus.size(corpus.scale * scale), settings.max_steps, settings.min_scale)
+        curve = opt_resolution(losses, inputs, threshold)
         seconds = time.perf_counter() - started
         steps = [
             ScaleStep(point.k, corpus.scale * point.scale, point.size, point.mse, point.normalised)

@@ -34,9 +34,18 @@ OFFERED = "is offered; live once the edge reports it"
 
 EDGE = "e" * 40
 QUICK: dict[str, Any] = {
-    "round": {"kept": 4, "factor": 2, "epochs": 0.5, "batch": 2, "held_out": 4, "warmup": 1, "threads": 1},
+    "round": {
+        "kept": 4,
+        "factor": 2,
+        "most_steps": 1,
+        "patience": 1,
+        "batch": 2,
+        "held_out": 4,
+        "warmup": 1,
+        "threads": 1,
+    },
     "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
-    "resolution": {"max_steps": 1, "threshold": 1e9},
+    "resolution": {"choose": "loss", "max_steps": 1, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
     "schedule": {"min_new": 8, "least": 8},
 }

@@ -23,7 +23,8 @@ EDGE = "e" * 40
 ROUND = {
     "kept": 4,
     "factor": 2,
-    "epochs": 1.0,
+    "most_steps": 2,
+    "patience": 2,
     "batch": 2,
     "held_out": 4,
     "checkpoint_s": 0.01,
@@ -34,7 +35,7 @@ QUICK = {
     "round": ROUND,
     "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
     "student": {"long_side": 128},
-    "resolution": {"max_steps": 2, "threshold": 1e9},
+    "resolution": {"choose": "loss", "max_steps": 2, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
 }
 
@@ -94,7 +95,7 @@ FAKE = {
     "cull": lambda *_: {"kept": ["a"], "replay": [], "newest_capture": 5.0, "hardness": 0.5, "hard_negatives": 0},
     "learn": lambda *_: {**msgspec.to_builtins(Lesson(9, 3)), "proven": False},
     "resolution": lambda *_: {"scale": 0.9, "curve": []},
-    "train": lambda *_: {"train_s": 1.0, "steps": 1},
+    "train": lambda *_: {"train_s": 1.0, "steps": 1, "ended": "1 steps"},
     "export": lambda *_: {"artefact": {"parent": "gate-1"}, "parity": {}},
     "gate": lambda *_: {
         "map_before": 0.1,

@@ -147,13 +147,14 @@ class Showcase:
         return {
             "published": not refused, "labelled": 512, "kept": 128, "replayed": 42, "hardness": 0.61,
             "seconds": {"label": 181.0, "cull": 2.1, "resolution": 34.0, "train": 512.0, "export": 12.0, "gate": 21.0},
-            "newest_capture": started - 120.0, "scale": scales[3], "train_s": 512.0, "steps": 640,
+            "newest_capture": started - 120.0, "scale": scales[3], "train_s": 512.0, "steps": 640, "best_step": 300,
             "curve": [
                 {"k": k, "scale": scale, "size": [int(384 * scale), int(640 * scale)], "mse": k * k * 40.0,
                  "mean": k * k * 0.3, "normalised": round(0.012 * k * k, 4)}
                 for k, scale in enumerate(scales)
             ],
             "losses": [[step, round(1.9 / (1 + step / 90) + 0.35, 4)] for step in range(0, 640, 10)],
+            "looks": [[step, round(1.5 / (1 + step / 60) + 0.6 + step / 4000, 4)] for step in range(0, 641, 20)],
             "map_before": 0.618 if refused else round(0.52 + 0.03 * number, 4),
             "map_after": 0.611 if refused else round(0.55 + 0.03 * number, 4), "frames": 64,
             "map_before_50_95": 0.31, "map_after_50_95": 0.34,

@@ -66,8 +66,8 @@ class Yard:
     def corpus(self) -> Corpus:
         """Return what those arguments study."""
         settings = {"service.data_dir": self.out / "cache", "student.weights": str(self.weights)}
-        changes = {"round.epochs": 0.5, "round.warmup": 1}
-        return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, load_settings(None, settings | changes))
+        made = load_settings(None, settings | {"round.warmup": 1})
+        return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, made, 0.5)
 
 
 def make_yard(folder: Path, narrow: Path) -> Yard:

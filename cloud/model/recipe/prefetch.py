@@ -59,7 +59,7 @@ class _Steps(Dataset[Any]):
 
     def __getitem__(self, step: int) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         images, targets = self._batches(step, self._rank)
-        return images, [(t.boxes, t.labels, t.weights, t.ignore) for t in targets]
+        return images, [target.parts for target in targets]
 
 
 class _From(Sampler[int]):

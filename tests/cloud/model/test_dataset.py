@@ -133,6 +133,12 @@ def test_sure_labels_are_learnt_doubtful_ones_ignored_and_the_rest_is_background
     assert len(target.ignore) == 1
 
 
+def test_a_doubtful_label_keeps_its_class() -> None:
+    found = Detections(np.float32([[0, 0, 20, 20], [20, 20, 40, 40]]), np.float32([0.9, 0.3]), np.int64([2, 4]))
+    target = batcher(sample(found), batch=1)(0)[1][0]
+    assert (target.labels.tolist(), target.ignore_labels.tolist()) == ([3], [5])
+
+
 def test_what_became_too_small_to_see_is_ignored() -> None:
     target = batcher(sample(detections((10, 10, 14, 14, 1.0))), batch=1, jitter=(0.5, 0.5))(0)[1][0]
     assert (len(target.boxes), len(target.ignore)) == (0, 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.detector import build
-from culling.cloud.model.losses import Target, _match, detection_loss
+from culling.cloud.model.losses import Target, _excused, _match, detection_loss
 from culling.common.frame import CLASSES
 from support.detectors import SMALL_STUDENT
 
@@ -22,14 +23,21 @@ def model() -> FasterRCNN:
 
 
 def target(
-    boxes: Tensor | None = None, weights: Tensor | None = None, ignore: Tensor | None = None, label: int = 1
+    boxes: Tensor | None = None,
+    weights: Tensor | None = None,
+    ignore: Tensor | None = None,
+    label: int = 1,
+    doubted: Sequence[int] | None = None,
 ) -> Target:
+    """Labels of one class, and what may be of the classes `doubted`: one for each box of `ignore`."""
     boxes = torch.zeros(0, 4) if boxes is None else boxes
+    ignore = torch.zeros(0, 4) if ignore is None else ignore
     return Target(
         boxes,
         torch.full((len(boxes),), label, dtype=torch.int64),
         torch.ones(len(boxes)) if weights is None else weights,
-        torch.zeros(0, 4) if ignore is None else ignore,
+        ignore,
+        torch.tensor([1] * len(ignore) if doubted is None else doubted, dtype=torch.int64),
     )
 
 
@@ -83,20 +91,55 @@ def test_a_box_takes_the_label_it_overlaps_and_its_weight(model: FasterRCNN) -> 
     assert weight.tolist() == pytest.approx([0.9, 0.4, 1.0])
 
 
-def test_what_lies_in_a_doubtful_box_is_neither_object_nor_background(model: FasterRCNN) -> None:
+def test_background_in_a_doubtful_box_may_be_of_its_class_and_no_other() -> None:
     boxes = torch.tensor([[62.0, 22, 80, 40], [30, 20, 70, 50], [8, 8, 40, 56]])
-    match, _ = _match(model.roi_heads.proposal_matcher, boxes, target(BOXES[:1], ignore=BOXES[1:]))
-    assert match.tolist() == [-2, -1, 0]
+    labels = torch.tensor([0, 0, 1])
+    found = _excused(boxes, labels, target(BOXES[:1], ignore=BOXES[[1, 1, 0]], doubted=[3, 5, 6]), 7)
+    assert found.nonzero().tolist() == [[0, 3], [0, 5]], "half outside is background, and what has a label is that"
 
 
-def test_a_doubtful_box_without_labels_is_still_spared(model: FasterRCNN) -> None:
-    match, _ = _match(model.rpn.proposal_matcher, BOXES, target(ignore=BOXES[1:]))
-    assert match.tolist() == [-1, -2]
+def test_nothing_is_excused_where_nothing_is_doubtful() -> None:
+    assert not _excused(BOXES, torch.zeros(2, dtype=torch.int64), target(), 7).any()
 
 
-def test_a_picture_that_is_doubtful_all_over_teaches_nothing(model: FasterRCNN) -> None:
+def doubt_gradient(model: FasterRCNN, doubted: Sequence[int]) -> Tensor:
+    """Return the gradient of the class scores' bias, `(7,)`, for a picture that shows nothing sure."""
+    everything = torch.tensor([[-500.0, -500, 600, 600]]).expand(len(doubted), 4)
+    torch.manual_seed(1)
+    images = torch.rand(1, 3, 64, 96)
+    model.zero_grad()
+    detection_loss(model, images, [target(ignore=everything, doubted=doubted)])["roi_class"].backward()
+    gradient = model.roi_heads.box_predictor.cls_score.bias.grad
+    assert gradient is not None
+    return gradient
+
+
+def test_a_doubtful_car_teaches_nothing_about_cars_and_still_that_there_is_no_person(model: FasterRCNN) -> None:
+    gradient = doubt_gradient(model, [3])
+    assert gradient[3] == 0
+    assert all(gradient[label] > 0 for label in (1, 2, 4, 5, 6)), "their scores are pushed down"
+    assert gradient[0] < 0
+
+
+def test_a_picture_that_is_doubtful_all_over_teaches_no_anchor(model: FasterRCNN) -> None:
     everything = torch.tensor([[-500.0, -500, 600, 600]])
-    assert losses(model, target(ignore=everything)) == {"rpn_score": 0, "rpn_box": 0, "roi_class": 0, "roi_box": 0}
+    found = losses(model, target(ignore=everything))
+    assert (found["rpn_score"], found["rpn_box"], found["roi_box"]) == (0, 0, 0)
+    assert found["roi_class"] > 0
+
+
+def test_what_may_be_of_any_class_teaches_nothing(model: FasterRCNN) -> None:
+    classes = range(1, len(CLASSES) + 1)
+    everything = torch.tensor([[-500.0, -500, 600, 600]]).expand(len(CLASSES), 4)
+    found = losses(model, target(ignore=everything, doubted=classes))
+    assert found == {"rpn_score": 0, "rpn_box": 0, "roi_class": 0, "roi_box": 0}
+
+
+def test_a_true_label_in_a_doubtful_box_is_learnt(model: FasterRCNN) -> None:
+    sure = losses(model, target(BOXES))
+    with_doubt = losses(model, target(BOXES, ignore=BOXES, doubted=[3, 3]))
+    assert with_doubt["roi_box"] == pytest.approx(sure["roi_box"], rel=0.2)
+    assert with_doubt["roi_class"] > 0
 
 
 def test_proposals_are_whole_floats_under_autocast(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +164,7 @@ def test_targets_move_between_devices_whole() -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_on_sure_labels_the_losses_are_torchvisions_own(model: FasterRCNN, seed: int) -> None:
     boxes, labels = torch.tensor([[10.0, 10, 40, 50], [50, 20, 90, 60]]), torch.tensor([1, 3])
-    target = Target(boxes, labels, torch.ones(2), torch.zeros(0, 4))
+    target = Target(boxes, labels, torch.ones(2), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(seed))
     model.train()
     torch.manual_seed(seed)

@@ -14,6 +14,7 @@ from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.detector import build, freeze
 from culling.cloud.model.losses import Target
 from culling.cloud.model.recipe.average import Average
+from culling.cloud.model.recipe.watch import Watch
 from culling.cloud.model.train import Recipe, Run, train
 from culling.common.errors import ModelError, TrainingError
 from culling.common.frame import Detections
@@ -117,6 +118,60 @@ def test_a_resumed_run_has_the_average_of_an_unbroken_one(batches: Batcher, tmp_
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert any(not torch.equal(value, dict(model.named_parameters())[name]) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("cut", [1, 4, 7])
+def test_a_watched_run_that_was_cut_short_ends_where_an_unbroken_one_does(
+    batches: Batcher, tmp_path: Path, cut: int
+) -> None:
+    recipe, kept, runs = Recipe(20, warmup=2, cooldown=2, patience=4), [], []
+    for name, parts in (("whole", [None]), ("parts", [cut, None])):
+        for steps in parts:
+            model = detector()
+            # By the weights alone, as a look is: falling at first, then not any more.
+            watch = Watch(model, lambda m=model: round(float(m.rpn.head.cls_logits.weight.detach().norm()), 2))
+            on_step, stop = stop_after(steps or 10**6)
+            run = train(model, batches, recipe, tmp_path / name, on_step, stop, watch=watch)
+        runs.append(run)
+        kept.append(watch.tensors)
+    assert runs[0] == runs[1]
+    assert runs[0].step == recipe.end(runs[0].looks)
+    assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+
+
+def test_a_watch_looks_before_the_first_step_now_and_then_and_after_the_last(batches: Batcher, tmp_path: Path) -> None:
+    model, losses = detector(), iter([9.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0])
+    run = train(
+        model,
+        batches,
+        Recipe(40, warmup=1, cooldown=1, patience=8),
+        tmp_path / "c",
+        watch=Watch(model, lambda: next(losses)),
+    )
+    assert [step for step, _ in run.looks] == [0, 2, 4, 6, 8, 10, 11]
+    assert run.step == 11, "nothing was lower for 8 steps after 2, and it cooled down for one more"
+
+
+def test_a_watched_run_cools_down_by_its_end_and_the_rate_never_rises_on_the_way() -> None:
+    recipe = Recipe(steps=100, lr=1.0, warmup=0, cooldown=10, patience=20)
+    looks = [(0, 1.0), *((step, 0.5) for step in range(5, 26, 5))]
+    assert recipe.end(looks[:-1]) == 100
+    assert recipe.end(looks) == 35
+    assert [recipe.rate(step, looks) for step in (24, 25, 30, 34)] == pytest.approx([1.0, 1.0, 0.5, 0.1])
+    late = [(step, max(0.25, 1 - step / 100)) for step in range(0, 96, 5)]
+    assert recipe.end(late) == min(100, 95 + 10), "never more than its steps"
+
+
+def test_a_checkpoint_of_a_version_that_did_not_look_is_resumed(batches: Batcher, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    train(detector(), batches, Recipe(2, warmup=1), path)
+    tensors = load_file(path)
+    save_file(tensors, path, {"step": "2", "losses": "[]"})
+    model = detector()
+    watch = Watch(model, lambda: 1.0)
+    run = train(model, batches, Recipe(4, warmup=1, patience=4, cooldown=0), path, watch=watch)
+    assert [step for step, _ in run.looks] == [2, 3, 4]
+    watch.apply()
 
 
 def test_a_run_resumed_with_fewer_stages_frozen_goes_on_without_momentum(batches: Batcher, tmp_path: Path) -> None:

@@ -64,7 +64,13 @@ def test_computing_is_counted_by_what_the_input_holds() -> None:
 
 def test_a_training_step_computes_more_than_looking_and_batches_do_not_matter() -> None:
     model = small_student()
-    target = Target(torch.tensor([[4.0, 4, 40, 40]]), torch.tensor([1]), torch.ones(1), torch.zeros(0, 4))
+    target = Target(
+        torch.tensor([[4.0, 4, 40, 40]]),
+        torch.tensor([1]),
+        torch.ones(1),
+        torch.zeros(0, 4),
+        torch.zeros(0, dtype=torch.int64),
+    )
     image = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None] / 255
     one = training_gflops(model, image, [target])
     assert one > 1.5 * forward_gflops(model, picture(64, 64))
@@ -106,7 +112,7 @@ def test_on_a_day_stages_cost_what_their_images_do(
 ) -> None:
     prices = Prices(Trainer(corpus))
     each, day, whole = prices.per_image(culled), prices.day(culled), prices.day(full)
-    epochs, factor = corpus.settings.round.epochs, corpus.settings.round.factor
+    epochs, factor = corpus.epochs, corpus.settings.round.factor
     assert day.student.gflops == pytest.approx(DAY_FRAMES * each.student.gflops)
     assert day.teacher.gflops == pytest.approx(factor * 2 * each.teacher.gflops)
     assert day.training.gflops == pytest.approx(2 * epochs * each.training.gflops)

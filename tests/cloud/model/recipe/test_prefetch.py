@@ -10,7 +10,7 @@ from culling.cloud.model.recipe.prefetch import Prefetch
 
 def batches(step: int, rank: int) -> tuple[Tensor, list[Target]]:
     boxes = torch.full((step, 4), float(rank))
-    target = Target(boxes, torch.ones(step, dtype=torch.int64), torch.ones(step), torch.zeros(1, 4))
+    target = Target(boxes, torch.ones(step, dtype=torch.int64), torch.ones(step), torch.zeros(1, 4), torch.ones(1))
     return torch.full((1, 3, 4, 4), float(step)), [target]
 
 

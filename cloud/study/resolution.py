@@ -1,0 +1,166 @@
+"""optResolution on one clip, both policies: which scale each chooses, what that costs in precision, and what it saves.
+
+Scales are chosen on n frames to learn from by the base student, as in a round, and measured by it, without training, on
+the part held back: by the teacher, and by the label file. A round trains the student for the scale afterwards, so what
+is lost here is more than what a round would lose.
+
+`labels` is shown on two choices of n frames: the hardest, and n at even distances. The hardest are those that the
+student got most wrong at full size, and at any other size it gets some of them right by chance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from culling.cloud.evaluation.matching import compare
+from culling.cloud.evaluation.tally import tallies
+from culling.cloud.round.scale import BLOCK_S, Picture, Trial, opt_resolution, scales, search
+from culling.cloud.sheet import Row
+from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.fig4 import TIMED, milliseconds
+from culling.cloud.study.results import Results, ResultTable, text
+from culling.cloud.study.strategy import culled, evenly
+from culling.cloud.study.training import MEASURES, TRUTHS, Trainer
+from culling.common.graph import see
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A scale and its input `(height, width)`, in words why it was chosen, and what that cost.
+
+    `passes` are the student's, each as many as its pixels are of one at full size.
+    """
+
+    scale: float
+    size: tuple[int, int]
+    why: str
+    passes: float
+    seconds: float
+
+
+def resolution(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
+    """Return a row for full size, and for each n and way to choose a scale; nothing is trained, seeds do not matter."""
+    trainer = Trainer(corpus)
+    whole = Choice(corpus.scale, corpus.size(corpus.scale), "", 0.0, 0.0)
+    rows = [_row(trainer, "full size", 0, whole)]
+    for n in counts:
+        hard = culled(corpus.losses(), corpus.hardness, n, corpus.settings.round.factor)
+        even = evenly(len(corpus), n)
+        rows.append(_row(trainer, "loss, hardest", n, _remembered(corpus, "loss", hard)))
+        rows.append(_row(trainer, "labels, hardest", n, _remembered(corpus, "labels", hard)))
+        rows.append(_row(trainer, "labels, even", n, _remembered(corpus, "labels", even)))
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    spent = milliseconds(corpus, sizes, evenly(len(corpus), TIMED))
+    rows = [row | {"ms": spent[row["size"]], "size": "{1}x{0}".format(*row["size"])} for row in rows]
+    return Results(rows, [_table(rows), _reasons(rows)], (lambda axes: _plot(axes, rows),))
+
+
+def _remembered(corpus: Corpus, policy: str, frames: Sequence[int]) -> Choice:
+    settings, teacher = corpus.settings.resolution, corpus.settings.teacher
+    decided = corpus.identity | settings.model_dump() | {"choose": policy}
+    decided |= {"frames": list(frames), "true": teacher.true_score, "doubtful": teacher.min_score}
+    choose = by_loss if policy == "loss" else by_labels
+    return corpus.memo.once("choice", decided, Choice, partial(choose, corpus, frames))
+
+
+def by_labels(corpus: Corpus, frames: Sequence[int]) -> Choice:
+    """Return the scale that a round would choose on those frames by the teacher's labels."""
+    settings = corpus.settings.resolution
+    trial = _trial(corpus, frames)
+    started = time.perf_counter()
+    found = search(trial, _inputs(corpus), settings.threshold, settings.tolerance)
+    seconds = time.perf_counter() - started
+    return Choice(corpus.scale * found.chosen.scale, found.chosen.size, found.why, found.passes, seconds)
+
+
+def by_loss(corpus: Corpus, frames: Sequence[int]) -> Choice:
+    """Return the scale that the paper's policy chooses on those frames."""
+    settings = corpus.settings.resolution
+    meter, started = corpus.meter(settings.policy), time.perf_counter()
+
+    def losses(size: tuple[int, int]) -> list[float]:
+        return [meter.loss(see(corpus.graph, corpus.picture(index), size)) for index in frames]
+
+    curve = opt_resolution(losses, _inputs(corpus), settings.threshold)
+    full = curve.points[0].size[0] * curve.points[0].size[1]
+    passes = len(frames) * sum(point.size[0] * point.size[1] for point in curve.points) / full
+    why = ", ".join(f"{point.scale:.2f}: {point.normalised:.3f}" for point in curve.points[1:])
+    seconds = time.perf_counter() - started
+    return Choice(corpus.scale * curve.chosen.scale, curve.chosen.size, f"change of the loss at {why}", passes, seconds)
+
+
+def _inputs(corpus: Corpus) -> dict[int, tuple[float, tuple[int, int]]]:
+    settings = corpus.settings.resolution
+    return scales(lambda scale: corpus.size(corpus.scale * scale), settings.max_steps, settings.min_scale)
+
+
+def _trial(corpus: Corpus, frames: Sequence[int]) -> Trial:
+    teacher, classes = corpus.settings.teacher, corpus.graph.info.classes
+    interest = corpus.settings.round.labels_of_interest
+    truth = [seen.found for seen in corpus.labels(frames)]
+
+    def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+        return ((at, corpus.picture(frames[at])) for at in chosen)
+
+    return Trial(
+        blocks=[int(corpus.shots[index].at // BLOCK_S) for index in frames],
+        pictures=pictures,
+        find=partial(see, corpus.graph),
+        loss=corpus.meter(corpus.settings.resolution.policy).loss,
+        tally=lambda at, found: tallies(compare(found, truth[at], teacher.true_score, teacher.min_score), len(classes)),
+        labels={at: name for at, name in enumerate(classes) if interest is None or at in interest},
+    )
+
+
+def _row(trainer: Trainer, name: str, n: int, choice: Choice) -> dict[str, Any]:
+    scores = trainer.score(None, choice.scale).flat()
+    return {"policy": name, "n": n, **msgspec.structs.asdict(choice)} | scores
+
+
+def _table(rows: Sequence[Row]) -> ResultTable:
+    lines = [
+        {
+            "scale by": row["policy"],
+            "n": str(row["n"] or "-"),
+            "scale": text(row["scale"], ".2f"),
+            "input": row["size"],
+            "time": text(row["ms"] / rows[0]["ms"], ".2f"),
+            **{
+                f"{measure}, {truth}": _against(row, rows[0], f"{truth}_{key}")
+                for truth in TRUTHS
+                for key, measure in zip(MEASURES[:2], ("AP50", "AP50:95"), strict=True)
+            },
+            "passes": text(row["passes"], ".0f"),
+            "s": text(row["seconds"], ".0f"),
+        }
+        for row in rows
+    ]
+    note = (
+        "change from full size in brackets; time: of a frame; passes, s: what the choice cost, in passes at full size"
+    )
+    return ResultTable("optResolution: base student, not trained for the scale, on the part held back", lines, note)
+
+
+def _reasons(rows: Sequence[Row]) -> ResultTable:
+    lines = [{"scale by": f"{row['policy']}, n = {row['n']}", "why": row["why"]} for row in rows[1:]]
+    return ResultTable("Why", lines)
+
+
+def _against(row: Row, full: Row, key: str) -> str:
+    if row[key] is None or full[key] is None:
+        return "-"
+    return f"{row[key]:.3f} ({row[key] - full[key]:+.3f})"
+
+
+def _plot(axes: Any, rows: Sequence[Row]) -> None:
+    names = [row["policy"] if not row["n"] else f"{row['policy']}\nn = {row['n']}" for row in rows]
+    for key, label in (("teacher_ap50", "against the teacher"), ("labels_ap50", "against the labels")):
+        if all(row[key] is not None for row in rows):
+            axes.plot(names, [row[key] for row in rows], marker="o", linestyle="", label=label)
+    axes.bar(names, [row["ms"] / rows[0]["ms"] for row in rows], alpha=0.2, label="time of a frame, of full size")
+    axes.tick_params(axis="x", labelsize=8, rotation=20)
+    axes.set(title="optResolution, by policy", ylabel="AP50", ylim=(0, None))

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from culling.cloud.sheet import to_png
+from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.resolution import resolution
+
+
+def test_both_policies_choose_a_scale_that_is_measured_beside_full_size(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.cloud.round.shrink.LEAST_FRAMES", 2)
+    monkeypatch.setattr("culling.cloud.round.shrink.LEAST_BLOCKS", 1)
+    found = resolution(corpus, (4,), (0,))
+    assert [row["policy"] for row in found.rows] == ["full size", "loss, hardest", "labels, hardest", "labels, even"]
+    assert found.rows[0]["scale"] == 1.0
+    for row in found.rows[1:]:
+        assert row["passes"] >= 4
+        assert 0 < row["scale"] <= 1
+        assert row["why"]
+    table, why = found.tables
+    assert table.rows[0]["time"] == "1.00"
+    assert table.rows[0]["AP50, labels"].endswith("(+0.000)")
+    assert why.rows[0]["why"].startswith("change of the loss at ")
+    assert to_png(*found.panels).startswith(b"\x89PNG")
+    assert resolution(corpus, (4,), (0,)).rows[1]["seconds"] == found.rows[1]["seconds"], "it is computed once"
+
+
+def test_few_frames_are_told_in_words(corpus: Corpus) -> None:
+    (_, _, hard, even) = resolution(corpus, (2,), (0,)).rows
+    assert (hard["scale"], even["scale"]) == (1.0, 1.0)
+    assert "cannot tell what a smaller input costs" in hard["why"]
