@@ -21,7 +21,7 @@ MIDDLING = 0.6
 """Boxes from here on are objects. The bundled teacher gives true ones that stand still this much in most frames."""
 
 SAME_PLACE = 0.7
-"""The overlap of two boxes of one thing that stands still, whose edges a teacher draws a little differently each time."""
+"""The overlap of two boxes of one thing that stands still: a teacher draws its edges a little differently each time."""
 
 STANDS_S = 60.0
 """A walker pauses and a car waits at a light for less."""
@@ -79,8 +79,10 @@ def _stands(at: NDArray[np.float64], labels: Sequence[Detections], index: int, o
     there = seen > 0
     span = np.where(there, at[witnesses][:, None], at[index])
     lasts = span.max(0) - span.min(0) >= STANDS_S
-    level = np.ma.median(np.ma.masked_array(seen, ~there), axis=0).filled(1.0)
-    return np.asarray(lasts & (there.mean(0) > 0.5) & (level < MIDDLING))
+    usual = [
+        float(np.median(scores[found])) if found.any() else 1.0 for scores, found in zip(seen.T, there.T, strict=True)
+    ]
+    return np.asarray(lasts & (there.mean(0) > 0.5) & (np.array(usual) < MIDDLING))
 
 
 def _score_there(own: Detections, other: Detections) -> NDArray[np.float64]:

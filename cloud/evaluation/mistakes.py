@@ -85,9 +85,7 @@ def mistakes(frame: Compared, interest: Collection[int] | None = None) -> Mistak
     fit = np.zeros(len(true))
     fit[hit] = overlaps[finder[hit], np.flatnonzero(hit)]
     label_weights = true.scores * np.where(hit, ((EXACT - fit) / (EXACT - FOUND)).clip(0.0, 1.0), 1.0)
-    false = np.ones(len(found), np.bool_)
-    false[finder[hit]] = False
-    false &= ~_excused(found, doubtful)
+    false = ~_excused(found, doubtful) & ~np.isin(np.arange(len(found)), finder)
     weights = np.concatenate([label_weights, found.scores * false]).astype(np.float64)
     kinds = np.concatenate([np.where(hit, KINDS.index("loose"), KINDS.index("missed")), np.full(len(found), 1)])
     boxes, labels = np.concatenate([true.boxes, found.boxes]), np.concatenate([true.labels, found.labels])
@@ -107,7 +105,7 @@ def _matched(overlaps: Values, scores: NDArray[np.float32]) -> NDArray[np.int64]
     """Return for every label the detection that finds it, -1 where none does; `overlaps` is `(D, L)`."""
     finder = np.full(overlaps.shape[1], -1, np.int64)
     free = np.ones(overlaps.shape[1], np.bool_)
-    reaching = (overlaps >= FOUND).any(1)
+    reaching = np.asarray((overlaps >= FOUND).any(1))
     for at in np.argsort(-scores, kind="stable"):
         if not reaching[at]:
             continue

@@ -42,7 +42,7 @@ JITTER = (0.85, 1.15)
 def fit(context: Context, turn: Round, results: Results) -> Result:
     """Train from the newest weights of the camera; a run that was cut short resumes from its checkpoint."""
     settings = context.settings.round
-    frames = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
+    frames = context.settled(turn.camera, context.store.get(results["cull"]["kept"] + results["cull"]["replay"]))
     samples = [
         Sample(jpeg, frame.width, frame.height, labels(frame), frame.id) for frame, jpeg in context.pictures(frames)
     ]

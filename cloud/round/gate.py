@@ -25,7 +25,7 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
     settings = context.settings.gate
     artefact = msgspec.convert(results["export"]["artefact"], Artefact)
     incumbent = context.incumbent(turn.camera).artefact
-    frames = context.judges(results["label"]["held_out"])
+    frames = context.judges(turn.camera, results["label"]["held_out"])
     before, after = (_precision(context, model, frames) for model in (incumbent, artefact))
     result = {
         "frames": len(frames),

@@ -30,6 +30,7 @@ from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
 from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
+from culling.cloud.round.score import score
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
     "label": label,
+    "score": score,
     "cull": cull,
     "learn": rank,
     "resolution": scale,
@@ -54,7 +56,7 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 }
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
 
-RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
+RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "budget", "proven")
 
 
 def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> str:
@@ -123,7 +125,17 @@ def report(results: Results, state: str) -> dict[str, Any]:
         "seconds": {name: result["seconds"] for name, result in results.items()},
     }
     wanted = {
-        "cull": ("newest_capture", "hardness", "hard_negatives", "audits_labelled", "audits_missed"),
+        "score": ("scored",),
+        "cull": (
+            "newest_capture",
+            "pool",
+            "teaching",
+            "hardness",
+            "mass",
+            "hard_negatives",
+            "audits_labelled",
+            "audits_missed",
+        ),
         "resolution": ("scale", "curve"),
         "train": ("train_s", "steps", "losses"),
         "export": ("parity",),

@@ -28,12 +28,12 @@ from support.scores import ranker
 
 
 def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
-    proven = Lesson(90, 45, 0.5, 0.6, 1.0, ranker(0.5, loss=0.25))
+    proven = Lesson(90, 45, 0.5, 0.6, 1.0, 0.05, ranker(0.5, loss=0.25))
     monkeypatch.setattr("culling.cloud.round.rank.learn", lambda *_: proven)
     round_id = start(cloud)
     assert run(cloud, round_id) == "ready"
     turn = cloud.rounds.get(round_id)
-    assert list(turn.stages) == ["label", "cull", "learn", "resolution", "train", "export", "gate"]
+    assert list(turn.stages) == ["label", "score", "cull", "learn", "resolution", "train", "export", "gate"]
     told = turn.report
     assert told["published"]
     assert told["kept"] == 4
@@ -42,7 +42,7 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     assert set(told["seconds"]) == set(STAGES)
     assert told["newest_capture"] == max(frame.captured for frame in cloud.frames.get(turn.stages["cull"]["kept"]))
     assert told["parent"] == "gate-1"
-    figures = {"pairs": 90, "audits": 45, "gain_loss": 0.5, "gain_learned": 0.6, "certainty": 1.0}
+    figures = {"pairs": 90, "audits": 45, "gain_loss": 0.5, "gain_learned": 0.6, "certainty": 1.0, "budget": 0.05}
     assert told["ranker"] == {**figures, "proven": True}
     assert 0 <= told["map_before"] <= 1
     assert 0 <= told["map_after"] <= 1
@@ -50,7 +50,7 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     done = turn.stages
     assert done["label"]["held_out"]
     assert all(frame.held_out for frame in cloud.frames.get(done["label"]["held_out"]))
-    learnt = cloud.frames.get([*done["label"]["candidates"], *done["cull"]["kept"]])
+    learnt = cloud.frames.get([*done["cull"]["kept"], *done["cull"]["replay"]])
     assert not any(frame.held_out for frame in learnt)
 
     artefact = msgspec.convert(turn.stages["export"]["artefact"], Artefact)
