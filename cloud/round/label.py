@@ -30,7 +30,7 @@ def label(context: Context, turn: Round, _: Results) -> Result:
         raise RefusedError(
             f"the gate cannot judge: the teacher is sure of no object in any of the {len(judges)} held-out frames"
         )
-    labels.add(life.candidates(turn.camera, _left(context, turn, len(held_out)), _worth(context, turn.camera)))
+    labels.add(life.candidates(turn.camera, _left(context, turn), _worth(context, turn.camera)))
     return {
         "claimed": claimed,
         "labelled": life.labelled_since(turn.camera, turn.started),
@@ -48,11 +48,12 @@ def _check(context: Context, turn: Round, held_out: Sequence[StoredFrame]) -> No
         raise context.too_few(held_out)
 
 
-def _left(context: Context, turn: Round, held_out: int) -> int:
+def _left(context: Context, turn: Round) -> int:
     """Return how many frames may still be labelled in this day and in this round, of which this may be a second try."""
     settings, life = context.settings, context.lifecycle
     day = settings.labelling.per_day - life.labelled_lately(turn.camera)
-    own = settings.round.factor * settings.round.kept + held_out - life.labelled_since(turn.camera, turn.started)
+    done = life.labelled_since(turn.camera, turn.started, trainable=True)
+    own = settings.round.factor * settings.round.kept - done
     return max(0, min(day, own))
 
 

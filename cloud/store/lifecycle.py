@@ -115,9 +115,14 @@ class FrameLifecycle:
         told = ((name, captured, _read(blob)) for name, captured, blob in rows)
         return [(name, captured, found) for name, captured, found in told if found is not None]
 
-    def labelled_since(self, camera: str, at: float) -> int:
-        """Return how many frames of a camera the teacher saw since that time, in epoch seconds, gone ones included."""
+    def labelled_since(self, camera: str, at: float, trainable: bool = False) -> int:
+        """Return how many frames of a camera the teacher saw since that time, in epoch seconds, gone ones included.
+
+        With `trainable` only those count that may be trained on.
+        """
         since = (frames.c.camera == camera) & (frames.c.labelled >= at)
+        if trainable:
+            since &= ~frames.c.held_out
         with self._index.read() as connection:
             return int(connection.execute(sa.select(sa.func.count()).where(since)).scalar() or 0)
 
