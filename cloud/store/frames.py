@@ -24,7 +24,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import Index, frames
+from culling.cloud.store.index import Index, frames, totals
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
@@ -125,17 +125,12 @@ def is_held_out(camera: str, captured: float, stretch_s: float = STRETCH_S) -> b
 
 def frame_counts(index: Index) -> dict[str, Counts]:
     """As `FrameStore.counts`, for callers that have only the index."""
-    waiting = sa.and_(frames.c.round.is_(None), ~frames.c.held_out)
-    query = sa.select(
-        frames.c.camera,
-        sa.func.count(),
-        sa.func.sum(frames.c.bytes),
-        sa.func.count(sa.case((waiting, 1))),
-        sa.func.min(sa.case((waiting, frames.c.received))),
-        sa.func.count(sa.case((frames.c.held_out, 1))),
-    )
+    waiting = sa.and_(frames.c.camera == totals.c.camera, frames.c.state == "stored", ~frames.c.held_out)
+    first = sa.select(sa.func.min(frames.c.received)).where(waiting, frames.c.round.is_(None)).scalar_subquery()
+    oldest = sa.case((totals.c.waiting > 0, first))
+    columns = (totals.c.camera, totals.c.stored, totals.c.bytes, totals.c.waiting, oldest, totals.c.held_out)
     with index.read() as connection:
-        rows = connection.execute(query.where(frames.c.state == "stored").group_by(frames.c.camera))
+        rows = connection.execute(sa.select(*columns).where(totals.c.stored > 0))
         return {camera: Counts(*counts) for camera, *counts in rows}
 
 

@@ -3,6 +3,9 @@
 SQLAlchemy Core on SQLite (WAL, synchronous=FULL) in the data folder, or another database by URL. Service, round child
 and command line work on it at the same time, so every change is one short transaction that takes the write lock first:
 one that began by reading could be told, with no way to wait, that the database is busy.
+
+An index of an earlier version is brought up to date when it is opened; how to add a column or a table stands in
+`migrations/steps.py`.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from culling.cloud.store.migrations.migrate import is_current, migrate
+from culling.cloud.store.migrations.totals import NAMES as TOTALS
 from culling.common.errors import StorageError
 
 BUSY_S = 30
 """Long enough for any write of ours to end, even on a slow disk; after that the database counts as unusable."""
 
 _tables = MetaData()
+_IN_A_SET = sa.text("kept IS NOT NULL")  # few frames are: the rest need no entry
 
 edges = Table(
     "edges",
@@ -69,7 +75,16 @@ frames = Table(
     Column("round", Integer),  # that first considered it
     Column("kept", Integer),  # round whose culled set it is in
     sa.UniqueConstraint("edge_key", "boot", "seq"),
-    sa.Index("frames_by_camera", "camera", "state", "round", "held_out", "bytes", "received"),  # counts need no row
+    sa.Index("frames_by_round", "camera", "state", "held_out", "round", "received"),  # what waits, and what is done
+    sa.Index("frames_by_time", "camera", "state", "received", "bytes", "reason", "kept"),
+    sa.Index("frames_by_set", "camera", "kept", sqlite_where=_IN_A_SET, postgresql_where=_IN_A_SET),
+)
+
+totals = Table(  # of the frames of each camera; triggers keep them, see `migrations/totals.py`
+    "totals",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in TOTALS),
 )
 
 scores = Table(  # what a student in use finds in frames that others forwarded
@@ -102,6 +117,9 @@ models = Table(
     Column("golden", LargeBinary, nullable=False),  # MessagePack
     Column("ranker", LargeBinary),  # MessagePack
     Column("manifest", LargeBinary, nullable=False),  # signed
+    sa.Index("models_by_id", "camera", "model_id"),
+    sa.Index("models_by_state", "state", "created"),
+    sa.Index("models_by_origin", "origin"),
 )
 
 swaps = Table(
@@ -117,6 +135,7 @@ swaps = Table(
     Column("at", Float, nullable=False),
     Column("received", Float, nullable=False),
     sa.UniqueConstraint("camera", "model_id", "outcome", "at"),
+    sa.Index("swaps_by_time", "received"),
 )
 
 rounds = Table(
@@ -133,6 +152,9 @@ rounds = Table(
     Column("report", Text, nullable=False, default="{}"),
     Column("reason", Text, nullable=False, default=""),
     Column("model_id", String(64)),
+    sa.Index("rounds_by_model", "camera", "model_id"),
+    sa.Index("rounds_by_end", "camera", "finished"),
+    sa.Index("rounds_by_time", "finished"),
 )
 
 requests = Table(
@@ -146,6 +168,7 @@ requests = Table(
     Column("done", Float),
     Column("failed", Boolean),
     Column("answer", Text),
+    sa.Index("requests_by_end", "done"),
 )
 
 history = Table(  # by how much a camera's counters rose within one minute
@@ -180,9 +203,7 @@ class Index:
             self._engine = sa.create_engine(url)
             if self._engine.dialect.name == "sqlite":
                 _prepare_sqlite(self._engine)
-            with self.write() as connection:
-                _tables.create_all(connection)
-                _add_columns(connection)
+            self._bring_up_to_date()
         except sa.exc.ArgumentError as error:
             raise StorageError(f"store.url cannot be used: {_first_line(error)}") from None
         except ModuleNotFoundError as error:
@@ -209,6 +230,13 @@ class Index:
         """Close every connection."""
         self._engine.dispose()
 
+    def _bring_up_to_date(self) -> None:
+        with self.read() as connection:
+            if is_current(connection):
+                return
+        with self.write() as connection:  # where two open it at once, the second finds all steps taken
+            migrate(connection, _tables)
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -217,16 +245,6 @@ class Index:
             raise
         except SQLAlchemyError as error:
             raise StorageError(f"index: {_first_line(getattr(error, 'orig', None) or error)}") from error
-
-
-def _add_columns(connection: sa.Connection) -> None:
-    """Give tables of an earlier version the columns that came since, which may all be empty."""
-    for table in _tables.sorted_tables:
-        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

@@ -1,0 +1,1 @@
+"""How an index of an earlier version becomes one of this version, when it is opened."""

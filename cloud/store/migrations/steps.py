@@ -1,0 +1,44 @@
+"""What came to the index since version 0.2.0, step by step.
+
+To add a column, or a table:
+
+1. write it into its table in `store/index.py`, with `nullable=True` (the default) or a `server_default`;
+2. add `Step("frames.probability")`, or for a whole table `Step("audits")`, at the end of `STEPS`;
+3. where rows that are there already need values, give the step a function: `Step("frames.probability", _fill)`.
+
+Columns, tables and indexes that the database lacks are added before the functions run, in the same transaction; a test
+tells of a column or table without a step. A step is known by its name, so that two branches may each add theirs, in any
+order. It is never renamed or removed: a database that took a step unknown to the software is refused as too new for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from culling.cloud.store.migrations import totals
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: a column as `table.column`, a table by its name, anything else in a few words.
+
+    `change` does what adding tables, columns and indexes does not. A new index takes every step as well, so that it has
+    to work on empty tables.
+    """
+
+    name: str
+    change: Callable[[sa.Connection], None] | None = None
+
+
+def _drop_counting_index(connection: sa.Connection) -> None:
+    """Drop the index that frames were counted by: totals took its place."""
+    connection.exec_driver_sql("DROP INDEX IF EXISTS frames_by_camera")
+
+
+STEPS = (
+    Step("totals", totals.install),
+    Step("indexes for bounded reads", _drop_counting_index),
+)

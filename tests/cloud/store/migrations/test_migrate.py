@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from culling.cloud.settings import sqlite_url
+from culling.cloud.store.frames import Counts, frame_counts
+from culling.cloud.store.index import Index, frames
+from culling.cloud.store.migrations import migrate, totals
+from culling.cloud.store.migrations.steps import STEPS, Step
+from culling.cloud.store.registry import Registry
+from culling.cloud.store.rounds import Rounds
+from culling.common.errors import StorageError
+
+DUMP = Path(__file__).parent / "index-0.2.0.sql"
+"""A small index as version 0.2.0 wrote it: two cameras, 22 frames of which 3 expired, one round that was published."""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The index of version 0.2.0, as a file."""
+    path = tmp_path / "index.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(DUMP.read_text())
+    connection.close()
+    return path
+
+
+def told(path: Path, query: str) -> list[Any]:
+    connection = sqlite3.connect(path)
+    try:
+        return sorted(connection.execute(query).fetchall())
+    finally:
+        connection.close()
+
+
+def test_an_index_of_the_version_before_is_brought_up_to_date_when_it_is_opened(old: Path) -> None:
+    index = Index(sqlite_url(old))
+    assert frame_counts(index) == {
+        "gate": Counts(stored=15, bytes=15681, waiting=5, oldest_waiting=1800259260.0, held_out=2),
+        "yard": Counts(stored=4, bytes=4184, waiting=3, oldest_waiting=1800259200.0, held_out=1),
+    }
+    assert [turn.report["kept"] for turn in Rounds(index).all()] == [2]
+    assert sorted(Registry(index).live_ids().items()) == [("gate", "gate-2"), ("yard", "yard-1")]
+    with index.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar() == 22
+    index.close()
+
+
+def test_a_migrated_index_is_made_like_a_new_one(old: Path, tmp_path: Path) -> None:
+    Index(sqlite_url(old)).close()
+    Index(sqlite_url(tmp_path / "new.sqlite")).close()
+    for kind in ("index", "trigger"):
+        query = f"SELECT name, sql FROM sqlite_master WHERE type = '{kind}'"
+        assert told(old, query) == told(tmp_path / "new.sqlite", query)
+    columns = 'SELECT m.name, p.name, p.type, p."notnull", p.pk FROM sqlite_master m, pragma_table_info(m.name) p'
+    assert told(old, columns) == told(tmp_path / "new.sqlite", columns)
+
+
+def test_everything_that_came_since_has_a_step(old: Path, tmp_path: Path) -> None:
+    columns = "SELECT m.name, p.name FROM sqlite_master m, pragma_table_info(m.name) p WHERE m.type = 'table'"
+    before = told(old, columns)
+    Index(sqlite_url(tmp_path / "new.sqlite")).close()
+    steps, tables = {step.name for step in STEPS}, {table for table, _ in before}
+    missing = {
+        f"{table}.{column}" if table in tables else table
+        for table, column in told(tmp_path / "new.sqlite", columns)
+        if (table, column) not in before and table != "migrations"
+    }
+    assert missing <= steps, "add a Step to store/migrations/steps.py for each"
+    assert len(steps) == len(STEPS), "no two steps have the same name"
+
+
+def test_an_index_that_is_up_to_date_is_opened_without_a_write(old: Path) -> None:
+    Index(sqlite_url(old)).close()
+    other = sqlite3.connect(old, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    Index(sqlite_url(old)).close()
+    other.close()
+
+
+def test_a_step_that_fails_leaves_the_index_as_it_was(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(connection: sa.Connection) -> None:
+        raise StorageError("the disk is full")
+
+    before = told(old, "SELECT name, sql FROM sqlite_master")
+    monkeypatch.setattr(migrate, "STEPS", (*STEPS, Step("one more", fail)))
+    with pytest.raises(StorageError, match="the disk is full"):
+        Index(sqlite_url(old))
+    assert told(old, "SELECT name, sql FROM sqlite_master") == before
+    monkeypatch.undo()
+    Index(sqlite_url(old)).close()
+
+
+def test_an_index_of_a_later_version_is_refused_with_what_to_do(old: Path) -> None:
+    Index(sqlite_url(old)).close()
+    with sqlite3.connect(old) as connection:
+        connection.execute("INSERT INTO migrations VALUES ('frames.colour', '0.9.0')")
+    connection.close()
+    with pytest.raises(StorageError, match=r"newer than this software.*'frames\.colour'.*install culling 0\.9\.0"):
+        Index(sqlite_url(old))
+
+
+def test_steps_of_two_branches_may_come_in_any_order(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = Step("ours"), Step("theirs")
+    monkeypatch.setattr(migrate, "STEPS", (*STEPS, theirs))
+    Index(sqlite_url(old)).close()
+    monkeypatch.setattr(migrate, "STEPS", (*STEPS, ours, theirs))
+    Index(sqlite_url(old)).close()
+    assert {name for name, _ in told(old, "SELECT * FROM migrations")} == {*(s.name for s in STEPS), "ours", "theirs"}
+
+
+def test_a_column_of_a_later_version_comes_with_its_default_and_its_fill(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = sa.MetaData()
+    wider = sa.Table("edges", tables, sa.Column("note", sa.Text), sa.Column("rank", sa.Integer, server_default="7"))
+    fill = Step("edges.note", lambda connection: connection.execute(wider.update().values(note="hello")) and None)
+    monkeypatch.setattr(migrate, "STEPS", (*STEPS, fill, Step("edges.rank")))
+    engine = sa.create_engine(sqlite_url(old))
+    with engine.begin() as connection:
+        totals_table = sa.Table("totals", tables, sa.Column("camera", sa.Text, primary_key=True))
+        for name in totals.NAMES:
+            totals_table.append_column(sa.Column(name, sa.Integer))
+        migrate.migrate(connection, tables)
+    engine.dispose()
+    assert told(old, "SELECT note, rank FROM edges") == [("hello", 7)]
+
+
+def test_a_database_without_triggers_of_ours_is_refused() -> None:
+    engine = sa.create_mock_engine("mysql://", lambda *_: None)
+    with pytest.raises(StorageError, match="mysql is not supported: use SQLite or PostgreSQL"):
+        totals.install(engine)  # type: ignore[arg-type]
