@@ -3,9 +3,9 @@
 [service]  where its state lives and where it listens     [round]       what a round labels, keeps and trains
 [store]    index, quota and retention of frames           [resolution]  how far the input may shrink
 [teacher]  who labels                                     [gate]        when a candidate may be published
-[student]  what every camera starts with                  [publish]     how long a manifest holds
-[schedule] when a round starts by itself                  [metrics]     where the counters are served
-[page]     where the live page is served
+[labelling] how much of it                                [publish]     how long a manifest holds
+[student]  what every camera starts with                  [metrics]     where the counters are served
+[schedule] when a round starts by itself                  [page]        where the live page is served
 """
 
 from __future__ import annotations
@@ -140,6 +140,19 @@ class TeacherSettings(Section):
     true_score: float = Field(default=0.4, ge=0, le=1, description="boxes from this score on are taken as true")
 
 
+class LabellingSettings(Section):
+    """`[labelling]`: of each camera at most `per_day` frames are labelled within 24 hours, held-out and audit frames
+    first, then those worth most. Forwarding 40 an hour, a camera sends 960 a day: two thirds of them are labelled.
+    """
+
+    per_day: int = Field(
+        default=640,
+        ge=1,
+        description="frames of a camera that are labelled within 24 hours at most: held-out and audit frames first, "
+        "then those worth most",
+    )
+
+
 class StudentSettings(Section):
     """`[student]`: `weights` is "bundled" or a file, the model of a camera that has none; see `scaler.input_size`.
 
@@ -161,13 +174,19 @@ class ScheduleSettings(Section):
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or a mean loss that exceeds
     that at the last publish by the share `drift`. The last two want `least` frames. A camera that never had a round
-    gets its first one with `first` frames: a base student is worst, and `min_new` can take hours.
+    gets its first one with `first` frames: a base student is worst, and `min_new` can take hours. A round that starts
+    for new frames finds at least `CULLED` times as many as it keeps, or it would cull nothing.
     """
 
     hold: bool = Field(
         default=False, description="start no round by itself; `culling cloud rounds CAMERA --start` still does"
     )
-    min_new: int = Field(default=128, ge=1, description="hard frames since the last round that start one")
+    min_new: int = Field(
+        default=256,
+        ge=1,
+        description="hard frames since the last round that start one; at least twice `round.kept`, so that a round has "
+        "something to cull",
+    )
     first: int = Field(
         default=32, ge=1, description="hard frames that start the first round of a camera, if fewer than `min_new`"
     )
@@ -180,22 +199,49 @@ class ScheduleSettings(Section):
     least: int = Field(default=16, ge=1, description="frames that must wait before `max_age_s` or `drift` start one")
 
 
-class RoundSettings(Section):
-    """`[round]`: `kept` frames are trained on (n), at most `factor` times as many labelled, plus the held-out ones.
+CULLED = 2
+"""A round keeps at most one in so many of the frames that it chooses from: one that keeps all would cull nothing."""
 
-    `replay_share` of the training set comes from earlier rounds' culled sets. `frozen` counts the trunk's stages
-    that keep their weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds without a
-    step: an export, the longest step there is, takes five minutes on two busy cores. Training ends when the loss of
-    frames that are kept aside has not fallen for `patience` steps, and after `most_steps` in any case. `interest` names
-    the classes that frames are culled, scaled and gated by (none: all); every class is trained.
+
+class RoundSettings(Section):
+    """`[round]`: the `kept` frames of the pool that teach most by `policy` are trained on (n).
+
+    Before that at most `factor` times as many new ones are labelled, plus the held-out ones, and the student in use
+    runs on at most `scored` frames of the pool that it has not seen. `mistakes` is all that is wrong on a frame in
+    total (see `evaluation/mistakes.py`), `precision` the paper's 1 - AP. `replay_share` of the training set are other
+    frames of the pool, of every hour and class. Training ends when the loss of frames that are kept aside has not
+    fallen for `patience` steps, and after `most_steps` in any case. `frozen` counts the trunk's stages that keep their
+    weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds without a step: an export,
+    the longest step there is, takes five minutes on two busy cores. `interest` names the classes that frames are
+    culled, scaled and gated by (none: all); every class is trained.
     """
 
-    kept: int = Field(default=128, ge=1, le=4096, description="frames that a round trains on (n)")
+    kept: int = Field(
+        default=128,
+        ge=1,
+        le=4096,
+        description="frames that a round trains on (n), of all that were labelled; at most half",
+    )
     factor: int = Field(
         default=4, ge=1, le=64, description="times `kept` that a round labels at most, beside the held-out frames"
     )
+    policy: Literal["mistakes", "precision"] = Field(
+        default="mistakes",
+        description="by what the frames that teach most are found: `mistakes`, all that is wrong on a frame in total, "
+        "or `precision`, the paper's 1 - AP",
+    )
+    scored: int = Field(
+        default=1024,
+        ge=1,
+        description="frames of the pool on which a round runs the student in use at most; what it found is kept for "
+        "the next round",
+    )
     replay_share: float = Field(
-        default=0.25, ge=0, lt=1, description="share of the training set that comes from earlier rounds"
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="share of the training set that are other frames of the pool: a few of each hour of the day and "
+        "each class, rare ones first",
     )
     held_out: int = Field(default=64, ge=1, le=1024, description="most frames by which the gate judges")
     most_steps: int = Field(
@@ -366,6 +412,7 @@ class CloudSettings(Settings):
     service: ServiceSettings
     store: StoreSettings = StoreSettings()
     teacher: TeacherSettings = TeacherSettings()
+    labelling: LabellingSettings = LabellingSettings()
     student: StudentSettings = StudentSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     round: RoundSettings = RoundSettings()
@@ -374,6 +421,21 @@ class CloudSettings(Settings):
     publish: PublishSettings = PublishSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+
+    @field_validator("round")
+    @classmethod
+    def _culls(cls, round_: RoundSettings, info: ValidationInfo) -> RoundSettings:
+        least = CULLED * round_.kept
+        if round_.factor < CULLED:
+            raise ValueError(
+                f"factor is {round_.factor}: of so many times round.kept none is culled; set {CULLED} or more"
+            )
+        if "schedule" in info.data and (new := info.data["schedule"].min_new) < least:
+            raise ValueError(
+                f"kept is {round_.kept}, but schedule.min_new is {new}: a round would keep over one in {CULLED} of "
+                f"those it waited for; lower round.kept to {new // CULLED}, or raise schedule.min_new to {least}"
+            )
+        return round_
 
     @field_validator("gate")
     @classmethod

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from culling.cloud.settings import CULLED
 from culling.common.scaler import LONG_SIDE, input_size
 
 TEACHER_SIDE = 384
@@ -197,7 +198,7 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
     max_fps = MOST_FPS if flat_out else min(MOST_FPS, EDGE_SHARE * speed.cores / student_s)
     scored = 1 / student_s if flat_out else max_fps
     frames_per_window = max(2, round(FORWARDED * max_fps * WINDOW_S))
-    min_new = rung.kept + rung.kept // 2
+    min_new = CULLED * rung.kept
     collect_s = min_new / ((1 - HELD_OUT) * FORWARDED * scored)
     eased_s = student_s * (1 + (rounds - 1) * INT8) / rounds if int8 else student_s
     spare = speed.cores - min(0.5 * speed.cores, scored * eased_s)  # cores that the camera leaves to a round
@@ -231,7 +232,9 @@ def _stages(speed: Speed, rung: Rung, int8: bool, student_s: float, eased_s: flo
     quantise_s = QUANTISE_S * speed.slowness + rung.kept * student_s / threads if int8 else 0.0
     candidate_s = INT8 * student_s if int8 else student_s
     return {
-        "label": START_S * speed.slowness + (1.5 * rung.kept + rung.held_out) * _teacher_s(speed, rung),
+        "label": START_S * speed.slowness + (CULLED * rung.kept + rung.held_out) * _teacher_s(speed, rung),
+        # What came since the last swap was forwarded by the student in use; what came before is new to it.
+        "score": OPEN_S * speed.slowness + rung.kept * eased_s / threads,
         "resolution": OPEN_S * speed.slowness + SCALES * rung.kept * eased_s / threads,
         "train": LOOKED * rung.steps * step_s,
         "export": PARITY_S * speed.slowness / threads + quantise_s,

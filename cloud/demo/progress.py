@@ -25,7 +25,8 @@ STILL_S = 900.0
 
 DOING = {
     "label": "the teacher labels",
-    "cull": "keeping the hardest frames",
+    "score": "trying the student in use on the pool",
+    "cull": "keeping the frames that teach most",
     "learn": "learning which frames are hard",
     "resolution": "finding the smallest input",
     "train": "training",

@@ -29,7 +29,7 @@ from rich.console import Console
 
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
-from culling.cloud.settings import RoundSettings, sqlite_url
+from culling.cloud.settings import CULLED, RoundSettings, sqlite_url
 from culling.cloud.store.index import Index
 from culling.cloud.store.requests import Requests
 from culling.common.clock import Clock, SystemClock
@@ -43,6 +43,9 @@ STOP_S = 40.0
 
 LEAST = 4
 """So many frames are waited for in any case, to train on and to judge by."""
+
+MOST_LABELS = 100_000
+"""A demo plays a camera's day in minutes: only its number of rounds limits how much is labelled."""
 
 LEAST_AGE_S = 60.0
 STRETCH_S = 5.0
@@ -131,12 +134,13 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         },
         "store": {"stretch_s": STRETCH_S},
         "teacher": {"short_side": sizes.teacher_side},
+        "labelling": {"per_day": MOST_LABELS},
         "student": {"long_side": sizes.long_side, "int8": plan.int8},
         # A round never waits for long: few frames that are a while old will do, and audits bring some of any camera.
         "schedule": {"min_new": plan.min_new, "least": LEAST, "max_age_s": max(LEAST_AGE_S, 2 * plan.collect_s)},
         "round": {
             "kept": sizes.kept,
-            "factor": 2,
+            "factor": CULLED,
             "most_steps": sizes.steps,
             "patience": min(RoundSettings().patience, sizes.steps),
             "batch": BATCH,

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.settings import CloudSettings
@@ -80,9 +83,22 @@ class Context:
                 yield frame, jpeg
             self.heart.advance()
 
-    def judges(self, names: Sequence[str]) -> list[StoredFrame]:
+    def settled(self, camera: str, frames: Sequence[StoredFrame]) -> list[StoredFrame]:
+        """Return the labelled ones of a camera's frames; labels that its other frames speak against are doubtful."""
+        told = self.lifecycle.labelled(camera)
+        places = {name: at for at, (name, _, _) in enumerate(told)}
+        asked = [places[frame.id] for frame in frames if frame.id in places]
+        true_score = self.settings.teacher.true_score
+        found = settled([at for _, at, _ in told], [labels for _, _, labels in told], asked, true_score)
+        return [
+            replace(frame, labels=found[places[frame.id]])
+            for frame in frames
+            if frame.labels is not None and frame.id in places
+        ]
+
+    def judges(self, camera: str, names: Sequence[str]) -> list[StoredFrame]:
         """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""
-        frames = [frame for frame in self.store.get(names) if frame.labels is not None]
+        frames = self.settled(camera, self.store.get(names))
         if len(frames) < self.settings.gate.least:
             raise self.too_few(frames)
         return frames
@@ -102,10 +118,19 @@ class Context:
         teacher = self.settings.teacher
         return compare(found, labels(frame), teacher.true_score, teacher.min_score)
 
-    def hardness(self, frame: StoredFrame) -> Hardness:
-        """Return how wrong the student was that forwarded the frame."""
-        compared = self.compared(frame, frame.detections.above(STUDENT_FLOOR))
-        return hardness(compared, self.settings.round.labels_of_interest)
+    def hardness(self, frame: StoredFrame, found: Detections) -> Hardness:
+        """Return what share of the frame's classes a student's detections get wrong: the paper's 1 - AP."""
+        return hardness(self.compared(frame, found.above(STUDENT_FLOOR)), self.settings.round.labels_of_interest)
+
+    def mistakes(self, frame: StoredFrame, found: Detections) -> Mistakes:
+        """Return all that a student's detections get wrong on a frame."""
+        return mistakes(self.compared(frame, found.above(STUDENT_FLOOR)), self.settings.round.labels_of_interest)
+
+    def objects(self, frame: StoredFrame) -> Detections:
+        """Return a frame's true labels, of the classes of interest."""
+        true = labels(frame).above(self.settings.teacher.true_score)
+        interest = self.settings.round.labels_of_interest
+        return true if interest is None else true.where(np.isin(true.labels, interest))
 
 
 def labels(frame: StoredFrame) -> Detections:

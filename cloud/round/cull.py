@@ -1,47 +1,117 @@
-"""The cull stage: it keeps the frames that the student got most wrong, and replays some of earlier rounds."""
+"""The cull stage: it keeps the frames of the pool that teach most, and replays others, so that nothing is forgotten.
+
+Worth is judged by the student in use, and by one of two policies: `mistakes`, all that is wrong on a frame in total, or
+`precision`, the paper's 1 - AP. A frame on which that student is right is never kept; it may be replayed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from culling.cloud.evaluation.precision import Hardness, worst
+from culling.cloud.evaluation.mistakes import Mistakes
+from culling.cloud.evaluation.precision import Hardness
+from culling.cloud.round.choice import Lesson, diverse, places, replayed, strata
 from culling.cloud.round.context import Context, RefusedError, Result, Results
+from culling.cloud.round.score import POOL, seen
+from culling.cloud.settings import CULLED
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
+from culling.common.frame import CLASSES
 
 MISSED = 0.5
 """An audit frame at least this hard counts as missed: the student got half of it wrong, and its loss did not show."""
 
+EMPTY_SHARE = 0.25
+"""Most hard negatives among the kept frames: where a teacher sees nothing, a student would learn to see nothing."""
 
-def cull(context: Context, turn: Round, results: Results) -> Result:
-    """Keep the n frames on which the student that forwarded them was most wrong, and replay some of earlier rounds.
 
-    Raises RefusedError when no picture could be used.
+@dataclass(frozen=True)
+class _Judged:
+    """A frame of the pool, and what the student in use gets wrong there."""
+
+    frame: StoredFrame
+    hardness: Hardness
+    mistakes: Mistakes
+
+    def worth(self, policy: str) -> float:
+        """Return what the frame teaches; 0 where the student is right."""
+        if policy == "precision":
+            return self.hardness.value
+        return 0.0 if self.mistakes.easy else self.mistakes.mass
+
+
+def cull(context: Context, turn: Round, _: Results) -> Result:
+    """Keep the n frames of the pool that teach most, at most one in `CULLED` of the pool, and draw those to replay.
+
+    Raises RefusedError when none teaches anything, or when all of them together show no object.
     """
     settings = context.settings.round
-    frames = [frame for frame in context.store.get(results["label"]["candidates"]) if frame.labels is not None]
-    values = [context.hardness(frame) for frame in frames]
-    chosen = worst(values, settings.kept)
-    if not chosen:
-        raise RefusedError("no frame to learn from: none of the pictures could be used")
-    kept = [frames[index].id for index in chosen]
-    replay_count = int(len(kept) * settings.replay_share / (1 - settings.replay_share))
-    # Before the replay is drawn: a failed round may have kept some of these, which would then be trained on twice.
-    context.lifecycle.keep(kept, turn.id)
-    replay = context.lifecycle.culled(turn.camera, turn.id, replay_count)
+    pool = _judged(context, turn)
+    worth = [one.worth(settings.policy) for one in pool]
+    teaching = [one for one, value in zip(pool, worth, strict=True) if value > 0]
+    if not teaching:
+        raise RefusedError(
+            f"nothing to teach: the student in use is right on all {len(pool)} labelled frames that it was tried on"
+            if pool
+            else "no frame to learn from: none of the pictures could be used"
+        )
+    count = max(1, min(settings.kept, len(pool) // CULLED))
+    lessons = [_lesson(one, settings.policy) for one in teaching]
+    chosen = [teaching[at] for at in diverse(lessons, count, max(1, int(EMPTY_SHARE * count)))]
+    replay = _replay(context, turn, [one.frame for one in chosen], [one.frame for one in pool])
+    if not any(len(context.objects(frame)) for frame in [*(one.frame for one in chosen), *replay]):
+        raise RefusedError(
+            f"nothing to teach but background: the teacher is sure of no object in {len(chosen) + len(replay)} frames"
+        )
+    context.lifecycle.keep([one.frame.id for one in chosen], turn.id)
     return {
-        "kept": kept,
+        "kept": [one.frame.id for one in chosen],
         "replay": [frame.id for frame in replay],
-        "hard_negatives": sum(values[index].kind == "hard-negative" for index in chosen),
-        "hardness": round(float(np.mean([values[index].value for index in chosen])), 4),
-        **_audits(frames, values),
-        "newest_capture": max(frames[index].captured for index in chosen),
+        "pool": len(pool),
+        "teaching": len(teaching),
+        "hard_negatives": sum(one.hardness.kind == "hard-negative" for one in chosen),
+        "hardness": round(float(np.mean([one.hardness.value for one in chosen])), 4),
+        "mass": round(float(np.mean([one.mistakes.mass for one in chosen])), 4),
+        **_audits(context, turn),
+        "newest_capture": max(one.frame.captured for one in chosen),
     }
 
 
-def _audits(frames: Sequence[StoredFrame], values: Sequence[Hardness]) -> Result:
-    """Return how many of the frames are audits, and how many of those count as missed."""
-    drawn = [value for frame, value in zip(frames, values, strict=True) if frame.reason == "audit"]
-    return {"audits_labelled": len(drawn), "audits_missed": sum(value.value >= MISSED for value in drawn)}
+def _judged(context: Context, turn: Round) -> list[_Judged]:
+    """Return the frames of the pool that the student in use has seen, with what it gets wrong there."""
+    pool = context.lifecycle.pool(turn.camera, POOL)
+    found = seen(context, context.incumbent(turn.camera), pool)
+    frames = context.settled(turn.camera, [frame for frame in pool if frame.id in found])
+    return [
+        _Judged(frame, context.hardness(frame, found[frame.id]), context.mistakes(frame, found[frame.id]))
+        for frame in frames
+    ]
+
+
+def _lesson(one: _Judged, policy: str) -> Lesson:
+    worth, frame = one.worth(policy), one.frame
+    spread = places(one.mistakes, worth, frame.width, frame.height, len(CLASSES))
+    return Lesson(frame.captured, worth, spread, one.hardness.kind == "hard-negative")
+
+
+def _replay(
+    context: Context, turn: Round, kept: Sequence[StoredFrame], pool: Sequence[StoredFrame]
+) -> list[StoredFrame]:
+    """Return frames of the pool that are not kept, of every hour and class, `replay_share` of the training set."""
+    share, names = context.settings.round.replay_share, {frame.id for frame in kept}
+    others = [frame for frame in pool if frame.id not in names]
+    of_others, of_kept = (
+        [strata(frame.captured, context.objects(frame).labels.tolist()) for frame in frames]
+        for frames in (others, kept)
+    )
+    return [others[at] for at in replayed(of_others, of_kept, int(len(kept) * share / (1 - share)), turn.id)]
+
+
+def _audits(context: Context, turn: Round) -> Result:
+    """Return how many audit frames came to this round, and how many of those the student that sent them had missed."""
+    drawn = context.settled(turn.camera, context.lifecycle.audits(turn.camera, turn.id))
+    hard = [context.hardness(frame, frame.detections).value for frame in drawn]
+    return {"audits_labelled": len(drawn), "audits_missed": sum(value >= MISSED for value in hard)}

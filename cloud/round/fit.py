@@ -50,7 +50,7 @@ JITTER = (0.85, 1.15)
 def fit(context: Context, turn: Round, results: Results) -> Result:
     """Train from the newest weights of the camera; a run that was cut short resumes from its checkpoint."""
     settings = context.settings.round
-    frames = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
+    frames = context.settled(turn.camera, context.store.get(results["cull"]["kept"] + results["cull"]["replay"]))
     learnt, watched = _divided(list(context.pictures(frames)))
     sizes = canvases(frame_size(frames), results["resolution"]["scale"], context.settings.student.long_side)
     batches = round_batches(context.settings, learnt, sizes, settings.seed + turn.id)

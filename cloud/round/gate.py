@@ -52,7 +52,7 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
 
     Raises RefusedError when those are too few or show nothing to measure by.
     """
-    frames = context.judges(results["label"]["held_out"])
+    frames = context.judges(turn.camera, results["label"]["held_out"])
     incumbent = context.incumbent(turn.camera)
     before = _look(context, incumbent.artefact, frames)
     told: Result = {}

@@ -1,4 +1,4 @@
-"""The label stage: the teacher labels the frames that are worth most, and the held-out ones."""
+"""The label stage: the teacher labels held-out and audit frames first, then those worth most, within a day's budget."""
 
 from __future__ import annotations
 
@@ -14,33 +14,63 @@ from culling.common.wire.codec import decode_jpeg
 
 
 def label(context: Context, turn: Round, _: Results) -> Result:
-    """Have the teacher label the frames to choose from and the held-out ones; each batch is saved before the next.
+    """Have the teacher label the held-out frames and the best of the others; each batch is saved before the next.
 
-    Raises RefusedError when there is no frame to train on, or when the gate would have too few to judge by.
+    Raises RefusedError, before the frames to train on are labelled, when the gate could not judge by the held-out ones,
+    and before any is, when there is nothing to train on.
     """
     settings, life = context.settings.round, context.lifecycle
     claimed = life.claim(turn.camera, turn.id)
-    chosen = life.candidates(turn.camera, turn.id, settings.factor * settings.kept, _worth(context, turn.camera))
     held_out = life.held_out(turn.camera, settings.held_out)
-    if chosen and len(held_out) < context.settings.gate.least:
-        life.unclaim(turn.camera, turn.id)  # the next round may use these frames
-        raise context.too_few(held_out)
-    missing = [frame for frame in chosen + held_out if frame.labels is None]
-    teacher = load_teacher(context.settings) if missing else None
-    size = context.settings.teacher.batch * 2
-    context.heart.expect(len(missing))
-    for start in range(0, len(missing), size):
-        assert teacher is not None
-        _label(context, teacher, missing[start : start + size])
-    labelled = context.store.get([frame.id for frame in chosen])
-    if not labelled:
-        raise RefusedError("no frame to learn from: none came since the last round")
+    _check(context, turn, held_out)
+    labels = _Labels(context)
+    labels.add([frame for frame in held_out if frame.labels is None])
+    judges = context.judges(turn.camera, [frame.id for frame in held_out])
+    if not any(len(context.objects(frame)) for frame in judges):
+        raise RefusedError(
+            f"the gate cannot judge: the teacher is sure of no object in any of the {len(judges)} held-out frames"
+        )
+    labels.add(life.candidates(turn.camera, _left(context, turn), _worth(context, turn.camera)))
     return {
         "claimed": claimed,
-        "labelled": len(missing),
-        "candidates": [frame.id for frame in labelled],
-        "held_out": [frame.id for frame in context.judges([frame.id for frame in held_out])],
+        "labelled": life.labelled_since(turn.camera, turn.started),
+        "held_out": [frame.id for frame in judges],
     }
+
+
+def _check(context: Context, turn: Round, held_out: Sequence[StoredFrame]) -> None:
+    """Raise RefusedError for a round that has nothing to choose from, or too little to be judged by."""
+    life = context.lifecycle
+    if not life.candidates(turn.camera, 1) and not life.pool(turn.camera, 1):
+        raise RefusedError("no frame to learn from: none has come yet that may be trained on")
+    if len(held_out) < context.settings.gate.least:
+        life.unclaim(turn.camera, turn.id)  # they wait on, so that the next round starts as soon as it can be judged
+        raise context.too_few(held_out)
+
+
+def _left(context: Context, turn: Round) -> int:
+    """Return how many frames may still be labelled in this day and in this round, of which this may be a second try."""
+    settings, life = context.settings, context.lifecycle
+    day = settings.labelling.per_day - life.labelled_lately(turn.camera)
+    done = life.labelled_since(turn.camera, turn.started, trainable=True)
+    own = settings.round.factor * settings.round.kept - done
+    return max(0, min(day, own))
+
+
+class _Labels:
+    """Labels frames, and loads the teacher for the first of them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._teacher: Teacher | None = None
+
+    def add(self, frames: Sequence[StoredFrame]) -> None:
+        """Have these frames labelled, in this order."""
+        size = self._context.settings.teacher.batch * 2
+        self._context.heart.expect(len(frames))
+        for start in range(0, len(frames), size):
+            self._teacher = self._teacher or load_teacher(self._context.settings)
+            _label(self._context, self._teacher, frames[start : start + size])
 
 
 def _worth(context: Context, camera: str) -> Callable[[StoredFrame], float] | None:

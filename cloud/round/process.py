@@ -32,6 +32,7 @@ from culling.cloud.round.label import label
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
+from culling.cloud.round.score import score
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
 from culling.cloud.store.frames import FrameStore
@@ -48,6 +49,7 @@ log = structlog.get_logger(__name__)
 
 STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
     "label": label,
+    "score": score,
     "cull": cull,
     "learn": rank,
     "resolution": scale,
@@ -61,7 +63,7 @@ GATE_FIGURES = ("wanted", "blocks", "gain_low", "certainty", "checks", "verdict"
 DIES_FIRST = 500
 """Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
 
-RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "proven")
+RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "budget", "proven")
 
 
 def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> str:
@@ -160,7 +162,17 @@ def report(results: Results, state: str) -> dict[str, Any]:
         "seconds": {name: result["seconds"] for name, result in results.items()},
     }
     wanted = {
-        "cull": ("newest_capture", "hardness", "hard_negatives", "audits_labelled", "audits_missed"),
+        "score": ("scored",),
+        "cull": (
+            "newest_capture",
+            "pool",
+            "teaching",
+            "hardness",
+            "mass",
+            "hard_negatives",
+            "audits_labelled",
+            "audits_missed",
+        ),
         "resolution": ("scale", "curve", "scale_why", "scale_passes"),
         "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks"),
         "export": ("parity",),

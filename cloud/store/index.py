@@ -73,6 +73,7 @@ frames = Table(
     Column("detections", LargeBinary),  # the student's, WireDetections
     Column("features", LargeBinary),  # WireFeatures
     Column("labels", LargeBinary),  # the teacher's, WireDetections
+    Column("labelled", Float),  # when the teacher saw it
     Column("round", Integer),  # that first considered it
     Column("kept", Integer),  # round whose culled set it is in
     sa.UniqueConstraint("edge_key", "boot", "seq"),
@@ -86,6 +87,15 @@ totals = Table(  # of the frames of each camera; triggers keep them, see `migrat
     _tables,
     Column("camera", String(64), primary_key=True),
     *(Column(name, BigInteger, nullable=False) for name in TOTALS),
+)
+
+scores = Table(  # what a student in use finds in frames that others forwarded
+    "scores",
+    _tables,
+    Column("frame", String(32), primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("detections", LargeBinary, nullable=False),  # WireDetections
+    sa.Index("scores_by_model", "model"),
 )
 
 models = Table(

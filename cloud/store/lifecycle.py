@@ -1,8 +1,11 @@
 """The life of a stored frame: a round claims it, it is labelled, judged by or learnt from, and one day it expires.
 
-    waiting ─ a round claims it ─→ considered ─ it is among the hardest ─→ kept, in that round's culled set
+    waiting ─ a round claims it ─→ considered ─ the teacher labels it ─→ in the pool, from which every round may keep it
     held out, from the moment it is stored: labelled and judged by, or of a guard beside those; never trained on
     any of them ─ retention, quota or a full disk ─→ expired
+
+A camera's pool is all that was labelled and may be trained on. Of each of its frames the detections of the student in
+use are kept, so that a round only scores what it does not know.
 
 Rows of frames that expired stay for a while, so that a late repeat is recognised.
 """
@@ -16,14 +19,15 @@ import sqlalchemy as sa
 
 from culling.cloud.evaluation.judges import Archived, in_order
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
-from culling.cloud.store.index import Index, frames, rounds
+from culling.cloud.store.index import Index, frames, history, rounds, scores
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
+from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
-from culling.common.wire.messages import to_wire
+from culling.common.wire.messages import WireDetections, from_wire, to_wire
 
-AUDIT_SHARE = 0.25
-"""Most audit frames among those that a round labels. They are chosen apart: a miss has no loss to be ranked by."""
+LABELLED_S = DAY_S
+"""The time over which a camera's labels count against its budget: the last day, not the calendar's."""
 
 SEEN = 0.4
 """A class is seen in a frame from this score on, the teacher's where it has looked, else the student's."""
@@ -60,18 +64,29 @@ class FrameLifecycle:
             connection.execute(frames.update().where(mine).values(round=None))
 
     def candidates(
-        self, camera: str, round_id: int, limit: int, worth: Callable[[StoredFrame], float] | None = None
+        self, camera: str, limit: int, worth: Callable[[StoredFrame], float] | None = None
     ) -> list[StoredFrame]:
-        """Return at most `limit` of a round's frames to be labelled: those worth most, and some audit frames.
+        """Return at most `limit` frames to be labelled that a round may train on: audits first, then those worth most.
 
-        A frame is worth its loss, unless `worth` says otherwise; of equals the higher loss goes first.
+        Every frame counts that a round considered, whatever became of that round. A frame is worth its loss, unless
+        `worth` says otherwise; of equals the higher loss goes first. An audit has no loss to be ranked by.
         """
-        mine = sa.and_(frames.c.round == round_id, ~frames.c.held_out)
+        new = frames.c.round.is_not(None) & frames.c.labels.is_(None) & ~frames.c.held_out
         audit = frames.c.reason == "audit"
-        misses = self._store.select(camera, mine & audit, frames.c.captured.desc(), int(limit * AUDIT_SHARE))
-        most = limit - len(misses)
-        rest = self._store.select(camera, mine & ~audit, frames.c.loss.desc(), most if worth is None else None)
-        return (rest if worth is None else sorted(rest, key=worth, reverse=True)[:most]) + misses
+        audits = self._store.select(camera, new & audit, frames.c.captured.desc(), limit)
+        most = limit - len(audits)
+        rest = self._store.select(camera, new & ~audit, frames.c.loss.desc(), most if worth is None else None)
+        return audits + (rest if worth is None else sorted(rest, key=worth, reverse=True)[:most])
+
+    def pool(self, camera: str, limit: int) -> list[StoredFrame]:
+        """Return the newest `limit` frames that were labelled and may be trained on, the oldest of them first."""
+        trainable = frames.c.labels.is_not(None) & ~frames.c.held_out
+        return self._store.select(camera, trainable, frames.c.captured.desc(), limit)[::-1]
+
+    def audits(self, camera: str, round_id: int) -> list[StoredFrame]:
+        """Return the labelled audit frames that this round was the first to consider."""
+        mine = (frames.c.round == round_id) & (frames.c.reason == "audit") & ~frames.c.held_out
+        return self._store.select(camera, mine & frames.c.labels.is_not(None), frames.c.captured, None)
 
     def held_out(self, camera: str, limit: int) -> list[StoredFrame]:
         """Return the `limit` frames that judge best, of all hours and classes, of those that a round has considered."""
@@ -93,25 +108,74 @@ class FrameLifecycle:
         """Return the newest `limit` held-out frames, even those that no round has considered."""
         return self._store.select(camera, frames.c.held_out, frames.c.captured.desc(), limit)
 
-    def culled(self, camera: str, before: int, limit: int) -> list[StoredFrame]:
-        """Return `limit` frames of the culled sets of earlier rounds, as good as random, others for each round."""
-        shuffled = sa.func.substr(
-            frames.c.id, 1 + before % 24, 8
-        )  # a name is a hash: each part of it gives another order
-        return self._store.select(camera, frames.c.kept < before, shuffled, limit)
-
     def lessons(self, camera: str, limit: int) -> list[StoredFrame]:
         """Return the newest `limit` frames with labels and features, held out or not, the oldest of them first."""
         known = frames.c.labels.is_not(None) & frames.c.features.is_not(None)
         return self._store.select(camera, known, frames.c.captured.desc(), limit)[::-1]
 
+    def forwarded_share(self, camera: str) -> float | None:
+        """Return the share of the scored frames that a camera forwarded as hard, all minutes known; None if unknown."""
+        sums = sa.select(sa.func.sum(history.c.hard), sa.func.sum(history.c.inferred)).where(history.c.camera == camera)
+        with self._index.read() as connection:
+            hard, scored = connection.execute(sums).one()
+        return hard / scored if scored else None
+
+    def labelled(self, camera: str) -> list[tuple[str, float, Detections]]:
+        """Return name, time of capture and labels of every frame that has labels, held out or not, in order of time."""
+        mine = (frames.c.camera == camera) & (frames.c.state == "stored") & frames.c.labels.is_not(None)
+        query = sa.select(frames.c.id, frames.c.captured, frames.c.labels).where(mine)
+        with self._index.read() as connection:
+            rows = connection.execute(query.order_by(frames.c.captured, frames.c.id)).all()
+        told = ((name, captured, _read(blob)) for name, captured, blob in rows)
+        return [(name, captured, found) for name, captured, found in told if found is not None]
+
+    def labelled_since(self, camera: str, at: float, trainable: bool = False) -> int:
+        """Return how many frames of a camera the teacher saw since that time, in epoch seconds, gone ones included.
+
+        With `trainable` only those count that may be trained on.
+        """
+        since = (frames.c.camera == camera) & (frames.c.labelled >= at)
+        if trainable:
+            since &= ~frames.c.held_out
+        with self._index.read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).where(since)).scalar() or 0)
+
+    def labelled_lately(self, camera: str) -> int:
+        """Return how many frames of a camera the teacher saw in the last `LABELLED_S` seconds."""
+        return self.labelled_since(camera, self._clock.now() - LABELLED_S)
+
     def label(self, labels: dict[str, Detections]) -> None:
         """Keep the teacher's labels, by frame; durable on return. A frame that is gone by then gets none."""
+        now = self._clock.now()
         with self._index.write() as connection:
             for name, found in labels.items():
                 blob = msgspec.msgpack.encode(to_wire(found))
                 here = (frames.c.id == name) & (frames.c.state == "stored")
-                connection.execute(frames.update().where(here).values(labels=blob))
+                connection.execute(frames.update().where(here).values(labels=blob, labelled=now))
+
+    def scores(self, model_id: str) -> dict[str, Detections]:
+        """Return what a model found in the frames that it scored, by frame."""
+        query = sa.select(scores.c.frame, scores.c.detections).where(scores.c.model == model_id)
+        with self._index.read() as connection:
+            rows = connection.execute(query).all()
+        return {name: found for name, blob in rows if (found := _read(blob)) is not None}
+
+    def score(self, model_id: str, found: dict[str, Detections]) -> None:
+        """Keep what a model found, by frame; durable on return."""
+        rows = [
+            {"frame": name, "model": model_id, "detections": msgspec.msgpack.encode(to_wire(each))}
+            for name, each in found.items()
+        ]
+        with self._index.write() as connection:
+            connection.execute(scores.delete().where(scores.c.model == model_id, scores.c.frame.in_(list(found))))
+            if rows:
+                connection.execute(scores.insert(), rows)
+
+    def forget_scores(self, camera: str, but: str) -> None:
+        """Delete what models other than `but` found in a camera's frames."""
+        mine = sa.select(frames.c.id).where(frames.c.camera == camera)
+        with self._index.write() as connection:
+            connection.execute(scores.delete().where(scores.c.model != but, scores.c.frame.in_(mine)))
 
     def keep(self, ids: Collection[str], round_id: int) -> None:
         """Note the culled set of a round."""
@@ -150,6 +214,8 @@ class FrameLifecycle:
         with self._index.write() as connection:
             forgotten = (frames.c.state != "stored") & (frames.c.received < now - 2 * retention_days * DAY_S)
             connection.execute(frames.delete().where(forgotten))
+            left = sa.select(frames.c.id).where(frames.c.state == "stored")
+            connection.execute(scores.delete().where(scores.c.frame.not_in(left)))
         return gone
 
     def _names(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int]]:
@@ -160,14 +226,17 @@ class FrameLifecycle:
     def _considered(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int, bool]]:
         """Return name, bytes and whether it is dear of each frame that rounds are done with, the dear ones last.
 
-        Of the dear ones, those go first that are the last of the archive of judges.
+        Of the others those without labels go first: a label was paid for. Of the dear ones, those go first that are the
+        last of the archive of judges.
         """
         latest = sa.select(sa.func.max(frames.c.kept)).where(frames.c.camera == camera).scalar_subquery()
         dear = sa.or_(JUDGES, sa.func.coalesce(frames.c.kept == latest, sa.false()))
         busy = sa.select(rounds.c.id).where(rounds.c.state.in_(UNFINISHED))
         mine = (frames.c.camera == camera) & (frames.c.state == "stored") & condition
-        done = frames.c.round.is_not(None) & frames.c.round.not_in(busy)
-        query = sa.select(frames.c.id, frames.c.bytes, dear).where(mine & done).order_by(dear, frames.c.received)
+        unused = frames.c.kept.is_(None) | frames.c.kept.not_in(busy)
+        done = frames.c.round.is_not(None) & frames.c.round.not_in(busy) & unused
+        query = sa.select(frames.c.id, frames.c.bytes, dear).where(mine & done)
+        query = query.order_by(dear, frames.c.labels.is_not(None), frames.c.received)
         with self._index.read() as connection:
             found = [(name, size, bool(kept)) for name, size, kept in connection.execute(query)]
         place = {name: -place for place, name in enumerate(self._archive(self._judges(camera)), 1)}
@@ -178,3 +247,11 @@ def _classes(frame: StoredFrame) -> frozenset[int]:
     """Return the classes that are seen in a frame."""
     found = frame.detections if frame.labels is None else frame.labels
     return frozenset(int(label) for label in found.above(SEEN).labels)
+
+
+def _read(blob: bytes) -> Detections | None:
+    """Return detections that were kept; None for damaged ones, which must not stop a round."""
+    try:
+        return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+    except (msgspec.MsgspecError, ProtocolError, TypeError):
+        return None

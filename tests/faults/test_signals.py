@@ -29,7 +29,9 @@ def test_a13_a_service_that_is_told_to_end_ends_whole(
 ) -> None:
     chance = random.Random(13)
     endpoint = f"tcp://127.0.0.1:{free_port()}"
-    cloud = CloudState(tmp_path, service={"endpoint": endpoint}, schedule={"min_new": 10, "least": 4})
+    cloud = CloudState(
+        tmp_path, service={"endpoint": endpoint}, schedule={"min_new": 10, "least": 4}, round={"kept": 5}
+    )
     fleet = new_fleet(cloud, endpoint, 2)
     slowest, children = 0.0, 0
     for end in range(ends):

@@ -165,7 +165,7 @@ def hard_frame(
         captured=changes.pop("captured", captured(seq)),
         reason=changes.pop("reason", "hard"),
         loss=changes.pop("loss", float(seq)),
-        model_id=f"{camera}-1",
+        model_id=changes.pop("model_id", f"{camera}-1"),
         width=changes.pop("width", width),
         height=changes.pop("height", height),
         sha256=changes.pop("sha256", hashlib.sha256(jpeg).hexdigest()),

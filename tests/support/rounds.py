@@ -92,6 +92,7 @@ def only(monkeypatch: pytest.MonkeyPatch, **replaced: Callable[..., dict[str, An
 
 FAKE = {
     "label": lambda *_: {"labelled": 3},
+    "score": lambda *_: {"scored": 2},
     "cull": lambda *_: {"kept": ["a"], "replay": [], "newest_capture": 5.0, "hardness": 0.5, "hard_negatives": 0},
     "learn": lambda *_: {**msgspec.to_builtins(Lesson(9, 3)), "proven": False},
     "resolution": lambda *_: {"scale": 0.9, "curve": []},

@@ -41,7 +41,7 @@ class Loop:
             },
             "student": {"weights": weights, "long_side": 128},
             "teacher": {"weights": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1},
-            "schedule": {"min_new": 6, "least": 4},
+            "schedule": {"min_new": 8, "least": 4},
             "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {

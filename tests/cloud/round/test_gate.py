@@ -40,10 +40,11 @@ def test_classes_of_no_interest_neither_cull_nor_gate(cloud: CloudState) -> None
         update={"round": cloud.settings.round.model_copy(update={"interest": ("bus",)})}
     )
     turn = cloud.rounds.get(start(cloud))
-    labelled = label(context_of(cloud), turn, {})
+    labelled = {"held_out": [frame.id for frame in cloud.lifecycle.newest_held_out(CAMERA, 9)]}
     people = dict.fromkeys((frame_id(EDGE, "boot-1", seq) for seq in range(1, 13)), detections((1, 1, 20, 20, 0.9, 0)))
     cloud.lifecycle.label(people)
-    assert cull(context_of(cloud), turn, {"label": labelled})["hardness"] == 0.0
+    with pytest.raises(RefusedError, match="nothing to teach: the student in use is right on all"):
+        cull(context_of(cloud), turn, {})
     artefact = msgspec.to_builtins(cloud.registry.live()[CAMERA].artefact)
     with pytest.raises(RefusedError, match="cannot judge"):
         gate(context_of(cloud), turn, {"label": labelled, "export": {"artefact": artefact}})

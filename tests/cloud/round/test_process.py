@@ -31,12 +31,12 @@ from support.scores import ranker
 
 
 def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
-    proven = Lesson(90, 45, 0.5, 0.6, 1.0, ranker(0.5, loss=0.25))
+    proven = Lesson(90, 45, 0.5, 0.6, 1.0, 0.05, ranker(0.5, loss=0.25))
     monkeypatch.setattr("culling.cloud.round.rank.learn", lambda *_: proven)
     round_id = start(cloud)
     assert run(cloud, round_id) == "ready"
     turn = cloud.rounds.get(round_id)
-    assert list(turn.stages) == ["label", "cull", "learn", "resolution", "train", "export", "gate"]
+    assert list(turn.stages) == ["label", "score", "cull", "learn", "resolution", "train", "export", "gate"]
     told = turn.report
     assert told["published"]
     assert told["kept"] == 4
@@ -45,7 +45,7 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     assert set(told["seconds"]) == set(STAGES)
     assert told["newest_capture"] == max(frame.captured for frame in cloud.frames.get(turn.stages["cull"]["kept"]))
     assert told["parent"] == "gate-1"
-    figures = {"pairs": 90, "audits": 45, "gain_loss": 0.5, "gain_learned": 0.6, "certainty": 1.0}
+    figures = {"pairs": 90, "audits": 45, "gain_loss": 0.5, "gain_learned": 0.6, "certainty": 1.0, "budget": 0.05}
     assert told["ranker"] == {**figures, "proven": True}
     assert 0 <= told["map_before"] <= 1
     assert 0 <= told["map_after"] <= 1
@@ -53,7 +53,7 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     done = turn.stages
     assert done["label"]["held_out"]
     assert all(frame.held_out for frame in cloud.frames.get(done["label"]["held_out"]))
-    learnt = cloud.frames.get([*done["label"]["candidates"], *done["cull"]["kept"]])
+    learnt = cloud.frames.get([*done["cull"]["kept"], *done["cull"]["replay"]])
     assert not any(frame.held_out for frame in learnt)
 
     artefact = msgspec.convert(turn.stages["export"]["artefact"], Artefact)
@@ -65,13 +65,14 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     (golden,) = artefact.golden
     assert len(from_wire(golden.detections, len(artefact.classes))) > 0
 
-    # The next round starts from those weights, and replays some of this one's frames.
+    # The next round starts from those weights, and looks at this one's frames with the student that came of it.
     add(cloud, range(20, 28))
     second = start(cloud)
     assert run(cloud, second) == "ready"
     stages_done = cloud.rounds.get(second).stages
+    assert stages_done["score"]["scored"] == stages_done["score"]["pool"] > done["score"]["pool"]
     assert stages_done["cull"]["replay"]
-    assert set(stages_done["cull"]["replay"]) <= set(turn.stages["cull"]["kept"])
+    assert not set(stages_done["cull"]["replay"]) & set(stages_done["cull"]["kept"])
     assert cloud.rounds.get(second).report["parent"] == "gate-2"
 
 
@@ -116,7 +117,7 @@ def test_a_stop_between_steps_of_training_loses_none_of_them(
     with pytest.raises(StoppedError):
         run(cloud, round_id, stopping)
     assert run(cloud, round_id) == "ready"
-    assert steps == [1, 2]
+    assert steps == [1, 3], "four frames that are kept and one that is replayed, in pairs"
     assert ran.count("label") == 1
 
 

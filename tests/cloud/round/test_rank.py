@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.round.label import label
-from culling.cloud.round.rank import LEAST_AUDITS, Array, Lesson, fit_ranker, gain_area, learn, rank
+from culling.cloud.round.rank import BUDGET, LEAST_AUDITS, Array, Lesson, budget, fit_ranker, gain_at, learn, rank
 from culling.cloud.store.frames import frame_id
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.messages import WireFeatures
@@ -53,22 +53,38 @@ def test_from_one_frame_its_hardness_is_learnt() -> None:
     assert fit_ranker(np.zeros((1, WIDTH)), np.array([0.7])).predict(np.ones(WIDTH)) == pytest.approx(0.7)
 
 
-def test_the_gain_of_the_best_order_of_the_worst_and_of_none() -> None:
-    hardness = np.array([1.0, 0.0, 0.0, 0.0])
-    assert gain_area(np.array([4.0, 3.0, 2.0, 1.0]), hardness) == 0.875
-    assert gain_area(np.array([1.0, 2.0, 3.0, 4.0]), hardness) == 0.125
-    assert gain_area(np.zeros(4), hardness) == 0.5
+def test_the_gain_is_the_share_of_all_mass_in_the_frames_that_leave() -> None:
+    mass = np.array([6.0, 3.0, 1.0, 0.0])
+    assert gain_at(np.array([4.0, 3.0, 2.0, 1.0]), mass, 0.25) == 0.6
+    assert gain_at(np.array([4.0, 3.0, 2.0, 1.0]), mass, 0.5) == pytest.approx(0.9)
+    assert gain_at(np.array([1.0, 2.0, 3.0, 4.0]), mass, 0.5) == pytest.approx(0.1)
+    assert gain_at(np.zeros(4), mass, 0.25) == 0.25, "frames of equal worth count by their mean"
+    assert gain_at(np.zeros(4), mass, 0.001) == 0.25, "one frame leaves at least"
 
 
-def test_where_nothing_is_hard_there_is_nothing_to_gain() -> None:
-    assert gain_area(np.arange(4.0), np.zeros(4)) == 0.5
+def test_where_nothing_is_wrong_there_is_nothing_to_gain() -> None:
+    assert gain_at(np.arange(4.0), np.zeros(4), 0.5) == 0.0
+
+
+def test_the_budget_is_a_cameras_own_share_within_bounds() -> None:
+    assert budget(None) == BUDGET[1]
+    assert [budget(share) for share in (0.002, 0.03, 0.5)] == [0.01, 0.03, 0.05]
+
+
+def test_a_ranker_that_orders_all_but_the_frames_that_leave_is_not_proven(rng: np.random.Generator) -> None:
+    """The loss finds the few worst frames and knows nothing of the others; the ranker knows the others alone."""
+    features, mass = told(rng, 0.1)
+    worst = np.arange(COUNT) % 20 == 3
+    mass = np.where(worst, 5.0, mass)
+    features[worst] = -3.0
+    assert taught(features, mass, np.where(worst, 9.0, 0.0)).ranker is None
 
 
 def test_a_ranker_that_finds_what_the_loss_misses_is_proven(rng: np.random.Generator) -> None:
     features, hardness = told(rng, 0.1)
     lesson = taught(features, hardness, losses=rng.random(COUNT))
     assert lesson.ranker == fit_ranker(features, hardness)
-    assert lesson.gain_learned > lesson.gain_loss + 0.05
+    assert lesson.gain_learned > lesson.gain_loss + 0.01
     assert (lesson.pairs, lesson.audits, lesson.certainty) == (COUNT, COUNT, 1.0)
 
 
@@ -100,7 +116,7 @@ def test_a_stretch_of_time_that_was_learnt_by_heart_proves_nothing(rng: np.rando
     features[np.arange(COUNT), stretches] = 1.0
     hardness = rng.random(10)[stretches]
     losses = hardness + rng.normal(size=COUNT)
-    by_heart = gain_area(fit_ranker(features, hardness).predict(features), hardness)
+    by_heart = gain_at(fit_ranker(features, hardness).predict(features), hardness, BUDGET[1])
     lesson = taught(features, hardness, losses)
     assert by_heart > lesson.gain_loss > lesson.gain_learned
     assert lesson.ranker is None
@@ -125,10 +141,11 @@ def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, mo
 
     result = rank(context_of(cloud), cloud.rounds.get(start(cloud)), {})
 
-    [(features, hardness, losses, audits)] = asked
+    [(features, mass, losses, audits, share)] = asked
+    assert share == BUDGET[1]
     assert features.shape == (4, len(FEATURES))
     assert features[:, 0].tolist() == [20, 21, 25, 27]
-    assert hardness.tolist() == [0, 1, 0, 0]
+    assert mass.tolist() == pytest.approx([0, 1.8, 0, 0])
     assert losses.tolist() == [20, 21, 0.5, 0.5]
     assert audits.tolist() == [False, False, True, True]
     assert (result["ranker"], result["proven"]) == (None, False)

@@ -1,0 +1,68 @@
+"""The score stage: the student in use looks at the frames of the pool that it has not seen yet.
+
+What it found is kept for as long as it stays in use, so that the next round scores only what came since. A frame that
+it forwarded itself needs no second look: its detections came with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from culling.cloud.evaluation.precision import STUDENT_FLOOR
+from culling.cloud.round.context import Context, Result, Results
+from culling.cloud.store.frames import StoredFrame
+from culling.cloud.store.registry import Model
+from culling.cloud.store.rounds import Round
+from culling.common.errors import ProtocolError
+from culling.common.frame import Detections
+from culling.common.graph import Graph, see
+from culling.common.scaler import input_size
+from culling.common.wire.codec import decode_jpeg
+
+POOL = 20_000
+"""Most frames of a pool, the newest ones: a month at 640 labels a day. The bound keeps a round's memory in check."""
+
+BATCH = 16
+"""Frames that are scored before they are kept: a kill costs no more than these."""
+
+
+def score(context: Context, turn: Round, _: Results) -> Result:
+    """Run the student in use on at most `round.scored` frames of the pool that it has not seen.
+
+    Those come first on which the student that forwarded them was most wrong, of equals the newest.
+    """
+    live, pool = context.incumbent(turn.camera), context.lifecycle.pool(turn.camera, POOL)
+    context.lifecycle.forget_scores(turn.camera, but=live.model_id)
+    known = seen(context, live, pool)
+    unseen = context.settled(turn.camera, [frame for frame in pool if frame.id not in known])
+    newest, most = reversed(unseen), context.settings.round.scored
+    chosen = sorted(newest, key=lambda frame: -context.mistakes(frame, frame.detections).mass)[:most]
+    graph = context.graph(live.artefact.sha256) if chosen else None
+    for start in range(0, len(chosen), BATCH):
+        assert graph is not None
+        context.lifecycle.score(live.model_id, _look(context, graph, live, chosen[start : start + BATCH]))
+    return {"model": live.model_id, "pool": len(pool), "scored": len(chosen), "unseen": len(unseen) - len(chosen)}
+
+
+def seen(context: Context, live: Model, pool: Sequence[StoredFrame]) -> dict[str, Detections]:
+    """Return what the student in use found in the frames of the pool that it has seen, by frame."""
+    scored = context.lifecycle.scores(live.model_id)
+    return {
+        frame.id: frame.detections if frame.model_id == live.model_id else scored[frame.id]
+        for frame in pool
+        if frame.model_id == live.model_id or frame.id in scored
+    }
+
+
+def _look(context: Context, graph: Graph, live: Model, frames: Sequence[StoredFrame]) -> dict[str, Detections]:
+    """Return what the student finds in those frames whose pictures can be used, scaled as at the edge."""
+    found, artefact = {}, live.artefact
+    for frame, jpeg in context.pictures(frames):
+        try:
+            image = decode_jpeg(jpeg)
+        except ProtocolError:
+            context.store.put_aside(frame)
+            continue
+        size = input_size(frame.width, frame.height, artefact.scale, artefact.long_side)
+        found[frame.id] = see(graph, image, size).above(STUDENT_FLOOR)
+    return found
