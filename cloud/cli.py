@@ -249,8 +249,17 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
-        "next round": row["next_round"]["told"] if row["next_round"] else "due",
+        "round": _round_now(row),
     }
+
+
+def _round_now(row: dict[str, Any]) -> str:
+    """What a camera's round does, else what its next one waits for."""
+    if row["round"]:
+        return str(row["round"]["told"])
+    if row["state"] == "revoked":
+        return "-"
+    return str(row["next_round"]["told"]) if row["next_round"] else "due"
 
 
 def _round_columns(row: dict[str, Any]) -> dict[str, str]:

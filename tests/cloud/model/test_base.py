@@ -105,7 +105,7 @@ def test_a_graph_that_was_pruned_is_made_again(settings: Settings, narrow: Path,
     save_weights(path, small_student(7), "fp16")
     made = student_artefact(path, data_dir, files)
     files.path(made.sha256, "onnx").unlink()
-    assert student_artefact(path, data_dir, files) == made
+    assert student_artefact(path, data_dir, files).sha256 == made.sha256
     assert files.keeps(made.sha256)
 
 
