@@ -33,6 +33,7 @@ from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import InputError, ModelError, StorageError
 from culling.common.frame import CLASSES
+from culling.common.progress import say
 from culling.common.wire.manifest import Golden
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def enroll(
 
     settings = settings_of(config, override)
     who = Enrollment(edge, tuple(cameras), endpoint_for_edges(settings, endpoint), replace)
-    toml = enroll_edge(settings, who, out, SystemClock())
+    toml = enroll_edge(settings, who, out, SystemClock(), say)
     print(f"edge {edge} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(cameras)} into {toml}")
     print("  2. copy the folder to the edge, to any place; the agent keeps its state in the folder `state` inside it")
@@ -202,11 +203,10 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
     if file.suffix == ".safetensors":
-        from culling.cloud.model.refit import export_refillable
-        from culling.cloud.model.weights import load_student
+        from culling.cloud.model.base import student_artefact
 
-        model, classes = load_student(file)
-        weights, data = files.add(data, "safetensors"), export_refillable(model, classes)
+        made = student_artefact(file, settings.data_dir, files, say)
+        data, weights = files.read(made.sha256), made.weights
     try:
         graph = open_graph(data, provider="cpu")
     except ModelError as error:
@@ -231,6 +231,7 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
 
     index, clock = Index(settings.store_url), SystemClock()
     store = FrameStore(index, settings.data_dir / "frames", clock)
+    say(f"noting what it finds on a frame of {camera}")
     image = newest_picture(store, FrameLifecycle(index, store, clock), camera)
     return () if image is None else (golden_frame(graph, image, scale, settings.student.long_side),)
 
@@ -252,8 +253,17 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
-        "next round": row["next_round"]["told"] if row["next_round"] else "due",
+        "round": _round_now(row),
     }
+
+
+def _round_now(row: dict[str, Any]) -> str:
+    """What a camera's round does, else what its next one waits for."""
+    if row["round"]:
+        return str(row["round"]["told"])
+    if row["state"] == "revoked":
+        return "-"
+    return str(row["next_round"]["told"]) if row["next_round"] else "due"
 
 
 def _round_columns(row: dict[str, Any]) -> dict[str, str]:

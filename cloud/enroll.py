@@ -30,6 +30,7 @@ from culling.common.address import is_endpoint
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import SettingsError, StorageError
+from culling.common.progress import Say, say_nothing
 from culling.common.wire.messages import MAX_CAMERAS, Identifier
 from culling.common.wire.transport import new_keypair
 
@@ -46,7 +47,7 @@ class Enrollment:
     replace: bool = False
 
 
-def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) -> Path:
+def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock, say: Say = say_nothing) -> Path:
     """Enroll an edge and return its settings file, in `out` with the first model and a manifest per camera.
 
     Raises SettingsError for names or an address that cannot be used, ModelError for weights that cannot.
@@ -58,7 +59,8 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock) ->
         check_free(connection, who.edge, who.cameras, who.replace)
     files = ModelFiles(settings.data_dir / "models")
     publisher = _publisher(settings, index, files, clock)
-    base = base_artefact(settings, files)
+    say("preparing the first model")
+    base = base_artefact(settings, files, say)
     public, secret = new_keypair()
     models = {camera: _base(index, publisher, camera, base) for camera in who.cameras}
     toml = _write(who, out.resolve(), keys, secret, files, models)

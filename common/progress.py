@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, else a plain line now and then."""
+"""How far a long command is: a bar on a terminal, else a plain line now and then; or a line for each of its steps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ LINES = 20
 
 Show = Callable[[int, str], None]
 """Called with how many are done by now, and a note to show behind that."""
+
+
+Say = Callable[[str], None]
+"""Called with what a command begins to do."""
+
+
+def say(text: str) -> None:
+    """Say on stderr what a command that takes more than a second does now."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_nothing(text: str) -> None:
+    """Take the place of `say` where nobody waits for it."""
 
 
 @contextmanager

@@ -76,6 +76,7 @@ DATA = (
     "cloud/page/page.css",
     "cloud/page/page.js",
     "cloud/weights/index.json",
+    "cloud/weights/student.outline.xz",
     "cloud/weights/student.safetensors",
     "cloud/weights/teacher.safetensors",
     "common/clip/campus.mp4",

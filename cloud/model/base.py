@@ -1,12 +1,14 @@
-"""The base model: what every camera starts with, as a graph that can be published.
+"""Students of weights files as graphs that can be published, above all the base: what every camera starts with.
 
-Exporting takes most of a minute, so it is done once for given weights; the result is kept in `base/`, with a golden
-frame from the bundled clip.
+An export takes a minute or more, so it is done once for given weights: the result is kept in `base/` under their hash.
+Students of one shape share the graph, so that the next one of it takes only the proof that it computes the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import lzma
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,34 +16,33 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.export import check_parity
 from culling.cloud.model.golden import golden_frame
-from culling.cloud.model.refit import export_refillable
-from culling.cloud.model.weights import load_bundled, load_student, load_weights, save_weights
+from culling.cloud.model.refit import export_proven
+from culling.cloud.model.weights import BUNDLED, load_bundled, load_student, load_weights, save_weights
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import Artefact, ModelFiles
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
+from culling.common.progress import Say, say_nothing
 from culling.common.scaler import LONG_SIDE
 from culling.common.video import BUNDLED_CLIP, read_frames
 
+OUTLINE = BUNDLED / "student.outline.xz"
+"""The graph of the bundled student without its weights: no other student of its shape is ever traced."""
 
-def base_artefact(settings: CloudSettings, files: ModelFiles) -> Artefact:
+
+def base_artefact(settings: CloudSettings, files: ModelFiles, say: Say = say_nothing) -> Artefact:
     """Return the student of `[student] weights`, exported and proven equal to its weights.
 
-    Raises ModelError when the weights cannot be used, or find other classes than `CLASSES`.
+    It has a golden frame from the bundled clip. Raises ModelError when the weights cannot be used, or find other
+    classes than `CLASSES`.
     """
     wanted = settings.student.weights
     model, classes = load_bundled("student") if wanted == "bundled" else load_student(Path(wanted))
-    if classes != CLASSES:
-        raise ModelError(f"the student finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
-    known = settings.data_dir / "base" / f"{_fingerprint(model)}.json"
+    artefact, known = _kept(settings.data_dir / "base", model, _ours(str(wanted), classes), files, say)
     long_side = settings.student.long_side
-    if (artefact := _known(known, files)) is None:
-        known.parent.mkdir(exist_ok=True)
-        artefact = _export(model, classes, known.with_suffix(".safetensors"), files)
     if artefact.long_side != long_side or not artefact.golden:
         graph = open_graph(files.read(artefact.sha256), provider="cpu")
         golden = (golden_frame(graph, _picture(), artefact.scale, long_side),)
@@ -50,14 +51,45 @@ def base_artefact(settings: CloudSettings, files: ModelFiles) -> Artefact:
     return artefact
 
 
-def _export(model: FasterRCNN, classes: tuple[str, ...], scratch: Path, files: ModelFiles) -> Artefact:
+def student_artefact(path: Path, data_dir: Path, files: ModelFiles, say: Say = say_nothing) -> Artefact:
+    """Return the student of a weights file, as `base_artefact` does, without a golden frame of its own."""
+    say(f"reading {path.name}")
+    model, classes = load_student(path)
+    return _kept(data_dir / "base", model, _ours(str(path), classes), files, say)[0]
+
+
+def _ours(weights: str, classes: tuple[str, ...]) -> tuple[str, ...]:
+    if classes != CLASSES:
+        raise ModelError(f"{weights}: the student finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
+    return classes
+
+
+def _kept(
+    folder: Path, model: FasterRCNN, classes: tuple[str, ...], files: ModelFiles, say: Say
+) -> tuple[Artefact, Path]:
+    """Return the student as it was exported, now or before, and where that is written down."""
+    known = folder / f"{_fingerprint(model)}.json"
+    if (artefact := _known(known, files)) is None:
+        folder.mkdir(exist_ok=True)
+        artefact = _export(model, classes, known.with_suffix(".safetensors"), files, say)
+        write_atomic(known, msgspec.json.encode(artefact))
+    return artefact, known
+
+
+def _export(model: FasterRCNN, classes: tuple[str, ...], scratch: Path, files: ModelFiles, say: Say) -> Artefact:
     save_weights(scratch, model, "fp16", classes)
     weights = files.add(scratch.read_bytes(), "safetensors")
     scratch.unlink()
     model, classes = load_weights(files.path(weights, "safetensors"))
-    data = export_refillable(model, classes)
-    check_parity(model, data, [_picture()])
+    data, _ = export_proven(_templates(scratch.parent, files), model, classes, [_picture()], say)
     return Artefact(files.add(data, "onnx"), len(data), weights, 1.0, LONG_SIDE, classes, parent=None)
+
+
+def _templates(folder: Path, files: ModelFiles) -> Iterator[bytes]:
+    yield lzma.decompress(OUTLINE.read_bytes())
+    for known in sorted(folder.glob("*.json")):
+        if (artefact := _known(known, files)) is not None:
+            yield files.read(artefact.sha256)
 
 
 def _fingerprint(model: FasterRCNN) -> str:
@@ -72,8 +104,9 @@ def _known(path: Path, files: ModelFiles) -> Artefact | None:
     try:
         artefact = msgspec.json.decode(path.read_bytes(), type=Artefact)
         assert artefact.weights is not None
-        files.read(artefact.sha256)
-        files.read(artefact.weights, "safetensors")
+        for sha256, suffix in ((artefact.sha256, "onnx"), (artefact.weights, "safetensors")):
+            files.read(sha256, suffix)
+            files.path(sha256, suffix).touch()  # one that no model uses is pruned once it is old
     except (FileNotFoundError, msgspec.MsgspecError, ModelError):
         return None
     return artefact

@@ -1,4 +1,7 @@
-"""A new student's weights in the graph of an earlier one, which saves the minute that an export takes.
+"""A new student's weights in the graph of an earlier one, which saves the minutes that an export takes.
+
+They go into tracing the student twice with symbolic sizes and into rewriting the graph, all in Python on one core, and
+none of that depends on the weights.
 
 Students of one shape differ in their weights alone. So do their graphs, once every norm is folded into the convolution
 before it, since the exporter then keeps each tensor under its own name. The result is not trusted for that: it has to
@@ -8,7 +11,7 @@ pass the same parity check as any export.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +26,7 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.export import Parity, StudentGraph, check_parity, export_student
 from culling.common.errors import ModelError
+from culling.common.progress import Say, say_nothing
 
 log = structlog.get_logger(__name__)
 
@@ -56,28 +60,48 @@ def refill(template: bytes, model: FasterRCNN) -> bytes | None:
     """Return `template` with the weights of `model`; None if it was not made by `export_refillable` for that shape."""
     proto = onnx.load_model_from_string(template)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    numbers = StudentGraph(fold_norms(model)).state_dict()
-    for name, value in numbers.items():
-        if value.dim() == 0 or name in ("mean", "std"):
-            continue
+    for name, value in _weights(model).items():
         if name not in tensors or tuple(tensors[name].dims) != tuple(value.shape):
             return None
         tensors[name].CopyFrom(numpy_helper.from_array(value.numpy(), name))
     return bytes(proto.SerializeToString())
 
 
+def outline(template: bytes, model: FasterRCNN) -> bytes:
+    """Return a template without the weights that `refill` puts into it, small enough to be carried along."""
+    proto, names = onnx.load_model_from_string(template), _weights(model).keys()
+    for tensor in proto.graph.initializer:
+        if tensor.name in names:
+            tensor.ClearField("raw_data")
+    return bytes(proto.SerializeToString())
+
+
+def _weights(model: FasterRCNN) -> dict[str, torch.Tensor]:
+    """Return the tensors by which graphs of one shape differ, under their names there."""
+    tensors = StudentGraph(fold_norms(model)).state_dict()
+    return {name: tensor for name, tensor in tensors.items() if tensor.dim() and name not in ("mean", "std")}
+
+
 def export_proven(
-    template: bytes, model: FasterRCNN, classes: tuple[str, ...], frames: Sequence[NDArray[np.uint8]]
+    templates: Iterable[bytes],
+    model: FasterRCNN,
+    classes: tuple[str, ...],
+    frames: Sequence[NDArray[np.uint8]],
+    say: Say = say_nothing,
 ) -> tuple[bytes, Parity]:
     """Return `model` as ONNX, and how the two agree on `frames`, each `(H, W, 3)` RGB.
 
-    `template` is refilled if the result agrees with the model, else the model is exported. Raises ModelError if that
-    does not agree either.
+    The first of `templates` that fits is refilled if the result agrees with the model, else the model is exported.
+    Raises ModelError if that does not agree either.
     """
-    if (data := refill(template, model)) is not None:
+    filled = (refill(template, model) for template in templates)
+    if (data := next((each for each in filled if each is not None), None)) is not None:
+        say("comparing the graph with the weights")
         try:
             return data, check_parity(model, data, frames)
         except ModelError as error:  # another version of this program made the template, for example
             log.warning("refill_failed", error=str(error))
+    say("tracing the student into a graph: a minute or more, once for students of its shape")
     data = export_refillable(model, classes)
+    say("comparing the graph with the weights")
     return data, check_parity(model, data, frames)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running
+from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running_rounds
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
@@ -201,8 +201,7 @@ class _Slow:
         slow.desired = DesiredStates(index).all()
         slow.counts = frame_counts(index)
         slow.finished = Rounds(index).last_finished()
-        for turn in Rounds(index).unfinished():
-            slow.running[turn.camera] = {"id": turn.id, **(running(data_dir, turn.id) or {"told": turn.state})}
+        slow.running = running_rounds(index, data_dir)
         known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
         with index.read() as connection:
             for camera, model_id, state, scale in connection.execute(known):

@@ -49,13 +49,14 @@ def endpoint(data_dir: Path) -> str | None:
 def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     """Return one row per camera, as `culling cloud status` shows it: a `camera_row`, and how long it has been silent.
 
-    `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `next_round`
-    and `keeping_up` are what `next_round` and `pace` return.
+    `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `keeping_up`
+    is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns.
     """
     counts, live = frame_counts(index), Registry(index).live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     desired, finished = DesiredStates(index).all(), Rounds(index).last_finished()
+    turns = running_rounds(index, settings.data_dir)
     rows = []
     for camera in Roster(index).rows():
         risen = next(iter(lately.get(camera.name, [])), None)
@@ -65,7 +66,8 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
         told = next_round(camera, count, wish, camera.name not in finished, settings, now)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
-        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "next_round": told, "keeping_up": kept})
+        now_and_next = {"round": turns.get(camera.name), "next_round": told}
+        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "keeping_up": kept, **now_and_next})
     return rows
 
 
@@ -155,6 +157,12 @@ def with_progress(rows: list[Row], data_dir: Path) -> list[Row]:
     That is `stage`, `step` of `steps`, the `share` done in [0, 1], `left_s` in seconds and all of it in words (`told`).
     """
     return [row | {"running": running(data_dir, row["id"]) if row["state"] == "running" else None} for row in rows]
+
+
+def running_rounds(index: Index, data_dir: Path) -> dict[str, Row]:
+    """Return the round of each camera that has one: its `id`, what `running` says of it, and that in words (`told`)."""
+    turns = Rounds(index).unfinished()
+    return {turn.camera: {"id": turn.id, **(running(data_dir, turn.id) or {"told": turn.state})} for turn in turns}
 
 
 def running(data_dir: Path, round_id: int) -> Row | None:

@@ -33,7 +33,7 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
     busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
-    data, parity = export_proven(context.files.read(base.artefact.sha256), model, classes, images)
+    data, parity = export_proven([context.files.read(base.artefact.sha256)], model, classes, images)
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
     if context.settings.student.int8:
         kept = context.store.get(results["cull"]["kept"][:CALIBRATED])

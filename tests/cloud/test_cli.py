@@ -12,6 +12,7 @@ import pytest
 from culling.cloud.control.actions import to_artefact
 from culling.cloud.model.detector import DetectorSpec, build
 from culling.cloud.model.weights import save_weights
+from culling.cloud.round.progress import Heartbeat
 from culling.cloud.store.history import History
 from culling.common.cli import main
 from culling.common.graph import check
@@ -125,6 +126,23 @@ def test_status_says_what_a_camera_is_to_run_only_where_that_is_something(
     state.publisher.publish(CAMERA, state.artefact(tag="a"), "base")
     assert culling(state, "status") == 0
     assert "offered gate-1" in capsys.readouterr().out
+    state.close()
+
+
+def test_status_says_what_a_round_does_and_what_the_next_one_waits_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = CloudState(tmp_path)
+    state.enroll()
+    (row,) = shown(state, capsys, "status")["cameras"]
+    assert (row["round"], row["next_round"]["told"]) == (None, "waits for 0 of 32 new frames")
+    turn = state.rounds.start(CAMERA, "manual", 1.0)
+    (row,) = shown(state, capsys, "status")["cameras"]
+    assert row["round"] == {"id": turn.id, "told": "running"}
+    (state.data_dir / "rounds" / str(turn.id)).mkdir(parents=True)
+    Heartbeat(state.data_dir / "rounds" / str(turn.id), lambda: 1.0).stage("train")
+    (row,) = shown(state, capsys, "status")["cameras"]
+    assert row["round"]["told"] == "train"
     state.close()
 
 

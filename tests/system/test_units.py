@@ -108,6 +108,10 @@ def test_a_unit_can_write_to_its_state_and_nowhere_else(name: str, etc: Path, tm
     assert (state / "written").stat().st_mode & 0o077 == 0
 
 
+def test_a_round_that_the_kernel_ends_does_not_stop_the_cloud_unit() -> None:
+    assert "OOMPolicy=continue" in (UNITS / "culling-cloud.service").read_text().splitlines()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_understands_a_unit(name: str, tmp_path: Path) -> None:

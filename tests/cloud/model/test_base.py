@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.model.base import base_artefact
+from culling.cloud.model.base import base_artefact, student_artefact
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.registry import ModelFiles
@@ -79,3 +79,40 @@ def test_weights_that_are_not_there_are_refused_by_name(settings: Settings, tmp_
     chosen = settings(**{"student.weights": str(tmp_path / "none.safetensors")})
     with pytest.raises(ModelError, match=r"none\.safetensors"):
         base_artefact(chosen, ModelFiles(chosen.data_dir / "models"))
+
+
+def test_another_student_of_that_shape_is_not_traced_again_and_the_same_one_not_even_compared(
+    settings: Settings, narrow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = settings().data_dir
+    install(narrow, data_dir)
+    files, path, said = ModelFiles(data_dir / "models"), tmp_path / "other.safetensors", list[str]()
+    save_weights(path, small_student(7), "fp16")
+    monkeypatch.setattr("culling.cloud.model.refit.export_refillable", lambda *_: pytest.fail("traced again"))
+    made = student_artefact(path, data_dir, files, said.append)
+    assert said == ["reading other.safetensors", "comparing the graph with the weights"]
+    assert made.sha256 != base_artefact(settings(), files).sha256
+    path.rename(renamed := tmp_path / "renamed.safetensors")
+    said.clear()
+    assert student_artefact(renamed, data_dir, files, said.append) == made
+    assert said == ["reading renamed.safetensors"]
+
+
+def test_a_graph_that_was_pruned_is_made_again(settings: Settings, narrow: Path, tmp_path: Path) -> None:
+    data_dir = settings().data_dir
+    install(narrow, data_dir)
+    files, path = ModelFiles(data_dir / "models"), tmp_path / "other.safetensors"
+    save_weights(path, small_student(7), "fp16")
+    made = student_artefact(path, data_dir, files)
+    files.path(made.sha256, "onnx").unlink()
+    assert student_artefact(path, data_dir, files).sha256 == made.sha256
+    assert files.keeps(made.sha256)
+
+
+def test_the_bundled_student_is_not_traced_on_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.cloud.model.refit.export_refillable", lambda *_: pytest.fail("traced"))
+    settings = load_settings(None, {"service.data_dir": tmp_path})
+    files, said = ModelFiles(tmp_path / "models"), list[str]()
+    artefact = base_artefact(settings, files, said.append)
+    assert said == ["comparing the graph with the weights"]
+    assert open_graph(files.read(artefact.sha256), provider="cpu", threads=1).info.classes == CLASSES

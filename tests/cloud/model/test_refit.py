@@ -9,7 +9,7 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.detector import STUDENT
 from culling.cloud.model.export import check_parity, run_torch
-from culling.cloud.model.refit import export_proven, fold_norms, refill
+from culling.cloud.model.refit import export_proven, fold_norms, outline, refill
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
@@ -77,6 +77,12 @@ def test_a_refilled_graph_is_a_template_too(template: bytes) -> None:
     assert refill(once, trained(2)) == refill(template, trained(2))
 
 
+def test_a_template_without_its_weights_is_small_and_as_good(template: bytes) -> None:
+    bare = outline(template, trained(1))
+    assert len(bare) < len(template) / 4
+    assert refill(bare, trained(2)) == refill(template, trained(2))
+
+
 def test_metadata_and_structure_stay(template: bytes) -> None:
     data = refill(template, trained(1))
     assert data is not None
@@ -103,5 +109,5 @@ def test_what_the_template_cannot_become_is_exported_anew_and_proven_again(
     model = trained(1)
     model.rpn._post_nms_top_n["testing"] = 5  # its weights fit, but the template proposes more boxes
     with pytest.raises(ModelError, match="differs from the model"):
-        export_proven(template, model, CLASSES, [picture(96, 128)])
+        export_proven([tiny.student(), template], model, CLASSES, [picture(96, 128)])
     assert exported == [model]
