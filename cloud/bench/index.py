@@ -160,7 +160,7 @@ def fill_index(path: Path, cameras: int, rows: int, now: float) -> None:
 
 
 def _from_outside(crowd: Crowd, metrics: str, page: str, seconds: float) -> Figures:
-    beats, scrapes, reads = [], [], []
+    beats, scrapes, reads = list[float](), list[float](), list[float]()
     camera = f"/api/cameras/{crowd.cameras[0]}"
     path = cycle(("/api/fleet", "/api/rounds?limit=12", camera, f"{camera}/frames", f"{camera}/models"))
     deadline = time.monotonic() + seconds

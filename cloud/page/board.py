@@ -240,7 +240,7 @@ class _Slow:
     def _read_lags(self) -> None:
         """Read the model lag of each camera that swapped since the last time; of all at first."""
         newest = sa.select(sa.func.max(swaps.c.id))
-        since = sa.select(swaps.c.camera).where(swaps.c.id > self._swap, swaps.c.outcome == "live").distinct()
+        since = sa.select(swaps.c.camera).where(swaps.c.id > self._swap, swaps.c.outcome == "live")
         with self._index.read() as connection:
             names = set(self.cameras) if self._swap < 0 else set(connection.execute(since).scalars())
             self._swap = connection.execute(newest).scalar() or 0
