@@ -35,7 +35,7 @@ from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.history import History
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
-from culling.cloud.store.lifecycle import FrameLifecycle
+from culling.cloud.store.lifecycle import AT_ONCE, FrameLifecycle
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.retention import forget_records
@@ -56,10 +56,10 @@ TURN_S = 0.5
 """A request is carried out within this time."""
 
 SCHEDULE_S = 2.0
-"""Choosing the next round reads every camera's counts; rounds take minutes, so that seconds do not matter."""
+"""Choosing the next round looks at every camera; rounds take minutes, so that seconds do not matter."""
 
 UPKEEP_S = 60.0
-"""Expiry reads the whole index of frames; until then new frames fit into the share of the quota that it keeps free."""
+"""Until the next expiry new frames fit into the share of the quota that it keeps free."""
 
 SHORT_S = 3600.0
 """Where the disk is short, a model's file goes so long after it was written; a command names it by then."""
@@ -296,8 +296,11 @@ class Service:
         spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
         # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
         self._files.prune(self._registry.wanted_files(), now - (SHORT_S if spare > 0 else DAY_S))
-        for (camera, reason), count in self._lifecycle.expire(store.quota_bytes, store.retention_days, spare).items():
+        gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, spare)
+        for (camera, reason), count in gone.items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
+        if sum(gone.values()) >= AT_ONCE:  # there may be more; requests are answered in between
+            self._next_upkeep = self._clock.monotonic()
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):
             if folder.name not in unfinished:

@@ -55,7 +55,7 @@ TICK_S = 1.0
 """A published model and an operator's request reach the edge within this time."""
 
 COUNT_S = 5.0
-"""Counting reads the whole index of frames; in between, arrivals are added up."""
+"""How often the totals are read; in between, arrivals are added up."""
 
 SETTLE_S = 300.0
 """After this long on one model, a camera's mean loss no longer reflects the model before it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from culling.common.metrics import REASONS
 from culling.common.wire.messages import CameraState
 
 SLOW_S = 2.0
-"""Counting frames reads the whole index: too dear for every beat of the page."""
+"""What the index knows of every camera is too much to read in every beat of the page."""
 
 SLOT_MINUTES = 30
 """48 bars a day fit the width of a row."""
@@ -56,12 +56,13 @@ class Board:
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._changed: dict[str, int] = {}
-        self._sparks: dict[str, list[Row]] = {}
+        self._sparks: dict[str, dict[int, tuple[Row, int]]] = {}  # by camera and start: a slot, and when it changed
+        self._day = 0
         self._sparks_changed = self._shrunk = 0
         self._minute = -1
         self._told: dict[str, Told] = {}
         self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
-        self._slow = _Slow()
+        self._slow = _Slow(index, settings.data_dir)
         self._next_slow = clock.monotonic()
         self._encoded: dict[int, bytes] = {}
 
@@ -70,14 +71,14 @@ class Board:
         told, slow = dict(self._latest()), self._clock.monotonic() >= self._next_slow
         if slow:
             self._next_slow = self._clock.monotonic() + SLOW_S
-            self._slow = _Slow.read(self._index, self._settings.data_dir)
+            self._slow.read(told)
         fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
         for name, (state, heard) in fresh.items():
             self._sample(name, state, heard)
         self._told = told
         rows = {name: self._row(name) for name in (self._slow.cameras if slow else fresh) if name in self._slow.cameras}
         minute = int(self._clock.now() // 60)
-        sparks = None if minute == self._minute else self._read_sparks(minute)
+        sparks = None if minute == self._minute else self._read_slots(minute)
         self._minute = minute
         return self._replace(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
 
@@ -86,7 +87,10 @@ class Board:
         return self._rows.get(camera)
 
     def since(self, revision: int) -> bytes:
-        """Return as JSON what is newer than `revision`; all of it for 0. Equal questions are encoded once."""
+        """Return as JSON what is newer than `revision`; all of it for 0. Equal questions are encoded once.
+
+        `sparks` holds the slots of a camera's day that are newer; those that began before `day` are over.
+        """
         with self._lock:
             if revision < self._shrunk:  # cameras are gone: a viewer that still shows them is sent everything
                 revision = 0
@@ -98,8 +102,15 @@ class Board:
         rows = [row for name, row in self._rows.items() if self._changed[name] > revision]
         newer: Row = {"revision": self.revision, "now": self._clock.now(), "all": revision == 0, "cameras": rows}
         if self._sparks_changed > revision:
-            newer["sparks"] = self._sparks
+            newer |= {"day": self._day, "sparks": self._newer_slots(revision)}
         return newer
+
+    def _newer_slots(self, revision: int) -> dict[str, list[Row]]:
+        newer = {
+            name: [slot for _, (slot, changed) in sorted(slots.items()) if changed > revision]
+            for name, slots in self._sparks.items()
+        }
+        return {name: slots for name, slots in newer.items() if slots}
 
     def _replace(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
         changed = [name for name, row in rows.items() if row != self._rows.get(name)]
@@ -113,7 +124,7 @@ class Board:
             for name in changed:
                 self._rows[name], self._changed[name] = rows[name], self.revision
             if sparks is not None:
-                self._sparks, self._sparks_changed = sparks, self.revision
+                self._take_slots(sparks)
             self._encoded = {}
         return True
 
@@ -125,11 +136,28 @@ class Board:
         while len(samples) > 2 and samples[1][0] <= heard - NOW_S:
             samples.popleft()
 
-    def _read_sparks(self, minute: int) -> dict[str, list[Row]]:
+    def _read_slots(self, minute: int) -> dict[str, list[Row]]:
+        """Return the slots that may have changed since they were read last: all of the day at first, then the newest.
+
+        A minute is recorded when it is over, by another thread, so that it may still be missing when it is read.
+        """
         first = (minute - DAY_MINUTES) // SLOT_MINUTES * SLOT_MINUTES + SLOT_MINUTES
-        found = history.read(self._index, first, SLOT_MINUTES)
+        self._day = 60 * first
+        again = (self._minute - 2) // SLOT_MINUTES * SLOT_MINUTES
+        found = history.read(self._index, max(first, again), SLOT_MINUTES)
         wanted = ("t", "seen", *REASONS)
         return {name: [{key: slot[key] for key in wanted} for slot in slots] for name, slots in found.items()}
+
+    def _take_slots(self, found: Mapping[str, list[Row]]) -> None:
+        for name, slots in found.items():
+            mine = self._sparks.setdefault(name, {})
+            for slot in slots:
+                if slot["t"] not in mine or mine[slot["t"]][0] != slot:
+                    mine[slot["t"]] = slot, self.revision
+        for mine in self._sparks.values():
+            for start in [start for start in mine if start < self._day]:
+                del mine[start]
+        self._sparks_changed = self.revision
 
     def _row(self, name: str) -> Row:
         slow, camera = self._slow, self._slow.cameras[name]
@@ -182,51 +210,63 @@ class Board:
 
 
 class _Slow:
-    """What changes seldom, read from the index every `SLOW_S`."""
+    """What changes seldom, read from the index every `SLOW_S`; of models and swaps only what is not known yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: Index, data_dir: Path) -> None:
+        self._index = index
+        self._data_dir = data_dir
+        self._swap = -1  # the last one that was read
         self.cameras: dict[str, CameraRow] = {}
         self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
         self.live: dict[str, str] = {}
-        self.scales: dict[tuple[str, str], float] = {}
+        self.scales: dict[tuple[str, str], float | None] = {}
         self.lags: dict[str, float] = {}
         self.finished: dict[str, float] = {}
         self.running: dict[str, Row] = {}
 
-    @classmethod
-    def read(cls, index: Index, data_dir: Path) -> _Slow:
-        slow = cls()
-        slow.cameras = {row.name: row for row in Roster(index).rows()}
-        slow.desired = DesiredStates(index).all()
-        slow.counts = frame_counts(index)
-        slow.finished = Rounds(index).last_finished()
-        slow.running = running_rounds(index, data_dir)
-        known = sa.select(models.c.camera, models.c.model_id, models.c.state, models.c.scale)
-        with index.read() as connection:
-            for camera, model_id, state, scale in connection.execute(known):
-                slow.scales[camera, model_id] = scale
-                if state == "live":
-                    slow.live[camera] = model_id
-            slow.lags = _lags(connection)
-        return slow
+    def read(self, told: Mapping[str, Told]) -> None:
+        """Bring it up to date; `told` is what the edges said last."""
+        self.cameras = {row.name: row for row in Roster(self._index).rows()}
+        self.desired = DesiredStates(self._index).all()
+        self.counts = frame_counts(self._index)
+        self.finished = Rounds(self._index).last_finished()
+        self.running = running_rounds(self._index, self._data_dir)
+        states = {name: row.state for name, row in self.cameras.items() if row.state is not None}
+        states |= {name: state for name, (state, _) in told.items()}
+        with self._index.read() as connection:
+            self._read_models(connection, {(name, state.model_id) for name, state in states.items()})
+        self._read_lags()
+
+    def _read_models(self, connection: sa.Connection, running: Set[tuple[str, str]]) -> None:
+        """Read which models are live, and the scales of those that run; a model's scale never changes."""
+        known = sa.select(models.c.camera, models.c.model_id, models.c.scale)
+        live = connection.execute(known.where(models.c.state == "live")).all()
+        self.live = {row.camera: row.model_id for row in live}
+        found = {key: scale for key, scale in self.scales.items() if key in running}
+        found |= {(row.camera, row.model_id): row.scale for row in live}
+        if missing := running - found.keys():
+            named = connection.execute(known.where(models.c.model_id.in_({model_id for _, model_id in missing})))
+            found |= dict.fromkeys(missing)  # one that is not known is not asked for again
+            found |= {(row.camera, row.model_id): row.scale for row in named}
+        self.scales = found
+
+    def _read_lags(self) -> None:
+        """Read the model lag of each camera that swapped since the last time; of all at first."""
+        newest = sa.select(sa.func.max(swaps.c.id))
+        since = sa.select(swaps.c.camera).where(swaps.c.id > self._swap, swaps.c.outcome == "live")
+        with self._index.read() as connection:
+            names = set(self.cameras) if self._swap < 0 else set(connection.execute(since).scalars())
+            self._swap = connection.execute(newest).scalar() or 0
+        lags = {name: lag for name in names if (lag := _lag(self._index, name)) is not None}
+        self.lags = {name: lag for name, lag in (self.lags | lags).items() if name in self.cameras}
 
 
-def _lags(connection: sa.Connection) -> dict[str, float]:
-    """Return each camera's latest model lag, in seconds."""
+def _lag(index: Index, camera: str) -> float | None:
+    """Return a camera's latest model lag, in seconds: that of the last round whose model it ran."""
     same = (swaps.c.camera == rounds.c.camera) & (swaps.c.model_id == rounds.c.model_id) & (swaps.c.outcome == "live")
-    query = sa.select(rounds.c.camera, rounds.c.report, swaps.c.at).join(swaps, same).order_by(rounds.c.id)
-    latest = {camera: (report, at) for camera, report, at in connection.execute(query)}
-    told = {camera: (_newest_capture(report), at) for camera, (report, at) in latest.items()}
-    return {camera: round(max(0.0, at - newest), 1) for camera, (newest, at) in told.items() if newest}
-
-
-def _newest_capture(report: str) -> float | None:
-    try:
-        return msgspec.json.decode(report, type=_Report).newest_capture
-    except msgspec.DecodeError:  # one rotten row never stops the page of every camera; `Rounds` logs it
-        return None
-
-
-class _Report(msgspec.Struct):
-    newest_capture: float | None = None
+    query = sa.select(rounds.c.model_id, swaps.c.at).join(swaps, same).where(rounds.c.camera == camera)
+    with index.read() as connection:
+        row = connection.execute(query.order_by(rounds.c.id.desc(), swaps.c.at).limit(1)).first()
+    newest = None if row is None else Rounds(index).newest_capture(camera, row.model_id)
+    return None if row is None or newest is None else round(max(0.0, row.at - newest), 1)

@@ -228,10 +228,17 @@ function lose() {
 function take(news) {
   state.skew = news.now - Date.now() / 1000;
   heard();
-  if (news.all) state.cameras.clear();
+  if (news.all) { state.cameras.clear(); state.sparks = {}; }
   for (const row of news.cameras) state.cameras.set(row.camera, row);
-  if (news.sparks) state.sparks = news.sparks;
+  if (news.sparks) takeSlots(news.sparks, news.day);
   if (view.news) view.news(news);
+}
+// Only slots that changed are sent; those that began before `day` are over, also of a camera that is silent.
+function takeSlots(sparks, day) {
+  for (const name of new Set([...Object.keys(state.sparks), ...Object.keys(sparks)])) {
+    const slots = new Map([...(state.sparks[name] || []), ...(sparks[name] || [])].map(slot => [slot.t, slot]));
+    state.sparks[name] = [...slots.values()].filter(slot => slot.t >= day).sort((a, b) => a.t - b.t);
+  }
 }
 setInterval(() => {
   if (state.heardAt && Date.now() - state.heardAt > 25000) { lose(); state.heardAt = Date.now(); connect(); }

@@ -128,9 +128,10 @@ def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | N
 
 def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
     """Return one row per round, newest first: its row, its report, and how its model's swap went."""
-    swaps = Registry(index).swaps()
+    turns = Rounds(index).all(camera, limit)
+    swaps = Registry(index).swaps([(turn.camera, turn.model_id) for turn in turns if turn.model_id])
     rows = []
-    for turn in Rounds(index).all(camera, limit):
+    for turn in turns:
         swap = swaps.get(f"{turn.camera}/{turn.model_id}")
         newest = turn.report.get("newest_capture")
         row = {
@@ -185,8 +186,8 @@ def camera(index: Index, name: str, now: float) -> Row:
     with index.read() as connection:
         query = swaps.select().where(swaps.c.camera == name).order_by(swaps.c.id.desc()).limit(50)
         told = [dict(row._mapping) for row in connection.execute(query)]
-        size = sa.func.sum(sa.case((frames.c.received >= now - 86_400, frames.c.bytes), else_=0))
-        by_day = connection.execute(sa.select(size).where(frames.c.camera == name)).scalar()
+        today = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received >= now - 86_400)
+        by_day = connection.execute(sa.select(sa.func.sum(frames.c.bytes)).where(today)).scalar()
     return {
         "camera": name,
         "edge": found.edge,
@@ -236,16 +237,16 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     file is kept, so that it may be published again.
     """
     runs = next((row.state.model_id for row in Roster(index).rows() if row.name == name and row.state), None)
-    told = Registry(index).swaps()
     columns = ("model_id", "counter", "state", "origin", "round", "created", "expires", "scale", "size", "sha256")
     query = sa.select(*(models.c[column] for column in (*columns, "parent")))
-    rows = []
     with index.read() as connection:
-        for row in connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())):
-            swap = told.get(f"{name}/{row.model_id}")
-            outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
-            now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256)}
-            rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
+        found = connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())).all()
+    told, rows = Registry(index).swaps([(name, row.model_id) for row in found]), []
+    for row in found:
+        swap = told.get(f"{name}/{row.model_id}")
+        outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
+        now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256)}
+        rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows
 
 

@@ -69,9 +69,16 @@ class Fleet:
         """Bring it up to date; return the rows that arrived, by name."""
         if news["all"]:
             self.rows.clear()
+            self.sparks.clear()
         self.rows.update({row["camera"]: row for row in news["cameras"]})
-        self.sparks = news.get("sparks", self.sparks)
+        if "sparks" in news:
+            self._take_slots(news["sparks"], news["day"])
         return sorted(news["cameras"], key=lambda row: str(row["camera"]))
+
+    def _take_slots(self, sparks: dict[str, list[Row]], day: float) -> None:
+        for name in {*self.sparks, *sparks}:
+            slots = {slot["t"]: slot for slot in (*self.sparks.get(name, ()), *sparks.get(name, ()))}
+            self.sparks[name] = [slot for start, slot in sorted(slots.items()) if start >= day]
 
 
 @app.command(epilog="Example: culling watch north-door --url http://cloud.example:9466")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +39,9 @@ HELD_OUT_ONE_IN = 5
 HELD_OUT_BLOCK_S = 300.0
 GUARD_S = 60.0
 """What stands still for minutes would be on both sides: a student is flattered by a car that it was trained on."""
+
+ENDED = ("expired", "corrupt", "purged")
+"""States of a frame that is no longer stored; its row stays for a while, so that a repeat is known."""
 
 MOST_UNKNOWN = 64
 """A power cut leaves at most the files of one commit; more without row and record belong to an index that was lost."""
@@ -336,11 +339,16 @@ class FrameStore:
                 path.replace(self._quarantine / path.name)
 
     def remove(self, camera: str, names: Collection[str]) -> None:
-        """Remove frames for good: first what the rows hold, then the files; their names stay known."""
-        self._end(names, "expired")
-        for name in names:
-            with _guarded(path := self.path(camera, name)):
-                path.unlink(missing_ok=True)
+        """As `remove_all`, for frames of one camera."""
+        self.remove_all({camera: names})
+
+    def remove_all(self, names: Mapping[str, Collection[str]]) -> None:
+        """Remove frames, by camera, for good: first what the rows hold, then the files; their names stay known."""
+        self._end([name for mine in names.values() for name in mine], "expired")
+        for camera, mine in names.items():
+            for name in mine:
+                with _guarded(path := self.path(camera, name)):
+                    path.unlink(missing_ok=True)
 
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:

@@ -1,6 +1,7 @@
 """`culling cloud fsck`: whether index and disk agree, and what can be repaired where they do not.
 
     an index that is damaged                                      reported: restore it from a backup
+    a camera's totals that are not what a count of its frames is   they are counted anew
     a frame whose file is missing or not what was stored          the frame is put aside, as a round would
     a frame whose detections or labels cannot be read             the same
     a frame of a round that does not exist                        it waits for a round again
@@ -29,6 +30,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, cameras, frames, rounds
+from culling.cloud.store.migrations import totals
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.clock import SystemClock
@@ -97,6 +99,7 @@ class _Check:
         found = [
             *self._frames(stored, needed),
             *self._leftovers(),
+            *self._totals(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
         ]
         return Report(len(stored), sum(map(len, needed.values())), tuple(found))
@@ -114,6 +117,16 @@ class _Check:
                 if told != "ok":
                     yield Finding("index", f"it is damaged ({told})", advice=_BACKUP)
                     return
+
+    def _totals(self) -> Iterator[Finding]:
+        with self._index.write() as connection:
+            kept, counted = totals.kept(connection), totals.counted(connection)
+            if self._repair and kept != counted:
+                totals.install(connection)  # with the triggers: one that is gone would let them drift again
+        for camera in sorted(kept.keys() | counted.keys()):
+            if (told := kept.get(camera)) != (found := counted.get(camera)):
+                wrong = f"its totals say {_words(told)}, a count {_words(found)}"
+                yield self._finding(f"camera {camera}", wrong, "counted anew")
 
     # Frames
 
@@ -202,3 +215,7 @@ class _Check:
     def _query(self, query: sa.Select[Any]) -> list[Any]:
         with self._index.read() as connection:
             return list(connection.execute(query))
+
+
+def _words(counts: tuple[int, ...] | None) -> str:
+    return ", ".join(f"{name} {count}" for name, count in zip(totals.NAMES, counts or (0,) * 4, strict=True))

@@ -40,15 +40,17 @@ class History:
             self._before[camera] = now
             level = {"threshold": state.threshold, "loss_mean": state.loss_mean}
             rows.append({"camera": camera, "minute": minute, **risen, **level})
+        this = history.c.minute == minute
         with self._index.write() as connection:
             removed = removed_cameras(connection)
-            for row in (one for one in rows if one["camera"] not in removed):
-                mine = (history.c.camera == row["camera"]) & (history.c.minute == minute)
-                if (found := connection.execute(history.select().where(mine)).first()) is None:
-                    connection.execute(history.insert().values(**row))
-                else:  # the service was restarted within the minute
+            there = {row.camera: row for row in connection.execute(history.select().where(this))}
+            rows = [row for row in rows if row["camera"] not in removed]
+            if fresh := [row for row in rows if row["camera"] not in there]:
+                connection.execute(history.insert(), fresh)
+            for row in rows:
+                if (found := there.get(row["camera"])) is not None:  # the service was restarted within the minute
                     more = {name: row[name] + (getattr(found, name) or 0) for name in COUNTS}
-                    connection.execute(history.update().where(mine).values(**more))
+                    connection.execute(history.update().where(this, history.c.camera == row["camera"]).values(**more))
             connection.execute(history.delete().where(history.c.minute < minute - KEEP_MINUTES))
 
 
@@ -67,7 +69,8 @@ def read(index: Index, first: int, step: int, camera: str | None = None) -> dict
         query = query.where(history.c.camera == camera)
     found: dict[str, list[Row]] = {}
     with index.read() as connection:
-        for row in connection.execute(query.group_by(history.c.camera, slot).order_by(history.c.camera, slot)):
+        # Slots before cameras: sorted by camera, SQLite would rather read the whole table along its primary key.
+        for row in connection.execute(query.group_by(slot, history.c.camera).order_by(slot, history.c.camera)):
             fields = dict(row._mapping)
             at = 60 * (first + step * fields.pop("slot"))
             found.setdefault(fields.pop("camera"), []).append({"t": at, **fields})

@@ -79,6 +79,7 @@ frames = Table(
     sa.UniqueConstraint("edge_key", "boot", "seq"),
     sa.Index("frames_by_round", "camera", "state", "held_out", "round", "received"),  # what waits, and what is done
     sa.Index("frames_by_time", "camera", "state", "received", "bytes", "reason", "kept"),
+    sa.Index("frames_by_age", "state", "received"),
     sa.Index("frames_by_set", "camera", "kept", sqlite_where=_IN_A_SET, postgresql_where=_IN_A_SET),
 )
 
@@ -119,7 +120,7 @@ models = Table(
     Column("golden", LargeBinary, nullable=False),  # MessagePack
     Column("ranker", LargeBinary),  # MessagePack
     Column("manifest", LargeBinary, nullable=False),  # signed
-    sa.Index("models_by_id", "camera", "model_id"),
+    sa.Index("models_by_id", "model_id", "camera"),
     sa.Index("models_by_state", "state", "created"),
     sa.Index("models_by_origin", "origin"),
 )

@@ -12,13 +12,16 @@ Rows of frames that expired stay for a while, so that a late repeat is recognise
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.evaluation.judges import Archived, in_order
-from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
+from culling.cloud.store.frames import ENDED, JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames, history, rounds, scores
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
@@ -36,6 +39,10 @@ FULL_SHARE = 0.9
 """Share of a camera's quota above which frames that rounds are done with are removed: new ones need the rest."""
 
 
+AT_ONCE = 500
+"""Most frames that are removed in one transaction: ingest waits for its end."""
+
+
 class FrameLifecycle:
     """What becomes of the frames in `store`. Safe to use from several threads and processes."""
 
@@ -48,7 +55,7 @@ class FrameLifecycle:
 
     def claim(self, camera: str, round_id: int) -> int:
         """Let a round consider every frame that none has, or only one that failed; return how many are its own."""
-        mine = sa.and_(frames.c.camera == camera, frames.c.round == round_id)
+        mine = sa.and_(frames.c.camera == camera, frames.c.state == "stored", frames.c.round == round_id)
         failed = sa.select(rounds.c.id).where(rounds.c.camera == camera, rounds.c.state == "failed")
         unused = frames.c.round.is_(None) | frames.c.round.in_(failed)
         with self._index.write() as connection:
@@ -185,62 +192,116 @@ class FrameLifecycle:
     # Expiry
 
     def expire(self, quota_bytes: int, retention_days: float, spare_bytes: int = 0) -> dict[tuple[str, str], int]:
-        """Remove what is too old, and where a camera nears its quota the oldest that a round considered.
+        """Remove what is too old, and where a camera nears its quota what the earliest rounds considered.
 
         It also makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
-        (camera, "retention" | "quota" | "disk"). Frames that wait for a round, or are used by one, never go; those that
-        a camera is judged by, and its latest culled set, go last, and never for the disk; of judges,
-        those of an hour and class of which there are more than of others go first.
+        (camera, "retention" | "quota" | "disk"): `AT_ONCE` or more where there may be others, so that a large clean-up
+        is spread over many calls. Frames that wait for a round, or are used by one, make no room; those that a camera
+        is judged by, and its latest culled set, go last, and never for the disk; of judges, those of an hour and class
+        of which there are more than of others go first.
         """
         now = self._clock.now()
-        gone: dict[tuple[str, str], int] = {}
-        old = frames.c.received < now - retention_days * DAY_S
+        aged = self._aged(now - retention_days * DAY_S)
+        self._remove(aged)
+        spare_bytes -= sum(victim.bytes for victim in aged)
+        crowded: list[_Victim] = []
         for camera, counts in sorted(self._store.counts().items(), key=lambda item: -item[1].bytes):
-            aged = self._names(camera, old)
-            used = counts.bytes - sum(size for _, size in aged)
-            spare_bytes -= counts.bytes - used
-            excess = int(used - FULL_SHARE * quota_bytes)
-            reason = "quota" if excess > 0 else "disk"
-            crowded: list[tuple[str, int]] = []
-            for name, size, dear in self._considered(camera, ~old) if max(excess, spare_bytes) > 0 else ():
-                if excess <= 0 and (dear or spare_bytes <= 0):
+            chosen = self._crowded(camera, int(counts.bytes - FULL_SHARE * quota_bytes), spare_bytes)
+            spare_bytes -= sum(victim.bytes for victim in chosen)
+            crowded += chosen
+        for start in range(0, len(crowded), AT_ONCE):
+            self._remove(crowded[start : start + AT_ONCE])
+        self._forget(now - 2 * retention_days * DAY_S)
+        return dict(Counter((victim.camera, victim.reason) for victim in (*aged, *crowded)))
+
+    def _aged(self, before: float) -> list[_Victim]:
+        old = (frames.c.state == "stored") & (frames.c.received < before)
+        query = sa.select(frames.c.camera, frames.c.id, frames.c.bytes).where(old).order_by(frames.c.received)
+        with self._index.read() as connection:
+            return [_Victim(*row, "retention") for row in connection.execute(query.limit(AT_ONCE))]
+
+    def _crowded(self, camera: str, excess: int, spare: int) -> list[_Victim]:
+        """Return what has to go so that a camera has `excess` bytes less, or the disk `spare` more."""
+        chosen: list[_Victim] = []
+        reason = "quota" if excess > 0 else "disk"
+        if max(excess, spare) > 0:
+            for name, size in self._cheap(camera):
+                if max(excess, spare) <= 0:
                     break
-                crowded.append((name, size))
-                excess, spare_bytes = excess - size, spare_bytes - size
-            for why, victims in (("retention", aged), (reason, crowded)):
-                if victims:
-                    self._store.remove(camera, [name for name, _ in victims])
-                    gone[camera, why] = len(victims)
-        with self._index.write() as connection:
-            forgotten = (frames.c.state != "stored") & (frames.c.received < now - 2 * retention_days * DAY_S)
-            connection.execute(frames.delete().where(forgotten))
-            left = sa.select(frames.c.id).where(frames.c.state == "stored")
-            connection.execute(scores.delete().where(scores.c.frame.not_in(left)))
-        return gone
+                chosen.append(_Victim(camera, name, size, reason))
+                excess, spare = excess - size, spare - size
+        if excess > 0 and len(chosen) < AT_ONCE:
+            for name, size in self._dear(camera):
+                if excess <= 0:
+                    break
+                chosen.append(_Victim(camera, name, size, reason))
+                excess -= size
+        return chosen
 
-    def _names(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int]]:
-        query = sa.select(frames.c.id, frames.c.bytes).where(frames.c.camera == camera, frames.c.state == "stored")
-        with self._index.read() as connection:
-            return [tuple(row) for row in connection.execute(query.where(condition).order_by(frames.c.received))]
+    def _cheap(self, camera: str) -> list[tuple[str, int]]:
+        """Return name and bytes of frames that rounds are done with, except for the dear ones, in their order.
 
-    def _considered(self, camera: str, condition: sa.ColumnElement[bool]) -> list[tuple[str, int, bool]]:
-        """Return name, bytes and whether it is dear of each frame that rounds are done with, the dear ones last.
-
-        Of the others those without labels go first: a label was paid for. Of the dear ones, those go first that are the
-        last of the archive of judges.
+        Those without labels go first: a label was paid for.
         """
-        latest = sa.select(sa.func.max(frames.c.kept)).where(frames.c.camera == camera).scalar_subquery()
-        dear = sa.or_(JUDGES, sa.func.coalesce(frames.c.kept == latest, sa.false()))
-        busy = sa.select(rounds.c.id).where(rounds.c.state.in_(UNFINISHED))
-        mine = (frames.c.camera == camera) & (frames.c.state == "stored") & condition
-        unused = frames.c.kept.is_(None) | frames.c.kept.not_in(busy)
-        done = frames.c.round.is_not(None) & frames.c.round.not_in(busy) & unused
-        query = sa.select(frames.c.id, frames.c.bytes, dear).where(mine & done)
-        query = query.order_by(dear, frames.c.labels.is_not(None), frames.c.received)
+        found: list[tuple[str, int]] = []
         with self._index.read() as connection:
-            found = [(name, size, bool(kept)) for name, size, kept in connection.execute(query)]
+            latest = _latest_set(connection, camera)
+            others = frames.c.kept.is_(None) | (frames.c.kept != latest)
+            query = _done(camera).where(~JUDGES, others).order_by(frames.c.round, frames.c.received)
+            for labelled in (frames.c.labels.is_(None), frames.c.labels.is_not(None)):
+                rows = connection.execute(query.where(labelled).limit(AT_ONCE - len(found)))
+                found += [(row.id, row.bytes) for row in rows]
+        return found
+
+    def _dear(self, camera: str) -> list[tuple[str, int]]:
+        """Return the same of those that the camera is judged by, and of its latest culled set, which goes last.
+
+        Of the judges those go first that are the last of their archive.
+        """
         place = {name: -place for place, name in enumerate(self._archive(self._judges(camera)), 1)}
-        return sorted(found, key=lambda row: (row[2], place.get(row[0], 0) if row[2] else 0))
+        with self._index.read() as connection:
+            judging = connection.execute(_done(camera).where(JUDGES)).all()
+            latest = _done(camera).where(~JUDGES, frames.c.kept == _latest_set(connection, camera))
+            rows = [*sorted(judging, key=lambda row: place.get(row.id, 0)), *connection.execute(latest.limit(AT_ONCE))]
+        return [(row.id, row.bytes) for row in rows[:AT_ONCE]]
+
+    def _remove(self, victims: Sequence[_Victim]) -> None:
+        names: dict[str, list[str]] = {}
+        for victim in victims:
+            names.setdefault(victim.camera, []).append(victim.name)
+        if names:
+            self._store.remove_all(names)
+
+    def _forget(self, before: float) -> None:
+        """Delete rows of frames that are gone, and came before that time."""
+        over = sa.select(frames.c.id).where(frames.c.state.in_(ENDED), frames.c.received < before).limit(AT_ONCE)
+        with self._index.write() as connection:
+            names = list(connection.execute(over).scalars())
+            connection.execute(frames.delete().where(frames.c.id.in_(names)))
+            connection.execute(scores.delete().where(scores.c.frame.in_(names)))
+
+
+@dataclass(frozen=True)
+class _Victim:
+    camera: str
+    name: str
+    bytes: int
+    reason: str
+
+
+def _done(camera: str) -> sa.Select[Any]:
+    """Return the query for a camera's stored frames that no round will use again."""
+    busy = sa.select(rounds.c.id).where(rounds.c.state.in_(UNFINISHED))
+    mine = (frames.c.camera == camera) & (frames.c.state == "stored")
+    unused = frames.c.kept.is_(None) | frames.c.kept.not_in(busy)
+    query = sa.select(frames.c.id, frames.c.bytes, frames.c.received)
+    return query.where(mine, frames.c.round.is_not(None), frames.c.round.not_in(busy), unused)
+
+
+def _latest_set(connection: sa.Connection, camera: str) -> int:
+    """Return the round whose culled set is a camera's latest, 0 for none."""
+    mine = (frames.c.camera == camera) & frames.c.kept.is_not(None)
+    return int(connection.execute(sa.select(sa.func.max(frames.c.kept)).where(mine)).scalar() or 0)
 
 
 def _classes(frame: StoredFrame) -> frozenset[int]:

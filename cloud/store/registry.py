@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -226,12 +226,18 @@ class Registry:
             return False
         return True
 
-    def swaps(self) -> dict[str, SwapReport]:
-        """Return the first verdict on each model, by camera and model id as `camera/model_id`."""
+    def swaps(self, of: Collection[tuple[str, str]] | None = None) -> dict[str, SwapReport]:
+        """Return the first verdict on each model, by camera and model id as `camera/model_id`.
+
+        `of` names the models that are asked for as (camera, model id); None: all there are, which is more and more.
+        """
+        query, fields = swaps.select(), SwapReport.__struct_fields__
+        if of is not None:
+            names, ids = {camera for camera, _ in of}, {model_id for _, model_id in of}
+            query = query.where(swaps.c.camera.in_(names), swaps.c.model_id.in_(ids))
         with self._index.read() as connection:
-            rows = connection.execute(swaps.select().order_by(swaps.c.id.desc()))
-            fields = SwapReport.__struct_fields__
-            return {f"{row.camera}/{row.model_id}": SwapReport(**{f: getattr(row, f) for f in fields}) for row in rows}
+            rows = sorted(connection.execute(query), key=lambda row: -row.id)
+        return {f"{row.camera}/{row.model_id}": SwapReport(**{f: getattr(row, f) for f in fields}) for row in rows}
 
 
 def add(connection: sa.Connection, camera: str, make: Callable[[int], Model]) -> Model:

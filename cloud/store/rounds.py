@@ -14,7 +14,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.store.index import Index, rounds
+from culling.cloud.store.index import Index, cameras, rounds
 
 log = structlog.get_logger(__name__)
 
@@ -77,11 +77,11 @@ class Rounds:
             return [_round(row) for row in connection.execute(query)]
 
     def last_finished(self) -> dict[str, float]:
-        """Return when the last round of each camera ended, of those that had one; seconds since the epoch."""
-        last = sa.func.max(rounds.c.finished).label("at")
-        query = sa.select(rounds.c.camera, last).where(rounds.c.finished.is_not(None)).group_by(rounds.c.camera)
+        """Return when the last round of each enrolled camera ended, of those that had one; seconds since the epoch."""
+        last = sa.select(sa.func.max(rounds.c.finished)).where(rounds.c.camera == cameras.c.name).scalar_subquery()
         with self._index.read() as connection:
-            return {row.camera: row.at for row in connection.execute(query)}
+            found = connection.execute(sa.select(cameras.c.name, last)).all()
+        return {camera: at for camera, at in found if at is not None}
 
     def newest_capture(self, camera: str, model_id: str) -> float | None:
         """Return when the last frame was captured that a round's model was trained on; None for any other model."""

@@ -10,6 +10,7 @@ import pytest
 from culling.cloud.page import views
 from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
 from culling.cloud.page.views import with_progress
+from culling.cloud.page.watch import Fleet
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
@@ -184,17 +185,81 @@ def test_what_is_wanted_and_models_are_shown_soon(watched: Watched) -> None:
     assert not watched.row()["paused"]
 
 
+def minutes_of(watched: Watched, *, seen: int = 500, until: int = 0, camera: str = CAMERA) -> None:
+    """Record what a camera saw in the minute that has just passed, `until` minutes ago."""
+    past = History(watched.cloud.index, {camera: camera_state(camera, seen=0, forwarded={})})
+    minute = int(watched.clock.now() // 60) - until
+    past.record({camera: camera_state(camera, seen=seen, forwarded={"hard": 5})}, minute - 1)
+
+
 def test_the_day_comes_from_the_history_once_a_minute(watched: Watched) -> None:
-    minute = int(watched.clock.now() // 60)
-    past = History(watched.cloud.index, {CAMERA: camera_state(seen=0, forwarded={})})
-    past.record({CAMERA: camera_state(seen=500, forwarded={"hard": 5})}, minute - 1)
+    watched.clock.advance(600)  # within a slot, whatever the clock began at
+    minutes_of(watched)
     watched.row()
     (slot,) = watched.since(0)["sparks"][CAMERA]
     assert (slot["seen"], slot["hard"]) == (500, 5)
     revision = watched.board.revision
     watched.clock.advance(60)
+    minutes_of(watched)
     watched.row()
-    assert "sparks" in watched.since(revision)
+    assert [slot["seen"] for slot in watched.since(revision)["sparks"][CAMERA]] == [1000]
+
+
+def test_of_the_day_only_slots_that_changed_are_told_again(watched: Watched) -> None:
+    watched.clock.advance(600)
+    for ago in (600, 300, 0):
+        minutes_of(watched, until=ago)
+    minutes_of(watched, until=300, camera="yard")
+    watched.row()
+    everything = watched.since(0)
+    assert {name: len(slots) for name, slots in everything["sparks"].items()} == {CAMERA: 3, "yard": 1}
+    watched.clock.advance(60)
+    minutes_of(watched)
+    watched.row()
+    newer = watched.since(everything["revision"])["sparks"]
+    assert {name: len(slots) for name, slots in newer.items()} == {CAMERA: 1}
+    assert len(watched.since(0)["sparks"][CAMERA]) == 3
+
+
+def test_a_viewer_that_takes_only_the_news_has_what_a_new_one_is_told(watched: Watched) -> None:
+    fleet, revision = Fleet(), 0
+    for turn in range(60):
+        watched.clock.advance(40 * 60)
+        if turn % 7:  # now and then the camera is silent
+            minutes_of(watched)
+        watched.row()
+        news = watched.since(revision)
+        fleet.take(news)
+        revision = news["revision"]
+        anew = Fleet()
+        anew.take(watched.since(0))
+        assert fleet.sparks == anew.sparks
+    assert len(fleet.sparks[CAMERA]) < 37, "a day, and no more"
+
+
+def test_the_lag_is_read_when_a_swap_is_reported(watched: Watched) -> None:
+    cloud, now = watched.cloud, watched.clock.now()
+    for turn in range(2):
+        began = cloud.rounds.start(CAMERA, "manual", now)
+        cloud.rounds.end(began.id, "ready", {"newest_capture": now - 100 * (turn + 1)})
+        model = cloud.publisher.publish_round(began.id, CAMERA, cloud.artefact())
+        if turn == 0:
+            assert watched.row()["lag_s"] is None
+        for later in (0, 50):  # the edge may report again, as after a restart: the first counts
+            swap = SwapReport(CAMERA, model.model_id, None, "live", "", 1.0, now + later)
+            cloud.registry.report(swap, now)
+        watched.clock.advance(SLOW_S)
+        assert watched.row()["lag_s"] == 100.0 * (turn + 1)
+
+
+def test_the_scale_of_a_model_that_is_out_of_use_is_known(watched: Watched) -> None:
+    for _ in range(4):
+        watched.cloud.publisher.publish(CAMERA, watched.cloud.artefact(), "manual")
+    watched.tell(model_id="gate-1")
+    assert watched.row()["scale"] == 1.0
+    watched.tell(model_id="other")
+    watched.clock.advance(SLOW_S)
+    assert watched.row()["scale"] is None
 
 
 def test_a_running_round_shows_its_stage_its_share_and_the_time_left(tmp_path: Path) -> None:

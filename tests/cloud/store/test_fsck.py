@@ -186,3 +186,16 @@ def test_the_command_names_what_is_wrong_and_ends_with_the_code_of_storage(
     assert len(told.err.splitlines()) == 1
     assert main([*command, "--repair"]) == 0
     assert main(command) == 0
+
+
+def test_totals_that_are_wrong_are_counted_anew_and_kept_again(cloud: CloudState) -> None:
+    with cloud.index.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER totals_insert")
+    cloud.frames.add(EDGE, *hard_frame(13))
+    (finding,) = fsck(cloud.settings).findings
+    assert str(finding).startswith(f"camera {CAMERA}: its totals say stored 12, ")
+    assert finding.advice == "--repair: counted anew"
+    assert fsck(cloud.settings, repair=True).open == ()
+    cloud.frames.add(EDGE, *hard_frame(14))
+    assert fsck(cloud.settings).findings == ()
+    assert cloud.frames.counts()[CAMERA].stored == 14

@@ -32,6 +32,7 @@ def test_the_result_of_every_stage_is_kept(cloud: CloudState) -> None:
 
 
 def test_the_last_round_of_a_camera_is_the_one_that_ended_last(cloud: CloudState) -> None:
+    cloud.enroll(CAMERA, "yard", "dock")
     assert cloud.rounds.last_finished() == {}
     for camera, ended in ((CAMERA, 9.0), (CAMERA, 7.0), ("yard", 3.0)):
         cloud.rounds.end(cloud.rounds.start(camera, "manual", 1.0).id, "failed", {}, "why", ended)

@@ -1,0 +1,142 @@
+"""What the service reads again and again takes an index, so that it costs the same however much is stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from culling.cloud.link.offers import Offers
+from culling.cloud.page import views
+from culling.cloud.page.board import Board
+from culling.cloud.store.history import History
+from culling.cloud.store.retention import forget_records
+from culling.common.clock import DAY_S
+from culling.common.wire.messages import SwapReport
+from support.clock import FakeClock
+from support.cloud import CAMERA, CloudState, camera_state
+from support.stored import add
+
+GROWS = ("frames", "rounds", "later", "history", "swaps", "models", "requests")
+"""Tables, and names of them in queries, that grow with time."""
+
+
+class Watched:
+    """A cloud with a little of everything, and the plans of the statements that it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.cloud = CloudState(folder, self.clock)
+        self.cloud.enroll(CAMERA, "yard")
+        self.cloud.publisher.publish(CAMERA, self.cloud.artefact(), "base")
+        add(self.cloud, *range(1, 11))
+        turn = self.cloud.rounds.start(CAMERA, "manual", self.clock.now())
+        self.cloud.lifecycle.claim(CAMERA, turn.id)
+        self.cloud.rounds.end(turn.id, "ready", {"newest_capture": 1.0})
+        model = self.cloud.publisher.publish_round(turn.id, CAMERA, self.cloud.artefact())
+        swap = SwapReport(CAMERA, model.model_id, None, "live", "", 1.0, self.clock.now())
+        self.cloud.registry.report(swap, self.clock.now())
+        self.told = {CAMERA: (camera_state(model_id=model.model_id), self.clock.now())}
+        self.board = Board(self.cloud.index, lambda: self.told, self.clock)
+        self.history = History(self.cloud.index, {})
+
+    def minute(self) -> int:
+        return int(self.clock.now() // 60)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """One for all tests: what a plan depends on is the tables, not what is in them."""
+    found = Watched(tmp_path_factory.mktemp("reads"))
+    yield found
+    found.cloud.close()
+
+
+def plans(cloud: CloudState, act: Callable[[], object]) -> list[str]:
+    """Return how SQLite goes about each statement that `act` runs, one line a step."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
+        if re.match(r"SELECT|WITH|UPDATE|DELETE", statement.strip(), re.IGNORECASE) and not many:
+            seen.append((statement, parameters))
+
+    engine = cloud.index._engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    act()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    assert seen, "it read something"
+    told = []
+    with cloud.index.read() as connection:
+        for statement, parameters in seen:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(parameters))
+            told += [f"{row.detail} <- {statement}" for row in rows]
+    return told
+
+
+def scans(found: list[str]) -> list[str]:
+    whole = [line for line in found if re.match(rf"SCAN ({'|'.join(GROWS)})\b", line)]
+    return [
+        line for line in whole if not re.search(r"FROM rounds ORDER BY rounds\.id DESC\s+LIMIT", line)
+    ]  # the newest
+
+
+def board_of_a_minute(watched: Watched) -> None:
+    for _ in range(40):
+        watched.clock.advance(2)
+        watched.history.record({CAMERA: camera_state(seen=watched.minute())}, watched.minute())
+        watched.board.refresh()
+
+
+LOOPS: dict[str, Callable[[Watched], object]] = {
+    "the page's first event": lambda watched: watched.board.refresh(),
+    "the page's events": board_of_a_minute,
+    "the counts": lambda watched: watched.cloud.frames.counts(),
+    "the minute": lambda watched: watched.history.record({CAMERA: camera_state()}, watched.minute()),
+    "requests": lambda watched: watched.cloud.requests.open(),
+    "rounds": lambda watched: [watched.cloud.rounds.unfinished(), watched.cloud.rounds.last_finished()],
+    "members": lambda watched: [watched.cloud.roster.members(), watched.cloud.roster.rows()],
+    "what is heard": lambda watched: watched.cloud.roster.heard({CAMERA: camera_state()}, 1.0, {CAMERA}),
+    "a swap's round": lambda watched: watched.cloud.rounds.newest_capture(CAMERA, "gate-2"),
+    "frames that came": lambda watched: watched.cloud.frames.known(["a", "b"]),
+    "the models in use": lambda watched: watched.cloud.registry.wanted_files(),
+    "old frames": lambda watched: watched.cloud.lifecycle.expire(10**9, -DAY_S),
+    "a quota": lambda watched: watched.cloud.lifecycle.expire(1, 30),
+    "a full disk": lambda watched: watched.cloud.lifecycle.expire(10**9, 30, 10**9),
+    "old records": lambda watched: forget_records(watched.cloud.index, watched.clock.now() + DAY_S),
+    "a command": lambda watched: views.cameras(watched.cloud.index, watched.clock.now()),
+    "the page's rounds": lambda watched: views.rounds(watched.cloud.index, None, 12),
+    "a camera's rounds": lambda watched: views.rounds(watched.cloud.index, CAMERA, 20),
+    "a camera's day": lambda watched: views.camera(watched.cloud.index, CAMERA, watched.clock.now()),
+    "a camera's frames": lambda watched: views.gallery(
+        watched.cloud.index, watched.cloud.settings, CAMERA, 1e11, 24, "audit", True
+    ),
+    "a camera's models": lambda watched: views.model_list(watched.cloud.index, watched.cloud.files, CAMERA),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_nothing_that_grows_is_read_whole(watched: Watched, loop: str) -> None:
+    assert scans(plans(watched.cloud, lambda: LOOPS[loop](watched))) == []
+
+
+def test_offers_read_nothing_whole(watched: Watched) -> None:
+    offers = Offers(watched.cloud.index, watched.cloud.files, 60.0, watched.clock, lambda *_: True)
+
+    def turn() -> None:
+        offers.refresh()
+        offers.heard(camera_state(), True)
+        offers.tell("key", [CAMERA])
+
+    assert scans(plans(watched.cloud, turn)) == []
+
+
+def test_a_read_of_everything_would_be_noticed(watched: Watched) -> None:
+    def count() -> None:
+        with watched.cloud.index.read() as connection:
+            connection.exec_driver_sql("SELECT camera, count(*) FROM frames GROUP BY camera")
+
+    assert len(scans(plans(watched.cloud, count))) == 1
