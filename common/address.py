@@ -13,12 +13,14 @@ from pydantic import AfterValidator
 LOOK_UP_S = 2.0
 """A name server that is slower than this must not hold up the agent; the next connection asks again."""
 
+MOST_PORT = 65_535
+
 _IPV4 = re.compile(r"[\d.]+")
 _ENDPOINT = re.compile(r"tcp://(\[[^\s\[\]/]+\]|[^\s\[\]/:]+):(\d+)")
 
 
 def _endpoint(text: str) -> str:
-    if not _ENDPOINT.fullmatch(text):
+    if not is_endpoint(text):
         raise ValueError("expected tcp://HOST:PORT, an IPv6 address in brackets, as in tcp://[::1]:5577")
     return text
 
@@ -48,7 +50,8 @@ Network = Annotated[str, AfterValidator(_network)]
 
 def is_endpoint(text: str) -> bool:
     """Return whether `text` is an `Endpoint`."""
-    return _ENDPOINT.fullmatch(text) is not None
+    match = _ENDPOINT.fullmatch(text)
+    return match is not None and int(match[2]) <= MOST_PORT  # ZeroMQ would take what is left of a larger one
 
 
 def http_url(host: str, port: int) -> str:

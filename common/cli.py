@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if missing is None:
             raise
         return _fail(str(missing), missing.exit_code)
+    except UnicodeEncodeError as error:  # consoles take every text: it is the name of a file
+        return _fail(_no_name(error), SettingsError.exit_code)
     except typer.TyperException as error:
         return _usage(error)
     return code if isinstance(code, int) else 0
@@ -144,6 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str, code: int) -> int:
     print(logs.redact(f"culling: {' '.join(message.split())}"), file=sys.stderr)
     return code
+
+
+def _no_name(error: UnicodeEncodeError) -> str:
+    return f"this locale has no way to name {error.object!a} ({error.encoding}): set LC_ALL=C.UTF-8, or rename it"
 
 
 def _usage(error: typer.TyperException) -> int:

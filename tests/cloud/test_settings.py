@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from culling.cloud.settings import CloudSettings, load_settings, sqlite_url, to_toml
+from culling.cloud.store.index import Index
 from culling.common.config import print_config
 from culling.common.errors import SettingsError
 
@@ -76,3 +77,12 @@ def test_printed_settings_hide_the_password_of_the_database(tmp_path: Path) -> N
     settings = load_settings(None, {"service.data_dir": tmp_path, "store.url": "postgresql://u:secret@db/culling"})
     assert isinstance(settings, CloudSettings)
     assert "secret" not in print_config(settings)
+
+
+@pytest.mark.parametrize("name", ["da?ta", "a%41#b", "a b&mode=ro", "Überwachung"])
+def test_the_index_lies_in_the_data_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    settings = load_settings(None, {"service.data_dir": str(folder)})
+    Index(settings.store_url).close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (folder / "index.sqlite").stat().st_size > 0

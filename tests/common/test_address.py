@@ -19,7 +19,9 @@ def test_an_endpoint_is_an_address_and_a_port(text: str) -> None:
     assert is_endpoint(text)
 
 
-@pytest.mark.parametrize("text", ["tcp://cloud", "tcp://::1:5577", "udp://cloud:1", "tcp://[::1]", "tcp://a/b:1", ""])
+@pytest.mark.parametrize(
+    "text", ["tcp://cloud", "tcp://::1:5577", "udp://cloud:1", "tcp://[::1]", "tcp://a/b:1", "tcp://a:65536", ""]
+)
 def test_what_is_none_is_told_how_one_is_written(text: str) -> None:
     with pytest.raises(ValidationError, match="an IPv6 address in brackets"):
         TypeAdapter(Endpoint).validate_python(text)

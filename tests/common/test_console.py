@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -40,6 +43,17 @@ def test_errors_and_what_they_name_are_shown(monkeypatch: pytest.MonkeyPatch, en
     shown = screen(monkeypatch, encoding)
     assert main(["print-config", "edge", "--config", "Überwachung … →/名.toml"]) == 2
     assert b"cannot read the settings" in shown.getvalue()
+
+
+def test_a_file_that_the_locale_cannot_name_is_one_line(tmp_path: Path) -> None:
+    settings = tmp_path / "edge.toml"
+    settings.write_text('[service]\ndata_dir = "Überwachung"\n', encoding="utf-8")
+    command = [sys.executable, "-m", "culling.common.cli", "cloud", "status", "--config", str(settings)]
+    without = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **without}, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "Überwachung" in done.stderr.encode().decode("unicode-escape")
+    assert "LC_ALL=C.UTF-8" in done.stderr
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

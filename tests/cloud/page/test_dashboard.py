@@ -308,9 +308,12 @@ def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert make_token(tmp_path) != token  # others may have read it
 
 
-def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match=r"page\.port"):
-        Served(tmp_path, port=taken.getsockname()[1])
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_an_address_that_is_taken_is_named(tmp_path: Path, host: str, family: socket.AddressFamily) -> None:
+    taken = socket.create_server((host, 0), family=family)
+    with taken, pytest.raises(SettingsError, match=r"page\.port") as refused:
+        Served(tmp_path, host=host, port=taken.getsockname()[1])
+    assert refused.value.exit_code == 2  # a wrong setting, and no peer that refuses
 
 
 def test_the_page_is_served_over_ipv6_too(tmp_path: Path) -> None:
