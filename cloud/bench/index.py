@@ -24,7 +24,7 @@ import typer
 
 from culling.cloud.bench.crowd import Crowd, Folder, acked_by_service, camera_state, service
 from culling.cloud.page.board import Board
-from culling.cloud.settings import sqlite_url
+from culling.cloud.settings import CloudSettings, ServiceSettings, sqlite_url
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FULL_SHARE, FrameLifecycle
@@ -132,7 +132,8 @@ def measure(folder: Path, cameras: int, rows: int, seconds: float) -> Figures:
             crowd.greet()
             found = _from_outside(crowd, served.metrics, served.page, seconds)
         index = Index(sqlite_url(folder / "cloud" / "index.sqlite"))
-        found["page event"] = _p99(_events(index, cameras, seconds))
+        settings = CloudSettings(service=ServiceSettings(data_dir=folder / "cloud"))
+        found["page event"] = _p99(_events(index, settings, cameras, seconds))
         found["upkeep pass"] = _p99(_upkeep(index, folder, cameras, rows))
         index.close()
     return found
@@ -175,10 +176,10 @@ def _from_outside(crowd: Crowd, metrics: str, page: str, seconds: float) -> Figu
     return {"beat": _p99(beats), "scrape": _p99(scrapes), "page request": _p99(reads)}
 
 
-def _events(index: Index, cameras: int, seconds: float) -> Iterator[float]:
+def _events(index: Index, settings: CloudSettings, cameras: int, seconds: float) -> Iterator[float]:
     """Yield how long each event of the page takes to build; every edge beats once in five seconds."""
     clock, told, revision = SystemClock(), dict[str, tuple[CameraState, float]](), 0
-    board = Board(index, lambda: told, clock)
+    board = Board(index, lambda: told, clock, settings)
     deadline = time.monotonic() + seconds
     for number in count():
         if time.monotonic() > deadline and number:

@@ -80,6 +80,7 @@ frames = Table(
     sa.Index("frames_by_round", "camera", "state", "held_out", "round", "received"),  # what waits, and what is done
     sa.Index("frames_by_time", "camera", "state", "received", "bytes", "reason", "kept"),
     sa.Index("frames_by_age", "state", "received"),
+    sa.Index("frames_by_label", "camera", "labelled"),
     sa.Index("frames_by_set", "camera", "kept", sqlite_where=_IN_A_SET, postgresql_where=_IN_A_SET),
 )
 

@@ -43,4 +43,10 @@ STEPS = (
     Step("indexes for bounded reads", _drop_counting_index),
     Step("frames.guard", totals.install),
     Step("frames.probability"),
+    Step("frames.labelled"),
+    Step("scores"),
+    Step("rounds.working"),
+    Step("history.taken"),
+    Step("history.missed"),
+    Step("purges"),
 )
