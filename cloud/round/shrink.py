@@ -41,6 +41,10 @@ ENOUGH_OBJECTS = 100
 """A class of fewer may lose more than the tolerance, as its figure is less certain: by the root of what it lacks."""
 
 
+MOST_ALARMS = 0.1
+"""The share of frames that may get a false alarm of a class that is hardly ever there: a coarser figure than an AP."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """One figure's change from full size, below 0 where it falls, its lower bound, and how low that may be."""
@@ -126,7 +130,7 @@ class Comparison:
         ]
         total = np.maximum(self._weights.sum(1), 1.0)
         change = self._weights @ (sides[0] - sides[1]) / total
-        return self._loss(f"frames without a false {self._labels[label]}", change, -self._tolerance)
+        return self._loss(f"frames without a false {self._labels[label]}", change, -MOST_ALARMS)
 
     def _loss(self, name: str, change: Array, least: float) -> Loss:
         low = lower_bound(change[1:], self._effective, CERTAINTY)

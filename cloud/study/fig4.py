@@ -1,8 +1,9 @@
 """Figure 4 of the paper on one clip: precision, change of the confidence loss, and milliseconds, against the scale.
 
-The change is the base student's on the culled set, as in a round; precision is that of the student trained on that set
-at full size, and of the base student, measured on the part held back; milliseconds are onnxruntime's on this machine.
-The loss by the chosen scale is that of a student trained for this scale, which is what a round would ship.
+The change is the base student's on the culled set, and the choice is by it, the paper's way; precision is that of the
+student trained on that set at full size, and of the base student, measured on the part held back; milliseconds are
+onnxruntime's on this machine. The loss by the chosen scale is that of a student trained for this scale, which is what a
+round would ship.
 """
 
 from __future__ import annotations

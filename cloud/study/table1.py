@@ -1,8 +1,8 @@
 """Table 1 of the paper on one clip: no training, culled sets of n frames, and the whole training part.
 
-Culled rows take the whole path of a round: the 4n highest confidence losses, the n hardest of those, the scale that
-optResolution finds on them, training for it. They are measured at that scale, which is what would be shipped, and at
-full size, which is what the paper's table shows. Everything trains for the same number of epochs.
+Culled rows take the paper's whole path: the 4n highest confidence losses, the n hardest of those, the scale that
+optResolution finds on them by the loss, training for it. They are measured at that scale, which is what would be
+shipped, and at full size, which is what the paper's table shows. Everything trains for the same number of epochs.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
     }  # fmt: skip
     page = (out / "round-3.html").read_text()
     assert "not better" in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4, "the loss and the labels by scale, training, seconds"
+    assert "by 32 frames kept aside" in page
+    assert "on 170 labelled frames" in page
     assert "http" not in page
     assert empty == []
 
