@@ -45,8 +45,11 @@ LEAST = 4
 """So many frames are waited for in any case, to train on and to judge by."""
 
 LEAST_AGE_S = 60.0
-STRETCH_S = 5.0
-"""Shorter stretches are held out than in a deployment, or minutes could pass before the first is."""
+BLOCK_S, GUARD_S = 5.0, 0.5
+"""Shorter blocks are held out than in a deployment, or minutes could pass before the first is."""
+
+CERTAINTY = 0.5
+"""Minutes of video have too few frames to be certain by: the gate takes the likelier of two students."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
             "endpoint": f"tcp://127.0.0.1:{_free_port()}",
             "reserve_bytes": 64 << 20,
         },
-        "store": {"stretch_s": STRETCH_S},
+        "store": {"held_out_block_s": BLOCK_S, "guard_s": GUARD_S},
         "teacher": {"short_side": sizes.teacher_side},
         "student": {"long_side": sizes.long_side, "int8": plan.int8},
         # A round never waits for long: few frames that are a while old will do, and audits bring some of any camera.
@@ -144,7 +147,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
             "checkpoint_s": 60.0,
         },
         # With so few held-out frames a tie is luck: the student that saw more of the camera wins it.
-        "gate": {"margin": -0.02, "least": LEAST},
+        "gate": {"margin": -0.02, "least": LEAST, "certainty": CERTAINTY, "worse": 0.3},
         "publish": {"reoffer_s": 5.0},
         "metrics": {"port": 0},
         "page": {"port": 0},

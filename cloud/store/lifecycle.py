@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.evaluation.judges import Archived, in_order
+from culling.cloud.archive.judges import Archived, in_order
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames, rounds
 from culling.cloud.store.rounds import UNFINISHED
