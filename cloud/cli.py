@@ -89,8 +89,8 @@ def rounds(
         return
     print_table([_round_columns(row) for row in found], "no round yet")
     for row in found:
-        if row["reason"]:
-            print(f"round {row['id']}: {row['reason']}")
+        if told := row["reason"] or row.get("verdict"):
+            print(f"round {row['id']}: {told}")
 
 
 @app.command()
@@ -234,7 +234,7 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
 
 def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
-    model = row["model"] or "-"
+    model = f"{row['model'] or '-'}{' (provisional)' if row['provisional'] else ''}"
     rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
     pending = f", offered {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
@@ -248,6 +248,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
+        "judges": f"{row['judges']} of {row['judges_wanted']}",
         "next round": row["next_round"]["told"] if row["next_round"] else "due",
     }
 
@@ -256,7 +257,11 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a round that fit a terminal."""
     started = datetime.fromtimestamp(row["started"], UTC).strftime("%m-%d %H:%M")
     judged = f"{row['map_before']:.3f} → {row['map_after']:.3f}" if "map_after" in row else ""
+    if row.get("gain_low") is not None:
+        judged += f", {row['gain_low']:+.3f} or more"
     state = row["running"]["told"] if row["running"] else row["state"]
+    if row.get("provisional") and row["state"] == "published":
+        state += ", provisional"
     return {
         "id": str(row["id"]),
         "camera": row["camera"],

@@ -49,9 +49,11 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     """Return one row per camera, as `culling cloud status` shows it: a `camera_row`, and how long it has been silent.
 
     `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `next_round`
-    is what `next_round` returns.
+    is what `next_round` returns. Of the frames that a gate wants to judge by (`judges_wanted`) there are `judges`;
+    `provisional` says whether the student in use is not certain to be better than the one before.
     """
-    counts, live = frame_counts(index), Registry(index).live_ids()
+    registry = Registry(index)
+    counts, live = frame_counts(index), registry.live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     desired, finished = DesiredStates(index).all(), Rounds(index).last_finished()
@@ -63,7 +65,11 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
         wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
         told = next_round(camera, count, wish, camera.name not in finished, settings, now)
-        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "next_round": told})
+        wanted = settings.round.held_out
+        judges = {"judges": min(count.held_out, wanted), "judges_wanted": wanted}
+        doubted = {"provisional": row["model"] in registry.provisional(camera.name)}
+        more = {"silent_s": silent_s, "forwarded": forwarded, "next_round": told}
+        rows.append({**row, **more, **judges, **doubted})
     return rows
 
 
@@ -211,7 +217,7 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     file is kept, so that it may be published again.
     """
     runs = next((row.state.model_id for row in Roster(index).rows() if row.name == name and row.state), None)
-    told = Registry(index).swaps()
+    told, doubted = Registry(index).swaps(), Registry(index).provisional(name)
     columns = ("model_id", "counter", "state", "origin", "round", "created", "expires", "scale", "size", "sha256")
     query = sa.select(*(models.c[column] for column in (*columns, "parent")))
     rows = []
@@ -220,6 +226,7 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
             swap = told.get(f"{name}/{row.model_id}")
             outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
             now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256)}
+            now |= {"provisional": row.model_id in doubted}
             rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows
 
