@@ -74,7 +74,9 @@ def _try_in_order(
     first = _try(context, incumbent, artefact, frames, before, context.settings.gate.certainty)
     if first.verdict.outcome != "refused" or artefact.scale >= 1.0:
         return first
-    certainty = 1.0 - SECOND_TRY * (1.0 - context.settings.gate.certainty)
+    certainty = context.settings.gate.certainty
+    if certainty > 0.5:  # with .5 no certainty is asked for
+        certainty = 1.0 - SECOND_TRY * (1.0 - certainty)
     second = _try(context, incumbent, _at_full_size(context, artefact), frames, before, certainty)
     return first if second.verdict.outcome == "refused" else second
 

@@ -46,5 +46,5 @@ def test_the_shares_of_three_kinds_of_pairs_are_told(
 
 def test_a_record_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "yard.json").write_text("{torn")
-    assert main(["bench", "gate", "--record", str(tmp_path / "yard.json")]) == 2
+    assert main(["bench", "gate", "--record", str(tmp_path / "yard.json")]) == 3
     assert "remove it to record again" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from culling.cloud.store.registry import Artefact
 from culling.cloud.store.rounds import Round
 from culling.common.frame import Detections
 from support.cloud import CAMERA, CloudState, detections
-from support.rounds import EDGE, context_of, run, start
+from support.rounds import EDGE, add, context_of, run, start
 
 
 def test_the_gate_wants_enough_frames_and_something_on_them(cloud: CloudState) -> None:
@@ -124,6 +124,7 @@ def test_a_first_student_of_too_few_judges_is_provisional_and_judged_again_by_th
     assert cloud.registry.provisional(CAMERA) == {model.model_id}
 
     wants(cloud, margin=0.0, certainty=0.5)
+    add(cloud, range(20, 40))
     second, results = labelled(cloud, scale=1.0)
     again = gate(context_of(cloud), second, results)
     assert (again["confirmed"], again["outcome"]) == (model.model_id, "refused")
@@ -140,6 +141,7 @@ def test_a_provisional_student_that_turns_out_no_better_is_taken_back(
     artefact = msgspec.convert(results["export"]["artefact"], Artefact)
     model = cloud.publisher.publish_round(turn.id, CAMERA, artefact)
     judged_by(cloud, monkeypatch, base_1=HALF, student_1=NOTHING)
+    add(cloud, range(20, 40))
     second, results = labelled(cloud, scale=1.0)
     result = gate(context_of(cloud), second, results)
     assert (result["withdrawn"], result["outcome"]) == (model.model_id, "refused")
