@@ -95,8 +95,8 @@ def rounds(
         return
     print_table([_round_columns(row) for row in found], "no round yet")
     for row in found:
-        if row["reason"]:
-            print(f"round {row['id']}: {row['reason']}")
+        if told := row["reason"] or row.get("verdict"):
+            print(f"round {row['id']}: {told}")
 
 
 @app.command(epilog="Example: culling cloud publish north-door student.onnx --scale 0.8")
@@ -238,7 +238,7 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
 
 def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
-    model = row["model"] or "-"
+    model = f"{row['model'] or '-'}{' (provisional)' if row['provisional'] else ''}"
     rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
     pending = f", offered {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
@@ -253,6 +253,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
         "waiting": f"{row['waiting']} of {row['stored']}",
+        "judges": f"{row['judges']} of {row['judges_wanted']}",
         "round": _round_now(row),
     }
 
@@ -270,7 +271,11 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a round that fit a terminal."""
     started = datetime.fromtimestamp(row["started"], UTC).strftime("%m-%d %H:%M")
     judged = f"{row['map_before']:.3f} → {row['map_after']:.3f}" if "map_after" in row else ""
+    if row.get("gain_low") is not None:
+        judged += f", {row['gain_low']:+.3f} or more"
     state = row["running"]["told"] if row["running"] else row["state"]
+    if row.get("provisional") and row["state"] == "published":
+        state += ", provisional"
     return {
         "id": str(row["id"]),
         "camera": row["camera"],

@@ -148,7 +148,7 @@ def print_table(rows: list[dict[str, str]], empty: str) -> None:
 def _model_columns(row: dict[str, Any]) -> dict[str, str]:
     return {
         "model": row["model_id"],
-        "is": row["state"],
+        "is": f"{row['state']}{', provisional' if row['provisional'] else ''}",
         "runs": "yes" if row["runs"] else "",
         "from": f"round {row['round']}" if row["round"] else row["origin"],
         "scale": f"{row['scale']:.2f}",

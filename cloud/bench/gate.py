@@ -39,7 +39,7 @@ from culling.common.graph import to_frame
 from culling.common.progress import shown
 from culling.common.video import BUNDLED_CLIP, count_frames
 
-SCALES = (1.0, 0.7, 0.5)
+SCALES = (1.0, 0.8, 0.65, 0.5)
 """The students: one at so many sizes of its input, from good to poor."""
 
 BLOCK = 4
@@ -90,7 +90,7 @@ def gate_command(
     video: Video = BUNDLED_CLIP,
     labels: Annotated[Path | None, typer.Option(help="label file of the clip; without one the teacher labels")] = None,
     record: Annotated[Path | None, typer.Option(help="where the matches are kept, and read from if there")] = None,
-    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 100,
+    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 80,
     judges: Annotated[int, typer.Option(min=8, help="frames that judge in a trial")] = 64,
     trials: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 200,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,

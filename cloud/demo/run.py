@@ -48,8 +48,11 @@ MOST_LABELS = 100_000
 """A demo plays a camera's day in minutes: only its number of rounds limits how much is labelled."""
 
 LEAST_AGE_S = 60.0
-STRETCH_S = 5.0
-"""Shorter stretches are held out than in a deployment, or minutes could pass before the first is."""
+BLOCK_S, GUARD_S = 5.0, 0.5
+"""Shorter blocks are held out than in a deployment, or minutes could pass before the first is."""
+
+CERTAINTY = 0.5
+"""Minutes of video have too few frames to be certain by: the gate takes the likelier of two students."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
             "endpoint": f"tcp://127.0.0.1:{_free_port()}",
             "reserve_bytes": 64 << 20,
         },
-        "store": {"stretch_s": STRETCH_S},
+        "store": {"held_out_block_s": BLOCK_S, "guard_s": GUARD_S},
         "teacher": {"short_side": sizes.teacher_side},
         "labelling": {"per_day": MOST_LABELS},
         "student": {"long_side": sizes.long_side, "int8": plan.int8},
@@ -149,7 +152,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
             "checkpoint_s": 60.0,
         },
         # With so few held-out frames a tie is luck: the student that saw more of the camera wins it.
-        "gate": {"margin": -0.02, "least": LEAST},
+        "gate": {"margin": -0.02, "least": LEAST, "certainty": CERTAINTY, "worse": 0.3},
         "publish": {"reoffer_s": 5.0},
         "metrics": {"port": 0},
         "page": {"port": 0},

@@ -475,7 +475,7 @@ function framesPane(name) {
   const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
-const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "held out for evaluation" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
+const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart from training" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
 function boxes(frame) {
   const draw = (list, which) => (list || []).map(([x1, y1, x2, y2, score, label]) => s("rect", { class: which, x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }, s("title", {}, `${which === "s" ? "student" : "teacher"}: ${label} ${score}`)));
   return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));
@@ -507,10 +507,11 @@ function roundCard(card, turn, named) {
     h("p", { class: "small soft" }, `${turn.trigger}, started ${stamp(turn.started)}${turn.finished ? `, took ${span(turn.finished - turn.started)}` : ""}${turn.model_id ? `, ${turn.model_id}` : ""}`),
     h("div", { class: "facts" }, fact("kept of labelled", turn.kept ? `${turn.kept} of ${turn.labelled}` : "–"),
       fact("AP50 before → after", gain == null ? "–" : h("span", {}, `${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} `, h("span", { class: gain > 0 ? "good" : "bad" }, `${gain >= 0 ? "+" : "−"}${real(Math.abs(gain), 3)}`)), true),
-      fact("gate", turn.state === "published" ? "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
-      fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames`), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
+      fact("gate", turn.state === "published" ? turn.provisional ? "provisional" : "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
+      fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames${turn.wanted > turn.frames ? ` of ${turn.wanted}` : ""}`), fact("gain at least", turn.gain_low == null ? "–" : real(turn.gain_low, 3)), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
     turn.running?.share != null ? h("progress", { value: turn.running.share, "aria-label": `done of the stage ${turn.running.stage}` }) : "",
-    turn.reason ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason) : "");
+    turn.reason || turn.verdict ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason || turn.verdict) : "",
+    turn.checks?.length ? h("details", { class: "small" }, h("summary", {}, "by class and hour"), turn.checks.map(check => h("div", { class: check.passed ? "soft" : "bad" }, check.text))) : "");
   if (turn.curve?.length > 1) card.append(h("h2", {}, "optResolution"), lineChart(inside(card), turn.curve.map(point => [point.scale, point.normalised]), "relative change of the loss, squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
   if (turn.losses?.length > 1) card.append(h("h2", {}, "Training"), lineChart(inside(card), turn.losses, "loss", "step", "training curve"));
 }

@@ -84,7 +84,8 @@ def _forwarded_rows(day: Sequence[Row]) -> list[Row]:
 
 def _round_rows(rounds: Sequence[Row]) -> list[Row]:
     shown = ("id", "state", "trigger", "labelled", "kept", "scale", "map_before", "map_after", "frames", "train_s")
-    told = ("scale_why", "steps", "ended", "model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
+    told = ("scale_why", "steps", "ended", "gain_low", "blocks", "provisional", "verdict")
+    told = (*told, "model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
     return [{"started": _time(row["started"]), **{name: row.get(name) for name in (*shown, *told)}} for row in rounds]
 
 
@@ -193,6 +194,10 @@ def _page(out: Path, row: Row) -> Path:
         f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{html.escape(str(value))}</td></tr>"
         for name, value in facts.items()
         if value not in (None, "")
+    )
+    told += "".join(
+        f"<tr><td>{'passed' if check['passed'] else 'failed'}</td><td>{html.escape(check['text'])}</td></tr>"
+        for check in row.get("checks") or ()
     )
     plots = [lambda axes: _plot_stages(axes, row)]
     if row.get("curve"):

@@ -50,9 +50,12 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     """Return one row per camera, as `culling cloud status` shows it: a `camera_row`, and how long it has been silent.
 
     `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `keeping_up`
-    is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns.
+    is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns. Of
+    the frames that a gate wants to judge by (`judges_wanted`) there are `judges`; `provisional` says whether the
+    student in use is not certain to be better than the one before.
     """
-    counts, live = frame_counts(index), Registry(index).live_ids()
+    registry = Registry(index)
+    counts, live = frame_counts(index), registry.live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     desired, finished = DesiredStates(index).all(), Rounds(index).last_finished()
@@ -66,8 +69,11 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
         told = next_round(camera, count, wish, camera.name not in finished, settings, now)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
-        now_and_next = {"round": turns.get(camera.name), "next_round": told}
-        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, "keeping_up": kept, **now_and_next})
+        wanted = settings.round.held_out
+        judges = {"judges": min(count.held_out, wanted), "judges_wanted": wanted}
+        doubted = {"provisional": row["model"] in registry.provisional(camera.name)}
+        now_and_next = {"keeping_up": kept, "round": turns.get(camera.name), "next_round": told}
+        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, **now_and_next, **judges, **doubted})
     return rows
 
 
@@ -241,11 +247,13 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     query = sa.select(*(models.c[column] for column in (*columns, "parent")))
     with index.read() as connection:
         found = connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())).all()
-    told, rows = Registry(index).swaps([(name, row.model_id) for row in found]), []
+    registry = Registry(index)
+    told, doubted = registry.swaps([(name, row.model_id) for row in found]), registry.provisional(name)
+    rows = []
     for row in found:
         swap = told.get(f"{name}/{row.model_id}")
         outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
-        now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256)}
+        now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256), "provisional": row.model_id in doubted}
         rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from culling.cloud.archive.judges import hour_of
 from culling.cloud.evaluation.comparison import Check, Comparison, Judged, Rules, class_weights, compare_students
-from culling.cloud.evaluation.judges import hour_of
 from culling.cloud.evaluation.matching import IOUS
 from culling.cloud.evaluation.tally import Tally, rank, tallies
 from culling.cloud.evaluation.verdict import Verdict, decide, describe
@@ -74,7 +74,9 @@ def _try_in_order(
     first = _try(context, incumbent, artefact, frames, before, context.settings.gate.certainty)
     if first.verdict.outcome != "refused" or artefact.scale >= 1.0:
         return first
-    certainty = 1.0 - SECOND_TRY * (1.0 - context.settings.gate.certainty)
+    certainty = context.settings.gate.certainty
+    if certainty > 0.5:  # with .5 no certainty is asked for
+        certainty = 1.0 - SECOND_TRY * (1.0 - certainty)
     second = _try(context, incumbent, _at_full_size(context, artefact), frames, before, certainty)
     return first if second.verdict.outcome == "refused" else second
 

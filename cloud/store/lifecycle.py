@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.evaluation.judges import Archived, in_order
+from culling.cloud.archive.judges import Archived, in_order
 from culling.cloud.store.frames import ENDED, JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames, history, rounds, scores
 from culling.cloud.store.rounds import UNFINISHED

@@ -104,6 +104,7 @@ FAKE = {
         "map_before_50_95": 0.0,
         "map_after_50_95": 0.1,
         "frames": 4,
+        "outcome": "published",
         "reason": "",
     },
 }

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, frame_id, is_held_out
+from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, frame_id, is_guard, is_held_out
 from culling.cloud.store.index import frames as table
 from culling.cloud.store.picture import unseal
 from culling.common.clock import DAY_S
@@ -173,6 +173,30 @@ def test_a_disk_that_refuses_leaves_no_row(cloud: CloudState) -> None:
     with pytest.raises(StorageError):
         cloud.frames.add(EDGE, frame, jpeg)
     assert not known(cloud)
+
+
+def test_beside_a_held_out_block_lies_a_guard() -> None:
+    block = next(block for block in range(6_000_000, 6_000_050) if is_held_out(CAMERA, 300.0 * block))
+    before, after = 300.0 * block, 300.0 * (block + 1)
+    assert not is_guard(CAMERA, before, 300.0, 60.0)
+    for at, inside in ((before - 61, False), (before - 59, True), (after + 59, True), (after + 61, False)):
+        assert is_guard(CAMERA, at, 300.0, 60.0) == (inside and not is_held_out(CAMERA, at))
+    assert not any(is_guard(CAMERA, before - 1 + shift, 300.0, 0.0) for shift in range(303))
+
+
+def test_frames_of_a_guard_are_neither_trained_on_nor_judged_by(tmp_path: Path, clock: FakeClock) -> None:
+    cloud = CloudState(tmp_path, clock, store={"held_out_block_s": 10.0, "guard_s": 3.0})
+    add(cloud, *range(1, 101))
+    found = everything(cloud)
+    guards = [frame for frame in found if frame.guard]
+    judges = [frame for frame in found if frame.held_out and not frame.guard]
+    counts = cloud.frames.counts()[CAMERA]
+    assert len(guards) >= 6
+    assert (counts.held_out, counts.waiting) == (len(judges), 100 - len(guards) - len(judges))
+    cloud.lifecycle.claim(CAMERA, 1)
+    assert {frame.id for frame in cloud.lifecycle.held_out(CAMERA, 100)} == {frame.id for frame in judges}
+    assert not {frame.id for frame in cloud.lifecycle.candidates(CAMERA, 1, 100)} & {frame.id for frame in guards}
+    cloud.close()
 
 
 def test_held_out_frames_do_not_wait_for_a_round(cloud: CloudState, clock: FakeClock) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from culling.cloud.store.frames import is_held_out
 from culling.common.clock import DAY_S
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, hard_frame
@@ -182,6 +183,20 @@ def test_what_a_camera_is_judged_by_and_learnt_from_goes_last(cloud: CloudState,
     assert {int(frame.loss) for frame in everything(cloud)} == {*held, *trained[2:4]}
     cloud.lifecycle.expire(quota_bytes=1, retention_days=30)
     assert everything(cloud) == [], "a camera that is full of them is not stuck"
+
+
+def test_of_those_that_judge_the_hour_that_has_most_goes_first(cloud: CloudState) -> None:
+    hour_s, times = 3600.0, [1_800_000_000.0 + 60 * minute for minute in range(2000)]
+    held = [at for at in times if is_held_out(CAMERA, at, 1.0)]
+    busy = [at for at in held if int(at // hour_s) % 24 == 9][:6]
+    quiet = [at for at in held if int(at // hour_s) % 24 == 3][:2]
+    for seq, at in enumerate([*quiet, *busy], 1):
+        add(cloud, seq, captured=at)
+    cloud.lifecycle.claim(CAMERA, 1)
+    size = cloud.frames.counts()[CAMERA].bytes // len([*quiet, *busy])
+    cloud.lifecycle.expire(quota_bytes=int(4.9 * size), retention_days=30)
+    left = [frame.captured for frame in everything(cloud)]
+    assert sorted(left) == sorted([*quiet, *busy[-2:]]), "though the quiet hour is the older one"
 
 
 def test_a_round_that_runs_keeps_its_frames(cloud: CloudState) -> None:

@@ -119,6 +119,7 @@ def test_a_column_of_a_later_version_comes_with_its_default_and_its_fill(
 ) -> None:
     tables = sa.MetaData()
     wider = sa.Table("edges", tables, sa.Column("note", sa.Text), sa.Column("rank", sa.Integer, server_default="7"))
+    sa.Table("frames", tables, sa.Column("guard", sa.Boolean))
     fill = Step("edges.note", lambda connection: connection.execute(wider.update().values(note="hello")) and None)
     monkeypatch.setattr(migrate, "STEPS", (*STEPS, fill, Step("edges.rank")))
     engine = sa.create_engine(sqlite_url(old))
