@@ -246,8 +246,15 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "forwarded": str(row["forwarded"]),
         "now": rate,
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
+        "AP50, measured": _measured(row["accuracy"]),
         "waiting": f"{row['waiting']} of {row['stored']}",
     }
+
+
+def _measured(accuracy: dict[str, Any] | None) -> str:
+    if accuracy is None or (ap50 := accuracy["ap50"]) is None:
+        return "too few audits" if accuracy is None else "nothing seen"
+    return f"{ap50['value']:.2f} ({ap50['low']:.2f} to {ap50['high']:.2f})"
 
 
 def _round_columns(row: dict[str, Any]) -> dict[str, str]:

@@ -88,14 +88,15 @@ class StudentSettings(Section):
 class ScheduleSettings(Section):
     """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds --start CAMERA` does.
 
-    `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or a mean loss that exceeds
-    that at the last publish by the share `drift`. The last two want `least` frames.
+    `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured by
+    audits, that lies below the student's first one by more than `drift` and the interval of both. The last two want
+    `least` frames.
     """
 
     hold: bool = False
     min_new: int = Field(default=128, ge=1)
     max_age_s: float = Field(default=86_400.0, gt=0)
-    drift: float = Field(default=0.5, gt=0)
+    drift: float = Field(default=0.0, ge=0, lt=1)
     least: int = Field(default=16, ge=1)
 
 

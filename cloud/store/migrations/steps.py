@@ -42,4 +42,5 @@ STEPS = (
     Step("totals", totals.install),
     Step("indexes for bounded reads", _drop_counting_index),
     Step("frames.probability"),
+    Step("cameras.accuracy"),
 )
