@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from culling.cloud.control.accuracy import Measurer, read_measured
+from culling.cloud.control.accuracy import Measurer, now_and_first
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.publish import Publisher
@@ -225,8 +225,7 @@ class Service:
                 row.name,
                 (count := counts.get(row.name, Counts())).waiting,
                 count.oldest_waiting,
-                (measured := read_measured(row)) and measured.now.ap50,
-                measured and measured.first,
+                *now_and_first(row),
                 row.name in asked,
                 (desired := desired_states.get(row.name, DesiredState())).held or desired.pinned is not None,
                 count.held_out >= self._settings.gate.least,

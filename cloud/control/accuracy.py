@@ -51,6 +51,12 @@ def read_measured(row: CameraRow) -> Measured | None:
     return found if found.model_id == row.state.model_id else None
 
 
+def now_and_first(row: CameraRow) -> tuple[Estimate | None, Estimate | None]:
+    """Return the AP50 of the student that the camera runs, as measured now and when it came; None where it was not."""
+    found = read_measured(row)
+    return (None, None) if found is None else (found.now.ap50, found.first)
+
+
 class Measurer:
     """Measures one camera after the other. Used from one thread."""
 

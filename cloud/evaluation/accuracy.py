@@ -171,7 +171,7 @@ def _hardness(frame: Judged, interest: Collection[int] | None) -> float:
 
 def _share(weights: Values, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Values:
     total = weights @ whole
-    return np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0)
+    return np.asarray(np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0))
 
 
 def _resampled(blocks: NDArray[np.intp], seed: int) -> Values:
