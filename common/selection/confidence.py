@@ -76,9 +76,9 @@ def confidence_loss(scores: NDArray[np.floating], policy: ConfidencePolicy) -> N
 class LossMeter:
     """The confidence loss of one camera's frames, in the order they come.
 
-    The loss of a frame is the sum of L(score), divided as the policy says, over the detections that count: a class of `interest` (indices; none
-    named means every class), a score of at least the policy's floor, both box sides at least `min_side` pixels. A
-    frame in which nothing counts has loss 0.0.
+    The loss of a frame is the sum of L(score), divided as the policy says, over the detections that count: a class of
+    `interest` (indices; none named means every class), a score of at least the policy's floor, both box sides at least
+    `min_side` pixels. A frame in which nothing counts has loss 0.0.
 
     With `normalise`, the sum of each class is divided by its running standard deviation over this camera's frames,
     and the mean over the classes of interest is taken, present in the frame or not: a class that comes in crowds
