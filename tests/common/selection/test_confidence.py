@@ -109,7 +109,7 @@ def test_the_loss_of_a_frame_is_the_sum_over_its_detections() -> None:
     assert LossMeter(PAPER, 6).loss(found(1.0, 0.5, labels=[0, 4])) == pytest.approx(expected, abs=1e-9)
 
 
-@given(st.lists(st.floats(0.2, 1.0, width=32), min_size=1, max_size=40))
+@given(st.lists(st.floats(0.25, 1.0, width=32), min_size=1, max_size=40))
 def test_per_object_the_sum_is_divided_by_the_root_of_how_many_count(scores: list[float]) -> None:
     few, labels = [0.1, 0.9], [0] * len(scores) + [0, 3]  # one below the floor, one of a class that does not count
     meter = LossMeter(POLICIES["per-object"], 6, interest=[0])
