@@ -132,7 +132,7 @@ class LossMeter:
         np.add.at(sums, found.labels[counted], losses[counted])
         if self.policy.share:
             wanted = counted & self._wanted[found.labels]
-            sums /= max(1, np.count_nonzero(wanted)) ** self.policy.share
+            sums /= max(1.0, float(np.count_nonzero(wanted))) ** self.policy.share
         return sums
 
 
