@@ -252,6 +252,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "now": rate,
         "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
         "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
+        "AP50, measured": _measured(row["accuracy"]),
         "waiting": f"{row['waiting']} of {row['stored']}",
         "judges": f"{row['judges']} of {row['judges_wanted']}",
         "round": _round_now(row),
@@ -265,6 +266,12 @@ def _round_now(row: dict[str, Any]) -> str:
     if row["state"] == "revoked":
         return "-"
     return str(row["next_round"]["told"]) if row["next_round"] else "due"
+
+
+def _measured(accuracy: dict[str, Any] | None) -> str:
+    if accuracy is None or (ap50 := accuracy["ap50"]) is None:
+        return "too few audits" if accuracy is None else "nothing seen"
+    return f"{ap50['value']:.2f} ({ap50['low']:.2f} to {ap50['high']:.2f})"
 
 
 def _round_columns(row: dict[str, Any]) -> dict[str, str]:

@@ -17,10 +17,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from types import FrameType
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
 from culling.cloud.check.checks import check_teacher
+from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -107,6 +109,7 @@ class Service:
         self._rounds = Rounds(self._index)
         self._requests = Requests(self._index)
         valid_days = self._settings.publish.valid_days
+        self._measurer = Measurer(self._index, self._frames, self._settings, self._clock)
         self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
@@ -306,7 +309,15 @@ class Service:
             if folder.name not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
         forget_records(self._index, now - store.records_days * DAY_S)
+        self._measure_next()
         self._show_last_rounds()
+
+    def _measure_next(self) -> None:
+        """Measure how right the student of one camera is: each of them in turn."""
+        if (told := self._measurer.next()) is None or told[1] is None or told[1].now.ap50 is None:
+            return
+        for bound, value in msgspec.structs.asdict(told[1].now.ap50).items():
+            self._metrics.set("measured_accuracy", value, camera=told[0], bound=bound)
 
     def _show_last_rounds(self) -> None:
         """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""

@@ -172,8 +172,9 @@ class StudentSettings(Section):
 class ScheduleSettings(Section):
     """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds CAMERA --start` does.
 
-    `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or a mean loss that exceeds
-    that at the last publish by the share `drift`. The last two want `least` frames. A camera that never had a round
+    `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured by
+    audits, that lies below the student's first one by more than `drift` and the interval of both. The last two want
+    `least` frames. A camera that never had a round
     gets its first one with `first` frames: a base student is worst, and `min_new` can take hours. A round that starts
     for new frames finds at least `CULLED` times as many as it keeps, or it would cull nothing.
     """
@@ -194,7 +195,10 @@ class ScheduleSettings(Section):
         default=86_400.0, gt=0, description="age of the oldest waiting frame, seconds, that starts one"
     )
     drift: float = Field(
-        default=0.5, gt=0, description="share by which the mean loss must exceed that at the last publish to start one"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="fall of the measured AP50 since the student came, beyond the interval of both, that starts one",
     )
     least: int = Field(default=16, ge=1, description="frames that must wait before `max_age_s` or `drift` start one")
 

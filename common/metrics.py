@@ -141,6 +141,13 @@ SERIES: tuple[Series, ...] = (
         "those of them that the student got mostly wrong: hard, but missed",
         "cloud",
     ),
+    _gauge(
+        "measured_accuracy",
+        "camera bound",
+        "AP50",
+        "of the student in use on all that the camera sees, by its audits: value, and low and high of its interval",
+        "cloud",
+    ),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
     _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),

@@ -3,7 +3,7 @@
 manual      an operator requested it
 new-frames  enough hard frames arrived since the last round
 age         some frames wait, and the first has waited long
-drift       the mean loss has risen far above what it was when the student in use was published
+drift       the student in use is worse than it was at first, by more than the interval of what is measured
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Literal
 
+from culling.cloud.control.accuracy import now_and_first
+from culling.cloud.evaluation.accuracy import Estimate, is_worse
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts
@@ -23,16 +25,17 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 
 @dataclass(frozen=True)
 class CameraStats:
-    """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the mean
-    loss now and at the last publish, whether a round was requested (`asked`), whether only such rounds start (`held`),
-    whether enough frames are held out to judge one by (`judged`), and whether the camera never had one (`new`).
+    """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the AP50
+    measured of the student in use now and at first, whether a round was requested (`asked`), whether only such rounds
+    start (`held`), whether enough frames are held out to judge one by (`judged`), and whether the camera never had one
+    (`new`).
     """
 
     camera: str
     waiting: int
     oldest_waiting: float | None = None
-    loss_mean: float | None = None
-    loss_at_publish: float | None = None
+    accuracy: Estimate | None = None
+    accuracy_at_first: Estimate | None = None
     asked: bool = False
     held: bool = False
     judged: bool = True
@@ -67,8 +70,7 @@ def camera_stats(
         row.name,
         counts.waiting,
         counts.oldest_waiting,
-        row.state.loss_mean if row.state else None,
-        row.loss_at_publish,
+        *now_and_first(row),
         asked,
         desired.held or desired.pinned is not None,
         counts.held_out >= least_judges,
@@ -129,7 +131,7 @@ def _rank(item: tuple[CameraStats, Trigger]) -> tuple[bool, float, str]:
     return trigger != "manual", stats.oldest_waiting or 0.0, stats.camera
 
 
-def _drifted(stats: CameraStats, share: float) -> bool:
-    if stats.loss_mean is None or stats.loss_at_publish is None:
+def _drifted(stats: CameraStats, margin: float) -> bool:
+    if stats.accuracy is None or stats.accuracy_at_first is None:
         return False
-    return stats.loss_mean - stats.loss_at_publish > share * max(abs(stats.loss_at_publish), 1e-6)
+    return is_worse(stats.accuracy, stats.accuracy_at_first, margin)

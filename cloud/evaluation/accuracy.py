@@ -170,10 +170,8 @@ def _hardness(frame: Judged, interest: Collection[int] | None) -> float:
 
 
 def _share(weights: Values, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Values:
-    total = np.asarray(weights @ whole)
-    share = np.full(len(weights), np.nan)
-    np.divide(weights @ part, total, out=share, where=total > 0)
-    return share
+    total = weights @ whole
+    return np.asarray(np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0))
 
 
 def _resampled(blocks: NDArray[np.intp], seed: int) -> Values:

@@ -398,6 +398,7 @@ function cameraView(name, tab) {
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
       ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
+      ["AP50, measured", measuredOf(row.accuracy)],
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
     facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
@@ -405,6 +406,12 @@ function cameraView(name, tab) {
   }
   news();
   return { node, news: fresh => { news(); if (part.news) part.news(fresh); }, tick: () => { news(); if (part.tick) part.tick(); }, close: part.close, drawn: part.drawn, act: news };
+}
+function measuredOf(accuracy) {
+  if (!accuracy) return "too few audits";
+  const told = one => `${real(one.value)} (${real(one.low)} to ${real(one.high)})`;
+  if (!accuracy.ap50) return "nothing seen";
+  return h("span", { title: [`by ${accuracy.audits} audits`, ...Object.entries(accuracy.per_class).map(([name, one]) => `${name} ${told(one)}`), `of what stayed, hard: ${percent(accuracy.stayed_hard.value)}`].join("\n") }, told(accuracy.ap50));
 }
 const desiredOf = row => JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, state.token && state.actions]);
 

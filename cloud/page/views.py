@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from culling.cloud.control.accuracy import read_measured
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
@@ -98,9 +99,10 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
     """Return what the page and the command line both show of a camera.
 
     `rate` is forwarded / seen over the last `NOW_S`, in [0, 1], from what its counters rose by in that time (`risen`).
-    It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero.
+    It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. `accuracy` is
+    an `Accuracy` of the student that it runs, None as long as too few of its audits are labelled.
     """
-    state = camera.state
+    state, measured = camera.state, read_measured(camera)
     word = state_of(camera.revoked, state, camera.heard, now)
     seen = risen["seen"] if risen and word == "live" else 0
     return {
@@ -114,6 +116,7 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "loss": state.loss_mean if state else None,
         "stored": counts.stored,
         "waiting": counts.waiting,
+        "accuracy": None if measured is None else msgspec.to_builtins(measured.now),
     }
 
 

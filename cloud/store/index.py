@@ -45,6 +45,7 @@ cameras = Table(
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
     Column("loss_at_publish", Float),
+    Column("accuracy", Text),  # `control.accuracy.Measured`, JSON
 )
 
 frames = Table(

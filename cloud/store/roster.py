@@ -49,7 +49,10 @@ class Members:
 
 @dataclass(frozen=True)
 class CameraRow:
-    """A camera, its edge, and its last state, None if it never spoke; times are seconds since the epoch."""
+    """A camera, its edge, and its last state, None if it never spoke; times are seconds since the epoch.
+
+    `accuracy` is what was measured of a student of it, as JSON.
+    """
 
     name: str
     edge: str
@@ -58,6 +61,7 @@ class CameraRow:
     state: CameraState | None
     heard: float | None
     loss_at_publish: float | None
+    accuracy: str | None = None
 
 
 class Roster:
@@ -112,7 +116,14 @@ class Roster:
         with self._index.read() as connection:
             return [
                 CameraRow(
-                    row.name, row.edge, row.enrolled, row.revoked, _state(row.state), row.heard, row.loss_at_publish
+                    row.name,
+                    row.edge,
+                    row.enrolled,
+                    row.revoked,
+                    _state(row.state),
+                    row.heard,
+                    row.loss_at_publish,
+                    row.accuracy,
                 )
                 for row in connection.execute(joined.order_by(cameras.c.name))
             ]

@@ -8,10 +8,12 @@ summed over the detections of a frame. The paper does not settle every part of i
     paper           3   0.5  ln(x)           0.2    1.0    0.5   the printed formula and constants
     zero-intercept  3  −0.5  ln(x)           0.2    0.0   −0.5   the zero intercept that the text asks for
     reference       4   0.5  log10(x + 1e-5) 0.5    1.0    0.5   the authors' released code
+    per-object      3   0.5  ln(x)           0.2    1.0    0.5   ours: `paper`, the sum divided by √n for n detections
 
 Detections that score below the floor are not counted; the released code sums above 0.2, but has dropped what scores
 below 0.5 by then. With a positive b the sum grows with the number of objects; with `zero-intercept` a sure object
-lowers it.
+lowers it. `per-object` lies between that sum, by which a crowd of sure objects beats one doubtful one, and the mean, by
+which a crowd of doubtful objects is worth no more than one of them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ MEMORY = 3600
 
 @dataclass(frozen=True)
 class ConfidencePolicy:
-    """One exact form of the confidence loss; `floor` is the lowest score that is counted."""
+    """One exact form of the confidence loss; `floor` is the lowest score that is counted. The sum over n detections is
+    divided by n to the power of `share`.
+    """
 
     name: str
     q: float
@@ -40,6 +44,7 @@ class ConfidencePolicy:
     log_base: Literal["e", "10"]
     floor: float
     epsilon: float = 0.0
+    share: float = 0.0
 
 
 POLICIES: dict[str, ConfidencePolicy] = {
@@ -48,6 +53,7 @@ POLICIES: dict[str, ConfidencePolicy] = {
         ConfidencePolicy("paper", q=3.0, b=0.5, log_base="e", floor=0.2),
         ConfidencePolicy("zero-intercept", q=3.0, b=-0.5, log_base="e", floor=0.2),
         ConfidencePolicy("reference", q=4.0, b=0.5, log_base="10", floor=0.5, epsilon=1e-5),
+        ConfidencePolicy("per-object", q=3.0, b=0.5, log_base="e", floor=0.2, share=0.5),
     )
 }
 
@@ -70,9 +76,9 @@ def confidence_loss(scores: NDArray[np.floating], policy: ConfidencePolicy) -> N
 class LossMeter:
     """The confidence loss of one camera's frames, in the order they come.
 
-    The loss of a frame is the sum of L(score) over the detections that count: a class of `interest` (indices; none
-    named means every class), a score of at least the policy's floor, both box sides at least `min_side` pixels. A
-    frame in which nothing counts has loss 0.0.
+    The loss of a frame is the sum of L(score), divided as the policy says, over the detections that count: a class of
+    `interest` (indices; none named means every class), a score of at least the policy's floor, both box sides at least
+    `min_side` pixels. A frame in which nothing counts has loss 0.0.
 
     With `normalise`, the sum of each class is divided by its running standard deviation over this camera's frames,
     and the mean over the classes of interest is taken, present in the frame or not: a class that comes in crowds
@@ -124,6 +130,9 @@ class LossMeter:
         counted = self._large(found) & (found.scores >= np.float32(self.policy.floor))
         sums = np.zeros(self._class_count)
         np.add.at(sums, found.labels[counted], losses[counted])
+        if self.policy.share:
+            wanted = counted & self._wanted[found.labels]
+            sums /= max(1.0, float(np.count_nonzero(wanted))) ** self.policy.share
         return sums
 
 

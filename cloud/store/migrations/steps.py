@@ -49,4 +49,5 @@ STEPS = (
     Step("history.taken"),
     Step("history.missed"),
     Step("purges"),
+    Step("cameras.accuracy"),
 )

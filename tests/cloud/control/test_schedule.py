@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from culling.cloud.control.schedule import CameraStats, choose, due, expect, needed
+from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import ScheduleSettings
 
 NOW = 1_800_000_000.0
-SETTINGS = ScheduleSettings(min_new=100, max_age_s=3600, drift=0.5, least=10)
-QUIET = CameraStats("gate", waiting=50, oldest_waiting=NOW - 60, loss_mean=2.0, loss_at_publish=2.0)
+SETTINGS = ScheduleSettings(min_new=100, max_age_s=3600, drift=0.02, least=10)
+FIRST = Estimate(0.80, 0.76, 0.84)
+QUIET = CameraStats("gate", waiting=50, oldest_waiting=NOW - 60, accuracy=FIRST, accuracy_at_first=FIRST)
+WORSE = Estimate(0.60, 0.55, 0.65)
 
 
 def test_nothing_is_due_while_few_frames_wait_for_a_short_time() -> None:
@@ -29,25 +32,31 @@ def test_frames_that_wait_long_start_a_round(age: float, expected: str | None) -
     assert due(replace(QUIET, oldest_waiting=NOW - age), NOW, SETTINGS) == expected
 
 
-@pytest.mark.parametrize(("mean", "expected"), [(2.9, None), (3.1, "drift"), (0.1, None)])
-def test_a_loss_that_rose_starts_a_round_and_one_that_fell_does_not(mean: float, expected: str | None) -> None:
-    assert due(replace(QUIET, loss_mean=mean), NOW, SETTINGS) == expected
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (WORSE, "drift"),
+        (Estimate(0.60, 0.30, 0.90), None),  # too few audits to know
+        (Estimate(0.735, 0.705, 0.765), None),  # by .065, of which chance explains .05, and .02 are allowed
+        (Estimate(0.95, 0.94, 0.96), None),
+    ],
+)
+def test_a_student_that_is_worse_than_at_first_by_more_than_its_interval_starts_a_round(
+    now: Estimate, expected: str | None
+) -> None:
+    assert due(replace(QUIET, accuracy=now), NOW, SETTINGS) == expected
 
 
-@pytest.mark.parametrize("known", [{"loss_mean": None}, {"loss_at_publish": None}])
-def test_there_is_no_drift_from_or_to_an_unknown_loss(known: dict[str, None]) -> None:
-    assert due(replace(QUIET, **known), NOW, SETTINGS) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize("unknown", ["accuracy", "accuracy_at_first"])
+def test_there_is_no_drift_from_or_to_what_was_not_measured(unknown: str) -> None:
+    stats = replace(replace(QUIET, accuracy=WORSE), **{unknown: None})  # type: ignore[arg-type]
+    assert due(stats, NOW, SETTINGS) is None
 
 
 def test_age_and_drift_want_a_few_frames_at_least() -> None:
-    few = replace(QUIET, waiting=9, oldest_waiting=0.0, loss_mean=99.0)
+    few = replace(QUIET, waiting=9, oldest_waiting=0.0, accuracy=WORSE)
     assert due(few, NOW, SETTINGS) is None
     assert due(replace(few, waiting=10), NOW, SETTINGS) == "age"
-
-
-def test_a_loss_of_zero_at_publish_is_no_division() -> None:
-    assert due(replace(QUIET, loss_at_publish=0.0, loss_mean=0.1), NOW, SETTINGS) == "drift"
-    assert due(replace(QUIET, loss_at_publish=0.0, loss_mean=0.0), NOW, SETTINGS) is None
 
 
 def test_what_somebody_asked_for_is_due_even_on_hold_and_without_frames() -> None:

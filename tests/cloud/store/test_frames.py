@@ -128,6 +128,17 @@ def test_an_index_older_than_the_frames_gets_their_rows_again(cloud: CloudState,
         assert set(connection.execute(sa.select(table.c.received)).scalars()) == {received}
 
 
+def test_the_probability_of_an_audit_is_kept_and_outlives_its_row(cloud: CloudState) -> None:
+    audit, jpeg = hard_frame(1, reason="audit", probability=0.005)
+    cloud.frames.add(EDGE, audit, jpeg)
+    add(cloud, 2)
+    for _ in range(2):
+        assert {frame.reason: frame.probability for frame in everything(cloud)} == {"audit": 0.005, "hard": None}
+        with cloud.index.write() as connection:
+            connection.execute(table.delete())
+        assert cloud.frames.reconcile() == Reconciled(reindexed=2)
+
+
 def test_a_frame_that_a_row_says_is_gone_is_not_indexed_again(cloud: CloudState) -> None:
     add(cloud, 1)
     [path] = files(cloud)

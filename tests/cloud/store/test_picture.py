@@ -43,6 +43,16 @@ def test_a_record_of_an_unknown_form_is_none() -> None:
     assert unseal(spoiled) == (JPEG, None)
 
 
+def test_a_record_of_version_0_2_has_no_probability_and_one_of_an_audit_keeps_its_own() -> None:
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(RECORD))
+    assert fields["frame"].pop("probability", None) is None
+    body = msgspec.msgpack.encode(fields)
+    assert unseal(JPEG + body + len(body).to_bytes(4, "big") + b"CULLFRM1") == (JPEG, RECORD)
+    audit, _ = hard_frame(2, reason="audit", probability=0.01)
+    record = Record("e" * 40, 1_800_000_000.0, audit)
+    assert unseal(seal(JPEG, record)) == (JPEG, record)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_raise_an_error(data: bytes) -> None:
     for blob in (data, data + b"CULLFRM1", JPEG + data):

@@ -39,7 +39,16 @@ def test_every_ranking_is_measured_on_the_second_half_alone(corpus: Corpus, monk
     first_only = np.zeros(len(corpus))
     first_only[:half] = 1.0
     known = rankings(corpus, first_only)
-    assert set(known) == {"paper", "zero-intercept", "reference", "learned", "random", "interval", "oracle"}
+    assert set(known) == {
+        "paper",
+        "zero-intercept",
+        "reference",
+        "per-object",
+        "learned",
+        "random",
+        "interval",
+        "oracle",
+    }
     monkeypatch.setattr(gain, "rankings", lambda corpus, hardness: rankings(corpus, hardness) | {"first": first_only})
     found = selector(corpus, (2,), (0,))
     rows = {row["ranking"]: row for row in found.rows}

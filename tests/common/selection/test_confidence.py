@@ -109,6 +109,21 @@ def test_the_loss_of_a_frame_is_the_sum_over_its_detections() -> None:
     assert LossMeter(PAPER, 6).loss(found(1.0, 0.5, labels=[0, 4])) == pytest.approx(expected, abs=1e-9)
 
 
+@given(st.lists(st.floats(0.25, 1.0, width=32), min_size=1, max_size=40))
+def test_per_object_the_sum_is_divided_by_the_root_of_how_many_count(scores: list[float]) -> None:
+    few, labels = [0.1, 0.9], [0] * len(scores) + [0, 3]  # one below the floor, one of a class that does not count
+    meter = LossMeter(POLICIES["per-object"], 6, interest=[0])
+    whole = LossMeter(PAPER, 6, interest=[0]).loss(found(*scores, *few, labels=labels))
+    assert meter.loss(found(*scores, *few, labels=labels)) == pytest.approx(whole / len(scores) ** 0.5)
+
+
+def test_per_object_one_doubtful_box_beats_three_sure_ones_and_three_doubtful_ones_beat_it() -> None:
+    meter = LossMeter(POLICIES["per-object"], 6)
+    assert meter.loss(found(0.4)) > meter.loss(found(0.99, 0.99, 0.99))
+    assert meter.loss(found(0.4, 0.4, 0.4)) > meter.loss(found(0.4))
+    assert LossMeter(PAPER, 6).loss(found(0.4)) < LossMeter(PAPER, 6).loss(found(0.99, 0.99, 0.99, 0.99))
+
+
 def test_scores_below_the_floor_are_not_counted_and_one_on_it_is() -> None:
     assert LossMeter(PAPER, 6).loss(found(0.199)) == 0.0
     assert LossMeter(PAPER, 6).loss(found(0.2)) == pytest.approx(1.9055299, abs=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.common.selection.sampling import Lottery, Tail
+from culling.common.selection.sampling import Draw, Lottery, Reservoir, Tail
 
 
 @given(st.lists(st.floats(0.0, 9.0), min_size=1, max_size=80), st.integers(1, 10))
@@ -83,3 +83,45 @@ def test_the_lottery_draws_as_many_as_wanted_each_with_the_same_chance() -> None
 def test_the_lottery_draws_none_when_none_is_wanted() -> None:
     lottery = Lottery(60.0, random.Random(1))
     assert not any(lottery.draw(0, at * 0.1) for at in range(700))
+
+
+def filled(reservoir: Reservoir, frames: int, size: int) -> dict[float, int]:
+    """Draw for so many frames; return the places by their lots, as a spool would hold them."""
+    places: dict[float, int] = {}
+    reservoir.begin(size)
+    for frame in range(frames):
+        if (draw := reservoir.enter(reservoir.draw())) is not None:
+            places.pop(draw.ousts or 0.0, None)
+            places[draw.lot] = frame
+    return places
+
+
+@given(st.integers(0, 60), st.integers(0, 8), st.integers(0, 1000))
+def test_a_reservoir_holds_as_many_frames_as_it_has_places_or_all(frames: int, size: int, seed: int) -> None:
+    reservoir = Reservoir(random.Random(seed))
+    assert len(filled(reservoir, frames, size)) == min(frames, size)
+    assert reservoir.among == frames
+    reservoir.close()
+    assert (reservoir.among, reservoir.size) == (0, None)
+
+
+def test_every_frame_of_a_reservoir_has_the_same_chance_wherever_it_stands() -> None:
+    drawn = [frame for seed in range(1000) for frame in filled(Reservoir(random.Random(seed)), 50, 3).values()]
+    tenths = np.bincount(np.array(drawn) // 5, minlength=10) / len(drawn)
+    assert tenths.min() > 0.08
+    assert tenths.max() < 0.12
+
+
+def test_a_reservoir_goes_on_from_what_another_left_with_no_more_places_than_that_knew() -> None:
+    reservoir = Reservoir(random.Random(1), lots=[0.4, 0.2], among=50)
+    reservoir.begin(5)
+    assert reservoir.size == 2
+    assert reservoir.draw().among == 51
+    assert reservoir.enter(Draw(0.3, 51)) == Draw(0.3, 51, ousts=0.4)
+    assert reservoir.enter(Draw(0.3, 52)) is None
+    smaller = Reservoir(random.Random(1), lots=[0.4, 0.2], among=50)
+    smaller.begin(1)
+    assert smaller.enter(Draw(0.3, 51)) is None
+    lost = Reservoir(random.Random(1), lots=[], among=50)
+    lost.begin(5)
+    assert (lost.size, lost.among) == (5, 0)

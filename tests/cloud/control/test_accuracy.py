@@ -1,0 +1,98 @@
+"""Which frames a camera's accuracy is measured by, and that it is kept where the page and the schedule read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from culling.cloud.control.accuracy import AUDITS, Measurer, read_measured
+from culling.cloud.page import views
+from culling.common.clock import SystemClock
+from culling.common.frame import Detections
+from support.cloud import CAMERA, CloudState, camera_state, detections, hard_frame
+
+EDGE = "e" * 40
+NOW = 1_800_000_000.0
+CAR = (0, 0, 20, 20, 0.9, 2)
+RIGHT, WRONG = detections(CAR), detections((40, 40, 60, 60, 0.9, 2))
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path)
+    state.enroll()
+    state.roster.heard({CAMERA: camera_state(model_id=f"{CAMERA}-1")}, NOW)
+    yield state
+    state.close()
+
+
+def store(cloud: CloudState, first: int, count: int, found: Detections, **told: object) -> None:
+    """Store labelled frames, one in ten minutes; the teacher sees one car in each."""
+    for seq in range(first, first + count):
+        frame, jpeg = hard_frame(seq, found=found, captured=NOW + 600.0 * seq, **told)
+        cloud.frames.add(EDGE, frame, jpeg)
+    names = {row["id"] for row in views.gallery(cloud.index, cloud.settings, CAMERA, 1e11, 10_000, None, None)}
+    cloud.lifecycle.label({frame.id: detections(CAR) for frame in cloud.frames.get(names) if frame.labels is None})
+
+
+def measurer(cloud: CloudState) -> Measurer:
+    return Measurer(cloud.index, cloud.frames, cloud.settings, SystemClock())
+
+
+def test_audits_count_by_their_probability_and_hard_frames_once(cloud: CloudState) -> None:
+    store(cloud, 1, 15, RIGHT, reason="audit", probability=0.1)
+    store(cloud, 20, 5, WRONG, reason="audit", probability=0.1)
+    store(cloud, 5, 1, WRONG, boot="boot-2")  # hard
+    store(cloud, 40, 9, WRONG, reason="bootstrap")
+    store(cloud, 50, 9, WRONG, reason="audit")  # of an agent that does not tell the probability
+    told = measurer(cloud).next()
+    assert told is not None
+    camera, measured = told
+    assert camera == CAMERA
+    assert measured is not None
+    assert (measured.now.frames, measured.now.audits) == (21, 20)
+    assert measured.now.stayed_hard.value == pytest.approx(0.25)
+    assert measured.first is None, "its first audits are its newest ones"
+
+
+def test_the_newest_audits_say_how_right_it_is_now_and_the_first_how_right_it_was(cloud: CloudState) -> None:
+    store(cloud, 1, AUDITS, RIGHT, reason="audit", probability=0.1)
+    store(cloud, AUDITS + 1, AUDITS, WRONG, reason="audit", probability=0.1)
+    told = measurer(cloud).measure(CAMERA, f"{CAMERA}-1")
+    assert told is not None
+    assert told.now.ap50 is not None
+    assert told.first is not None
+    assert (told.now.ap50.value, told.first.value) == (0.0, pytest.approx(1.0))
+    assert measurer(cloud).measure(CAMERA, "another") is None
+
+
+def test_it_is_kept_for_the_student_that_it_was_measured_of(cloud: CloudState) -> None:
+    [row] = views.cameras(cloud.index, NOW)
+    assert row["accuracy"] is None
+    store(cloud, 1, 20, RIGHT, reason="audit", probability=0.1)
+    measurer(cloud).next()
+    [row] = views.cameras(cloud.index, NOW)
+    assert row["accuracy"]["ap50"]["value"] == pytest.approx(1.0)
+    assert row["accuracy"]["audits"] == 20
+    cloud.roster.heard({CAMERA: camera_state(model_id=f"{CAMERA}-2")}, NOW)
+    [row] = views.cameras(cloud.index, NOW)
+    assert row["accuracy"] is None
+    measurer(cloud).next()
+    assert cloud.roster.rows()[0].accuracy is None
+
+
+def test_cameras_are_measured_in_turn(cloud: CloudState) -> None:
+    cloud.enroll("yard", edge="edge-2")
+    cloud.roster.heard({"yard": camera_state("yard")}, NOW)
+    subject = measurer(cloud)
+    told = [subject.next() for _ in range(3)]
+    assert [one[0] for one in told if one] == [CAMERA, "yard", CAMERA]
+
+
+def test_what_cannot_be_read_counts_as_not_measured(cloud: CloudState) -> None:
+    [row] = cloud.roster.rows()
+    assert read_measured(replace(row, accuracy="{}")) is None
+    assert read_measured(replace(row, accuracy="\x00")) is None
