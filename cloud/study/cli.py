@@ -4,6 +4,7 @@
 
 table1    no training, culled sets, everything: precision, cost by stage, cost ratios
 table2    ways to choose n frames, over seeds
+picks     which of the n worst frames a first stage loses, by both policies, without training
 fig4      precision, change of the loss, and milliseconds by scale
 online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
@@ -52,6 +53,7 @@ class Study:
 STUDIES = {
     "table1": Study("table1", "No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)),
     "table2": Study("table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
+    "picks": Study("picks", "Which of the n worst frames a first stage loses.", seeds=(0, 1, 2)),
     "fig4": Study("fig4", "Precision, change of the loss, and milliseconds by scale."),
     "online": Study("online", "The streaming selector against the best of the same windows."),
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),

@@ -41,6 +41,10 @@ class Ranker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.spec == SPEC and len(self.weights) == len(FEATURES)
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the hardness, 1 − AP in [0, 1], predicted for frames with those features, `(..., F)` to `(...)`."""
+        """Return how wrong the student is predicted to be on frames with those features, `(..., F)` to `(...)`.
+
+        It is in the unit of what the ranker was fitted to, and not cut to that unit's range: frames beyond its end
+        would all rank the same.
+        """
         held = np.clip(features, self.low, self.high)
-        return np.asarray(np.clip(held @ np.asarray(self.weights) + self.bias, 0.0, 1.0))
+        return np.asarray(held @ np.asarray(self.weights) + self.bias)

@@ -41,4 +41,6 @@ def _drop_counting_index(connection: sa.Connection) -> None:
 STEPS = (
     Step("totals", totals.install),
     Step("indexes for bounded reads", _drop_counting_index),
+    Step("frames.labelled"),
+    Step("scores"),
 )
