@@ -20,10 +20,9 @@ def test_features_beyond_the_range_it_was_fitted_on_count_as_its_end() -> None:
     assert Ranker(**TWO).predict(np.array([9.0, -9.0])) == pytest.approx(0.1)
 
 
-def test_a_prediction_stays_a_hardness() -> None:
-    predicted = ranker(loss=1.0).predict(np.eye(len(FEATURES)) * 5 - np.eye(len(FEATURES), k=-1) * 9)
-    assert predicted.shape == (len(FEATURES),)
-    assert (predicted.min(), predicted.max()) == (0.0, 1.0)
+def test_frames_beyond_the_range_that_was_learnt_keep_their_order() -> None:
+    predicted = ranker(bias=0.9, loss=1.0).predict(np.eye(len(FEATURES))[:1] * np.array([[0.2], [0.4], [-3.0]]))
+    assert predicted == pytest.approx([1.1, 1.3, -2.1])
 
 
 def test_one_fitted_to_other_features_is_not_known() -> None:

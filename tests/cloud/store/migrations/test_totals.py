@@ -108,7 +108,7 @@ def test_the_whole_life_of_frames_is_counted(tmp_path: Path) -> None:
     turn = cloud.rounds.start(CAMERA, "manual", clock.now())
     cloud.lifecycle.claim(CAMERA, turn.id)
     assert agree()
-    cloud.lifecycle.keep([frame.id for frame in cloud.lifecycle.candidates(CAMERA, turn.id, 4)], turn.id)
+    cloud.lifecycle.keep([frame.id for frame in cloud.lifecycle.candidates(CAMERA, 4)], turn.id)
     cloud.frames.put_aside(everything(cloud)[0])
     assert agree()
     cloud.rounds.end(turn.id, "refused", {}, "worse", clock.now())
