@@ -4,6 +4,7 @@
 
 table1    no training, culled sets, everything: precision, cost by stage, cost ratios
 table2    ways to choose n frames, over seeds
+picks     which of the n worst frames a first stage loses, by both policies, without training
 fig4      precision, change of the loss, and milliseconds by scale
 resolution which scale is chosen by labels and by the loss, and what it costs
 updates   culled frames and all frames at equal numbers of steps
@@ -54,6 +55,7 @@ class Study:
 STUDIES = {
     "table1": Study("table1", "No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)),
     "table2": Study("table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
+    "picks": Study("picks", "Which of the n worst frames a first stage loses.", seeds=(0, 1, 2)),
     "fig4": Study("fig4", "Precision, change of the loss, and milliseconds by scale."),
     "resolution": Study("resolution", "Which scale is chosen by labels and by the loss, and what it costs."),
     "updates": Study("updates", "Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),

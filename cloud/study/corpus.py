@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
@@ -136,6 +137,10 @@ class Corpus:
         interest, new = self.settings.round.labels_of_interest, [i for i in indices if i not in self._hardness]
         self._hardness |= {i: hardness(frame, interest) for i, frame in zip(new, self._compared(new), strict=True)}
         return [self._hardness[index] for index in indices]
+
+    def mistakes(self, indices: Sequence[int]) -> list[Mistakes]:
+        """Return all that the base student gets wrong on those frames, compared with the teacher."""
+        return [mistakes(frame, self.settings.round.labels_of_interest) for frame in self._compared(indices)]
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """Return a frame to learn from as `(H, W, 3)` RGB, as the cloud would receive it."""

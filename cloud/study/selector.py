@@ -41,17 +41,21 @@ def rankings(corpus: Corpus, hardness: Values) -> dict[str, Values]:
     }
 
 
-def _learned(corpus: Corpus, hardness: Values) -> Values:
-    """Return what a ranker fitted to the first half predicts; some features are changes since the previous frame."""
+def features(corpus: Corpus) -> Values:
+    """Return what a ranker reads from every frame, `(N, F)`; some features are changes since the previous frame."""
     losses, scores, meter = corpus.losses(), corpus.meter("paper"), FeatureMeter()
-    features = np.array(
+    return np.array(
         [
             meter.features(scores.relevant(seen.found), float(loss), corpus.width, corpus.height)
             for seen, loss in zip(corpus.seen, losses, strict=True)
         ]
     )
-    half = len(corpus) // 2
-    return fit_ranker(features[:half], hardness[:half]).predict(features)
+
+
+def _learned(corpus: Corpus, hardness: Values) -> Values:
+    """Return what a ranker fitted to the first half predicts."""
+    known, half = features(corpus), len(corpus) // 2
+    return fit_ranker(known[:half], hardness[:half]).predict(known)
 
 
 def spread_out(count: int) -> Values:

@@ -44,7 +44,7 @@ def test_what_a_demo_takes_is_said_before_it_begins() -> None:
     assert announce(QUIET, plan) == (
         f"3 rounds, about {plan.total_s / 60:.0f} minutes on this machine: a student's frame takes 0.32 s, on 2 "
         "threads a teacher's 0.28 s, a training step 1.20 s. So students see 640 pixels, and each round learns from "
-        "the hardest 16 of 24 or more frames, in 32 steps at most."
+        "the hardest 16 of 32 or more frames, in 32 steps at most."
     )
     slow = slower(QUIET, 3)
     assert announce(slow, choose(slow, 1, limit_s=1.0)).startswith("1 round, about ")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from culling.cloud.store.frames import is_held_out
+from culling.cloud.store.index import frames as table
+from culling.cloud.store.index import history
 from culling.common.clock import DAY_S
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, hard_frame
@@ -61,7 +63,7 @@ def test_candidates_are_the_highest_losses_and_never_held_out(cloud: CloudState)
     trained, held = split(40)
     add(cloud, *range(1, 41))
     cloud.lifecycle.claim(CAMERA, 1)
-    chosen = cloud.lifecycle.candidates(CAMERA, 1, 5)
+    chosen = cloud.lifecycle.candidates(CAMERA, 5)
     assert [frame.loss for frame in chosen] == [float(seq) for seq in sorted(trained, reverse=True)[:5]]
     judged = cloud.lifecycle.held_out(CAMERA, 100)
     assert sorted(frame.loss for frame in judged) == [float(seq) for seq in held]
@@ -72,9 +74,9 @@ def test_candidates_are_those_worth_most_where_something_else_than_the_loss_says
     trained, _ = split(40)
     add(cloud, *range(1, 41))
     cloud.lifecycle.claim(CAMERA, 1)
-    chosen = cloud.lifecycle.candidates(CAMERA, 1, 5, worth=lambda frame: -frame.loss if frame.loss < 20 else -99.0)
+    chosen = cloud.lifecycle.candidates(CAMERA, 5, worth=lambda frame: -frame.loss if frame.loss < 20 else -99.0)
     assert [frame.loss for frame in chosen] == [float(seq) for seq in trained[:5]]
-    chosen = cloud.lifecycle.candidates(CAMERA, 1, 5, worth=lambda frame: 0.0)
+    chosen = cloud.lifecycle.candidates(CAMERA, 5, worth=lambda frame: 0.0)
     assert [frame.loss for frame in chosen] == [float(seq) for seq in trained[:-6:-1]]
 
 
@@ -89,14 +91,25 @@ def test_what_can_be_learnt_from_is_labelled_and_has_features(cloud: CloudState)
     assert labelled[0].features is None
 
 
-def test_a_few_audit_frames_are_candidates_whatever_their_loss(cloud: CloudState) -> None:
+def test_audit_frames_are_candidates_first_whatever_their_loss(cloud: CloudState) -> None:
     trained, _ = split(60)
     add(cloud, *trained[:30])
-    add(cloud, *trained[30:], loss=0.0, reason="audit")
+    add(cloud, *trained[30:33], loss=0.0, reason="audit")
     cloud.lifecycle.claim(CAMERA, 1)
-    chosen = cloud.lifecycle.candidates(CAMERA, 1, 8)
-    assert [frame.reason for frame in chosen].count("audit") == 2
-    assert len(chosen) == 8
+    chosen = cloud.lifecycle.candidates(CAMERA, 8)
+    assert [frame.reason for frame in chosen] == ["audit"] * 3 + ["hard"] * 5
+    assert [frame.reason for frame in cloud.lifecycle.candidates(CAMERA, 2)] == ["audit"] * 2
+    assert cloud.lifecycle.candidates(CAMERA, 0) == []
+
+
+def test_what_waits_for_a_round_or_is_labelled_is_no_candidate(cloud: CloudState) -> None:
+    trained, _ = split(20)
+    add(cloud, *trained[:4])
+    cloud.lifecycle.claim(CAMERA, 1)
+    add(cloud, *trained[4:])
+    frames = {int(frame.loss): frame.id for frame in everything(cloud)}
+    cloud.lifecycle.label({frames[trained[0]]: detections()})
+    assert {int(frame.loss) for frame in cloud.lifecycle.candidates(CAMERA, 99)} == set(trained[1:4])
 
 
 def test_held_out_frames_that_no_round_has_seen_judge_nothing_yet(cloud: CloudState) -> None:
@@ -116,24 +129,91 @@ def test_labels_are_kept_and_read_back(cloud: CloudState) -> None:
     assert cloud.frames.get([second.id])[0].labels is None
 
 
-def test_replay_comes_from_the_culled_sets_of_earlier_rounds(cloud: CloudState) -> None:
-    add(cloud, *range(1, 7))
-    ids = [frame.id for frame in everything(cloud)]
-    cloud.lifecycle.keep(ids[:2], 1)
-    cloud.lifecycle.keep(ids[2:4], 2)
-    assert {frame.id for frame in cloud.lifecycle.culled(CAMERA, 3, 10)} == set(ids[:4])
-    assert {frame.id for frame in cloud.lifecycle.culled(CAMERA, 2, 10)} == set(ids[:2])
-    assert len(cloud.lifecycle.culled(CAMERA, 3, 1)) == 1
-    assert cloud.lifecycle.culled(CAMERA, 3, 0) == []
+def test_the_pool_is_all_that_is_labelled_and_may_be_trained_on(cloud: CloudState) -> None:
+    trained, held = split(20)
+    add(cloud, *trained, *held)
+    frames = {int(frame.loss): frame.id for frame in everything(cloud)}
+    cloud.lifecycle.label({frames[seq]: detections() for seq in (*trained[:5], *held)})
+    assert [int(frame.loss) for frame in cloud.lifecycle.pool(CAMERA, 99)] == trained[:5]
+    assert [int(frame.loss) for frame in cloud.lifecycle.pool(CAMERA, 2)] == trained[3:5], "the newest"
+    assert cloud.lifecycle.pool("yard", 99) == []
 
 
-def test_each_round_replays_others(cloud: CloudState) -> None:
-    add(cloud, *range(1, 31))
-    cloud.lifecycle.keep([frame.id for frame in everything(cloud)], 1)
-    chosen = [tuple(frame.id for frame in cloud.lifecycle.culled(CAMERA, turn, 5)) for turn in range(2, 12)]
-    assert chosen[0] == tuple(frame.id for frame in cloud.lifecycle.culled(CAMERA, 2, 5))
-    assert len(set(chosen)) == 10
-    assert len({name for names in chosen for name in names}) > 20
+def test_labels_count_against_a_day_from_when_they_were_given(cloud: CloudState, clock: FakeClock) -> None:
+    trained, held = split(20)
+    add(cloud, *trained, *held)
+    frames = {int(frame.loss): frame.id for frame in everything(cloud)}
+    cloud.lifecycle.label({frames[trained[0]]: detections()})
+    clock.advance(DAY_S / 2)
+    began = clock.now()
+    cloud.lifecycle.label({frames[trained[1]]: detections(), frames[held[0]]: detections()})
+    assert cloud.lifecycle.labelled_lately(CAMERA) == 3
+    assert cloud.lifecycle.labelled_since(CAMERA, began) == 2
+    assert cloud.lifecycle.labelled_since(CAMERA, began, trainable=True) == 1
+    cloud.frames.remove(CAMERA, [frames[trained[1]]])
+    clock.advance(DAY_S / 2 + 1)
+    assert cloud.lifecycle.labelled_lately(CAMERA) == 2, "one that is gone was paid for all the same"
+
+
+def test_labels_are_told_in_order_of_time_and_damaged_ones_left_out(cloud: CloudState) -> None:
+    add(cloud, 3, 1, 2)
+    first, second, third = sorted(everything(cloud), key=lambda frame: frame.captured)
+    cloud.lifecycle.label({frame.id: detections() for frame in (third, first, second)})
+    with cloud.index.write() as connection:
+        connection.execute(table.update().where(table.c.id == second.id).values(labels=b"rot"))
+    assert [(name, at) for name, at, _ in cloud.lifecycle.labelled(CAMERA)] == [
+        (first.id, first.captured),
+        (third.id, third.captured),
+    ]
+
+
+def test_scores_are_kept_by_model_and_replaced(cloud: CloudState) -> None:
+    add(cloud, 1, 2)
+    first, second = (frame.id for frame in everything(cloud))
+    one, other = detections((1, 2, 30, 40, 0.75, 3)), detections()
+    cloud.lifecycle.score("gate-1", {first: one, second: one})
+    cloud.lifecycle.score("gate-1", {second: other})
+    cloud.lifecycle.score("gate-2", {first: other})
+    assert {name: len(found) for name, found in cloud.lifecycle.scores("gate-1").items()} == {first: 1, second: 0}
+    cloud.lifecycle.forget_scores("yard", but="yard-1")
+    assert len(cloud.lifecycle.scores("gate-1")) == 2
+    cloud.lifecycle.forget_scores(CAMERA, but="gate-2")
+    assert cloud.lifecycle.scores("gate-1") == {}
+    assert list(cloud.lifecycle.scores("gate-2")) == [first]
+
+
+def test_what_a_camera_forwards_is_counted_over_all_minutes(cloud: CloudState) -> None:
+    assert cloud.lifecycle.forwarded_share(CAMERA) is None
+    counts = {column.name: 0 for column in history.c if column.name not in ("camera", "minute")}
+    with cloud.index.write() as connection:
+        for minute in (1, 2):
+            row = {**counts, "camera": CAMERA, "minute": minute, "inferred": 100, "hard": minute}
+            connection.execute(history.insert().values(**row))
+    assert cloud.lifecycle.forwarded_share(CAMERA) == 0.015
+
+
+def test_a_full_quota_takes_frames_without_labels_first(cloud: CloudState, clock: FakeClock) -> None:
+    trained, _ = split(12)
+    for seq in trained:
+        add(cloud, seq)
+        clock.advance(1)
+    cloud.lifecycle.claim(CAMERA, 1)
+    frames = {int(frame.loss): frame.id for frame in everything(cloud)}
+    cloud.lifecycle.label({frames[seq]: detections() for seq in trained[:4]})
+    size = cloud.frames.counts()[CAMERA].bytes // len(trained)
+    cloud.lifecycle.expire(quota_bytes=5 * size, retention_days=30)
+    assert [int(frame.loss) for frame in everything(cloud)] == trained[:4]
+
+
+def test_what_a_running_round_trains_on_stays_though_an_earlier_one_claimed_it(cloud: CloudState) -> None:
+    add(cloud, *split(8)[0])
+    cloud.lifecycle.claim(CAMERA, 1)
+    turns = [cloud.rounds.start(CAMERA, "manual", 1.0).id for _ in range(2)]
+    cloud.rounds.end(turns[0], "refused", {}, "no better", 2.0)
+    kept = [frame.id for frame in everything(cloud)][:2]
+    cloud.lifecycle.keep(kept, turns[1])
+    cloud.lifecycle.expire(quota_bytes=1, retention_days=30)
+    assert [frame.id for frame in everything(cloud)] == kept
 
 
 def test_retention_removes_file_and_content_but_knows_the_repeat(cloud: CloudState, clock: FakeClock) -> None:
