@@ -84,8 +84,8 @@ def _forwarded_rows(day: Sequence[Row]) -> list[Row]:
 
 def _round_rows(rounds: Sequence[Row]) -> list[Row]:
     shown = ("id", "state", "trigger", "labelled", "kept", "scale", "map_before", "map_after", "frames", "train_s")
-    told = ("scale_why", "steps", "ended", "gain_low", "blocks", "provisional", "verdict")
-    told = (*told, "model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
+    judged = ("gain_low", "blocks", "provisional", "verdict")
+    told = ("scale_why", "steps", "ended", *judged, "model_id", "model_lag_s", "swap", "swap_gap_ms", "reason")
     return [{"started": _time(row["started"]), **{name: row.get(name) for name in (*shown, *told)}} for row in rounds]
 
 

@@ -39,10 +39,11 @@ def test_a_better_student_is_told_in_one_sentence(figures: dict[str, Any]) -> No
 
 
 def test_a_refusal_is_told_with_what_it_was_judged_by(figures: dict[str, Any]) -> None:
-    assert (
-        "Round 2 was refused: on 9 held-out frames its student's AP50 was 0.650 and that of the one in use 0.700, so "
-        "that one stays in use."
-    ) in told(figures)
+    figures["rounds"][1]["reason"] = "AP50 -0.050 (0.700 → 0.650, 9 judges in 3 blocks), which is not more than +0"
+    text = told(figures)
+    assert "Round 2 was refused: AP50 -0.050 (0.700 → 0.650, 9 judges in 3 blocks), which" in text
+    assert "than +0; the student in use stays." in text
+    assert "took the likelier of two students" in text
 
 
 def test_a_round_refused_before_its_student_was_made_tells_its_reason(figures: dict[str, Any]) -> None:
