@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Run the service that labels, culls, trains and publishes.", no_args_is_help=True)
 
 
-@app.command(epilog="Example: culling cloud serve --config /etc/culling/cloud.toml --set schedule.min_new=64")
+@app.command(epilog="Example: culling cloud serve --config /etc/culling/cloud.toml --set schedule.first=16")
 def serve(config: ConfigFile = None, override: Overrides = None) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP.
 
