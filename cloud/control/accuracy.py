@@ -97,8 +97,7 @@ class Measurer:
     def measure(self, camera: str, model_id: str) -> Measured | None:
         """Return how right that student is on what the camera sees; None with too few labelled audits."""
         mine = (frames.c.model_id == model_id) & frames.c.labels.is_not(None)
-        # The held-out ones are labelled in another order, rare hours and classes first: they are no fair sample.
-        drawn = mine & (frames.c.reason == "audit") & frames.c.probability.is_not(None) & ~frames.c.held_out
+        drawn = mine & (frames.c.reason == "audit") & frames.c.probability.is_not(None)
         hard = mine & (frames.c.reason == "hard")
         newest = self._store.select(camera, drawn, frames.c.captured.desc(), AUDITS)
         if len(newest) < LEAST_AUDITS:

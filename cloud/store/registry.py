@@ -169,7 +169,7 @@ class Registry:
         with self._index.read() as connection:
             told = [(_report(row.report), row.model_id) for row in connection.execute(query.order_by(rounds.c.id))]
             named = sa.select(models.c.model_id, models.c.sha256).where(models.c.camera == camera)
-            bytes_of = dict(connection.execute(named).tuples().all()) if told else {}
+            bytes_of = {row.model_id: row.sha256 for row in connection.execute(named)} if told else {}
         confirmed = {report.get("confirmed") for report, _ in told}
         doubted = {name for report, name in told if name and report.get("provisional")} - confirmed
         same = {bytes_of[name] for name in doubted if name in bytes_of}
