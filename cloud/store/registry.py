@@ -169,12 +169,14 @@ class Registry:
         with self._index.read() as connection:
             told = [(_report(row.report), row.model_id) for row in connection.execute(query.order_by(rounds.c.id))]
             named = sa.select(models.c.model_id, models.c.sha256).where(models.c.camera == camera)
-            bytes_of = {row.model_id: row.sha256 for row in connection.execute(named)} if told else {}
+            known = connection.execute(named.order_by(models.c.counter)).all() if told else []
         confirmed = {report.get("confirmed") for report, _ in told}
         doubted = {name for report, name in told if name and report.get("provisional")} - confirmed
-        same = {bytes_of[name] for name in doubted if name in bytes_of}
-        sure = {bytes_of[name] for name in confirmed if name in bytes_of}
-        return frozenset(doubted | {name for name, sha256 in bytes_of.items() if sha256 in same - sure})
+        uncertain: dict[str, bool] = {}
+        for model_id, sha256 in known:
+            uncertain[sha256] = model_id in doubted or (uncertain.get(sha256, False) and model_id not in confirmed)
+            doubted |= {model_id} if uncertain[sha256] else set()
+        return frozenset(doubted)
 
     def is_newest(self, camera: str, model_id: str) -> bool:
         """Return whether no model of the camera was ever signed under a higher counter."""
