@@ -138,7 +138,7 @@ def _inside(boxes: Tensor, ignore: Tensor) -> Tensor:
     """Return `(N, M)`: whether at least half of each box lies in each doubtful one."""
     corner = torch.maximum(boxes[:, None, :2], ignore[None, :, :2])
     other = torch.minimum(boxes[:, None, 2:], ignore[None, :, 2:])
-    share = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
+    share: Tensor = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
     return share.ge(0.5)
 
 
