@@ -168,7 +168,7 @@ def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> T
 
 def _weight(frame: StoredFrame) -> float:
     """Return how many frames one stands for: one over the probability with which it was drawn, where that is known."""
-    probability = getattr(frame, "probability", None)
+    probability = frame.probability
     return 1.0 if not probability else min(1.0 / probability, MOST_WEIGHT)
 
 
