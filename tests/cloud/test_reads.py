@@ -41,8 +41,11 @@ class Watched:
         swap = SwapReport(CAMERA, model.model_id, None, "live", "", 1.0, self.clock.now())
         self.cloud.registry.report(swap, self.clock.now())
         self.told = {CAMERA: (camera_state(model_id=model.model_id), self.clock.now())}
-        self.board = Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)
+        self.board = self.new_board()
         self.history = History(self.cloud.index, {})
+
+    def new_board(self) -> Board:
+        return Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)
 
     def minute(self) -> int:
         return int(self.clock.now() // 60)
@@ -92,7 +95,7 @@ def board_of_a_minute(watched: Watched) -> None:
 
 
 LOOPS: dict[str, Callable[[Watched], object]] = {
-    "the page's first event": lambda watched: watched.board.refresh(),
+    "the page's first event": lambda watched: watched.new_board().refresh(),
     "the page's events": board_of_a_minute,
     "the counts": lambda watched: watched.cloud.frames.counts(),
     "the minute": lambda watched: watched.history.record({CAMERA: camera_state()}, watched.minute()),
