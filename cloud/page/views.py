@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
 from culling.cloud.control.accuracy import read_measured
 from culling.cloud.control.schedule import camera_stats, expect
@@ -26,10 +27,13 @@ from culling.cloud.store.index import Index, frames, models, swaps
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
+from culling.common.errors import ProtocolError
 from culling.common.frame import CLASSES, Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
 from culling.common.process.keeping_up import Look, keeping_up
 from culling.common.wire.messages import WireDetections, from_wire
+
+log = structlog.get_logger(__name__)
 
 HOUR = 60
 DAY = 24 * HOUR
@@ -230,7 +234,8 @@ def gallery(
         mine &= frames.c.kept.is_not(None) if kept else frames.c.kept.is_(None)
     with index.read() as connection:
         query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
-        return [_frame(row, settings) for row in connection.execute(query)]
+        rows = connection.execute(query).all()
+    return [told for row in rows if (told := _readable(row, settings)) is not None]
 
 
 def picture(index: Index, frame: str) -> tuple[str, str] | None:
@@ -259,6 +264,15 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
         now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256), "provisional": row.model_id in doubted}
         rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows
+
+
+def _readable(row: sa.Row[Any], settings: CloudSettings) -> Row | None:
+    """Return what a frame's row says, None for one that rotted: it must not hide the others; rounds put it aside."""
+    try:
+        return _frame(row, settings)
+    except (msgspec.MsgspecError, ProtocolError, TypeError):
+        log.warning("frame_unreadable", camera=row.camera, frame=row.id)
+        return None
 
 
 def _frame(row: sa.Row[Any], settings: CloudSettings) -> Row:

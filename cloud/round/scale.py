@@ -120,7 +120,9 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     """Find the smallest scale that is good enough for the live student, by the policy of the settings."""
     settings = context.settings.resolution
     graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
-    kept, replay = (context.store.get(results["cull"][name]) for name in ("kept", "replay"))
+    kept, replay = (
+        context.settled(turn.camera, context.store.get(results["cull"][name])) for name in ("kept", "replay")
+    )
     long_side = context.settings.student.long_side
     inputs = scales(partial(_size, frame_size(kept), long_side), settings.max_steps, settings.min_scale)
     meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)

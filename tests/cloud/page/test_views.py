@@ -8,6 +8,7 @@ import pytest
 
 from culling.cloud.page import views
 from culling.cloud.store.history import History
+from culling.cloud.store.index import frames
 from culling.common.errors import InputError
 from culling.common.wire.messages import SwapReport
 from support.cloud import CAMERA, CloudState, camera_state, captured, detections, hard_frame, held_out
@@ -92,3 +93,10 @@ def test_a_picture_is_found_by_its_name_alone(cloud: CloudState) -> None:
     assert found is not None
     assert found[0] == CAMERA
     assert views.picture(cloud.index, "0" * 32) is None
+
+
+def test_a_frame_whose_record_rotted_does_not_hide_the_others(cloud: CloudState) -> None:
+    bad, good = store(cloud, 2)
+    with cloud.index.write() as connection:
+        connection.execute(frames.update().where(frames.c.id == bad).values(labels=b"\xc1rotten"))
+    assert [row["id"] for row in views.gallery(cloud.index, cloud.settings, CAMERA, 1e11, 24, None, None)] == [good]
