@@ -22,7 +22,7 @@ from support.narrow import install, narrow_base
 from support.site import moving_clip
 
 SELECTOR = {
-    "frames_per_window": 400, "window_s": 2.0, "spacing_s": 0.0, "duplicate_difference": 0.0, "bootstrap": 400,
+    "frames_per_window": 400, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0, "bootstrap": 400,
 }  # fmt: skip
 
 

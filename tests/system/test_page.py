@@ -138,7 +138,7 @@ def test_an_empty_fleet_is_one_sentence(tmp_path: Path) -> None:
     try:
         browser.wait(
             lambda: browser.text("main").endswith(
-                "No camera is enrolled yet: run culling cloud enroll EDGE --camera NAME --out KIT"
+                "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT"
             )
         )
         seen = "[...document.querySelectorAll('main *')].filter(one => one.offsetHeight && one.textContent)"
