@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Run the service that labels, culls, trains and publishes.", no_args_is_help=True)
 
 
-@app.command(epilog="Example: culling cloud serve --config /etc/culling/cloud.toml --set schedule.min_new=64")
+@app.command(epilog="Example: culling cloud serve --config /etc/culling/cloud.toml --set schedule.first=16")
 def serve(config: ConfigFile = None, override: Overrides = None) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP.
 
@@ -239,22 +239,18 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
 def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
     model = f"{row['model'] or '-'}{' (provisional)' if row['provisional'] else ''}"
-    rate = "-" if row["rate"] is None else f"{row['rate']:.1%}"
+    rate = "" if row["rate"] is None else f" ({row['rate']:.1%} now)"
+    heard = "" if row["state"] in ("live", "revoked") else f", heard {ago(row['silent_s'])}"
     pending = f", offered {row['live']}" if row["live"] not in (None, row["model"]) else ""
     return {
         "camera": row["camera"],
         "edge": row["edge"],
-        "state": row["state"],
-        "last seen": ago(row["silent_s"]),
+        "state": f"{row['state']}{heard}",
         "model": f"{model}{pending}",
-        "seen": str(row["seen"]),
-        "forwarded": str(row["forwarded"]),
-        "now": rate,
+        "forwarded": f"{row['forwarded']}{rate}",
         "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
-        "loss": "" if row["loss"] is None else f"{row['loss']:.2f}",
-        "AP50, measured": _measured(row["accuracy"]),
+        "AP50": _measured(row["accuracy"]),
         "waiting": f"{row['waiting']} of {row['stored']}",
-        "judges": f"{row['judges']} of {row['judges_wanted']}",
         "round": _round_now(row),
     }
 
@@ -265,7 +261,8 @@ def _round_now(row: dict[str, Any]) -> str:
         return str(row["round"]["told"])
     if row["state"] == "revoked":
         return "-"
-    return str(row["next_round"]["told"]) if row["next_round"] else "due"
+    few = f"; {row['judges']} of {row['judges_wanted']} judges" if row["judges"] < row["judges_wanted"] else ""
+    return f"{row['next_round']['told'] if row['next_round'] else 'due'}{few}"
 
 
 def _measured(accuracy: dict[str, Any] | None) -> str:

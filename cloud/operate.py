@@ -25,7 +25,7 @@ from culling.common.errors import CullingError
 
 ANSWER_S = 15.0
 """The service answers within a second unless its disk is slow; waiting longer would look like a hang."""
-WHOLE = ("id", "camera", "state", "is")
+WHOLE = ("id", "camera", "is")
 PANEL = "Act on a camera"
 SEARCHED = CloudSettings.searched
 

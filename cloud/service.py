@@ -8,6 +8,7 @@ imports torch. The address it listens on stands in `endpoint` of the data folder
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import shutil
@@ -17,7 +18,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from types import FrameType
 
-import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -27,6 +27,7 @@ from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.publish import Publisher, SupersededError
 from culling.cloud.control.schedule import camera_stats, choose
+from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
@@ -75,7 +76,7 @@ class Service:
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
         self._problem = ""
-        self._next_upkeep = self._next_schedule = 0.0
+        self._next_upkeep = self._next_measure = self._next_schedule = 0.0
         self._minute = int(self._clock.now() // 60)
 
     def run(self) -> None:
@@ -137,15 +138,21 @@ class Service:
             notify.tell(notify.ALIVE)
             if self._ingest.failure is not None:
                 raise StorageError(f"ingest ended: {self._ingest.failure}") from self._ingest.failure
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Take every step once. One that cannot read or write keeps no other back: the upkeep is what makes room."""
+        problem = ""
+        steps = (self._answer_requests, self._advance_rounds, self._pass_minute, self._upkeep, self._measure_next)
+        for step in steps:
             try:
-                for step in (self._answer_requests, self._advance_rounds, self._pass_minute, self._upkeep):
-                    with surviving("service", self._metrics, step=step.__name__):
-                        step()
-                self._problem = ""
+                with surviving("service", self._metrics, step=step.__name__):
+                    step()
             except StorageError as error:  # a full disk passes: the next turn tries again
-                if not self._problem:
-                    log.error("service_hindered", error=str(error))
-                self._problem = str(error)
+                problem = problem or str(error)
+        if problem and not self._problem:
+            log.error("service_hindered", error=problem)
+        self._problem = problem
 
     def _shutdown(self) -> None:
         notify.tell(notify.STOPPING)
@@ -196,7 +203,8 @@ class Service:
             raise InputError(f"camera {request.camera} cannot have a round: its edge is revoked")
         answer = carry_out(request, self._index, self._publisher)
         if request.kind == "rollback":
-            self._metrics.count("rollbacks", camera=request.camera, by="operator")
+            by = "gate" if "withdrawn" in request.payload else "operator"
+            self._metrics.count("rollbacks", camera=request.camera, by=by)
         if request.kind in MODEL_KINDS:
             self._metrics.count("models_published", camera=request.camera)
         return answer
@@ -208,6 +216,7 @@ class Service:
 
     def _advance_rounds(self) -> None:
         if self._executor.busy:
+            self._executor.stop_ended()
             if (stalled := self._executor.kill_stalled()) is not None:
                 self._metrics.count("rounds_stalled", camera=stalled.camera)
             return
@@ -227,14 +236,14 @@ class Service:
     def _start_next(self) -> None:
         asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
-        finished = self._rounds.last_finished()
+        taught = self._rounds.taught()
         cameras = [
             camera_stats(
                 row,
                 counts.get(row.name, Counts()),
                 desired_states.get(row.name, DesiredState()),
                 self._settings.gate.least,
-                row.name not in finished,
+                row.name not in taught,
                 row.name in asked,
             )
             for row in self._roster.rows()
@@ -258,8 +267,9 @@ class Service:
             return
         try:
             # The gate may have passed the candidate at another scale than it was exported for.
-            artefact = turn.stages.get("gate", {}).get("artefact") or turn.stages.get("export", {}).get("artefact")
-            self._publisher.publish_round(turn.id, turn.camera, to_artefact(artefact))
+            judged = turn.stages.get("gate", {})
+            artefact = judged.get("artefact") or turn.stages.get("export", {}).get("artefact")
+            self._publisher.publish_round(turn.id, turn.camera, to_artefact(artefact), judged.get("replaced"))
             self._metrics.count("models_published", camera=turn.camera)
         except StorageError:
             raise
@@ -309,15 +319,19 @@ class Service:
             if folder.name not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
         forget_records(self._index, now - store.records_days * DAY_S)
-        self._measure_next()
         self._show_last_rounds()
 
     def _measure_next(self) -> None:
-        """Measure how right the student of one camera is: each of them in turn."""
-        if (told := self._measurer.next()) is None or told[1] is None or told[1].now.ap50 is None:
+        """Measure how right the student of one camera is: each of them in turn, one a minute."""
+        if self._clock.monotonic() < self._next_measure:
             return
-        for bound, value in msgspec.structs.asdict(told[1].now.ap50).items():
-            self._metrics.set("measured_accuracy", value, camera=told[0], bound=bound)
+        self._next_measure = self._clock.monotonic() + UPKEEP_S
+        if (told := self._measurer.next()) is None:
+            return
+        camera, found = told
+        ap50 = None if found is None else found.now.ap50
+        for bound in Estimate.__struct_fields__:  # after a swap nothing is known of the new student yet
+            self._metrics.set("measured_accuracy", getattr(ap50, bound, math.nan), camera=camera, bound=bound)
 
     def _show_last_rounds(self) -> None:
         """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""

@@ -91,7 +91,7 @@ class StoreSettings(Section):
         ge=0,
         validate_default=True,
         description="seconds on both sides of a held-out block whose frames are neither trained on nor judged by; "
-        "below `held_out_block_s`",
+        "less than half a block",
     )
 
     @field_validator("records_days")
@@ -288,13 +288,6 @@ class RoundSettings(Section):
         "is trained",
     )
 
-    @field_validator("patience")
-    @classmethod
-    def _can_run_out(cls, patience: int, info: ValidationInfo) -> int:
-        if patience > (most := info.data.get("most_steps", patience)):
-            raise ValueError(f"is above most_steps = {most}: no training would end before that by itself")
-        return patience
-
     @property
     def labels_of_interest(self) -> list[int] | None:
         """The labels of the classes of interest, None for every class."""
@@ -326,7 +319,7 @@ class ResolutionSettings(Section):
     )
     max_steps: int = Field(default=8, ge=0, le=32, description="most steps of 0.9 that the input may shrink by")
     min_scale: float = Field(default=0.4, gt=0, le=1, description="smallest scale that is tried")
-    policy: Literal["paper", "zero-intercept", "reference"] = Field(
+    policy: Literal["paper", "zero-intercept", "reference", "per-object"] = Field(
         default="paper", description="form of the confidence loss that scales are compared by"
     )
 

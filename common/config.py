@@ -31,8 +31,8 @@ PREFIX = "CULLING_"
 SECTIONS = {
     "edge": {"agent", "camera", "cloud", "confidence", "difference", "metrics", "selector", "spool", "student"},
     "cloud": {
-        *("gate", "metrics", "page", "publish", "resolution", "round", "schedule", "service", "store", "student"),
-        "teacher",
+        *("gate", "labelling", "metrics", "page", "publish", "resolution", "round", "schedule", "service", "store"),
+        *("student", "teacher"),
     },
 }
 """The sections of both sides: a variable of the other side is ignored, one of neither is refused as a typo."""

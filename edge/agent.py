@@ -166,6 +166,8 @@ class Agent:
         for lane in self._lanes:
             if lane.camera.state == "ended":
                 lane.end_window(final=True)
+            else:
+                lane.tally()
 
     def shutdown(self) -> None:
         """Stop the cameras, write what is queued, send what the cloud takes in time, and close everything."""

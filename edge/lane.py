@@ -123,7 +123,7 @@ class Lane:
         self.slot.observe(frame, found, now)
         self._close_window(frame.captured)
         decision = self._decide(frame, score.worth)
-        self._tally(now)
+        self._tally_by_the_minute(now)
         self._act(frame, student, found, score, decision)
         self._count(frame, student, found, score.loss, seconds, decision)
 
@@ -254,10 +254,15 @@ class Lane:
             return Decision(Action.SKIP, "paused")
         return self._selector.decide(worth, frame.captured, self._thumbnail(frame, worth))
 
-    def _tally(self, now: float) -> None:
+    def _tally_by_the_minute(self, now: float) -> None:
         """Have the size of the draw written down from time to time, for a start after this one."""
-        if now >= self._next_tally and (among := self._selector.among):
+        if now >= self._next_tally:
             self._next_tally = now + TALLY_S
+            self.tally()
+
+    def tally(self) -> None:
+        """Have the size of the draw written down now; the agent is about to stop."""
+        if among := self._selector.among:
             self._recorder.tally(Tally(self.name, among))
 
     def _act(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:

@@ -130,7 +130,8 @@ class ConfidenceSettings(Section):
     """
 
     policy: str = Field(
-        default="paper", description="form of the confidence loss: `paper`, `zero-intercept` or `reference`"
+        default="paper",
+        description="form of the confidence loss: `paper`, `zero-intercept`, `reference` or `per-object`",
     )
     interest: tuple[ClassName, ...] = Field(
         default=(), description="classes that count towards the loss; an empty list: all six"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import sqlalchemy as sa
 import structlog
 
 from culling.cloud.evaluation.accuracy import LEAST_AUDITS, Accuracy, Estimate, Judged, measure
@@ -66,6 +67,7 @@ class Measurer:
         self._settings = settings
         self._clock = clock
         self._measured: dict[str, float] = {}
+        self._known: dict[str, tuple[str, float | None]] = {}
 
     def next(self) -> tuple[str, Measured | None] | None:
         """Measure the camera that was measured longest ago, and keep the result; None where there is none."""
@@ -74,13 +76,23 @@ class Measurer:
             return None
         row = min(rows, key=lambda row: (self._measured.get(row.name, 0.0), row.name))
         assert row.state is not None, "others were left out"
+        self._measured[row.name] = self._clock.now()  # before: one on which it breaks must not hold up the others
+        state = (row.state.model_id, self._latest_label(row.name))
+        if self._known.get(row.name) == state:
+            return row.name, read_measured(row)
         found = self.measure(row.name, row.state.model_id)
-        self._measured[row.name] = self._clock.now()
+        self._known[row.name] = state
         text = None if found is None else msgspec.json.encode(found).decode()
         if text != row.accuracy:
             with self._index.write() as connection:
                 connection.execute(cameras.update().where(cameras.c.name == row.name).values(accuracy=text))
         return row.name, found
+
+    def _latest_label(self, camera: str) -> float | None:
+        """Return when the teacher last looked at a frame of a camera: as long as it does not, nothing changes."""
+        query = sa.select(sa.func.max(frames.c.labelled)).where(frames.c.camera == camera)
+        with self._index.read() as connection:
+            return connection.execute(query).scalar()
 
     def measure(self, camera: str, model_id: str) -> Measured | None:
         """Return how right that student is on what the camera sees; None with too few labelled audits."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from culling.cloud.round.progress import Progress, read_progress
-from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, UNFINISHED, Round, Rounds
 from culling.common.clock import Clock
 from culling.common.config import PREFIX
 from culling.common.errors import StorageError
@@ -55,7 +55,7 @@ class Executor:
         self._stall_s = stall_s
         self._beat: Progress | None = None
         self._moved = 0.0
-        self._killed = False
+        self._killed = self._told = False
         self._stalls = (0, 0)
         self._hindered = (0, 0)
         self._next_start = 0.0
@@ -80,7 +80,15 @@ class Executor:
         except OSError as error:
             raise StorageError(f"cannot start a process for round {turn.id}: {error.strerror}") from error
         self._round_id = turn.id
-        self._killed, self._moved, self._beat = False, self._clock.monotonic(), read_progress(self._folder)
+        self._killed = self._told = False
+        self._moved, self._beat = self._clock.monotonic(), read_progress(self._folder)
+
+    def stop_ended(self) -> None:
+        """Tell the process to stop whose round is over without it, since its camera was removed; once."""
+        if self._process is None or self._told or self._rounds.get(self._round_id).state in UNFINISHED:
+            return
+        self._told = True
+        self._process.terminate()
 
     def kill_stalled(self) -> Round | None:
         """Kill the process that works if it hangs; return its round then, once."""

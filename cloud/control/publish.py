@@ -69,9 +69,10 @@ class Publisher:
         log.info("model_published", camera=camera, model_id=model.model_id, origin=origin, scale=artefact.scale)
         return model
 
-    def publish_round(self, round_id: int, camera: str, artefact: Artefact) -> Model:
+    def publish_round(self, round_id: int, camera: str, artefact: Artefact, replaced: str | None = None) -> Model:
         """Publish what a round made and end the round with it: neither can be lost or done twice.
 
+        `replaced` is the model that the round's gate found no better than the one before it: nobody goes back to it.
         Raises SupersededError when the live model is another one than the round's was judged against.
         """
 
@@ -87,6 +88,8 @@ class Publisher:
         def end(connection: sa.Connection, model: Model) -> None:
             ended = {"state": "published", "finished": model.created, "model_id": model.model_id}
             connection.execute(rounds.update().where(rounds.c.id == round_id).values(**ended))
+            before = (models.c.camera == camera) & (models.c.state == "previous") & (models.c.model_id == replaced)
+            connection.execute(models.update().where(before).values(state="revoked"))
 
         return self.publish(camera, artefact, "round", round_id, end, judged_against_live)
 
@@ -98,6 +101,26 @@ class Publisher:
         earlier = self._registry.fallback(camera)
         return self.publish(
             camera, earlier.artefact, "rollback", None, lambda connection, model: revoke_previous(connection, camera)
+        )
+
+    def take_back(self, camera: str, withdrawn: str, earlier: Artefact) -> Model:
+        """Make `earlier` live again in the place of the model `withdrawn`, which is revoked.
+
+        Raises SupersededError when that is no longer the live one.
+        """
+
+        def still_live(connection: sa.Connection) -> None:
+            live = sa.select(models.c.model_id).where(models.c.camera == camera, models.c.state == "live")
+            if (found := connection.execute(live).scalar()) != withdrawn:
+                raise SupersededError(f"{withdrawn} is not taken back: {found} went live meanwhile")
+
+        return self.publish(
+            camera,
+            earlier,
+            "rollback",
+            None,
+            lambda connection, model: revoke_previous(connection, camera),
+            still_live,
         )
 
     def renew(self, camera: str) -> Model:

@@ -90,7 +90,9 @@ def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger |
         return None
     if stats.oldest_waiting is not None and now - stats.oldest_waiting >= settings.max_age_s:
         return "age"
-    return "drift" if _drifted(stats, settings.drift) else None
+    # A student that got worse stays so until a round helps: without a pause, one that does not help follows another.
+    enough = stats.waiting >= min(settings.first, settings.min_new)
+    return "drift" if enough and _drifted(stats, settings.drift) else None
 
 
 def needed(stats: CameraStats, settings: ScheduleSettings) -> int:

@@ -140,7 +140,12 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         "labelling": {"per_day": MOST_LABELS},
         "student": {"long_side": sizes.long_side, "int8": plan.int8},
         # A round never waits for long: few frames that are a while old will do, and audits bring some of any camera.
-        "schedule": {"min_new": plan.min_new, "least": LEAST, "max_age_s": max(LEAST_AGE_S, 2 * plan.collect_s)},
+        "schedule": {
+            "min_new": plan.min_new,
+            "first": plan.min_new,
+            "least": LEAST,
+            "max_age_s": max(LEAST_AGE_S, 2 * plan.collect_s),
+        },
         "round": {
             "kept": sizes.kept,
             "factor": CULLED,

@@ -96,12 +96,12 @@ class Check:
     @property
     def likely(self) -> bool:
         """Whether the candidate is not worse by more than the margin, as far as the figure itself tells."""
-        return self.gain > -self.margin
+        return self.gain >= -self.margin
 
     @property
     def passed(self) -> bool:
         """Whether that is certain, where there is enough to be certain by: half the margin for the figure itself."""
-        return self.likely if self.low is None else self.low > -self.margin and self.gain > -self.margin / 2
+        return self.likely if self.low is None else self.low >= -self.margin and self.gain >= -self.margin / 2
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ class Board:
         desired, counts = slow.desired.get(name, DesiredState()), slow.counts.get(name, Counts())
         risen, span = self._risen(name)
         row = camera_row(camera, counts, slow.live.get(name), risen, self._clock.now())
-        new = name not in slow.finished
+        new = name not in slow.taught
         row |= {
             "told": camera.state.state if camera.state else None,
             "heard": camera.heard,
@@ -222,7 +222,7 @@ class _Slow:
         self.live: dict[str, str] = {}
         self.scales: dict[tuple[str, str], float | None] = {}
         self.lags: dict[str, float] = {}
-        self.finished: dict[str, float] = {}
+        self.taught: frozenset[str] = frozenset()
         self.running: dict[str, Row] = {}
 
     def read(self, told: Mapping[str, Told]) -> None:
@@ -230,7 +230,7 @@ class _Slow:
         self.cameras = {row.name: row for row in Roster(self._index).rows()}
         self.desired = DesiredStates(self._index).all()
         self.counts = frame_counts(self._index)
-        self.finished = Rounds(self._index).last_finished()
+        self.taught = Rounds(self._index).taught()
         self.running = running_rounds(self._index, self._data_dir)
         states = {name: row.state for name, row in self.cameras.items() if row.state is not None}
         states |= {name: state for name, (state, _) in told.items()}

@@ -59,7 +59,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     counts, live = frame_counts(index), registry.live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
-    desired, finished = DesiredStates(index).all(), Rounds(index).last_finished()
+    desired, taught = DesiredStates(index).all(), Rounds(index).taught()
     turns = running_rounds(index, settings.data_dir)
     rows = []
     for camera in Roster(index).rows():
@@ -68,7 +68,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         silent_s = None if camera.heard is None else round(now - camera.heard, 1)
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
         wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
-        told = next_round(camera, count, wish, camera.name not in finished, settings, now)
+        told = next_round(camera, count, wish, camera.name not in taught, settings, now)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
         wanted = settings.round.held_out
         judges = {"judges": min(count.held_out, wanted), "judges_wanted": wanted}

@@ -26,6 +26,9 @@ from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.frame import Detections
 from culling.common.graph import Graph, Provider, has_cuda, open_graph
 
+NOT_TO_RUN = ("rejected", "revoked")
+"""States of a model that an edge or a person turned down: nothing is judged against it, nobody goes back to it."""
+
 Result = dict[str, Any]
 Results = dict[str, Result]
 
@@ -65,11 +68,16 @@ class Context:
 
         None if `model` is not provisional, or the one before it is gone.
         """
-        if model.model_id not in self.registry.provisional(model.camera):
+        if model.model_id not in (doubted := self.registry.provisional(model.camera)):
             return None
-        known, doubted = self.registry.models(model.camera), self.registry.provisional(model.camera)
-        earlier = next((one for one in known if one.counter < model.counter and one.model_id not in doubted), None)
-        return earlier if earlier is not None and self.files.keeps(earlier.artefact.sha256) else None
+        for earlier in self.registry.models(model.camera):
+            if earlier.counter < model.counter and earlier.model_id not in doubted and earlier.state not in NOT_TO_RUN:
+                return earlier if self.files.keeps(earlier.artefact.sha256) else None
+        return None
+
+    def is_base(self, model: Model) -> bool:
+        """Return whether a model is the student that its camera began with, perhaps under a later counter."""
+        return model.artefact.sha256 == self.registry.models(model.camera)[-1].artefact.sha256
 
     def pictures(self, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes]]:
         """Yield each frame with its JPEG, leaving out those whose file is missing or damaged.

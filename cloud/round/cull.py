@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from culling.cloud.evaluation.mistakes import Mistakes
-from culling.cloud.evaluation.precision import Hardness
 from culling.cloud.round.choice import Lesson, diverse, places, replayed, strata
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.round.score import POOL, seen
 from culling.cloud.settings import CULLED
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
-from culling.common.frame import CLASSES
+from culling.common.frame import CLASSES, Detections
 
 MISSED = 0.5
 """An audit frame at least this hard counts as missed: the student got half of it wrong, and its loss did not show."""
@@ -30,16 +30,31 @@ EMPTY_SHARE = 0.25
 
 @dataclass(frozen=True)
 class _Judged:
-    """A frame of the pool, and what the student in use gets wrong there."""
+    """A frame of the pool, and what the student in use, which `found` this there, gets wrong."""
 
+    context: Context
     frame: StoredFrame
-    hardness: Hardness
-    mistakes: Mistakes
+    found: Detections
+
+    @cached_property
+    def hardness(self) -> float:
+        """The share of its classes that is wrong: 1 - AP. It takes long, and most of a large pool never needs it."""
+        return self.context.hardness(self.frame, self.found).value
+
+    @cached_property
+    def mistakes(self) -> Mistakes:
+        """All that is wrong."""
+        return self.context.mistakes(self.frame, self.found)
+
+    @cached_property
+    def empty(self) -> bool:
+        """Whether the teacher is sure of nothing there: a hard negative, where the student is not right."""
+        return not len(self.context.objects(self.frame))
 
     def worth(self, policy: str) -> float:
         """Return what the frame teaches; 0 where the student is right."""
         if policy == "precision":
-            return self.hardness.value
+            return self.hardness
         return 0.0 if self.mistakes.easy else self.mistakes.mass
 
 
@@ -62,7 +77,7 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
     lessons = [_lesson(one, settings.policy) for one in teaching]
     chosen = [teaching[at] for at in diverse(lessons, count, max(1, int(EMPTY_SHARE * count)))]
     replay = _replay(context, turn, [one.frame for one in chosen], [one.frame for one in pool])
-    if not any(len(context.objects(frame)) for frame in [*(one.frame for one in chosen), *replay]):
+    if all(one.empty for one in chosen) and not any(len(context.objects(frame)) for frame in replay):
         raise RefusedError(
             f"nothing to teach but background: the teacher is sure of no object in {len(chosen) + len(replay)} frames"
         )
@@ -72,8 +87,8 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
         "replay": [frame.id for frame in replay],
         "pool": len(pool),
         "teaching": len(teaching),
-        "hard_negatives": sum(one.hardness.kind == "hard-negative" for one in chosen),
-        "hardness": round(float(np.mean([one.hardness.value for one in chosen])), 4),
+        "hard_negatives": sum(one.empty for one in chosen),
+        "hardness": round(float(np.mean([one.hardness for one in chosen])), 4),
         "mass": round(float(np.mean([one.mistakes.mass for one in chosen])), 4),
         **_audits(context, turn),
         "newest_capture": max(one.frame.captured for one in chosen),
@@ -85,16 +100,13 @@ def _judged(context: Context, turn: Round) -> list[_Judged]:
     pool = context.lifecycle.pool(turn.camera, POOL)
     found = seen(context, context.incumbent(turn.camera), pool)
     frames = context.settled(turn.camera, [frame for frame in pool if frame.id in found])
-    return [
-        _Judged(frame, context.hardness(frame, found[frame.id]), context.mistakes(frame, found[frame.id]))
-        for frame in frames
-    ]
+    return [_Judged(context, frame, found[frame.id]) for frame in frames]
 
 
 def _lesson(one: _Judged, policy: str) -> Lesson:
     worth, frame = one.worth(policy), one.frame
     spread = places(one.mistakes, worth, frame.width, frame.height, len(CLASSES))
-    return Lesson(frame.captured, worth, spread, one.hardness.kind == "hard-negative")
+    return Lesson(frame.captured, worth, spread, one.empty)
 
 
 def _replay(

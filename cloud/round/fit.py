@@ -119,7 +119,7 @@ def round_recipe(settings: RoundSettings, watched: int) -> Recipe:
 
     Without any, nothing tells when it is done: it takes twice the patience, and its rate falls all the way.
     """
-    patience = settings.patience
+    patience = min(settings.patience, settings.most_steps)
     if not watched:
         return fixed_recipe(settings, min(settings.most_steps, 2 * patience), settings.seed)
     recipe = fixed_recipe(settings, settings.most_steps, settings.seed)

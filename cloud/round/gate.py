@@ -63,7 +63,9 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
     artefact = msgspec.convert(results["export"]["artefact"], Artefact)
     tried = _try_in_order(context, incumbent, artefact, frames, before)
     if tried.verdict.outcome != "refused":
-        told.pop("withdrawn", None)  # what takes its place was held against the one before it
+        told.pop("back_to", None)  # what takes its place was held against the one before it
+        if (gone := told.pop("withdrawn", None)) is not None:
+            told["replaced"] = gone
     return {**told, **_result(context, tried, before)}
 
 
@@ -98,7 +100,7 @@ def _try(
 ) -> Tried:
     after = _look(context, artefact, frames)
     found = _compare(context, frames, before, after, artefact.classes, certainty)
-    return Tried(artefact, found, _decide(context, found, artefact.classes, incumbent.origin == "base"), after)
+    return Tried(artefact, found, _decide(context, found, artefact.classes, context.is_base(incumbent)), after)
 
 
 def _judge_again(
@@ -114,7 +116,7 @@ def _judge_again(
     found = _compare(context, frames, seen, before, classes, certainty)
     verdict = _decide(context, found, classes, first=True)
     if verdict.outcome == "refused":
-        return {"withdrawn": incumbent.model_id, "again": verdict.reason}, seen
+        return {"withdrawn": incumbent.model_id, "back_to": earlier.model_id, "again": verdict.reason}, seen
     sure = {"confirmed": incumbent.model_id} if verdict.outcome == "published" else {}
     return {**sure, "again": verdict.reason}, None
 
@@ -166,7 +168,7 @@ def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> T
 
 def _weight(frame: StoredFrame) -> float:
     """Return how many frames one stands for: one over the probability with which it was drawn, where that is known."""
-    probability = getattr(frame, "probability", None)
+    probability = frame.probability
     return 1.0 if not probability else min(1.0 / probability, MOST_WEIGHT)
 
 

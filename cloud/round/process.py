@@ -94,8 +94,9 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
     rounds.end(round_id, state, report(results, state), reason, ended)
-    if state == "refused" and results.get("gate", {}).get("withdrawn"):  # only the service can sign a model
-        Requests(index).ask("rollback", turn.camera, clock.now())
+    if state == "refused" and (judged := results.get("gate", {})).get("withdrawn"):  # only the service can sign a model
+        named = {name: judged[name] for name in ("withdrawn", "back_to")}
+        Requests(index).ask_once("rollback", turn.camera, clock.now(), named)
     log.info("round_ended", round=round_id, camera=turn.camera, state=state, reason=reason)
     return state
 

@@ -24,7 +24,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import Index, frames, totals
+from culling.cloud.store.index import Index, frames, scores, totals
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from culling.cloud.store.purge.withheld import Withheld, withheld
 from culling.common.atomic import write_all_atomic
@@ -354,6 +354,7 @@ class FrameStore:
         with self._index.write() as connection:
             ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
+            connection.execute(scores.delete().where(scores.c.frame.in_(names)))
 
     def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:
         frame = arrival.frame

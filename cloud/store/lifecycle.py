@@ -168,12 +168,13 @@ class FrameLifecycle:
         return {name: found for name, blob in rows if (found := _read(blob)) is not None}
 
     def score(self, model_id: str, found: dict[str, Detections]) -> None:
-        """Keep what a model found, by frame; durable on return."""
-        rows = [
-            {"frame": name, "model": model_id, "detections": msgspec.msgpack.encode(to_wire(each))}
-            for name, each in found.items()
-        ]
+        """Keep what a model found, by frame; durable on return. Of a frame that is gone by then nothing is kept."""
+        here = sa.select(frames.c.id).where(frames.c.id.in_(list(found)), frames.c.state == "stored")
         with self._index.write() as connection:
+            rows = [
+                {"frame": name, "model": model_id, "detections": msgspec.msgpack.encode(to_wire(found[name]))}
+                for name in connection.execute(here).scalars()
+            ]
             connection.execute(scores.delete().where(scores.c.model == model_id, scores.c.frame.in_(list(found))))
             if rows:
                 connection.execute(scores.insert(), rows)

@@ -161,13 +161,22 @@ class Registry:
     def provisional(self, camera: str) -> frozenset[str]:
         """Return the ids of a camera's models that were published although it is not certain that they are better.
 
-        A round's gate said so of its model, and no later one has confirmed it.
+        A round's gate said so of its model, and no later one has confirmed it. A model that was renewed, and so has the
+        same bytes under another name, is as certain as the one that it renews.
         """
-        query = sa.select(rounds.c.report, rounds.c.model_id).where(rounds.c.camera == camera)
+        says_so = rounds.c.report.contains('"provisional":true') | rounds.c.report.contains('"confirmed":')
+        query = sa.select(rounds.c.report, rounds.c.model_id).where(rounds.c.camera == camera, says_so)
         with self._index.read() as connection:
             told = [(_report(row.report), row.model_id) for row in connection.execute(query.order_by(rounds.c.id))]
+            named = sa.select(models.c.model_id, models.c.sha256).where(models.c.camera == camera)
+            known = connection.execute(named.order_by(models.c.counter)).all() if told else []
         confirmed = {report.get("confirmed") for report, _ in told}
-        return frozenset(name for report, name in told if name and report.get("provisional")) - confirmed
+        doubted = {name for report, name in told if name and report.get("provisional")} - confirmed
+        uncertain: dict[str, bool] = {}
+        for model_id, sha256 in known:
+            uncertain[sha256] = model_id in doubted or (uncertain.get(sha256, False) and model_id not in confirmed)
+            doubted |= {model_id} if uncertain[sha256] else set()
+        return frozenset(doubted)
 
     def is_newest(self, camera: str, model_id: str) -> bool:
         """Return whether no model of the camera was ever signed under a higher counter."""

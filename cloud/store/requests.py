@@ -44,10 +44,10 @@ class Requests:
             assert done.inserted_primary_key is not None
             return int(done.inserted_primary_key[0])
 
-    def ask_once(self, kind: Kind, camera: str, at: float) -> None:
-        """Enter a request, unless the same one is still open."""
+    def ask_once(self, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> None:
+        """Enter a request, unless one of that kind is still open for the camera."""
         if all((request.kind, request.camera) != (kind, camera) for request in self.open()):
-            self.ask(kind, camera, at)
+            self.ask(kind, camera, at, payload)
 
     def open(self) -> list[Request]:
         """Return the requests that are not answered, oldest first."""

@@ -83,6 +83,13 @@ class Rounds:
             found = connection.execute(sa.select(cameras.c.name, last)).all()
         return {camera: at for camera, at in found if at is not None}
 
+    def taught(self) -> frozenset[str]:
+        """Return the enrolled cameras that had a round which found something to teach, whatever became of it."""
+        mine = (rounds.c.camera == cameras.c.name) & rounds.c.finished.is_not(None)
+        found = sa.exists().where(mine, rounds.c.stages.contains('"cull":'))
+        with self._index.read() as connection:
+            return frozenset(connection.execute(sa.select(cameras.c.name).where(found)).scalars())
+
     def newest_capture(self, camera: str, model_id: str) -> float | None:
         """Return when the last frame was captured that a round's model was trained on; None for any other model."""
         query = rounds.select().where(rounds.c.camera == camera, rounds.c.model_id == model_id)

@@ -41,8 +41,11 @@ class Watched:
         swap = SwapReport(CAMERA, model.model_id, None, "live", "", 1.0, self.clock.now())
         self.cloud.registry.report(swap, self.clock.now())
         self.told = {CAMERA: (camera_state(model_id=model.model_id), self.clock.now())}
-        self.board = Board(self.cloud.index, lambda: self.told, self.clock)
+        self.board = self.new_board()
         self.history = History(self.cloud.index, {})
+
+    def new_board(self) -> Board:
+        return Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)
 
     def minute(self) -> int:
         return int(self.clock.now() // 60)
@@ -92,7 +95,7 @@ def board_of_a_minute(watched: Watched) -> None:
 
 
 LOOPS: dict[str, Callable[[Watched], object]] = {
-    "the page's first event": lambda watched: watched.board.refresh(),
+    "the page's first event": lambda watched: watched.new_board().refresh(),
     "the page's events": board_of_a_minute,
     "the counts": lambda watched: watched.cloud.frames.counts(),
     "the minute": lambda watched: watched.history.record({CAMERA: camera_state()}, watched.minute()),
@@ -107,7 +110,9 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     "a quota": lambda watched: watched.cloud.lifecycle.expire(1, 30),
     "a full disk": lambda watched: watched.cloud.lifecycle.expire(10**9, 30, 10**9),
     "old records": lambda watched: forget_records(watched.cloud.index, watched.clock.now() + DAY_S),
-    "a command": lambda watched: views.cameras(watched.cloud.index, watched.clock.now()),
+    "a command": lambda watched: views.cameras(watched.cloud.index, watched.clock.now(), watched.cloud.settings),
+    "rounds that taught": lambda watched: watched.cloud.rounds.taught(),
+    "uncertain students": lambda watched: watched.cloud.registry.provisional(CAMERA),
     "the page's rounds": lambda watched: views.rounds(watched.cloud.index, None, 12),
     "a camera's rounds": lambda watched: views.rounds(watched.cloud.index, CAMERA, 20),
     "a camera's day": lambda watched: views.camera(watched.cloud.index, CAMERA, watched.clock.now()),

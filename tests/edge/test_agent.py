@@ -19,6 +19,7 @@ from culling.common.wire.messages import HardFrame, Heartbeat, Hello, ModelChunk
 from culling.edge.agent import PATIENCE_S, Agent, Work
 from culling.edge.model.builder import Builder
 from culling.edge.settings import load_settings
+from culling.edge.spool.rows import READY
 from support import tiny
 from support.clock import FakeClock
 from support.site import CAMERA, CloudEnd, Site, moving_clip, wait_until
@@ -70,7 +71,7 @@ def trace(site: Site) -> list[dict[str, Any]]:
 
 def spooled(site: Site) -> set[tuple[str, int]]:
     with sqlite3.connect(site.folder / "state" / "spool.sqlite") as db:
-        found = set(db.execute("SELECT boot, seq FROM frames WHERE rank > 0"))
+        found = set(db.execute(f"SELECT boot, seq FROM frames WHERE {READY}"))
     db.close()
     return found
 

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.selection.selector import Released
 from culling.edge.gauges import Gauges, gpus
 from culling.edge.spool.spool import Spool
 from support.scores import score
@@ -61,7 +62,7 @@ def test_what_was_evicted_before_this_start_is_no_news_however_late_the_spool_is
     path = tmp_path / "spool.sqlite"
     before = Spool(path, 1 << 20, "boot")
     fill(before, 3)
-    before.release("gate", 1, 0.0)
+    before.release("gate", Released(1), 0.0)
     before.close()
     path.rename(tmp_path / "away")
     path.mkdir()  # in the way: the disk cannot be used yet
@@ -72,7 +73,7 @@ def test_what_was_evicted_before_this_start_is_no_news_however_late_the_spool_is
     (tmp_path / "away").rename(path)
 
     fill(spool, 2)
-    spool.release("gate", 1, 0.0)
+    spool.release("gate", Released(1), 0.0)
     gauges.export()
 
     assert spool.counts("gate").reasons == {"window": 3}
@@ -95,12 +96,12 @@ def test_a_spool_that_was_broken_is_counted_once(tmp_path: Path) -> None:
 def test_what_the_spool_gave_up_is_counted_once_from_this_start_on(tmp_path: Path) -> None:
     before = Spool(tmp_path / "spool.sqlite", 1 << 20, "boot")
     fill(before, 3)
-    before.release("gate", 1, 0.0)
+    before.release("gate", Released(1), 0.0)
     before.close()
     metrics, spool = Metrics(CollectorRegistry(), "edge"), Spool(tmp_path / "spool.sqlite", 1 << 20, "boot-2")
     gauges = Gauges(metrics, spool, tmp_path, ["gate"])
     fill(spool, 4)
-    spool.release("gate", 1, 0.0)
+    spool.release("gate", Released(1), 0.0)
 
     gauges.export()
     gauges.export()

@@ -56,7 +56,7 @@ def cloud(tmp_path: Path, etc: Path) -> Iterator[CloudState]:
 
 def kit(cloud: CloudState, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a kit as `culling cloud enroll` writes it, with the camera's address filled in."""
-    monkeypatch.setattr("culling.cloud.enroll.base_artefact", lambda settings, files: cloud.artefact())
+    monkeypatch.setattr("culling.cloud.enroll.base_artefact", lambda *_: cloud.artefact())
     toml = enroll(cloud.settings, Enrollment("edge-1", (CAMERA,), endpoint), cloud.folder / "kit", cloud.clock)
     clip = toml.parent / "clip.mp4"
     moving_clip(clip, frames=50)

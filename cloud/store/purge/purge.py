@@ -16,7 +16,19 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.store.index import Index, cameras, frames, history, models, purges, requests, rounds, swaps, wishes
+from culling.cloud.store.index import (
+    Index,
+    cameras,
+    frames,
+    history,
+    models,
+    purges,
+    requests,
+    rounds,
+    scores,
+    swaps,
+    wishes,
+)
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.purge.audit import iso, record
 from culling.cloud.store.purge.withheld import remember, removed_cameras
@@ -27,7 +39,7 @@ REMOVED = "the camera was removed"
 """Why a round failed that was running at that moment; its process still looks at its record, so that this stays."""
 
 NOTHING = {"reason": "", "model_id": "", **dict.fromkeys(("frame", "pts", "captured", "loss", "width", "height"), 0)}
-EMPTY = {"bytes": 0, **dict.fromkeys(("detections", "features", "labels", "round", "kept")), **NOTHING}
+EMPTY = {"bytes": 0, **dict.fromkeys(("detections", "features", "labels", "round", "kept", "probability")), **NOTHING}
 """What a row says of a frame that was purged: the name, the picture's hash, and when it came, until it expires."""
 
 IN_USE = ("live", "previous")
@@ -99,7 +111,10 @@ def _empty_frames(connection: sa.Connection, camera: str, until: float) -> tuple
     labelled = sa.select(sa.func.count()).select_from(frames).where(mine, frames.c.labels.is_not(None))
     labels = connection.execute(labelled).scalar_one()
     emptied = sa.update(frames).where(mine).values(state="purged", **EMPTY).returning(frames.c.id)
-    return set(connection.execute(emptied).scalars()), labels
+    names = set(connection.execute(emptied).scalars())
+    purged = sa.select(frames.c.id).where(frames.c.camera == camera, frames.c.state == "purged")
+    connection.execute(sa.delete(scores).where(scores.c.frame.in_(purged)))
+    return names, labels
 
 
 def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[sa.Update | sa.Delete]:
@@ -117,6 +132,7 @@ def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[s
 def _forget_golden(connection: sa.Connection, camera: str, until: float) -> int:
     """Take the pictures out of models that are out of use; return how many others carry one, signed with the model."""
     with_picture = (models.c.camera == camera) & (models.c.created < until) & (models.c.golden != NO_GOLDEN)
+    with_picture &= models.c.origin != "base"  # whose picture is of the bundled clip
     unused = with_picture & models.c.state.not_in(IN_USE)
     connection.execute(sa.update(models).where(unused).values(golden=NO_GOLDEN, manifest=b""))
     return connection.execute(sa.select(sa.func.count()).select_from(models).where(with_picture)).scalar_one()

@@ -70,15 +70,15 @@ def test_the_newest_audits_say_how_right_it_is_now_and_the_first_how_right_it_wa
 
 
 def test_it_is_kept_for_the_student_that_it_was_measured_of(cloud: CloudState) -> None:
-    [row] = views.cameras(cloud.index, NOW)
+    [row] = views.cameras(cloud.index, NOW, cloud.settings)
     assert row["accuracy"] is None
     store(cloud, 1, 20, RIGHT, reason="audit", probability=0.1)
     measurer(cloud).next()
-    [row] = views.cameras(cloud.index, NOW)
+    [row] = views.cameras(cloud.index, NOW, cloud.settings)
     assert row["accuracy"]["ap50"]["value"] == pytest.approx(1.0)
     assert row["accuracy"]["audits"] == 20
     cloud.roster.heard({CAMERA: camera_state(model_id=f"{CAMERA}-2")}, NOW)
-    [row] = views.cameras(cloud.index, NOW)
+    [row] = views.cameras(cloud.index, NOW, cloud.settings)
     assert row["accuracy"] is None
     measurer(cloud).next()
     assert cloud.roster.rows()[0].accuracy is None
@@ -96,3 +96,35 @@ def test_what_cannot_be_read_counts_as_not_measured(cloud: CloudState) -> None:
     [row] = cloud.roster.rows()
     assert read_measured(replace(row, accuracy="{}")) is None
     assert read_measured(replace(row, accuracy="\x00")) is None
+
+
+def test_a_camera_is_measured_again_only_when_the_teacher_saw_more_of_it(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(cloud, 1, 20, RIGHT, reason="audit", probability=0.1)
+    subject, measured = measurer(cloud), []
+    whole = subject.measure
+    monkeypatch.setattr(subject, "measure", lambda *told: (measured.append(told), whole(*told))[1])
+    first, again = subject.next(), subject.next()
+    assert first == again
+    assert len(measured) == 1
+    store(cloud, 30, 1, RIGHT, reason="audit", probability=0.1)
+    subject.next()
+    assert len(measured) == 2
+
+
+def test_a_camera_that_breaks_the_measure_holds_up_no_other(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.enroll("yard", edge="edge-2")
+    cloud.roster.heard({"yard": camera_state("yard", model_id="yard-1")}, NOW)
+    subject = measurer(cloud)
+
+    def broken(camera: str, model_id: str) -> None:
+        if camera == CAMERA:
+            raise ValueError("rotten")
+
+    monkeypatch.setattr(subject, "measure", broken)
+    with pytest.raises(ValueError, match="rotten"):
+        subject.next()
+    told = subject.next()
+    assert told is not None
+    assert told[0] == "yard"

@@ -97,3 +97,13 @@ def test_what_makes_no_sense_is_refused_before_it_is_entered(
     with pytest.raises(CullingError):
         actions.ask(cloud.index, kind, camera, 5.0, payload)
     assert cloud.requests.open() == []
+
+
+def test_a_withdrawn_model_of_a_pinned_camera_stays(cloud: CloudState) -> None:
+    live = cloud.registry.live()[CAMERA].model_id
+    DesiredStates(cloud.index).change(CAMERA, pinned=live)
+    cloud.requests.ask("rollback", CAMERA, 5.0, {"withdrawn": live, "back_to": "gate-1"})
+    (request,) = cloud.requests.open()
+    with pytest.raises(InputError, match="pinned"):
+        carry_out(request, cloud.index, cloud.publisher)
+    assert cloud.registry.live()[CAMERA].model_id == live

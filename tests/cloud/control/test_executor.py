@@ -156,3 +156,17 @@ def test_a_process_whose_end_was_seen_has_left_the_round(cloud: CloudState, monk
     executor.start(turn)
     executor.stop()
     assert not cloud.rounds.begin(turn.id)
+
+
+def test_a_process_is_told_to_stop_whose_round_was_ended_by_a_removal(cloud: CloudState) -> None:
+    executor = make(cloud)
+    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
+    executor.start(turn)
+    executor.stop_ended()
+    assert executor.busy, "its round goes on"
+    cloud.rounds.end(turn.id, "failed", {}, "the camera was removed", 2.0)
+    executor.stop_ended()
+    wait_until(lambda: not executor.busy, 60)
+    ended = executor.collect()
+    assert ended is not None
+    assert (ended.state, ended.crashes) == ("failed", 0)

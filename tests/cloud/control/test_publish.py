@@ -145,3 +145,25 @@ def test_a_round_may_replace_its_parent_that_was_only_signed_anew(cloud: CloudSt
     cloud.publisher.renew(CAMERA)
     made = msgspec.structs.replace(cloud.artefact(tag="c"), parent="gate-1")
     assert cloud.publisher.publish_round(turn.id, CAMERA, made).model_id == "gate-3"
+
+
+def test_a_student_that_was_withdrawn_is_nowhere_to_go_back_to(cloud: CloudState) -> None:
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    doubted = cloud.publisher.publish(CAMERA, cloud.artefact(tag="b"), "round")
+    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
+    better = msgspec.structs.replace(cloud.artefact(tag="c"), parent=doubted.model_id)
+    cloud.publisher.publish_round(turn.id, CAMERA, better, replaced=doubted.model_id)
+    assert {model.model_id: model.state for model in cloud.registry.models(CAMERA)}[doubted.model_id] == "revoked"
+    assert cloud.publisher.rollback(CAMERA).artefact.sha256 == cloud.artefact(tag="a").sha256
+
+
+def test_a_model_is_taken_back_only_while_it_is_live(cloud: CloudState) -> None:
+    base = cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    doubted = cloud.publisher.publish(CAMERA, cloud.artefact(tag="b"), "round")
+    by_hand = cloud.publisher.publish(CAMERA, cloud.artefact(tag="c"), "manual")
+    with pytest.raises(SupersededError, match=f"{doubted.model_id} is not taken back: {by_hand.model_id} went live"):
+        cloud.publisher.take_back(CAMERA, doubted.model_id, base.artefact)
+    assert cloud.registry.live()[CAMERA].model_id == by_hand.model_id
+    back = cloud.publisher.take_back(CAMERA, by_hand.model_id, base.artefact)
+    assert back.artefact.sha256 == base.artefact.sha256
+    assert {model.model_id: model.state for model in cloud.registry.models(CAMERA)}[by_hand.model_id] == "revoked"

@@ -129,3 +129,9 @@ def test_a_round_is_either_due_or_waited_for_with_a_time_that_has_not_passed(
         assert wait.at is None or wait.at >= NOW
         more = replace(stats, waiting=wait.needed, oldest_waiting=NOW)
         assert due(more, NOW, settings) is not None or not judged
+
+
+def test_drift_waits_for_as_many_frames_as_a_first_round() -> None:
+    settings = SETTINGS.model_copy(update={"first": 40})
+    assert due(replace(QUIET, waiting=39, accuracy=WORSE), NOW, settings) is None
+    assert due(replace(QUIET, waiting=40, accuracy=WORSE), NOW, settings) == "drift"

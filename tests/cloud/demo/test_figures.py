@@ -8,6 +8,7 @@ from typing import Any
 
 from culling.cloud.demo.figures import lost, read_trace, write_plots
 from culling.common.frame import Detections
+from culling.common.selection.selector import Released
 from culling.edge.spool.spool import Spool
 from support.scores import score
 
@@ -83,6 +84,6 @@ def test_held_frames_that_better_ones_outdid_are_not_lost(tmp_path: Path) -> Non
         spool.add(
             Shot(number), found=Detections.empty(), score=score(), reason="hard", model_id="m", jpeg=b"x", held=True
         )
-    spool.release("gate", 1, 0.0)
+    spool.release("gate", Released(1), 0.0)
     spool.close()
     assert lost(path, 0, {}) == 0

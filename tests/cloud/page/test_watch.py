@@ -95,7 +95,7 @@ def test_lines_say_what_changed_where_there_is_no_terminal(served: Served) -> No
 
 
 def test_lines_say_that_a_student_does_not_keep_up(served: Served) -> None:
-    process = run(served.page.url)
+    process = run("--url", served.page.url)
     assert process.stdout is not None
     assert f"{CAMERA}  " in process.stdout.readline()
     served.told = {CAMERA: (camera_state(seen=1100, inferred=91, dropped={"newer": 999}), time.time() + 1000)}
@@ -118,8 +118,8 @@ def test_once_shows_what_is_now_and_ends(served: Served) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
 def test_a_console_that_knows_little_shows_it_all_the_same(served: Served, encoding: str) -> None:
     wait_until(lambda: b'"state":"live"' in served_now(served))
-    for arguments in (["--once", "--camera", CAMERA], ["--once", "--json"]):
-        process = run(served.page.url, *arguments, env={**os.environ, "PYTHONIOENCODING": encoding})
+    for arguments in ([CAMERA, "--once"], ["--once", "--json"]):
+        process = run(*arguments, "--url", served.page.url, env={**os.environ, "PYTHONIOENCODING": encoding})
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err, CAMERA in out) == (0, "", True)
 

@@ -206,7 +206,7 @@ def test_frames_of_a_guard_are_neither_trained_on_nor_judged_by(tmp_path: Path, 
     assert (counts.held_out, counts.waiting) == (len(judges), 100 - len(guards) - len(judges))
     cloud.lifecycle.claim(CAMERA, 1)
     assert {frame.id for frame in cloud.lifecycle.held_out(CAMERA, 100)} == {frame.id for frame in judges}
-    assert not {frame.id for frame in cloud.lifecycle.candidates(CAMERA, 1, 100)} & {frame.id for frame in guards}
+    assert not {frame.id for frame in cloud.lifecycle.candidates(CAMERA, 100)} & {frame.id for frame in guards}
     cloud.close()
 
 

@@ -78,3 +78,14 @@ def test_a_round_whose_record_rotted_does_not_hide_the_others(cloud: CloudState)
         connection.execute(rounds.update().where(rounds.c.id == first.id).values(stages="{half", report="\x00"))
     assert [turn.id for turn in cloud.rounds.unfinished()] == [first.id, second.id]
     assert cloud.rounds.get(first.id).stages == {}
+
+
+def test_a_camera_was_taught_once_a_round_of_it_found_something_to_teach(cloud: CloudState) -> None:
+    cloud.enroll()
+    early, late = (cloud.rounds.start(CAMERA, "manual", at) for at in (1.0, 3.0))
+    cloud.rounds.save_stage(early.id, "label", {"labelled": 0})
+    cloud.rounds.end(early.id, "refused", {}, "too few judges", 2.0)
+    assert not cloud.rounds.taught()
+    cloud.rounds.save_stage(late.id, "cull", {"kept": ["a"]})
+    cloud.rounds.end(late.id, "refused", {}, "no better", 4.0)
+    assert cloud.rounds.taught() == {CAMERA}

@@ -97,7 +97,10 @@ class TestTheFileThatIsFound:
     [
         (["edge", "status", "--set", "agent.drain=4"], "did you mean agent.drain_s? `culling settings edge` lists all"),
         (["cloud", "status", "--set", "kept=4"], "did you mean round.kept? `culling settings cloud` lists all"),
-        (["cloud", "status", "--set", "page.zzz=4"], "names, port, streams; `culling settings cloud` lists all"),
+        (
+            ["cloud", "status", "--set", "page.zzz=4"],
+            "port, proxies, root_path, streams; `culling settings cloud` lists all",
+        ),
         (["cloud", "status", "--set", "page"], "`culling settings` lists the keys"),
     ],
 )

@@ -193,3 +193,15 @@ class At:
         return self._at
 
     monotonic = now
+
+
+def test_a_purge_leaves_nothing_of_what_students_found(cloud: CloudState) -> None:
+    seen = detections((1, 2, 30, 40, 0.9, 0))
+    add(cloud, 1)
+    add(cloud, 2, "yard")
+    gone, stays = frame_id("e" * 40, CAMERA, 1), frame_id("e" * 40, "yard", 2)
+    cloud.lifecycle.score("gate-1", {gone: seen, stays: seen})
+    purge(cloud.index, cloud.data_dir, CAMERA, None, NOW)
+    cloud.lifecycle.score("gate-2", {gone: seen})  # by a round that was running
+    assert set(cloud.lifecycle.scores("gate-1")) == {stays}
+    assert not cloud.lifecycle.scores("gate-2")
