@@ -57,9 +57,6 @@ TICK_S = 1.0
 COUNT_S = 5.0
 """How often the totals are read; in between, arrivals are added up."""
 
-SETTLE_S = 300.0
-"""After this long on one model, a camera's mean loss no longer reflects the model before it."""
-
 AT_ONCE = 32
 """Messages taken in a row before the frames among them are stored: a full window of one edge."""
 
@@ -100,7 +97,6 @@ class Ingest:
         self._arrivals = Arrivals(frames, self._room)
         self._offers = Offers(index, files, settings.publish.reoffer_s, clock, self._send)
         self._unsaved: dict[str, CameraState] = {}
-        self._running: dict[str, tuple[str, float]] = {}
         self._heard: dict[str, float] = {}
         self._boots: dict[str, str] = {}
         self._announced: set[str] = set()
@@ -154,7 +150,7 @@ class Ingest:
                 self._room.counts = self._frames.counts()
             self._offers.refresh()
             if self._unsaved:
-                self._roster.heard(self._unsaved, self._clock.now(), self._settled())
+                self._roster.heard(self._unsaved, self._clock.now())
                 self._unsaved = {}
             for edge_key in self._alive():
                 self._tell(edge_key)
@@ -169,11 +165,6 @@ class Ingest:
         self.problem = ""
         self._metrics.set("storage_failing", 0)
         self._show()
-
-    def _settled(self) -> set[str]:
-        """Return which of the cameras just heard of have run the same model for a while."""
-        began = self._clock.monotonic() - SETTLE_S
-        return {camera for camera in self._unsaved if self._running[camera][1] <= began}
 
     def _show(self) -> None:
         self._metrics.set("edges_connected", len(self._alive()))
@@ -308,8 +299,6 @@ class Ingest:
             self._offers.heard(state, greeting)
             self._count_pace(state)
             self._latest[state.camera] = (state, self._clock.now())
-            if self._running.get(state.camera, ("", 0.0))[0] != state.model_id:
-                self._running[state.camera] = (state.model_id, self._clock.monotonic())
         self._tell(edge_key)
 
     def _count_pace(self, state: CameraState) -> None:

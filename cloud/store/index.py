@@ -44,7 +44,6 @@ cameras = Table(
     Column("edge", String(64), nullable=False, index=True),
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
-    Column("loss_at_publish", Float),
     Column("accuracy", Text),  # `control.accuracy.Measured`, JSON
 )
 

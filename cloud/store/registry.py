@@ -24,7 +24,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import Index, cameras, models, requests, rounds, swaps
+from culling.cloud.store.index import Index, models, requests, rounds, swaps
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.atomic import write_atomic
 from culling.common.errors import InputError, ModelError, StorageError
@@ -250,17 +250,13 @@ class Registry:
 
 
 def add(connection: sa.Connection, camera: str, make: Callable[[int], Model]) -> Model:
-    """Make a new model live under the next counter, which `make` is given; the live one becomes previous.
-
-    What drift was measured from is forgotten: the new model's loss is another one, and not known yet.
-    """
+    """Make a new model live under the next counter, which `make` is given; the live one becomes previous."""
     mine = models.c.camera == camera
     newest = connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine)).scalar()
     model = make((newest or 0) + 1)
     _move(connection, mine & (models.c.state == "previous"), "retired")
     _move(connection, mine & (models.c.state == "live"), "previous")
     connection.execute(models.insert().values(**_row(model)))
-    connection.execute(cameras.update().where(cameras.c.name == camera).values(loss_at_publish=None))
     return model
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.index import Index, cameras, edges, models, requests, rounds, wishes
+from culling.cloud.store.index import Index, cameras, edges, requests, rounds, wishes
 from culling.cloud.store.purge.purge import REMOVED
 from culling.cloud.store.purge.withheld import readmit, remember, removed_cameras
 from culling.cloud.store.rounds import UNFINISHED
@@ -60,7 +60,6 @@ class CameraRow:
     revoked: bool
     state: CameraState | None
     heard: float | None
-    loss_at_publish: float | None
     accuracy: str | None = None
 
 
@@ -122,7 +121,6 @@ class Roster:
                     row.revoked,
                     _state(row.state),
                     row.heard,
-                    row.loss_at_publish,
                     row.accuracy,
                 )
                 for row in connection.execute(joined.order_by(cameras.c.name))
@@ -135,21 +133,12 @@ class Roster:
                 return row
         raise InputError(f"there is no camera {camera}: see `culling cloud status`")
 
-    def heard(self, states: Mapping[str, CameraState], at: float, settled: Collection[str] = ()) -> None:
-        """Keep the latest state of each camera; `at` is seconds since the epoch.
-
-        Of those that `settled` on their live model, the first mean loss is kept: drift is measured from it.
-        """
+    def heard(self, states: Mapping[str, CameraState], at: float) -> None:
+        """Keep the latest state of each camera; `at` is seconds since the epoch."""
         with self._index.write() as connection:
             for name, state in states.items():
                 text = msgspec.json.encode(state).decode()
                 connection.execute(cameras.update().where(cameras.c.name == name).values(state=text, heard=at))
-            for name in settled:
-                live = sa.select(models.c.model_id).where(models.c.camera == name, models.c.state == "live")
-                first = (cameras.c.name == name) & cameras.c.loss_at_publish.is_(None)
-                runs_it = live.scalar_subquery() == states[name].model_id
-                told = cameras.update().where(first & runs_it)
-                connection.execute(told.values(loss_at_publish=states[name].loss_mean))
 
 
 def state_of(revoked: bool, state: CameraState | None, heard: float | None, now: float) -> State:

@@ -102,7 +102,7 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     "requests": lambda watched: watched.cloud.requests.open(),
     "rounds": lambda watched: [watched.cloud.rounds.unfinished(), watched.cloud.rounds.last_finished()],
     "members": lambda watched: [watched.cloud.roster.members(), watched.cloud.roster.rows()],
-    "what is heard": lambda watched: watched.cloud.roster.heard({CAMERA: camera_state()}, 1.0, {CAMERA}),
+    "what is heard": lambda watched: watched.cloud.roster.heard({CAMERA: camera_state()}, 1.0),
     "a swap's round": lambda watched: watched.cloud.rounds.newest_capture(CAMERA, "gate-2"),
     "frames that came": lambda watched: watched.cloud.frames.known(["a", "b"]),
     "the models in use": lambda watched: watched.cloud.registry.wanted_files(),

@@ -19,6 +19,9 @@ from culling.common.errors import StorageError
 DUMP = Path(__file__).parent / "index-0.2.0.sql"
 """A small index as version 0.2.0 wrote it: two cameras, 22 frames of which 3 expired, one round that was published."""
 
+LEFT = {("cameras", "loss_at_publish")}
+"""Columns that nothing reads any more: an index that has them keeps them, a new one has none."""
+
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
@@ -58,7 +61,9 @@ def test_a_migrated_index_is_made_like_a_new_one(old: Path, tmp_path: Path) -> N
         query = f"SELECT name, sql FROM sqlite_master WHERE type = '{kind}'"
         assert told(old, query) == told(tmp_path / "new.sqlite", query)
     columns = 'SELECT m.name, p.name, p.type, p."notnull", p.pk FROM sqlite_master m, pragma_table_info(m.name) p'
-    assert told(old, columns) == told(tmp_path / "new.sqlite", columns)
+    fresh = told(tmp_path / "new.sqlite", columns)
+    assert [row for row in told(old, columns) if row[:2] not in LEFT] == fresh
+    assert not LEFT & {row[:2] for row in fresh}
 
 
 def test_everything_that_came_since_has_a_step(old: Path, tmp_path: Path) -> None:
