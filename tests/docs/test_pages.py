@@ -10,6 +10,8 @@ from typing import Any
 import culling_reference as reference
 import pytest
 
+from culling.common import metrics
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "cloud/weights/README.md"])
 ENDINGS = ("css", "html", "js", "onnx", "py", "safetensors", "token", "toml")
@@ -102,3 +104,14 @@ def test_every_decision_has_a_number_of_its_own_and_stands_in_the_list() -> None
     assert [int(name[:4]) for name in listed] == list(range(1, len(listed) + 1))
     for name in listed:
         assert (folder / f"{name}.md").read_text().startswith(f"# {name[:4]} ")
+
+
+def test_the_runbook_has_a_line_for_every_alert_and_names_no_other() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text()))
+    assert set(re.findall(r"\bCulling[A-Z]\w+", (ROOT / "docs/runbook.md").read_text())) == alerts
+
+
+@pytest.mark.parametrize("page", [name for name in NAMES if name != "CHANGELOG.md"])
+def test_series_that_a_page_names_are_exported(page: str) -> None:
+    exported = {one.exported for one in metrics.SERIES}
+    assert set(re.findall(r"`(culling_[a-z_]+)", (ROOT / page).read_text())) <= exported
