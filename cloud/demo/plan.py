@@ -50,6 +50,10 @@ LOOKED = 1.05
 SCALES = 2.5
 """Students' passes over the kept frames, in passes at full size, until the smallest input is found."""
 
+
+BESIDE = 1.15
+"""What a round takes beside a camera, of what the cores that are left would need: caches and memory are shared too."""
+
 SMALLER = 0.85
 """A training step's mean pixels, of those at full size: two of the three sizes trained at are smaller."""
 
@@ -107,7 +111,7 @@ LADDER = (
 )
 """From the best students to the least work; each rung takes less time than the one before."""
 
-QUIET_EXPORT_S = 37.0
+QUIET_EXPORT_S = 4.0
 START_S = 12.0
 """A round's process until its first stage: imports, weights."""
 
@@ -202,7 +206,7 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
     collect_s = min_new / ((1 - HELD_OUT) * FORWARDED * scored)
     eased_s = student_s * (1 + (rounds - 1) * INT8) / rounds if int8 else student_s
     spare = speed.cores - min(0.5 * speed.cores, scored * eased_s)  # cores that the camera leaves to a round
-    stretch = max(1.0, speed.threads / spare)
+    stretch = max(1.0, BESIDE * speed.threads / spare)
     stages = {name: stretch * seconds for name, seconds in _stages(speed, rung, int8, student_s, eased_s).items()}
     measured_s = rung.measured * student_s / _threads(speed.threads)
     return Plan(

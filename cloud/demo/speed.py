@@ -64,7 +64,7 @@ def measure_speed(
     pictures = _pictures(video, fed)
     height, width = pictures[0].shape[:2]
     files = ModelFiles(settings.data_dir / "models")
-    tell("exporting the first student, which takes about 40 s on two quiet cores …")
+    tell("exporting the first student, which takes about 4 s on two quiet cores …")
     started = time.monotonic()
     base = Base(base_artefact(settings, files), files)
     export_s = time.monotonic() - started
