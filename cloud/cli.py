@@ -65,8 +65,10 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
     print(f"service: {f'listens on {endpoint}' if endpoint else 'not running'}")
     print_table([_camera_columns(row) for row in rows], "no camera is enrolled yet: run culling cloud enroll")
     for row in rows:
+        if (told := _round_now(row)) != "-":
+            print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
-            print(f"camera {row['camera']}: {row['keeping_up']['hint']}")
+            print(f"{row['camera']}: {row['keeping_up']['hint']}")
 
 
 @app.command(epilog="Example: culling cloud rounds north-door --start")
@@ -251,7 +253,6 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
         "AP50": _measured(row["accuracy"]),
         "waiting": f"{row['waiting']} of {row['stored']}",
-        "round": _round_now(row),
     }
 
 
@@ -261,7 +262,7 @@ def _round_now(row: dict[str, Any]) -> str:
         return str(row["round"]["told"])
     if row["state"] == "revoked":
         return "-"
-    few = f"; {row['judges']} of {row['judges_wanted']} judges" if row["judges"] < row["judges_wanted"] else ""
+    few = f"; {row['judges']} of {row['judges_needed']} judges" if row["judges"] < row["judges_needed"] else ""
     return f"{row['next_round']['told'] if row['next_round'] else 'due'}{few}"
 
 

@@ -9,6 +9,7 @@ leaves a folder that the index does not know, and can be repeated. One that is r
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,18 +22,18 @@ from culling.cloud.control.publish import Publisher
 from culling.cloud.model.base import base_artefact
 from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.index import Index
+from culling.cloud.store.index import Index, edges
 from culling.cloud.store.keys import CloudKeys, load_keys
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.registry import add as add_model
-from culling.cloud.store.roster import add_camera, add_edge, check_free, move_camera, names_of
+from culling.cloud.store.roster import add_camera, add_edge, check_free, check_new, move_camera, names_of
 from culling.common.address import is_endpoint
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
-from culling.common.errors import SettingsError, StorageError
+from culling.common.errors import ProtocolError, SettingsError, StorageError
 from culling.common.progress import Say, say_nothing
 from culling.common.wire.messages import MAX_CAMERAS, Identifier
-from culling.common.wire.transport import new_keypair
+from culling.common.wire.transport import new_keypair, public_key
 
 URL_TO_FILL_IN = "rtsp://user:password@camera.local/stream"
 
@@ -57,6 +58,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock, sa
     index = Index(settings.store_url)
     with index.read() as connection:
         check_free(connection, who.edge, who.cameras, who.replace)
+        _check_folder(connection, who, out)
     files = ModelFiles(settings.data_dir / "models")
     publisher = _publisher(settings, index, files, clock)
     say("preparing the first model")
@@ -94,6 +96,8 @@ def add(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path
     index, files = Index(settings.store_url), ModelFiles(settings.data_dir / "models")
     publisher = _publisher(settings, index, files, clock)
     try:
+        with index.read() as connection:  # before the model is made, which may take minutes
+            check_new(connection, who.camera, who.edge)
         model = _base(index, publisher, who.camera, base_artefact(settings, files))
         _check_same_base(index, who, model)
         with index.write() as connection:
@@ -214,8 +218,26 @@ def _write(
     }
     text = tomli_w.dumps(content) + "".join(f"\n{_table(camera, URL_TO_FILL_IN)}" for camera in who.cameras)
     toml = out / "edge.toml"
+    if toml.exists():  # it may hold addresses, and settings that somebody wrote
+        toml.replace(out / "edge.toml.old")
     write_atomic(toml, text.encode(), mode=0o600)
     return toml
+
+
+def _check_folder(connection: sa.Connection, who: Enrollment, out: Path) -> None:
+    """Raise SettingsError where a folder holds a kit that would be lost: its secret key is nowhere else."""
+    toml = out / "edge.toml"
+    if not toml.exists():
+        return
+    if not who.replace:
+        raise SettingsError(f"{out} holds a kit already: name another folder with --out")
+    try:
+        key = public_key(tomllib.loads(toml.read_text())["cloud"]["secret_key"])
+    except (OSError, ValueError, KeyError, TypeError, ProtocolError):  # no kit of ours: it is kept beside the new one
+        return
+    holder = connection.execute(sa.select(edges.c.name).where(edges.c.public_key == key)).scalar()
+    if holder not in (None, who.edge):
+        raise SettingsError(f"{out} holds the kit of edge {holder}: name another folder with --out")
 
 
 def _write_camera(who: Newcomer, out: Path, files: ModelFiles, model: Model) -> Path:

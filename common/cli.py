@@ -67,7 +67,7 @@ EXIT_CODES = (
     "0 done",
     "1 another error",
     "2 wrong setting or flag",
-    "3 unusable file or label",
+    "3 unusable file, label or name",
     "4 camera or video cannot be read",
     "5 model or manifest refused",
     "6 peer refused",

@@ -56,8 +56,8 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
 
     `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `keeping_up`
     is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns. Of
-    the frames that a gate wants to judge by (`judges_wanted`) there are `judges`; `provisional` says whether the
-    student in use is not certain to be better than the one before.
+    the frames that a gate wants to judge by (`judges_wanted`, at least `judges_needed`) there are `judges`;
+    `provisional` says whether the student in use is not certain to be better than the one before.
     """
     registry = Registry(index)
     counts, live = frame_counts(index), registry.live_ids()
@@ -75,7 +75,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         told = next_round(camera, count, wish, camera.name not in taught, settings, now)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
         wanted = settings.round.held_out
-        judges = {"judges": min(count.held_out, wanted), "judges_wanted": wanted}
+        judges = {"judges": min(count.held_out, wanted), "judges_needed": settings.gate.least, "judges_wanted": wanted}
         doubted = {"provisional": row["model"] in registry.provisional(camera.name)}
         now_and_next = {"keeping_up": kept, "round": turns.get(camera.name), "next_round": told}
         rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, **now_and_next, **judges, **doubted})

@@ -12,8 +12,9 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
 import typer
@@ -252,6 +253,10 @@ def _charts(url: str, camera: str) -> list[Any]:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/api/cameras/{quote(camera, safe='')}", timeout=5) as answer:
             told = json.load(answer)
+    except HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            raise InputError(f"there is no camera {camera}: see `culling cloud status`") from None
+        return [Text(f"{clean(camera)}: {error}", style="red")]
     except (OSError, ValueError) as error:
         return [Text(f"{clean(camera)}: {error}", style="red")]
     chart = Table(box=None, pad_edge=False, title=clean(camera), title_justify="left", show_header=False)

@@ -183,12 +183,17 @@ def check_free(connection: sa.Connection, edge: str, names: Collection[str], rep
 
 
 def add_camera(connection: sa.Connection, name: str, edge: str) -> None:
-    """Give a known edge a camera. Raises SettingsError when the edge is unknown or revoked, or the camera is there."""
+    """Give a known edge a camera. Raises SettingsError as `check_new` does."""
+    check_new(connection, name, edge)
+    _add_camera(connection, name, edge)
+
+
+def check_new(connection: sa.Connection, name: str, edge: str) -> None:
+    """Raise SettingsError when the edge is unknown or revoked, or the camera is there."""
     _require_edge(connection, edge)
     taken = sa.select(cameras.c.edge).where(cameras.c.name == name)
     if (other := connection.execute(taken).scalar()) is not None:
         raise SettingsError(f"camera {name} belongs to edge {other} already: `culling cloud camera move` moves it")
-    _add_camera(connection, name, edge)
 
 
 def move_camera(connection: sa.Connection, name: str, edge: str) -> None:

@@ -89,7 +89,7 @@ def test_status_says_of_a_student_that_is_too_slow_what_it_takes_and_what_to_do(
     assert culling(cloud, "status") == 0
     out = capsys.readouterr().out
     assert "0.5 of 10 frames/s" in out
-    assert "camera gate: the student is too slow" in out
+    assert "gate: the student is too slow" in out
     assert "set the camera's max_fps to 0.5" in out
 
 

@@ -210,3 +210,17 @@ def test_a_port_that_was_free_to_choose_is_asked_of_the_running_service(tmp_path
     with only_one(state.data_dir):
         assert endpoint_for_edges(state.settings, None) == "tcp://127.0.0.1:40123"
     state.close()
+
+
+def test_no_kit_is_written_over_that_of_another_edge(cloud: CloudState, tmp_path: Path) -> None:
+    out = tmp_path / "kit"
+    first = enroll(cloud.settings, Enrollment("yard", ("door",), ENDPOINT), out, cloud.clock)
+    kept = first.read_bytes()
+    with pytest.raises(SettingsError, match="holds a kit already: name another folder with --out"):
+        enroll(cloud.settings, Enrollment("dock", ("ramp",), ENDPOINT), out, cloud.clock)
+    enroll(cloud.settings, Enrollment("dock", ("ramp",), ENDPOINT), tmp_path / "dock", cloud.clock)
+    with pytest.raises(SettingsError, match="holds the kit of edge yard"):
+        enroll(cloud.settings, Enrollment("dock", ("ramp",), ENDPOINT, True), out, cloud.clock)
+    assert first.read_bytes() == kept
+    enroll(cloud.settings, Enrollment("yard", ("door",), ENDPOINT, True), out, cloud.clock)
+    assert (out / "edge.toml.old").read_bytes() == kept

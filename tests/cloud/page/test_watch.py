@@ -115,6 +115,13 @@ def test_once_shows_what_is_now_and_ends(served: Served) -> None:
     assert "last hour" in out
 
 
+def test_a_camera_that_is_not_there_is_an_error(served: Served) -> None:
+    process = run("nowhere", "--url", served.page.url, "--once")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "there is no camera nowhere" in err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
 def test_a_console_that_knows_little_shows_it_all_the_same(served: Served, encoding: str) -> None:
     wait_until(lambda: b'"state":"live"' in served_now(served))
