@@ -95,6 +95,17 @@ def test_it_says_where_it_listens_until_it_ends(cloud: CloudState) -> None:
     assert not (cloud.data_dir / "metrics").exists()
 
 
+def test_models_out_of_use_go_while_rounds_wait(cloud: CloudState) -> None:
+    cloud.enroll()
+    for _ in range(5):
+        cloud.rounds.start(CAMERA, "manual", 1.0)
+    path = cloud.files.path(cloud.files.add(b"out of use", "onnx"), "onnx")
+    os.utime(path, (1.0, 1.0))
+    with ServiceProcess(cloud):
+        wait_until(lambda: not path.exists(), 30)
+        assert cloud.rounds.unfinished(), "the queue is not empty"
+
+
 def test_a_camera_waits_for_its_first_round_since_its_edge_was_enrolled(cloud: CloudState) -> None:
     cloud.enroll("gate", "yard")
     cloud.rounds.end(cloud.rounds.start("yard", "manual", 1.0).id, "failed", {}, "why", 5.0)
