@@ -119,7 +119,7 @@ def test_a_camera_whose_frames_are_mostly_missed_is_not_shown_as_well(watching: 
     browser.go("")
     for newer in (0, 950, 1900):
         watching.edge.send(watching.beat(seen=1000, dropped={"newer": newer}))
-        browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == watching.seen)
+        browser.wait(lambda: browser.run("return state.cameras.get('gate')?.seen") == watching.seen)
     shown = browser.wait(lambda: browser.text(f"[data-camera={CAMERA}] .pace"))
     assert re.fullmatch(r"keeping up: 0 of [\d.]+ frames/s", shown)
     assert browser.text(".totals [data-k='keeping up']") == "0 of 1"
@@ -264,7 +264,7 @@ def test_a_lost_connection_shows_and_heals(watching: Watching) -> None:
     watching.restart()
     browser.wait(lambda: browser.run("return document.getElementById('lost').hidden"), within_s=60)
     watching.edge.send(watching.beat(seen=5000))
-    browser.wait(lambda: browser.run("return state.cameras.get('gate').seen") == watching.seen)
+    browser.wait(lambda: browser.run("return state.cameras.get('gate')?.seen") == watching.seen)
 
 
 def test_a_thousand_stalled_watchers_do_not_hurt_ingest(tmp_path: Path) -> None:
