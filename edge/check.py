@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from culling.common.clock import SystemClock
 from culling.common.errors import CameraError, CullingError, ProtocolError, StorageError
 from culling.common.graph import Provider
 from culling.common.logs import redact
+from culling.common.process.checks import Result, attempt
 from culling.common.process.keeping_up import KeepingUp
 from culling.common.process.lock import holder
 from culling.common.wire.transport import EdgeSocket
@@ -34,16 +35,6 @@ MEASURE_S, MEASURE_FRAMES = 2.0, 20
 FAILURES = {"refused": REFUSED, "handshake-failed": "cloud.server_key is not its key"}
 
 
-@dataclass(frozen=True)
-class Result:
-    """What was tried and the outcome; `error` is None when it works, with a `warning` not as well as it should."""
-
-    what: str
-    detail: str
-    error: CullingError | None = None
-    warning: bool = False
-
-
 @dataclass
 class _Camera:
     """What is known of a camera by now: its student, a picture of it, and how many a second the student is to take."""
@@ -59,7 +50,7 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
 
     Each result is yielded as it is known.
     """
-    yield _try("state", lambda: _state(settings.agent.state_dir))
+    yield attempt("state", lambda: _state(settings.agent.state_dir))
     provider: Provider = "cpu"
     try:
         provider = choose_provider(settings.agent.allow_cpu)
@@ -70,20 +61,13 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
     cameras = [_Camera(camera) for camera in settings.camera]
     for camera in cameras:
         name = camera.settings.name
-        yield _try(f"student of {name}", lambda camera=camera: _student(settings, camera, builder))  # type: ignore[misc]
-        yield _try(f"camera {name}", lambda camera=camera: _camera(camera))  # type: ignore[misc]
+        yield attempt(f"student of {name}", lambda camera=camera: _student(settings, camera, builder))  # type: ignore[misc]
+        yield attempt(f"camera {name}", lambda camera=camera: _camera(camera))  # type: ignore[misc]
     try:
         yield _pace(cameras)
     except CullingError as error:
         yield Result("pace", str(error), error)
-    yield _try("cloud", lambda: _cloud(settings))
-
-
-def _try(what: str, attempt: Callable[[], str]) -> Result:
-    try:
-        return Result(what, attempt())
-    except CullingError as error:
-        return Result(what, str(error).removeprefix(f"{what}: "), error)
+    yield attempt("cloud", lambda: _cloud(settings))
 
 
 def _state(folder: Path) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from culling.common import logs
 from culling.common.config import parse_overrides, settings_file
+from culling.common.process.checks import print_all
 from culling.common.process.keeping_up import KeepingUp
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
@@ -82,12 +83,7 @@ def check(config: ConfigFile = None, allow_cpu: AllowCpu = None, override: Overr
     file = settings_file(EdgeSettings, config)
     settings = load_settings(file, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
     print(f"ok      settings: {file or 'CULLING_* variables'}")
-    codes = [0]
-    for result in check_all(settings):
-        word = "failed" if result.error else "warning" if result.warning else "ok"
-        print(f"{word:7} {result.what}: {logs.redact(result.detail)}")
-        codes += [result.error.exit_code] if result.error else []
-    raise typer.Exit(codes[min(1, len(codes) - 1)])
+    raise typer.Exit(print_all(check_all(settings)))
 
 
 @app.command(epilog="Example: culling edge status --json")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,34 +14,20 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.keys import load_keys
-from culling.common.errors import CullingError, StorageError
+from culling.common.errors import StorageError
+from culling.common.process.checks import Result, attempt
 
 UNSYNCHRONISED = 5
 """What `adjtimex` returns while nothing keeps the clock right (TIME_ERROR)."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What was tried and the outcome; `error` is None when it works, `warning` says that it is worth a look."""
-
-    what: str
-    detail: str
-    error: CullingError | None = None
-    warning: bool = False
-
-    @property
-    def word(self) -> str:
-        """How it went, in one word."""
-        return "failed" if self.error else "warning" if self.warning else "ok"
-
-
 def check_all(settings: CloudSettings) -> Iterator[Result]:
     """Try keys, index, frames folder, teacher, room on disk, GPU and clock; each result is yielded as it is known."""
-    yield _try("keys", lambda: _keys(settings.data_dir))
-    yield _try("index", lambda: _index(settings))
-    yield _try("frames", lambda: _writable(settings.data_dir / "frames"))
-    yield _try("teacher", lambda: check_teacher(settings))
-    yield _try("room", lambda: _room(settings))
+    yield attempt("keys", lambda: _keys(settings.data_dir))
+    yield attempt("index", lambda: _index(settings))
+    yield attempt("frames", lambda: _writable(settings.data_dir / "frames"))
+    yield attempt("teacher", lambda: check_teacher(settings))
+    yield attempt("room", lambda: _room(settings))
     yield _gpu()
     yield _clock()
 
@@ -51,13 +36,6 @@ def check_teacher(settings: CloudSettings) -> str:
     """Return what the teacher is. Raises ModelError when it is missing, unreadable or of another architecture."""
     weights = settings.teacher.weights
     return check_detector(BUNDLED / "teacher.safetensors" if weights == "bundled" else Path(weights))
-
-
-def _try(what: str, attempt: Callable[[], str]) -> Result:
-    try:
-        return Result(what, attempt())
-    except CullingError as error:
-        return Result(what, str(error).removeprefix(f"{what}: "), error)
 
 
 def _keys(data_dir: Path) -> str:

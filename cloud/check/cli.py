@@ -8,6 +8,7 @@ from culling.cloud.check.checks import check_all
 from culling.cloud.operate import ConfigFile, Overrides
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.common.config import parse_overrides, settings_file
+from culling.common.process.checks import print_all
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -19,9 +20,5 @@ def check(config: ConfigFile = None, override: Overrides = None) -> None:
     """Try everything that the service needs, one line each; exit with the code of the first failure."""
     path = settings_file(CloudSettings, config)
     settings = load_settings(path, parse_overrides(override))
-    print(f"{'ok':7} settings: {path or 'from variables and flags'}")
-    codes = []
-    for result in check_all(settings):
-        print(f"{result.word:7} {result.what}: {result.detail}")
-        codes += [result.error.exit_code] if result.error else []
-    raise typer.Exit(codes[0] if codes else 0)
+    print(f"ok      settings: {path or 'CULLING_* variables'}")
+    raise typer.Exit(print_all(check_all(settings)))

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.evaluation.accuracy import LEAST_AUDITS, Accuracy, Estimate, Judged, measure
+from culling.cloud.evaluation.accuracy import LEAST_AUDITS, Accuracy, Estimate, Forwarded, measure
 from culling.cloud.evaluation.matching import compare
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
@@ -117,8 +117,8 @@ class Measurer:
     def _measure(self, labelled: Sequence[StoredFrame]) -> Accuracy | None:
         return measure([self._judged(frame) for frame in labelled], CLASSES, self._settings.round.labels_of_interest)
 
-    def _judged(self, frame: StoredFrame) -> Judged:
+    def _judged(self, frame: StoredFrame) -> Forwarded:
         assert frame.labels is not None, "only labelled frames are selected"
         teacher = self._settings.teacher
         compared = compare(frame.detections, frame.labels, teacher.true_score, teacher.min_score)
-        return Judged(compared, frame.captured, frame.probability)
+        return Forwarded(compared, frame.captured, frame.probability)

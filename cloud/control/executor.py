@@ -119,7 +119,7 @@ class Executor:
         turn = self._rounds.get(self._round_id)
         if turn.state == "running":
             self._next_start = self._clock.monotonic() + RETRY_S
-            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code, how=_named(code))
+            log.error("round_process_died", round=turn.id, camera=turn.camera, exit_code=code, how=self._how(code))
             if reason := self.gave_up(turn, code):
                 self._rounds.end(turn.id, "failed", {}, reason, self._clock.now())
         return self._rounds.get(turn.id)
@@ -136,7 +136,7 @@ class Executor:
         if self._hindered[1] >= MAX_HINDERED:  # other cameras wait for it
             return f"its process could not read or write {MAX_HINDERED} times in a row: see the service's log"
         if code not in NOT_CRASHED and self._rounds.crashed(turn.id) >= MAX_CRASHES:
-            return f"its process died {MAX_CRASHES} times, last {_named(code)}"
+            return f"its process died {MAX_CRASHES} times, last {self._how(code)}"
         return ""
 
     def stop(self) -> None:
@@ -156,6 +156,9 @@ class Executor:
     @property
     def _folder(self) -> Path:
         return self._settings.parent / "rounds" / str(self._round_id)
+
+    def _how(self, code: int) -> str:
+        return f"killed, since it hung {self._where()}" if self._killed else _named(code)
 
     def _where(self) -> str:
         beat = self._beat

@@ -47,7 +47,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Forwarded:
     """A labelled frame of one student: all that it found beside the labels, and when it was captured (seconds).
 
     `probability` is that with which an audit was drawn, None for a frame that was forwarded as hard.
@@ -82,7 +82,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 def measure(
-    frames: Sequence[Judged], classes: Sequence[str], interest: Collection[int] | None = None, seed: int = 0
+    frames: Sequence[Forwarded], classes: Sequence[str], interest: Collection[int] | None = None, seed: int = 0
 ) -> Accuracy | None:
     """Return the accuracy of one student over `frames`, in any order; None with fewer than `LEAST_AUDITS` audits.
 
@@ -130,7 +130,7 @@ class _Ranked:
     labels: Values
 
 
-def _rank(frames: Sequence[Judged], label: int) -> _Ranked:
+def _rank(frames: Sequence[Forwarded], label: int) -> _Ranked:
     parts = [matched(frame.compared, label) for frame in frames]
     which = np.repeat(np.arange(len(frames)), [len(scores) for scores, _ in parts])
     labels = np.array([np.count_nonzero(frame.compared.true.labels == label) for frame in frames], np.float64)
@@ -164,7 +164,7 @@ def _curves(ranked: _Ranked, weights: Values, objects: Values) -> Values:
     return np.array([row[places].mean() for row, places in zip(ends, reached, strict=True)])
 
 
-def _hardness(frame: Judged, interest: Collection[int] | None) -> float:
+def _hardness(frame: Forwarded, interest: Collection[int] | None) -> float:
     seen = frame.compared
     return hardness(Compared(seen.found.above(STUDENT_FLOOR), seen.true, seen.doubtful), interest).value
 

@@ -31,7 +31,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PoolFrame:
     """What one frame would teach: its time in epoch seconds, its worth, and where it is worth something.
 
     `places` is `(D,)`, at least 0, and sums to `worth`; `empty` says that nothing true is in it: a hard negative.
@@ -54,7 +54,7 @@ def places(found: Mistakes, worth: float, width: int, height: int, classes: int)
     return np.asarray(worth * spread / spread.sum())
 
 
-def diverse(lessons: Sequence[Lesson], count: int, most_empty: int) -> list[int]:
+def diverse(lessons: Sequence[PoolFrame], count: int, most_empty: int) -> list[int]:
     """Return the indices of at most `count` lessons, the best first; at most `most_empty` of them are empty.
 
     The gain of a frame is its worth in each place, divided by 1 plus the worth that was chosen there already.

@@ -12,17 +12,15 @@ from functools import cached_property
 
 import numpy as np
 
+from culling.cloud.evaluation.accuracy import MISSED
 from culling.cloud.evaluation.mistakes import Mistakes
-from culling.cloud.round.choice import Lesson, diverse, places, replayed, strata
+from culling.cloud.round.choice import PoolFrame, diverse, places, replayed, strata
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.round.score import POOL, seen
 from culling.cloud.settings import CULLED
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.frame import CLASSES, Detections
-
-MISSED = 0.5
-"""An audit frame at least this hard counts as missed: the student got half of it wrong, and its loss did not show."""
 
 EMPTY_SHARE = 0.25
 """Most hard negatives among the kept frames: where a teacher sees nothing, a student would learn to see nothing."""
@@ -103,10 +101,10 @@ def _judged(context: Context, turn: Round) -> list[_Judged]:
     return [_Judged(context, frame, found[frame.id]) for frame in frames]
 
 
-def _lesson(one: _Judged, policy: str) -> Lesson:
+def _lesson(one: _Judged, policy: str) -> PoolFrame:
     worth, frame = one.worth(policy), one.frame
     spread = places(one.mistakes, worth, frame.width, frame.height, len(CLASSES))
-    return Lesson(frame.captured, worth, spread, one.empty)
+    return PoolFrame(frame.captured, worth, spread, one.empty)
 
 
 def _replay(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.round.context import Context, Result, Results, frame_size
-from culling.cloud.round.shrink import Comparison, Verdict, enough, smallest, told
+from culling.cloud.round.shrink import SizeComparison, SizeVerdict, enough, smallest, told
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.frame import Detections
@@ -97,7 +97,7 @@ class Search:
     """
 
     points: tuple[ScalePoint, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[SizeVerdict, ...]
     chosen: ScalePoint
     why: str
     passes: float
@@ -120,15 +120,15 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     """Find the smallest scale that is good enough for the live student, by the policy of the settings."""
     settings = context.settings.resolution
     graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
-    kept, replay = (
-        context.settled(turn.camera, context.store.get(results["cull"][name])) for name in ("kept", "replay")
-    )
+    chosen = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
+    frames, names = context.settled(turn.camera, chosen), set(results["cull"]["kept"])
+    kept = [frame for frame in frames if frame.id in names]
     long_side = context.settings.student.long_side
     inputs = scales(partial(_size, frame_size(kept), long_side), settings.max_steps, settings.min_scale)
     meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
     if settings.choose == "labels":
-        context.heart.expect(len(kept + replay))
-        found = search(_trial(context, kept + replay, graph, meter), inputs, settings.threshold, settings.tolerance)
+        context.heart.expect(len(frames))
+        found = search(_trial(context, frames, graph, meter), inputs, settings.threshold, settings.tolerance)
         return found.told()
 
     context.heart.expect(len(kept) * len(inputs))  # at most: the curve may end before
@@ -204,7 +204,7 @@ def search(trial: Trial, inputs: Inputs, threshold: float, tolerance: float) -> 
     points = tuple(_curve_point(k, worth, trial, found) for k in worth)
     at = sorted(found[0])
     looked = {k: [trial.tally(index, found[k][index]) for index in at] for k in worth}
-    comparison = Comparison(looked[0], [trial.blocks[index] for index in at], trial.labels, tolerance)
+    comparison = SizeComparison(looked[0], [trial.blocks[index] for index in at], trial.labels, tolerance)
     verdicts = [comparison.verdict(each) for each in looked.values()] if comparison.enough else []
     chosen = smallest(verdicts)
     why = told([point.scale for point in points], verdicts, chosen, len(at))

@@ -61,7 +61,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SizeVerdict:
     """What an input costs: the change of AP50 and AP50:95, means over the classes, and every figure, worst first."""
 
     ap50: float
@@ -74,7 +74,7 @@ class Verdict:
         return all(loss.passed for loss in self.losses)
 
 
-class Comparison:
+class SizeComparison:
     """What a student did on F frames at `full` size, to compare smaller inputs with.
 
     `blocks` `(F,)` names the stretch of time of each frame: those are drawn whole. `labels` are the classes of
@@ -99,7 +99,7 @@ class Comparison:
         """Whether there are frames enough, and something to lose in them."""
         return enough(self._blocks.tolist()) and max(self._objects.values(), default=0) >= FEW_OBJECTS
 
-    def verdict(self, small: Looked) -> Verdict:
+    def verdict(self, small: Looked) -> SizeVerdict:
         """Return what the student loses that did `small` on the same frames."""
         losses, means = [], []
         for label, count in self._objects.items():
@@ -114,7 +114,7 @@ class Comparison:
             for measure, change in zip(("AP50", "AP50:95"), changes, strict=True):
                 losses.append(self._loss(f"{measure} of {self._labels[label]}", change, least))
         ap50, ap50_95 = np.mean(means, axis=0) if means else (0.0, 0.0)
-        return Verdict(float(ap50), float(ap50_95), tuple(sorted(losses, key=lambda loss: loss.low - loss.least)))
+        return SizeVerdict(float(ap50), float(ap50_95), tuple(sorted(losses, key=lambda loss: loss.low - loss.least)))
 
     def _precisions(self, frames: Looked, label: int) -> tuple[Array, Array]:
         """Return AP50 and AP50:95 of a class, as they are and under every resample, `(1 + R,)` each."""
@@ -142,12 +142,12 @@ def enough(blocks: Sequence[int]) -> bool:
     return len(blocks) >= LEAST_FRAMES and len(set(blocks)) >= LEAST_BLOCKS
 
 
-def smallest(verdicts: Sequence[Verdict]) -> int:
+def smallest(verdicts: Sequence[SizeVerdict]) -> int:
     """Return the index of the last input that passes, full size first, whether those before it pass or not."""
     return max((at for at, verdict in enumerate(verdicts) if verdict.passed), default=0)
 
 
-def told(scales: Sequence[float], verdicts: Sequence[Verdict], chosen: int, frames: int) -> str:
+def told(scales: Sequence[float], verdicts: Sequence[SizeVerdict], chosen: int, frames: int) -> str:
     """Return in words which of the scales, full size first, was chosen of how many frames, and why.
 
     There is a verdict on each, or none at all.

@@ -17,7 +17,7 @@ from culling.cloud.evaluation.accuracy import (
     MISSED,
     Accuracy,
     Estimate,
-    Judged,
+    Forwarded,
     is_worse,
     measure,
 )
@@ -68,17 +68,17 @@ def camera(seed: int, hours: int, per_hour: int = 120) -> list[tuple[float, Comp
     ]
 
 
-def leaving(frames: list[tuple[float, Compared]], seed: int, audits: int, hard: int, per_hour: int) -> list[Judged]:
+def leaving(frames: list[tuple[float, Compared]], seed: int, audits: int, hard: int, per_hour: int) -> list[Forwarded]:
     """What an edge forwards: of each window the frames with most doubtful boxes, and audits among the others."""
     rng, left = np.random.default_rng(seed), []
     for start in range(0, len(frames), per_hour):
         window = frames[start : start + per_hour]
         doubt = [float((one.found.scores * (1 - one.found.scores)).sum()) for _, one in window]
         order = np.argsort(doubt)[::-1]
-        left += [Judged(window[i][1], window[i][0], None) for i in order[:hard]]
+        left += [Forwarded(window[i][1], window[i][0], None) for i in order[:hard]]
         rest = order[hard:]
         left += [
-            Judged(window[i][1], window[i][0], audits / len(rest)) for i in rng.choice(rest, audits, replace=False)
+            Forwarded(window[i][1], window[i][0], audits / len(rest)) for i in rng.choice(rest, audits, replace=False)
         ]
     return left
 
@@ -96,7 +96,7 @@ def pooled(frames: Sequence[Compared]) -> float:
     return score(one_class, ("anything",)).ap50
 
 
-def measured(frames: Sequence[Judged], **options: int) -> Accuracy:
+def measured(frames: Sequence[Forwarded], **options: int) -> Accuracy:
     found = measure(frames, CLASSES, **options)
     assert found is not None
     return found
@@ -104,7 +104,7 @@ def measured(frames: Sequence[Judged], **options: int) -> Accuracy:
 
 def test_with_every_frame_at_hand_it_is_the_ap50_of_all_of_them() -> None:
     frames = camera(1, 3)
-    told = measured([Judged(one, at, 1.0) for at, one in frames])
+    told = measured([Forwarded(one, at, 1.0) for at, one in frames])
     assert told.ap50 is not None
     assert told.ap50.value == pytest.approx(pooled([one for _, one in frames]), abs=1e-9)
     by_class = score([one for _, one in frames], CLASSES).per_class
@@ -117,7 +117,7 @@ def test_with_every_frame_at_hand_it_is_the_ap50_of_all_of_them() -> None:
 @given(seed=st.integers(0, 10_000), copies=st.integers(2, 4))
 def test_an_audit_stands_for_as_many_frames_as_its_probability_says(seed: int, copies: int) -> None:
     frames = camera(seed, 1, per_hour=30)
-    weighted = measured([Judged(one, at, 1.0 / copies if i % 2 else 1.0) for i, (at, one) in enumerate(frames)])
+    weighted = measured([Forwarded(one, at, 1.0 / copies if i % 2 else 1.0) for i, (at, one) in enumerate(frames)])
     written_out = [one for i, (_, one) in enumerate(frames) for _ in range(copies if i % 2 else 1)]
     assert weighted.ap50 is not None
     one_step = 1 / 101 + 1e-9  # where the recall is exactly one that precision is read at, rounding decides
@@ -145,7 +145,7 @@ def test_the_estimate_is_unbiased_and_its_interval_holds() -> None:
 
 
 def test_bootstrap_frames_and_too_few_audits_say_nothing() -> None:
-    frames = [Judged(one, at, 0.01) for at, one in camera(0, 1, per_hour=LEAST_AUDITS)]
+    frames = [Forwarded(one, at, 0.01) for at, one in camera(0, 1, per_hour=LEAST_AUDITS)]
     assert measure(frames, CLASSES) is not None
     assert measure(frames[1:], CLASSES) is None
     hard = [replace(frame, probability=None) for frame in frames]
@@ -155,8 +155,8 @@ def test_bootstrap_frames_and_too_few_audits_say_nothing() -> None:
 def test_the_share_of_hard_frames_missed_counts_frames_and_not_audits() -> None:
     right = Compared(boxes([0], [0.9], 0), boxes([0], [1.0], 0))
     wrong = Compared(boxes([], [], 0), boxes([0], [1.0], 0))
-    frames = [Judged(wrong, 1e9 + 400.0 * i, None) for i in range(30)]
-    frames += [Judged(wrong if i < 2 else right, 1e9 + 400.0 * i, 0.1 if i < 2 else 0.02) for i in range(20)]
+    frames = [Forwarded(wrong, 1e9 + 400.0 * i, None) for i in range(30)]
+    frames += [Forwarded(wrong if i < 2 else right, 1e9 + 400.0 * i, 0.1 if i < 2 else 0.02) for i in range(20)]
     told = measured(frames)
     assert told.missed is not None
     assert told.missed.value == pytest.approx(20 / (30 + 20)), "two audits stand for 20 frames, 30 were forwarded"
@@ -167,7 +167,7 @@ def test_the_share_of_hard_frames_missed_counts_frames_and_not_audits() -> None:
 def test_false_alarms_of_a_class_that_no_label_has_count() -> None:
     people = Compared(boxes([0], [0.8], 0), boxes([0], [1.0], 0))
     bus = Compared(together(people.found, boxes([5], [0.9], 1)), people.true)
-    frames = [Judged(people, 1e9 + 400.0 * i, 0.1) for i in range(20)]
+    frames = [Forwarded(people, 1e9 + 400.0 * i, 0.1) for i in range(20)]
     both = measured(frames), measured([replace(frame, compared=bus) for frame in frames])
     assert [one.ap50.value for one in both if one.ap50] == pytest.approx([1.0, 0.5])
     only_people = measure([replace(frame, compared=bus) for frame in frames], CLASSES, interest={0})
@@ -178,14 +178,14 @@ def test_false_alarms_of_a_class_that_no_label_has_count() -> None:
 
 def test_a_class_is_told_by_itself_from_twenty_labels_on() -> None:
     one = Compared(boxes([0], [0.8], 0), boxes([0], [1.0], 0))
-    frames = [Judged(one, 1e9 + 400.0 * i, 0.1) for i in range(LEAST_OBJECTS)]
+    frames = [Forwarded(one, 1e9 + 400.0 * i, 0.1) for i in range(LEAST_OBJECTS)]
     assert list(measured(frames).per_class) == ["person"]
     assert list(measured(frames[1:]).per_class) == []
 
 
 def test_where_nothing_is_true_there_is_no_precision_but_a_share_of_hard_frames() -> None:
     alarm = Compared(boxes([0], [0.8], 0), boxes([], [], 0))
-    told = measured([Judged(alarm, 1e9 + 400.0 * i, 0.1) for i in range(12)])
+    told = measured([Forwarded(alarm, 1e9 + 400.0 * i, 0.1) for i in range(12)])
     assert told.ap50 is None
     assert told.stayed_hard.value == 1.0
 
@@ -198,7 +198,7 @@ def test_a_seed_gives_the_same_interval_again_and_order_does_not_matter() -> Non
 
 
 def test_a_thousand_frames_take_seconds() -> None:
-    frames = [Judged(one, at, 0.01) for at, one in camera(3, 10, per_hour=100)]
+    frames = [Forwarded(one, at, 0.01) for at, one in camera(3, 10, per_hour=100)]
     started = time.process_time()
     measured(frames)
     assert time.process_time() - started < 10.0

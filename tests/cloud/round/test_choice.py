@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.mistakes import mistakes
-from culling.cloud.round.choice import GRID, Lesson, diverse, places, replayed, strata
+from culling.cloud.round.choice import GRID, PoolFrame, diverse, places, replayed, strata
 from support.scenes import boxes_at
 
 CELLS = 4
 
 
-def lesson(at: float, worth: float, cell: int = 0, empty: bool = False) -> Lesson:
+def lesson(at: float, worth: float, cell: int = 0, empty: bool = False) -> PoolFrame:
     spread = np.zeros(CELLS)
     spread[cell] = worth
-    return Lesson(at, worth, spread, empty)
+    return PoolFrame(at, worth, spread, empty)
 
 
 def test_the_frame_of_most_worth_comes_first() -> None:

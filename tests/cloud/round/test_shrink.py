@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.tally import Tally, tallies
-from culling.cloud.round.shrink import LEAST_FRAMES, Comparison, Loss, Verdict, enough, smallest, told
+from culling.cloud.round.shrink import LEAST_FRAMES, Loss, SizeComparison, SizeVerdict, enough, smallest, told
 from culling.common.frame import Detections
 
 CLASSES = 2
@@ -42,8 +42,8 @@ def looked(frames: Sequence[Compared]) -> Looked:
     return [tallies(frame, CLASSES) for frame in frames]
 
 
-def compared(full: Looked, tolerance: float = 0.01) -> Comparison:
-    return Comparison(full, BLOCKS[: len(full)], NAMES, tolerance)
+def compared(full: Looked, tolerance: float = 0.01) -> SizeComparison:
+    return SizeComparison(full, BLOCKS[: len(full)], NAMES, tolerance)
 
 
 FULL = looked([crowd(0.02, found=CROWD - at % 3) for at in range(FRAMES)])
@@ -91,7 +91,7 @@ def test_a_class_of_few_objects_may_lose_more_since_its_figure_is_less_certain()
         [crowd(0.02, found=CROWD) if at < 2 else Compared(Detections.empty(), Detections.empty()) for at in range(30)]
     )
     (fewer, *_) = [
-        loss for loss in Comparison(few, BLOCKS[:30], NAMES, 0.01).verdict(few).losses if "AP50 of" in loss.name
+        loss for loss in SizeComparison(few, BLOCKS[:30], NAMES, 0.01).verdict(few).losses if "AP50 of" in loss.name
     ]
     assert person.least == -0.01
     assert fewer.least == -0.01 * (100 / (2 * CROWD)) ** 0.5
@@ -122,8 +122,8 @@ def test_a_clear_loss_never_passes(noise: list[float], tolerance: float) -> None
     assert not verdict.passed
 
 
-def verdict(*lows: float) -> Verdict:
-    return Verdict(0.01, 0.02, tuple(Loss("AP50 of person", low, low, -0.01) for low in lows))
+def verdict(*lows: float) -> SizeVerdict:
+    return SizeVerdict(0.01, 0.02, tuple(Loss("AP50 of person", low, low, -0.01) for low in lows))
 
 
 def test_a_scale_that_passes_beyond_one_that_failed_is_chosen_and_without_any_the_full_one() -> None:
@@ -139,7 +139,7 @@ def test_few_frames_and_frames_of_few_moments_are_not_enough() -> None:
     assert not enough([at // 10 for at in range(40)])
     nothing = [Compared(Detections.empty(), Detections.empty())] * FRAMES
     assert not compared(looked(nothing)).enough
-    assert not Comparison([], [], NAMES, 0.01).enough
+    assert not SizeComparison([], [], NAMES, 0.01).enough
 
 
 def test_the_choice_is_told_in_words() -> None:

@@ -1,0 +1,41 @@
+"""What `check` does on both sides: things are tried one by one, and each outcome is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from culling.common.errors import CullingError
+from culling.common.logs import redact
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was tried and the outcome; `error` is None when it works, with a `warning` not as well as it should."""
+
+    what: str
+    detail: str
+    error: CullingError | None = None
+    warning: bool = False
+
+    @property
+    def word(self) -> str:
+        """How it went, in one word."""
+        return "failed" if self.error else "warning" if self.warning else "ok"
+
+
+def attempt(what: str, act: Callable[[], str]) -> Result:
+    """Return what `act` says of a thing that works, or why it does not."""
+    try:
+        return Result(what, act())
+    except CullingError as error:
+        return Result(what, str(error).removeprefix(f"{what}: "), error)
+
+
+def print_all(results: Iterable[Result]) -> int:
+    """Print each result as it is known; return the exit code of the first failure, 0 if there is none."""
+    codes = []
+    for result in results:
+        print(f"{result.word:7} {result.what}: {redact(result.detail)}")
+        codes += [result.error.exit_code] if result.error else []
+    return codes[0] if codes else 0
