@@ -231,7 +231,7 @@ def _plot_forwarded(axes: Any, figures: Mapping[str, Any]) -> None:
 
 def _plot_curves(axes: Any, rounds: Any) -> None:
     for row in rounds:
-        if not row["curve"]:
+        if len(row["curve"] or ()) < 2:  # full size alone
             continue
         scales = [point["scale"] for point in row["curve"]]
         values = [point["normalised"] for point in row["curve"]]
@@ -242,6 +242,8 @@ def _plot_curves(axes: Any, rounds: Any) -> None:
     axes.invert_xaxis()
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "full size: no smaller input was tried", ha="center", va="center", transform=axes.transAxes)
 
 
 def _plot_stages(axes: Any, rounds: Any) -> None:
@@ -253,4 +255,4 @@ def _plot_stages(axes: Any, rounds: Any) -> None:
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
     axes.set(title="Seconds per stage", ylabel="s")
     if names:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not on them
