@@ -174,9 +174,9 @@ class ScheduleSettings(Section):
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured by
     audits, that lies below the student's first one by more than `drift` and the interval of both. The last two want
-    `least` frames. A camera that never had a round
-    gets its first one with `first` frames: a base student is worst, and `min_new` can take hours. A round that starts
-    for new frames finds at least `CULLED` times as many as it keeps, or it would cull nothing.
+    `least` frames, and the last one `first`. A camera that never had a round gets its first one with `first` frames: a
+    base student is worst, and `min_new` can take hours. A round that starts for new frames finds at least `CULLED`
+    times as many as it keeps, or it would cull nothing.
     """
 
     hold: bool = Field(
@@ -189,7 +189,10 @@ class ScheduleSettings(Section):
         "something to cull",
     )
     first: int = Field(
-        default=32, ge=1, description="hard frames that start the first round of a camera, if fewer than `min_new`"
+        default=32,
+        ge=1,
+        description="hard frames that start a camera's first round, and that must wait before `drift` starts one, if "
+        "fewer than `min_new`",
     )
     max_age_s: float = Field(
         default=86_400.0, gt=0, description="age of the oldest waiting frame, seconds, that starts one"
@@ -200,7 +203,9 @@ class ScheduleSettings(Section):
         lt=1,
         description="fall of the measured AP50 since the student came, beyond the interval of both, that starts one",
     )
-    least: int = Field(default=16, ge=1, description="frames that must wait before `max_age_s` or `drift` start one")
+    least: int = Field(
+        default=16, ge=1, description="frames that must wait before `max_age_s` starts one; `drift` waits for `first`"
+    )
 
 
 CULLED = 2
@@ -227,7 +232,10 @@ class RoundSettings(Section):
         description="frames that a round trains on (n), of all that were labelled; at most half",
     )
     factor: int = Field(
-        default=4, ge=1, le=64, description="times `kept` that a round labels at most, beside the held-out frames"
+        default=4,
+        ge=1,
+        le=64,
+        description="times `kept` that a round labels at most, beside the held-out frames; 2 or more",
     )
     policy: Literal["mistakes", "precision"] = Field(
         default="mistakes",

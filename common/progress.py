@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def say(text: str) -> None:
-    """Say on stderr what a command that takes more than a second does now."""
+    """Say on stderr what a slow command is doing now."""
     print(text, file=sys.stderr, flush=True)
 
 

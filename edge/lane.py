@@ -25,7 +25,7 @@ from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.spool.recorder import Recorder, Selected, Tally, WindowEnd
+from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
 from culling.edge.trace import Trace, TraceLine
 
 log = structlog.get_logger(__name__)
@@ -263,7 +263,7 @@ class Lane:
     def tally(self) -> None:
         """Have the size of the draw written down now; the agent is about to stop."""
         if among := self._selector.among:
-            self._recorder.tally(Tally(self.name, among))
+            self._recorder.tally(DrawSize(self.name, among))
 
     def _act(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:
         if decision.action is Action.SKIP:

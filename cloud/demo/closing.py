@@ -119,8 +119,9 @@ def _why(row: Figures) -> str:
 def _gate(figures: Figures) -> Iterator[str]:
     if any(row["gate_after"] is not None for row in figures["rounds"]):
         yield (
-            "Each gate had only minutes of video to judge by, and took the likelier of two students (gate.certainty = "
-            "0.5); a deployment wants to be certain at 95 %, by 64 frames of blocks of five minutes."
+            "Each gate had only minutes of video to judge by, and took the likelier of two students, or the new one "
+            "where it was less than .02 behind (gate.certainty = 0.5, gate.margin = -0.02); a deployment wants to be "
+            "certain at 95 %, by 64 frames of blocks of five minutes."
         )
 
 

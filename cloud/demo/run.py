@@ -52,7 +52,7 @@ BLOCK_S, GUARD_S = 5.0, 0.5
 """Shorter blocks are held out than in a deployment, or minutes could pass before the first is."""
 
 CERTAINTY = 0.5
-"""Minutes of video have too few frames to be certain by: the gate takes the likelier of two students."""
+"""Minutes of video have too few frames to be certain by: the likelier of two students is taken, within the margin."""
 
 
 @dataclass(frozen=True)

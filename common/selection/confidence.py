@@ -35,7 +35,7 @@ MEMORY = 3600
 @dataclass(frozen=True)
 class ConfidencePolicy:
     """One exact form of the confidence loss; `floor` is the lowest score that is counted. The sum over n detections is
-    divided by n to the power of `share`.
+    divided by n to the power of `power`.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ConfidencePolicy:
     log_base: Literal["e", "10"]
     floor: float
     epsilon: float = 0.0
-    share: float = 0.0
+    power: float = 0.0
 
 
 POLICIES: dict[str, ConfidencePolicy] = {
@@ -53,7 +53,7 @@ POLICIES: dict[str, ConfidencePolicy] = {
         ConfidencePolicy("paper", q=3.0, b=0.5, log_base="e", floor=0.2),
         ConfidencePolicy("zero-intercept", q=3.0, b=-0.5, log_base="e", floor=0.2),
         ConfidencePolicy("reference", q=4.0, b=0.5, log_base="10", floor=0.5, epsilon=1e-5),
-        ConfidencePolicy("per-object", q=3.0, b=0.5, log_base="e", floor=0.2, share=0.5),
+        ConfidencePolicy("per-object", q=3.0, b=0.5, log_base="e", floor=0.2, power=0.5),
     )
 }
 
@@ -130,9 +130,9 @@ class LossMeter:
         counted = self._large(found) & (found.scores >= np.float32(self.policy.floor))
         sums = np.zeros(self._class_count)
         np.add.at(sums, found.labels[counted], losses[counted])
-        if self.policy.share:
+        if self.policy.power:
             wanted = counted & self._wanted[found.labels]
-            sums /= max(1.0, float(np.count_nonzero(wanted))) ** self.policy.share
+            sums /= max(1.0, float(np.count_nonzero(wanted))) ** self.policy.power
         return sums
 
 

@@ -21,7 +21,7 @@ def confidence(out: Path) -> None:
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
     for policy in POLICIES.values():
-        if policy.share:  # of one box it is the loss of another policy
+        if policy.power:  # of one box it is the loss of another policy
             continue
         scores = np.linspace(policy.floor, 1, 200)
         axes.plot(scores, confidence_loss(scores, policy), label=policy.name)

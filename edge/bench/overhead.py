@@ -102,7 +102,14 @@ class Workload:
         return 1000 * spent / len(self.pictures)
 
     def _spool(self, spool: Spool, frame: Frame, found: Detections, score: Score, decision: Decision) -> None:
-        jpeg, held = encode_jpeg(frame.rgb(), QUALITY), decision.action is Action.HOLD
-        kept = {"reason": decision.reason, "model_id": "bench-1", "jpeg": jpeg, "held": held, "draw": decision.draw}
-        spool.add(frame, found=found, score=score, **kept)  # type: ignore[arg-type]
+        spool.add(
+            frame,
+            found=found,
+            score=score,
+            reason=decision.reason,
+            model_id="bench-1",
+            jpeg=encode_jpeg(frame.rgb(), QUALITY),
+            held=decision.action is Action.HOLD,
+            draw=decision.draw,
+        )
         self.spooled += 1

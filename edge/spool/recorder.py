@@ -72,14 +72,14 @@ class WindowEnd:
 
 
 @dataclass(frozen=True)
-class Tally:
+class DrawSize:
     """So many frames took part in the draw of `camera` in the window so far."""
 
     camera: str
     among: int
 
 
-_Item: TypeAlias = Selected | WindowEnd | Tally
+_Item: TypeAlias = Selected | WindowEnd | DrawSize
 
 
 class Recorder:
@@ -133,7 +133,7 @@ class Recorder:
         """Queue the end of a window behind the frames already offered."""
         self._queue.put(end)
 
-    def tally(self, tally: Tally) -> None:
+    def tally(self, tally: DrawSize) -> None:
         """Queue what is to be kept of a draw, behind the frames already offered."""
         self._queue.put(tally)
 

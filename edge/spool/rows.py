@@ -42,6 +42,7 @@ DROP INDEX IF EXISTS least_valuable;
 DROP INDEX IF EXISTS held;
 CREATE INDEX IF NOT EXISTS by_worth ON frames (camera, rank, model_id, worth, seq DESC);
 CREATE INDEX IF NOT EXISTS ready ON frames (seq) WHERE rank > 0;
+CREATE INDEX IF NOT EXISTS quarantined ON frames (seq) WHERE rank = -1;
 CREATE TABLE IF NOT EXISTS counters (
     camera TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (camera, name)) WITHOUT ROWID;
 """
@@ -135,7 +136,7 @@ class Change:
     def _least(self) -> Sequence[Any] | None:
         """Return the row to give up next; None if there is none.
 
-        What two students, or two rules, find frames worth does not compare: the camera whose frames take most room
+        The worths that two students, or two rules, give do not compare: the camera whose frames take most room
         gives one up, and of its models the one with the most frames.
         """
         columns = f"SELECT seq, camera, rank, {SIZE} FROM frames"

@@ -4,9 +4,9 @@ One SQLite file in WAL mode with `synchronous=FULL`: when `add` returns, the fra
 by `delete`, on the cloud's Ack, or evicted and counted. Frames are *held* (until their window closes) or *ready*.
 
 When the frames outgrow `max_bytes` the camera that takes most room gives one up, so that none pushes out another's:
-held frames before ready ones, the lowest worth first (`scoring.py`), then `bootstrap` and `manual`. What one student
-finds a frame worth does not compare with what another does: the one with more frames gives. Audits go last, after
-those frames of every camera.
+held frames before ready ones, the lowest worth first (`scoring.py`), then `bootstrap` and `manual`. The worths that
+two students give do not compare: the one with more frames gives one up. Audits go last, after those frames of every
+camera.
 
 Every frame is accounted for, per camera and across restarts:
 

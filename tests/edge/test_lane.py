@@ -25,7 +25,7 @@ from culling.edge.camera.latest import LatestFrame
 from culling.edge.lane import Lane
 from culling.edge.model.student import Student
 from culling.edge.settings import ConfidenceSettings
-from culling.edge.spool.recorder import Selected, Tally, WindowEnd
+from culling.edge.spool.recorder import DrawSize, Selected, WindowEnd
 from culling.edge.trace import Trace
 from support import tiny
 from support.clock import FakeClock
@@ -72,7 +72,7 @@ class StandIn:
     failures: list[ModelError] = field(default_factory=list)
     recorded: list[Selected] = field(default_factory=list)
     ends: list[WindowEnd] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
+    tallies: list[DrawSize] = field(default_factory=list)
     full: bool = False
     on_probation: bool = False
     stood: int = 0
@@ -95,7 +95,7 @@ class StandIn:
     def end_window(self, end: WindowEnd) -> None:
         self.ends.append(end)
 
-    def tally(self, tally: Tally) -> None:
+    def tally(self, tally: DrawSize) -> None:
         self.tallies.append(tally)
 
 
@@ -227,7 +227,7 @@ def test_a_drawn_frame_is_held_with_its_draw_and_the_draw_is_written_down_by_the
     rig.clock.advance(60.0)
     rig.see()
     rig.see()
-    assert rig.around.tallies == [Tally("gate", 2)]
+    assert rig.around.tallies == [DrawSize("gate", 2)]
     rig.lane.end_window(final=True)
     assert rig.around.ends[-1].released == Released(0, 2, 3)
     assert rig.around.ends[-1].count == 2

@@ -19,7 +19,7 @@ from culling.common.selection.sampling import Draw
 from culling.common.selection.selector import Released
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.messages import MAX_JPEG
-from culling.edge.spool.recorder import Recorder, Selected, Tally, WindowEnd
+from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
 from culling.edge.spool.spool import Spool
 from culling.edge.watchdog import Watchdog
 from support.scores import score
@@ -105,7 +105,7 @@ def test_audits_leave_at_the_end_of_their_window_within_its_budget(spool: Spool,
     for seq, lot in enumerate([0.3, 0.2]):
         draw = Draw(lot, 10 + seq)
         subject.offer(Selected(Still(seq), Detections.empty(), score(), "audit", "gate-1", True, left.append, draw))  # type: ignore[arg-type]
-    subject.tally(Tally("gate", 20))
+    subject.tally(DrawSize("gate", 20))
     subject.end_window(WindowEnd("gate", Released(0, 1, 25), 1_800_000_000.0, left.append))
 
     assert subject.drain(10)
@@ -118,7 +118,7 @@ def test_audits_leave_at_the_end_of_their_window_within_its_budget(spool: Spool,
 
 def test_what_a_draw_has_come_to_outlives_the_recorder(spool: Spool, metrics: Metrics) -> None:
     subject = recorder(spool, metrics)
-    subject.tally(Tally("gate", 20))
+    subject.tally(DrawSize("gate", 20))
     assert subject.drain(10)
     assert spool.held("gate").among == 20
 
