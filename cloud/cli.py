@@ -65,7 +65,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
     print(f"service: {f'listens on {endpoint}' if endpoint else 'not running'}")
     print_table([_camera_columns(row) for row in rows], "no camera is enrolled yet: run culling cloud enroll")
     for row in rows:
-        if (told := _round_now(row)) != "-":
+        if told := _round_now(row):
             print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
@@ -257,18 +257,20 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _round_now(row: dict[str, Any]) -> str:
-    """What a camera's round does, else what its next one waits for."""
+    """What a camera's round does, else what its next one waits for; "" for a revoked camera."""
     if row["round"]:
         return str(row["round"]["told"])
     if row["state"] == "revoked":
-        return "-"
+        return ""
     few = f"; {row['judges']} of {row['judges_needed']} judges" if row["judges"] < row["judges_needed"] else ""
     return f"{row['next_round']['told'] if row['next_round'] else 'due'}{few}"
 
 
 def _measured(accuracy: dict[str, Any] | None) -> str:
-    if accuracy is None or (ap50 := accuracy["ap50"]) is None:
-        return "too few audits" if accuracy is None else "nothing seen"
+    if accuracy is None:
+        return "too few audits"
+    if (ap50 := accuracy["ap50"]) is None:
+        return "nothing seen"
     return f"{ap50['value']:.2f} ({ap50['low']:.2f} to {ap50['high']:.2f})"
 
 

@@ -23,7 +23,7 @@ def backup(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Copy index, models, frames and keys to a folder, also while the service runs.
+    """Copy index, models, frames, keys and audit log to a folder, also while the service runs.
 
     The copy holds the service's secret keys: keep it where only you can read it. The settings file is not part of it.
     """

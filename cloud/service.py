@@ -318,7 +318,9 @@ class Service:
         for folder in (self._settings.data_dir / "rounds").glob("*"):
             if folder.name not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
-        forget_records(self._index, now - store.records_days * DAY_S)
+        forgotten = forget_records(self._index, now - store.records_days * DAY_S)
+        if any(forgotten.values()):
+            log.info("records_forgotten", **forgotten)
         self._show_last_rounds()
 
     def _measure_next(self) -> None:

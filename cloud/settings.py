@@ -1,11 +1,11 @@
 """Every setting of the cloud service: TOML, then `CULLING_SECTION__KEY` variables, then flags.
 
-[service]  where its state lives and where it listens     [round]       what a round labels, keeps and trains
-[store]    index, quota and retention of frames           [resolution]  how far the input may shrink
-[teacher]  who labels                                     [gate]        when a candidate may be published
-[labelling] how much of it                                [publish]     how long a manifest holds
-[student]  what every camera starts with                  [metrics]     where the counters are served
-[schedule] when a round starts by itself                  [page]        where the live page is served
+[service]   where its state lives and where it listens    [round]       what a round labels, keeps and trains
+[store]     index, quota and retention of frames          [resolution]  how far the input may shrink
+[teacher]   who labels                                    [gate]        when a candidate may be published
+[labelling] how many frames a day are labelled            [publish]     how long a manifest holds
+[student]   what every camera starts with                 [metrics]     where the counters are served
+[schedule]  when a round starts by itself                 [page]        where the live page is served
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class ScheduleSettings(Section):
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured by
     audits, that lies below the student's first one by more than `drift` and the interval of both. The last two want
-    `least` frames, and the last one `first`. A camera that never had a round gets its first one with `first` frames: a
+    `least` frames, and the last one `first`. Until a round has found something to teach, `first` frames start one: a
     base student is worst, and `min_new` can take hours. A round that starts for new frames finds at least `CULLED`
     times as many as it keeps, or it would cull nothing.
     """
@@ -191,8 +191,8 @@ class ScheduleSettings(Section):
     first: int = Field(
         default=32,
         ge=1,
-        description="hard frames that start a camera's first round, and that must wait before `drift` starts one, if "
-        "fewer than `min_new`",
+        description="hard frames that start a round until one has found something to teach, and that must wait before "
+        "`drift` starts one, if fewer than `min_new`",
     )
     max_age_s: float = Field(
         default=86_400.0, gt=0, description="age of the oldest waiting frame, seconds, that starts one"

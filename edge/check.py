@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from culling.common.clock import SystemClock
-from culling.common.errors import CameraError, CullingError, ProtocolError, StorageError
+from culling.common.errors import CameraError, CullingError, ProtocolError
 from culling.common.graph import Provider
 from culling.common.logs import redact
-from culling.common.process.checks import Result, attempt
+from culling.common.process.checks import Result, attempt, writable
 from culling.common.process.keeping_up import KeepingUp
 from culling.common.process.lock import holder
 from culling.common.wire.transport import EdgeSocket
@@ -71,11 +70,9 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
 
 
 def _state(folder: Path) -> str:
-    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
-        raise StorageError(f"agent.state_dir: {folder} is not writable: check its owner and mode")
+    told = writable(folder, "agent.state_dir")
     running = holder(folder / LOCK)
-    return f"{folder} is writable" + (f"; an agent works in it (process {running})" if running is not None else "")
+    return told + (f"; an agent works in it (process {running})" if running is not None else "")
 
 
 def _student(settings: EdgeSettings, camera: _Camera, builder: Builder) -> str:

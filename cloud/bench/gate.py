@@ -136,7 +136,7 @@ def run(recording: Recording, judges: int, trials: int, seed: int) -> dict[str, 
 
 
 def _published(frames: Sequence[Judged], settings: GateSettings, judges: int, seed: int) -> bool:
-    rules = Rules(tuple(range(len(CLASSES))), settings.margin, settings.worse, settings.certainty, seed=seed)
+    rules = Rules(tuple(range(len(CLASSES))), settings.worse, settings.certainty, seed=seed)
     compared = compare_students(frames, rules)
     return compared is not None and decide(compared, settings.margin, judges, False, CLASSES).outcome == "published"
 

@@ -15,7 +15,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.keys import load_keys
 from culling.common.errors import StorageError
-from culling.common.process.checks import Result, attempt
+from culling.common.process.checks import Result, attempt, writable
 
 UNSYNCHRONISED = 5
 """What `adjtimex` returns while nothing keeps the clock right (TIME_ERROR)."""
@@ -25,7 +25,7 @@ def check_all(settings: CloudSettings) -> Iterator[Result]:
     """Try keys, index, frames folder, teacher, room on disk, GPU and clock; each result is yielded as it is known."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
-    yield attempt("frames", lambda: _writable(settings.data_dir / "frames"))
+    yield attempt("frames", lambda: writable(settings.data_dir / "frames", "service.data_dir"))
     yield attempt("teacher", lambda: check_teacher(settings))
     yield attempt("room", lambda: _room(settings))
     yield _gpu()
@@ -39,14 +39,14 @@ def check_teacher(settings: CloudSettings) -> str:
 
 
 def _keys(data_dir: Path) -> str:
-    if not (data_dir / "keys" / "signing.secret").exists():
+    if not os.path.exists(data_dir / "keys" / "signing.secret"):
         return "none yet, they are made at first use"
     load_keys(data_dir)
     return f"in {data_dir / 'keys'}, for their owner alone"
 
 
 def _index(settings: CloudSettings) -> str:
-    if settings.store.url is None and not (settings.data_dir / "index.sqlite").exists():
+    if settings.store.url is None and not os.path.exists(settings.data_dir / "index.sqlite"):
         return "none yet, it is made at first use"
     index = Index(settings.store_url)
     try:
@@ -55,13 +55,6 @@ def _index(settings: CloudSettings) -> str:
     finally:
         index.close()
     return f"readable, {count} cameras"
-
-
-def _writable(folder: Path) -> str:
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        raise StorageError(f"{nearest} is not writable: check its owner and mode")
-    return f"{folder} is writable"
 
 
 def _room(settings: CloudSettings) -> str:

@@ -81,11 +81,11 @@ class Measurer:
         if self._known.get(row.name) == state:
             return row.name, read_measured(row)
         found = self.measure(row.name, row.state.model_id)
-        self._known[row.name] = state
         text = None if found is None else msgspec.json.encode(found).decode()
         if text != row.accuracy:
             with self._index.write() as connection:
                 connection.execute(cameras.update().where(cameras.c.name == row.name).values(accuracy=text))
+        self._known[row.name] = state  # last: what could not be written is tried again
         return row.name, found
 
     def _latest_label(self, camera: str) -> float | None:
@@ -115,9 +115,9 @@ class Measurer:
         return Measured(model_id, self._clock.now(), now, first)
 
     def _measure(self, labelled: Sequence[StoredFrame]) -> Accuracy | None:
-        return measure([self._judged(frame) for frame in labelled], CLASSES, self._settings.round.labels_of_interest)
+        return measure([self._forwarded(frame) for frame in labelled], CLASSES, self._settings.round.labels_of_interest)
 
-    def _judged(self, frame: StoredFrame) -> Forwarded:
+    def _forwarded(self, frame: StoredFrame) -> Forwarded:
         assert frame.labels is not None, "only labelled frames are selected"
         teacher = self._settings.teacher
         compared = compare(frame.detections, frame.labels, teacher.true_score, teacher.min_score)

@@ -86,8 +86,6 @@ def to_artefact(entered: Any) -> Artefact:
 def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
     camera = request.camera
     if request.kind == "rollback" and "withdrawn" in request.payload:
-        if (pinned := DesiredStates(index).all().get(camera, DesiredState()).pinned) is not None:
-            raise InputError(f"{camera} is pinned to {pinned}: nothing is taken back")
         earlier = _known(index, camera, request.payload.get("back_to"), publisher)
         model = publisher.take_back(camera, request.payload["withdrawn"], earlier)
     elif request.kind == "rollback":

@@ -27,8 +27,8 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 class CameraStats:
     """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the AP50
     measured of the student in use now and at first, whether a round was requested (`asked`), whether only such rounds
-    start (`held`), whether enough frames are held out to judge one by (`judged`), and whether the camera never had one
-    (`new`).
+    start (`held`), whether enough frames are held out to judge one by (`judged`), and whether none has found
+    anything to teach yet (`new`).
     """
 
     camera: str

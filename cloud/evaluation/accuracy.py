@@ -23,8 +23,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.matching import Compared, matched
+from culling.cloud.evaluation.bootstrap import resample
+from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
+from culling.cloud.evaluation.tally import Tally, rank, tallies
 
 MISSED = 0.5
 """A frame at least this hard should have been forwarded: the student got half of it wrong."""
@@ -37,11 +39,6 @@ BLOCK_S = 300.0
 RESAMPLES = 400
 """Enough that the ends of an interval change by less than a hundredth from seed to seed."""
 CONFIDENCE = 0.95
-AT_ONCE = 1 << 22
-"""Most numbers in one table of resamples, 32 MB."""
-
-_RECALLS = np.linspace(0, 1, 101)
-_ROUNDING = 1e-9
 
 Values = NDArray[np.float64]
 
@@ -93,19 +90,20 @@ def measure(
         return None
     weights = np.array([1.0 if frame.probability is None else 1.0 / frame.probability for frame in frames])
     blocks = np.unique(np.array([frame.at for frame in frames]) // BLOCK_S, return_inverse=True)[1]
-    drawn = np.vstack([weights, weights * _resampled(blocks, seed)])
+    drawn = np.vstack([weights, weights * resample(blocks, RESAMPLES, seed)])
     spread = _Spread(len(np.unique(blocks[audits])))
-    ranked = {label: _rank(frames, label) for label in (range(len(classes)) if interest is None else sorted(interest))}
+    labels = range(len(classes)) if interest is None else sorted(interest)
+    seen = [tallies(frame.compared, len(classes))[0] for frame in frames]
+    told = [label for label in labels if sum(one.objects[label] for one in seen) >= LEAST_OBJECTS]
     hard = np.array([_hardness(frame, interest) >= MISSED for frame in frames], np.bool_)
-    told = {label: each for label, each in ranked.items() if each.labels.sum() >= LEAST_OBJECTS}
     return Accuracy(
         frames=len(frames),
         audits=int(audits.sum()),
-        ap50=spread.estimate(_average_precision(_merge(list(ranked.values())), drawn)),
+        ap50=spread.estimate(rank([_pooled(one, labels) for one in seen], 0).precision(drawn)),
         per_class={
             classes[label]: estimate
-            for label, each in told.items()
-            if (estimate := spread.estimate(_average_precision(each, drawn))) is not None
+            for label in told
+            if (estimate := spread.estimate(rank(seen, label).precision(drawn))) is not None
         },
         missed=spread.estimate(_share(drawn, hard & audits, hard)),
         stayed_hard=spread.estimate(_share(drawn, hard & audits, audits)) or Estimate(0.0, 0.0, 1.0),
@@ -118,50 +116,10 @@ def is_worse(now: Estimate, before: Estimate, margin: float = 0.0) -> bool:
     return before.value - now.value > margin + noise
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """The detections of one or more classes that count, best first: which frame each is of, whether it hits; and how
-    many true `labels` each frame has.
-    """
-
-    scores: NDArray[np.float32]
-    frame: NDArray[np.intp]
-    hit: NDArray[np.bool_]
-    labels: Values
-
-
-def _rank(frames: Sequence[Forwarded], label: int) -> _Ranked:
-    parts = [matched(frame.compared, label) for frame in frames]
-    which = np.repeat(np.arange(len(frames)), [len(scores) for scores, _ in parts])
-    labels = np.array([np.count_nonzero(frame.compared.true.labels == label) for frame in frames], np.float64)
-    scores, hits = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return _merge([_Ranked(scores, which, hits, labels)])
-
-
-def _merge(parts: Sequence[_Ranked]) -> _Ranked:
-    scores = np.concatenate([part.scores for part in parts])
-    order = np.argsort(-scores, kind="stable")
-    frame, hit = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("frame", "hit"))
-    return _Ranked(scores[order], frame, hit, np.sum([part.labels for part in parts], axis=0))
-
-
-def _average_precision(ranked: _Ranked, weights: Values) -> Values:
-    """Return the AP50 for each row of `weights`, `(R, F)` to `(R,)`; NaN where no label has weight."""
-    objects = weights @ ranked.labels
-    rows = max(1, AT_ONCE // max(1, len(ranked.scores)))
-    parts = [_curves(ranked, weights[i : i + rows], objects[i : i + rows]) for i in range(0, len(weights), rows)]
-    return np.where(objects > 0, np.concatenate(parts), np.nan)
-
-
-def _curves(ranked: _Ranked, weights: Values, objects: Values) -> Values:
-    each = weights[:, ranked.frame]
-    right, all_found = np.cumsum(each * ranked.hit, axis=1), np.cumsum(each, axis=1)
-    precision = np.divide(right, all_found, out=np.zeros_like(right), where=all_found > 0)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = right / np.where(objects > 0, objects, 1.0)[:, None] + _ROUNDING
-    reached = [np.searchsorted(row, _RECALLS) for row in recall]
-    ends = np.hstack([best, np.zeros((len(best), 1))])
-    return np.array([row[places].mean() for row, places in zip(ends, reached, strict=True)])
+def _pooled(seen: Tally, labels: Sequence[int]) -> Tally:
+    """Return a tally in which all those classes are one."""
+    scores, hits = (np.concatenate([part[label] for label in labels]) for part in (seen.scores, seen.hits))
+    return Tally((sum(seen.objects[label] for label in labels),), (scores,), (hits,))
 
 
 def _hardness(frame: Forwarded, interest: Collection[int] | None) -> float:
@@ -174,20 +132,13 @@ def _share(weights: Values, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -
     return np.asarray(np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0))
 
 
-def _resampled(blocks: NDArray[np.intp], seed: int) -> Values:
-    """Return how often each frame is in each of `RESAMPLES` resamples of the blocks, `(RESAMPLES, F)`."""
-    count = int(blocks.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), RESAMPLES)
-    return drawn[:, blocks].astype(np.float64)
-
-
 class _Spread:
     """Makes intervals from resamples of so many independent blocks."""
 
     def __init__(self, blocks: int) -> None:
         free = max(1, blocks - 1)
         z = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2.0)
-        # Student's t by its expansion (Abramowitz and Stegun 26.7.5): within .01 from 5 blocks on.
+        # Student's t by its expansion (Abramowitz and Stegun 26.7.5): within .01 from 8 blocks on.
         t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
         self._tail = NormalDist().cdf(-t * math.sqrt((free + 1) / free))
 

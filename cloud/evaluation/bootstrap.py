@@ -1,6 +1,6 @@
 """How far a figure may be off: it is computed again from blocks of frames drawn with replacement.
 
-Frames seconds apart resemble each other, so that what is drawn are blocks of time, each with all its frames. The bound
+Frames seconds apart resemble each other, so blocks of time are drawn, each with all its frames. The bound
 is a percentile, because a candidate that gets better on any frame is then better or equal in every resample, and its
 bound never falls. Of few blocks a percentile promises too much; its tail is narrowed as Student's t widens an interval
 (Hesterberg, "What Teachers Should Know about the Bootstrap", 2015: the expanded percentile interval).

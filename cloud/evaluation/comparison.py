@@ -61,11 +61,10 @@ class Judged:
 class Rules:
     """How students are compared: by the `labels` of interest (indices), with `certainty` in [0, 1], one-sided.
 
-    `margin` is the AP50 by which the gain must exceed nothing, `worse` what a check with enough to go by may lose.
+    `worse` is what a check with enough to go by may lose.
     """
 
     labels: tuple[int, ...]
-    margin: float = 0.0
     worse: float = 0.1
     certainty: float = 0.95
     resamples: int = RESAMPLES

@@ -66,12 +66,6 @@ def has_false_alarm(frame: Compared, label: int) -> bool:
     return bool((counted[0] & ~hit[0]).any())
 
 
-def matched(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the scores `(D,)`, best first, of the detections of one class that count at IoU 0.5, and which hit."""
-    scores, hit, counted = match(frame, label)
-    return scores[counted[0]], hit[0, counted[0]]
-
-
 def match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return a class's scores `(D,)`, best first, and for every IoU which detections hit, and which count at all.
 
@@ -80,7 +74,7 @@ def match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.
     found, true, doubtful = (part.where(part.labels == label) for part in (frame.found, frame.true, frame.doubtful))
     order = np.argsort(-found.scores, kind="stable")
     sure = len(true)
-    overlaps = np.hstack([_iou(found.boxes[order], true.boxes), _inside(found.boxes[order], doubtful.boxes)])
+    overlaps = np.hstack([_iou(found.boxes[order], true.boxes), inside(found.boxes[order], doubtful.boxes)])
     hit, counted = np.zeros((2, len(IOUS), len(order)), np.bool_)
     free = np.ones((len(IOUS), overlaps.shape[1]), np.bool_)
     rows = np.arange(len(IOUS))
@@ -113,7 +107,7 @@ def _iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.flo
     return _ratio(shared, _area(one)[:, None] + _area(other)[None] - shared)
 
 
-def _inside(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+def inside(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return which share of each box in `one` lies in each box of `other`: COCO's overlap with a crowd."""
     shared = _shared(one, other)
     return _ratio(shared, np.broadcast_to(_area(one)[:, None], shared.shape))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.matching import Compared
+from culling.cloud.evaluation.matching import Compared, inside
 from culling.common.frame import Detections, iou
 
 FOUND = 0.5
@@ -78,7 +78,7 @@ def mistakes(frame: Compared, interest: Collection[int] | None = None) -> Mistak
 
     Only classes of `interest` count, if given.
     """
-    found, true, doubtful = (_wanted(part, interest) for part in (frame.found, frame.true, frame.doubtful))
+    found, true, doubtful = (wanted(part, interest) for part in (frame.found, frame.true, frame.doubtful))
     overlaps = np.where(_same(found, true), iou(found.boxes, true.boxes), 0.0).astype(np.float64)
     finder = _matched(overlaps, found.scores)
     hit = finder >= 0
@@ -87,13 +87,16 @@ def mistakes(frame: Compared, interest: Collection[int] | None = None) -> Mistak
     label_weights = true.scores * np.where(hit, ((EXACT - fit) / (EXACT - FOUND)).clip(0.0, 1.0), 1.0)
     false = ~_excused(found, doubtful) & ~np.isin(np.arange(len(found)), finder)
     weights = np.concatenate([label_weights, found.scores * false]).astype(np.float64)
-    kinds = np.concatenate([np.where(hit, KINDS.index("loose"), KINDS.index("missed")), np.full(len(found), 1)])
+    kinds = np.concatenate(
+        [np.where(hit, KINDS.index("loose"), KINDS.index("missed")), np.full(len(found), KINDS.index("false"))]
+    )
     boxes, labels = np.concatenate([true.boxes, found.boxes]), np.concatenate([true.labels, found.labels])
     wrong = weights > 0
     return Mistakes(boxes[wrong], labels[wrong], weights[wrong], kinds[wrong])
 
 
-def _wanted(part: Detections, interest: Collection[int] | None) -> Detections:
+def wanted(part: Detections, interest: Collection[int] | None) -> Detections:
+    """Return the detections of the classes of `interest`, all for None."""
     return part if interest is None else part.where(np.isin(part.labels, list(interest)))
 
 
@@ -117,7 +120,4 @@ def _matched(overlaps: Values, scores: NDArray[np.float32]) -> NDArray[np.int64]
 
 def _excused(found: Detections, doubtful: Detections) -> NDArray[np.bool_]:
     """Return which detections lie, by at least half of their area, on a doubtful label of their class."""
-    overlap = iou(found.boxes, doubtful.boxes)
-    area, others = (np.prod(part.boxes[:, 2:] - part.boxes[:, :2], axis=1) for part in (found, doubtful))
-    shared = overlap * (area[:, None] + others[None]) / (1.0 + overlap)
-    return np.asarray((_same(found, doubtful) & (shared >= FOUND * np.maximum(area[:, None], 1e-9))).any(1))
+    return np.asarray((_same(found, doubtful) & (inside(found.boxes, doubtful.boxes) >= FOUND)).any(1))

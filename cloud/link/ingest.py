@@ -9,6 +9,7 @@ cameras are its own. Answers carry the window, which shrinks while the disk or t
 from __future__ import annotations
 
 import threading
+from collections.abc import Set
 from importlib.metadata import version
 
 import structlog
@@ -169,18 +170,20 @@ class Ingest:
     def _show(self) -> None:
         self._metrics.set("edges_connected", len(self._alive()))
         self._metrics.set("disk_free_bytes", self._room.free_bytes)
-        for camera in {*self._room.counts, *(name for names in self._members.cameras.values() for name in names)}:
+        enrolled = {name for names in self._members.cameras.values() for name in names}
+        for camera in self._room.counts.keys() | enrolled:
             if camera not in self._announced:
                 self._announced.add(camera)
                 self._metrics.announce(camera)
             counts = self._room.counts.get(camera, Counts())  # a camera whose frames are all gone has none
             self._metrics.set("store_bytes", counts.bytes, camera=camera)
-            self._metrics.set("teacher_queue", counts.waiting, camera=camera)
-        self._show_liveness()
+            waiting = counts.waiting if camera in enrolled else 0  # no round takes those of one removed or revoked
+            self._metrics.set("teacher_queue", waiting, camera=camera)
+        self._show_liveness(enrolled)
 
-    def _show_liveness(self) -> None:
+    def _show_liveness(self, enrolled: Set[str]) -> None:
         """Export who was heard of when: an edge behind a router can't be scraped. One that never spoke has none."""
-        now, enrolled = self._clock.now(), {name for names in self._members.cameras.values() for name in names}
+        now = self._clock.now()
         for camera in self._before.keys() | self._latest.keys():
             state, heard = self._latest.get(camera, (None, self._before.get(camera, now)))
             member = camera in enrolled  # one that was revoked is no longer waited for

@@ -411,7 +411,7 @@ function measuredOf(accuracy) {
   if (!accuracy) return "too few audits";
   const told = one => `${real(one.value)} (${real(one.low)} to ${real(one.high)})`;
   if (!accuracy.ap50) return "nothing seen";
-  return h("span", { title: [`by ${accuracy.audits} audits`, ...Object.entries(accuracy.per_class).map(([name, one]) => `${name} ${told(one)}`), `of what stayed, hard: ${percent(accuracy.stayed_hard.value)}`].join("\n") }, told(accuracy.ap50));
+  return h("span", { title: [`by ${accuracy.audits} audits`, ...Object.entries(accuracy.per_class).map(([name, one]) => `${name} ${told(one)}`), `hard among the frames not forwarded: ${percent(accuracy.stayed_hard.value)}`].join("\n") }, told(accuracy.ap50));
 }
 const desiredOf = row => JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, state.token && state.actions]);
 

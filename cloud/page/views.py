@@ -68,10 +68,10 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     rows = []
     for camera in Roster(index).rows():
         risen = next(iter(lately.get(camera.name, [])), None)
-        row = camera_row(camera, counts.get(camera.name, Counts()), live.get(camera.name), risen, now)
+        wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
+        row = camera_row(camera, count, live.get(camera.name), risen, now)
         silent_s = None if camera.heard is None else round(now - camera.heard, 1)
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
-        wish, count = desired.get(camera.name, DesiredState()), counts.get(camera.name, Counts())
         told = next_round(camera, count, wish, camera.name not in taught, settings, now)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
         wanted = settings.round.held_out
@@ -87,7 +87,7 @@ def next_round(
 ) -> Row | None:
     """Return what a camera's next round waits for: `waiting` of `needed` frames, `at` about when, and `told` in words.
 
-    None when a round is due, or runs; and for a revoked camera, which gets none.
+    None when a round is due, and for a revoked camera, which gets none.
     """
     if camera.revoked:
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.archive.judges import hour_of
 from culling.cloud.evaluation.mistakes import Mistakes
 
 GRID = 6
@@ -25,7 +26,6 @@ SPACINGS_S = (30.0, 10.0, 3.0, 0.0)
 AMONG = 16
 """Frames of the highest worth to choose from, for each one wanted; others teach too little to be chosen for variety."""
 
-HOUR_S = 3600.0
 
 Values = NDArray[np.float64]
 
@@ -54,16 +54,16 @@ def places(found: Mistakes, worth: float, width: int, height: int, classes: int)
     return np.asarray(worth * spread / spread.sum())
 
 
-def diverse(lessons: Sequence[PoolFrame], count: int, most_empty: int) -> list[int]:
-    """Return the indices of at most `count` lessons, the best first; at most `most_empty` of them are empty.
+def diverse(frames: Sequence[PoolFrame], count: int, most_empty: int) -> list[int]:
+    """Return the indices of at most `count` frames, the best first; at most `most_empty` of them are empty.
 
     The gain of a frame is its worth in each place, divided by 1 plus the worth that was chosen there already.
     """
-    ranked = np.array(sorted(range(len(lessons)), key=lambda at: (-lessons[at].worth, at))[: AMONG * count], int)
+    ranked = np.array(sorted(range(len(frames)), key=lambda at: (-frames[at].worth, at))[: AMONG * count], int)
     if not len(ranked):
         return []
-    spread = np.array([lessons[at].places for at in ranked])
-    times, empty = (np.array([getattr(lessons[at], name) for at in ranked]) for name in ("at", "empty"))
+    spread = np.array([frames[at].places for at in ranked])
+    times, empty = (np.array([getattr(frames[at], name) for at in ranked]) for name in ("at", "empty"))
     open_, apart = np.ones(len(ranked), np.bool_), np.full(len(ranked), np.inf)
     chosen: list[int] = []
     taught = np.zeros(spread.shape[1])
@@ -113,5 +113,5 @@ def replayed(
 
 def strata(at: float, labels: Collection[int]) -> set[tuple[int, int]]:
     """Return the strata of a frame captured then, in epoch seconds: its hour of the day with each class, or with -1."""
-    hour = int(at // HOUR_S) % 24
+    hour = hour_of(at)
     return {(hour, int(label)) for label in labels} or {(hour, -1)}

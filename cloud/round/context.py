@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.matching import Compared, compare
-from culling.cloud.evaluation.mistakes import Mistakes, mistakes
+from culling.cloud.evaluation.mistakes import Mistakes, mistakes, wanted
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.settings import CloudSettings
@@ -56,6 +55,7 @@ class Context:
     folder: Path
     stopping: Callable[[], bool]
     heart: Heartbeat
+    _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
 
     def incumbent(self, camera: str) -> Model:
         """Return the camera's live model. Raises RefusedError when it has none."""
@@ -93,7 +93,9 @@ class Context:
 
     def settled(self, camera: str, frames: Sequence[StoredFrame]) -> list[StoredFrame]:
         """Return the labelled ones of a camera's frames; labels that its other frames speak against are doubtful."""
-        told = self.lifecycle.labelled(camera)
+        if not self._told:
+            self._told.extend(self.lifecycle.labelled(camera))
+        told = self._told
         places = {name: at for at, (name, _, _) in enumerate(told)}
         asked = [places[frame.id] for frame in frames if frame.id in places]
         true_score = self.settings.teacher.true_score
@@ -103,6 +105,11 @@ class Context:
             for frame in frames
             if frame.labels is not None and frame.id in places
         ]
+
+    def label(self, found: dict[str, Detections]) -> None:
+        """Keep the teacher's labels; what was read of the camera's is read again."""
+        self.lifecycle.label(found)
+        self._told.clear()
 
     def judges(self, camera: str, names: Sequence[str]) -> list[StoredFrame]:
         """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""
@@ -136,9 +143,7 @@ class Context:
 
     def objects(self, frame: StoredFrame) -> Detections:
         """Return a frame's true labels, of the classes of interest."""
-        true = labels(frame).above(self.settings.teacher.true_score)
-        interest = self.settings.round.labels_of_interest
-        return true if interest is None else true.where(np.isin(true.labels, interest))
+        return wanted(labels(frame).above(self.settings.teacher.true_score), self.settings.round.labels_of_interest)
 
 
 def labels(frame: StoredFrame) -> Detections:

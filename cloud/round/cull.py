@@ -72,8 +72,8 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
             else "no frame to learn from: none of the pictures could be used"
         )
     count = max(1, min(settings.kept, len(pool) // CULLED))
-    lessons = [_lesson(one, settings.policy) for one in teaching]
-    chosen = [teaching[at] for at in diverse(lessons, count, max(1, int(EMPTY_SHARE * count)))]
+    found = [_pool_frame(one, settings.policy) for one in teaching]
+    chosen = [teaching[at] for at in diverse(found, count, max(1, int(EMPTY_SHARE * count)))]
     replay = _replay(context, turn, [one.frame for one in chosen], [one.frame for one in pool])
     if all(one.empty for one in chosen) and not any(len(context.objects(frame)) for frame in replay):
         raise RefusedError(
@@ -101,7 +101,7 @@ def _judged(context: Context, turn: Round) -> list[_Judged]:
     return [_Judged(context, frame, found[frame.id]) for frame in frames]
 
 
-def _lesson(one: _Judged, policy: str) -> PoolFrame:
+def _pool_frame(one: _Judged, policy: str) -> PoolFrame:
     worth, frame = one.worth(policy), one.frame
     spread = places(one.mistakes, worth, frame.width, frame.height, len(CLASSES))
     return PoolFrame(frame.captured, worth, spread, one.empty)

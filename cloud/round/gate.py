@@ -24,7 +24,7 @@ from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.registry import Artefact, Model
 from culling.cloud.store.rounds import Round
-from culling.common.graph import see
+from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
 
@@ -85,7 +85,7 @@ def _try_in_order(
 
 def _at_full_size(context: Context, artefact: Artefact) -> Artefact:
     """Return the same bytes to be run at full size, with golden frames that show what they find there."""
-    graph = context.graph(artefact.sha256)
+    graph = open_graph(context.files.read(artefact.sha256), provider="cpu")  # as the golden frames of an export
     golden = tuple(golden_frame(graph, decode_jpeg(one.jpeg), 1.0, artefact.long_side) for one in artefact.golden)
     return msgspec.structs.replace(artefact, scale=1.0, golden=golden)
 
@@ -142,7 +142,7 @@ def _compare(
         for frame in frames
         if frame.id in before and frame.id in after
     ]
-    rules = Rules(_labels(context, classes), settings.margin, settings.worse, certainty)
+    rules = Rules(_labels(context, classes), settings.worse, certainty)
     if (found := compare_students(judged, rules)) is None:
         raise RefusedError(
             f"the gate cannot judge: none of the {len(judged)} labelled frames has an object to measure by"

@@ -97,4 +97,4 @@ def _label(context: Context, teacher: Teacher, frames: Sequence[StoredFrame]) ->
             context.store.put_aside(frame)
     floor = context.settings.teacher.min_score
     found = [seen.above(floor) for seen in teacher.label(images)]
-    context.lifecycle.label(dict(zip(names, found, strict=True)))
+    context.label(dict(zip(names, found, strict=True)))

@@ -163,7 +163,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
         "seconds": {name: result["seconds"] for name, result in results.items()},
     }
     wanted = {
-        "score": ("scored",),
+        "score": ("scored", "unseen"),
         "cull": (
             "newest_capture",
             "pool",
@@ -177,7 +177,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
         "resolution": ("scale", "curve", "scale_why", "scale_passes"),
         "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks"),
         "export": ("parity",),
-        "gate": (*("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames", "scale"), *GATE_FIGURES),
+        "gate": ("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames", "scale", *GATE_FIGURES),
     }
     for stage, names in wanted.items():
         found = results.get(stage, {})

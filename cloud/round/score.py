@@ -37,10 +37,11 @@ def score(context: Context, turn: Round, _: Results) -> Result:
     unseen = context.settled(turn.camera, [frame for frame in pool if frame.id not in known])
     newest, most = reversed(unseen), context.settings.round.scored
     chosen = sorted(newest, key=lambda frame: -context.mistakes(frame, frame.detections).mass)[:most]
-    graph = context.graph(live.artefact.sha256) if chosen else None
-    for start in range(0, len(chosen), BATCH):
-        assert graph is not None
-        context.lifecycle.score(live.model_id, _look(context, graph, live, chosen[start : start + BATCH]))
+    if chosen:
+        context.heart.expect(len(chosen))
+        graph = context.graph(live.artefact.sha256)
+        for start in range(0, len(chosen), BATCH):
+            context.lifecycle.score(live.model_id, _look(context, graph, live, chosen[start : start + BATCH]))
     return {"model": live.model_id, "pool": len(pool), "scored": len(chosen), "unseen": len(unseen) - len(chosen)}
 
 

@@ -119,7 +119,7 @@ class Counts:
     held_out: int = 0
 
 
-JUDGES = sa.and_(frames.c.held_out, frames.c.guard.is_not(True))  # rows of before there were guards have none
+JUDGES = sa.and_(frames.c.held_out, frames.c.guard.is_not(True))  # NULL in rows from before there were guards
 """Which frames students are judged by."""
 
 

@@ -1,12 +1,12 @@
 """`culling cloud fsck`: whether index and disk agree, and what can be repaired where they do not.
 
     an index that is damaged                                      reported: restore it from a backup
-    a camera's totals that are not what a count of its frames is   they are counted anew
+    a camera's totals that differ from a count of its frames      they are counted anew
     a frame whose file is missing or not what was stored          the frame is put aside, as a round would
     a frame whose detections or labels cannot be read             the same
     a frame of a round that does not exist                        it waits for a round again
     a held-out frame in a culled set                              it is taken out of the set
-    a frame of a camera that is not enrolled                      reported: no round uses it
+    a frame of a camera that nobody enrolled                      reported: no round uses it
     a file that no row names                                      its row is written again from the file, or it is
                                                                   moved to quarantine
     a live model whose file is missing or damaged                 the one before it is live again
@@ -32,6 +32,7 @@ from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, cameras, frames, rounds
 from culling.cloud.store.migrations import totals
 from culling.cloud.store.picture import unseal
+from culling.cloud.store.purge.withheld import removed_cameras
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
@@ -96,8 +97,10 @@ class _Check:
             return Report(0, 0, tuple(damage))
         stored = self._stored()
         needed = {row.name: self._needed(row.name) for row in self._query(sa.select(cameras.c.name))}
+        with self._index.read() as connection:
+            removed = removed_cameras(connection)  # what they recorded stays until it expires
         found = [
-            *self._frames(stored, needed),
+            *self._frames(stored, needed.keys() | removed),
             *self._leftovers(),
             *self._totals(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
@@ -133,7 +136,7 @@ class _Check:
     def _stored(self) -> list[Any]:
         return self._query(frames.select().where(frames.c.state == "stored").order_by(frames.c.camera, frames.c.id))
 
-    def _frames(self, stored: list[Any], enrolled: Collection[str]) -> Iterator[Finding]:
+    def _frames(self, stored: list[Any], expected: Collection[str]) -> Iterator[Finding]:
         known = {row.id for row in self._query(sa.select(rounds.c.id))}
         for row in stored:
             what = f"frame {row.camera}/{row.id}"
@@ -142,7 +145,7 @@ class _Check:
                     self._store.put_aside(row)
                 yield self._finding(what, wrong, "put aside")
                 continue
-            if row.camera not in enrolled:
+            if row.camera not in expected:
                 yield Finding(what, "its camera is not enrolled", advice="enroll the camera again")
             if row.round is not None and row.round not in known:
                 why = "its round does not exist"
@@ -218,4 +221,6 @@ class _Check:
 
 
 def _words(counts: tuple[int, ...] | None) -> str:
-    return ", ".join(f"{name} {count}" for name, count in zip(totals.NAMES, counts or (0,) * 4, strict=True))
+    return ", ".join(
+        f"{name} {count}" for name, count in zip(totals.NAMES, counts or (0,) * len(totals.NAMES), strict=True)
+    )

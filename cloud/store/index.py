@@ -185,7 +185,7 @@ history = Table(  # by how much a camera's counters rose within one minute
     *(Column(name, BigInteger, nullable=False) for name in ("hard", "audit", "bootstrap", "manual")),
     Column("threshold", Float, nullable=False),
     Column("loss_mean", Float, nullable=False),
-    Column("taken", BigInteger),  # see `keeping_up.py`; minutes of earlier versions do not tell
+    Column("taken", BigInteger),  # see `keeping_up.py`; NULL in minutes that earlier versions recorded
     Column("missed", BigInteger),
     sa.Index("history_by_minute", "minute"),
 )

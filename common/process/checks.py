@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from culling.common.errors import CullingError
+from culling.common.errors import CullingError, StorageError
 from culling.common.logs import redact
 
 
@@ -30,6 +32,14 @@ def attempt(what: str, act: Callable[[], str]) -> Result:
         return Result(what, act())
     except CullingError as error:
         return Result(what, str(error).removeprefix(f"{what}: "), error)
+
+
+def writable(folder: Path, setting: str) -> str:
+    """Say that `folder` can be written, or made. Raises StorageError, which names the `setting` that it comes from."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # `Path.exists` may raise
+    if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
+        raise StorageError(f"{setting}: {folder} is not writable: check its owner and mode")
+    return f"{folder} is writable"
 
 
 def print_all(results: Iterable[Result]) -> int:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from culling.common.wire.messages import CameraState
 
 ENOUGH = 0.8
-"""The share of the frames that a student has to take to keep up; the alert of that name goes by the same."""
+"""The share of the frames that a student has to take to keep up; the alerts CullingStudentTooSlow and
+CullingCameraHardlyLookedAt go by the same."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A purge is remembered in the index, in the transaction that empties the rows: what a spool, a file without a row or a
 repeat would bring back later is refused, and a purge that was cut short goes on when it is repeated. Of a frame only
-its name is left, by which a repeat is recognised. Who did it, and when, stands in the audit log.
+its name, its picture's hash and its times are left, by which a repeat is recognised. Who did it, and when, stands in
+the audit log.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ REMOVED = "the camera was removed"
 
 NOTHING = {"reason": "", "model_id": "", **dict.fromkeys(("frame", "pts", "captured", "loss", "width", "height"), 0)}
 EMPTY = {"bytes": 0, **dict.fromkeys(("detections", "features", "labels", "round", "kept", "probability")), **NOTHING}
-"""What a row says of a frame that was purged: the name, the picture's hash, and when it came, until it expires."""
+"""A purged frame's row keeps its name, the picture's hash, when it came and when it was labelled, until it expires."""
 
 IN_USE = ("live", "previous")
 NO_GOLDEN = msgspec.msgpack.encode(())
@@ -141,9 +142,12 @@ def _forget_golden(connection: sa.Connection, camera: str, until: float) -> int:
 def _pictures(folder: Path, names: Collection[str], camera: str, until: float) -> Iterator[Path]:
     """Yield the files of frames with those names, and those whose own record says that they are to go."""
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if path.stem in names:  # no need to read it
+            yield path
+            continue
         told = _told(path)
         unnamed = told is None and folder.name == camera and until == inf  # a write that was cut short, for example
-        if path.stem in names or unnamed or (told is not None and told[0] == camera and told[1] < until):
+        if unnamed or (told is not None and told[0] == camera and told[1] < until):
             yield path
 
 
