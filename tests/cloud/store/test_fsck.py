@@ -200,3 +200,8 @@ def test_totals_that_are_wrong_are_counted_anew_and_kept_again(cloud: CloudState
     cloud.frames.add(EDGE, *hard_frame(14))
     assert fsck(cloud.settings).findings == ()
     assert cloud.frames.counts()[CAMERA].stored == 14
+
+
+def test_the_frames_of_a_camera_that_was_removed_are_no_damage(cloud: CloudState) -> None:
+    cloud.roster.remove(CAMERA, cloud.clock.now())
+    assert not fsck(cloud.settings).findings
