@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from torchvision.models.detection import FasterRCNN
+from torch import nn
 
-from culling.cloud.model.detector import freeze
+from culling.cloud.model.family import family_of
 from culling.cloud.model.weights import Kind, load_bundled, load_weights
 from culling.cloud.settings import RoundSettings
 from culling.common.errors import CameraError
@@ -42,10 +42,10 @@ def student_inputs(video: Path, count: int) -> list[Picture]:
     return [resize(picture, *size) for picture in pictures]
 
 
-def load_detector(kind: Kind, path: Path | None) -> FasterRCNN:
+def load_detector(kind: Kind, path: Path | None) -> nn.Module:
     """Return the bundled detector of that kind, or the one in `path`, its trunk frozen as a round freezes it."""
     model, _ = load_bundled(kind) if path is None else load_weights(path)
-    freeze(model, RoundSettings().frozen)
+    family_of(model).freeze(model, RoundSettings().frozen)
     return model
 
 

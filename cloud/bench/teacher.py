@@ -20,7 +20,7 @@ from culling.cloud.bench.material import (
     load_detector,
     read_pictures,
 )
-from culling.cloud.model.detector import half_precision
+from culling.cloud.model.half import half_precision
 from culling.cloud.model.teacher import Teacher
 from culling.cloud.settings import TeacherSettings
 from culling.common import bench

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import torch
 import typer
-from torchvision.models.detection import FasterRCNN
+from torch import nn
 
 from culling.cloud.bench.material import (
     Picture,
@@ -22,9 +22,9 @@ from culling.cloud.bench.material import (
     read_pictures,
 )
 from culling.cloud.model.dataset import Batcher, Sample
-from culling.cloud.model.detector import half_precision
 from culling.cloud.model.export import run_torch
-from culling.cloud.model.losses import detection_loss
+from culling.cloud.model.family import family_of
+from culling.cloud.model.half import half_precision
 from culling.cloud.model.train import Recipe, train
 from culling.cloud.settings import RoundSettings
 from culling.common import bench
@@ -60,7 +60,7 @@ def train_command(
     bench.print_report(Report("train", (comparison,), machine=bench.machine(choose_provider())), as_json)
 
 
-def train_speed(model: FasterRCNN, batches: Batcher, steps: int) -> float:
+def train_speed(model: nn.Module, batches: Batcher, steps: int) -> float:
     """Return images/s of the training loop, including its last checkpoint."""
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         started = time.perf_counter()
@@ -68,10 +68,10 @@ def train_speed(model: FasterRCNN, batches: Batcher, steps: int) -> float:
         return steps * batches.batch / (time.perf_counter() - started)
 
 
-def bare_training(model: FasterRCNN, batches: Batcher, steps: int) -> float:
+def bare_training(model: nn.Module, batches: Batcher, steps: int) -> float:
     """Return images/s of forward and backward alone, on the same batches, prepared before."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device, memory_format=torch.channels_last).train()
+    model.to(device).to(memory_format=torch.channels_last).train()
     made = [batches(step) for step in range(steps)]
     placed = [
         (images.to(device, memory_format=torch.channels_last), [target.to(device) for target in targets])
@@ -80,14 +80,14 @@ def bare_training(model: FasterRCNN, batches: Batcher, steps: int) -> float:
     started = time.perf_counter()
     for images, targets in placed:
         with half_precision(device):
-            losses = detection_loss(model, images, targets)
+            losses = family_of(model).loss(model, images, targets)
         model.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
     await_device(device)
     return steps * batches.batch / (time.perf_counter() - started)
 
 
-def _batches(model: FasterRCNN, pictures: Sequence[Picture], batch: int) -> Batcher:
+def _batches(model: nn.Module, pictures: Sequence[Picture], batch: int) -> Batcher:
     """Return batches of `pictures` as a round makes them, labelled by `model` itself."""
     samples = []
     for picture in pictures:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from culling.cloud.demo.plan import BATCH, Speed
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Batcher, Sample
-from culling.cloud.model.detector import freeze
+from culling.cloud.model.family import family_of
 from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.train import Recipe, train
 from culling.cloud.model.weights import load_weights
@@ -113,7 +113,7 @@ def _step_s(base: Base, pictures: Sequence[Picture], labels: Sequence[Detections
     """Return the seconds of a training step as rounds take it."""
     assert base.artefact.weights is not None, "a base always keeps its weights"
     model, _ = load_weights(base.files.path(base.artefact.weights, "safetensors"))
-    freeze(model, 1)
+    family_of(model).freeze(model, 1)
     samples = [
         Sample(encode_jpeg(one), one.shape[1], one.shape[0], found, "speed")
         for one, found in zip(pictures, labels, strict=True)

@@ -18,12 +18,12 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.models.detection import FasterRCNN
+from torch import nn
 
 from culling.cloud.evaluation.matching import ClassPrecision, Compared, class_precision, compare
 from culling.cloud.model.annotations import Label, read_labels
-from culling.cloud.model.detector import is_student
 from culling.cloud.model.export import run_torch
+from culling.cloud.model.family import family_of
 from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.weights import load_weights
 from culling.common.errors import InputError, ModelError
@@ -115,7 +115,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
     """
     if path.suffix == ".safetensors":
         model, classes = load_weights(path)
-        if is_student(model):
+        if family_of(model).student(model):
             return student(model, scale, long_side), classes
         teacher = Teacher(model, round(TEACHER_SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
         return lambda frame: teacher.label([frame])[0], classes
@@ -128,7 +128,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
     return student(graph, scale, long_side), graph.info.classes
 
 
-def student(model: Graph | FasterRCNN, scale: float = 1.0, long_side: int = LONG_SIDE) -> Detect:
+def student(model: Graph | nn.Module, scale: float = 1.0, long_side: int = LONG_SIDE) -> Detect:
     """Return the detector of full frames that a student makes, scaled as at the edge; boxes in the frame's pixels."""
 
     def detect(frame: Frame) -> Detections:

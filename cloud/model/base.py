@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from torchvision.models.detection import FasterRCNN
+from torch import nn
 
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.refit import export_proven
@@ -65,7 +65,7 @@ def _ours(weights: str, classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _kept(
-    folder: Path, model: FasterRCNN, classes: tuple[str, ...], files: ModelFiles, say: Say
+    folder: Path, model: nn.Module, classes: tuple[str, ...], files: ModelFiles, say: Say
 ) -> tuple[Artefact, Path]:
     """Return the student as it was exported, now or before, and where that is written down."""
     known = folder / f"{_fingerprint(model)}.json"
@@ -76,7 +76,7 @@ def _kept(
     return artefact, known
 
 
-def _export(model: FasterRCNN, classes: tuple[str, ...], scratch: Path, files: ModelFiles, say: Say) -> Artefact:
+def _export(model: nn.Module, classes: tuple[str, ...], scratch: Path, files: ModelFiles, say: Say) -> Artefact:
     save_weights(scratch, model, "fp16", classes)
     weights = files.add(scratch.read_bytes(), "safetensors")
     scratch.unlink()
@@ -92,7 +92,7 @@ def _templates(folder: Path, files: ModelFiles) -> Iterator[bytes]:
             yield files.read(artefact.sha256)
 
 
-def _fingerprint(model: FasterRCNN) -> str:
+def _fingerprint(model: nn.Module) -> str:
     """Return a hash of the weights themselves: the same ones may be saved as different bytes of safetensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

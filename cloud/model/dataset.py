@@ -15,9 +15,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from culling.cloud.model.annotations import Label, merge_labels, read_labels
-from culling.cloud.model.losses import Target
 from culling.cloud.model.recipe.augment import Augment, clipped
 from culling.cloud.model.recipe.paste import Paste
+from culling.cloud.model.target import Target
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
 from culling.common.video import read_frames

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.dataset import Batcher, Sample, load_samples
-from culling.cloud.model.detector import (
-    STRIDE,
+from culling.cloud.model.faster_rcnn.network import (
     STUDENT,
     TEACHER,
     build,
@@ -40,6 +39,7 @@ from culling.cloud.model.train import Recipe, Run, train
 from culling.cloud.model.weights import read_tensors, save_weights
 from culling.common.errors import InputError, ModelError
 from culling.common.progress import shown
+from culling.common.scaler import STRIDE
 
 STATISTICS_BATCHES = 50
 """Two hundred canvases: the running means of a trunk's norms settle well before."""

@@ -10,9 +10,7 @@ pass the same parity check as any export.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -21,32 +19,18 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.export import Parity, StudentGraph, check_parity, export_student
+from culling.cloud.model.export import Parity, check_parity, export_student
+from culling.cloud.model.family import family_of
 from culling.common.errors import ModelError
 from culling.common.progress import Say, say_nothing
 
 log = structlog.get_logger(__name__)
 
 
-def fold_norms(model: FasterRCNN) -> FasterRCNN:
-    """Return a copy of `model` in evaluation mode, on the CPU, whose trunk computes the same without norms."""
-    folded = copy.deepcopy(model).cpu().eval()
-    for block in folded.backbone.body.modules():
-        names = [name for name, _ in block.named_children()]
-        for name, following in pairwise(names):
-            conv, norm = getattr(block, name), getattr(block, following)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(block, name, fuse_conv_bn_eval(conv, norm))
-                setattr(block, following, nn.Identity())
-    return folded
-
-
-def export_refillable(model: FasterRCNN, classes: tuple[str, ...]) -> bytes:
+def export_refillable(model: nn.Module, classes: tuple[str, ...]) -> bytes:
     """Return `model` as ONNX, in a form that `refill` takes as `template`. Raises ModelError as `export_student`."""
-    distinct = fold_norms(model)
+    distinct = family_of(model).fold(model)
     with torch.no_grad():
         for number, parameter in enumerate(distinct.parameters()):
             parameter.uniform_(number, number + 1)  # the exporter merges tensors of equal values
@@ -56,7 +40,7 @@ def export_refillable(model: FasterRCNN, classes: tuple[str, ...]) -> bytes:
     return filled
 
 
-def refill(template: bytes, model: FasterRCNN) -> bytes | None:
+def refill(template: bytes, model: nn.Module) -> bytes | None:
     """Return `template` with the weights of `model`; None if it was not made by `export_refillable` for that shape."""
     proto = onnx.load_model_from_string(template)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -67,7 +51,7 @@ def refill(template: bytes, model: FasterRCNN) -> bytes | None:
     return bytes(proto.SerializeToString())
 
 
-def outline(template: bytes, model: FasterRCNN) -> bytes:
+def outline(template: bytes, model: nn.Module) -> bytes:
     """Return a template without the weights that `refill` puts into it, small enough to be carried along."""
     proto, names = onnx.load_model_from_string(template), _weights(model).keys()
     for tensor in proto.graph.initializer:
@@ -76,15 +60,16 @@ def outline(template: bytes, model: FasterRCNN) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def _weights(model: FasterRCNN) -> dict[str, torch.Tensor]:
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the tensors by which graphs of one shape differ, under their names there."""
-    tensors = StudentGraph(fold_norms(model)).state_dict()
+    family = family_of(model)
+    tensors = family.graph(family.fold(model)).state_dict()
     return {name: tensor for name, tensor in tensors.items() if tensor.dim() and name not in ("mean", "std")}
 
 
 def export_proven(
     templates: Iterable[bytes],
-    model: FasterRCNN,
+    model: nn.Module,
     classes: tuple[str, ...],
     frames: Sequence[NDArray[np.uint8]],
     say: Say = say_nothing,

@@ -13,13 +13,13 @@ from torch import nn
 from torch.utils._pytree import tree_map
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.detector import STRIDE, half_precision
+from culling.cloud.model.half import half_precision
 from culling.cloud.model.weights import load_bundled, load_weights
 from culling.cloud.settings import CloudSettings
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import to_frame
-from culling.common.scaler import resize
+from culling.common.scaler import STRIDE, resize
 
 MOST_ENLARGED = 1.5
 """Labels of small frames improve up to this enlargement and worsen beyond it, where it adds only blur."""

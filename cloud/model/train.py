@@ -22,10 +22,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import distributed, nn
-from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.detector import half_precision
-from culling.cloud.model.losses import detection_loss
+from culling.cloud.model.family import family_of
+from culling.cloud.model.half import half_precision
 from culling.cloud.model.recipe.average import Average
 from culling.cloud.model.recipe.prefetch import Batches
 from culling.cloud.model.recipe.watch import Looks, Watch, plateau
@@ -85,16 +84,16 @@ class Run:
 class _Step(nn.Module):
     """The loss as a module, which is what DistributedDataParallel synchronises."""
 
-    def __init__(self, model: FasterRCNN) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images, targets):  # type: ignore[no-untyped-def]
-        return detection_loss(self.model, images, targets)
+        return family_of(self.model).loss(self.model, images, targets)
 
 
 def train(
-    model: FasterRCNN,
+    model: nn.Module,
     batches: Batches,
     recipe: Recipe,
     checkpoint: Path,
@@ -115,7 +114,7 @@ def train(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     device = torch.device(gpu if torch.cuda.is_available() else "cpu")
-    model.to(device, memory_format=torch.channels_last).train()
+    model.to(device).to(memory_format=torch.channels_last).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     if average is not None:
@@ -173,7 +172,7 @@ def _look(watch: Watch | None, recipe: Recipe, run: Run) -> None:
 
 def save_checkpoint(
     path: Path,
-    model: FasterRCNN,
+    model: nn.Module,
     optimizer: torch.optim.SGD,
     run: Run,
     average: Average | None = None,
@@ -196,7 +195,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path,
-    model: FasterRCNN,
+    model: nn.Module,
     optimizer: torch.optim.SGD,
     average: Average | None = None,
     watch: Watch | None = None,

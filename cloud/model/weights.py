@@ -8,7 +8,6 @@ in `cloud/weights`, with the sha256 of each file in `index.json`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +15,9 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
-from torchvision.models.detection import FasterRCNN
+from torch import Tensor, nn
 
-from culling.cloud.model.detector import STUDENT, TEACHER, DetectorSpec, build, is_student
+from culling.cloud.model.family import family_named, family_of
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
@@ -29,6 +27,9 @@ Format = Literal["fp16", "int8"]
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 INDEX = "index.json"
+REFERENCE = "faster-rcnn-resnet18"
+"""The family of a weights file that names none: there was no other before 0.3."""
+
 _COUNTER = "num_batches_tracked"
 _SCALE = ".scale"
 
@@ -43,7 +44,7 @@ class Bundled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Format
 
 
-def save_weights(path: Path, model: FasterRCNN, form: Format, classes: tuple[str, ...] = CLASSES) -> None:
+def save_weights(path: Path, model: nn.Module, form: Format, classes: tuple[str, ...] = CLASSES) -> None:
     """Write the weights of `model` to `path`, atomically. Raises `ModelError` if one is not finite in that format."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
@@ -52,28 +53,30 @@ def save_weights(path: Path, model: FasterRCNN, form: Format, classes: tuple[str
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: tensor {name} is not finite as {form}")
-    kind: Kind = "teacher" if _deep(tensors) else "student"
-    write_atomic(path, save(tensors, {"kind": kind, "classes": ",".join(classes), "format": form}))
+    family = family_of(model)
+    kind: Kind = "student" if family.student(model) else "teacher"
+    told = {"kind": kind, "family": family.name, "classes": ",".join(classes), "format": form}
+    write_atomic(path, save(tensors, told))
 
 
-def load_weights(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
+def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the detector whose weights `path` holds, on the CPU in evaluation mode, and its classes.
 
-    The architecture follows from the tensors there are. Raises `ModelError` for a file that is missing, truncated,
-    not safetensors, or of another architecture, naming the first tensor that is wrong.
+    The file names its family, and its tensors tell the dimensions. Raises `ModelError` for a file that is missing,
+    truncated, not safetensors, or of another architecture, naming the first tensor that is wrong.
     """
     tensors, metadata = read_tensors(path)
     classes = tuple(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
-    model = build(_spec(tensors), classes)
+    model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes
 
 
-def load_student(path: Path) -> tuple[FasterRCNN, tuple[str, ...]]:
+def load_student(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     """Return what `load_weights` does. Raises `ModelError` for a teacher too."""
     model, classes = load_weights(path)
-    if not is_student(model):
+    if not family_of(model).student(model):
         raise ModelError(f"{path}: holds a teacher's weights; a student's are needed")
     return model, classes
 
@@ -88,7 +91,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: _unpacked(name, stored) for name in stored if not name.endswith((_SCALE, _COUNTER))}, metadata
 
 
-def load_bundled(kind: Kind, folder: Path = BUNDLED) -> tuple[FasterRCNN, tuple[str, ...]]:
+def load_bundled(kind: Kind, folder: Path = BUNDLED) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the student or teacher that comes with Culling, and its classes.
 
     Raises `ModelError` if there is none, or the file is not the one that the index names.
@@ -141,29 +144,7 @@ def _spread(scale: Tensor, tensor: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (tensor.dim() - 1))
 
 
-def _deep(tensors: dict[str, Tensor]) -> bool:
-    return "backbone.body.layer1.0.conv3.weight" in tensors
-
-
-def _spec(tensors: dict[str, Tensor]) -> DetectorSpec:
-    """Return depth and widths as the tensors show them, and the rest as in the bundled pair."""
-    spec = TEACHER if _deep(tensors) else STUDENT
-    pyramid, head = tensors.get("backbone.fpn.layer_blocks.0.0.weight"), tensors.get("roi_heads.box_head.fc6.weight")
-    return replace(
-        spec,
-        depth=_depth(tensors),
-        fpn_width=len(pyramid) if pyramid is not None and pyramid.dim() else spec.fpn_width,
-        head_width=len(head) if head is not None and head.dim() else spec.head_width,
-    )
-
-
-def _depth(tensors: dict[str, Tensor]) -> int:
-    if not _deep(tensors):
-        return 18
-    return 101 if "backbone.body.layer3.22.conv1.weight" in tensors else 50
-
-
-def _check(path: Path, tensors: dict[str, Tensor], model: FasterRCNN) -> None:
+def _check(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(_COUNTER)}
     for name in sorted(wanted.keys() ^ tensors.keys()):
         raise ModelError(

@@ -17,11 +17,11 @@ from pathlib import Path
 import structlog
 import torch
 from safetensors import SafetensorError
-from torchvision.models.detection import FasterRCNN
+from torch import nn
 
 from culling.cloud.model.dataset import Batcher, Sample
-from culling.cloud.model.detector import freeze, half_precision
-from culling.cloud.model.losses import detection_loss
+from culling.cloud.model.family import family_of
+from culling.cloud.model.half import half_precision
 from culling.cloud.model.recipe.watch import Watch, best, plateau
 from culling.cloud.model.train import Recipe, Run, train
 from culling.cloud.model.weights import load_weights, save_weights
@@ -36,9 +36,9 @@ from culling.common.scaler import input_size
 
 log = structlog.get_logger(__name__)
 
-Start = Callable[[], FasterRCNN]
+Start = Callable[[], nn.Module]
 OnStep = Callable[[Run, float], None]
-MakeWatch = Callable[[FasterRCNN], Watch]
+MakeWatch = Callable[[nn.Module], Watch]
 
 CURVE_POINTS = 80
 """The index keeps every round's curve, which must stay small however long a round trains."""
@@ -142,20 +142,20 @@ def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:
     return f"plateau after {found} of at most {recipe.steps} steps, {run.step} with the cool-down, {kept}"
 
 
-def watch_over(batches: Batcher, watched: Sequence[Sample], model: FasterRCNN) -> Watch:
+def watch_over(batches: Batcher, watched: Sequence[Sample], model: nn.Module) -> Watch:
     """Return a watch over `model` by its mean loss on frames that are not in `batches`, at the size it is meant for."""
     plain = replace(batches, batch=1, canvases=batches.canvases[:1], jitter=(1.0, 1.0))
     return Watch(model, lambda: _mean_loss(model, [replace(plain, samples=[sample]) for sample in watched]))
 
 
 @torch.no_grad()
-def _mean_loss(model: FasterRCNN, each: Sequence[Batcher]) -> float:
+def _mean_loss(model: nn.Module, each: Sequence[Batcher]) -> float:
     device, total = next(model.parameters()).device, 0.0
     for number, batches in enumerate(each):
         images, targets = batches(0)
         torch.manual_seed(number)  # the same anchors are drawn at every look
         with half_precision(device):
-            losses = detection_loss(model, images.to(device), [target.to(device) for target in targets])
+            losses = family_of(model).loss(model, images.to(device), [target.to(device) for target in targets])
         total += sum(float(value) for value in losses.values())
     return total / len(each)
 
@@ -168,7 +168,7 @@ def retrain(
     stop: Callable[[], bool] = lambda: False,
     on_step: OnStep = lambda run, seconds: None,
     watch: MakeWatch | None = None,
-) -> tuple[FasterRCNN, Run]:
+) -> tuple[nn.Module, Run]:
     """Train the model that `start` makes; return it and its run, which after a `stop` has fewer steps than it should.
 
     With a `watch` of that model it ends with the best of its weights, else with the last.
@@ -193,7 +193,7 @@ def _resume(
     stop: Callable[[], bool],
     on_step: OnStep,
     watch: MakeWatch | None,
-) -> tuple[FasterRCNN, Run]:
+) -> tuple[nn.Module, Run]:
     for attempt in ("resumed", "restarted"):
         model = start()
         eyes = watch(model) if watch else None
@@ -219,13 +219,13 @@ def _curve(run: Run) -> list[tuple[int, float]]:
     return [(index * stride + len(part), round(sum(part) / len(part), 4)) for index, part in enumerate(parts)]
 
 
-def _warm_start(context: Context, camera: str) -> FasterRCNN:
+def _warm_start(context: Context, camera: str) -> nn.Module:
     for known in context.registry.models(camera):
         if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
             path = context.files.path(weights, "safetensors")
             if path.exists():
                 context.files.read(weights, "safetensors")  # raises if its bytes are damaged
                 model = load_weights(path)[0]
-                freeze(model, context.settings.round.frozen)
+                family_of(model).freeze(model, context.settings.round.frozen)
                 return model
     raise RefusedError(f"camera {camera} has no weights to start from: all its models were published as ONNX")

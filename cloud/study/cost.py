@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.export import run_torch
-from culling.cloud.model.losses import Target, detection_loss
+from culling.cloud.model.family import family_of
+from culling.cloud.model.target import Target
 from culling.cloud.round.fit import round_batches
 from culling.cloud.study.training import ScaleSearch, TrainedStudent, Trainer
 from culling.common.scaler import resize
@@ -104,7 +105,7 @@ def training_gflops(model: FasterRCNN, images: Tensor, targets: Sequence[Target]
     """Return the GFLOPs of one training step, forward and backward, per image of the batch."""
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:
-        losses = detection_loss(model.train(), images.to(device), [target.to(device) for target in targets])
+        losses = family_of(model).loss(model.train(), images.to(device), [target.to(device) for target in targets])
         torch.stack(list(losses.values())).sum().backward()
     return float(counter.get_total_flops() / 1e9 / len(images))
 

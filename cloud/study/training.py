@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean
 
 import msgspec
-from torchvision.models.detection import FasterRCNN
+from torch import nn
 
 from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.model.detector import freeze
+from culling.cloud.model.family import family_of
 from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.fit import canvases, fixed_recipe, retrain, round_batches
@@ -128,10 +128,10 @@ class Trainer:
         last = mean(sum(losses.values()) for losses in run.losses[-20:])
         return TrainedStudent(path.name, run.step, mean(spent), last, sizes)
 
-    def start(self) -> FasterRCNN:
+    def start(self) -> nn.Module:
         """Return the base student, ready to be trained as a round trains."""
         model, _ = load_weights(self.corpus.base)
-        freeze(model, self.corpus.settings.round.frozen)
+        family_of(model).freeze(model, self.corpus.settings.round.frozen)
         return model
 
     def score(self, student: TrainedStudent | None, scale: float) -> Scores:

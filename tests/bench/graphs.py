@@ -28,7 +28,8 @@ from rich.table import Table
 from torch import Tensor
 
 from culling.cloud.evaluation.evaluate import evaluate_detector, student
-from culling.cloud.model.export import StudentGraph, export_student
+from culling.cloud.model.export import export_student
+from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
 from culling.cloud.model.quantise import calibration_frames, quantise
 from culling.cloud.model.weights import load_bundled
 from culling.common import bench
@@ -148,12 +149,12 @@ def made_otherwise(material: Material, threads: int) -> Iterator[Way]:
 
 def without_finest() -> bytes:
     """Return the student's graph with anchors from stride 8 on; boxes are still pooled from every level."""
-    propose, anchors = StudentGraph._propose, StudentGraph._anchors
+    propose, anchors = FasterRcnnGraph._propose, FasterRcnnGraph._anchors
 
-    def coarser(self: StudentGraph, features: list[Tensor], *others: Any) -> tuple[Tensor, Tensor]:
+    def coarser(self: FasterRcnnGraph, features: list[Tensor], *others: Any) -> tuple[Tensor, Tensor]:
         return propose(self, features[1:], *others)
 
-    def fewer(self: StudentGraph, features: list[Tensor], height: int, width: int) -> list[Tensor]:
+    def fewer(self: FasterRcnnGraph, features: list[Tensor], height: int, width: int) -> list[Tensor]:
         cells = self.rpn.anchor_generator.cell_anchors
         self.rpn.anchor_generator.cell_anchors = cells[1:]
         try:
@@ -161,11 +162,11 @@ def without_finest() -> bytes:
         finally:
             self.rpn.anchor_generator.cell_anchors = cells
 
-    StudentGraph._propose, StudentGraph._anchors = coarser, fewer  # type: ignore[method-assign, assignment]
+    FasterRcnnGraph._propose, FasterRcnnGraph._anchors = coarser, fewer  # type: ignore[method-assign, assignment]
     try:
         return export_student(*load_bundled("student"))
     finally:
-        StudentGraph._propose, StudentGraph._anchors = propose, anchors  # type: ignore[method-assign]
+        FasterRcnnGraph._propose, FasterRcnnGraph._anchors = propose, anchors  # type: ignore[method-assign]
 
 
 def openvino(model: bytes, threads: int, folder: Path) -> Iterator[Way]:

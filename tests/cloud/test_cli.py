@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from culling.cloud.control.actions import to_artefact
-from culling.cloud.model.detector import DetectorSpec, build
+from culling.cloud.model.faster_rcnn.network import DetectorSpec, build
 from culling.cloud.model.weights import save_weights
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.store.history import History

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from culling.cloud.model.losses import Target
+from culling.cloud.model.target import Target
 
 Batches = Callable[[int, int], tuple[Tensor, list[Target]]]
 

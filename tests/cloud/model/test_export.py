@@ -9,7 +9,9 @@ import torch
 from torchvision.models.detection import FasterRCNN
 from torchvision.ops import batched_nms, nms
 
-from culling.cloud.model.export import ROUNDS, StudentGraph, check_parity, export_student, run_torch, suppress
+from culling.cloud.model.boxes import ROUNDS, suppress
+from culling.cloud.model.export import check_parity, export_student, run_torch
+from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph
@@ -70,7 +72,7 @@ def test_a_chain_longer_than_the_rounds_leaves_too_many_boxes_and_never_too_few(
 def test_the_static_graph_finds_in_torch_what_torchvision_finds(seed: int) -> None:
     model, frame = small_student(seed), picture(128, 192, seed)
     with torch.inference_mode():
-        boxes, scores, labels = (out[0].numpy() for out in StudentGraph(model)(torch.from_numpy(frame[None])))
+        boxes, scores, labels = (out[0].numpy() for out in FasterRcnnGraph(model)(torch.from_numpy(frame[None])))
     wanted, held = run_torch(model, frame[None])[0], labels >= 0
     assert len(wanted) > 10
     np.testing.assert_allclose(scores[held], wanted.scores, atol=1e-5)
@@ -113,7 +115,7 @@ def test_rows_that_hold_nothing_are_marked(exported: Exported) -> None:
     silent = small_student()
     silent.roi_heads.score_thresh = 0.9
     with torch.inference_mode():
-        boxes, scores, labels = StudentGraph(silent)(torch.from_numpy(picture(64, 64)[None]))
+        boxes, scores, labels = FasterRcnnGraph(silent)(torch.from_numpy(picture(64, 64)[None]))
     empty = labels[0] < 0
     assert empty.any()
     assert (labels[0][empty] == -1).all()

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.dataset import Batcher, Sample
-from culling.cloud.model.detector import build, freeze
-from culling.cloud.model.losses import Target
+from culling.cloud.model.faster_rcnn.network import build, freeze
 from culling.cloud.model.recipe.average import Average
 from culling.cloud.model.recipe.watch import Watch
+from culling.cloud.model.target import Target
 from culling.cloud.model.train import Recipe, Run, train
 from culling.common.errors import ModelError, TrainingError
 from culling.common.frame import Detections

@@ -13,8 +13,8 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.ops import box_iou
 
 from culling.cloud.evaluation.evaluate import student as open_student
-from culling.cloud.model.detector import STUDENT, build
 from culling.cloud.model.export import run_torch
+from culling.cloud.model.faster_rcnn.network import STUDENT, build
 from culling.cloud.model.teacher import Teacher
 from culling.cloud.model.weights import (
     INDEX,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from culling.cloud.model.losses import Target
+from culling.cloud.model.target import Target
 from culling.cloud.study.corpus import Corpus
 from culling.cloud.study.cost import (
     DAY_FRAMES,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from culling.cloud.model.losses import Target
 from culling.cloud.model.recipe.prefetch import Prefetch
+from culling.cloud.model.target import Target
 
 
 def batches(step: int, rank: int) -> tuple[Tensor, list[Target]]:

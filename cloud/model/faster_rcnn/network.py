@@ -7,7 +7,6 @@ would ruin the running ones. The affine parts still learn.
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +22,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from culling.common.frame import CLASSES
 
-STRIDE = 32
-"""Input height and width are multiples of this, so that FPN levels add up (onnx/models#691)."""
-
 ANCHOR_SIDES = (16, 32, 64, 128, 256)
 """One anchor side per FPN level in input pixels; half of torchvision's, since fixed cameras see small objects."""
-
-NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16")
-"""CPU flags of native bfloat16; without it, a CPU is far slower in bfloat16 than in float32."""
-
-BFLOAT16_CAPABILITY = (8, 0)
-"""GPUs from Ampere on multiply bfloat16 themselves; older ones, such as a T4, are slower with it than without."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN, CAFFE_STD = (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
@@ -65,7 +55,7 @@ TEACHER = DetectorSpec(depth=101, fpn_width=128, head_width=1024, proposals=300)
 def build(spec: DetectorSpec, classes: tuple[str, ...] = CLASSES) -> FasterRCNN:
     """Return an untrained Faster R-CNN for `spec`; label 0 is background, label i + 1 is `classes[i]`.
 
-    Images are `(3, H, W)` float in [0, 1], RGB, H and W multiples of `STRIDE`; nothing is resized inside.
+    Images are `(3, H, W)` float in [0, 1], RGB, H and W multiples of `scaler.STRIDE`; nothing is resized inside.
     """
     trunk = _trunk(spec.depth)
     width = trunk.inplanes // 8
@@ -167,15 +157,6 @@ def deepen(shallow: dict[str, Tensor], deep: dict[str, Tensor]) -> dict[str, Ten
         identity = name.endswith(("bn3.weight", "bn3.bias"))
         grown[name] = torch.zeros_like(source) if identity else source.clone()
     return grown
-
-
-def half_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bfloat16 where that is faster: on a GPU, and on a CPU with native bfloat16 (about twice as fast)."""
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
-    else:
-        native = any(torch.cpu.get_capabilities().get(name) for name in NATIVE_BFLOAT16)
-    return torch.autocast(device.type, dtype=torch.bfloat16) if native else nullcontext()
 
 
 @torch.no_grad()

@@ -8,8 +8,6 @@ doubtful one, as a detection there is in an evaluation: what that class is score
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,33 +15,12 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
-from torchvision.ops import box_area, box_iou
+from torchvision.ops import box_iou
+
+from culling.cloud.model.target import Target, inside
 
 
-@dataclass(frozen=True)
-class Target:
-    """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`.
-
-    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    weights: Tensor
-    ignore: Tensor
-    ignore_labels: Tensor
-
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        """All of it, in the order in which a target is made."""
-        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels
-
-    def to(self, device: torch.device) -> Target:
-        """Return the same labels on `device`."""
-        return Target(*(part.to(device) for part in self.parts))
-
-
-def detection_loss(model: FasterRCNN, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+def faster_rcnn_loss(model: FasterRCNN, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
     """Return the four Faster R-CNN losses of a batch, `(B, 3, H, W)` float in [0, 1], as scalars by name."""
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (model.transform.image_mean, model.transform.image_std))
     features = model.backbone((images - mean) / std)
@@ -68,7 +45,7 @@ def _rpn(
     score_loss, box_loss, count = objectness.sum() * 0, deltas.sum() * 0, 0
     for boxes, scores, offsets, target in per_image:
         match, weight = _match(rpn.proposal_matcher, boxes, target)
-        match = torch.where((match == -1) & _inside(boxes, target.ignore).any(1), -2, match)
+        match = torch.where((match == -1) & inside(boxes, target.ignore).any(1), -2, match)
         labels = torch.where(match >= 0, 1.0, match.float() + 1)
         positive, negative = (m.nonzero().squeeze(1) for m in _sample(rpn.fg_bg_sampler, labels))
         if len(positive):
@@ -134,18 +111,10 @@ def _match(matcher: Matcher, boxes: Tensor, target: Target) -> tuple[Tensor, Ten
     return match, weight
 
 
-def _inside(boxes: Tensor, ignore: Tensor) -> Tensor:
-    """Return `(N, M)`: whether at least half of each box lies in each doubtful one."""
-    corner = torch.maximum(boxes[:, None, :2], ignore[None, :, :2])
-    other = torch.minimum(boxes[:, None, 2:], ignore[None, :, 2:])
-    share: Tensor = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
-    return share >= 0.5
-
-
 def _excused(boxes: Tensor, labels: Tensor, target: Target, classes: int) -> Tensor:
     """Return `(N, classes)`: which classes a background box may as well be, since a doubtful box of them is there."""
     found = torch.zeros(len(boxes), classes, dtype=torch.bool, device=boxes.device)
-    row, at = (_inside(boxes, target.ignore) & (labels == 0)[:, None]).nonzero(as_tuple=True)
+    row, at = (inside(boxes, target.ignore) & (labels == 0)[:, None]).nonzero(as_tuple=True)
     found[row, target.ignore_labels[at]] = True
     return found
 

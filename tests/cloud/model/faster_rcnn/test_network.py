@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.models import resnet
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.detector import (
+from culling.cloud.model.faster_rcnn.network import (
     CAFFE_MEAN,
     STUDENT,
     DetectorSpec,

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.detector import build
-from culling.cloud.model.losses import Target, _excused, _match, detection_loss
+from culling.cloud.model.faster_rcnn.loss import _excused, _match, faster_rcnn_loss
+from culling.cloud.model.faster_rcnn.network import build
+from culling.cloud.model.target import Target
 from culling.common.frame import CLASSES
 from support.detectors import SMALL_STUDENT
 
@@ -45,7 +46,7 @@ def losses(model: FasterRCNN, *targets: Target, seed: int = 1) -> dict[str, floa
     torch.manual_seed(seed)
     images = torch.rand(len(targets), 3, 64, 96)
     torch.manual_seed(seed)
-    return {name: float(value.detach()) for name, value in detection_loss(model, images, list(targets)).items()}
+    return {name: float(value.detach()) for name, value in faster_rcnn_loss(model, images, list(targets)).items()}
 
 
 def test_the_four_losses_of_an_untrained_detector_are_those_of_guessing(model: FasterRCNN) -> None:
@@ -66,14 +67,14 @@ def test_a_picture_without_labels_teaches_background_only(model: FasterRCNN) -> 
 
 
 def test_every_trainable_weight_gets_a_finite_gradient(model: FasterRCNN) -> None:
-    sum(detection_loss(model, torch.rand(2, 3, 64, 96), [target(BOXES), target()]).values()).backward()
+    sum(faster_rcnn_loss(model, torch.rand(2, 3, 64, 96), [target(BOXES), target()]).values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
 
 
 def test_gradients_flow_even_when_there_is_nothing_to_learn_boxes_from(model: FasterRCNN) -> None:
-    sum(detection_loss(model, torch.rand(1, 3, 64, 64), [target()]).values()).backward()
+    sum(faster_rcnn_loss(model, torch.rand(1, 3, 64, 64), [target()]).values()).backward()
     assert model.rpn.head.bbox_pred.weight.grad is not None
 
 
@@ -108,7 +109,7 @@ def doubt_gradient(model: FasterRCNN, doubted: Sequence[int]) -> Tensor:
     torch.manual_seed(1)
     images = torch.rand(1, 3, 64, 96)
     model.zero_grad()
-    detection_loss(model, images, [target(ignore=everything, doubted=doubted)])["roi_class"].backward()
+    faster_rcnn_loss(model, images, [target(ignore=everything, doubted=doubted)])["roi_class"].backward()
     gradient = model.roi_heads.box_predictor.cls_score.bias.grad
     assert gradient is not None
     return gradient
@@ -168,7 +169,7 @@ def test_on_sure_labels_the_losses_are_torchvisions_own(model: FasterRCNN, seed:
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(seed))
     model.train()
     torch.manual_seed(seed)
-    ours = detection_loss(model, images, [target, target])
+    ours = faster_rcnn_loss(model, images, [target, target])
     torch.manual_seed(seed)  # both draw the same anchors and proposals
     theirs = model(list(images), [{"boxes": boxes, "labels": labels}] * 2)
     names = {

@@ -1,0 +1,97 @@
+"""A family of students: all that the loop has to know of an architecture, found by name.
+
+    [project.entry-points."culling.students"]
+    yolox = "culling.cloud.model.yolox.family:YOLOX"
+
+A weights file names its family; so whatever loads weights gets the architecture with them, and a camera changes its
+family by a round like any other. A family under another licence is another package with such an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from torch import Tensor, nn
+
+from culling.cloud.model.target import Target
+from culling.common.errors import ModelError
+
+STUDENTS = "culling.students"
+"""The group of entry points that names families."""
+
+Found = tuple[Tensor, Tensor, Tensor]
+"""What a model finds in one image: boxes `(n, 4)` xyxy, scores `(n,)`, best first, and labels `(n,)`, 0-based."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one architecture is made of; `model` below is an instance of `kind`.
+
+    Images are `(B, 3, H, W)` float in [0, 1], RGB, H and W multiples of `scaler.STRIDE`.
+    """
+
+    name: str
+    kind: type[nn.Module]
+    build: Callable[[Mapping[str, Tensor], tuple[str, ...]], Any]
+    """Return an untrained model for these classes, in the dimensions that the tensors of a weights file have."""
+
+    classes: Callable[[Any], int]
+    """Return how many classes a model finds."""
+
+    loss: Callable[[Any, Tensor, list[Target]], dict[str, Tensor]]
+    """Return the losses of a batch of images, scalars by name."""
+
+    find: Callable[[Any, Tensor], Iterator[Found]]
+    """Yield what a model in evaluation mode finds in each image: what a graph is compared with."""
+
+    graph: Callable[[Any], nn.Module]
+    """Return the module that is exported: see `export.export_student` for what goes in and comes out."""
+
+    fold: Callable[[Any], Any]
+    """Return a copy on the CPU, in evaluation mode, whose tensors are those that its graph has."""
+
+    freeze: Callable[[Any, int], None]
+    """Freeze the stem and so many stages of the trunk; everything else learns."""
+
+    cut: Callable[[Any], tuple[float, int]]
+    """Return the score below which a model gives nothing, and how many detections it gives per image at most."""
+
+    student: Callable[[Any], bool] = lambda model: True
+    """Return whether a model is made for the edge: the reference family has teachers too."""
+
+    rate: float = 1.0
+    """Multiplies the learning rate of a round, which is that of the reference family."""
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Return every family that is installed, by name. Raises ModelError naming an entry that is none."""
+    found = {}
+    for entry in entry_points(group=STUDENTS):
+        family = entry.load()
+        if not isinstance(family, Family):
+            raise ModelError(f"the entry {entry.name!r} of {STUDENTS} is {entry.value}, which is no family of students")
+        found[family.name] = family
+    return found
+
+
+def family_named(name: str) -> Family:
+    """Return the family of that name. Raises ModelError naming those that there are."""
+    try:
+        return families()[name]
+    except KeyError:
+        raise ModelError(
+            f"no family of students is called {name!r}; there are {', '.join(sorted(families()))}"
+        ) from None
+
+
+def family_of(model: nn.Module) -> Family:
+    """Return the family that a model belongs to. Raises ModelError if it belongs to none."""
+    for family in families().values():
+        if isinstance(model, family.kind):
+            return family
+    raise ModelError(f"{type(model).__name__} belongs to no family of students")

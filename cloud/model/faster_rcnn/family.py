@@ -1,0 +1,74 @@
+"""What makes Faster R-CNN a family of students."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.detection import FasterRCNN
+
+from culling.cloud.model.family import Family, Found
+from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
+from culling.cloud.model.faster_rcnn.loss import faster_rcnn_loss
+from culling.cloud.model.faster_rcnn.network import STUDENT, TEACHER, DetectorSpec, build, freeze, is_student
+
+
+def find(model: FasterRCNN, images: Tensor) -> Iterator[Found]:
+    """Yield what torchvision itself finds in every image, as `Family.find` says."""
+    for found in model(list(images)):
+        yield found["boxes"], found["scores"], found["labels"] - 1
+
+
+def fold_norms(model: FasterRCNN) -> FasterRCNN:
+    """Return a copy of `model` in evaluation mode, on the CPU, whose trunk computes the same without norms."""
+    folded = copy.deepcopy(model).cpu().eval()
+    for block in folded.backbone.body.modules():
+        names = [name for name, _ in block.named_children()]
+        for name, following in pairwise(names):
+            conv, norm = getattr(block, name), getattr(block, following)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(block, name, fuse_conv_bn_eval(conv, norm))
+                setattr(block, following, nn.Identity())
+    return folded
+
+
+def _build(tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> FasterRCNN:
+    return build(_spec(tensors), classes)
+
+
+def _spec(tensors: Mapping[str, Tensor]) -> DetectorSpec:
+    """Return depth and widths as the tensors show them, and the rest as in the bundled pair."""
+    depth = _depth(tensors)
+    spec = STUDENT if depth == STUDENT.depth else TEACHER
+    pyramid, head = tensors.get("backbone.fpn.layer_blocks.0.0.weight"), tensors.get("roi_heads.box_head.fc6.weight")
+    return replace(
+        spec,
+        depth=depth,
+        fpn_width=len(pyramid) if pyramid is not None and pyramid.dim() else spec.fpn_width,
+        head_width=len(head) if head is not None and head.dim() else spec.head_width,
+    )
+
+
+def _depth(tensors: Mapping[str, Tensor]) -> int:
+    if "backbone.body.layer1.0.conv3.weight" not in tensors:
+        return STUDENT.depth
+    return TEACHER.depth if "backbone.body.layer3.22.conv1.weight" in tensors else 50
+
+
+FASTER_RCNN = Family(
+    name="faster-rcnn-resnet18",
+    kind=FasterRCNN,
+    build=_build,
+    classes=lambda model: model.roi_heads.box_predictor.cls_score.out_features - 1,
+    loss=faster_rcnn_loss,
+    find=find,
+    graph=FasterRcnnGraph,
+    fold=fold_norms,
+    freeze=freeze,
+    cut=lambda model: (model.roi_heads.score_thresh, model.roi_heads.detections_per_img),
+    student=is_student,
+)

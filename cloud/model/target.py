@@ -1,0 +1,40 @@
+"""What is to be learnt from one image, and what may not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_area
+
+
+@dataclass(frozen=True)
+class Target:
+    """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`.
+
+    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    weights: Tensor
+    ignore: Tensor
+    ignore_labels: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of it, in the order in which a target is made."""
+        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels
+
+    def to(self, device: torch.device) -> Target:
+        """Return the same labels on `device`."""
+        return Target(*(part.to(device) for part in self.parts))
+
+
+def inside(boxes: Tensor, ignore: Tensor) -> Tensor:
+    """Return `(N, M)`: whether at least half of each box lies in each doubtful one."""
+    corner = torch.maximum(boxes[:, None, :2], ignore[None, :, :2])
+    other = torch.minimum(boxes[:, None, 2:], ignore[None, :, 2:])
+    share: Tensor = (other - corner).clamp(min=0).prod(2) / box_area(boxes).clamp(min=1e-6)[:, None]
+    return share >= 0.5
