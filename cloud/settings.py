@@ -156,12 +156,21 @@ class LabellingSettings(Section):
 class StudentSettings(Section):
     """`[student]`: `weights` is "bundled" or a file, the model of a camera that has none; see `scaler.input_size`.
 
+    `family` is the architecture (see `model/family.py`). Where a camera's student is of another one, its next round
+    starts from `weights`, and is judged against what the camera has, as any round is.
+
     With `int8` rounds make students in 8 bits, for edges without a GPU (see `quantise.py`); a GPU gains nothing by it.
     """
 
+    family: str = Field(
+        default="faster-rcnn-resnet18",
+        description="architecture of the students: `faster-rcnn-resnet18`, or `yolox`, a fifth of the time on a CPU; "
+        "a camera whose student is of another family changes with its next round",
+    )
     weights: Literal["bundled"] | Path = Field(
         default="bundled",
-        description="`bundled`, or a safetensors file of the same architecture: where every camera starts",
+        description="`bundled`, or a weights file of the family, safetensors, or for `yolox` ONNX: where every camera "
+        "starts",
     )
     long_side: int = Field(
         default=640, ge=64, le=4096, description="pixels of the long side of a student's input at scale 1"

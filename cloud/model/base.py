@@ -29,8 +29,8 @@ from culling.common.progress import Say, say_nothing
 from culling.common.scaler import LONG_SIDE
 from culling.common.video import BUNDLED_CLIP, read_frames
 
-OUTLINE = BUNDLED / "student.outline.xz"
-"""The graph of the bundled student without its weights: no other student of its shape is ever traced."""
+OUTLINES = "*.outline.xz"
+"""Graphs of the bundled students without their weights: no other student of their shapes is ever traced."""
 
 
 def base_artefact(settings: CloudSettings, files: ModelFiles, say: Say = say_nothing) -> Artefact:
@@ -39,8 +39,9 @@ def base_artefact(settings: CloudSettings, files: ModelFiles, say: Say = say_not
     It has a golden frame from the bundled clip. Raises ModelError when the weights cannot be used, or find other
     classes than `CLASSES`.
     """
-    wanted = settings.student.weights
-    model, classes = load_bundled("student") if wanted == "bundled" else load_student(Path(wanted))
+    wanted, family = settings.student.weights, settings.student.family
+    bundled = wanted == "bundled"
+    model, classes = load_bundled("student", family=family) if bundled else load_student(Path(wanted), family)
     artefact, known = _kept(settings.data_dir / "base", model, _ours(str(wanted), classes), files, say)
     long_side = settings.student.long_side
     if artefact.long_side != long_side or not artefact.golden:
@@ -81,13 +82,15 @@ def _export(model: nn.Module, classes: tuple[str, ...], scratch: Path, files: Mo
     weights = files.add(scratch.read_bytes(), "safetensors")
     scratch.unlink()
     model, classes = load_weights(files.path(weights, "safetensors"))
-    data, _ = export_proven(_templates(scratch.parent, files), model, classes, [_picture()], say)
+    data, _ = export_proven(templates(scratch.parents[1], files), model, classes, [_picture()], say)
     return Artefact(files.add(data, "onnx"), len(data), weights, 1.0, LONG_SIDE, classes, parent=None)
 
 
-def _templates(folder: Path, files: ModelFiles) -> Iterator[bytes]:
-    yield lzma.decompress(OUTLINE.read_bytes())
-    for known in sorted(folder.glob("*.json")):
+def templates(data_dir: Path, files: ModelFiles) -> Iterator[bytes]:
+    """Yield graphs that a student may fit: the bundled ones, and those of base students."""
+    for outline in sorted(BUNDLED.glob(OUTLINES)):
+        yield lzma.decompress(outline.read_bytes())
+    for known in sorted((data_dir / "base").glob("*.json")):
         if (artefact := _known(known, files)) is not None:
             yield files.read(artefact.sha256)
 

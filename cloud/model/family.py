@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,11 +61,14 @@ class Family:
     cut: Callable[[Any], tuple[float, int]]
     """Return the score below which a model gives nothing, and how many detections it gives per image at most."""
 
+    read: Callable[[Path, tuple[str, ...]], Any] | None = None
+    """Return a model for these classes from an ONNX file that others made; None if that cannot be."""
+
     student: Callable[[Any], bool] = lambda model: True
     """Return whether a model is made for the edge: the reference family has teachers too."""
 
     rate: float = 1.0
-    """Multiplies the learning rate of a round, which is that of the reference family."""
+    """Multiplies the learning rate of a recipe, which is that of the reference family."""
 
 
 @cache

@@ -121,6 +121,7 @@ def train(
         average.start({})
     if watch is not None:
         watch.start({})
+    pace = family_of(model).rate
     run = load_checkpoint(checkpoint, model, optimizer, average, watch) if checkpoint.exists() else Run()
     step_loss: nn.Module = _Step(model)
     if world > 1:
@@ -131,7 +132,7 @@ def train(
     while run.step < recipe.end(run.looks) and not stop():
         started = clock()
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(run.step, run.looks)
+            group["lr"] = recipe.rate(run.step, run.looks) * pace
         torch.manual_seed(recipe.seed * 1_000_003 + run.step * world + rank)
         images, targets = batches(run.step, rank)
         images = images.to(device, memory_format=torch.channels_last)

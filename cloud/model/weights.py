@@ -40,6 +40,7 @@ class Bundled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     bytes: int
     kind: Kind
+    family: str
     classes: tuple[str, ...]
     format: Format
 
@@ -73,11 +74,22 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     return model.eval(), classes
 
 
-def load_student(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return what `load_weights` does. Raises `ModelError` for a teacher too."""
+def load_student(path: Path, family: str | None = None) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a student, as `load_weights` does; of `family` if given, which may also read it from ONNX.
+
+    Raises `ModelError` for a teacher too, and for a student of another family.
+    """
+    if path.suffix == ".onnx" and family is not None:
+        wanted = family_named(family)
+        if wanted.read is None:
+            raise ModelError(f"{path}: students of the family {family} start from safetensors, not from ONNX")
+        return wanted.read(path, CLASSES), CLASSES
     model, classes = load_weights(path)
-    if not family_of(model).student(model):
+    found = family_of(model)
+    if not found.student(model):
         raise ModelError(f"{path}: holds a teacher's weights; a student's are needed")
+    if family not in (None, found.name):
+        raise ModelError(f"{path}: is a student of the family {found.name}, expected {family} (student.family)")
     return model, classes
 
 
@@ -91,18 +103,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: _unpacked(name, stored) for name in stored if not name.endswith((_SCALE, _COUNTER))}, metadata
 
 
-def load_bundled(kind: Kind, folder: Path = BUNDLED) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the student or teacher that comes with Culling, and its classes.
+def load_bundled(kind: Kind, folder: Path = BUNDLED, family: str = REFERENCE) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the student or teacher of a family that comes with Culling, and its classes.
 
     Raises `ModelError` if there is none, or the file is not the one that the index names.
     """
     for name, entry in read_index(folder).items():
-        if entry.kind == kind:
+        if (entry.kind, entry.family) == (kind, family):
             path = folder / name
             if file_hash(path) != entry.sha256:
                 raise ModelError(f"{path}: differs from its sha256 in {INDEX}; fetch or install it again")
             return load_weights(path)
-    raise ModelError(f"{folder / INDEX}: names no {kind}; train one with `culling pretrain {kind}`")
+    family_named(family)
+    raise ModelError(f"{folder / INDEX}: names no {kind} of the family {family}; name a file of your own")
 
 
 def read_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
@@ -118,7 +131,7 @@ def write_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
     entries = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            row = file.metadata() | {"sha256": file_hash(path), "bytes": path.stat().st_size}
+            row = {"family": REFERENCE} | file.metadata() | {"sha256": file_hash(path), "bytes": path.stat().st_size}
         entries[path.name] = msgspec.convert(row | {"classes": row["classes"].split(",")}, Bundled)
     write_atomic(folder / INDEX, msgspec.json.format(msgspec.json.encode(entries), indent=2) + b"\n")
     return entries

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 
 import msgspec
 
+from culling.cloud.model.base import templates
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
@@ -33,7 +35,8 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
     busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
-    data, parity = export_proven([context.files.read(base.artefact.sha256)], model, classes, images)
+    known = chain([context.files.read(base.artefact.sha256)], templates(context.settings.data_dir, context.files))
+    data, parity = export_proven(known, model, classes, images)
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
     if context.settings.student.int8:
         kept = context.store.get(results["cull"]["kept"][:CALIBRATED])

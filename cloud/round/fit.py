@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
@@ -220,12 +221,22 @@ def _curve(run: Run) -> list[tuple[int, float]]:
 
 
 def _warm_start(context: Context, camera: str) -> nn.Module:
+    """Return the camera's newest student; or where every camera starts, if its family is no longer the wanted one."""
+    model = _newest(context, camera)
+    if family_of(model).name != context.settings.student.family:
+        base = base_artefact(context.settings, context.files).weights
+        assert base is not None  # a base student is made of weights
+        model = load_weights(context.files.path(base, "safetensors"))[0]
+        log.info("family_changed", camera=camera, family=context.settings.student.family)
+    family_of(model).freeze(model, context.settings.round.frozen)
+    return model
+
+
+def _newest(context: Context, camera: str) -> nn.Module:
     for known in context.registry.models(camera):
         if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
             path = context.files.path(weights, "safetensors")
             if path.exists():
                 context.files.read(weights, "safetensors")  # raises if its bytes are damaged
-                model = load_weights(path)[0]
-                family_of(model).freeze(model, context.settings.round.frozen)
-                return model
+                return load_weights(path)[0]
     raise RefusedError(f"camera {camera} has no weights to start from: all its models were published as ONNX")

@@ -11,6 +11,7 @@ from culling.cloud.model.family import Family
 from culling.cloud.model.yolox.graph import FLOOR, MOST, YoloxGraph, find
 from culling.cloud.model.yolox.loss import yolox_loss
 from culling.cloud.model.yolox.network import NANO, Yolox, YoloxSpec
+from culling.cloud.model.yolox.read import read_yolox
 
 
 def freeze(model: Yolox, stages: int) -> None:
@@ -23,7 +24,7 @@ def freeze(model: Yolox, stages: int) -> None:
 def _build(tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> Yolox:
     """Return a model of the size that the tensors show, or of nano where they show none."""
     stem = tensors.get("trunk.stem.weight")
-    blocks = {name.split(".")[3] for name in tensors if name.startswith("trunk.stage2.1.blocks.")}
+    blocks = {name.split(".")[4] for name in tensors if name.startswith("trunk.stage2.1.blocks.")}
     spec = YoloxSpec(
         width=len(stem) if stem is not None and stem.dim() else NANO.width,
         depth=len(blocks) or NANO.depth,
@@ -42,6 +43,7 @@ YOLOX = Family(
     graph=YoloxGraph,
     fold=lambda model: copy.deepcopy(model).cpu().eval(),
     freeze=freeze,
+    read=read_yolox,
     cut=lambda model: (FLOOR, MOST),
-    rate=0.2,
+    rate=0.05,
 )

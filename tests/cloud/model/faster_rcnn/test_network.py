@@ -15,7 +15,6 @@ from culling.cloud.model.faster_rcnn.network import (
     build,
     deepen,
     freeze,
-    half_precision,
     load_resnet18,
     load_resnet50,
     reestimate_statistics,
@@ -159,15 +158,3 @@ def test_bottleneck_stages_stride_in_their_first_convolution() -> None:
     body = build(SHALLOW).backbone.body
     for stage in (body.layer2, body.layer3, body.layer4):
         assert (stage[0].conv1.stride, stage[0].conv2.stride) == ((2, 2), (1, 1))
-
-
-@pytest.mark.parametrize(("capability", "halved"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
-def test_a_gpu_computes_in_bfloat16_only_where_it_multiplies_it_itself(
-    capability: tuple[int, int], halved: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
-    monkeypatch.setattr("torch.autocast", lambda kind, dtype: (kind, dtype))
-
-    found = half_precision(torch.device("cuda"))
-
-    assert (found == ("cuda", torch.bfloat16)) is halved
