@@ -15,8 +15,10 @@ import pytest
 import torch
 
 import culling.cloud.model.base
-import culling.cloud.model.detector
 import culling.cloud.model.export
+import culling.cloud.model.faster_rcnn.family
+import culling.cloud.model.faster_rcnn.graph
+import culling.cloud.model.faster_rcnn.network
 import culling.cloud.model.refit
 import culling.cloud.model.weights
 from culling.cloud.model.base import base_artefact
@@ -28,8 +30,10 @@ from support.detectors import small_student
 
 SOURCES = (
     culling.cloud.model.base,
-    culling.cloud.model.detector,
     culling.cloud.model.export,
+    culling.cloud.model.faster_rcnn.family,
+    culling.cloud.model.faster_rcnn.graph,
+    culling.cloud.model.faster_rcnn.network,
     culling.cloud.model.refit,
     culling.cloud.model.weights,
 )

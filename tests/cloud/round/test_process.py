@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
+from culling.cloud.model.weights import load_weights
 from culling.cloud.round.context import RefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.fit import fit
@@ -74,6 +76,19 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     assert stages_done["cull"]["replay"]
     assert not set(stages_done["cull"]["replay"]) & set(stages_done["cull"]["kept"])
     assert cloud.rounds.get(second).report["parent"] == "gate-2"
+
+
+def test_a_camera_changes_its_family_by_a_round(cloud: CloudState) -> None:
+    student = cloud.settings.student.model_copy(update={"family": "yolox", "weights": "bundled"})
+    cloud.settings = cloud.settings.model_copy(update={"student": student})
+    round_id = start(cloud)
+    run(cloud, round_id)  # what is learnt here is not worth publishing
+    assert "gate" in cloud.rounds.get(round_id).stages
+    artefact = msgspec.convert(cloud.rounds.get(round_id).stages["export"]["artefact"], Artefact)
+    assert artefact.weights is not None
+    learnt, classes = load_weights(cloud.files.path(artefact.weights, "safetensors"))
+    assert family_of(learnt).name == "yolox"
+    assert open_graph(cloud.files.read(artefact.sha256), provider="cpu", threads=1).info.classes == classes
 
 
 # Restarts
