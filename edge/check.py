@@ -22,6 +22,8 @@ from culling.edge.model.builder import Builder
 from culling.edge.model.package import initial_package
 from culling.edge.model.provider import choose_provider
 from culling.edge.model.student import Student
+from culling.edge.output.settings import OutputSettings
+from culling.edge.output.sink import Around, build
 from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED
@@ -45,7 +47,7 @@ class _Camera:
 
 
 def check_all(settings: EdgeSettings) -> Iterator[Result]:
-    """Try the state folder, the provider, the installed students, the cameras, what they take together, and the cloud.
+    """Try state folder, provider, installed students, cameras, what those take together, outputs, and the cloud.
 
     Each result is yielded as it is known.
     """
@@ -66,6 +68,10 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield _pace(cameras)
     except CullingError as error:
         yield Result("pace", str(error), error)
+    running = holder(settings.agent.state_dir / LOCK) is not None
+    classes = {name for camera in cameras if camera.student for name in camera.student.classes}
+    for output in settings.output:
+        yield _output(output, running, classes)
     yield attempt("cloud", lambda: _cloud(settings))
 
 
@@ -125,6 +131,20 @@ def _seconds(camera: _Camera) -> float:
         camera.student.infer([camera.frame])
         took.append(time.monotonic() - began)
     return statistics.median(took[1:])
+
+
+def _output(settings: OutputSettings, running: bool, classes: set[str]) -> Result:
+    """Try whether records would arrive; what could be read by others, or is never found, is a warning."""
+    what = f"output {settings.name}"
+    if running and settings.kind == "zmq":
+        return Result(what, f"not tried: the agent that runs publishes at {settings.bind}")
+    found = attempt(what, lambda: build(settings, Around(SystemClock())).check())
+    hints = ["anybody on the way can read it: use TLS or CURVE"] if settings.exposed else []
+    if classes and (strange := sorted(set(settings.classes) - classes)):
+        hints.append(f"classes: no student here finds {', '.join(strange)}; known are {', '.join(sorted(classes))}")
+    if found.error is not None or not hints:
+        return found
+    return Result(what, "; ".join([found.detail, *hints]), warning=True)
 
 
 def _cloud(settings: EdgeSettings) -> str:

@@ -23,6 +23,9 @@ from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
+from culling.edge.output.outlets import Outlets
+from culling.edge.output.seen import Seen
+from culling.edge.output.sink import CameraNow
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
@@ -58,6 +61,7 @@ class Lane:
         trace: Trace | None,
         patient: bool,
         difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008 - it is frozen
+        outlets: Outlets | None = None,
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -69,6 +73,7 @@ class Lane:
         self._clock = clock
         self._trace = trace
         self._patient = patient
+        self._outlets = outlets
         self._difference_settings = difference
         self._difference: Difference | None = None
         self._student: Student | None = None
@@ -125,6 +130,7 @@ class Lane:
         decision = self._decide(frame, score.worth)
         self._tally_by_the_minute(now)
         self._act(frame, student, found, score, decision)
+        self._tell(frame, student, found, score.loss, decision)
         self._count(frame, student, found, score.loss, seconds, decision)
 
     def apply(self, desired: Desired) -> None:
@@ -165,6 +171,10 @@ class Lane:
     def inferring(self) -> bool:
         """Whether the student in use has scored a frame."""
         return self._losses > 0
+
+    def now(self) -> CameraNow:
+        """Return what outputs tell of this camera beside its records."""
+        return CameraNow(self.name, self.camera.state, self._student.classes if self._student else ())
 
     def state(self) -> CameraState:
         """Return this camera's state for the heartbeat; counters count from the agent's start."""
@@ -272,6 +282,26 @@ class Lane:
         held, left = decision.action is Action.HOLD, self._selector.note_bytes
         selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, decision.draw)
         self._recorder.offer(selected, self._patient)
+
+    def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
+        if not self._outlets:
+            return
+        self._outlets.offer(
+            Seen(
+                camera=self.name,
+                seq=frame.seq,
+                pts=frame.pts,
+                captured=frame.captured,
+                width=frame.width,
+                height=frame.height,
+                model=student.model_id,
+                counter=student.manifest.counter,
+                classes=student.classes,
+                found=found,
+                decision=decision,
+                loss=loss,
+            )
+        )
 
     def _count(
         self, frame: Frame, student: Student, found: Detections, loss: float, seconds: float, decision: Decision
