@@ -111,7 +111,7 @@ def test_a_secret_comes_from_a_private_file_or_a_variable(tmp_path: Path, monkey
 def test_a_secret_that_others_may_read_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     told = outputs.settings("webhook", url="https://s", secret_file=path)
-    with pytest.raises(SettingsError, match="secret_file: .* cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"secret_file: .* cannot be read: No such file"):
         told.read_secret()
     path.write_text("hunter2")
     path.chmod(0o640)

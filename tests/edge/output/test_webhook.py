@@ -145,7 +145,7 @@ def test_a_server_that_dies_and_comes_back_gets_what_was_kept(tls: Certificate) 
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted(server: HttpsServer) -> None:
-    with pytest.raises(DownError, match="its certificate is not trusted .*: set ca_file"):
+    with pytest.raises(DownError, match=r"its certificate is not trusted .*: set ca_file"):
         sink(settings("webhook", url=server.url)).check()
 
 
