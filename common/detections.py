@@ -104,7 +104,7 @@ def decode(data: bytes) -> Record:
         return _DECODER.decode(data)
     except msgspec.ValidationError:
         version = msgspec.json.decode(data, type=_Version).v
-        if version != VERSION:
+        if isinstance(version, int) and version > VERSION:
             raise UnknownVersionError(f"a record of version {version}: this reader knows version {VERSION}") from None
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import getpass
 import ipaddress
 import json
 import random
@@ -129,6 +130,7 @@ class Broker:
 
     def start(self) -> Broker:
         config = [f"listener {self.port} 127.0.0.1", *(self.lines or ("allow_anonymous true",))]
+        config += [f"user {getpass.getuser()}"]  # one that root starts gives up the right to read a test's folder
         if self.tls:
             config += [f"certfile {self.tls.cert}", f"keyfile {self.tls.key}"]
         (self.folder / "mosquitto.conf").write_text("\n".join(config) + "\n")

@@ -161,7 +161,7 @@ def test_with_tls_and_a_password(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     making = ["mosquitto_passwd", "-b", "-c", str(passwords), "yard", "hunt/er2"]
     subprocess.run(making, check=True, capture_output=True)
-    lines = ("allow_anonymous false", f"password_file {passwords}", "user root")
+    lines = ("allow_anonymous false", f"password_file {passwords}")
     tls = certificate(tmp_path)
     broker = Broker(tmp_path, lines, tls).start()
     secret = tmp_path / "secret"
