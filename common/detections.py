@@ -4,6 +4,8 @@
     for record in follow("tcp://127.0.0.1:5580"):                       an output of kind zmq
     for record in follow("-"):                                          stdin, behind an output of kind stdout
 
+`python -m culling.common.detections` prints the JSON Schema of a record.
+
 This file needs msgspec, and pyzmq to follow an endpoint, and nothing else of Culling: a program may take a copy of it
 along. Its types are version 1 of the record; a later version may add fields, which are ignored here.
 """
@@ -143,6 +145,14 @@ def follow(
             yield record
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a record; that of a webhook's request is in its `$defs`, as `Batch`."""
+    [record, _], parts = msgspec.json.schema_components([Record, Batch], ref_template="#/$defs/{name}")
+    for part in parts.values():
+        part["description"] = " ".join(part["description"].split())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **record, "$defs": parts}
+
+
 def rotated(path: Path) -> dict[int, Path]:
     """Return the older parts of a file that is rotated, by number, which rises; some may be gzipped."""
     name = re.compile(rf"{re.escape(path.name)}\.(\d{{6,}})(\.gz)?")
@@ -276,3 +286,7 @@ def _messages(
     finally:
         socket.close()
         context.term()
+
+
+if __name__ == "__main__":
+    print(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode())

@@ -50,6 +50,7 @@ from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
 from culling.edge.output.outlets import DRAIN_S, Others, Outlets
 from culling.edge.output.sink import Around
+from culling.edge.regions import Regions
 from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED, Forwarder
@@ -252,6 +253,7 @@ class Agent:
             patient=_patient(camera),
             difference=self._settings.difference,
             outlets=self._outlets,
+            regions=_regions(camera),
         )
 
     def _make_camera(self, camera: CameraSettings) -> Camera:
@@ -411,7 +413,7 @@ class Agent:
             _replace(lanes.pop(name).camera, None)
         for camera in change.moved:
             new = self._make_camera(camera)
-            _replace(lanes[camera.name].move(new, _patient(camera)), new)
+            _replace(lanes[camera.name].move(new, _patient(camera), _regions(camera)), new)
         self._lanes = [*lanes.values(), *prepared.lanes]
         self._outlets.take(prepared.outputs)
         self._settings = self._settings.model_copy(
@@ -499,6 +501,10 @@ def _make_folder(folder: Path) -> None:
 def _patient(camera: CameraSettings) -> bool:
     """Whether the source waits until its frames are used."""
     return not camera.live and camera.pace == "max"
+
+
+def _regions(camera: CameraSettings) -> Regions:
+    return Regions(camera.ignore, camera.zone)
 
 
 def _replace(before: Camera, after: Camera | None) -> None:

@@ -15,6 +15,7 @@ from culling.common.logs import redact
 from culling.common.process.checks import Result, attempt, writable
 from culling.common.process.keeping_up import KeepingUp
 from culling.common.process.lock import holder
+from culling.common.scaler import quarter_turns
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.camera.camera import CameraSettings, Frame
 from culling.edge.camera.source import Source
@@ -24,6 +25,7 @@ from culling.edge.model.provider import choose_provider
 from culling.edge.model.student import Student
 from culling.edge.output.settings import OutputSettings
 from culling.edge.output.sink import Around, build
+from culling.edge.regions import Mask
 from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED
@@ -100,7 +102,8 @@ def _camera(camera: _Camera) -> str:
         rate = 1 / source.frame_s
     if pictures is None:
         raise CameraError(f"{redact(settings.url)} holds no picture")
-    camera.frame = Frame(settings.name, 0, 0.0, clock.now(), clock.monotonic(), pictures[0])
+    picture = Mask(settings.mask).hide(pictures[0], quarter_turns(pictures[0]))
+    camera.frame = Frame(settings.name, 0, 0.0, clock.now(), clock.monotonic(), picture)
     camera.fps = min(rate, settings.max_fps or rate)
     return f"{redact(settings.url)} gives {pictures[0].width}x{pictures[0].height}"
 

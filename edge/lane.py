@@ -26,6 +26,7 @@ from culling.edge.model.student import Student
 from culling.edge.output.outlets import Outlets
 from culling.edge.output.seen import Seen
 from culling.edge.output.sink import CameraNow
+from culling.edge.regions import Regions
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
@@ -62,6 +63,7 @@ class Lane:
         patient: bool,
         difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008 - it is frozen
         outlets: Outlets | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -74,6 +76,7 @@ class Lane:
         self._trace = trace
         self._patient = patient
         self._outlets = outlets
+        self._regions = regions or Regions()
         self._difference_settings = difference
         self._difference: Difference | None = None
         self._student: Student | None = None
@@ -87,9 +90,9 @@ class Lane:
         metrics.announce(self.name)
         self._adopt(slot.between_frames(clock.monotonic()))
 
-    def move(self, camera: Camera, patient: bool) -> Camera:
+    def move(self, camera: Camera, patient: bool, regions: Regions) -> Camera:
         """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
-        before, self.camera, self._patient = self.camera, camera, patient
+        before, self.camera, self._patient, self._regions = self.camera, camera, patient, regions
         if self._difference is not None:
             self._difference.forget()
         return before
@@ -117,15 +120,16 @@ class Lane:
 
     def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
         """Score what the student found in `frame`, and decide what becomes of it; `seconds` is its share of a batch."""
-        now = self._clock.monotonic()
+        now, everything = self._clock.monotonic(), found
         try:
+            found = self._regions.kept(everything, student.classes, frame.width, frame.height)
             score = self._score(frame, found)
         except ValueError as error:  # scores or labels out of range: the model's fault
             self.failed(ModelError(f"model {student.model_id}: {error}"))
             return
         if self._difference is not None:
             self._difference.inferred(found)
-        self.slot.observe(frame, found, now)
+        self.slot.observe(frame, everything, now)
         self._close_window(frame.captured)
         decision = self._decide(frame, score.worth)
         self._tally_by_the_minute(now)
@@ -174,7 +178,9 @@ class Lane:
 
     def now(self) -> CameraNow:
         """Return what outputs tell of this camera beside its records."""
-        return CameraNow(self.name, self.camera.state, self._student.classes if self._student else ())
+        return CameraNow(
+            self.name, self.camera.state, self._student.classes if self._student else (), self._regions.names
+        )
 
     def state(self) -> CameraState:
         """Return this camera's state for the heartbeat; counters count from the agent's start."""
@@ -286,6 +292,7 @@ class Lane:
     def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
         if not self._outlets:
             return
+        inside, zones = self._regions.count(found, student.classes, frame.width, frame.height)
         self._outlets.offer(
             Seen(
                 camera=self.name,
@@ -300,6 +307,8 @@ class Lane:
                 found=found,
                 decision=decision,
                 loss=loss,
+                zones=zones,
+                inside=inside,
             )
         )
 

@@ -215,10 +215,15 @@ class EdgeSettings(Settings):
             raise ValueError(f"{twice[1]} outputs are named {twice[0]!r}: give each a name of its own")
         if sum(one.kind == "stdout" for one in outputs) > 1:
             raise ValueError("there is one standard output: keep one of kind = 'stdout'")
-        known = {camera.name for camera in info.data.get("camera", ())}
-        for one in outputs:
-            if known and (strange := sorted(set(one.cameras) - known)):
-                raise ValueError(f"output {one.name}: cameras: there is no camera {strange[0]!r}")
+        cameras: tuple[CameraSettings, ...] = info.data.get("camera", ())
+        known = {
+            "cameras": {camera.name for camera in cameras},
+            "zones": {zone.name for camera in cameras for zone in camera.zone},
+        }
+        for one in outputs if cameras else ():
+            for key, names in known.items():
+                if strange := sorted(set(getattr(one, key)) - names):
+                    raise ValueError(f"output {one.name}: {key}: there is no {key.removesuffix('s')} {strange[0]!r}")
         return outputs
 
 

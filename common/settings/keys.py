@@ -99,6 +99,8 @@ def _name(kind: Any) -> str:
         return WORDS[dict]
     if get_origin(kind) is tuple:
         return f"list of {_name(get_args(kind)[0])}"
+    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+        return "tables"
     if arguments := [one for one in get_args(kind) if one is not type(None)]:
         return " or ".join(_name(one) for one in arguments)
     return WORDS[kind]

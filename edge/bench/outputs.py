@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -96,14 +95,18 @@ def _seen(number: int) -> Seen:
 @contextmanager
 def _quiet(kind: str) -> Iterator[None]:
     """Let an output of kind stdout write to nowhere rather than into the report."""
-    before: Any = sys.__stdout__
-    with open(os.devnull, "wb") as nowhere:
-        if kind == "stdout":
-            sys.__stdout__ = nowhere  # type: ignore[misc, assignment]
-        try:
-            yield
-        finally:
-            sys.__stdout__ = before
+    if kind != "stdout":
+        yield
+        return
+    sys.stdout.flush()
+    before, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _wait(done: Callable[[], bool]) -> None:
