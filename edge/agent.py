@@ -57,6 +57,7 @@ from culling.edge.spool.forwarder import REFUSED, Forwarder
 from culling.edge.spool.recorder import Recorder
 from culling.edge.spool.spool import Spool
 from culling.edge.trace import Trace
+from culling.edge.tracks import Tracks
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -93,6 +94,7 @@ class Prepared:
     settings: EdgeSettings
     change: Change
     lanes: list[Lane]
+    tracks: dict[str, Tracks | None]
     outputs: Others
 
 
@@ -254,6 +256,7 @@ class Agent:
             difference=self._settings.difference,
             outlets=self._outlets,
             regions=_regions(camera),
+            tracks=_tracks(camera),
         )
 
     def _make_camera(self, camera: CameraSettings) -> Camera:
@@ -391,12 +394,13 @@ class Agent:
             settings = self._load()
             change = compare(self._settings, settings)
             lanes = [self._make_lane(camera, self._make_slot(camera.name)) for camera in change.added]
+            tracks = {camera.name: _tracks(camera) for camera in change.moved}
             outputs = self._outlets.prepare(change.outputs, change.outputs_gone)
         except CullingError as error:
             log.error("reload_refused", error=str(error))
             self._answer(redact(str(error)), error.exit_code)
             return
-        self._prepared = Prepared(settings, change, lanes, outputs)
+        self._prepared = Prepared(settings, change, lanes, tracks, outputs)
 
     def _answer(self, text: str, code: int = 0) -> None:
         self._reloading = False
@@ -413,7 +417,9 @@ class Agent:
             _replace(lanes.pop(name).camera, None)
         for camera in change.moved:
             new = self._make_camera(camera)
-            _replace(lanes[camera.name].move(new, _patient(camera), _regions(camera)), new)
+            _replace(
+                lanes[camera.name].move(new, _patient(camera), _regions(camera), prepared.tracks[camera.name]), new
+            )
         self._lanes = [*lanes.values(), *prepared.lanes]
         self._outlets.take(prepared.outputs)
         self._settings = self._settings.model_copy(
@@ -505,6 +511,10 @@ def _patient(camera: CameraSettings) -> bool:
 
 def _regions(camera: CameraSettings) -> Regions:
     return Regions(camera.ignore, camera.zone)
+
+
+def _tracks(camera: CameraSettings) -> Tracks | None:
+    return Tracks(camera.name) if camera.track else None
 
 
 def _replace(before: Camera, after: Camera | None) -> None:

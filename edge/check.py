@@ -29,6 +29,7 @@ from culling.edge.regions import Mask
 from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED
+from culling.edge.tracks import Tracks
 
 HANDSHAKE_S = 10.0
 """Several times what a handshake takes on a mobile line; a wrong address answers only by silence."""
@@ -105,6 +106,8 @@ def _camera(camera: _Camera) -> str:
     picture = Mask(settings.mask).hide(pictures[0], quarter_turns(pictures[0]))
     camera.frame = Frame(settings.name, 0, 0.0, clock.now(), clock.monotonic(), picture)
     camera.fps = min(rate, settings.max_fps or rate)
+    if settings.track:
+        Tracks(settings.name)
     return f"{redact(settings.url)} gives {pictures[0].width}x{pictures[0].height}"
 
 

@@ -16,6 +16,7 @@ from culling.common.clock import Clock
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.process.survival import note_failed
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, Released, Selector
 from culling.common.wire.messages import CameraState, Desired
@@ -31,6 +32,7 @@ from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
 from culling.edge.trace import Trace, TraceLine
+from culling.edge.tracks import Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,7 @@ class Lane:
         difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008 - it is frozen
         outlets: Outlets | None = None,
         regions: Regions | None = None,
+        tracks: Tracks | None = None,
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -77,6 +80,7 @@ class Lane:
         self._patient = patient
         self._outlets = outlets
         self._regions = regions or Regions()
+        self._tracks = tracks
         self._difference_settings = difference
         self._difference: Difference | None = None
         self._student: Student | None = None
@@ -90,9 +94,10 @@ class Lane:
         metrics.announce(self.name)
         self._adopt(slot.between_frames(clock.monotonic()))
 
-    def move(self, camera: Camera, patient: bool, regions: Regions) -> Camera:
+    def move(self, camera: Camera, patient: bool, regions: Regions, tracks: Tracks | None = None) -> Camera:
         """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
-        before, self.camera, self._patient, self._regions = self.camera, camera, patient, regions
+        before, self.camera, self._patient = self.camera, camera, patient
+        self._regions, self._tracks = regions, tracks
         if self._difference is not None:
             self._difference.forget()
         return before
@@ -134,7 +139,10 @@ class Lane:
         decision = self._decide(frame, score.worth)
         self._tally_by_the_minute(now)
         self._act(frame, student, found, score, decision)
-        self._tell(frame, student, found, score.loss, decision)
+        try:
+            self._tell(frame, student, found, score.loss, decision)
+        except Exception as error:  # what others are told of a frame costs the frame nothing
+            note_failed("outputs", self._metrics, error, camera=self.name)
         self._count(frame, student, found, score.loss, seconds, decision)
 
     def apply(self, desired: Desired) -> None:
@@ -292,7 +300,8 @@ class Lane:
     def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
         if not self._outlets:
             return
-        inside, zones = self._regions.count(found, student.classes, frame.width, frame.height)
+        tracks = None if self._tracks is None else self._tracks.update(found, frame.pts)
+        inside, zones = self._regions.count(found, student.classes, frame.width, frame.height, tracks, frame.pts)
         self._outlets.offer(
             Seen(
                 camera=self.name,
@@ -309,6 +318,7 @@ class Lane:
                 loss=loss,
                 zones=zones,
                 inside=inside,
+                tracks=tracks,
             )
         )
 

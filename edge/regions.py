@@ -29,6 +29,8 @@ COVER_GRID = 128
 """A mask that leaves no cell of such a grid free covers everything."""
 STEADY = 3
 """Frames in a row that a count has to hold before somebody entered or left: one missed box is nobody leaving."""
+UNSEEN_S = 2.0
+"""A tracked object that is nowhere for so long has left: longer than a track waits for its object."""
 BLACK = {"y": 0, "uv": 128, "rgb": 0}
 PLANES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"), ("y", "uv", "uv")),
@@ -143,20 +145,34 @@ class Regions:
         return found.where(~gone)
 
     def count(
-        self, found: Detections, classes: Sequence[str], width: int, height: int
+        self,
+        found: Detections,
+        classes: Sequence[str],
+        width: int,
+        height: int,
+        tracks: NDArray[np.int64] | None = None,
+        at: float = 0.0,
     ) -> tuple[NDArray[np.bool_], dict[str, ZoneCounts]]:
-        """Return for each zone which detections are in it, `(zones, N)`, and the counts by its name."""
+        """Return for each zone which detections are in it, `(zones, N)`, and the counts by its name.
+
+        With `tracks`, the numbers of the detections' objects, each object enters and leaves by itself; `at` is the
+        frame's time in seconds.
+        """
         x, y = _feet(found, width, height)
         where = np.array([zone.holds(found, classes, x, y) for zone in self._zones], bool).reshape(
             len(self._zones), len(found)
         )
         names = [classes[label] for label in found.labels.tolist()]
-        counts = {zone.name: zone.count(row, names) for zone, row in zip(self._zones, where, strict=True)}
+        counts = {}
+        for zone, row in zip(self._zones, where, strict=True):
+            if tracks is not None:
+                zone.follow(row, names, tracks.tolist(), at)
+            counts[zone.name] = zone.count(row, names, settle=tracks is None)
         return where, counts
 
 
 class _Zone:
-    """One zone, and how the counts in it have been: a count rises or falls once it has held for some frames."""
+    """One zone, and who is in it: by number where objects are tracked, else by counts that have held for a while."""
 
     def __init__(self, settings: ZoneSettings) -> None:
         self.name = settings.name
@@ -165,6 +181,7 @@ class _Zone:
         self._steady: Counter[str] = Counter()
         self._entered: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
+        self._members: dict[int, tuple[str, float]] = {}
 
     def holds(
         self, found: Detections, classes: Sequence[str], x: NDArray[np.float64], y: NDArray[np.float64]
@@ -173,10 +190,22 @@ class _Zone:
         sure: NDArray[np.bool_] = found.scores >= settings.score
         return inside(settings.polygon, x, y) & sure & _of_classes(found, settings.classes, classes)
 
-    def count(self, where: NDArray[np.bool_], names: Sequence[str]) -> ZoneCounts:
+    def follow(self, where: NDArray[np.bool_], names: Sequence[str], tracks: Sequence[int], at: float) -> None:
+        """Note which objects came and went; one that is nowhere has gone once it has been so for a while."""
+        here = {tracks[place]: names[place] for place in np.flatnonzero(where).tolist() if tracks[place] >= 0}
+        for track, (name, last) in list(self._members.items()):
+            if track not in here and (track in tracks or at - last > UNSEEN_S):
+                self._left[name] += 1
+                del self._members[track]
+        for track, name in here.items():
+            self._entered[name] += track not in self._members
+            self._members[track] = name, at
+
+    def count(self, where: NDArray[np.bool_], names: Sequence[str], settle: bool) -> ZoneCounts:
+        """Return the counts of a frame; with `settle`, who came and went follows from them."""
         now = Counter(names[place] for place in np.flatnonzero(where).tolist())
         self._newest.append(now)
-        if len(self._newest) == STEADY:
+        if settle and len(self._newest) == STEADY:
             for name in {name for one in (*self._newest, self._steady) for name in one}:
                 self._settle(name, [one[name] for one in self._newest])
         return ZoneCounts(dict(now), dict(self._entered), dict(self._left))

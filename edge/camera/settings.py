@@ -88,6 +88,10 @@ class CameraSettings(Section):
         max_length=100,
         description="places where objects are not looked for: tables with `polygon` and, for some alone, `classes`",
     )
+    track: bool = Field(
+        False,
+        description="give objects numbers that stay theirs from frame to frame, in records; takes `culling[tracks]`",
+    )
     zone: tuple[ZoneSettings, ...] = Field(
         (),
         max_length=100,
