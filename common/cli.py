@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from culling.common import console, logs
+from culling.common import logs
 from culling.common.errors import CullingError, MissingExtraError, SettingsError
+from culling.common.process import console
 from culling.common.settings import command
 
 COMMAND_TABLES = "culling.commands"

@@ -29,7 +29,9 @@ from culling.common.settings.keys import nearest, section_of
 
 PREFIX = "CULLING_"
 SECTIONS = {
-    "edge": {"agent", "camera", "cloud", "confidence", "difference", "metrics", "selector", "spool", "student"},
+    "edge": {
+        *("agent", "camera", "cloud", "confidence", "difference", "metrics", "output", "selector", "spool", "student"),
+    },
     "cloud": {
         *("gate", "labelling", "metrics", "page", "publish", "resolution", "round", "schedule", "service", "store"),
         *("student", "teacher"),

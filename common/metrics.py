@@ -7,6 +7,7 @@ A camera that is down reads as `culling_camera_state{state="connecting"} 1`, nev
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -98,6 +99,12 @@ SERIES: tuple[Series, ...] = (
     _count("refusals", "reason", "messages", "messages of this edge that the cloud refused, and why", "edge"),
     _gauge("gpu", "", "0 or 1", "1 when the student runs on the GPU, 0 on the CPU", "edge"),
     _gauge("gpu_memory_bytes", "device", "bytes", "memory in use on a GPU, by all its processes", "edge"),
+    # detections out
+    _gauge("output_up", "output", "0 or 1", "1 while an output takes records, 0 while it is down or stalls", "edge"),
+    _gauge("output_waiting", "output", "records", "records that wait for an output", "edge"),
+    _count("output_records", "output", "records", "records that an output handed over", "edge"),
+    _count("output_records_dropped", "output reason", "records", "records that were not handed over, and why", "edge"),
+    _count("output_retries", "output", "attempts", "attempts of an output that failed, to be made again", "edge"),
     # models
     _count("swaps", "camera outcome", "swaps", "models offered, by how it ended: live, rejected, rolled-back", "edge"),
     _spread("swap_gap_seconds", "camera", "seconds", "longest time between two results across a swap", "edge", _FAST),
@@ -214,6 +221,11 @@ class Metrics:
         gauge = self._child(name, labels)
         assert isinstance(gauge, Gauge), name
         gauge.set_function(value)
+
+    def forget(self, name: str, **labels: str) -> None:
+        """Export a gauge no longer: what it was about is gone."""
+        with suppress(KeyError):
+            self._made[name].remove(*(labels[label] for label in self._series[name].labels))
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add one value to a histogram."""

@@ -4,6 +4,7 @@
     main loop          newest frames → student, batched → score → decision → queue           lane.py, student.py
     recorder thread    queue → JPEG → spool                                                  recorder.py, spool.py
     forwarder thread   spool → cloud, models ← cloud                                         forwarder.py, updater.py
+    output threads     detections → files, brokers, servers                                  output/
     builder thread     proves and warms a new model; it is taken between two frames          builder.py, slot.py
 
 The camera path never waits for network or disk. An error that cannot be retried ends the agent, with its exit code.
@@ -47,12 +48,16 @@ from culling.edge.model.provider import choose_provider
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
+from culling.edge.output.outlets import DRAIN_S, Others, Outlets
+from culling.edge.output.sink import Around
+from culling.edge.regions import Regions
 from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED, Forwarder
 from culling.edge.spool.recorder import Recorder
 from culling.edge.spool.spool import Spool
 from culling.edge.trace import Trace
+from culling.edge.tracks import Tracks
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -89,6 +94,8 @@ class Prepared:
     settings: EdgeSettings
     change: Change
     lanes: list[Lane]
+    tracks: dict[str, Tracks | None]
+    outputs: Others
 
 
 class Agent:
@@ -148,7 +155,9 @@ class Agent:
         life.callback(lambda: self._forwarder.finish(self._time_left()))
         self._recorder = self._make_recorder()
         life.callback(lambda: self._recorder.drain(self._time_left()))
+        self._outlets = self._make_outlets()
         self._lanes = [self._make_lane(camera, slots[camera.name]) for camera in self._settings.camera]
+        life.callback(lambda: self._outlets.close(min(DRAIN_S, self._time_left())))
         life.callback(self._stop_cameras)
         self._start_all()
 
@@ -226,6 +235,10 @@ class Agent:
         depth, quality = self._settings.spool.queue, self._settings.spool.jpeg_quality
         return Recorder(self._spool, self._metrics, self._clock, self._watchdog, depth, quality, self._arrivals)
 
+    def _make_outlets(self) -> Outlets:
+        around = Around(self._clock, lambda: [lane.now() for lane in self._lanes])
+        return Outlets(self._settings.output, around, self._metrics)
+
     def _make_lane(self, camera: CameraSettings, slot: ModelSlot) -> Lane:
         # A camera that ran here before has had its first frames already.
         bootstrap = max(0, self._settings.selector.bootstrap - self._spool.counts(camera.name).made)
@@ -241,6 +254,9 @@ class Agent:
             self._trace,
             patient=_patient(camera),
             difference=self._settings.difference,
+            outlets=self._outlets,
+            regions=_regions(camera),
+            tracks=_tracks(camera),
         )
 
     def _make_camera(self, camera: CameraSettings) -> Camera:
@@ -252,6 +268,7 @@ class Agent:
         self._builder.start()
         self._recorder.start()
         self._forwarder.start()
+        self._outlets.start()
         for lane in self._lanes:
             lane.camera.start()
         notify.tell(notify.READY)
@@ -377,11 +394,13 @@ class Agent:
             settings = self._load()
             change = compare(self._settings, settings)
             lanes = [self._make_lane(camera, self._make_slot(camera.name)) for camera in change.added]
+            tracks = {camera.name: _tracks(camera) for camera in change.moved}
+            outputs = self._outlets.prepare(change.outputs, change.outputs_gone)
         except CullingError as error:
             log.error("reload_refused", error=str(error))
             self._answer(redact(str(error)), error.exit_code)
             return
-        self._prepared = Prepared(settings, change, lanes)
+        self._prepared = Prepared(settings, change, lanes, tracks, outputs)
 
     def _answer(self, text: str, code: int = 0) -> None:
         self._reloading = False
@@ -398,9 +417,14 @@ class Agent:
             _replace(lanes.pop(name).camera, None)
         for camera in change.moved:
             new = self._make_camera(camera)
-            _replace(lanes[camera.name].move(new, _patient(camera)), new)
+            _replace(
+                lanes[camera.name].move(new, _patient(camera), _regions(camera), prepared.tracks[camera.name]), new
+            )
         self._lanes = [*lanes.values(), *prepared.lanes]
-        self._settings = self._settings.model_copy(update={"camera": prepared.settings.camera})
+        self._outlets.take(prepared.outputs)
+        self._settings = self._settings.model_copy(
+            update={"camera": prepared.settings.camera, "output": prepared.settings.output}
+        )
         self._updater.serve({lane.name: lane.slot for lane in self._lanes})
         self._gauges.watch(lane.name for lane in prepared.lanes)
         for lane in prepared.lanes:
@@ -483,6 +507,14 @@ def _make_folder(folder: Path) -> None:
 def _patient(camera: CameraSettings) -> bool:
     """Whether the source waits until its frames are used."""
     return not camera.live and camera.pace == "max"
+
+
+def _regions(camera: CameraSettings) -> Regions:
+    return Regions(camera.ignore, camera.zone)
+
+
+def _tracks(camera: CameraSettings) -> Tracks | None:
+    return Tracks(camera.name) if camera.track else None
 
 
 def _replace(before: Camera, after: Camera | None) -> None:

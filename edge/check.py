@@ -15,6 +15,7 @@ from culling.common.logs import redact
 from culling.common.process.checks import Result, attempt, writable
 from culling.common.process.keeping_up import KeepingUp
 from culling.common.process.lock import holder
+from culling.common.scaler import quarter_turns
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.camera.camera import CameraSettings, Frame
 from culling.edge.camera.source import Source
@@ -22,9 +23,13 @@ from culling.edge.model.builder import Builder
 from culling.edge.model.package import initial_package
 from culling.edge.model.provider import choose_provider
 from culling.edge.model.student import Student
+from culling.edge.output.settings import OutputSettings
+from culling.edge.output.sink import Around, build
+from culling.edge.regions import Mask
 from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED
+from culling.edge.tracks import Tracks
 
 HANDSHAKE_S = 10.0
 """Several times what a handshake takes on a mobile line; a wrong address answers only by silence."""
@@ -45,7 +50,7 @@ class _Camera:
 
 
 def check_all(settings: EdgeSettings) -> Iterator[Result]:
-    """Try the state folder, the provider, the installed students, the cameras, what they take together, and the cloud.
+    """Try state folder, provider, installed students, cameras, what those take together, outputs, and the cloud.
 
     Each result is yielded as it is known.
     """
@@ -66,6 +71,10 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield _pace(cameras)
     except CullingError as error:
         yield Result("pace", str(error), error)
+    running = holder(settings.agent.state_dir / LOCK) is not None
+    classes = {name for camera in cameras if camera.student for name in camera.student.classes}
+    for output in settings.output:
+        yield _output(output, running, classes)
     yield attempt("cloud", lambda: _cloud(settings))
 
 
@@ -94,8 +103,11 @@ def _camera(camera: _Camera) -> str:
         rate = 1 / source.frame_s
     if pictures is None:
         raise CameraError(f"{redact(settings.url)} holds no picture")
-    camera.frame = Frame(settings.name, 0, 0.0, clock.now(), clock.monotonic(), pictures[0])
+    picture = Mask(settings.mask).hide(pictures[0], quarter_turns(pictures[0]))
+    camera.frame = Frame(settings.name, 0, 0.0, clock.now(), clock.monotonic(), picture)
     camera.fps = min(rate, settings.max_fps or rate)
+    if settings.track:
+        Tracks(settings.name)
     return f"{redact(settings.url)} gives {pictures[0].width}x{pictures[0].height}"
 
 
@@ -125,6 +137,20 @@ def _seconds(camera: _Camera) -> float:
         camera.student.infer([camera.frame])
         took.append(time.monotonic() - began)
     return statistics.median(took[1:])
+
+
+def _output(settings: OutputSettings, running: bool, classes: set[str]) -> Result:
+    """Try whether records would arrive; what could be read by others, or is never found, is a warning."""
+    what = f"output {settings.name}"
+    if running and settings.kind == "zmq":
+        return Result(what, f"not tried: the agent that runs publishes at {settings.bind}")
+    found = attempt(what, lambda: build(settings, Around(SystemClock())).check())
+    hints = ["anybody on the way can read it: use TLS or CURVE"] if settings.exposed else []
+    if classes and (strange := sorted(set(settings.classes) - classes)):
+        hints.append(f"classes: no student here finds {', '.join(strange)}; known are {', '.join(sorted(classes))}")
+    if found.error is not None or not hints:
+        return found
+    return Result(what, "; ".join([found.detail, *hints]), warning=True)
 
 
 def _cloud(settings: EdgeSettings) -> str:

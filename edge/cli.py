@@ -15,12 +15,13 @@ from culling.common import logs
 from culling.common.config import parse_overrides, settings_file
 from culling.common.process.checks import print_all
 from culling.common.process.keeping_up import KeepingUp
+from culling.common.wire.transport import new_keypair
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
 from culling.edge.reload import ask
 from culling.edge.settings import EdgeSettings, load_settings
 from culling.edge.spool.forwarder import REFUSED
-from culling.edge.status import fetch, pace, rows
+from culling.edge.status import fetch, outputs, pace, rows
 
 app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -57,8 +58,8 @@ def run(
 
     On SIGTERM or SIGINT the cameras stop, queued frames go to disk, and what the cloud takes within agent.drain_s is
     sent; exit code 0. A second signal ends the agent at once with 128 + its number. SIGHUP, or `culling edge reload`,
-    makes it read the cameras of its settings again. Exit code 5: no provider or model works; 7: the state folder cannot
-    be used, or another agent uses it; `culling --help` lists the others.
+    makes it read the cameras and outputs of its settings again. Exit code 5: no provider or model works; 7: the state
+    folder cannot be used, or another agent uses it; `culling --help` lists the others.
     """
     overrides = {"agent.allow_cpu": allow_cpu, **parse_overrides(override)}
     file = settings_file(EdgeSettings, config)
@@ -69,7 +70,7 @@ def run(
 
 @app.command(epilog="Example: culling edge reload --config /var/lib/culling-edge/edge.toml")
 def reload(config: ConfigFile = None, override: Overrides = None) -> None:
-    """Have a running agent take the cameras of its settings as they are now: come, gone, or changed; the others go on.
+    """Have a running agent take the cameras and outputs of its settings as they are now; the others go on.
 
     The settings are checked first, and a wrong one changes nothing. Other sections are read when an agent starts.
     """
@@ -100,13 +101,16 @@ def status(
     after = fetch(settings.metrics.host, settings.metrics.port)
     kept = pace(before, after, time.monotonic() - began)
     found = [{**row, "keeping up": _kept(kept[str(row["camera"])])} for row in rows(after)]
+    out = outputs(after)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps([{**row, "outputs": out} for row in found], indent=2))
         return
     table = Table("camera", *(str(row["camera"]) for row in found), box=None)
     for name in list(found[0])[1:] if found else ():
         table.add_row(name, *("-" if row[name] is None else str(row[name]) for row in found))
     Console().print(table)
+    for row in out:
+        print("output {output}: {state}, {sent} sent, {waiting} waiting, {dropped} dropped".format(**row))
     for camera, one in kept.items():
         if one is not None and one.hint:
             print(f"camera {camera}: {one.hint}")
@@ -116,3 +120,10 @@ def status(
 
 def _kept(found: KeepingUp | None) -> str | None:
     return None if found is None else found.rates
+
+
+@app.command(epilog="Example: culling edge keypair")
+def keypair() -> None:
+    """Print a new pair of CURVE keys, for an output of kind zmq or one of its readers."""
+    public, secret = new_keypair()
+    print(f"public {public}\nsecret {secret}")

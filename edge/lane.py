@@ -16,6 +16,7 @@ from culling.common.clock import Clock
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.process.survival import note_failed
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, Released, Selector
 from culling.common.wire.messages import CameraState, Desired
@@ -23,10 +24,15 @@ from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
+from culling.edge.output.outlets import Outlets
+from culling.edge.output.seen import Seen
+from culling.edge.output.sink import CameraNow
+from culling.edge.regions import Regions
 from culling.edge.scoring import Score, Scorer
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
 from culling.edge.trace import Trace, TraceLine
+from culling.edge.tracks import Tracks
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +64,9 @@ class Lane:
         trace: Trace | None,
         patient: bool,
         difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008 - it is frozen
+        outlets: Outlets | None = None,
+        regions: Regions | None = None,
+        tracks: Tracks | None = None,
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -69,6 +78,9 @@ class Lane:
         self._clock = clock
         self._trace = trace
         self._patient = patient
+        self._outlets = outlets
+        self._regions = regions or Regions()
+        self._tracks = tracks
         self._difference_settings = difference
         self._difference: Difference | None = None
         self._student: Student | None = None
@@ -82,9 +94,10 @@ class Lane:
         metrics.announce(self.name)
         self._adopt(slot.between_frames(clock.monotonic()))
 
-    def move(self, camera: Camera, patient: bool) -> Camera:
+    def move(self, camera: Camera, patient: bool, regions: Regions, tracks: Tracks | None = None) -> Camera:
         """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
         before, self.camera, self._patient = self.camera, camera, patient
+        self._regions, self._tracks = regions, tracks
         if self._difference is not None:
             self._difference.forget()
         return before
@@ -112,19 +125,24 @@ class Lane:
 
     def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
         """Score what the student found in `frame`, and decide what becomes of it; `seconds` is its share of a batch."""
-        now = self._clock.monotonic()
+        now, everything = self._clock.monotonic(), found
         try:
+            found = self._regions.kept(everything, student.classes, frame.width, frame.height)
             score = self._score(frame, found)
         except ValueError as error:  # scores or labels out of range: the model's fault
             self.failed(ModelError(f"model {student.model_id}: {error}"))
             return
         if self._difference is not None:
             self._difference.inferred(found)
-        self.slot.observe(frame, found, now)
+        self.slot.observe(frame, everything, now)
         self._close_window(frame.captured)
         decision = self._decide(frame, score.worth)
         self._tally_by_the_minute(now)
         self._act(frame, student, found, score, decision)
+        try:
+            self._tell(frame, student, found, score.loss, decision)
+        except Exception as error:  # what others are told of a frame costs the frame nothing
+            note_failed("outputs", self._metrics, error, camera=self.name)
         self._count(frame, student, found, score.loss, seconds, decision)
 
     def apply(self, desired: Desired) -> None:
@@ -165,6 +183,12 @@ class Lane:
     def inferring(self) -> bool:
         """Whether the student in use has scored a frame."""
         return self._losses > 0
+
+    def now(self) -> CameraNow:
+        """Return what outputs tell of this camera beside its records."""
+        return CameraNow(
+            self.name, self.camera.state, self._student.classes if self._student else (), self._regions.names
+        )
 
     def state(self) -> CameraState:
         """Return this camera's state for the heartbeat; counters count from the agent's start."""
@@ -272,6 +296,31 @@ class Lane:
         held, left = decision.action is Action.HOLD, self._selector.note_bytes
         selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, decision.draw)
         self._recorder.offer(selected, self._patient)
+
+    def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
+        if not self._outlets:
+            return
+        tracks = None if self._tracks is None else self._tracks.update(found, frame.pts)
+        inside, zones = self._regions.count(found, student.classes, frame.width, frame.height, tracks, frame.pts)
+        self._outlets.offer(
+            Seen(
+                camera=self.name,
+                seq=frame.seq,
+                pts=frame.pts,
+                captured=frame.captured,
+                width=frame.width,
+                height=frame.height,
+                model=student.model_id,
+                counter=student.manifest.counter,
+                classes=student.classes,
+                found=found,
+                decision=decision,
+                loss=loss,
+                zones=zones,
+                inside=inside,
+                tracks=tracks,
+            )
+        )
 
     def _count(
         self, frame: Frame, student: Student, found: Detections, loss: float, seconds: float, decision: Decision

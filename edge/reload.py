@@ -1,4 +1,4 @@
-"""Other cameras for an agent that runs: what a new settings file changes, how an agent is asked to, how it answers.
+"""Other cameras and outputs for an agent that runs: what other settings change, how it is asked, how it answers.
 
 The command checks the settings first, then sends SIGHUP to the process that holds the state folder's lock; the answer
 comes as a file in that folder. All that is new is made ready beside the cameras that run, and taken between two frames;
@@ -20,6 +20,7 @@ from culling.common.atomic import write_atomic
 from culling.common.errors import CullingError, InputError
 from culling.common.process.lock import holder
 from culling.edge.camera.camera import CameraSettings
+from culling.edge.output.settings import OutputSettings
 from culling.edge.settings import EdgeSettings
 
 LOCK = "agent.lock"
@@ -34,18 +35,25 @@ ANSWER_S = 300.0
 
 @dataclass(frozen=True)
 class Change:
-    """What another settings file means for an agent; `late` are the sections that it reads only when it starts."""
+    """What another settings file means for an agent; `late` are the sections that it reads only when it starts.
+
+    `outputs` are those to be made, because they are new or have changed.
+    """
 
     added: tuple[CameraSettings, ...]
     moved: tuple[CameraSettings, ...]
     removed: tuple[str, ...]
     late: tuple[str, ...]
+    outputs: tuple[OutputSettings, ...] = ()
+    outputs_gone: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = {
             "added": [camera.name for camera in self.added],
             "changed": [camera.name for camera in self.moved],
             "removed": list(self.removed),
+            "set up output": [output.name for output in self.outputs],
+            "removed output": list(self.outputs_gone),
         }
         told = [f"{what} {', '.join(sorted(found))}" for what, found in names.items() if found]
         late = ", ".join(f"[{section}]" for section in self.late)
@@ -63,12 +71,15 @@ class Answer(msgspec.Struct, frozen=True):
 def compare(old: EdgeSettings, new: EdgeSettings) -> Change:
     """Return what it takes to get from the settings in force to others."""
     before, after = ({camera.name: camera for camera in settings.camera} for settings in (old, new))
-    sections = [name for name in EdgeSettings.model_fields if name != "camera"]
+    outputs_before, outputs_after = ({one.name: one for one in settings.output} for settings in (old, new))
+    sections = [name for name in EdgeSettings.model_fields if name not in ("camera", "output")]
     return Change(
         tuple(camera for name, camera in after.items() if name not in before),
         tuple(camera for name, camera in after.items() if name in before and before[name] != camera),
         tuple(name for name in before if name not in after),
         tuple(name for name in sections if getattr(old, name) != getattr(new, name)),
+        tuple(one for name, one in outputs_after.items() if outputs_before.get(name) != one),
+        tuple(name for name in outputs_before if name not in outputs_after),
     )
 
 

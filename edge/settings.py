@@ -4,7 +4,7 @@
 [cloud]       whom it talks to, and with which keys         [confidence] the score of a frame
 [student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
 [spool]       frames that wait on disk for the cloud              [metrics]    where the counters are served
-[difference]  which frames need no inference (`difference.py`)
+[difference]  which frames need no inference (`difference.py`)    [[output]]   where detections go (`output/`)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from culling.common.address import Endpoint, Host
 from culling.common.config import Section, Settings, load
@@ -29,6 +29,7 @@ from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import SelectorSettings
 from culling.edge.camera.camera import CameraSettings
 from culling.edge.camera.difference import DifferenceSettings
+from culling.edge.output.settings import SECRETS, OutputSettings
 
 _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
@@ -195,6 +196,7 @@ class EdgeSettings(Settings):
     selector: SelectorSettings = SelectorSettings()
     spool: SpoolSettings = SpoolSettings()
     metrics: MetricsSettings = MetricsSettings()
+    output: tuple[OutputSettings, ...] = ()
 
     @field_validator("camera")
     @classmethod
@@ -203,6 +205,26 @@ class EdgeSettings(Settings):
         if times > 1:
             raise ValueError(f"{times} cameras are named {name!r}: give each a name of its own")
         return cameras
+
+    @field_validator("output")
+    @classmethod
+    def _consistent_outputs(
+        cls, outputs: tuple[OutputSettings, ...], info: ValidationInfo
+    ) -> tuple[OutputSettings, ...]:
+        if outputs and (twice := Counter(one.name for one in outputs).most_common(1)[0])[1] > 1:
+            raise ValueError(f"{twice[1]} outputs are named {twice[0]!r}: give each a name of its own")
+        if sum(one.kind == "stdout" for one in outputs) > 1:
+            raise ValueError("there is one standard output: keep one of kind = 'stdout'")
+        cameras: tuple[CameraSettings, ...] = info.data.get("camera", ())
+        known = {
+            "cameras": {camera.name for camera in cameras},
+            "zones": {zone.name for camera in cameras for zone in camera.zone},
+        }
+        for one in outputs if cameras else ():
+            for key, names in known.items():
+                if strange := sorted(set(getattr(one, key)) - names):
+                    raise ValueError(f"output {one.name}: {key}: there is no {key.removesuffix('s')} {strange[0]!r}")
+        return outputs
 
 
 def load_settings(path: Path | None, overrides: dict[str, Any]) -> EdgeSettings:
@@ -216,15 +238,21 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> EdgeSettings:
 
 
 def require_private(path: Path) -> None:
-    """Refuse a settings file that holds `secret_key`, or a camera's password, and that group or others may read."""
+    """Refuse a settings file that holds `secret_key`, a camera's password or an output's, and that others may read."""
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         secrets = ["cloud.secret_key"] if "secret_key" in told.get("cloud", {}) else []
         urls = [camera.get("url", "") for camera in told.get("camera", ())]
         secrets += ["a camera's password"] if any(redact(url) != url for url in urls) else []
+        secrets += ["an output's secret"] if any(_secret(output) for output in told.get("output", ())) else []
         mode = stat.S_IMODE(path.stat().st_mode)
     except (OSError, ValueError, AttributeError, TypeError):
         return  # `load` reports an unreadable or malformed file, by key or line
     if secrets and mode & 0o077:
         held = " and ".join(secrets)
         raise SettingsError(f"{path}: holds {held} but its mode is {mode:04o}: run `chmod 600 {path}`")
+
+
+def _secret(output: dict[str, Any]) -> bool:
+    url = output.get("url", "")
+    return SECRETS[0] in output or redact(url) != url or bool(output.get("options"))

@@ -42,6 +42,13 @@ def rows(metrics: str) -> list[Row]:
     return [_row(camera, link, _of(camera, samples)) for camera in _cameras(samples)]
 
 
+def outputs(metrics: str) -> list[Row]:
+    """Return one row per output, by name: its state, and records that were sent, that wait, and that were dropped."""
+    samples = list(_samples(metrics))
+    names = sorted({sample.labels["output"] for sample in samples if sample.name == "culling_output_up"})
+    return [_output(name, [sample for sample in samples if sample.labels.get("output") == name]) for name in names]
+
+
 def pace(before: str, after: str, seconds: float) -> dict[str, KeepingUp | None]:
     """Return how each camera's student keeps up, from two metrics texts that are so many seconds apart."""
     first, last = list(_samples(before)), list(_samples(after))
@@ -91,6 +98,19 @@ def _row(camera: str, link: str, samples: list[Sample]) -> Row:
         "loss": round(total("confidence_loss_sum") / counts["inferred"], 3) if counts["inferred"] else None,
         "threshold": round(total("threshold"), 3),
         "model": int(total("model_counter")),
+    }
+
+
+def _output(name: str, samples: list[Sample]) -> Row:
+    def total(series: str) -> int:
+        return int(sum(sample.value for sample in samples if sample.name == f"culling_output_{series}"))
+
+    return {
+        "output": name,
+        "state": "up" if total("up") else "down",
+        "sent": total("records_total"),
+        "waiting": total("waiting"),
+        "dropped": total("records_dropped_total"),
     }
 
 

@@ -16,7 +16,10 @@ from pydantic.fields import FieldInfo
 
 MIB = 1 << 20
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
-WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path", SecretStr: "secret"}
+WORDS = {
+    **{bool: "true or false", int: "integer", float: "number", str: "text", Path: "path", SecretStr: "secret"},
+    **{dict: "table", Any: "anything"},
+}
 REQUIRED = "**required**"
 
 
@@ -92,8 +95,12 @@ def _name(kind: Any) -> str:
         return _name(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is dict:
+        return WORDS[dict]
     if get_origin(kind) is tuple:
         return f"list of {_name(get_args(kind)[0])}"
+    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+        return "tables"
     if arguments := [one for one in get_args(kind) if one is not type(None)]:
         return " or ".join(_name(one) for one in arguments)
     return WORDS[kind]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,11 +75,13 @@ def bare_loop(material: Material, provider: Provider, threads: int, frames: int)
     return run
 
 
-def agent_speed(material: Material, threads: int, frames: int, cameras: int) -> float:
+def agent_speed(
+    material: Material, threads: int, frames: int, cameras: int, outputs: Sequence[dict[str, Any]] = ()
+) -> float:
     """Return frames/s of a whole agent whose cameras play `frames` frames together; its start is not timed."""
     each = max(WARM + 1, frames // cameras) + WARM
     with TemporaryDirectory(prefix="culling-bench-") as folder:
-        agent = AgentProcess(Path(folder), material, cameras, threads, "max", frames=each)
+        agent = AgentProcess(Path(folder), material, cameras, threads, "max", frames=each, outputs=outputs)
         with agent.running() as process:
             times = [line.t for line in agent.finish(process)]
     timed = times[WARM * cameras - 1 :]

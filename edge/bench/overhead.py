@@ -1,4 +1,4 @@
-"""`culling bench overhead`: confidence, selection and spool, against the inference of the same frames."""
+"""`culling bench overhead`: confidence, selection and spool, against the inference of the same frames; or outputs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from culling.common.graph import Graph, open_graph, to_frame
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, SelectorSettings, build_selector
 from culling.common.wire.codec import encode_jpeg
 from culling.edge.bench.material import Material, Model, Threads, Video, gather
+from culling.edge.bench.outputs import outputs_report
 from culling.edge.camera.camera import Frame
 from culling.edge.model.provider import choose_provider
 from culling.edge.scoring import Score, Scorer
@@ -37,6 +38,9 @@ def overhead_command(
     frames: Annotated[int, typer.Option(min=8, help="frames a side and round")] = 200,
     threads: Threads = 0,
     rounds: RoundCount = 5,
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="instead: the agent with every output on, against none; and records/s")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time per frame of confidence, selection and spool, against that of inference, on a camera's first frames.
@@ -44,6 +48,9 @@ def overhead_command(
     The first frames cost most: until a window is full, every frame that spacing lets pass goes to the spool.
     """
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
+    if outputs:
+        bench.print_report(outputs_report(material, frames, threads, rounds), as_json)
+        return
     graph = open_graph(material.model, provider=provider, threads=threads)
     load = Workload(material, material.pictures(frames), material.inputs(frames), graph)
     culling, inference = bench.in_turn(rounds, load.cull, load.infer)

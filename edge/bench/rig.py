@@ -12,10 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import tomli_w
@@ -85,6 +85,7 @@ class AgentProcess:
         pace: Literal["max", "real"],
         frames: int = 0,
         fps: float = 0.0,
+        outputs: Sequence[dict[str, Any]] = (),
     ) -> None:
         self._folder = folder
         self._keys = Ed25519PrivateKey.generate()
@@ -93,7 +94,7 @@ class AgentProcess:
         self._names = [f"camera-{number}" for number in range(cameras)]
         last = min(1.0, frames / material.total) if pace == "max" else 1.0
         played = {"url": str(material.video), "pace": pace, "loop": pace == "real", "last": last, "max_fps": fps}
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "agent": {
                 "state_dir": str(folder / "state"),
                 "allow_cpu": True,
@@ -105,6 +106,7 @@ class AgentProcess:
             "student": {"initial": str(folder / "student.onnx")},
             "camera": [{"name": name, **played} for name in self._names],
             "metrics": {"port": 0},
+            "output": list(outputs),
         }
         (folder / "student.onnx").write_bytes(material.model)
         for name in self._names:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 import av
@@ -30,6 +30,7 @@ from culling.edge.camera.latest import LatestFrame
 from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
 from culling.edge.camera.source import CameraSettings, Source
 from culling.edge.camera.stillness import Stillness
+from culling.edge.regions import Mask
 
 __all__ = ["Camera", "CameraSettings", "Counters", "Frame", "State"]
 
@@ -122,6 +123,7 @@ class Camera:
         self._thinner = Thinner(settings.max_fps)
         self._polling = Polling(settings.max_fps)
         self._stillness = Stillness()
+        self._mask = Mask(settings.mask)
         self._fetched = False
         self._defects: set[str] = set()
         self._stopped = threading.Event()
@@ -241,6 +243,7 @@ class Camera:
             self._hand_over(frame)
 
     def _hand_over(self, frame: Frame) -> None:
+        frame = replace(frame, picture=self._mask.hide(frame.picture, frame.turn))
         lost = self.latest.put_when_free(frame) if self._lossless else self.latest.put(frame)
         if lost is not None:
             self._drop("stopped" if lost is frame else "newer")

@@ -11,6 +11,7 @@ from av.format import ContainerFormat
 from pydantic import AfterValidator, Field, model_validator
 
 from culling.common.config import FileOrUrl, Section
+from culling.edge.regions import IgnoreSettings, Polygon, ZoneSettings, covers_all
 
 _STREAM = re.compile(r"(rtsps?|rtmps?|srt|udp|rtp)://")
 _RTSP = re.compile(r"rtsps?://")
@@ -76,6 +77,26 @@ class CameraSettings(Section):
     read_timeout_s: float = Field(
         5.0, gt=0, le=60, description="seconds without a packet after which a stream counts as lost"
     )
+    mask: tuple[Polygon, ...] = Field(
+        (),
+        max_length=100,
+        description="polygons that are made black before anything sees the picture; each is a list of points `[x, y]` "
+        "in fractions of the frame",
+    )
+    ignore: tuple[IgnoreSettings, ...] = Field(
+        (),
+        max_length=100,
+        description="places where objects are not looked for: tables with `polygon` and, for some alone, `classes`",
+    )
+    track: bool = Field(
+        False,
+        description="give objects numbers that stay theirs from frame to frame, in records; takes `culling[tracks]`",
+    )
+    zone: tuple[ZoneSettings, ...] = Field(
+        (),
+        max_length=100,
+        description="places whose objects are counted: tables with `name`, `polygon`, and if wanted `classes`, `score`",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraSettings:
@@ -83,6 +104,10 @@ class CameraSettings(Section):
             raise ValueError(f"first = {self.first} must be below last = {self.last}")
         if self.transport != "auto" and not self.rtsp:
             raise ValueError(f"transport = {self.transport} is only for rtsp:// and rtsps://")
+        if covers_all(self.mask):
+            raise ValueError("mask: it covers the whole frame, and nothing is left to look at")
+        if len({zone.name for zone in self.zone}) < len(self.zone):
+            raise ValueError("zone: two zones have the same name")
         return self
 
     @property

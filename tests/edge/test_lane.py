@@ -24,6 +24,8 @@ from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.lane import Lane
 from culling.edge.model.student import Student
+from culling.edge.output.seen import Seen
+from culling.edge.regions import IgnoreSettings, Regions, ZoneSettings
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Selected, WindowEnd
 from culling.edge.trace import Trace
@@ -62,7 +64,7 @@ class Torn(Still):
 
 @dataclass
 class StandIn:
-    """Stands for the camera, the slot and the recorder at once, and remembers what it was told."""
+    """Stands for the camera, the slot, the recorder and the outputs at once, and remembers what it was told."""
 
     latest: LatestFrame[Any] = field(default_factory=LatestFrame)
     name: str = "gate"
@@ -73,6 +75,7 @@ class StandIn:
     recorded: list[Selected] = field(default_factory=list)
     ends: list[WindowEnd] = field(default_factory=list)
     tallies: list[DrawSize] = field(default_factory=list)
+    told: list[Seen] = field(default_factory=list)
     full: bool = False
     on_probation: bool = False
     stood: int = 0
@@ -89,8 +92,11 @@ class StandIn:
     def failed(self, error: ModelError, now: float) -> None:
         self.failures.append(error)
 
-    def offer(self, selected: Selected, patient: bool = False) -> None:
-        self.recorded.append(selected)
+    def offer(self, item: Selected | Seen, patient: bool = False) -> None:
+        if isinstance(item, Seen):
+            self.told.append(item)
+        else:
+            self.recorded.append(item)
 
     def end_window(self, end: WindowEnd) -> None:
         self.ends.append(end)
@@ -105,6 +111,7 @@ class Rig:
         student: Student | None = None,
         trace: Trace | None = None,
         difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008
+        regions: Regions | None = None,
         **selector: Any,
     ) -> None:
         self.clock = FakeClock()
@@ -125,6 +132,8 @@ class Rig:
             trace,
             patient=False,
             difference=difference,
+            outlets=around,
+            regions=regions,
         )
         self.seq = 0
 
@@ -547,3 +556,44 @@ def test_after_a_frame_on_which_the_student_failed_the_next_is_inferred(first: S
     assert rig.lane.take() is not None
     rig.lane.failed(ModelError("out of memory"))
     assert not rig.skips(0.5)
+
+
+EVERYWHERE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+
+
+def test_outputs_are_told_what_was_found_and_decided_in_every_inferred_frame(first: Student) -> None:
+    rig = Rig(first)
+    rig.see(0.9, 0.6)
+    rig.see()
+
+    full, empty = rig.around.told
+    assert (full.camera, full.seq, full.model, full.counter) == ("gate", 1, "gate-1", 1)
+    assert (full.width, full.height, full.classes) == (160, 128, CLASSES)
+    assert full.found.scores.tolist() == pytest.approx([0.9, 0.6])
+    assert full.loss > 0
+    assert full.decision.reason
+    assert (len(empty.found), empty.loss) == (0, 0)
+
+
+def test_what_is_ignored_is_in_no_loss_no_count_no_frame_that_leaves_and_no_output(first: Student) -> None:
+    rig = Rig(first, regions=Regions([IgnoreSettings(polygon=EVERYWHERE, classes=("person",))]), policy="cloud-only")
+    rig.see(0.9, 0.4)
+
+    assert rig.around.told[0].loss == 0
+    assert len(rig.around.told[0].found) == 0
+    assert len(rig.around.recorded[0].found) == 0
+    assert rig.metrics.total("detections") == 0
+    assert len(rig.around.observed[0]) == 2, "a model on probation is judged by all that it finds"
+
+
+def test_zones_are_counted_and_another_source_may_have_others(first: Student) -> None:
+    rig = Rig(first, regions=Regions((), [ZoneSettings(name="yard", polygon=EVERYWHERE)]))
+    rig.see(0.9, 0.6, 0.2)
+    around: Any = rig.around
+
+    assert rig.around.told[0].zones["yard"].present == {"person": 2}
+    assert rig.lane.now().zones == ("yard",)
+
+    rig.lane.move(around, False, Regions())
+    rig.see(0.9)
+    assert rig.around.told[1].zones == {}

@@ -78,6 +78,11 @@ def test_a11_nothing_an_edge_says_or_writes_holds_a_secret(
             {"name": "broken", "url": broken.url.replace("s3cret", PASSWORD.replace("/", "").replace("@", ""))},
             {"name": "web", "url": f"http://{nobody}/video.mjpeg?token={TOKEN}"},
         ]
+        hook = f"http://user:{PASSWORD.replace('/', '').replace('@', '')}@{nobody}/hook?token={TOKEN}"
+        site.settings["output"] = [
+            {"kind": "webhook", "url": hook, "secret": f"{TOKEN}-key"},
+            {"kind": "mqtt", "url": f"mqtt://yard@{nobody}", "secret": TOKEN},
+        ]
         site.settings["cloud"]["server_key"] = new_keypair()[0]  # another cloud's
         site.cloud().close()
         agent = site.start()

@@ -3,6 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from support.outputs import MOSQUITTO
+
 Bench = Callable[..., dict[str, Any]]
 
 
@@ -10,3 +14,16 @@ def test_the_overhead_says_how_many_frames_went_to_the_spool(bench: Bench) -> No
     told = bench("overhead", "--frames", "16")
     assert told["ours"]["unit"] == told["reference"]["unit"] == "ms a frame"
     assert 0 < told["stated"][0]["median"] <= 1
+
+
+def test_outputs_are_compared_with_none_and_each_says_its_records_a_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.edge.bench.outputs.RECORDS", 500)
+    told = bench("overhead", "--outputs", "--frames", "16")
+    assert told["ours"]["unit"] == told["reference"]["unit"] == "frames/s"
+    assert told["target"] == {"sense": "at least", "value": 0.98}
+    kinds = {"jsonl", "stdout", "zmq", "webhook"} | ({"mqtt"} if MOSQUITTO else set())
+    assert {one["what"].split("through ")[1].partition(",")[0] for one in told["stated"]} == kinds
+    assert all(one["median"] > 100 for one in told["stated"])
+    assert bool(told["notes"]) == (MOSQUITTO is None)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from culling.common.cli import commands, main
-from culling.common.console import NEAREST, degrade
+from culling.common.process.console import NEAREST, degrade
 
 ENCODINGS = ("ascii", "iso-8859-1", "cp437")
 

@@ -1,0 +1,80 @@
+"""Which frames an output tells of, and what of them: cameras, classes, score and zones, and how often.
+
+No I/O and no clock: a frame brings its own time. One `Choice` belongs to one output.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.common.detections import Record, ZoneCounts
+from culling.edge.output.seen import Seen
+from culling.edge.output.settings import OutputSettings
+
+SECOND_S = 1.0
+
+
+class Choice:
+    """`takes` decides, on the camera path, frame by frame in order; `record` may be called later, on any thread."""
+
+    def __init__(self, settings: OutputSettings) -> None:
+        self._settings = settings
+        self._last: dict[str, object] = {}
+        self._due: dict[str, float] = {}
+
+    def takes(self, seen: Seen) -> bool:
+        """Return whether there is to be a record of this frame."""
+        settings = self._settings
+        if settings.cameras and seen.camera not in settings.cameras:
+            return False
+        if settings.every == "change":
+            return self._changed(seen)
+        return settings.every == "frame" or self._second_is_over(seen)
+
+    def record(self, seen: Seen) -> Record:
+        """Return the record of a frame."""
+        return seen.record(self._wanted(seen), self._zones(seen))
+
+    def _second_is_over(self, seen: Seen) -> bool:
+        due = self._due.get(seen.camera, seen.captured)
+        if seen.captured < due <= seen.captured + SECOND_S:  # a wall clock that was set back does not silence it
+            return False
+        # The next one is due a second after this one was, so that the rate is one a second at any frame rate.
+        late = seen.captured - due
+        self._due[seen.camera] = (due if 0 <= late < SECOND_S else seen.captured) + SECOND_S
+        return True
+
+    def _changed(self, seen: Seen) -> bool:
+        labels = Counter(seen.found.labels[self._wanted(seen)].tolist())
+        now = seen.model, labels, {name: zone.present for name, zone in self._zones(seen).items()}
+        if self._last.get(seen.camera) == now:
+            return False
+        self._last[seen.camera] = now
+        return True
+
+    def _wanted(self, seen: Seen) -> NDArray[np.bool_]:
+        settings = self._settings
+        wanted: NDArray[np.bool_] = seen.found.scores >= settings.score
+        if settings.classes:
+            labels = [number for number, name in enumerate(seen.classes) if name in settings.classes]
+            wanted &= np.isin(seen.found.labels, labels)
+        if settings.zones:
+            rows = [row for row, name in enumerate(seen.zones) if name in settings.zones]
+            wanted &= np.zeros(len(wanted), bool) if seen.inside is None else seen.inside[rows].any(axis=0)
+        return wanted
+
+    def _zones(self, seen: Seen) -> Mapping[str, ZoneCounts]:
+        zones, classes = self._settings.zones, self._settings.classes
+        named = {name: counts for name, counts in seen.zones.items() if not zones or name in zones}
+        return {name: _of(classes, counts) for name, counts in named.items()} if classes else named
+
+
+def _of(classes: tuple[str, ...], counts: ZoneCounts) -> ZoneCounts:
+    def only(all_of_them: dict[str, int]) -> dict[str, int]:
+        return {name: count for name, count in all_of_them.items() if name in classes}
+
+    return ZoneCounts(only(counts.present), only(counts.entered), only(counts.left))

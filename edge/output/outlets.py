@@ -1,0 +1,92 @@
+"""All outputs of an agent: `offer` is what the camera path calls, and it neither waits nor fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from culling.common.metrics import Metrics
+from culling.common.process.survival import note_failed
+from culling.edge.output.outlet import Outlet
+from culling.edge.output.seen import Seen
+from culling.edge.output.settings import OutputSettings
+from culling.edge.output.sink import Around, Sink, build
+
+DRAIN_S = 2.0
+"""How long an output that is taken out may go on sending what it has."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Outputs to come in place of those of the same names, which go with the `gone` ones."""
+
+    new: Mapping[str, Sink]
+    gone: frozenset[str]
+
+
+class Outlets:
+    """Owns an outlet for each `[[output]]`. Raises SettingsError for one that cannot be made."""
+
+    def __init__(self, settings: Sequence[OutputSettings], around: Around, metrics: Metrics) -> None:
+        self._around = around
+        self._metrics = metrics
+        self._outlets: dict[str, Outlet] = {one.name: self._make(build(one, around)) for one in settings}
+
+    def __len__(self) -> int:
+        return len(self._outlets)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for outlet in self._outlets.values():
+            outlet.start()
+
+    def offer(self, seen: Seen) -> None:
+        """Hand a frame to every output; what one of them throws costs it that frame."""
+        for name, outlet in self._outlets.items():
+            try:
+                outlet.offer(seen)
+            except Exception as error:
+                note_failed("outputs", self._metrics, error, output=name)
+
+    def prepare(self, settings: Sequence[OutputSettings], gone: Sequence[str]) -> Others:
+        """Make the sinks of new or other settings, without connecting. Raises SettingsError; then nothing changes."""
+        return Others({one.name: build(one, self._around) for one in settings}, frozenset(gone))
+
+    def take(self, others: Others) -> None:
+        """Go on with other outputs; those before them send what they have, for a moment, on threads of their own."""
+        now = dict(self._outlets)
+        for name in others.gone:
+            _end(now.pop(name))
+        for name, sink in others.new.items():
+            before, now[name] = now.get(name), self._make(sink)
+            if before is None:
+                now[name].start()
+            else:
+                _replace(before, now[name])
+        self._outlets = now
+
+    def close(self, within_s: float) -> None:
+        """End all outputs side by side."""
+        ends = [threading.Thread(target=one.close, args=(within_s,), daemon=True) for one in self._outlets.values()]
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join(within_s + 1.0)
+
+    def _make(self, sink: Sink) -> Outlet:
+        return Outlet(sink.settings, sink, self._metrics, self._around.clock)
+
+
+def _end(outlet: Outlet) -> None:
+    threading.Thread(target=outlet.close, args=(DRAIN_S,), name=f"end-{outlet.name}", daemon=True).start()
+
+
+def _replace(before: Outlet, after: Outlet) -> None:
+    """End one and then begin another, which has the same series, and may want the same port or file."""
+
+    def replace() -> None:
+        before.close(DRAIN_S)
+        after.start()
+
+    threading.Thread(target=replace, name=f"replace-{before.name}", daemon=True).start()
