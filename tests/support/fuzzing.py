@@ -128,7 +128,7 @@ def _labels() -> list[bytes]:
 
 
 def _read_labels(data: bytes) -> object:
-    from culling.cloud.model.annotations import read_labels
+    from culling.cloud.annotations.lines import read_labels
 
     _scratch().write_bytes(data)
     return read_labels(_scratch())
@@ -239,7 +239,7 @@ def guide(name: str, inputs: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["culling"]):
-        import culling.cloud.model.annotations
+        import culling.cloud.annotations.lines
         import culling.common.graph
         import culling.common.wire.codec
         import culling.common.wire.manifest
