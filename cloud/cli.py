@@ -22,6 +22,7 @@ from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
+from culling.cloud.review.cli import add_commands as add_review
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
@@ -300,3 +301,4 @@ add_check(app)
 operate.add_commands(app)
 cameras.add_commands(app)
 maintain.add_commands(app)
+add_review(app)

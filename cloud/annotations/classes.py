@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
-from culling.cloud.annotations.picture import Box, Contents, Picture
+from culling.cloud.annotations.picture import Contents, Picture
 from culling.common.errors import InputError
 from culling.common.frame import CLASSES
 
@@ -74,17 +74,15 @@ def _unknown(name: str, classes: Sequence[str]) -> str:
     folded = {one.casefold(): one for one in classes}
     close = get_close_matches(name.casefold(), folded, n=1)
     meant = folded[close[0]] if close else None
-    hint = f"--map '{name}={meant or classes[0]}'" if classes else "--map"
+    say = f"say what it is, e.g. --map '{name}={meant or next(iter(classes), 'car')}'"
     near = f"did you mean {meant}? " if meant else ""
-    return (
-        f"unknown class {name!r}; {near}known are {', '.join(classes) or 'none'}: say what it is, e.g. {hint}, or leave "
-        "out such boxes with --drop"
-    )
+    known = ", ".join(classes) or "none"
+    return f"unknown class {name!r}; {near}known are {known}: {say}, or leave out such boxes with --drop"
 
 
 def _where(pictures: Sequence[Picture], name: str) -> str:
-    def first() -> tuple[Picture, Box]:
-        return next((picture, box) for picture in pictures for box in picture.boxes if box.name == name)
-
-    picture, box = first()
-    return box.at or picture.at
+    for picture in pictures:
+        for box in picture.boxes:
+            if box.name == name:
+                return box.at or picture.at
+    raise KeyError(name)

@@ -108,7 +108,8 @@ def _by_id(path: Path, what: str, rows: Sequence[Any]) -> dict[Id, Any]:
 def write(out: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
     """Write one file; classes are numbered from 1 in their order, edges have three digits, scores four."""
     numbers = {name: number for number, name in enumerate(classes, 1)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, picture in enumerate(pictures, 1):
         size = {"width": picture.width, "height": picture.height}
         images.append({"id": number, "file_name": picture.file_name, **size})

@@ -146,7 +146,7 @@ def to_picture(label: Label, classes: tuple[str, ...] = CLASSES) -> Picture:
     """Return labels of `classes` as a picture with named boxes."""
     found = label.detections
     boxes = tuple(
-        Box(classes[int(c)], float(s), *map(float, box))
+        Box(classes[int(c)], float(s), *box.astype(np.float64).tolist())
         for c, s, box in zip(found.labels, found.scores, found.boxes, strict=True)
     )
     return Picture(label.source, label.frame, label.width, label.height, boxes, label.at)

@@ -27,7 +27,7 @@ FAR = 8.0
 
 
 def read(path: Path, sizes: Sizes) -> Contents:
-    """Return what all label files of a folder say; `path` may be its data.yaml. Raises InputError: file, line, field."""
+    """Return what all label files of a folder say; `path` may be its data.yaml. Raises InputError."""
     root = path if path.is_dir() else path.parent
     if not path.is_dir() and path.suffix not in (".yaml", ".yml", ".names") and path.name not in YOLO_NAMES:
         raise InputError(f"{path}: YOLO labels are a folder: name it, or its data.yaml")
