@@ -122,7 +122,7 @@ def _enter(
     stored = sa.select(frames.c.id, frames.c.labels).where(
         frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored"
     )
-    labels = dict(connection.execute(stored).tuples().all())
+    labels = dict(connection.execute(stored).all())
     before = {row.frame: row for row in connection.execute(reviews.select().where(reviews.c.frame.in_(some)))}
     new = []
     for name in some:
