@@ -72,7 +72,12 @@ def test_what_is_decided_overrules_the_teacher_and_does_not_come_again(served: S
     assert not {frames[1].id, frames[5].id} & {row["id"] for row in served.left()["frames"]}
     assert served.decide(own).json() == {"decided": 0, "same": 1, "left": 3}
     (line,) = (json.loads(text) for text in (served.cloud.data_dir / AUDIT).read_text().splitlines())
-    assert (line["event"], line["camera"], line["frames"], line["client"]) == ("frames_reviewed", CAMERA, 2, "127.0.0.1")
+    assert (line["event"], line["camera"], line["frames"], line["client"]) == (
+        "frames_reviewed",
+        CAMERA,
+        2,
+        "127.0.0.1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,9 @@ def test_what_is_decided_overrules_the_teacher_and_does_not_come_again(served: S
         ({"Host": "elsewhere.example"}, 400),
     ],
 )
-def test_nobody_decides_without_token_or_from_another_site(served: Served, headers: dict[str, str], status: int) -> None:
+def test_nobody_decides_without_token_or_from_another_site(
+    served: Served, headers: dict[str, str], status: int
+) -> None:
     name = by_number(served.cloud)[1].id
     assert served.decide({"id": name, "decision": "skip"}, **headers).status == status
     assert served.left()["left"] == 5

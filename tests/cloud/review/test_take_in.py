@@ -50,9 +50,7 @@ def test_of_all_that_was_exported_only_what_was_changed_becomes_a_persons(
     source = tmp_path / "out" if KINDS[to].folder else done.labels
     found = read(source, None, Wanted(CLASSES), Sizes())
     assert take(desk, found) == TakenIn(0, 10, 0)
-    changed = [
-        replace(one, boxes=(BUS,)) if one.source == f"{numbered[3].id}.jpg" else one for one in found.pictures
-    ]
+    changed = [replace(one, boxes=(BUS,)) if one.source == f"{numbered[3].id}.jpg" else one for one in found.pictures]
     again = replace(found, pictures=tuple(changed))
     assert take(desk, again) == TakenIn(1, 9, 1)
     assert rows(by_number(cloud)[3].labels) == [(3.0, 4.0, 33.0, 44.0, 1.0, 4)]
