@@ -28,7 +28,7 @@ def sure(*found: tuple[float, ...]) -> list[tuple[float, ...]]:
 
 
 def test_what_is_listed_are_both_sides_boxes_and_how_many_are_left(reviewed: Reviewed) -> None:
-    cloud, desk = reviewed
+    _, desk = reviewed
     found = listed(desk, CAMERA, 2)
     assert found["left"] == 5
     assert len(found["frames"]) == 2

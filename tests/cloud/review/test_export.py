@@ -59,7 +59,7 @@ def test_an_empty_set_says_why(tmp_path: Path, what: What) -> None:
 def test_what_is_written_are_the_pictures_as_stored_and_the_labels_that_count(
     reviewed: Reviewed, tmp_path: Path, to: Format
 ) -> None:
-    cloud, desk = reviewed
+    _, desk = reviewed
     out = tmp_path / "out"
     frames = chosen(desk, CAMERA, "all", None)
     done = export(desk, frames, out, to, quiet)
@@ -91,7 +91,7 @@ def test_a_persons_labels_are_what_is_exported(reviewed: Reviewed, tmp_path: Pat
 
 
 def test_a_damaged_picture_is_left_out_and_counted(reviewed: Reviewed, tmp_path: Path) -> None:
-    cloud, desk = reviewed
+    _, desk = reviewed
     frames = chosen(desk, CAMERA, "all", None)
     desk.store.path(CAMERA, frames[0].id).write_bytes(b"rotten")
     done = export(desk, frames, tmp_path / "out", "voc", quiet)
