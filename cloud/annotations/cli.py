@@ -10,7 +10,8 @@ import typer
 from culling.cloud.annotations.looks import TITLES, Format
 from culling.common.errors import InputError
 
-app = typer.Typer(help="Convert label files: COCO, YOLO, Pascal VOC, CVAT, and culling's lines.", no_args_is_help=True)
+HELP = "Convert label files: COCO, YOLO, Pascal VOC, CVAT, and culling's lines."
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False)
 
 From = Annotated[
     Format | None, typer.Option("--from", help="Format of the labels.", show_default="what they look like")

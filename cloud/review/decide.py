@@ -59,8 +59,8 @@ def listed(desk: Desk, camera: str, limit: int) -> dict[str, Any]:
     Boxes are `[x1, y1, x2, y2, score, class]` in pixels. Raises InputError where there is no such camera.
     """
     desk.require(camera)
-    found = disputes(desk, camera)
-    return {"left": len(found), "frames": [_row(desk, one) for one in found[:limit]]}
+    found = disputes(desk, camera, limit)
+    return {"left": found.left, "frames": [_row(desk, one) for one in found.frames]}
 
 
 def _row(desk: Desk, one: Dispute) -> dict[str, Any]:

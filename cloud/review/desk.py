@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -55,16 +55,21 @@ class Desk:
 
     def settled(self, camera: str, asked: Sequence[StoredFrame]) -> list[StoredFrame]:
         """Return labelled frames of a camera as rounds read them: what its other frames speak against is doubtful."""
+        return self.settler(camera)(asked)
+
+    def settler(self, camera: str) -> Callable[[Sequence[StoredFrame]], list[StoredFrame]]:
+        """Return what does that again and again, and reads the camera's labels once."""
         told = self.lifecycle.labelled(camera)
         places = {name: at for at, (name, _, _) in enumerate(told)}
-        known = [frame for frame in asked if frame.labels is not None and frame.id in places]
-        found = settled(
-            [at for _, at, _ in told],
-            [labels for _, _, labels in told],
-            [places[frame.id] for frame in known],
-            self.settings.teacher.true_score,
-        )
-        return [replace(frame, labels=found[places[frame.id]]) for frame in known]
+        times, labels = [at for _, at, _ in told], [found for _, _, found in told]
+
+        def settle(asked: Sequence[StoredFrame]) -> list[StoredFrame]:
+            known = [frame for frame in asked if frame.labels is not None and frame.id in places]
+            at = [places[frame.id] for frame in known]
+            found = settled(times, labels, at, self.settings.teacher.true_score)
+            return [replace(frame, labels=found[place]) for frame, place in zip(known, at, strict=True)]
+
+        return settle
 
     def true(self, labels: Detections) -> Detections:
         """Return the labels that count as true."""

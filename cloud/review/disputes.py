@@ -20,7 +20,7 @@ from culling.cloud.store.people.reviews import reviewed
 from culling.common.frame import Detections
 
 AMONG = 1000
-"""The newest labelled frames without a review are looked at: a second's work, and a day and a half of labels."""
+"""The newest labelled frames without a review are looked at: about a second's work, and a day and a half of labels."""
 
 TOLD = {"missed": "{} the student has not", "false": "{} the teacher has not", "loose": "{} with other edges"}
 
@@ -36,13 +36,36 @@ class Dispute:
     why: str
 
 
-def disputes(desk: Desk, camera: str) -> list[Dispute]:
-    """Return the frames that are in dispute, the most disputed first."""
+@dataclass(frozen=True)
+class Disputed:
+    """Frames in dispute, the most disputed first, and how many there are with those that are not among these."""
+
+    frames: list[Dispute]
+    left: int
+
+
+def disputes(desk: Desk, camera: str, most: int | None = None) -> Disputed:
+    """Return the frames that are in dispute, the most disputed first, at most so many.
+
+    Doubt only ever takes from what is in dispute, and takes long to find: it is asked about those that come first.
+    """
     open_ = frames.c.labels.is_not(None) & ~reviewed()
     newest = desk.store.select(camera, open_, frames.c.captured.desc(), AMONG)
-    students = Students(desk, camera)
-    found = [_dispute(desk, frame, students) for frame in desk.settled(camera, newest)]
-    return sorted((one for one in found if one is not None), key=lambda one: (-one.mass, one.frame.id))
+    students, settle = Students(desk, camera), desk.settler(camera)
+    waiting = sorted(
+        ((wrong.mass, frame) for frame in newest if not (wrong := _wrong(desk, frame, students)).easy),
+        key=lambda one: (-one[0], one[1].id),
+    )
+    left, found = len(waiting), list[Dispute]()
+    size = max(1, len(waiting) if most is None else most)
+    for start in range(0, len(waiting), size):
+        if most is not None and len(found) >= most and found[most - 1].mass >= waiting[start][0]:
+            break
+        asked = settle([frame for _, frame in waiting[start : start + size]])
+        new = [one for frame in asked if (one := _dispute(desk, frame, students)) is not None]
+        left -= len(waiting[start : start + size]) - len(new)
+        found = sorted([*found, *new], key=lambda one: (-one.mass, one.frame.id))
+    return Disputed(found[:most], left)
 
 
 class Students:
@@ -59,13 +82,19 @@ class Students:
         return frame.model_id, frame.detections.above(STUDENT_FLOOR)
 
 
-def _dispute(desk: Desk, frame: StoredFrame, students: Students) -> Dispute | None:
+def _wrong(desk: Desk, frame: StoredFrame, students: Students) -> Mistakes:
     assert frame.labels is not None, "only labelled frames are selected"
-    model, found = students.found(frame)
-    teacher = desk.settings.teacher
+    teacher, (_, found) = desk.settings.teacher, students.found(frame)
     compared = compare(found, frame.labels, teacher.true_score, teacher.min_score)
-    wrong = mistakes(compared, desk.settings.round.labels_of_interest)
-    return None if wrong.easy else Dispute(frame, model, found, round(wrong.mass, 4), _why(wrong, desk.classes))
+    return mistakes(compared, desk.settings.round.labels_of_interest)
+
+
+def _dispute(desk: Desk, frame: StoredFrame, students: Students) -> Dispute | None:
+    wrong = _wrong(desk, frame, students)
+    if wrong.easy:
+        return None
+    model, found = students.found(frame)
+    return Dispute(frame, model, found, round(wrong.mass, 4), _why(wrong, desk.classes))
 
 
 def _why(wrong: Mistakes, classes: tuple[str, ...]) -> str:

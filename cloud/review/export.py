@@ -49,7 +49,7 @@ def chosen(desk: Desk, camera: str, what: What, most: int | None) -> list[Stored
     sets: dict[What, Callable[[], list[StoredFrame]]] = {
         "culled": lambda: desk.culled(camera),
         "held-out": lambda: desk.held_out(camera),
-        "disputed": lambda: [one.frame for one in disputes(desk, camera)],
+        "disputed": lambda: [one.frame for one in disputes(desk, camera, most).frames],
         "all": lambda: desk.labelled(camera),
     }
     if not (found := sets[what]()):
