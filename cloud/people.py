@@ -75,7 +75,7 @@ def export_command(
     frames = chosen(desk, camera, what, most)
     with shown("export", "frame", len(frames)) as show:
         done = export(desk, frames, out, to, show)
-    _audited(settings, "frames_exported", camera=camera, what=what, out=str(out))(done.frames)
+    _audited(settings, "frames_exported", camera=camera, what=what, out=str(out.resolve()))(done.frames)
     print(f"exported {done.frames} frames of {camera} with {done.boxes} boxes: {done.labels}")
     if done.lost:
         print(f"{done.lost} pictures were damaged and are put aside: see `culling cloud fsck`")

@@ -14,7 +14,7 @@ from pathlib import Path
 from culling.cloud.annotations import coco, cvat, lines, voc, yolo
 from culling.cloud.annotations.classes import Wanted, chosen
 from culling.cloud.annotations.folder import Sizes
-from culling.cloud.annotations.looks import TITLES, Format, formats_in, looks_like
+from culling.cloud.annotations.looks import TITLES, Format, formats_in
 from culling.cloud.annotations.picture import Contents, Picture, fitted
 from culling.common.errors import InputError, StorageError
 
@@ -114,10 +114,10 @@ def read(path: Path, told: Format | None, wanted: Wanted, sizes: Sizes) -> Conve
         contents, dropped = chosen(KINDS[kind].read(path, sizes), wanted)
         found = fitted(contents.pictures)
     except InputError as error:
-        likely = looks_like(path)
-        if likely in (None, kind):
+        likely = formats_in(path)
+        if not likely or kind in likely:
             raise
-        raise InputError(f"{error}; this looks like {TITLES[str(likely)]}: --from {likely}") from None
+        raise InputError(f"{error}; this looks like {TITLES[likely[0]]}: --from {likely[0]}") from None
     if not found.pictures:
         raise InputError(f"{path}: holds no pictures")
     cut = (found.clipped, found.outside, found.first)
@@ -159,9 +159,13 @@ def joined(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
 def write(out: Path, to: Format, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
     """Write labels to a new file, or for formats of many files into a new or empty folder.
 
-    Raises InputError where that exists, StorageError where it cannot be written.
+    Raises InputError where that exists, or for a name that not every format can hold, StorageError where it cannot be
+    written.
     """
     kind = KINDS[to]
+    for name in (*classes, *(picture.source for picture in pictures)):
+        if not name.isprintable():
+            raise InputError(f"{name!r} holds a character that cannot be seen: rename it")
     try:
         if kind.folder:
             out.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,8 @@ def read(path: Path, sizes: Sizes) -> Contents:
     classes = _classes(root, path)
     listed = _listed(root)
     skipped = {*YOLO_NAMES, *LISTS}
-    files = [file for file in sorted(root.rglob("*.txt")) if file.name not in skipped]
+    texts = (file for file in sorted(root.rglob("*.txt")) if not file.name.upper().startswith("README"))
+    files = [file for file in texts if file.name not in skipped]
     if not files:
         raise InputError(f"{root}: holds no label file, e.g. labels/a.txt")
     return Contents(tuple(_picture(file, root, classes, listed, sizes) for file in files), classes)

@@ -433,3 +433,23 @@ def test_nothing_that_is_there_is_written_over(tmp_path: Path, kind: Format) -> 
     write(tmp_path / OUT[kind], kind, PLAIN, ("person", "car"))
     with pytest.raises(InputError, match="exists already"):
         write(tmp_path / OUT[kind], kind, PLAIN, ("person", "car"))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_name_with_a_character_that_cannot_be_seen_is_refused(tmp_path: Path, kind: Format) -> None:
+    for pictures, classes in (
+        ([replace(PLAIN[0], source="a\x01.jpg")], ("person", "car")),
+        (PLAIN, ("person", "a\nb")),
+    ):
+        with pytest.raises(InputError, match="holds a character that cannot be seen"):
+            write(tmp_path / OUT[kind], kind, pictures, classes)
+
+
+def test_a_folder_as_roboflow_makes_it_is_read(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        (tmp_path / part / "labels").mkdir(parents=True)
+        (tmp_path / part / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    (tmp_path / "README.dataset.txt").write_text("# a data set")
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nnc: 1\nnames: ['person']\n")
+    found = read(tmp_path, None, ANY, SIZES)
+    assert [picture.source for picture in found.pictures] == ["train/a.jpg", "valid/a.jpg"]
