@@ -21,9 +21,9 @@ def reviewing(folder: Path, count: int = 10, **sections: dict[str, object]) -> t
     cloud = CloudState(folder, **sections)
     cloud.enroll()
     add(cloud, *range(1, count + 1))
+    cloud.lifecycle.label({frame.id: teachers(frame) for frame in everything(cloud)})
     cloud.lifecycle.claim(CAMERA, cloud.rounds.start(CAMERA, "manual", 1.0).id)
     cloud.rounds.end(1, "refused", {}, "no better", 2.0)
-    cloud.lifecycle.label({frame.id: teachers(frame) for frame in everything(cloud)})
     return cloud, desk_of(cloud)
 
 

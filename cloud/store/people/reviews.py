@@ -133,7 +133,8 @@ def _enter(
             continue
         blob, teacher = values
         if blob is not None:
-            connection.execute(frames.update().where(frames.c.id == name).values(labels=blob))
+            unread = {"round": None} if labels[name] is None else {}  # what nobody had labelled waits for a round
+            connection.execute(frames.update().where(frames.c.id == name).values(labels=blob, **unread))
         row = {"camera": camera, "decision": said[name].decision, "who": who, "at": at, "teacher": teacher}
         connection.execute(reviews.delete().where(reviews.c.frame == name))
         connection.execute(reviews.insert().values(frame=name, **row))

@@ -32,9 +32,9 @@ def cloud(tmp_path: Path, clock: FakeClock) -> Iterator[CloudState]:
     state = CloudState(tmp_path, clock)
     state.enroll()
     add(state, *range(1, 9))
+    state.lifecycle.label({frame.id: detections(PERSON, DOUBTFUL) for frame in everything(state)[:7]})
     state.lifecycle.claim(CAMERA, state.rounds.start(CAMERA, "manual", 1.0).id)
     state.rounds.end(1, "refused", {}, "no better", 2.0)
-    state.lifecycle.label({frame.id: detections(PERSON, DOUBTFUL) for frame in everything(state)[:7]})
     yield state
     state.close()
 
@@ -77,6 +77,15 @@ def test_what_the_teacher_says_later_does_not_overrule_a_person(cloud: CloudStat
     assert labels(cloud, 8) == rows(SURE)
     assert rows(Reviews(cloud.index).of(CAMERA, [name])[name].teacher) == rows(detections(CAR))
     assert cloud.lifecycle.labelled_since(CAMERA, 0.0) == 8, "it was paid for all the same"
+
+
+def test_a_frame_that_nobody_had_labelled_waits_for_a_round(cloud: CloudState) -> None:
+    name = by_number(cloud)[8].id
+    assert cloud.frames.counts()[CAMERA].waiting == 0
+    enter(cloud, 7, 8)
+    assert cloud.frames.counts()[CAMERA].waiting == (0 if by_number(cloud)[8].held_out else 1)
+    assert cloud.lifecycle.claim(CAMERA, cloud.rounds.start(CAMERA, "manual", 3.0).id) == 1
+    assert name in {frame.id for frame in cloud.lifecycle.pool(CAMERA, 99)} or by_number(cloud)[8].held_out
 
 
 def test_a_frame_that_was_only_skipped_keeps_the_teachers_labels(cloud: CloudState) -> None:
@@ -135,8 +144,9 @@ def test_a_quota_takes_a_persons_frames_last_of_all(cloud: CloudState, clock: Fa
     frames = by_number(cloud)
     mine = [frames[seq].id for seq in (1, 2, 7)]
     enter(cloud, 1, 2, 7)
+    cloud.frames.remove(CAMERA, [frames[8].id])
     cloud.lifecycle.keep([frames[seq].id for seq in (2, 3)], 1)
-    size = cloud.frames.counts()[CAMERA].bytes // 8
+    size = cloud.frames.counts()[CAMERA].bytes // 7
     cloud.lifecycle.expire(quota_bytes=4 * size, retention_days=30)
     assert {frame.id for frame in everything(cloud)} == set(mine)
     cloud.lifecycle.expire(quota_bytes=1, retention_days=30)
