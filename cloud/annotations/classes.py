@@ -39,8 +39,12 @@ def chosen(contents: Contents, wanted: Wanted) -> tuple[Contents, dict[str, int]
     """Return contents with the wanted classes alone, in their order, and how many boxes of which others were dropped.
 
     Without a list the order is that of the file, or where it has none, of the bundled classes, then the alphabet.
-    Raises InputError for a class that is not wanted.
+    Raises InputError for a class that is not wanted, or renamed but not there.
     """
+    there = dict.fromkeys((*contents.classes, *(box.name for picture in contents.pictures for box in picture.boxes)))
+    for name in wanted.renamed:
+        if name not in there:
+            raise InputError(f"--map {name}={wanted.renamed[name]}: there is no class {name}, but {', '.join(there)}")
     dropped: Counter[str] = Counter()
     pictures = tuple(_picture(picture, wanted, dropped) for picture in contents.pictures)
     if wanted.classes is not None:

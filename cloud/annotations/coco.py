@@ -21,8 +21,8 @@ Id = int | str
 class _Image(msgspec.Struct):
     id: Id
     file_name: str
-    width: int
-    height: int
+    width: int | float  # some tools write 640.0
+    height: int | float
 
 
 class _Annotation(msgspec.Struct):
@@ -30,7 +30,7 @@ class _Annotation(msgspec.Struct):
     category_id: Id
     bbox: tuple[float, float, float, float]
     score: float = 1.0
-    iscrowd: int = 0
+    iscrowd: int | bool = 0
 
 
 class _Category(msgspec.Struct):
@@ -64,10 +64,17 @@ def read(path: Path) -> Contents:
         x, y, width, height = one.bbox
         boxes[one.image_id].append(Box(names[one.category_id].name, one.score, x, y, x + width, y + height, at))
     pictures = tuple(
-        Picture(*named(image.file_name), image.width, image.height, tuple(boxes[key]), f"{path}: images[{number}]")
+        _picture(image, tuple(boxes[key]), f"{path}: images[{number}]")
         for number, (key, image) in enumerate(images.items())
     )
     return Contents(pictures, classes, {"crowds": crowds} if crowds else {})
+
+
+def _picture(image: _Image, boxes: tuple[Box, ...], at: str) -> Picture:
+    width, height = int(image.width), int(image.height)
+    if (width, height) != (image.width, image.height):
+        raise InputError(f"{at}: {image.width}x{image.height}, expected whole numbers")
+    return Picture(*named(image.file_name), width, height, boxes, at)
 
 
 def _decode(path: Path) -> _File:

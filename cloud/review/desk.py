@@ -50,8 +50,7 @@ class Desk:
         return self._labelled(camera, sa.true())
 
     def _labelled(self, camera: str, condition: sa.ColumnElement[bool]) -> list[StoredFrame]:
-        found = self.store.select(camera, frames.c.labels.is_not(None) & condition, frames.c.captured, None)
-        return self.settled(camera, found)
+        return self.store.select(camera, frames.c.labels.is_not(None) & condition, frames.c.captured, None)
 
     def settled(self, camera: str, asked: Sequence[StoredFrame]) -> list[StoredFrame]:
         """Return labelled frames of a camera as rounds read them: what its other frames speak against is doubtful."""

@@ -7,7 +7,7 @@ would take them for empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -24,6 +24,9 @@ from culling.common.frame import Detections
 from culling.common.progress import Show
 
 What: TypeAlias = Literal["culled", "held-out", "disputed", "all"]
+
+AT_ONCE = 64
+"""Frames whose labels are settled before the next are looked at: it takes longer than to copy them."""
 
 EMPTY: dict[What, str] = {
     "culled": "it has no culled set yet: its first round makes one",
@@ -57,7 +60,7 @@ def chosen(desk: Desk, camera: str, what: What, most: int | None) -> list[Stored
     return found if most is None else found[:most]
 
 
-def export(desk: Desk, frames: list[StoredFrame], out: Path, to: Format, show: Show) -> Exported:
+def export(desk: Desk, frames: Sequence[StoredFrame], out: Path, to: Format, show: Show) -> Exported:
     """Write frames and their labels into a new or empty folder; the labels come last.
 
     Raises InputError where the folder holds something, StorageError where it cannot be written.
@@ -70,8 +73,7 @@ def export(desk: Desk, frames: list[StoredFrame], out: Path, to: Format, show: S
             raise InputError(f"{out} is not empty: name a new folder")
         images.mkdir()
         pictures = []
-        for done, frame in enumerate(frames, 1):
-            jpeg = desk.store.jpeg(frame)
+        for done, (frame, jpeg) in enumerate(_read(desk, frames), 1):
             if jpeg is not None:
                 (images / f"{frame.id}.jpg").write_bytes(jpeg)
                 pictures.append(_picture(desk, frame))
@@ -86,6 +88,13 @@ def export(desk: Desk, frames: list[StoredFrame], out: Path, to: Format, show: S
     else:
         write(labels, to, pictures, desk.classes)
     return Exported(len(pictures), sum(len(one.boxes) for one in pictures), labels, len(frames) - len(pictures))
+
+
+def _read(desk: Desk, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFrame, bytes | None]]:
+    """Yield each frame with its labels as a round reads them, and its picture; None for a damaged one."""
+    settle = desk.settler(frames[0].camera)
+    for start in range(0, len(frames), AT_ONCE):
+        yield from ((frame, desk.store.jpeg(frame)) for frame in settle(frames[start : start + AT_ONCE]))
 
 
 def _picture(desk: Desk, frame: StoredFrame) -> Picture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -60,17 +60,24 @@ def take_in(
     labels = {frame.id: to_label(picture, desk.classes).detections for frame, picture in pairs}
     known = {frame.id: frame for frame, _ in pairs}
     theirs = desk.reviews.of(camera, labels.keys())
-    doubted = {frame.id: frame for frame in desk.settled(camera, list(known.values()))}
-    precision = KINDS[found.format].precision
-    said = {}
-    for name, boxes in labels.items():
-        now = [one.labels for one in (known[name], doubted.get(name)) if one is not None and one.labels is not None]
-        same = any(_same(boxes, desk.true(one), precision) for one in now)
-        reviewed = name in theirs and theirs[name].decision != "skipped"
-        if not same or (confirm and not reviewed):
-            said[name] = Said("corrected", boxes)
-    new = desk.reviews.enter(camera, said, who, desk.clock.now(), also)
-    return TakenIn(len(new), len(labels) - len(new), sum(len(labels[name]) for name in new))
+    new = _differ(desk, camera, list(known.values()), labels, KINDS[found.format].precision)
+    if confirm:
+        new |= {name for name in labels if name not in theirs or theirs[name].decision == "skipped"}
+    said = {name: Said("corrected", labels[name]) for name in new}
+    taken = desk.reviews.enter(camera, said, who, desk.clock.now(), also)
+    return TakenIn(len(taken), len(labels) - len(taken), sum(len(labels[name]) for name in taken))
+
+
+def _differ(
+    desk: Desk, camera: str, known: Sequence[StoredFrame], labels: Mapping[str, Detections], precision: float
+) -> set[str]:
+    """Return the frames of which the labels say something else, and so does what a round makes of them."""
+
+    def said(frame: StoredFrame) -> bool:
+        return frame.labels is not None and _same(labels[frame.id], desk.true(frame.labels), precision)
+
+    new = [frame for frame in known if not said(frame)]
+    return {frame.id for frame in new} - {frame.id for frame in desk.settled(camera, new) if said(frame)}
 
 
 def _matched(

@@ -251,6 +251,20 @@ def test_a_map_that_is_none_is_named(word: str) -> None:
         parse_map([word])
 
 
+def test_a_map_of_a_class_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = coco(tmp_path / "a.json", "car", "van")
+    with pytest.raises(InputError, match=r"--map vna=car: there is no class vna, but car, van"):
+        read(path, None, Wanted(renamed=parse_map(["vna=car"])), SIZES)
+    assert read(path, None, Wanted(renamed=parse_map(["van=car"])), SIZES).classes == ("car",)
+
+
+def test_sizes_and_crowds_as_other_tools_write_them_are_read(tmp_path: Path) -> None:
+    images = [{"id": "x", "file_name": "a.jpg", "width": 320.0, "height": 240.0}]
+    rows = [{"image_id": "x", "category_id": 0, "bbox": [1, 2, 3, 4], "iscrowd": flag} for flag in (False, True)]
+    found = read(coco(tmp_path / "a.json", "car", images=images, annotations=rows), None, ANY, SIZES)
+    assert (found.pictures[0].width, found.boxes, found.left_out) == (320, 1, {"crowds": 1})
+
+
 # What is wrong is named
 
 
@@ -267,6 +281,10 @@ def test_a_map_that_is_none_is_named(word: str) -> None:
             r"annotations\[0\]: score 2.0 is outside",
         ),
         ({"images": [{"id": 7, "file_name": "a.jpg", "width": 0, "height": 1}]}, r"images\[0\]: width and height must"),
+        (
+            {"images": [{"id": 7, "file_name": "a.jpg", "width": 9.5, "height": 1}]},
+            r"images\[0\]: 9.5x1, expected whole",
+        ),
         ({"images": [{"id": 7, "file_name": "a.jpg"}]}, r"images\[0\]: Object missing required field `width`"),
         ({"images": 2 * [{"id": 7, "file_name": "a.jpg", "width": 9, "height": 9}]}, r"images\[1\]\.id: 7 is that of"),
         ({"categories": "car"}, r"categories: Expected `array`"),

@@ -74,6 +74,14 @@ def test_a_frame_in_which_a_person_sees_nothing_is_taken_over(reviewed: Reviewed
     assert rows(by_number(cloud)[3].labels) == []
 
 
+def test_of_a_frame_that_nobody_labelled_anything_is_news(reviewed: Reviewed) -> None:
+    cloud, desk = reviewed
+    add(cloud, 60)
+    name = by_number(cloud)[60].id
+    assert take(desk, file_of(picture(f"{name}.jpg"))) == TakenIn(1, 0, 0)
+    assert take(desk, file_of(picture(f"{name}.jpg"))) == TakenIn(0, 1, 0)
+
+
 @pytest.mark.parametrize("name", ["{}.jpg", "images/{}.png", "{}_jpg.rf.0123456789abcdef0123456789abcdef.jpg", "x-{}"])
 def test_a_frame_is_known_wherever_a_tool_put_its_name(reviewed: Reviewed, name: str) -> None:
     cloud, desk = reviewed
