@@ -29,7 +29,7 @@ PANEL = "Labels of a camera"
 By = Annotated[
     str | None, typer.Option("--by", help="Who made the labels.", show_default="the account that runs the command")
 ]
-Frames = Annotated[list[str] | None, typer.Option(metavar="ID", help="Take one side's boxes as they are; repeatable.")]
+Frames = list[str] | None
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -122,9 +122,9 @@ def import_command(
 
 def review_command(
     camera: Camera,
-    accept_teacher: Frames = None,
-    accept_student: Frames = None,
-    skip: Annotated[list[str] | None, typer.Option(metavar="ID", help="Show a frame no more; repeatable.")] = None,
+    accept_teacher: Annotated[Frames, typer.Option(metavar="ID", help="The teacher is right; repeatable.")] = None,
+    accept_student: Annotated[Frames, typer.Option(metavar="ID", help="The student is right; repeatable.")] = None,
+    skip: Annotated[Frames, typer.Option(metavar="ID", help="Show a frame no more; repeatable.")] = None,
     file: Annotated[Path | None, typer.Option(help="Decisions as JSON: a list of id, decision, boxes.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many frames to show.")] = 20,
     by: By = None,
