@@ -1,5 +1,5 @@
 """Commands of the cloud: `serve`, `status`, `rounds`, `publish`, `enroll`, `revoke`, `keys` and `fsck`; more
-in `operate`, `cameras` and `maintain`.
+in `operate`, `cameras`, `maintain` and `people`.
 
 All but `serve` and `fsck` work whether the service runs or not: they read the index, and enter requests there, which a
 running service carries out within a second, and a stopped one at its next start.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from culling.cloud import cameras, maintain, operate
+from culling.cloud import cameras, maintain, operate, people
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
@@ -300,3 +300,4 @@ add_check(app)
 operate.add_commands(app)
 cameras.add_commands(app)
 maintain.add_commands(app)
+people.add_commands(app)

@@ -7,6 +7,7 @@ COMMANDS = {
     "demo": Command("culling.cloud.demo.cli:app", "Play a video through the whole loop on this machine.", "cloud"),
     "study": Command("culling.cloud.study.cli:app", "Ask whether culling works on a clip.", "cloud"),
     "watch": Command("culling.cloud.page.watch:app", "Watch every camera in a terminal.", "cloud"),
+    "labels": Command("culling.cloud.annotations.cli:app", "Convert label files of other tools.", "cloud"),
     "evaluate": Command("culling.cloud.evaluation.cli:app", "Measure a model on a labelled video.", "cloud"),
     "export": Command("culling.cloud.model.cli:export_app", "Turn student weights into ONNX.", "cloud"),
     "pretrain": Command("culling.cloud.model.cli:pretrain_app", "Train the bundled student and teacher.", "cloud"),

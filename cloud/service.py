@@ -309,7 +309,8 @@ class Service:
         spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
         # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
         self._files.prune(self._registry.wanted_files(), now - (SHORT_S if spare > 0 else DAY_S))
-        gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, spare)
+        people_days = store.people_days or store.records_days
+        gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, spare, people_days)
         for (camera, reason), count in gone.items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
         if sum(gone.values()) >= AT_ONCE:  # there may be more; requests are answered in between

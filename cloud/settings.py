@@ -60,7 +60,8 @@ class ServiceSettings(Section):
 
 class StoreSettings(Section):
     """`[store]`: `url` is an SQLAlchemy URL (none: SQLite in the data folder); quota per camera, in bytes. Frames are
-    kept for `retention_days`, the records of rounds, swaps, requests and models that are out of use for `records_days`.
+    kept for `retention_days`, those that a person labelled for `people_days`, the records of rounds, swaps, requests
+    and models that are out of use for `records_days`.
 
     Of every five blocks of `held_out_block_s` seconds, the frames of one are held out: never trained on, only judged
     by. Those of the `guard_s` seconds before and after it are neither trained on nor judged by: what stands there for
@@ -79,6 +80,12 @@ class StoreSettings(Section):
         gt=0,
         description="days after which the records of rounds, swaps, requests and models out of use are removed; "
         "at least `retention_days`",
+    )
+    people_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="days after which a frame that a person labelled is removed, which may be later than others; none: "
+        "as `records_days`",
     )
     held_out_block_s: float = Field(
         default=300.0,
@@ -99,6 +106,14 @@ class StoreSettings(Section):
     def _outlive_frames(cls, days: float, info: ValidationInfo) -> float:
         if days < (frames := info.data.get("retention_days", days)):
             raise ValueError(f"is below retention_days = {frames:g}: frames would outlive the rounds they are of")
+        return days
+
+    @field_validator("people_days")
+    @classmethod
+    def _keep_what_people_said(cls, days: float | None, info: ValidationInfo) -> float | None:
+        least, most = info.data.get("retention_days", 0.0), info.data.get("records_days", math.inf)
+        if days is not None and not least <= days <= most:
+            raise ValueError(f"is not within retention_days = {least:g} and records_days = {most:g}")
         return days
 
     @field_validator("guard_s")

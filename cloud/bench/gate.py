@@ -22,13 +22,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from culling.cloud.annotations.lines import read_labels
 from culling.cloud.bench.material import Picture, Video, read_pictures
 from culling.cloud.evaluation.comparison import Judged, Rules, compare_students
 from culling.cloud.evaluation.evaluate import frames_of, select, student
 from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.evaluation.verdict import decide
-from culling.cloud.model.annotations import read_labels
 from culling.cloud.model.teacher import Teacher
 from culling.cloud.model.weights import load_bundled
 from culling.cloud.settings import GateSettings, TeacherSettings

@@ -17,6 +17,7 @@ from culling.cloud.evaluation.matching import compare
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, cameras, frames
+from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.common.clock import Clock
 from culling.common.frame import CLASSES
@@ -89,10 +90,11 @@ class Measurer:
         return row.name, found
 
     def _latest_label(self, camera: str) -> float | None:
-        """Return when the teacher last looked at a frame of a camera: as long as it does not, nothing changes."""
+        """Return when the teacher or a person last looked at a frame of a camera: until then nothing changes."""
         query = sa.select(sa.func.max(frames.c.labelled)).where(frames.c.camera == camera)
         with self._index.read() as connection:
-            return connection.execute(query).scalar()
+            taught = connection.execute(query).scalar()
+        return max((at for at in (taught, Reviews(self._index).last(camera)) if at is not None), default=None)
 
     def measure(self, camera: str, model_id: str) -> Measured | None:
         """Return how right that student is on what the camera sees; None with too few labelled audits."""

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from culling.cloud.annotations.lines import Label, read_labels
 from culling.cloud.evaluation.matching import ClassPrecision, Compared, class_precision, compare
-from culling.cloud.model.annotations import Label, read_labels
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.family import family_of
 from culling.cloud.model.teacher import MOST_ENLARGED, Teacher

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.annotations.lines import read_labels
 from culling.cloud.evaluation.evaluate import DOUBTFUL, EvaluationResult, open_model, score, select
 from culling.cloud.evaluation.matching import compare
-from culling.cloud.model.annotations import read_labels
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
 from culling.common.graph import to_frame

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from culling.cloud.model.annotations import Label, merge_labels, read_labels
+from culling.cloud.annotations.lines import Label, merge_labels, read_labels
 from culling.cloud.model.recipe.augment import Augment, clipped
 from culling.cloud.model.recipe.paste import Paste
 from culling.cloud.model.target import Target

@@ -5,6 +5,7 @@
     GET  /api/fleet               all rows                        POST /api/actions           a request, with a token
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
     GET  /api/cameras/NAME/frames, .../models                     its hard frames, its models
+    GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
 index, as the command line does. It answers to known host names only, sends no cookie, and takes requests only as JSON
@@ -43,8 +44,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
-from culling.cloud.page import views
+from culling.cloud.page import review, views
 from culling.cloud.page.board import Board, Told
+from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
@@ -155,7 +157,8 @@ def build_app(
     )
     page, policy = assemble_page()
     _add_reads(app, settings, index, frames, board, clock)
-    _add_requests(app, settings, index, clock, token)
+    allowed = _add_requests(app, settings, index, clock, token)
+    review.add_routes(app, open_desk(settings, index, frames, clock), allowed)
 
     @app.get("/")
     async def show() -> Response:
@@ -286,7 +289,10 @@ def _add_reads(
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
 
 
-def _add_requests(app: FastAPI, settings: CloudSettings, index: Index, clock: Clock, token: str) -> None:
+def _add_requests(
+    app: FastAPI, settings: CloudSettings, index: Index, clock: Clock, token: str
+) -> Callable[[Request], None]:
+    """Add what acts; return what raises where a request may not."""
     kinds = set(get_args(Kind)) - {"renew"}
 
     def allowed(request: Request) -> None:
@@ -336,6 +342,8 @@ def _add_requests(app: FastAPI, settings: CloudSettings, index: Index, clock: Cl
     def answered(number: Number) -> dict[str, Any]:
         answer = Requests(index).answered(number)
         return {"done": answer is not None, "ok": bool(answer and answer[0]), "answer": answer[1] if answer else ""}
+
+    return allowed
 
 
 def token_of(headers: Mapping[str, str]) -> str | None:

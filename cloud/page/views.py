@@ -24,6 +24,7 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.index import Index, frames, models, swaps
+from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
@@ -226,6 +227,7 @@ def gallery(
 
     Boxes are `[x1, y1, x2, y2, score, class]` in pixels; `ap` is the student's against the teacher, None where the
     teacher has not looked. `kept` of a row is the round whose culled set it is in, `round` the one that considered it.
+    `decision` is what a person said of it (`people/reviews.py`), None where nobody did: whose the teacher's boxes are.
     """
     mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
     if reason is not None:
@@ -235,7 +237,10 @@ def gallery(
     with index.read() as connection:
         query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
         rows = connection.execute(query).all()
-    return [told for row in rows if (told := _readable(row, settings)) is not None]
+    said = Reviews(index).of(name, [row.id for row in rows])
+    decisions = {frame: review.decision for frame, review in said.items()}
+    found = (_readable(row, settings) for row in rows)
+    return [told | {"decision": decisions.get(told["id"])} for told in found if told is not None]
 
 
 def picture(index: Index, frame: str) -> tuple[str, str] | None:

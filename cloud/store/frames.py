@@ -25,6 +25,7 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, frames, scores, totals
+from culling.cloud.store.people import reviews
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from culling.cloud.store.purge.withheld import Withheld, withheld
 from culling.common.atomic import write_all_atomic
@@ -83,7 +84,8 @@ class Reconciled:
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it.
+    """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it, or a
+    person did.
 
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
     `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
@@ -355,6 +357,7 @@ class FrameStore:
             ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
             connection.execute(scores.delete().where(scores.c.frame.in_(names)))
+            reviews.forget(connection, names)
 
     def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:
         frame = arrival.frame

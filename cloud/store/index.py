@@ -72,7 +72,7 @@ frames = Table(
     Column("guard", Boolean),  # nor judged by: it lies beside a held-out block
     Column("detections", LargeBinary),  # the student's, WireDetections
     Column("features", LargeBinary),  # WireFeatures
-    Column("labels", LargeBinary),  # the teacher's, WireDetections
+    Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("labelled", Float),  # when the teacher saw it
     Column("round", Integer),  # that first considered it
     Column("kept", Integer),  # round whose culled set it is in
@@ -98,6 +98,18 @@ scores = Table(  # what a student in use finds in frames that others forwarded
     Column("model", String(64), primary_key=True),
     Column("detections", LargeBinary, nullable=False),  # WireDetections
     sa.Index("scores_by_model", "model"),
+)
+
+reviews = Table(  # what people said of frames
+    "reviews",
+    _tables,
+    Column("frame", String(32), primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("decision", String(16), nullable=False),  # see `people/reviews.py`
+    Column("who", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("teacher", LargeBinary),  # what the teacher says of it, WireDetections
+    sa.Index("reviews_by_time", "camera", "at"),
 )
 
 models = Table(

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from culling.cloud.archive.judges import Archived, in_order
 from culling.cloud.store.frames import ENDED, JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames, history, rounds, scores
+from culling.cloud.store.people.reviews import by_a_person, keep_teachers
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
 from culling.common.errors import ProtocolError
@@ -152,13 +153,16 @@ class FrameLifecycle:
         return self.labelled_since(camera, self._clock.now() - LABELLED_S)
 
     def label(self, labels: dict[str, Detections]) -> None:
-        """Keep the teacher's labels, by frame; durable on return. A frame that is gone by then gets none."""
-        now = self._clock.now()
+        """Keep the teacher's labels, by frame; durable on return. A frame that is gone by then gets none, and one that
+        a person labelled keeps that person's.
+        """
+        now, blobs = self._clock.now(), {name: msgspec.msgpack.encode(to_wire(one)) for name, one in labels.items()}
         with self._index.write() as connection:
-            for name, found in labels.items():
-                blob = msgspec.msgpack.encode(to_wire(found))
+            overruled = keep_teachers(connection, blobs)
+            for name, blob in blobs.items():
                 here = (frames.c.id == name) & (frames.c.state == "stored")
-                connection.execute(frames.update().where(here).values(labels=blob, labelled=now))
+                given = {} if name in overruled else {"labels": blob}
+                connection.execute(frames.update().where(here).values(labelled=now, **given))
 
     def scores(self, model_id: str) -> dict[str, Detections]:
         """Return what a model found in the frames that it scored, by frame."""
@@ -192,17 +196,20 @@ class FrameLifecycle:
 
     # Expiry
 
-    def expire(self, quota_bytes: int, retention_days: float, spare_bytes: int = 0) -> dict[tuple[str, str], int]:
+    def expire(
+        self, quota_bytes: int, retention_days: float, spare_bytes: int = 0, people_days: float | None = None
+    ) -> dict[tuple[str, str], int]:
         """Remove what is too old, and where a camera nears its quota what the earliest rounds considered.
 
         It also makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
         (camera, "retention" | "quota" | "disk"): `AT_ONCE` or more where there may be others, so that a large clean-up
         is spread over many calls. Frames that wait for a round, or are used by one, make no room; those that a camera
         is judged by, and its latest culled set, go last, and never for the disk; of judges, those of an hour and class
-        of which there are more than of others go first.
+        of which there are more than of others go first. Frames that a person labelled are kept for `people_days`
+        instead, and for the quota they go last of all.
         """
         now = self._clock.now()
-        aged = self._aged(now - retention_days * DAY_S)
+        aged = self._aged(now - retention_days * DAY_S, now - (people_days or retention_days) * DAY_S)
         self._remove(aged)
         spare_bytes -= sum(victim.bytes for victim in aged)
         crowded: list[_Victim] = []
@@ -215,8 +222,9 @@ class FrameLifecycle:
         self._forget(now - 2 * retention_days * DAY_S)
         return dict(Counter((victim.camera, victim.reason) for victim in (*aged, *crowded)))
 
-    def _aged(self, before: float) -> list[_Victim]:
+    def _aged(self, before: float, of_people: float) -> list[_Victim]:
         old = (frames.c.state == "stored") & (frames.c.received < before)
+        old &= (frames.c.received < of_people) | ~by_a_person()
         query = sa.select(frames.c.camera, frames.c.id, frames.c.bytes).where(old).order_by(frames.c.received)
         with self._index.read() as connection:
             return [_Victim(*row, "retention") for row in connection.execute(query.limit(AT_ONCE))]
@@ -248,22 +256,25 @@ class FrameLifecycle:
         with self._index.read() as connection:
             latest = _latest_set(connection, camera)
             others = frames.c.kept.is_(None) | (frames.c.kept != latest)
-            query = _done(camera).where(~JUDGES, others).order_by(frames.c.round, frames.c.received)
+            query = _done(camera).where(~JUDGES, others, ~by_a_person()).order_by(frames.c.round, frames.c.received)
             for labelled in (frames.c.labels.is_(None), frames.c.labels.is_not(None)):
                 rows = connection.execute(query.where(labelled).limit(AT_ONCE - len(found)))
                 found += [(row.id, row.bytes) for row in rows]
         return found
 
     def _dear(self, camera: str) -> list[tuple[str, int]]:
-        """Return the same of those that the camera is judged by, and of its latest culled set, which goes last.
+        """Return the same of those that the camera is judged by, of its latest culled set, and of those that a person
+        labelled, which go last.
 
         Of the judges those go first that are the last of their archive.
         """
         place = {name: -place for place, name in enumerate(self._archive(self._judges(camera)), 1)}
         with self._index.read() as connection:
-            judging = connection.execute(_done(camera).where(JUDGES)).all()
-            latest = _done(camera).where(~JUDGES, frames.c.kept == _latest_set(connection, camera))
+            judging = connection.execute(_done(camera).where(JUDGES, ~by_a_person())).all()
+            latest = _done(camera).where(~JUDGES, ~by_a_person(), frames.c.kept == _latest_set(connection, camera))
             rows = [*sorted(judging, key=lambda row: place.get(row.id, 0)), *connection.execute(latest.limit(AT_ONCE))]
+            theirs = _done(camera).where(by_a_person()).order_by(frames.c.received)
+            rows += connection.execute(theirs.limit(AT_ONCE)).all()
         return [(row.id, row.bytes) for row in rows[:AT_ONCE]]
 
     def _remove(self, victims: Sequence[_Victim]) -> None:

@@ -13,15 +13,18 @@ import sqlalchemy as sa
 from culling.cloud.link.offers import Offers
 from culling.cloud.page import views
 from culling.cloud.page.board import Board
+from culling.cloud.review.disputes import disputes
 from culling.cloud.store.history import History
+from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.retention import forget_records
 from culling.common.clock import DAY_S
 from culling.common.wire.messages import SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
+from support.reviewing import desk_of
 from support.stored import add
 
-GROWS = ("frames", "rounds", "later", "history", "swaps", "models", "requests")
+GROWS = ("frames", "reviews", "rounds", "later", "history", "swaps", "models", "requests")
 """Tables, and names of them in queries, that grow with time."""
 
 
@@ -119,6 +122,8 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     "a camera's frames": lambda watched: views.gallery(
         watched.cloud.index, watched.cloud.settings, CAMERA, 1e11, 24, "audit", True
     ),
+    "a camera's disputes": lambda watched: disputes(desk_of(watched.cloud), CAMERA),
+    "when a person spoke": lambda watched: Reviews(watched.cloud.index).last(CAMERA),
     "a camera's models": lambda watched: views.model_list(watched.cloud.index, watched.cloud.files, CAMERA),
 }
 

@@ -128,10 +128,49 @@ def _labels() -> list[bytes]:
 
 
 def _read_labels(data: bytes) -> object:
-    from culling.cloud.model.annotations import read_labels
+    from culling.cloud.annotations.lines import read_labels
 
     _scratch().write_bytes(data)
     return read_labels(_scratch())
+
+
+def _foreign_labels() -> list[bytes]:
+    from culling.cloud.annotations.convert import KINDS
+    from culling.cloud.annotations.looks import Format
+    from culling.cloud.annotations.picture import Box, Picture
+
+    told = [Picture("a.jpg", 0, 64, 48, (Box("person", 0.9, 1, 2, 30, 40), Box("car", 1.0, 3, 4, 9, 9)), "")]
+    kinds: tuple[Format, ...] = ("coco", "cvat")
+    found = []
+    for kind in kinds:
+        KINDS[kind].write(_scratch(), told, ("person", "car"))
+        found.append(_scratch().read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        KINDS["voc"].write(Path(folder), told, ())
+        KINDS["yolo"].write(Path(folder), told, ("person", "car"))
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return [*found, *(path.read_bytes() for path in files)]
+
+
+def _read_foreign_labels(data: bytes) -> object:
+    """Read a file as what it begins like: XML, YAML of YOLO, JSON; anything else as YOLO's lines."""
+    from culling.cloud.annotations import coco, cvat, voc, yolo
+    from culling.cloud.annotations.folder import Sizes
+
+    if data.startswith(b"names:"):
+        folder = _scratch().with_name("yolo")
+        (folder / "labels").mkdir(parents=True, exist_ok=True)
+        (folder / "data.yaml").write_bytes(data)
+        (folder / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+        return yolo.read(folder, Sizes(size=(64, 48)))
+    _scratch().write_bytes(data)
+    if data.startswith((b"<?xml", b"<annotations")):
+        return cvat.read(_scratch())
+    if data.startswith(b"<"):
+        return voc.read(_scratch())
+    if data.startswith(b"{"):
+        return coco.read(_scratch())
+    return list(yolo._boxes(_scratch(), ("person", "car"), 64, 48))
 
 
 def _jpegs() -> list[bytes]:
@@ -166,7 +205,8 @@ TARGETS: dict[str, Target] = {
     "messages from the cloud": Target(_unpack_cloud, _cloud_messages, 0.25),
     "manifest": Target(_verify, _manifests, 0.14),
     "settings": Target(_load_settings, _settings, 0.01),
-    "labels": Target(_read_labels, _labels, 0.1),
+    "labels": Target(_read_labels, _labels, 0.05),
+    "labels of other tools": Target(_read_foreign_labels, _foreign_labels, 0.05),
     "jpeg": Target(_jpeg_size, _jpegs, 0.1),
     "onnx": Target(_check, _models, 0.05),
 }
@@ -239,7 +279,7 @@ def guide(name: str, inputs: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["culling"]):
-        import culling.cloud.model.annotations
+        import culling.cloud.annotations.lines
         import culling.common.graph
         import culling.common.wire.codec
         import culling.common.wire.manifest

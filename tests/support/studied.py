@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.annotations import Label, write_labels
+from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.settings import load_settings
 from culling.cloud.study.corpus import Corpus
 from culling.common.frame import Detections

@@ -50,4 +50,5 @@ STEPS = (
     Step("history.missed"),
     Step("purges"),
     Step("cameras.accuracy"),
+    Step("reviews"),
 )

@@ -1,4 +1,5 @@
-"""`audit.log` in the data folder: who added, moved, removed or purged a camera, when, and what went.
+"""`audit.log` in the data folder: who added, moved, removed or purged a camera, when, and what went; who took pictures
+out, and whose labels came in.
 
 One line of JSON for each, only ever appended to, and durable when the command says that it is done. A purge writes one
 line before it deletes anything and one when it is through, so that one that was cut short is known too.
@@ -17,12 +18,21 @@ from typing import Any, Literal, TypeAlias
 from culling.common.errors import StorageError
 
 AUDIT = "audit.log"
-Event: TypeAlias = Literal["camera_added", "camera_moved", "camera_removed", "camera_purge_began", "camera_purged"]
+Event: TypeAlias = Literal[
+    "camera_added",
+    "camera_moved",
+    "camera_removed",
+    "camera_purge_began",
+    "camera_purged",
+    "frames_exported",
+    "labels_imported",
+    "frames_reviewed",
+]
 
 
 def record(data_dir: Path, event: Event, at: float, **what: Any) -> None:
     """Append what was done `at` a time, in seconds since the epoch, with who did it. Raises StorageError."""
-    line = {"at": iso(at), "event": event, **_who(), **what}
+    line = {"at": iso(at), "event": event, **who(), **what}
     try:
         descriptor = os.open(data_dir / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "ab") as file:
@@ -38,7 +48,7 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
-def _who() -> dict[str, str]:
+def who() -> dict[str, str]:
     """Return the account that runs the command, who became it through sudo, and the machine."""
     try:
         user = getpass.getuser()

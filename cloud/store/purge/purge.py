@@ -25,6 +25,7 @@ from culling.cloud.store.index import (
     models,
     purges,
     requests,
+    reviews,
     rounds,
     scores,
     swaps,
@@ -114,7 +115,8 @@ def _empty_frames(connection: sa.Connection, camera: str, until: float) -> tuple
     emptied = sa.update(frames).where(mine).values(state="purged", **EMPTY).returning(frames.c.id)
     names = set(connection.execute(emptied).scalars())
     purged = sa.select(frames.c.id).where(frames.c.camera == camera, frames.c.state == "purged")
-    connection.execute(sa.delete(scores).where(scores.c.frame.in_(purged)))
+    for table in (scores, reviews):
+        connection.execute(sa.delete(table).where(table.c.frame.in_(purged)))
     return names, labels
 
 

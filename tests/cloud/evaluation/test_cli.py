@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from culling.cloud.model.annotations import Label, write_labels
+from culling.cloud.annotations.lines import Label, write_labels
 from culling.common.cli import main
 from culling.common.errors import CameraError, InputError, ModelError
 from culling.common.frame import Detections

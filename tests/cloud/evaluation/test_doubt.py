@@ -100,3 +100,9 @@ def test_another_class_near_by_does_not_save_a_flash() -> None:
 def test_a_frame_without_neighbours_is_read_as_it_is() -> None:
     assert true_ones(*sequence([0.5])) == [1]
     assert settled([], [], [], TRUE) == {}
+
+
+def test_a_persons_box_is_never_doubted_whatever_the_teacher_says_around_it() -> None:
+    standing = [0.3, 0.47, 0.41, 1.0, 0.44, 0.3, 0.45, 0.38]
+    assert true_ones(*sequence(standing)) == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert true_ones(*sequence([None, 1.0, None], step_s=1.0)) == [0, 1, 0]

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.evaluation.evaluate import evaluate, frames_of, open_model, score, select, student
 from culling.cloud.evaluation.matching import Compared
-from culling.cloud.model.annotations import Label, write_labels
 from culling.cloud.model.weights import save_weights
 from culling.common.errors import CameraError, InputError, ModelError
 from culling.common.frame import CLASSES, Detections

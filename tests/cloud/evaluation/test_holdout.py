@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.evaluation.holdout import HeldOut, plan
-from culling.cloud.model.annotations import Label, write_labels
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
 from culling.common.video import count_frames, read_frames

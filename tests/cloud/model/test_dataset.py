@@ -7,7 +7,7 @@ import pytest
 import simplejpeg
 import torch
 
-from culling.cloud.model.annotations import Label, write_labels
+from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.model.dataset import Batcher, Sample, load_samples
 from culling.cloud.model.recipe.augment import Augment
 from culling.cloud.model.recipe.paste import Paste

@@ -13,7 +13,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
-from culling.cloud.model.annotations import Label, write_labels
+from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.pretrain import probabilities
 from culling.cloud.model.weights import load_weights

@@ -1,0 +1,69 @@
+"""What the page's review reads and writes: frames in dispute, and what a person decides of them.
+
+GET  /api/cameras/NAME/review    how many are left, and those that are disputed most
+POST /api/cameras/NAME/review    decisions, from holders of the token
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, HTTPException, Query, Request
+
+from culling.cloud.review.decide import Decisions, decide, listed
+from culling.cloud.review.desk import Desk
+from culling.cloud.store.purge.audit import record
+from culling.common.errors import InputError
+
+log = structlog.get_logger(__name__)
+
+MOST_BODY = 1 << 20
+"""Decisions on a page of frames, each with all of its boxes."""
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+def add_routes(app: FastAPI, desk: Desk, allowed: Callable[[Request], None]) -> None:
+    """Add both; `allowed` raises where a request may not act."""
+
+    @app.get("/api/cameras/{name}/review")
+    def disputed(name: str, limit: Limit = 24) -> dict[str, Any]:
+        found = listed(desk, name, limit)
+        for row in found["frames"]:
+            row["picture"] = f"api/frames/{row['id']}.jpg"
+        return found
+
+    @app.post("/api/cameras/{name}/review")
+    async def take(request: Request, name: str) -> dict[str, int]:
+        allowed(request)
+        decisions = await _body(request)
+        client = request.client.host if request.client else ""
+        desk.require(name)  # an unknown camera is not found; what is wrong with decisions is told otherwise
+        try:
+            return await asyncio.to_thread(_take, desk, name, decisions, client)
+        except InputError as error:
+            raise HTTPException(422, str(error)) from None
+
+
+async def _body(request: Request) -> Decisions:
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise HTTPException(415, "expected application/json")
+    if int(request.headers.get("content-length") or MOST_BODY + 1) > MOST_BODY:
+        raise HTTPException(413, f"at most {MOST_BODY} bytes")
+    try:
+        return msgspec.json.decode(await request.body(), type=Decisions)
+    except msgspec.DecodeError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+def _take(desk: Desk, camera: str, decisions: Decisions, client: str) -> dict[str, int]:
+    def note(frames: int) -> None:
+        record(desk.settings.data_dir, "frames_reviewed", desk.clock.now(), camera=camera, frames=frames, client=client)
+
+    done = decide(desk, camera, decisions.decisions, f"page, {client}", note)
+    log.info("frames_reviewed", camera=camera, decided=done.new, same=done.same, client=client)
+    return {"decided": done.new, "same": done.same, "left": listed(desk, camera, 1)["left"]}

@@ -1,0 +1,1 @@
+"""What people said of frames, which overrules the teacher."""

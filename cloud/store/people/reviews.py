@@ -1,0 +1,176 @@
+"""What a person said of a frame: its boxes, or that it needs no look again; who it was, and when.
+
+A person's labels take the place of the teacher's in the frame's row, with a score of 1 each, so that whatever reads
+labels follows them: rounds, gate, measured accuracy, page. What the teacher had said, or says later, stays beside them.
+
+    corrected   the boxes are the person's own        student   those of the student were right
+    teacher     those of the teacher were right       skipped   nothing is said, but the frame was looked at
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from culling.cloud.store.index import Index, frames, reviews
+from culling.common.errors import InputError, ProtocolError
+from culling.common.frame import Detections
+from culling.common.wire.messages import MAX_BOXES, WireDetections, from_wire, to_wire
+
+Decision: TypeAlias = Literal["corrected", "teacher", "student", "skipped"]
+OVERRULES = tuple(one for one in get_args(Decision) if one != "skipped")
+
+AT_ONCE = 500
+"""Names in one query: databases limit how many."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person said of one frame; `labels` are None where it was skipped."""
+
+    decision: Decision
+    labels: Detections | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """What was said of a frame, by whom and when (seconds since the epoch); `teacher` is what that had said, None where
+    it has not looked, or was not overruled.
+    """
+
+    frame: str
+    decision: Decision
+    who: str
+    at: float
+    teacher: Detections | None
+
+
+def by_a_person() -> sa.ColumnElement[bool]:
+    """Return the condition that a frame's labels are a person's."""
+    return sa.exists().where(reviews.c.frame == frames.c.id, reviews.c.decision.in_(OVERRULES))
+
+
+def reviewed() -> sa.ColumnElement[bool]:
+    """Return the condition that a person has looked at a frame."""
+    return sa.exists().where(reviews.c.frame == frames.c.id)
+
+
+class Reviews:
+    """What people said of the frames in the index. Safe to use from several threads and processes."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def of(self, camera: str, names: Collection[str]) -> dict[str, Review]:
+        """Return what was said of those frames of a camera, by frame."""
+        found: dict[str, Review] = {}
+        with self._index.read() as connection:
+            for some in _parts(names):
+                query = reviews.select().where(reviews.c.camera == camera, reviews.c.frame.in_(some))
+                found |= {row.frame: _review(row) for row in connection.execute(query)}
+        return found
+
+    def last(self, camera: str) -> float | None:
+        """Return when a person last said something of a camera's frames."""
+        query = sa.select(sa.func.max(reviews.c.at)).where(reviews.c.camera == camera)
+        with self._index.read() as connection:
+            return connection.execute(query).scalar()
+
+    def enter(
+        self, camera: str, said: Mapping[str, Said], who: str, at: float, also: Callable[[int], None]
+    ) -> list[str]:
+        """Keep what was said of frames, by frame, all of it or nothing; return the frames of which it was new.
+
+        `also` is called with how many those are, before that becomes durable, if there are any. Raises InputError for a
+        frame that is not a stored one of that camera, or that is skipped although a person gave it labels.
+        """
+        for name, one in said.items():
+            if one.labels is not None and len(one.labels) > MAX_BOXES:
+                raise InputError(f"frame {name}: {len(one.labels)} boxes; a frame may have {MAX_BOXES}")
+        with self._index.write() as connection:
+            new = [name for some in _parts(said) for name in _enter(connection, camera, some, said, who, at)]
+            if new:
+                also(len(new))
+        return new
+
+
+def keep_teachers(connection: sa.Connection, labels: Mapping[str, bytes]) -> set[str]:
+    """Keep what the teacher says of frames that a person labelled, beside that; return which frames these are."""
+    kept: set[str] = set()
+    for some in _parts(labels):
+        theirs = reviews.c.frame.in_(some) & reviews.c.decision.in_(OVERRULES)
+        kept.update(connection.execute(sa.select(reviews.c.frame).where(theirs)).scalars())
+    for name in kept:
+        connection.execute(reviews.update().where(reviews.c.frame == name).values(teacher=labels[name]))
+    return kept
+
+
+def forget(connection: sa.Connection, names: Collection[str]) -> None:
+    """Delete what was said of frames."""
+    for some in _parts(names):
+        connection.execute(reviews.delete().where(reviews.c.frame.in_(some)))
+
+
+def _enter(
+    connection: sa.Connection, camera: str, some: Collection[str], said: Mapping[str, Said], who: str, at: float
+) -> list[str]:
+    stored = sa.select(frames.c.id, frames.c.labels).where(
+        frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored"
+    )
+    labels = dict(connection.execute(stored).all())
+    before = {row.frame: row for row in connection.execute(reviews.select().where(reviews.c.frame.in_(some)))}
+    new = []
+    for name in some:
+        if name not in labels:
+            raise InputError(f"camera {camera} has no stored frame {name}: nothing is taken over")
+        values = _values(name, said[name], labels[name], before.get(name))
+        if values is None:
+            continue
+        blob, teacher = values
+        if blob is not None:
+            unread = {"round": None} if labels[name] is None else {}  # what nobody had labelled waits for a round
+            connection.execute(frames.update().where(frames.c.id == name).values(labels=blob, **unread))
+        row = {"camera": camera, "decision": said[name].decision, "who": who, "at": at, "teacher": teacher}
+        connection.execute(reviews.delete().where(reviews.c.frame == name))
+        connection.execute(reviews.insert().values(frame=name, **row))
+        new.append(name)
+    return new
+
+
+def _values(
+    name: str, said: Said, labels: bytes | None, before: sa.Row[tuple[object, ...]] | None
+) -> tuple[bytes | None, bytes | None] | None:
+    """Return a frame's new labels, and what the teacher had said; None where nothing is new."""
+    overruled = before is not None and before.decision in OVERRULES
+    if said.labels is None:
+        if overruled:
+            raise InputError(f"frame {name} has a person's labels: it cannot be skipped any more")
+        return None if before is not None else (None, None)
+    certain = Detections(said.labels.boxes, np.ones(len(said.labels), np.float32), said.labels.labels)
+    blob = msgspec.msgpack.encode(to_wire(certain))
+    if overruled and blob == labels:
+        return None
+    return blob, (before.teacher if overruled and before is not None else labels)
+
+
+def _review(row: sa.Row[tuple[object, ...]]) -> Review:
+    return Review(row.frame, row.decision, row.who, row.at, _read(row.teacher))
+
+
+def _read(blob: bytes | None) -> Detections | None:
+    if blob is None:
+        return None
+    try:
+        return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+    except (msgspec.MsgspecError, ProtocolError, TypeError):  # a damaged one must not stop what reads the others
+        return None
+
+
+def _parts(names: Collection[str]) -> list[list[str]]:
+    wanted = sorted(names)
+    return [wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)]
