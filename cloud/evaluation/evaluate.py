@@ -24,8 +24,8 @@ from culling.cloud.evaluation.matching import ClassPrecision, Compared, class_pr
 from culling.cloud.model.annotations import Label, read_labels
 from culling.cloud.model.detector import is_student
 from culling.cloud.model.export import run_torch
-from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.weights import load_weights
+from culling.cloud.teacher.bundled import MOST_ENLARGED, Bundled
 from culling.common.errors import InputError, ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import Graph, has_cuda, open_graph, to_frame
@@ -117,7 +117,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
         model, classes = load_weights(path)
         if is_student(model):
             return student(model, scale, long_side), classes
-        teacher = Teacher(model, round(TEACHER_SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
+        teacher = Bundled(model, round(TEACHER_SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
         return lambda frame: teacher.label([frame])[0], classes
     try:
         graph = open_graph(path.read_bytes(), provider="cuda" if torch.cuda.is_available() and has_cuda() else "cpu")

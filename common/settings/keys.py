@@ -92,6 +92,10 @@ def _name(kind: Any) -> str:
         return _name(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is dict:
+        return "table of lists"
+    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+        return "tables"
     if get_origin(kind) is tuple:
         return f"list of {_name(get_args(kind)[0])}"
     if arguments := [one for one in get_args(kind) if one is not type(None)]:
@@ -105,6 +109,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        return "`{}`"
     if isinstance(value, tuple):
         return f"`[{', '.join(map(str, value))}]`"
     if isinstance(value, int) and value >= MIB and value % MIB == 0:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import load_settings
+from culling.cloud.teacher.bundled import Teacher, load_teacher
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from support.detectors import picture, small_student
