@@ -27,7 +27,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FrozenBatchNorm2d, roi_align
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.bundled import TorchTeacher
@@ -263,17 +263,17 @@ class _Anchors(AnchorGenerator):
         return torch.tensor(boxes, dtype=dtype, device=device)
 
 
-class _Pooler(nn.Module):
+class _Pooler(MultiScaleRoIAlign):
     """detectron2's RoIAlign: half a pixel further up and left, and as many samples as a bin has pixels."""
 
     def __init__(self, levels: tuple[str, ...], size: int) -> None:
-        super().__init__()
+        super().__init__(list(levels), size, 0)
         self._levels = levels
         self._size = size
 
-    def forward(self, features: Mapping[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return `(R, C, size, size)` for all boxes `(N, 4)` of each image."""
-        maps = [features[name] for name in self._levels]
+        maps = [x[name] for name in self._levels]
         rois = torch.cat([nn.functional.pad(one, (1, 0), value=float(n)) for n, one in enumerate(boxes)])
         levels = self._level(rois[:, 1:])
         pooled = rois.new_zeros(len(rois), maps[0].shape[1], self._size, self._size)
