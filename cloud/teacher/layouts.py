@@ -102,9 +102,7 @@ def default_names(found: Recognised) -> tuple[str, ...]:
         return COCO_80
     if found.layout == "detr" and found.classes in (len(COCO_91), len(COCO_91) + 1):
         return COCO_91
-    raise ModelError(
-        f"the model tells {found.classes} classes apart and does not name them: list them as teacher.names"
-    )
+    raise ModelError(f"the model tells {found.classes} classes apart and names none: list them as teacher.names")
 
 
 def read(layout: Layout, outputs: Outputs, size: tuple[int, int], names: int) -> list[Detections]:

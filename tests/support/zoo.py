@@ -155,7 +155,8 @@ class Reference:
     def _normed(self, x: Tensor, name: str, stride: int, pad: int, groups: int = 1) -> Tensor:
         y = functional.conv2d(x, self._t[f"{name}.weight"], stride=stride, padding=pad, groups=groups)
         weight, bias, mean, var = (
-            self._t[f"{name}.norm.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias", "running_mean", "running_var")
+            self._t[f"{name}.norm.{part}"].view(1, -1, 1, 1)
+            for part in ("weight", "bias", "running_mean", "running_var")
         )
         return (y - mean) / (var + 1e-5).sqrt() * weight + bias
 
