@@ -8,6 +8,9 @@ COMMANDS = {
     "study": Command("culling.cloud.study.cli:app", "Ask whether culling works on a clip.", "cloud"),
     "watch": Command("culling.cloud.page.watch:app", "Watch every camera in a terminal.", "cloud"),
     "evaluate": Command("culling.cloud.evaluation.cli:app", "Measure a model on a labelled video.", "cloud"),
+    "teacher check": Command(
+        "culling.cloud.check.teacher_cli:app", "Try a teacher on a video before it labels.", "cloud"
+    ),
     "export": Command("culling.cloud.model.cli:export_app", "Turn student weights into ONNX.", "cloud"),
     "pretrain": Command("culling.cloud.model.cli:pretrain_app", "Train the bundled student and teacher.", "cloud"),
     "bench student": Command(

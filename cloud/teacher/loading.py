@@ -33,7 +33,12 @@ def open_part(part: TeacherPart, classes: tuple[str, ...], interest: Collection[
 
     It must have a name for each class of `interest` (empty: for each of `classes`). Raises as `load_teacher`.
     """
-    teacher = with_views(open_named(part, classes), part.views)
+    return as_ours(open_named(part, classes), part, classes, interest)
+
+
+def as_ours(own: Teacher, part: TeacherPart, classes: tuple[str, ...], interest: Collection[str] = ()) -> Teacher:
+    """Return what `open_named` gave as `open_part` gives it: in all its views, and saying `classes`."""
+    teacher = with_views(own, part.views)
     if teacher.names == classes and not part.map:
         return teacher
     return Translated(teacher, translation(teacher.names, classes, part.map, interest), classes)

@@ -203,7 +203,9 @@ def _open(hub: Any, folder: Path, part: TeacherPart, classes: tuple[str, ...]) -
 
 def _transformers() -> Any:
     try:
-        return import_module("transformers")
+        hub = import_module("transformers")
+        hub.utils.logging.disable_progress_bar()
+        return hub
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"the teacher `transformers` needs {error.name}; install it with: pip install 'culling[transformers]'"

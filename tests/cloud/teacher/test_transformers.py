@@ -65,7 +65,8 @@ def save(folder: Path, config: Any, processor: Any, auto: Any, seed: int = 0) ->
     model = auto.from_config(config).eval()
     for name, value in model.named_parameters():
         if "class" in name:  # untrained, every score would be that of a box which nobody would look at
-            value.data = value.data * 20 if name.endswith("weight") else torch.zeros_like(value)
+            known = name.endswith("weight") and "logit_" not in name
+            value.data = value.data * 20 if known else torch.zeros_like(value)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
