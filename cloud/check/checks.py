@@ -40,7 +40,8 @@ def check_teacher(settings: CloudSettings) -> str:
     own, since the service never holds torch.
     """
     teacher = settings.teacher
-    if teacher.kind == "bundled" and not teacher.map:
+    sayings = teacher.map or (teacher.file and settings.round.interest)  # a file of other classes may do then
+    if teacher.kind == "bundled" and not sayings:
         return check_detector(teacher.file or BUNDLED / "teacher.safetensors")
     return try_teacher(settings)
 

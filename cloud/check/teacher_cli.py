@@ -12,7 +12,7 @@ import typer
 from culling.cloud.settings import CloudSettings, TeacherSettings
 from culling.common.atomic import write_atomic
 from culling.common.config import load, parse_overrides, settings_file
-from culling.common.errors import SettingsError, StorageError
+from culling.common.errors import SettingsError
 
 if TYPE_CHECKING:
     from culling.cloud.check.trial import Trial
@@ -45,10 +45,7 @@ def check_command(
     from culling.cloud.check.trial import try_out
 
     trial, shown = try_out(_settings(teacher, config, override), video, labels)
-    try:
-        write_atomic(out, contact_sheet(shown))
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be written: {error.strerror}") from None
+    write_atomic(out, contact_sheet(shown))
     if as_json:
         print(msgspec.json.encode(trial).decode())
         return

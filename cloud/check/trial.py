@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -102,7 +102,7 @@ def try_out(settings: TeacherSettings, video: Path, labels: Path | None) -> tupl
     return trial, [Shown(one.number, one.picture, sure) for one, sure in zip(shown, found, strict=True)]
 
 
-def _labelled(labels: Path, video: Path, length: int) -> Mapping[int, Label]:
+def _labelled(labels: Path, video: Path, length: int) -> dict[int, Label]:
     """Return at most `MEASURED` labels of the video, evenly spaced."""
     chosen = sorted(select(read_labels(labels), video, length).items())
     step = -(-len(chosen) // MEASURED)

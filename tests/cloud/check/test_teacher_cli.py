@@ -59,7 +59,7 @@ def test_the_teacher_of_a_settings_file_is_tried(yard: Path, capsys: pytest.Capt
         (["onnx:none.onnx"], ModelError.exit_code, "none.onnx: cannot be read"),
         (["onnx"], SettingsError.exit_code, "teacher.file: name the ONNX file"),
         (["onnx:seer.onnx", "--set", "wiews=[]"], SettingsError.exit_code, "teacher.wiews is not a setting"),
-        (["onnx:seer.onnx", "--out", "no/sheet.png"], StorageError.exit_code, "no/sheet.png: cannot be written"),
+        (["onnx:seer.onnx", "--out", "no/sheet.png"], StorageError.exit_code, "cannot write no/sheet.png"),
         ([], SettingsError.exit_code, "name a teacher, e.g. onnx:model.onnx"),
     ],
 )
