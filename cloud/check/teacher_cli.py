@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from culling.cloud.operate import ConfigFile, Overrides
 from culling.cloud.settings import CloudSettings, TeacherSettings
 from culling.common.atomic import write_atomic
 from culling.common.config import load, parse_overrides, settings_file
@@ -31,13 +32,8 @@ def check_command(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="label file of the video, to measure AP by")] = None,
     out: Annotated[Path, typer.Option(help="contact sheet to write, a PNG")] = Path("teacher.png"),
-    override: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help='a key of [teacher], e.g. views=["whole","tiles 2x2"]; repeatable'
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="settings file whose [teacher] is tried")] = None,
+    override: Overrides = None,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Try a teacher on ten frames of a video: its boxes as a picture, its classes, speed, cost, memory and AP."""
@@ -56,7 +52,7 @@ def check_command(
 
 def _settings(teacher: str | None, config: Path | None, override: list[str] | None) -> TeacherSettings:
     """Return `[teacher]` as the argument, else the settings file, and the overrides say it."""
-    given = {f"teacher.{key}": value for key, value in parse_overrides(override).items()}
+    given = parse_overrides(override)
     if teacher is not None:
         kind, _, file = teacher.partition(":")
         given = {"teacher.kind": kind, "teacher.file": file or None} | given

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from culling.cloud.settings import Colours, Fit, Layout, Pixels, TeacherPart
-from culling.cloud.teacher.coco import BACKGROUND, by_position
+from culling.cloud.teacher.coco import by_position
 from culling.cloud.teacher.cost import onnx_gflops
 from culling.cloud.teacher.interface import Picture
 from culling.cloud.teacher.layouts import Outputs, default_names, read, recognise
@@ -105,6 +105,8 @@ class OnnxTeacher:
             fed = [place(frames[index], size, self.plan.fit) for index in indices]
             outputs = run(self._session, self.plan, np.stack([picture for picture, _ in fed]))
             found = read(self.plan.layout, outputs, size, len(self.names))
+            if len(found) != len(fed):
+                raise ModelError(f"the model gave boxes of {len(found)} pictures for {len(fed)}: set teacher.batch = 1")
             for index, one, (_, placed) in zip(indices, found, fed, strict=True):
                 labels[index] = to_frame(one, placed, *frames[index].shape[:2])
         return labels
@@ -188,15 +190,15 @@ def _plan(part: TeacherPart, proto: Any, session: Any) -> tuple[Plan, tuple[str,
     told = _metadata(proto)
     plan = _inputs(proto, part.short_side or told.get("side"))
     size = plan.size or (SIDE, SIDE)
-    found = recognise(run(session, plan, np.full((1, *size, 3), PAD, np.uint8)), size) if not part.layout else None
+    outputs = run(session, plan, np.full((1, *size, 3), PAD, np.uint8))
+    found = recognise(outputs, size) if part.layout is None else None
     layout = part.layout or (found.layout if found else plan.layout)
     names = tuple(part.names) or told.get("names") or (default_names(found) if found else ())
     if not names:
         raise SettingsError("teacher.names: with teacher.layout, list the names of the classes in label order, too")
-    if layout == "torchvision" and plan.free:
-        plan = replace(plan, size=None)
-    if layout == "detr" and found and found.classes == len(names) and names[0] == BACKGROUND:
-        names = ("N/A", *names[1:])
+    if layout == "torchvision":
+        several = plan.any_batch and not any(value.shape[1:] == (4,) for value in outputs.values())
+        plan = replace(plan, size=None if plan.free else plan.size, any_batch=several)
     return _prepared(part, replace(plan, layout=layout), len(names)), by_position(names)
 
 
@@ -268,6 +270,8 @@ def _metadata(proto: Any) -> dict[str, Any]:
     """Return `names` and the input's `side` where the file's metadata tell them, as ours and Ultralytics' do."""
     held = {entry.key: entry.value for entry in proto.metadata_props}
     told: dict[str, Any] = {}
+    if (task := held.get("task", "detect")) != "detect":
+        raise ModelError(f"it is made to {task}, by its metadata: export a model that detects")
     if names := held.get(CLASSES_KEY):
         told["names"] = tuple(names.split(","))
     elif (listed := _literal(held.get("names", ""))) and isinstance(listed, dict | list):

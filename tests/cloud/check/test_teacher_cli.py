@@ -34,7 +34,13 @@ def test_a_kind_and_a_file_are_all_that_is_needed(yard: Path, capsys: pytest.Cap
 
 
 def test_keys_of_the_section_can_be_set_and_all_is_told_as_json(yard: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--set", 'views=["whole","flip"]', "--set", 'map={"truck":["car"],"car":["truck"]}', "--json"]
+    more = [
+        "--set",
+        'teacher.views=["whole","flip"]',
+        "--set",
+        'teacher.map={"truck":["car"],"car":["truck"]}',
+        "--json",
+    ]
     assert main(["teacher", "check", "onnx:seer.onnx", "--video", "yard.mp4", "--out", "sheet.png", *more]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["boxes"].keys() == {"truck"}
@@ -58,7 +64,7 @@ def test_the_teacher_of_a_settings_file_is_tried(yard: Path, capsys: pytest.Capt
         (["onxx:seer.onnx"], SettingsError.exit_code, "did you mean onnx?"),
         (["onnx:none.onnx"], ModelError.exit_code, "none.onnx: cannot be read"),
         (["onnx"], SettingsError.exit_code, "teacher.file: name the ONNX file"),
-        (["onnx:seer.onnx", "--set", "wiews=[]"], SettingsError.exit_code, "teacher.wiews is not a setting"),
+        (["onnx:seer.onnx", "--set", "teacher.wiews=[]"], SettingsError.exit_code, "teacher.wiews is not a setting"),
         (["onnx:seer.onnx", "--out", "no/sheet.png"], StorageError.exit_code, "cannot write no/sheet.png"),
         ([], SettingsError.exit_code, "name a teacher, e.g. onnx:model.onnx"),
     ],

@@ -94,6 +94,19 @@ def test_names_come_from_the_settings_then_the_metadata_then_their_number(tmp_pa
         opened(tmp_path, answering(yolov8(3)))
 
 
+def test_a_model_for_another_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.onnx: it is made to segment, by its metadata"):
+        opened(tmp_path, answering(yolov8(), metadata={"task": "segment"}))
+
+
+def test_a_graph_that_answers_for_one_picture_is_asked_for_one_at_a_time(tmp_path: Path) -> None:
+    free = ("batch", 3, 64, 96)
+    assert opened(tmp_path, answering(torchvision(), shape=free)).batch == 1
+    wrong = opened(tmp_path, answering(end_to_end(), shape=free))
+    with pytest.raises(ModelError, match=r"boxes of 1 pictures for 2: set teacher\.batch = 1"):
+        wrong.label([picture(64, 96)] * 2)
+
+
 def test_metadata_is_never_run(tmp_path: Path) -> None:
     evil = answering(yolov8(), metadata={"names": "__import__('os').system('true')", "imgsz": "9" * 5000})
     assert opened(tmp_path, evil).names == COCO_80

@@ -143,12 +143,17 @@ def grounding(folder: Path) -> Path:
 def owl(folder: Path) -> Path:
     """Save the smallest OWLv2, with a vocabulary of letters."""
     letters = [*"abcdefghijklmnopqrstuvwxyz"]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{one}</w>" for one in letters)]
+    words = [*letters, *(f"{one}</w>" for one in letters), "<|startoftext|>", "<|endoftext|>"]  # 0 would be a mask
     (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = hub.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
     text = {"vocab_size": len(words), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text |= {"intermediate_size": 16, "max_position_embeddings": 16, "eos_token_id": 1, "bos_token_id": 0}
+    text |= {
+        "intermediate_size": 16,
+        "max_position_embeddings": 16,
+        "bos_token_id": len(words) - 2,
+        "eos_token_id": len(words) - 1,
+    }
     sight = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = hub.Owlv2Config(
         text_config=text, vision_config=sight | {"image_size": 64, "patch_size": 16}, projection_dim=16
