@@ -1,4 +1,4 @@
-"""Whether a teacher can be loaded, asked of a child process: `python -m culling.cloud.teacher` opens it, and says what
+"""Whether a teacher can be loaded, asked of a child process: `python -m culling.cloud.check` opens it, and says what
 it is."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIMIT_S = 300.0
 
 def try_teacher(settings: CloudSettings) -> str:
     """Return in words what the teacher is. Raises what the child raised, by its exit code."""
-    command = [sys.executable, "-m", "culling.cloud.teacher", "/dev/stdin"]
+    command = [sys.executable, "-m", "culling.cloud.check", "/dev/stdin"]
     try:
         done = subprocess.run(command, input=to_toml(settings), capture_output=True, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:

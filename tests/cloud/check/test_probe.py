@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from culling.cloud.check.__main__ import main
 from culling.cloud.check.checks import check_teacher
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.common.errors import ModelError, SettingsError
@@ -31,3 +32,13 @@ def test_why_it_cannot_be_opened_is_told_with_its_own_code(tmp_path: Path) -> No
 
 def test_the_bundled_kind_is_judged_without_torch(tmp_path: Path) -> None:
     assert "teacher's architecture" in check_teacher(settings(tmp_path))
+
+
+def test_a_child_says_what_the_teacher_is_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text('[service]\ndata_dir = "data"\n[teacher]\nkind = "onnx"\nfile = "car.onnx"\n')
+    assert main([str(path)]) == ModelError.exit_code
+    assert "car.onnx: cannot be read" in capsys.readouterr().err
+    (tmp_path / "car.onnx").write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == "onnx car.onnx, on cpu, 6 classes\n"

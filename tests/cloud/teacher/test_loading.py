@@ -3,18 +3,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import TeacherPart, TeacherSettings, load_settings
-from culling.cloud.teacher.__main__ import main
 from culling.cloud.teacher.bundled import Bundled
 from culling.cloud.teacher.loading import identity, load_teacher
 from culling.common.errors import ModelError, SettingsError
 from culling.common.frame import CLASSES
 from support.detectors import picture, small_student
-from support.graphs import answering
 
 
 def cats(folder: Path) -> Path:
@@ -91,13 +88,3 @@ def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path: Path) -> None:
     shutil.copy(folder / "config.json", folder / "more.json")
     assert identity(told) != before
     assert identity(TeacherSettings(kind="ensemble", member=(TeacherPart(), TeacherPart(kind="own"))))["files"]
-
-
-def test_a_child_says_what_the_teacher_is_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "cloud.toml"
-    path.write_text('[service]\ndata_dir = "data"\n[teacher]\nkind = "onnx"\nfile = "car.onnx"\n')
-    assert main([str(path)]) == ModelError.exit_code
-    assert "car.onnx: cannot be read" in capsys.readouterr().err
-    (tmp_path / "car.onnx").write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
-    assert main([str(path)]) == 0
-    assert capsys.readouterr().out == "onnx car.onnx, on cpu, 6 classes\n"

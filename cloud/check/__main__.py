@@ -1,4 +1,4 @@
-"""Opens the teacher of a settings file and says what it is: `python -m culling.cloud.teacher FILE`."""
+"""Opens the teacher of a settings file and says what it is: `python -m culling.cloud.check FILE`."""
 
 from __future__ import annotations
 
