@@ -9,6 +9,9 @@ COMMANDS = {
     "watch": Command("culling.cloud.page.watch:app", "Watch every camera in a terminal.", "cloud"),
     "labels": Command("culling.cloud.annotations.cli:app", "Convert label files of other tools.", "cloud"),
     "evaluate": Command("culling.cloud.evaluation.cli:app", "Measure a model on a labelled video.", "cloud"),
+    "teacher check": Command(
+        "culling.cloud.check.teacher_cli:app", "Try a teacher on a video before it labels.", "cloud"
+    ),
     "export": Command("culling.cloud.model.cli:export_app", "Turn student weights into ONNX.", "cloud"),
     "pretrain": Command("culling.cloud.model.cli:pretrain_app", "Train the bundled student and teacher.", "cloud"),
     "bench student": Command(

@@ -27,6 +27,7 @@ COMMAND_TABLES = "culling.commands"
 
 GROUPS = {
     "bench": "Measure how close each part runs to its limit.",
+    "teacher": "Choose who labels.",
     "bench memory": "What a camera costs an agent, and an edge the service.",
 }
 """Help of the words that only lead to commands below them."""
@@ -99,6 +100,7 @@ def _group(words: str) -> typer.Typer:
     kind = type("Group", (Lazy,), {"prefix": prefix})
     if words:
         group = typer.Typer(cls=kind, help=GROUPS[words], no_args_is_help=True, pretty_exceptions_enable=False)
+        group.callback()(_stub())  # without it, typer would take a group of one command for that command
     else:
         group = typer.Typer(
             cls=kind,

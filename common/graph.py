@@ -33,6 +33,8 @@ Provider = Literal["cuda", "cpu"]
 
 MAX_NODES = 20_000
 """Bounds the time of a check; the bundled student has 728."""
+MAX_FILE = 2 << 30
+"""A model that a person names, a teacher's, may be as long as protobuf can read."""
 MAX_OPSET = 18
 """onnxruntime's CUDA provider lacks kernels of later opsets, and would run those nodes on the CPU."""
 DOMAINS = frozenset({"", "ai.onnx"})
@@ -126,6 +128,17 @@ def open_graph(model: bytes, *, provider: Provider, threads: int = 0, exact: boo
     """
     proto = _parse(model)
     info = _describe(proto)
+    session = open_session(model, provider, threads, exact)
+    if provider == "cuda":
+        _check_placement(proto.graph, _placement(session), PROVIDERS[provider][0])
+    return Graph(session, info)
+
+
+def open_session(model: bytes, provider: Provider, threads: int = 0, exact: bool = False) -> Any:
+    """Return onnxruntime's session of a model that was checked, on exactly `provider`; see `open_graph`.
+
+    Raises ModelError where onnxruntime refuses the model, or would run it elsewhere.
+    """
     name, settings = PROVIDERS[provider]
     if provider == "cuda":
         _find_cuda()
@@ -136,9 +149,18 @@ def open_graph(model: bytes, *, provider: Provider, threads: int = 0, exact: boo
         raise ModelError(f"onnxruntime refused the model: {_first_line(error)}") from error
     if (actual := session.get_providers()[0]) != name:
         raise ModelError(f"the model would run on {actual}, not on {name}: check the GPU, its driver and its libraries")
-    if provider == "cuda":
-        _check_placement(proto.graph, _placement(session), name)
-    return Graph(session, info)
+    return session
+
+
+def check_closed(model: bytes) -> Any:
+    """Return the parsed `model`, a graph of any signature and opset that keeps to itself.
+
+    Raises ModelError for what is no ONNX, keeps data outside of its file, or uses anything but ONNX's own operators.
+    """
+    proto = _parse(model, MAX_FILE)
+    _check_domains(proto)
+    _check_nodes(proto.graph)
+    return proto
 
 
 def has_cuda() -> bool:
@@ -151,9 +173,9 @@ def check(model: bytes) -> GraphInfo:
     return _describe(_parse(model))
 
 
-def _parse(model: bytes) -> Any:
-    if len(model) > MAX_MODEL:
-        raise ModelError(f"the model has {len(model)} bytes, at most {MAX_MODEL} are allowed")
+def _parse(model: bytes, most: int = MAX_MODEL) -> Any:
+    if len(model) > most:
+        raise ModelError(f"the model has {len(model)} bytes, at most {most} are allowed")
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as error:  # protobuf's DecodeError, or a bare ValueError, by version
@@ -279,11 +301,16 @@ def _reads(node: Any) -> Iterator[str]:
 
 
 def _check_opsets(proto: Any) -> None:
+    _check_domains(proto)
+    for opset in proto.opset_import:
+        if opset.version > MAX_OPSET:
+            raise ModelError(f"the model uses opset {opset.version}, at most {MAX_OPSET} is allowed")
+
+
+def _check_domains(proto: Any) -> None:
     for opset in proto.opset_import:
         if opset.domain not in DOMAINS:
             raise ModelError(f"the model uses the foreign domain {opset.domain!r}")
-        if opset.version > MAX_OPSET:
-            raise ModelError(f"the model uses opset {opset.version}, at most {MAX_OPSET} is allowed")
     if not proto.opset_import:
         raise ModelError("the model names no opset")
     if proto.functions or proto.training_info:

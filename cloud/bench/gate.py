@@ -29,9 +29,9 @@ from culling.cloud.evaluation.evaluate import frames_of, select, student
 from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.evaluation.verdict import decide
-from culling.cloud.model.teacher import Teacher
 from culling.cloud.model.weights import load_bundled
 from culling.cloud.settings import GateSettings, TeacherSettings
+from culling.cloud.teacher.bundled import Bundled
 from culling.common.atomic import write_atomic
 from culling.common.errors import InputError
 from culling.common.frame import CLASSES, Detections
@@ -235,7 +235,7 @@ def _watch(video: Path, labels: Path | None, count: int) -> Recording:
 def _labelled(video: Path, labels: Path | None, count: int) -> Iterator[tuple[Picture, Detections]]:
     """Yield frames of a video in their order, with labels: those of a file, or else the bundled teacher's."""
     if labels is None:
-        teacher = Teacher(load_bundled("teacher")[0])
+        teacher = Bundled(load_bundled("teacher")[0])
         yield from ((picture, teacher.label([picture])[0]) for picture in read_pictures(video, count))
         return
     chosen = select(read_labels(labels), video, count_frames(video))

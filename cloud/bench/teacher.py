@@ -21,8 +21,8 @@ from culling.cloud.bench.material import (
     read_pictures,
 )
 from culling.cloud.model.half import half_precision
-from culling.cloud.model.teacher import Teacher
-from culling.cloud.settings import TeacherSettings
+from culling.cloud.settings import TeacherPart
+from culling.cloud.teacher.bundled import Bundled
 from culling.common import bench
 from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, at_least
 from culling.common.scaler import resize
@@ -33,13 +33,13 @@ def teacher_command(
     video: Video = BUNDLED_CLIP,
     model: Weights = None,
     frames: Annotated[int, typer.Option(min=1, help="frames a side and round")] = 8,
-    batch: Annotated[int, typer.Option(min=1, help="frames at a time")] = TeacherSettings().batch,
+    batch: Annotated[int, typer.Option(min=1, help="frames at a time")] = TeacherPart().batch,
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
     """Images/s that the teacher labels, from whole frames, against its bare forward on prepared inputs."""
     detector = load_detector("teacher", model)
-    teacher = Teacher(detector, TeacherSettings().short_side, batch)
+    teacher = Bundled(detector, batch=batch)
     pictures = read_pictures(video, frames)
     mine, bare = bench.in_turn(
         rounds, partial(label_speed, teacher, pictures), bare_forward(detector, teacher, pictures, batch)
@@ -53,14 +53,14 @@ def teacher_command(
     bench.print_report(Report("teacher", (comparison,), machine=bench.machine(choose_provider())), as_json)
 
 
-def label_speed(teacher: Teacher, pictures: Sequence[Picture]) -> float:
+def label_speed(teacher: Bundled, pictures: Sequence[Picture]) -> float:
     """Return images/s of the teacher as rounds use it."""
     started = time.perf_counter()
     teacher.label(pictures)
     return len(pictures) / (time.perf_counter() - started)
 
 
-def bare_forward(model: FasterRCNN, teacher: Teacher, pictures: Sequence[Picture], batch: int) -> Callable[[], float]:
+def bare_forward(model: FasterRCNN, teacher: Bundled, pictures: Sequence[Picture], batch: int) -> Callable[[], float]:
     """Return a function that measures images/s of `model` alone, on the inputs and batches that `teacher` gives it."""
     device = next(model.parameters()).device
     inputs = [resize(picture, *teacher.input_size(*picture.shape[:2])) for picture in pictures]

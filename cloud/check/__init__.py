@@ -1,1 +1,1 @@
-"""What the service needs, tried before it starts: `culling cloud check`, and the teacher at every start."""
+"""What the service needs, tried before it starts: `culling cloud check`, the teacher at every start, and on a video."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from culling.cloud.check.header import BUNDLED, check_detector
+from culling.cloud.check.probe import try_teacher
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, cameras
@@ -33,9 +34,16 @@ def check_all(settings: CloudSettings) -> Iterator[Result]:
 
 
 def check_teacher(settings: CloudSettings) -> str:
-    """Return what the teacher is. Raises ModelError when it is missing, unreadable or of another architecture."""
-    weights = settings.teacher.weights
-    return check_detector(BUNDLED / "teacher.safetensors" if weights == "bundled" else Path(weights))
+    """Return what the teacher is. Raises what `load_teacher` raises where it cannot be used.
+
+    The bundled kind's file is judged by its header. Any other is opened by `load_teacher` itself, in a process of its
+    own, since the service never holds torch.
+    """
+    teacher = settings.teacher
+    sayings = teacher.map or (teacher.file and settings.round.interest)  # a file of other classes may do then
+    if teacher.kind == "bundled" and not sayings:
+        return check_detector(teacher.file or BUNDLED / "teacher.safetensors")
+    return try_teacher(settings)
 
 
 def _keys(data_dir: Path) -> str:

@@ -13,8 +13,8 @@ from culling.cloud.demo.run import Demo, enroll_edge, write_cloud_settings
 from culling.cloud.demo.speed import Base, measure_speed
 from culling.cloud.evaluation.holdout import HeldOut, HeldOutScores
 from culling.cloud.evaluation.holdout import plan as choose_held_out
-from culling.cloud.model.teacher import load_teacher
 from culling.cloud.settings import load_settings
+from culling.cloud.teacher.loading import load_teacher
 from culling.common.errors import InputError
 from culling.common.video import FED
 

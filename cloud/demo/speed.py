@@ -18,11 +18,12 @@ from culling.cloud.demo.plan import BATCH, Speed
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
-from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.train import Recipe, train
 from culling.cloud.model.weights import load_weights
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import Artefact, ModelFiles
+from culling.cloud.teacher.bundled import MOST_ENLARGED
+from culling.cloud.teacher.interface import Teacher
 from culling.common.errors import CameraError
 from culling.common.frame import Detections
 from culling.common.graph import Provider, open_graph

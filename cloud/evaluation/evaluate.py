@@ -24,8 +24,8 @@ from culling.cloud.annotations.lines import Label, read_labels
 from culling.cloud.evaluation.matching import ClassPrecision, Compared, class_precision, compare
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.family import family_of
-from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
 from culling.cloud.model.weights import load_weights
+from culling.cloud.teacher.bundled import MOST_ENLARGED, SHORT_SIDE, Bundled
 from culling.common.errors import InputError, ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import Graph, has_cuda, open_graph, to_frame
@@ -34,9 +34,6 @@ from culling.common.video import count_frames, read_frames
 
 DOUBTFUL = 0.1
 """Labels from this score on may be objects: a detection there is neither right nor wrong."""
-
-TEACHER_SHORT_SIDE = 480
-"""The default of `[teacher] short_side`: a teacher is measured as rounds use it."""
 
 Frame = NDArray[np.uint8]
 Detect = Callable[[Frame], Detections]
@@ -117,7 +114,7 @@ def open_model(path: Path, scale: float = 1.0, long_side: int = LONG_SIDE) -> tu
         model, classes = load_weights(path)
         if family_of(model).student(model):
             return student(model, scale, long_side), classes
-        teacher = Teacher(model, round(TEACHER_SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
+        teacher = Bundled(model, round(SHORT_SIDE * scale), most=MOST_ENLARGED * scale)
         return lambda frame: teacher.label([frame])[0], classes
     try:
         graph = open_graph(path.read_bytes(), provider="cuda" if torch.cuda.is_available() and has_cuda() else "cpu")

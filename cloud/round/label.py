@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
+from culling.cloud.teacher.interface import Teacher
+from culling.cloud.teacher.loading import load_teacher
 from culling.common.errors import ProtocolError
 from culling.common.selection.features import read
 from culling.common.wire.codec import decode_jpeg

@@ -23,11 +23,12 @@ from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
-from culling.cloud.model.teacher import Teacher, load_teacher
-from culling.cloud.model.weights import file_hash, read_index
+from culling.cloud.model.weights import file_hash
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.cache import Memo, Remembered, Seen
+from culling.cloud.teacher.interface import Teacher
+from culling.cloud.teacher.loading import identity, load_teacher
 from culling.common.errors import CameraError
 from culling.common.graph import Graph, has_cuda, open_graph, see
 from culling.common.scaler import input_size, resize
@@ -211,7 +212,4 @@ class Corpus:
 
     @property
     def _teacher_identity(self) -> dict[str, Any]:
-        teacher = self.settings.teacher
-        bundled = (entry.sha256 for entry in read_index().values() if entry.kind == "teacher")
-        weights = next(bundled) if teacher.weights == "bundled" else file_hash(Path(teacher.weights))
-        return {"weights": weights, "short_side": teacher.short_side}
+        return identity(self.settings.teacher)

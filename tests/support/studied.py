@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.settings import load_settings
 from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.cost import forward_gflops
 from culling.common.frame import Detections
 from culling.common.video import read_frames
 from support.clips import make_clip
@@ -29,14 +29,14 @@ class FakeTeacher:
 
     def __init__(self) -> None:
         self.shown = 0
-        self.model: FasterRCNN = small_student()
+        self._gflops = forward_gflops(small_student(), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
 
     def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         self.shown += len(frames)
         return [yellow_box(frame) for frame in frames]
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        return height, width
+    def gflops(self, height: int, width: int) -> float | None:
+        return self._gflops
 
 
 def yellow_box(frame: NDArray[np.uint8]) -> Detections:

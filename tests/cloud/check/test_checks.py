@@ -30,7 +30,7 @@ def test_each_thing_is_one_line_and_nothing_is_made(tmp_path: Path, capsys: pyte
 
 
 def test_the_exit_code_is_that_of_the_first_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    missing = {"weights": str(tmp_path / "none.safetensors")}
+    missing = {"file": str(tmp_path / "none.safetensors")}
     code, lines = check(settings(tmp_path, teacher=missing, service={"reserve_bytes": 1 << 60}), capsys)
     assert code == ModelError.exit_code
     assert lines["teacher"].startswith("failed  teacher:")
@@ -40,6 +40,6 @@ def test_the_exit_code_is_that_of_the_first_failure(tmp_path: Path, capsys: pyte
 
 
 def test_a_service_without_its_teacher_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = settings(tmp_path, teacher={"weights": str(tmp_path / "none.safetensors")})
+    path = settings(tmp_path, teacher={"file": str(tmp_path / "none.safetensors")})
     assert main(["cloud", "serve", "--config", str(path)]) == ModelError.exit_code
     assert "none.safetensors: cannot be read" in capsys.readouterr().err

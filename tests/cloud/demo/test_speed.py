@@ -8,8 +8,8 @@ import pytest
 from culling.cloud.demo.plan import choose
 from culling.cloud.demo.prepare import announce
 from culling.cloud.demo.speed import measure_speed
-from culling.cloud.model.teacher import Teacher
 from culling.cloud.settings import load_settings
+from culling.cloud.teacher.bundled import Bundled
 from culling.common.errors import CameraError
 from support.clips import make_clip
 from support.detectors import small_student
@@ -23,7 +23,7 @@ def test_a_machine_is_measured_on_the_frames_of_the_video(tmp_path: Path, narrow
     settings = load_settings(None, {"service.data_dir": tmp_path / "data", "student.weights": weights})
     clip = make_clip(tmp_path / "clip.mp4", frames=20, width=160, height=96, fps=10)
     told: list[str] = []
-    speed, base = measure_speed(settings, Teacher(small_student(), 96), clip, 0.6, told.append)
+    speed, base = measure_speed(settings, Bundled(small_student(), 96), clip, 0.6, told.append)
     assert speed.frame == (160, 96)
     assert 1 <= speed.threads <= max(1, speed.cores)
     assert all(value > 0 for name, value in asdict(speed).items() if name.endswith("_s"))
@@ -36,7 +36,7 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"no video")
     settings = load_settings(None, {"service.data_dir": tmp_path / "data"})
     with pytest.raises(CameraError, match=r"broken\.mp4"):
-        measure_speed(settings, Teacher(small_student(), 96), broken, 0.6, print)
+        measure_speed(settings, Bundled(small_student(), 96), broken, 0.6, print)
 
 
 def test_what_a_demo_takes_is_said_before_it_begins() -> None:

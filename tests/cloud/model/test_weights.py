@@ -15,7 +15,6 @@ from torchvision.ops import box_iou
 from culling.cloud.evaluation.evaluate import student as open_student
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.faster_rcnn.network import STUDENT, build
-from culling.cloud.model.teacher import Teacher
 from culling.cloud.model.weights import (
     INDEX,
     REFERENCE,
@@ -27,6 +26,7 @@ from culling.cloud.model.weights import (
     save_weights,
     write_index,
 )
+from culling.cloud.teacher.bundled import Bundled
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.video import BUNDLED_CLIP, read_frames
@@ -230,7 +230,7 @@ def test_the_pair_that_comes_along_is_whole_and_small_enough_to_carry(kind: Kind
 def test_the_pair_that_comes_along_sees_the_people_of_the_clip_that_does() -> None:
     (frame,) = [image for _, image in read_frames(BUNDLED_CLIP, {400})]
     student, teacher = load_bundled("student")[0], load_bundled("teacher")[0]
-    sure = Teacher(teacher).label([frame])[0].above(0.6)
+    sure = Bundled(teacher).label([frame])[0].above(0.6)
     people = sure.where(sure.labels == CLASSES.index("person"))
     found = open_student(student)(frame)
     found = found.where(found.labels == CLASSES.index("person")).above(0.3)

@@ -70,6 +70,6 @@ def test_a_clip_of_one_frame_and_a_teacher_that_is_not_there_are_named(
     short = make_clip(tmp_path / "short.mp4", frames=1)
     with pytest.raises(CameraError, match=r"short\.mp4: its 1 frames leave none to hold back"):
         Corpus(short, yard.labels, 9, 3, 1.0, corpus.settings)
-    teacher = corpus.settings.teacher.model_copy(update={"weights": "gone.safetensors"})
+    teacher = corpus.settings.teacher.model_copy(update={"file": Path("gone.safetensors")})
     with pytest.raises(ModelError, match=r"gone\.safetensors: cannot be read"):
         Corpus(yard.clip, yard.labels, 9, 3, 1.0, corpus.settings.model_copy(update={"teacher": teacher}))

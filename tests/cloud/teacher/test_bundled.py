@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.teacher import Teacher, load_teacher
-from culling.cloud.model.weights import save_weights
-from culling.cloud.settings import load_settings
-from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
+from culling.cloud.teacher.bundled import Bundled
 from support.detectors import picture, small_student
 
 
@@ -22,7 +16,7 @@ def model() -> FasterRCNN:
 def test_every_frame_gets_its_own_labels_in_order_whatever_the_mix_of_sizes(model: FasterRCNN) -> None:
     shapes = [(96, 128), (128, 96), (96, 128), (200, 300), (96, 128)]
     frames = [picture(*shape, seed) for seed, shape in enumerate(shapes)]
-    teacher = Teacher(model, short_side=96, batch=2)
+    teacher = Bundled(model, short_side=96, batch=2)
     together, alone = teacher.label(frames), [teacher.label([frame])[0] for frame in frames]
     for one, other in zip(together, alone, strict=True):
         assert len(one) > 0
@@ -31,7 +25,7 @@ def test_every_frame_gets_its_own_labels_in_order_whatever_the_mix_of_sizes(mode
 
 
 def test_boxes_are_in_pixels_of_the_full_frame(model: FasterRCNN) -> None:
-    found = Teacher(model, short_side=64).label([picture(240, 480)])[0]
+    found = Bundled(model, short_side=64).label([picture(240, 480)])[0]
     assert (found.boxes >= 0).all()
     assert (found.boxes <= [480, 240, 480, 240]).all()
     assert found.boxes[:, 2].max() > 240
@@ -41,7 +35,7 @@ def test_boxes_are_in_pixels_of_the_full_frame(model: FasterRCNN) -> None:
 def test_batches_hold_one_size_and_at_most_as_many_as_told(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
     model.backbone.register_forward_pre_hook(lambda module, given: shapes.append(tuple(given[0].shape)))
-    Teacher(model, short_side=64, batch=2).label([picture(64, 64)] * 5 + [picture(64, 128)])
+    Bundled(model, short_side=64, batch=2).label([picture(64, 64)] * 5 + [picture(64, 128)])
     assert [(shape[0], *shape[2:]) for shape in shapes] == [(2, 64, 64), (2, 64, 64), (1, 64, 64), (1, 64, 128)]
 
 
@@ -52,15 +46,8 @@ def test_batches_hold_one_size_and_at_most_as_many_as_told(model: FasterRCNN, mo
 def test_the_short_side_is_brought_to_the_one_wanted_but_not_enlarged_beyond_reason(
     model: FasterRCNN, frame: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
-    assert Teacher(model, short_side=480).input_size(*frame) == wanted
+    assert Bundled(model, short_side=480).input_size(*frame) == wanted
 
 
 def test_no_frames_have_no_labels(model: FasterRCNN) -> None:
-    assert Teacher(model).label([]) == []
-
-
-def test_a_teacher_of_other_classes_is_refused(model: FasterRCNN, tmp_path: Path) -> None:
-    save_weights(tmp_path / "cats.safetensors", model, "fp16", ("cat",) * len(CLASSES))
-    chosen = {"service.data_dir": tmp_path / "data", "teacher.weights": str(tmp_path / "cats.safetensors")}
-    with pytest.raises(ModelError, match=r"the teacher finds cat, .*; expected person"):
-        load_teacher(load_settings(None, chosen))
+    assert Bundled(model).label([]) == []

@@ -1,0 +1,139 @@
+"""The teacher that comes with Culling, or another file of its architecture: kind `bundled`.
+
+Its base, `TorchTeacher`, runs any of torchvision's detectors in batches, on a GPU if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from culling.cloud.model.half import half_precision
+from culling.cloud.model.weights import load_bundled, load_weights
+from culling.cloud.settings import TeacherPart
+from culling.cloud.teacher.cost import torch_gflops
+from culling.cloud.teacher.interface import Picture
+from culling.common.frame import CLASSES, Detections
+from culling.common.graph import to_frame
+from culling.common.scaler import STRIDE, resize
+
+SHORT_SIDE = 480
+"""Pixels of the short side of what the bundled teacher sees."""
+
+MOST_ENLARGED = 1.5
+"""Labels of small frames improve up to this enlargement and worsen beyond it, where it adds only blur."""
+
+
+class TorchTeacher:
+    """Labels frames with one of torchvision's detectors, as large as they come, at most `batch` of one size at a time.
+
+    `names` are what its labels mean, from label `first` on.
+    """
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...], batch: int = 4, first: int = 0) -> None:
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        for part in _heavy_parts(model):
+            _halve(part)
+        self.names = names
+        self.batch = batch
+        self._first = first
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return str(next(self.model.parameters()).device)
+
+    def label(self, frames: Sequence[Picture]) -> list[Detections]:
+        """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
+        labels = [Detections.empty()] * len(frames)
+        for indices, size in self._batches([frame.shape[:2] for frame in frames]):
+            stack = np.stack([resize(frames[index], *size) for index in indices])
+            for index, found in zip(indices, self._see(stack), strict=True):
+                labels[index] = to_frame(found, size, frames[index].shape[:2])
+        return labels
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the `(height, width)` at which the model is given a frame of that size."""
+        return height, width
+
+    def gflops(self, height: int, width: int) -> float | None:
+        """Return what a frame of that size costs."""
+        image = torch.rand(3, *self.input_size(height, width), device=self.device)
+        return torch_gflops(lambda: self.model([image]))
+
+    @torch.inference_mode()
+    def _see(self, frames: Picture) -> Iterator[Detections]:
+        """Yield what the model finds in each of `frames` `(B, H, W, 3)`."""
+        images = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 255
+        for found in self.model(list(images)):
+            boxes, scores, labels = (found[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+            yield Detections(boxes, scores, labels - self._first)
+
+    def _batches(self, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[list[int], tuple[int, int]]]:
+        """Yield indices of frames that come to the same input size, and that `(height, width)`."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, (height, width) in enumerate(shapes):
+            groups.setdefault(self.input_size(height, width), []).append(index)
+        for size, indices in groups.items():
+            for start in range(0, len(indices), self.batch):
+                yield indices[start : start + self.batch], size
+
+
+class Bundled(TorchTeacher):
+    """A detector of our own architecture, given frames at `short_side` pixels, enlarged `most` times at most."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        short_side: int = SHORT_SIDE,
+        batch: int = 4,
+        most: float = MOST_ENLARGED,
+        names: tuple[str, ...] = CLASSES,
+    ) -> None:
+        super().__init__(model, names, batch, first=1)
+        self._short_side = short_side
+        self._most = most
+
+    def at(self, scale: float) -> Bundled:
+        """Return the same teacher at another size of its input."""
+        other = object.__new__(Bundled)
+        other.__dict__ |= self.__dict__ | {"_short_side": round(self._short_side * scale), "_most": self._most * scale}
+        return other
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the teacher's input `(height, width)` for a frame: multiples of the stride, nearest to the aspect."""
+        scale = min(self._short_side / min(height, width), self._most)
+        return tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in (height, width))  # type: ignore[return-value]
+
+
+def open_bundled(part: TeacherPart, classes: tuple[str, ...]) -> Bundled:
+    """Return the teacher that comes with Culling, or the one in `file`. Raises `ModelError` for an unusable file."""
+    model, names = load_weights(part.file) if part.file else load_bundled("teacher")
+    return Bundled(model, part.short_side or SHORT_SIDE, part.batch, names=names)
+
+
+def _heavy_parts(model: nn.Module) -> list[nn.Module]:
+    """Return the parts of one of torchvision's detectors that take its time and may compute in half precision."""
+    names = ("backbone", "rpn.head", "roi_heads.box_head", "head")
+    known = dict(model.named_modules())
+    return [known[name] for name in names if name in known]
+
+
+def _halve(part: nn.Module) -> None:
+    """Make a part of a detector compute in half precision, and return single precision.
+
+    Boxes are still decoded in single precision: in half, they would be off by pixels. The AP of people and cars moved
+    by at most .002 for the backbone (83 frames of two cameras), and by at most .002 once more for the heads (165).
+    """
+    whole = part.forward
+
+    def forward(*inputs: Any) -> Any:
+        with half_precision(next(part.parameters()).device):
+            return tree_map(lambda answer: answer.float(), whole(*inputs))
+
+    part.forward = forward

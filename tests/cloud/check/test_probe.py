@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from culling.cloud.check.__main__ import main
+from culling.cloud.check.checks import check_teacher
+from culling.cloud.settings import CloudSettings, load_settings
+from culling.common.errors import ModelError, SettingsError
+from support.graphs import answering
+
+
+def settings(folder: Path, **teacher: object) -> CloudSettings:
+    chosen = {f"teacher.{key}": value for key, value in teacher.items()}
+    return load_settings(None, {"service.data_dir": str(folder / "data"), **chosen})
+
+
+def test_a_teacher_of_another_kind_is_opened_by_the_loader_itself(tmp_path: Path) -> None:
+    path = tmp_path / "seer.onnx"
+    path.write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
+    assert check_teacher(settings(tmp_path, kind="onnx", file=str(path))) == "onnx seer.onnx, on cpu, 6 classes"
+
+
+def test_why_it_cannot_be_opened_is_told_with_its_own_code(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.onnx: cannot be read: No such file"):
+        check_teacher(settings(tmp_path, kind="onnx", file=str(tmp_path / "none.onnx")))
+    with pytest.raises(SettingsError, match="no installed package brings a teacher 'nobodys'"):
+        check_teacher(settings(tmp_path, kind="nobodys"))
+
+
+def test_the_bundled_kind_is_judged_without_torch(tmp_path: Path) -> None:
+    assert "teacher's architecture" in check_teacher(settings(tmp_path))
+
+
+def test_a_child_says_what_the_teacher_is_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text('[service]\ndata_dir = "data"\n[teacher]\nkind = "onnx"\nfile = "car.onnx"\n')
+    assert main([str(path)]) == ModelError.exit_code
+    assert "car.onnx: cannot be read" in capsys.readouterr().err
+    (tmp_path / "car.onnx").write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == "onnx car.onnx, on cpu, 6 classes\n"

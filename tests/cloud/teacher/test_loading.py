@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from culling.cloud.model.weights import save_weights
+from culling.cloud.settings import TeacherPart, TeacherSettings, load_settings
+from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.teacher.loading import identity, load_teacher
+from culling.common.errors import ModelError, SettingsError
+from culling.common.frame import CLASSES
+from support.detectors import picture, small_student
+
+
+def cats(folder: Path) -> Path:
+    """Write a detector of no class of ours."""
+    names = ("cat", "cart", "person", "bicyle", "bus", "truk")
+    save_weights(folder / "cats.safetensors", small_student(), "fp16", names)
+    return folder / "cats.safetensors"
+
+
+def test_the_bundled_teacher_needs_no_setting(tmp_path: Path) -> None:
+    teacher = load_teacher(load_settings(None, {"service.data_dir": tmp_path / "data"}))
+    assert isinstance(teacher, Bundled)
+    assert teacher.names == CLASSES
+
+
+def test_a_teacher_of_other_classes_is_refused_with_the_nearest_names(tmp_path: Path) -> None:
+    settings = load_settings(None, {"service.data_dir": tmp_path / "data", "teacher.file": str(cats(tmp_path))})
+    with pytest.raises(ModelError, match=r"no name for bicycle, car, motorcycle, truck: for bicycle, nearest are b"):
+        load_teacher(settings)
+
+
+def test_only_the_classes_of_interest_must_be_named(tmp_path: Path) -> None:
+    chosen = {"service.data_dir": tmp_path / "data", "teacher.file": str(cats(tmp_path)), "round.interest": ["bus"]}
+    teacher = load_teacher(load_settings(None, chosen))
+    assert {CLASSES[label] for label in teacher.label([picture(64, 96)])[0].labels} <= {"person", "bus"}
+
+
+def test_a_map_in_the_settings_says_what_names_mean(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text(
+        f'[service]\ndata_dir = "data"\n[teacher]\nfile = "{cats(tmp_path)}"\nviews = ["whole", "flip"]\n'
+        '[teacher.map]\ncar = ["cart"]\nbicycle = ["bicyle"]\ntruck = ["truk"]\nmotorcycle = ["cat"]\n'
+    )
+    assert load_teacher(load_settings(path, {})).names == CLASSES
+
+
+def test_the_older_key_is_answered_with_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_text('[service]\ndata_dir = "data"\n[teacher]\nweights = "own.safetensors"\n')
+    with pytest.raises(SettingsError, match=r'teacher: .*write file = "own\.safetensors" instead of weights'):
+        load_settings(path, {})
+
+
+def test_a_view_that_there_is_not_names_its_key(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"teacher\.views: .*'half' is no view"):
+        load_settings(None, {"service.data_dir": tmp_path / "data", "teacher.views": ["half"]})
+
+
+def test_members_of_an_ensemble_find_their_files_beside_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.toml"
+    members = '[[teacher.member]]\nkind = "onnx"\nfile = "a.onnx"\n[[teacher.member]]\nkind = "bundled"\n'
+    path.write_text(f'[service]\ndata_dir = "data"\n[teacher]\nkind = "ensemble"\n{members}')
+    assert load_settings(path, {}).teacher.member[0].file == tmp_path / "a.onnx"
+
+
+def test_what_a_teacher_says_changes_with_its_bytes_and_settings_but_not_with_scores(tmp_path: Path) -> None:
+    first = TeacherSettings(file=cats(tmp_path))
+    assert identity(first) == identity(first.model_copy(update={"min_score": 0.3, "batch": 8}))
+    assert identity(first) != identity(first.model_copy(update={"views": ("flip",)}))
+    before = identity(first)
+    save_weights(cats(tmp_path), small_student(seed=1), "fp16", CLASSES)
+    assert identity(first) != before
+    assert identity(TeacherSettings())["files"] == identity(TeacherSettings(batch=2))["files"]
+
+
+def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    told = TeacherSettings(kind="transformers", file=folder)
+    with pytest.raises(ModelError, match="holds no file"):
+        identity(told)
+    (folder / "config.json").write_text("{}")
+    before = identity(told)
+    shutil.copy(folder / "config.json", folder / "more.json")
+    assert identity(told) != before
+    assert identity(TeacherSettings(kind="ensemble", member=(TeacherPart(), TeacherPart(kind="own"))))["files"]
