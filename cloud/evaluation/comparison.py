@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, Array, effective, lower_bound, resample
+from culling.cloud.evaluation.day import BAND_FRAMES, parts_of_day
 from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.tally import Ranked, Tally, rank
 
@@ -36,9 +37,6 @@ FEW_OBJECTS = 5
 ENOUGH_OBJECTS = 100
 ENOUGH_FRAMES = 32
 """From so many on (and `LEAST_BLOCKS`) a check is made by its bound; fewer are too few for a bound that could pass."""
-
-BAND_FRAMES = 16
-"""Hours are joined until so many frames judge a part of the day."""
 
 Kind = Literal["class", "hours", "alarms"]
 
@@ -128,8 +126,7 @@ def compare_students(frames: Sequence[Judged], rules: Rules) -> Comparison | Non
     if not whole.labels:
         return None
     before, after = whole.figures(whole.labels)
-    bands = _bands([frame.hour for frame in ordered])
-    checks = [*_class_checks(whole, rules), *_hour_checks(whole, bands, rules), *_alarm_checks(whole, rules)]
+    checks = [*_class_checks(whole, rules), *_hour_checks(whole, rules), *_alarm_checks(whole, rules)]
     return Comparison(
         float(before[0]),
         float(after[0]),
@@ -220,16 +217,17 @@ def _class_checks(whole: _Sample, rules: Rules) -> list[Check]:
     return found
 
 
-def _hour_checks(whole: _Sample, bands: Sequence[tuple[str, NDArray[np.bool_]]], rules: Rules) -> list[Check]:
-    found = []
-    for name, which in bands if len(bands) > 1 else ():
-        part = whole.part(which)
+def _hour_checks(whole: _Sample, rules: Rules) -> list[Check]:
+    hours, found = [frame.hour for frame in whole.frames], []
+    bands = parts_of_day(hours)
+    for band in bands if len(bands) > 1 else ():
+        part = whole.part(band.holds(hours))
         if part.labels:
             count = len(part.frames)
             sides = part.figures(part.labels)
             margin = rules.worse * math.sqrt(max(1.0, BAND_FRAMES / count))
             found.append(
-                _check("hours", name, *sides, count, margin, part if part.sure(count, ENOUGH_FRAMES) else None)
+                _check("hours", band.name, *sides, count, margin, part if part.sure(count, ENOUGH_FRAMES) else None)
             )
     return found
 
@@ -258,18 +256,3 @@ def _low(gains: Array, sample: _Sample, rules: Rules) -> float:
     if rules.certainty > 0.5 and sample.count < LEAST_BLOCKS:
         return -math.inf
     return lower_bound(gains, effective(sample.blocks, sample.weights), rules.certainty)
-
-
-def _bands(hours: Sequence[int]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Return the parts of the day, from midnight on (UTC), each of hours enough for `BAND_FRAMES` frames."""
-    counts = np.bincount(np.asarray(hours, np.int64), minlength=24)
-    ends, filled = [], 0
-    for hour, count in enumerate(counts):
-        filled += int(count)
-        if filled >= BAND_FRAMES:
-            ends.append(hour + 1)
-            filled = 0
-    ends = [*ends[:-1], 24] if ends else [24]
-    starts = [0, *ends[:-1]]
-    at = np.asarray(hours, np.int64)
-    return [(f"{start:02d}-{end:02d} h", (at >= start) & (at < end)) for start, end in zip(starts, ends, strict=True)]
