@@ -14,8 +14,8 @@ What the newest are held against, by part of the day:
 
 It is looked at once a day, in both directions. Where the scene became easier, and the student certainly better, no
 round is due; but what it is held against starts anew with the better audits, or a later fall would hide behind a
-figure from harder days. All parts together are looked at as well, shuffled within each, so that a night more or less
-in either half does not count.
+figure from harder days. All parts together are looked at as well. Blocks are shuffled within each hour of the day, so
+that a night more or less on either side does not count.
 """
 
 from __future__ import annotations
@@ -106,14 +106,14 @@ def watch(audits: Sequence[Audit], other: Sequence[Audit], last: Watched | None)
     hours = [hour_of(audit.at) for audit in mine]
     parts = parts_of_day(hours, max(BAND_FRAMES, -(-len(mine) // PARTS)))
     whole = Part(0, HOURS)
-    tests = [(whole, parts), *((part, [part]) for part in parts if len(parts) > 1)]
+    tests = [whole, *(parts if len(parts) > 1 else ())]
     level, falls = (1 - CERTAINTY) / (LOOKS * len(tests)), []
-    for part, strata in tests:
+    for part in tests:
         places = [HOURS] if part == whole else range(part.start, part.end)
         sides = _sides(mine, other, part, max(since[place] for place in places))
         if sides is None:
             continue
-        gain, fell, rose = difference(sides, strata)
+        gain, fell, rose = difference(sides)
         if fell <= level and gain < 0:
             falls.append(_fall(sides, "" if part == whole else part.name))
         if rose <= level and gain > 0 and not sides.by_other:
@@ -142,7 +142,7 @@ def _sides(mine: Sequence[Audit], other: Sequence[Audit], part: Part, since: flo
     return Sides(own[-AUDITS:], earlier, by_other=True)
 
 
-def difference(sides: Sides, strata: Sequence[Part]) -> tuple[float, float, float]:
+def difference(sides: Sides) -> tuple[float, float, float]:
     """Return by how much AP50 is higher now, and how likely chance makes it as low, or as high."""
     both = [*sides.now, *sides.before]
     ranked, weights = rank([audit.seen for audit in both], 0), _weights(both)
@@ -152,7 +152,7 @@ def difference(sides: Sides, strata: Sequence[Part]) -> tuple[float, float, floa
         return 0.0, 1.0, 1.0
     rng, lower, higher, done = np.random.default_rng(0), 0, 0, 0
     for count in SHUFFLES:
-        gains = _gains(ranked, weights, _shuffled(both, late, strata, count, rng))
+        gains = _gains(ranked, weights, _shuffled(both, late, count, rng))
         unknown = int(np.isnan(gains).sum())
         lower += int((gains <= found + 1e-9).sum()) + unknown
         higher += int((gains >= found - 1e-9).sum()) + unknown
@@ -168,22 +168,22 @@ def _gains(ranked: Ranked, weights: Array, late: NDArray[np.bool_]) -> Array:
 
 
 def _shuffled(
-    audits: Sequence[Audit], late: NDArray[np.bool_], strata: Sequence[Part], count: int, rng: np.random.Generator
+    audits: Sequence[Audit], late: NDArray[np.bool_], count: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Return which frames are late in each of `count` shuffles of blocks, `(count, F)`: as many blocks in each part.
+    """Return which frames are late in each of `count` shuffles of blocks, `(count, F)`: as many blocks in each hour.
 
     A block of which frames are on both sides counts to the late ones.
     """
-    blocks = np.array([audit.at // BLOCK_S for audit in audits])
-    hours = [hour_of(audit.at) for audit in audits]
-    found = np.zeros((count, len(audits)), np.bool_)
-    for part in strata:
-        inside = np.flatnonzero(part.holds(hours))
-        names, place = np.unique(blocks[inside], return_inverse=True)
-        taken = len(np.unique(blocks[inside][late[inside]]))
-        order = rng.random((count, len(names))).argsort(axis=1).argsort(axis=1)
-        found[:, inside] = (order < taken)[:, place]
-    return found
+    names, place = np.unique(np.array([audit.at // BLOCK_S for audit in audits]), return_inverse=True)
+    taken = np.zeros(len(names), np.bool_)
+    taken[place[late]] = True
+    hours = np.array([hour_of(BLOCK_S * name) for name in names])
+    found = np.zeros((count, len(names)), np.bool_)
+    for hour in np.unique(hours):
+        inside = np.flatnonzero(hours == hour)
+        order = rng.random((count, len(inside))).argsort(axis=1).argsort(axis=1)
+        found[:, inside] = order < taken[inside].sum()
+    return found[:, place]
 
 
 def _fall(sides: Sides, name: str) -> Fall:

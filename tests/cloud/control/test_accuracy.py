@@ -95,7 +95,7 @@ def test_a_fall_is_told_and_makes_a_round_due(cloud: CloudState) -> None:
 
 def test_a_new_student_is_held_against_the_one_before_it(cloud: CloudState) -> None:
     store(cloud, 1, AUDITS, RIGHT, reason="audit", probability=0.1)
-    store(cloud, AUDITS + 1, 30, WRONG, reason="audit", probability=0.1, model_id=f"{CAMERA}-2")
+    store(cloud, 145, 30, WRONG, reason="audit", probability=0.1, model_id=f"{CAMERA}-2")  # a day later
     told = measurer(cloud).measure(CAMERA, f"{CAMERA}-2")
     assert told is not None
     assert told.watched is not None

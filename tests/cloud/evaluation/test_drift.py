@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from culling.cloud.evaluation.day import Part, hour_of
+from culling.cloud.evaluation.day import hour_of
 from culling.cloud.evaluation.drift import LEAST, LOOK_S, Audit, Sides, Watched, difference, watch
 from support.judged import seen
 
@@ -64,24 +64,24 @@ def days_of_falls(found: Sequence[Watched]) -> dict[str, int]:
 
 
 def test_a_student_that_stays_as_it_is_falls_by_chance_in_one_life_of_twenty_at_most() -> None:
-    fallen = sum(any(look.falls for look in looks(audits(seed, 30, steady))) for seed in range(100, 108))
+    fallen = sum(any(look.falls for look in looks(audits(seed, 30, steady))) for seed in range(100, 104))
     assert fallen == 0, "of 100 lives, seeds 100 to 199, SHARE fall"
 
 
 def test_a_difference_by_chance_is_as_unlikely_as_it_says() -> None:
     """One look, of one test: of the newest 60 against 60, in streams that are all alike."""
     lower, higher = [], []
-    for seed in range(150):
+    for seed in range(100):
         mine = audits(seed, 2.5, steady)
-        _, fell, rose = difference(Sides(mine[60:], mine[:60], by_other=False), [Part(0, 24)])
+        _, fell, rose = difference(Sides(mine[60:], mine[:60], by_other=False))
         lower.append(fell)
         higher.append(rose)
     for level in (0.05, 0.2):
         for chances in (lower, higher):
-            assert np.mean(np.array(chances) <= level) <= level + 2.5 * np.sqrt(level * (1 - level) / 150)
+            assert np.mean(np.array(chances) <= level) <= level + 2.5 * np.sqrt(level * (1 - level) / 100)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_student_that_became_worse_by_night_alone_is_found_within_days(seed: int) -> None:
     fell = START + 9 * DAY
     found = looks(audits(seed, 18, lambda at: 0.1 if is_night(at) and at >= fell else steady(at)))
@@ -97,7 +97,7 @@ def test_a_student_that_became_worse_by_night_alone_is_found_within_days(seed: i
 
 def test_a_scene_that_became_easier_starts_no_round_and_hides_no_later_fall() -> None:
     easier, worse = START + 6 * DAY, START + 12 * DAY
-    found = looks(audits(1, 20, lambda at: 0.3 if at < easier else 0.95 if at < worse else 0.55))
+    found = looks(audits(1, 17, lambda at: 0.3 if at < easier else 0.95 if at < worse else 0.55))
     days = days_of_falls(found)
     assert min(days.values()) > 12
     assert "" in days
