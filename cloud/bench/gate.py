@@ -2,6 +2,7 @@
 
     culling bench gate --json
     culling bench gate --video yard.mp4 --labels yard.jsonl --record yard.json
+    culling bench gate --config cloud.toml --camera gate
 
 Students are real, and so is what they find: the bundled one at several input sizes, on frames of a clip that the
 teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes
@@ -12,7 +13,7 @@ is asked for, which is measured over many draws and not assumed. Half of the blo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,27 +21,17 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from culling.cloud.bench.material import Picture, Video, read_pictures
+from culling.cloud.bench.material import Video
+from culling.cloud.bench.recording import Recording, kept, of_camera, of_clip
 from culling.cloud.evaluation.comparison import Judged, Rules, compare_students
-from culling.cloud.evaluation.evaluate import frames_of, select, student
-from culling.cloud.evaluation.matching import compare
-from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.evaluation.verdict import decide
-from culling.cloud.model.annotations import read_labels
-from culling.cloud.model.teacher import Teacher
-from culling.cloud.model.weights import load_bundled
-from culling.cloud.settings import GateSettings, TeacherSettings
-from culling.common.atomic import write_atomic
+from culling.cloud.operate import ConfigFile, Overrides, settings_of
+from culling.cloud.settings import GateSettings
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES, Detections
-from culling.common.graph import to_frame
+from culling.common.frame import CLASSES
 from culling.common.progress import shown
-from culling.common.video import BUNDLED_CLIP, count_frames
-
-SCALES = (1.0, 0.8, 0.65, 0.5)
-"""The students: one at so many sizes of its input, from good to poor."""
+from culling.common.video import BUNDLED_CLIP
 
 BLOCK = 4
 """Judges of a block: forty frames an hour leave three or four in the five minutes of one."""
@@ -50,28 +41,6 @@ CALIBRATION = 200
 
 DAY, NIGHT = 12, 0
 TARGETS = {"equal": 0.05, "better": 0.8, "night": 0.05}
-
-
-class _Row(msgspec.Struct):
-    scores: list[float]
-    hits: list[bool]
-
-
-class _Frame(msgspec.Struct):
-    objects: list[int]
-    students: list[list[_Row]]
-
-
-class Recording(msgspec.Struct):
-    """What each of S students did on each of F frames, in their order in time: `frames[f][s]` is a tally."""
-
-    source: str
-    students: list[str]
-    frames: list[_Frame]
-
-    def tallies(self) -> list[list[Tally]]:
-        """Return the tally of each student on each frame, `[F][S]`."""
-        return [[_tally(frame.objects, rows) for rows in frame.students] for frame in self.frames]
 
 
 @dataclass(frozen=True)
@@ -89,15 +58,25 @@ SCENARIOS = (Scenario("equal", 0.0, 0.0), Scenario("better", 0.05, 0.05), Scenar
 def gate_command(
     video: Video = BUNDLED_CLIP,
     labels: Annotated[Path | None, typer.Option(help="label file of the clip; without one the teacher labels")] = None,
+    camera: Annotated[str | None, typer.Option(help="a camera of a service, by its held-out frames")] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
     record: Annotated[Path | None, typer.Option(help="where the matches are kept, and read from if there")] = None,
-    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 80,
+    frames: Annotated[
+        int, typer.Option(min=40, help="frames that are matched: of the clip, or held out, the newest")
+    ] = 80,
     judges: Annotated[int, typer.Option(min=8, help="frames that judge in a trial")] = 64,
     trials: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 200,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """How often the gate publishes equal students, better ones, and ones that are worse by night."""
-    found = run(_recording(video, labels, record, frames), judges, trials, seed)
+    if camera is None:
+        settings, made = GateSettings(), kept(record, lambda: of_clip(video, labels, frames))
+    else:
+        service = settings_of(config, override)
+        settings, made = service.gate, kept(record, lambda: of_camera(service, camera, frames))
+    found = run(made, settings, judges, trials, seed)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -110,10 +89,9 @@ def gate_command(
         )
 
 
-def run(recording: Recording, judges: int, trials: int, seed: int) -> dict[str, Any]:
+def run(recording: Recording, settings: GateSettings, judges: int, trials: int, seed: int) -> dict[str, Any]:
     """Return for each scenario the share `published`, and what it was measured with."""
     pool = _Pool(recording, np.random.default_rng(seed))
-    settings = GateSettings()
     found = {}
     with shown("gate", "trial", trials * len(SCENARIOS)) as show:
         for place, scenario in enumerate(SCENARIOS):
@@ -203,54 +181,3 @@ class _Pool:
 def _gain(frames: Sequence[Judged]) -> float:
     found = compare_students(frames, Rules(tuple(range(len(CLASSES))), resamples=0, certainty=0.5))
     return 0.0 if found is None else found.gain
-
-
-def _recording(video: Path, labels: Path | None, record: Path | None, frames: int) -> Recording:
-    if record is not None and record.exists():
-        try:
-            return msgspec.json.decode(record.read_bytes(), type=Recording)
-        except (OSError, msgspec.DecodeError) as error:
-            raise InputError(f"{record}: cannot be read ({error}): remove it to record again") from None
-    made = _watch(video, labels, frames)
-    if record is not None:
-        write_atomic(record, msgspec.json.encode(made))
-    return made
-
-
-def _watch(video: Path, labels: Path | None, count: int) -> Recording:
-    """Return what the bundled student does at every scale on labelled frames of a video."""
-    model, classes = load_bundled("student")
-    looks, floors, found = [student(model.eval(), scale) for scale in SCALES], TeacherSettings(), []
-    with shown("gate", "frame", count) as show:
-        for picture, truth in _labelled(video, labels, count):
-            rows = [
-                tallies(compare(look(picture), truth, floors.true_score, floors.min_score), len(classes))[0]
-                for look in looks
-            ]
-            found.append(_Frame(list(rows[0].objects), [_rows(row) for row in rows]))
-            show(len(found), "")
-    return Recording(video.name, [f"the bundled student at scale {scale:g}" for scale in SCALES], found)
-
-
-def _labelled(video: Path, labels: Path | None, count: int) -> Iterator[tuple[Picture, Detections]]:
-    """Yield frames of a video in their order, with labels: those of a file, or else the bundled teacher's."""
-    if labels is None:
-        teacher = Teacher(load_bundled("teacher")[0])
-        yield from ((picture, teacher.label([picture])[0]) for picture in read_pictures(video, count))
-        return
-    chosen = select(read_labels(labels), video, count_frames(video))
-    kept = dict(sorted(chosen.items())[:: max(1, len(chosen) // count)])
-    for label, picture in frames_of(video, kept):
-        yield picture, to_frame(label.detections, (label.height, label.width), (picture.shape[0], picture.shape[1]))
-
-
-def _rows(tally: Tally) -> list[_Row]:
-    return [
-        _Row([round(float(score), 5) for score in scores], hits.tolist())
-        for scores, hits in zip(tally.scores, tally.hits, strict=True)
-    ]
-
-
-def _tally(objects: Sequence[int], rows: Sequence[_Row]) -> Tally:
-    scores: list[NDArray[np.float32]] = [np.array(row.scores, np.float32) for row in rows]
-    return Tally(tuple(objects), tuple(scores), tuple(np.array(row.hits, np.bool_) for row in rows))
