@@ -9,6 +9,8 @@ teacher labels, or a file. What each did is recorded frame by frame (`--record` 
 time). A trial draws blocks of neighbouring frames with replacement, and gives each frame to one of two students by the
 toss of a coin: of a fair one, candidate and incumbent are equal; of a biased one, the candidate is better by as much as
 is asked for, which is measured over many draws and not assumed. Half of the blocks count as day, half as night.
+
+The toss adds to how much a gain varies from draw to draw; `deviation` tells it beside that of the same pair as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, pstdev
 from typing import Annotated, Any
 
 import msgspec
@@ -24,7 +27,7 @@ import typer
 
 from culling.cloud.bench.material import Video
 from culling.cloud.bench.recording import Recording, kept, of_camera, of_clip
-from culling.cloud.evaluation.comparison import Judged, Rules, compare_students
+from culling.cloud.evaluation.comparison import Comparison, Judged, Rules, compare_students
 from culling.cloud.evaluation.verdict import decide
 from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.settings import GateSettings
@@ -85,7 +88,8 @@ def gate_command(
         gain = ", ".join(f"{part} {value:+.3f}" for part, value in one["gain"].items())
         typer.echo(
             f"{name:7} published {one['published']:.3f} of {one['trials']} (wanted {sense} {TARGETS[name]:g}); "
-            f"true gain {gain}; {one['students']}"
+            f"true gain {gain}, deviation {one['deviation']:.3f}; {one['students']}, which differ by "
+            f"{one['real']['gain']:+.3f} with a deviation of {one['real']['deviation']:.3f}"
         )
 
 
@@ -96,16 +100,19 @@ def run(recording: Recording, settings: GateSettings, judges: int, trials: int, 
     with shown("gate", "trial", trials * len(SCENARIOS)) as show:
         for place, scenario in enumerate(SCENARIOS):
             pair, biases = pool.calibrate(scenario, judges)
-            published = 0
+            published, gains = 0, []
             for trial in range(trials):
-                published += _published(pool.draw(pair, biases, judges), settings, judges, trial)
+                compared = _compared(pool.draw(pair, biases, judges), settings, trial)
+                gains.append(compared.gain if compared else 0.0)
+                published += compared is not None and _is_published(compared, settings, judges)
                 show(place * trials + trial + 1, "")
-            gains = {part: round(pool.gain(pair, bias, judges), 4) for part, bias in biases.items()}
             found[scenario.name] = {
                 "published": round(published / trials, 4),
+                "gain": {part: round(mean(pool.gains(pair, bias, judges)), 4) for part, bias in biases.items()},
+                "deviation": round(pstdev(gains), 4),
+                "real": _real(pool, pair, judges),
                 "trials": trials,
                 "judges": judges,
-                "gain": gains,
                 "students": " and ".join(recording.students[one] for one in pair),
                 "source": recording.source,
                 "seed": seed,
@@ -113,10 +120,18 @@ def run(recording: Recording, settings: GateSettings, judges: int, trials: int, 
     return found
 
 
-def _published(frames: Sequence[Judged], settings: GateSettings, judges: int, seed: int) -> bool:
-    rules = Rules(tuple(range(len(CLASSES))), settings.worse, settings.certainty, seed=seed)
-    compared = compare_students(frames, rules)
-    return compared is not None and decide(compared, settings.margin, judges, False, CLASSES).outcome == "published"
+def _compared(frames: Sequence[Judged], settings: GateSettings, seed: int) -> Comparison | None:
+    return compare_students(frames, Rules(tuple(range(len(CLASSES))), settings.worse, settings.certainty, seed=seed))
+
+
+def _is_published(found: Comparison, settings: GateSettings, judges: int) -> bool:
+    return decide(found, settings.margin, judges, False, CLASSES).outcome == "published"
+
+
+def _real(pool: _Pool, pair: tuple[int, int], judges: int) -> dict[str, float]:
+    """Return gain and deviation of the pair as it is, nothing tossed: tossed pairs should not differ much more."""
+    gains = pool.gains(pair, 1.0, judges)
+    return {"gain": round(mean(gains), 4), "deviation": round(pstdev(gains), 4)}
 
 
 class _Pool:
@@ -137,7 +152,7 @@ class _Pool:
         """
         wanted = {"day": scenario.day, "night": scenario.night}
         for pair, _ in sorted(self._gaps.items(), key=lambda item: item[1]):
-            most = self.gain(pair, 1.0, judges)
+            most = mean(self.gains(pair, 1.0, judges))
             if most >= max(abs(gain) for gain in wanted.values()) and most > 0.02:
                 return pair, {part: self._bias(pair, gain, judges) for part, gain in wanted.items()}
         raise InputError(f"no two students differ by what {scenario.name} needs: record another clip")
@@ -155,14 +170,14 @@ class _Pool:
                 found.append(Judged(name, block, hour, 1.0, row[before], row[after]))
         return found[:judges]
 
-    def gain(self, pair: tuple[int, int], bias: float, judges: int) -> float:
-        """Return the mean gain of a candidate that is the better student as often as `bias` says."""
+    def gains(self, pair: tuple[int, int], bias: float, judges: int) -> list[float]:
+        """Return gains of a candidate that is the better student as often as `bias` says."""
         state = self._rng.bit_generator.state
         self._rng = np.random.default_rng(1)  # the same draws for every bias, so that the gain rises with it
         draws = [self.draw(pair, {"day": bias, "night": bias}, judges) for _ in range(CALIBRATION)]
         self._rng = np.random.default_rng()
         self._rng.bit_generator.state = state
-        return float(np.mean([_gain(frames) for frames in draws]))
+        return [_gain(frames) for frames in draws]
 
     def _bias(self, pair: tuple[int, int], wanted: float, judges: int) -> float:
         low, high = 0.0, 1.0
@@ -170,7 +185,7 @@ class _Pool:
             return 0.5
         for _ in range(7):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.gain(pair, middle, judges) < wanted else (low, middle)
+            low, high = (middle, high) if mean(self.gains(pair, middle, judges)) < wanted else (low, middle)
         return (low + high) / 2
 
     def _gap(self, better: int, worse: int) -> float:

@@ -36,8 +36,8 @@ from culling.common.scaler import input_size
 from culling.common.video import count_frames
 from culling.common.wire.codec import decode_jpeg
 
-SCALES = (1.0, 0.8, 0.65, 0.5)
-"""The sizes of its input, of its own, at which a student stands for four, from good to poor."""
+SCALES = (1.0, 0.8, 0.65, 0.5, 0.35)
+"""The sizes of its input, of its own, at which a student stands for five, from good to poor."""
 
 MOST = 8
 """Students of a recording: the one in use at each of those sizes, and the newest others."""
