@@ -251,7 +251,7 @@ def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
         "model": f"{model}{pending}",
         "forwarded": f"{row['forwarded']}{rate}",
         "keeping up": row["keeping_up"]["told"] if row["keeping_up"] else "-",
-        "AP50": _measured(row["accuracy"]),
+        "AP50": "; ".join([_measured(row["accuracy"]), *row["worse"]]),
         "waiting": f"{row['waiting']} of {row['stored']}",
     }
 

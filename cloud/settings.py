@@ -260,7 +260,7 @@ class ScheduleSettings(Section):
     """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds CAMERA --start` does.
 
     `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured by
-    audits, that lies below the student's first one by more than `drift` and the interval of both. The last two want
+    audits, that fell by more than `drift`, and more than chance explains, all day or in a part of it. The last two want
     `least` frames, and the last one `first`. Until a round has found something to teach, `first` frames start one: a
     base student is worst, and `min_new` can take hours. A round that starts for new frames finds at least `CULLED`
     times as many as it keeps, or it would cull nothing.
@@ -288,7 +288,8 @@ class ScheduleSettings(Section):
         default=0.0,
         ge=0,
         lt=1,
-        description="fall of the measured AP50 since the student came, beyond the interval of both, that starts one",
+        description="fall of the measured AP50, all day or in a part of the day, beyond which one starts if chance "
+        "does not explain it",
     )
     least: int = Field(
         default=16, ge=1, description="frames that must wait before `max_age_s` starts one; `drift` waits for `first`"

@@ -11,8 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-HOUR_S = 3600.0
-HOURS = 24
+from culling.cloud.evaluation.day import hour_of
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,6 @@ class Archived:
     block: int
     drawn: bool
     classes: frozenset[int]
-
-
-def hour_of(captured: float) -> int:
-    """Return the hour of the day, UTC, in [0, 24)."""
-    return int(captured // HOUR_S) % HOURS
 
 
 def in_order(frames: Sequence[Archived]) -> list[str]:

@@ -2,45 +2,39 @@
 
     culling bench gate --json
     culling bench gate --video yard.mp4 --labels yard.jsonl --record yard.json
+    culling bench gate --config cloud.toml --camera gate
 
 Students are real, and so is what they find: the bundled one at several input sizes, on frames of a clip that the
 teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes
 time). A trial draws blocks of neighbouring frames with replacement, and gives each frame to one of two students by the
 toss of a coin: of a fair one, candidate and incumbent are equal; of a biased one, the candidate is better by as much as
 is asked for, which is measured over many draws and not assumed. Half of the blocks count as day, half as night.
+
+The toss adds to how much a gain varies from draw to draw; `deviation` tells it beside that of the same pair as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, pstdev
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from culling.cloud.annotations.lines import read_labels
-from culling.cloud.bench.material import Picture, Video, read_pictures
-from culling.cloud.evaluation.comparison import Judged, Rules, compare_students
-from culling.cloud.evaluation.evaluate import frames_of, select, student
-from culling.cloud.evaluation.matching import compare
-from culling.cloud.evaluation.tally import Tally, tallies
+from culling.cloud.bench.material import Video
+from culling.cloud.bench.recording import Recording, kept, of_camera, of_clip
+from culling.cloud.evaluation.comparison import Comparison, Judged, Rules, compare_students
 from culling.cloud.evaluation.verdict import decide
-from culling.cloud.model.weights import load_bundled
-from culling.cloud.settings import GateSettings, TeacherSettings
-from culling.cloud.teacher.bundled import Bundled
-from culling.common.atomic import write_atomic
+from culling.cloud.operate import ConfigFile, Overrides, settings_of
+from culling.cloud.settings import GateSettings
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES, Detections
-from culling.common.graph import to_frame
+from culling.common.frame import CLASSES
 from culling.common.progress import shown
-from culling.common.video import BUNDLED_CLIP, count_frames
-
-SCALES = (1.0, 0.8, 0.65, 0.5)
-"""The students: one at so many sizes of its input, from good to poor."""
+from culling.common.video import BUNDLED_CLIP
 
 BLOCK = 4
 """Judges of a block: forty frames an hour leave three or four in the five minutes of one."""
@@ -50,28 +44,6 @@ CALIBRATION = 200
 
 DAY, NIGHT = 12, 0
 TARGETS = {"equal": 0.05, "better": 0.8, "night": 0.05}
-
-
-class _Row(msgspec.Struct):
-    scores: list[float]
-    hits: list[bool]
-
-
-class _Frame(msgspec.Struct):
-    objects: list[int]
-    students: list[list[_Row]]
-
-
-class Recording(msgspec.Struct):
-    """What each of S students did on each of F frames, in their order in time: `frames[f][s]` is a tally."""
-
-    source: str
-    students: list[str]
-    frames: list[_Frame]
-
-    def tallies(self) -> list[list[Tally]]:
-        """Return the tally of each student on each frame, `[F][S]`."""
-        return [[_tally(frame.objects, rows) for rows in frame.students] for frame in self.frames]
 
 
 @dataclass(frozen=True)
@@ -89,15 +61,25 @@ SCENARIOS = (Scenario("equal", 0.0, 0.0), Scenario("better", 0.05, 0.05), Scenar
 def gate_command(
     video: Video = BUNDLED_CLIP,
     labels: Annotated[Path | None, typer.Option(help="label file of the clip; without one the teacher labels")] = None,
+    camera: Annotated[str | None, typer.Option(help="a camera of a service, by its held-out frames")] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
     record: Annotated[Path | None, typer.Option(help="where the matches are kept, and read from if there")] = None,
-    frames: Annotated[int, typer.Option(min=40, help="frames of the clip that are labelled and matched")] = 80,
+    frames: Annotated[
+        int, typer.Option(min=40, help="frames that are matched: of the clip, or held out, the newest")
+    ] = 80,
     judges: Annotated[int, typer.Option(min=8, help="frames that judge in a trial")] = 64,
     trials: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 200,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """How often the gate publishes equal students, better ones, and ones that are worse by night."""
-    found = run(_recording(video, labels, record, frames), judges, trials, seed)
+    if camera is None:
+        settings, made = GateSettings(), kept(record, lambda: of_clip(video, labels, frames))
+    else:
+        service = settings_of(config, override)
+        settings, made = service.gate, kept(record, lambda: of_camera(service, camera, frames))
+    found = run(made, settings, judges, trials, seed)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -106,28 +88,31 @@ def gate_command(
         gain = ", ".join(f"{part} {value:+.3f}" for part, value in one["gain"].items())
         typer.echo(
             f"{name:7} published {one['published']:.3f} of {one['trials']} (wanted {sense} {TARGETS[name]:g}); "
-            f"true gain {gain}; {one['students']}"
+            f"true gain {gain}, deviation {one['deviation']:.3f}; {one['students']}, which differ by "
+            f"{one['real']['gain']:+.3f} with a deviation of {one['real']['deviation']:.3f}"
         )
 
 
-def run(recording: Recording, judges: int, trials: int, seed: int) -> dict[str, Any]:
+def run(recording: Recording, settings: GateSettings, judges: int, trials: int, seed: int) -> dict[str, Any]:
     """Return for each scenario the share `published`, and what it was measured with."""
     pool = _Pool(recording, np.random.default_rng(seed))
-    settings = GateSettings()
     found = {}
     with shown("gate", "trial", trials * len(SCENARIOS)) as show:
         for place, scenario in enumerate(SCENARIOS):
             pair, biases = pool.calibrate(scenario, judges)
-            published = 0
+            published, gains = 0, []
             for trial in range(trials):
-                published += _published(pool.draw(pair, biases, judges), settings, judges, trial)
+                compared = _compared(pool.draw(pair, biases, judges), settings, trial)
+                gains.append(compared.gain if compared else 0.0)
+                published += compared is not None and _is_published(compared, settings, judges)
                 show(place * trials + trial + 1, "")
-            gains = {part: round(pool.gain(pair, bias, judges), 4) for part, bias in biases.items()}
             found[scenario.name] = {
                 "published": round(published / trials, 4),
+                "gain": {part: round(mean(pool.gains(pair, bias, judges)), 4) for part, bias in biases.items()},
+                "deviation": round(pstdev(gains), 4),
+                "real": _real(pool, pair, judges),
                 "trials": trials,
                 "judges": judges,
-                "gain": gains,
                 "students": " and ".join(recording.students[one] for one in pair),
                 "source": recording.source,
                 "seed": seed,
@@ -135,10 +120,18 @@ def run(recording: Recording, judges: int, trials: int, seed: int) -> dict[str, 
     return found
 
 
-def _published(frames: Sequence[Judged], settings: GateSettings, judges: int, seed: int) -> bool:
-    rules = Rules(tuple(range(len(CLASSES))), settings.worse, settings.certainty, seed=seed)
-    compared = compare_students(frames, rules)
-    return compared is not None and decide(compared, settings.margin, judges, False, CLASSES).outcome == "published"
+def _compared(frames: Sequence[Judged], settings: GateSettings, seed: int) -> Comparison | None:
+    return compare_students(frames, Rules(tuple(range(len(CLASSES))), settings.worse, settings.certainty, seed=seed))
+
+
+def _is_published(found: Comparison, settings: GateSettings, judges: int) -> bool:
+    return decide(found, settings.margin, judges, False, CLASSES).outcome == "published"
+
+
+def _real(pool: _Pool, pair: tuple[int, int], judges: int) -> dict[str, float]:
+    """Return gain and deviation of the pair as it is, nothing tossed: tossed pairs should not differ much more."""
+    gains = pool.gains(pair, 1.0, judges)
+    return {"gain": round(mean(gains), 4), "deviation": round(pstdev(gains), 4)}
 
 
 class _Pool:
@@ -159,7 +152,7 @@ class _Pool:
         """
         wanted = {"day": scenario.day, "night": scenario.night}
         for pair, _ in sorted(self._gaps.items(), key=lambda item: item[1]):
-            most = self.gain(pair, 1.0, judges)
+            most = mean(self.gains(pair, 1.0, judges))
             if most >= max(abs(gain) for gain in wanted.values()) and most > 0.02:
                 return pair, {part: self._bias(pair, gain, judges) for part, gain in wanted.items()}
         raise InputError(f"no two students differ by what {scenario.name} needs: record another clip")
@@ -177,14 +170,14 @@ class _Pool:
                 found.append(Judged(name, block, hour, 1.0, row[before], row[after]))
         return found[:judges]
 
-    def gain(self, pair: tuple[int, int], bias: float, judges: int) -> float:
-        """Return the mean gain of a candidate that is the better student as often as `bias` says."""
+    def gains(self, pair: tuple[int, int], bias: float, judges: int) -> list[float]:
+        """Return gains of a candidate that is the better student as often as `bias` says."""
         state = self._rng.bit_generator.state
         self._rng = np.random.default_rng(1)  # the same draws for every bias, so that the gain rises with it
         draws = [self.draw(pair, {"day": bias, "night": bias}, judges) for _ in range(CALIBRATION)]
         self._rng = np.random.default_rng()
         self._rng.bit_generator.state = state
-        return float(np.mean([_gain(frames) for frames in draws]))
+        return [_gain(frames) for frames in draws]
 
     def _bias(self, pair: tuple[int, int], wanted: float, judges: int) -> float:
         low, high = 0.0, 1.0
@@ -192,7 +185,7 @@ class _Pool:
             return 0.5
         for _ in range(7):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.gain(pair, middle, judges) < wanted else (low, middle)
+            low, high = (middle, high) if mean(self.gains(pair, middle, judges)) < wanted else (low, middle)
         return (low + high) / 2
 
     def _gap(self, better: int, worse: int) -> float:
@@ -203,54 +196,3 @@ class _Pool:
 def _gain(frames: Sequence[Judged]) -> float:
     found = compare_students(frames, Rules(tuple(range(len(CLASSES))), resamples=0, certainty=0.5))
     return 0.0 if found is None else found.gain
-
-
-def _recording(video: Path, labels: Path | None, record: Path | None, frames: int) -> Recording:
-    if record is not None and record.exists():
-        try:
-            return msgspec.json.decode(record.read_bytes(), type=Recording)
-        except (OSError, msgspec.DecodeError) as error:
-            raise InputError(f"{record}: cannot be read ({error}): remove it to record again") from None
-    made = _watch(video, labels, frames)
-    if record is not None:
-        write_atomic(record, msgspec.json.encode(made))
-    return made
-
-
-def _watch(video: Path, labels: Path | None, count: int) -> Recording:
-    """Return what the bundled student does at every scale on labelled frames of a video."""
-    model, classes = load_bundled("student")
-    looks, floors, found = [student(model.eval(), scale) for scale in SCALES], TeacherSettings(), []
-    with shown("gate", "frame", count) as show:
-        for picture, truth in _labelled(video, labels, count):
-            rows = [
-                tallies(compare(look(picture), truth, floors.true_score, floors.min_score), len(classes))[0]
-                for look in looks
-            ]
-            found.append(_Frame(list(rows[0].objects), [_rows(row) for row in rows]))
-            show(len(found), "")
-    return Recording(video.name, [f"the bundled student at scale {scale:g}" for scale in SCALES], found)
-
-
-def _labelled(video: Path, labels: Path | None, count: int) -> Iterator[tuple[Picture, Detections]]:
-    """Yield frames of a video in their order, with labels: those of a file, or else the bundled teacher's."""
-    if labels is None:
-        teacher = Bundled(load_bundled("teacher")[0])
-        yield from ((picture, teacher.label([picture])[0]) for picture in read_pictures(video, count))
-        return
-    chosen = select(read_labels(labels), video, count_frames(video))
-    kept = dict(sorted(chosen.items())[:: max(1, len(chosen) // count)])
-    for label, picture in frames_of(video, kept):
-        yield picture, to_frame(label.detections, (label.height, label.width), (picture.shape[0], picture.shape[1]))
-
-
-def _rows(tally: Tally) -> list[_Row]:
-    return [
-        _Row([round(float(score), 5) for score in scores], hits.tolist())
-        for scores, hits in zip(tally.scores, tally.hits, strict=True)
-    ]
-
-
-def _tally(objects: Sequence[int], rows: Sequence[_Row]) -> Tally:
-    scores: list[NDArray[np.float32]] = [np.array(row.scores, np.float32) for row in rows]
-    return Tally(tuple(objects), tuple(scores), tuple(np.array(row.hits, np.bool_) for row in rows))

@@ -1,19 +1,20 @@
 """The measured accuracy of each camera's student, kept in the index for the schedule, the page and the command line.
 
-It is computed from whatever is labelled of the student in use. The newest audits say how right it is now, its first
-ones how right it was when it came; a round is due when the difference is more than chance explains.
+It is computed from whatever is labelled of the student in use. The newest audits say how right it is now; once a day
+they are held against earlier ones, of the whole day and of each part of it (`evaluation/drift.py`), and a round is due
+where it fell by more than chance explains.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.evaluation.accuracy import LEAST_AUDITS, Accuracy, Estimate, Forwarded, measure
-from culling.cloud.evaluation.matching import compare
+from culling.cloud.evaluation.accuracy import LEAST_AUDITS, Accuracy, Forwarded, measure, pooled
+from culling.cloud.evaluation.drift import LOOK_S, MOST_BEFORE, PARTS, Audit, Fall, Watched, watch
+from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.tally import tallies
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, cameras, frames
@@ -27,18 +28,21 @@ AUDITS = 60
 MOST_HARD = 600
 """Hard frames beside them: each stands for itself alone, so that more would change nothing but the time it takes."""
 
+DRAWN = sa.and_(frames.c.reason == "audit", frames.c.probability.is_not(None), frames.c.labels.is_not(None))
+"""Labelled audits that are known to stand for so many frames."""
+
 log = structlog.get_logger(__name__)
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """How right `model_id` is by its newest audits (`now`), computed `at` a time, seconds since the epoch; and its AP50
-    by its first ones, None as long as these are the same.
+    """How right `model_id` is by its newest audits (`now`), computed `at` a time, seconds since the epoch; and where it
+    fell, by what was known when it was last looked at.
     """
 
     model_id: str
     at: float
     now: Accuracy
-    first: Estimate | None
+    watched: Watched | None
 
 
 def read_measured(row: CameraRow) -> Measured | None:
@@ -53,10 +57,10 @@ def read_measured(row: CameraRow) -> Measured | None:
     return found if found.model_id == row.state.model_id else None
 
 
-def now_and_first(row: CameraRow) -> tuple[Estimate | None, Estimate | None]:
-    """Return the AP50 of the student that the camera runs, as measured now and when it came; None where it was not."""
+def falls(row: CameraRow) -> tuple[Fall, ...]:
+    """Return where the student that the camera runs fell by more than chance explains, the largest fall first."""
     found = read_measured(row)
-    return (None, None) if found is None else (found.now.ap50, found.first)
+    return () if found is None or found.watched is None else found.watched.falls
 
 
 class Measurer:
@@ -81,7 +85,8 @@ class Measurer:
         state = (row.state.model_id, self._latest_label(row.name))
         if self._known.get(row.name) == state:
             return row.name, read_measured(row)
-        found = self.measure(row.name, row.state.model_id)
+        before = read_measured(row)
+        found = self.measure(row.name, row.state.model_id, before.watched if before else None)
         text = None if found is None else msgspec.json.encode(found).decode()
         if text != row.accuracy:
             with self._index.write() as connection:
@@ -96,31 +101,51 @@ class Measurer:
             taught = connection.execute(query).scalar()
         return max((at for at in (taught, Reviews(self._index).last(camera)) if at is not None), default=None)
 
-    def measure(self, camera: str, model_id: str) -> Measured | None:
-        """Return how right that student is on what the camera sees; None with too few labelled audits."""
+    def measure(self, camera: str, model_id: str, last: Watched | None = None) -> Measured | None:
+        """Return how right that student is on what the camera sees; None with too few labelled audits.
+
+        `last` is what was known of where it fell.
+        """
         mine = (frames.c.model_id == model_id) & frames.c.labels.is_not(None)
-        drawn = mine & (frames.c.reason == "audit") & frames.c.probability.is_not(None)
         hard = mine & (frames.c.reason == "hard")
-        newest = self._store.select(camera, drawn, frames.c.captured.desc(), AUDITS)
+        newest = self._store.select(camera, mine & DRAWN, frames.c.captured.desc(), AUDITS)
         if len(newest) < LEAST_AUDITS:
             return None
         since = frames.c.captured >= newest[-1].captured
-        now = self._measure(newest + self._store.select(camera, hard & since, frames.c.captured.desc(), MOST_HARD))
+        beside = self._store.select(camera, hard & since, frames.c.captured.desc(), MOST_HARD)
+        now = measure(
+            [self._forwarded(frame) for frame in newest + beside], CLASSES, self._settings.round.labels_of_interest
+        )
         if now is None:
             return None
-        oldest = self._store.select(camera, drawn, frames.c.captured, AUDITS)
-        first = None
-        if {frame.id for frame in oldest} != {frame.id for frame in newest}:
-            until = frames.c.captured <= oldest[-1].captured
-            then = self._measure(oldest + self._store.select(camera, hard & until, frames.c.captured, MOST_HARD))
-            first = then.ap50 if then else None
-        return Measured(model_id, self._clock.now(), now, first)
+        watched = last
+        if last is None or newest[0].captured >= last.at + LOOK_S:
+            watched = self._watch(camera, model_id, last)
+        return Measured(model_id, self._clock.now(), now, watched)
 
-    def _measure(self, labelled: Sequence[StoredFrame]) -> Accuracy | None:
-        return measure([self._forwarded(frame) for frame in labelled], CLASSES, self._settings.round.labels_of_interest)
+    def _watch(self, camera: str, model_id: str, last: Watched | None) -> Watched | None:
+        mine = self._store.select(camera, DRAWN & (frames.c.model_id == model_id), frames.c.captured, None)
+        earlier = DRAWN & (frames.c.model_id != model_id) & (frames.c.captured < mine[0].captured)
+        other = self._store.select(camera, earlier, frames.c.captured.desc(), PARTS * MOST_BEFORE)
+        other = [frame for frame in other if frame.model_id == other[0].model_id]
+        found = watch([self._audit(frame) for frame in mine], [self._audit(frame) for frame in other], last)
+        known = {fall.part for fall in last.falls} if last else set()
+        for fall in found.falls if found else ():
+            if fall.part not in known:
+                log.warning("student_fell", camera=camera, model=model_id, told=fall.told())
+        return found
+
+    def _audit(self, frame: StoredFrame) -> Audit:
+        interest = self._settings.round.labels_of_interest
+        labels = range(len(CLASSES)) if interest is None else interest
+        assert frame.probability is not None, "only audits of known probability are selected"
+        seen = tallies(self._compared(frame), len(CLASSES))[0]
+        return Audit(frame.captured, frame.probability, pooled(seen, labels))
 
     def _forwarded(self, frame: StoredFrame) -> Forwarded:
+        return Forwarded(self._compared(frame), frame.captured, frame.probability)
+
+    def _compared(self, frame: StoredFrame) -> Compared:
         assert frame.labels is not None, "only labelled frames are selected"
         teacher = self._settings.teacher
-        compared = compare(frame.detections, frame.labels, teacher.true_score, teacher.min_score)
-        return Forwarded(compared, frame.captured, frame.probability)
+        return compare(frame.detections, frame.labels, teacher.true_score, teacher.min_score)

@@ -3,7 +3,7 @@
 manual      an operator requested it
 new-frames  enough hard frames arrived since the last round
 age         some frames wait, and the first has waited long
-drift       the student in use is worse than it was at first, by more than the interval of what is measured
+drift       the student in use fell, all day or in a part of the day, by more than chance explains
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Literal
 
-from culling.cloud.control.accuracy import now_and_first
-from culling.cloud.evaluation.accuracy import Estimate, is_worse
+from culling.cloud.control.accuracy import falls
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts
@@ -25,17 +24,16 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 
 @dataclass(frozen=True)
 class CameraStats:
-    """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), the AP50
-    measured of the student in use now and at first, whether a round was requested (`asked`), whether only such rounds
-    start (`held`), whether enough frames are held out to judge one by (`judged`), and whether none has found
-    anything to teach yet (`new`).
+    """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), by how
+    much AP50 the student in use `fell` (0 where chance may explain it), whether a round was requested (`asked`),
+    whether only such rounds start (`held`), whether enough frames are held out to judge one by (`judged`), and whether
+    none has found anything to teach yet (`new`).
     """
 
     camera: str
     waiting: int
     oldest_waiting: float | None = None
-    accuracy: Estimate | None = None
-    accuracy_at_first: Estimate | None = None
+    fell: float = 0.0
     asked: bool = False
     held: bool = False
     judged: bool = True
@@ -70,7 +68,7 @@ def camera_stats(
         row.name,
         counts.waiting,
         counts.oldest_waiting,
-        *now_and_first(row),
+        max((fall.size for fall in falls(row)), default=0.0),
         asked,
         desired.held or desired.pinned is not None,
         counts.held_out >= least_judges,
@@ -92,7 +90,7 @@ def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger |
         return "age"
     # A student that got worse stays so until a round helps: without a pause, one that does not help follows another.
     enough = stats.waiting >= min(settings.first, settings.min_new)
-    return "drift" if enough and _drifted(stats, settings.drift) else None
+    return "drift" if enough and stats.fell > settings.drift else None
 
 
 def needed(stats: CameraStats, settings: ScheduleSettings) -> int:
@@ -131,9 +129,3 @@ def choose(
 def _rank(item: tuple[CameraStats, Trigger]) -> tuple[bool, float, str]:
     stats, trigger = item
     return trigger != "manual", stats.oldest_waiting or 0.0, stats.camera
-
-
-def _drifted(stats: CameraStats, margin: float) -> bool:
-    if stats.accuracy is None or stats.accuracy_at_first is None:
-        return False
-    return is_worse(stats.accuracy, stats.accuracy_at_first, margin)

@@ -91,7 +91,7 @@ def measure(
     weights = np.array([1.0 if frame.probability is None else 1.0 / frame.probability for frame in frames])
     blocks = np.unique(np.array([frame.at for frame in frames]) // BLOCK_S, return_inverse=True)[1]
     drawn = np.vstack([weights, weights * resample(blocks, RESAMPLES, seed)])
-    spread = _Spread(len(np.unique(blocks[audits])))
+    spread = Spread(len(np.unique(blocks[audits])))
     labels = range(len(classes)) if interest is None else sorted(interest)
     seen = [tallies(frame.compared, len(classes))[0] for frame in frames]
     told = [label for label in labels if sum(one.objects[label] for one in seen) >= LEAST_OBJECTS]
@@ -99,7 +99,7 @@ def measure(
     return Accuracy(
         frames=len(frames),
         audits=int(audits.sum()),
-        ap50=spread.estimate(rank([_pooled(one, labels) for one in seen], 0).precision(drawn)),
+        ap50=spread.estimate(rank([pooled(one, labels) for one in seen], 0).precision(drawn)),
         per_class={
             classes[label]: estimate
             for label in told
@@ -110,13 +110,7 @@ def measure(
     )
 
 
-def is_worse(now: Estimate, before: Estimate, margin: float = 0.0) -> bool:
-    """Return whether `now` lies below `before` by more than `margin` and the interval of their difference."""
-    noise = math.hypot(now.high - now.value, before.value - before.low)
-    return before.value - now.value > margin + noise
-
-
-def _pooled(seen: Tally, labels: Sequence[int]) -> Tally:
+def pooled(seen: Tally, labels: Sequence[int]) -> Tally:
     """Return a tally in which all those classes are one."""
     scores, hits = (np.concatenate([part[label] for label in labels]) for part in (seen.scores, seen.hits))
     return Tally((sum(seen.objects[label] for label in labels),), (scores,), (hits,))
@@ -132,8 +126,8 @@ def _share(weights: Values, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -
     return np.asarray(np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0))
 
 
-class _Spread:
-    """Makes intervals from resamples of so many independent blocks."""
+class Spread:
+    """Makes intervals from resamples of so many independent `blocks`."""
 
     def __init__(self, blocks: int) -> None:
         free = max(1, blocks - 1)

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, Array, effective, lower_bound, resample
+from culling.cloud.evaluation.day import BAND_FRAMES, parts_of_day
 from culling.cloud.evaluation.precision import STUDENT_FLOOR
-from culling.cloud.evaluation.tally import Ranked, Tally, rank
+from culling.cloud.evaluation.tally import Tally, rank
 
 RESAMPLES = 1000
 """A percentile of 5 % is then known to about half a per cent."""
@@ -36,9 +37,6 @@ FEW_OBJECTS = 5
 ENOUGH_OBJECTS = 100
 ENOUGH_FRAMES = 32
 """From so many on (and `LEAST_BLOCKS`) a check is made by its bound; fewer are too few for a bound that could pass."""
-
-BAND_FRAMES = 16
-"""Hours are joined until so many frames judge a part of the day."""
 
 Kind = Literal["class", "hours", "alarms"]
 
@@ -128,8 +126,7 @@ def compare_students(frames: Sequence[Judged], rules: Rules) -> Comparison | Non
     if not whole.labels:
         return None
     before, after = whole.figures(whole.labels)
-    bands = _bands([frame.hour for frame in ordered])
-    checks = [*_class_checks(whole, rules), *_hour_checks(whole, bands, rules), *_alarm_checks(whole, rules)]
+    checks = [*_class_checks(whole, rules), *_hour_checks(whole, rules), *_alarm_checks(whole, rules)]
     return Comparison(
         float(before[0]),
         float(after[0]),
@@ -148,11 +145,19 @@ def class_weights(objects: Sequence[int]) -> Array:
     return np.asarray(each / each.sum())
 
 
+def allowed(margin: float, judged: int, enough: int = ENOUGH_OBJECTS) -> float:
+    """Return what a figure of so many objects, or frames, may lose: `margin`, and where there are fewer than `enough`
+    more than that, by the root of what it lacks, since it is that much less certain.
+    """
+    return margin * math.sqrt(max(1.0, enough / judged))
+
+
 class _Sample:
     """Frames under 1 + R weightings, the first of which is that of the frames as they are."""
 
     def __init__(self, frames: Sequence[Judged], rules: Rules, weightings: Array | None = None) -> None:
         self.frames = frames
+        self.sides = [frame.before for frame in frames], [frame.after for frame in frames]
         self.rules = rules
         self.blocks = np.array([frame.block for frame in frames], np.int64)
         self.weights = np.array([frame.weight for frame in frames], np.float64)
@@ -171,7 +176,7 @@ class _Sample:
 
     def precisions(self, label: int) -> tuple[Array, Array]:
         """Return a class's AP50 before and after, each `(1 + R,)`."""
-        before, after = (self._ranked(label, late).precision(self.weightings) for late in (False, True))
+        before, after = (rank(side, label).precision(self.weightings) for side in self.sides)
         return before, after
 
     def figures(self, labels: Sequence[int]) -> tuple[Array, Array]:
@@ -190,22 +195,15 @@ class _Sample:
     def alarms(self, label: int) -> tuple[Array, Array]:
         """Return the share of frames with a false alarm of a class, before and after, `(1 + R,)` each."""
         total = self.weightings.sum(1)
-        sides = []
-        for late in (False, True):
-            raised = [self._side(frame, late).alarmed(label, STUDENT_FLOOR) for frame in self.frames]
-            sides.append(self.weightings @ np.array(raised, np.float64) / np.where(total > 0, total, 1.0))
-        return sides[0], sides[1]
+        raised = [[seen.alarmed(label, STUDENT_FLOOR) for seen in side] for side in self.sides]
+        before, after = (
+            self.weightings @ np.array(one, np.float64) / np.where(total > 0, total, 1.0) for one in raised
+        )
+        return before, after
 
     def sure(self, judged: int, enough: int) -> bool:
         """Return whether there is enough for a bound."""
         return judged >= enough and self.count >= LEAST_BLOCKS
-
-    def _ranked(self, label: int, late: bool) -> Ranked:
-        return rank([self._side(frame, late) for frame in self.frames], label)
-
-    @staticmethod
-    def _side(frame: Judged, late: bool) -> Tally:
-        return frame.after if late else frame.before
 
 
 def _class_checks(whole: _Sample, rules: Rules) -> list[Check]:
@@ -215,21 +213,22 @@ def _class_checks(whole: _Sample, rules: Rules) -> list[Check]:
             continue
         having = np.array([frame.before.objects[label] > 0 for frame in whole.frames], np.bool_)
         sure = whole.sure(count, ENOUGH_OBJECTS) and len(np.unique(whole.blocks[having])) >= LEAST_BLOCKS
-        margin = rules.worse * math.sqrt(max(1.0, ENOUGH_OBJECTS / count))
+        margin = allowed(rules.worse, count)
         found.append(_check("class", str(label), *whole.precisions(label), count, margin, whole if sure else None))
     return found
 
 
-def _hour_checks(whole: _Sample, bands: Sequence[tuple[str, NDArray[np.bool_]]], rules: Rules) -> list[Check]:
-    found = []
-    for name, which in bands if len(bands) > 1 else ():
-        part = whole.part(which)
+def _hour_checks(whole: _Sample, rules: Rules) -> list[Check]:
+    hours, found = [frame.hour for frame in whole.frames], []
+    bands = parts_of_day(hours)
+    for band in bands if len(bands) > 1 else ():
+        part = whole.part(band.holds(hours))
         if part.labels:
             count = len(part.frames)
             sides = part.figures(part.labels)
-            margin = rules.worse * math.sqrt(max(1.0, BAND_FRAMES / count))
+            margin = allowed(rules.worse, count, BAND_FRAMES)
             found.append(
-                _check("hours", name, *sides, count, margin, part if part.sure(count, ENOUGH_FRAMES) else None)
+                _check("hours", band.name, *sides, count, margin, part if part.sure(count, ENOUGH_FRAMES) else None)
             )
     return found
 
@@ -258,18 +257,3 @@ def _low(gains: Array, sample: _Sample, rules: Rules) -> float:
     if rules.certainty > 0.5 and sample.count < LEAST_BLOCKS:
         return -math.inf
     return lower_bound(gains, effective(sample.blocks, sample.weights), rules.certainty)
-
-
-def _bands(hours: Sequence[int]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Return the parts of the day, from midnight on (UTC), each of hours enough for `BAND_FRAMES` frames."""
-    counts = np.bincount(np.asarray(hours, np.int64), minlength=24)
-    ends, filled = [], 0
-    for hour, count in enumerate(counts):
-        filled += int(count)
-        if filled >= BAND_FRAMES:
-            ends.append(hour + 1)
-            filled = 0
-    ends = [*ends[:-1], 24] if ends else [24]
-    starts = [0, *ends[:-1]]
-    at = np.asarray(hours, np.int64)
-    return [(f"{start:02d}-{end:02d} h", (at >= start) & (at < end)) for start, end in zip(starts, ends, strict=True)]

@@ -15,7 +15,7 @@ what training would mend.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,12 @@ EXACT = 0.9
 
 EASY = 0.2
 """A frame with less mass is right: a miss or a false alarm alone weighs more, so its boxes are only a little off."""
+
+LESSONS = 3
+"""Students that learnt from a frame without its mistakes falling: the label is wrong, or none of them can learn it."""
+
+UNMOVED = 0.9
+"""The share of its mass that a frame still has when its mistakes have not fallen: boxes move a little each time."""
 
 Values = NDArray[np.float64]
 
@@ -121,3 +127,18 @@ def _matched(overlaps: Values, scores: NDArray[np.float32]) -> NDArray[np.int64]
 def _excused(found: Detections, doubtful: Detections) -> NDArray[np.bool_]:
     """Return which detections lie, by at least half of their area, on a doubtful label of their class."""
     return np.asarray((_same(found, doubtful) & (inside(found.boxes, doubtful.boxes) >= FOUND)).any(1))
+
+
+def in_vain(now: Mapping[str, float], taught: Sequence[Mapping[str, float]]) -> set[str]:
+    """Return the frames of which the mass has not fallen although `LESSONS` students were trained on them.
+
+    `now` is each frame's mass by the student in use; `taught` are, newest first, the masses that the frames of earlier
+    rounds had when these trained on them, of rounds alone whose student went live.
+    """
+    before: dict[str, list[float]] = {}
+    for masses in taught:
+        for name in masses.keys() & now.keys():
+            before.setdefault(name, []).append(masses[name])
+    return {
+        name for name, masses in before.items() if len(masses) >= LESSONS and now[name] >= UNMOVED * masses[LESSONS - 1]
+    }

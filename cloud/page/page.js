@@ -398,7 +398,7 @@ function cameraView(name, tab) {
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
       ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
-      ["AP50, measured", measuredOf(row.accuracy)],
+      ["AP50, measured", measuredOf(row.accuracy)], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []),
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
     facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));

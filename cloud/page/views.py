@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.control.accuracy import read_measured
+from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
@@ -105,7 +105,8 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
 
     `rate` is forwarded / seen over the last `NOW_S`, in [0, 1], from what its counters rose by in that time (`risen`).
     It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. `accuracy` is
-    an `Accuracy` of the student that it runs, None as long as too few of its audits are labelled.
+    an `Accuracy` of the student that it runs, None as long as too few of its audits are labelled; `worse` says in words
+    where that student fell.
     """
     state, measured = camera.state, read_measured(camera)
     word = state_of(camera.revoked, state, camera.heard, now)
@@ -122,6 +123,7 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "stored": counts.stored,
         "waiting": counts.waiting,
         "accuracy": None if measured is None else msgspec.to_builtins(measured.now),
+        "worse": [fall.told() for fall in falls(camera)],
     }
 
 

@@ -2,6 +2,9 @@
 
 Worth is judged by the student in use, and by one of two policies: `mistakes`, all that is wrong on a frame in total, or
 `precision`, the paper's 1 - AP. A frame on which that student is right is never kept; it may be replayed.
+
+A label that is always wrong looks like a mistake for ever, and would be kept in every round. So a frame on which
+several students were trained without its mistakes falling is neither kept nor replayed, until they do.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from functools import cached_property
 import numpy as np
 
 from culling.cloud.evaluation.accuracy import MISSED
-from culling.cloud.evaluation.mistakes import Mistakes
+from culling.cloud.evaluation.mistakes import Mistakes, in_vain
 from culling.cloud.round.choice import PoolFrame, diverse, places, replayed, strata
 from culling.cloud.round.context import Context, RefusedError, Result, Results
-from culling.cloud.round.score import POOL, seen
+from culling.cloud.round.score import POOL, seen, settled
 from culling.cloud.settings import CULLED
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
@@ -62,15 +65,11 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
     Raises RefusedError when none teaches anything, or when all of them together show no object.
     """
     settings = context.settings.round
-    pool = _judged(context, turn)
-    worth = [one.worth(settings.policy) for one in pool]
-    teaching = [one for one, value in zip(pool, worth, strict=True) if value > 0]
+    pool, vain = _but_in_vain(context, turn, _judged(context, turn))
+    context.heart.expect(len(pool))
+    teaching = [one for one in pool if _worth(context, one, settings.policy) > 0]
     if not teaching:
-        raise RefusedError(
-            f"nothing to teach: the student in use is right on all {len(pool)} labelled frames that it was tried on"
-            if pool
-            else "no frame to learn from: none of the pictures could be used"
-        )
+        raise RefusedError(_nothing(len(pool), vain))
     count = max(1, min(settings.kept, len(pool) // CULLED))
     found = [_pool_frame(one, settings.policy) for one in teaching]
     chosen = [teaching[at] for at in diverse(found, count, max(1, int(EMPTY_SHARE * count)))]
@@ -85,6 +84,8 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
         "replay": [frame.id for frame in replay],
         "pool": len(pool),
         "teaching": len(teaching),
+        "in_vain": vain,
+        "masses": {one.frame.id: round(one.mistakes.mass, 4) for one in chosen},
         "hard_negatives": sum(one.empty for one in chosen),
         "hardness": round(float(np.mean([one.hardness for one in chosen])), 4),
         "mass": round(float(np.mean([one.mistakes.mass for one in chosen])), 4),
@@ -97,8 +98,29 @@ def _judged(context: Context, turn: Round) -> list[_Judged]:
     """Return the frames of the pool that the student in use has seen, with what it gets wrong there."""
     pool = context.lifecycle.pool(turn.camera, POOL)
     found = seen(context, context.incumbent(turn.camera), pool)
-    frames = context.settled(turn.camera, [frame for frame in pool if frame.id in found])
+    frames = settled(context, turn, [frame for frame in pool if frame.id in found])
     return [_Judged(context, frame, found[frame.id]) for frame in frames]
+
+
+def _but_in_vain(context: Context, turn: Round, pool: Sequence[_Judged]) -> tuple[list[_Judged], int]:
+    """Return the pool without the frames that are taught in vain, and how many those are."""
+    taught = context.lifecycle.masses(turn.camera)
+    known = set().union(*taught)
+    found = in_vain({one.frame.id: one.mistakes.mass for one in pool if one.frame.id in known}, taught)
+    return [one for one in pool if one.frame.id not in found], len(found)
+
+
+def _nothing(pool: int, vain: int) -> str:
+    """Return why there is nothing to teach."""
+    if not pool and not vain:
+        return "no frame to learn from: none of the pictures could be used"
+    others = f"; {vain} others taught several students nothing: look at their labels" if vain else ""
+    return f"nothing to teach: the student in use is right on all {pool} labelled frames that it was tried on{others}"
+
+
+def _worth(context: Context, one: _Judged, policy: str) -> float:
+    context.heart.advance()  # a large pool takes minutes, and nothing else tells that the process works
+    return one.worth(policy)
 
 
 def _pool_frame(one: _Judged, policy: str) -> PoolFrame:
@@ -122,6 +144,6 @@ def _replay(
 
 def _audits(context: Context, turn: Round) -> Result:
     """Return how many audit frames came to this round, and how many of those the student that sent them had missed."""
-    drawn = context.settled(turn.camera, context.lifecycle.audits(turn.camera, turn.id))
+    drawn = settled(context, turn, context.lifecycle.audits(turn.camera, turn.id))
     hard = [context.hardness(frame, frame.detections).value for frame in drawn]
     return {"audits_labelled": len(drawn), "audits_missed": sum(value >= MISSED for value in hard)}

@@ -171,6 +171,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
             "hardness",
             "mass",
             "hard_negatives",
+            "in_vain",
             "audits_labelled",
             "audits_missed",
         ),

@@ -128,22 +128,10 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
     if settings.choose == "labels":
         context.heart.expect(len(frames))
-        found = search(_trial(context, frames, graph, meter), inputs, settings.threshold, settings.tolerance)
-        return found.told()
-
+        trial = _trial(context, frames, graph, meter)
+        return search(trial, inputs, settings.threshold, settings.tolerance).told()
     context.heart.expect(len(kept) * len(inputs))  # at most: the curve may end before
-
-    def losses(size: Size) -> list[float]:
-        return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(kept)]
-
-    curve = opt_resolution(losses, inputs, settings.threshold)
-    reason = f"the last before the confidence loss changes by {settings.threshold:g}"
-    return {
-        "scale": curve.chosen.scale,
-        "size": curve.chosen.size,
-        "curve": [asdict(point) for point in curve.points],
-        "scale_why": f"scale {curve.chosen.scale:.2f}: {reason}",
-    }
+    return search_by_loss(_trial(context, kept, graph, meter), inputs, settings.threshold).told()
 
 
 def _size(frame: tuple[int, int], long_side: int, scale: float) -> Size:
@@ -209,6 +197,18 @@ def search(trial: Trial, inputs: Inputs, threshold: float, tolerance: float) -> 
     chosen = smallest(verdicts)
     why = told([point.scale for point in points], verdicts, chosen, len(at))
     return Search(points, tuple(verdicts), points[chosen], why, passes)
+
+
+def search_by_loss(trial: Trial, inputs: Inputs, threshold: float) -> Search:
+    """Return the paper's choice: the last input before the confidence loss changes by more than `threshold`."""
+
+    def losses(size: Size) -> list[float]:
+        return [trial.loss(trial.find(picture, size)) for _, picture in trial.pictures(range(len(trial.blocks)))]
+
+    curve = opt_resolution(losses, inputs, threshold)
+    passes = len(trial.blocks) * sum(math.prod(point.size) for point in curve.points) / math.prod(inputs[0][1])
+    why = f"scale {curve.chosen.scale:.2f}: the last before the confidence loss changes by {threshold:g}"
+    return Search(curve.points, (), curve.chosen, why, passes)
 
 
 def _look(trial: Trial, inputs: Inputs, chosen: Sequence[int], found: dict[int, dict[int, Detections]]) -> float:

@@ -25,6 +25,9 @@ POOL = 20_000
 BATCH = 16
 """Frames that are scored before they are kept: a kill costs no more than these."""
 
+SETTLED = 256
+"""Frames whose labels are settled before progress is told: each such step reads the times of the whole pool."""
+
 
 def score(context: Context, turn: Round, _: Results) -> Result:
     """Run the student in use on at most `round.scored` frames of the pool that it has not seen.
@@ -34,15 +37,30 @@ def score(context: Context, turn: Round, _: Results) -> Result:
     live, pool = context.incumbent(turn.camera), context.lifecycle.pool(turn.camera, POOL)
     context.lifecycle.forget_scores(turn.camera, but=live.model_id)
     known = seen(context, live, pool)
-    unseen = context.settled(turn.camera, [frame for frame in pool if frame.id not in known])
-    newest, most = reversed(unseen), context.settings.round.scored
-    chosen = sorted(newest, key=lambda frame: -context.mistakes(frame, frame.detections).mass)[:most]
+    unseen = settled(context, turn, [frame for frame in pool if frame.id not in known])
+    worst = sorted(unseen, key=lambda frame: (-_mass(context, frame), -frame.captured))
+    chosen = worst[: context.settings.round.scored]
     if chosen:
         context.heart.expect(len(chosen))
         graph = context.graph(live.artefact.sha256)
         for start in range(0, len(chosen), BATCH):
             context.lifecycle.score(live.model_id, _look(context, graph, live, chosen[start : start + BATCH]))
     return {"model": live.model_id, "pool": len(pool), "scored": len(chosen), "unseen": len(unseen) - len(chosen)}
+
+
+def settled(context: Context, turn: Round, pool: Sequence[StoredFrame]) -> list[StoredFrame]:
+    """Return the frames as `context.settled` does; a large pool takes minutes, so progress is told as it goes."""
+    context.heart.expect(len(pool))
+    found = []
+    for start in range(0, len(pool), SETTLED):
+        found += context.settled(turn.camera, pool[start : start + SETTLED])
+        context.heart.advance(SETTLED)
+    return found
+
+
+def _mass(context: Context, frame: StoredFrame) -> float:
+    context.heart.advance()
+    return context.mistakes(frame, frame.detections).mass
 
 
 def seen(context: Context, live: Model, pool: Sequence[StoredFrame]) -> dict[str, Detections]:

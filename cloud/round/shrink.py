@@ -10,7 +10,6 @@ What is lost here is therefore more than what will be; the gate has the last wor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, effective, lower_bound, resample
+from culling.cloud.evaluation.comparison import FEW_OBJECTS, allowed
 from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.tally import Tally, rank
 
@@ -33,13 +33,6 @@ RESAMPLES = 400
 
 LEAST_FRAMES = 24
 """Fewer frames that happen to show no loss would let any input pass."""
-
-FEW_OBJECTS = 5
-"""The average precision of fewer is chance; of such a class only false alarms are compared."""
-
-ENOUGH_OBJECTS = 100
-"""A class of fewer may lose more than the tolerance, as its figure is less certain: by the root of what it lacks."""
-
 
 MOST_ALARMS = 0.1
 """The share of frames that may get a false alarm of a class that is hardly ever there: a coarser figure than an AP."""
@@ -110,7 +103,7 @@ class SizeComparison:
                 late - early for early, late in zip(self._before(label), self._precisions(small, label), strict=True)
             ]
             means.append([float(change[0]) for change in changes])
-            least = -self._tolerance * math.sqrt(max(1.0, ENOUGH_OBJECTS / count))
+            least = -allowed(self._tolerance, count)
             for measure, change in zip(("AP50", "AP50:95"), changes, strict=True):
                 losses.append(self._loss(f"{measure} of {self._labels[label]}", change, least))
         ap50, ap50_95 = np.mean(means, axis=0) if means else (0.0, 0.0)

@@ -39,6 +39,8 @@ SEEN = 0.4
 FULL_SHARE = 0.9
 """Share of a camera's quota above which frames that rounds are done with are removed: new ones need the rest."""
 
+LATEST = 30
+"""Published rounds whose culled sets are remembered: a frame is replaced, or done with, long before."""
 
 AT_ONCE = 500
 """Most frames that are removed in one transaction: ingest waits for its end."""
@@ -188,6 +190,14 @@ class FrameLifecycle:
         mine = sa.select(frames.c.id).where(frames.c.camera == camera)
         with self._index.write() as connection:
             connection.execute(scores.delete().where(scores.c.model != but, scores.c.frame.in_(mine)))
+
+    def masses(self, camera: str) -> list[dict[str, float]]:
+        """Return what was wrong in the culled set of each of the latest published rounds, newest first, by frame."""
+        published = (rounds.c.camera == camera) & (rounds.c.state == "published")
+        query = sa.select(rounds.c.stages).where(published).order_by(rounds.c.id.desc()).limit(LATEST)
+        with self._index.read() as connection:
+            stages = list(connection.execute(query).scalars())
+        return [msgspec.json.decode(each).get("cull", {}).get("masses", {}) for each in stages]
 
     def keep(self, ids: Collection[str], round_id: int) -> None:
         """Note the culled set of a round."""

@@ -19,7 +19,7 @@ import msgspec
 
 from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import tallies
-from culling.cloud.round.scale import BLOCK_S, Picture, Trial, opt_resolution, scales, search
+from culling.cloud.round.scale import BLOCK_S, Picture, Trial, scales, search, search_by_loss
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
 from culling.cloud.study.fig4 import TIMED, milliseconds
@@ -63,34 +63,19 @@ def _remembered(corpus: Corpus, policy: str, frames: Sequence[int]) -> Choice:
     settings, teacher = corpus.settings.resolution, corpus.settings.teacher
     decided = corpus.identity | settings.model_dump() | {"choose": policy}
     decided |= {"frames": list(frames), "true": teacher.true_score, "doubtful": teacher.min_score}
-    choose = by_loss if policy == "loss" else by_labels
-    return corpus.memo.once("choice", decided, Choice, partial(choose, corpus, frames))
+    return corpus.memo.once("choice", decided, Choice, partial(_choose, corpus, policy, frames))
 
 
-def by_labels(corpus: Corpus, frames: Sequence[int]) -> Choice:
-    """Return the scale that a round would choose on those frames by the teacher's labels."""
-    settings = corpus.settings.resolution
-    trial = _trial(corpus, frames)
+def _choose(corpus: Corpus, policy: str, frames: Sequence[int]) -> Choice:
+    """Return the scale that a round would choose on those frames: by the loss, as the paper does, or by labels."""
+    settings, trial, inputs = corpus.settings.resolution, _trial(corpus, frames), _inputs(corpus)
     started = time.perf_counter()
-    found = search(trial, _inputs(corpus), settings.threshold, settings.tolerance)
+    if policy == "loss":
+        found = search_by_loss(trial, inputs, settings.threshold)
+    else:
+        found = search(trial, inputs, settings.threshold, settings.tolerance)
     seconds = time.perf_counter() - started
     return Choice(corpus.scale * found.chosen.scale, found.chosen.size, found.why, found.passes, seconds)
-
-
-def by_loss(corpus: Corpus, frames: Sequence[int]) -> Choice:
-    """Return the scale that the paper's policy chooses on those frames."""
-    settings = corpus.settings.resolution
-    meter, started = corpus.meter(settings.policy), time.perf_counter()
-
-    def losses(size: tuple[int, int]) -> list[float]:
-        return [meter.loss(see(corpus.graph, corpus.picture(index), size)) for index in frames]
-
-    curve = opt_resolution(losses, _inputs(corpus), settings.threshold)
-    full = curve.points[0].size[0] * curve.points[0].size[1]
-    passes = len(frames) * sum(point.size[0] * point.size[1] for point in curve.points) / full
-    why = ", ".join(f"{point.scale:.2f}: {point.normalised:.3f}" for point in curve.points[1:])
-    seconds = time.perf_counter() - started
-    return Choice(corpus.scale * curve.chosen.scale, curve.chosen.size, f"change of the loss at {why}", passes, seconds)
 
 
 def _inputs(corpus: Corpus) -> dict[int, tuple[float, tuple[int, int]]]:

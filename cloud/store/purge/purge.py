@@ -133,9 +133,21 @@ def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[s
 
 
 def _forget_golden(connection: sa.Connection, camera: str, until: float) -> int:
-    """Take the pictures out of models that are out of use; return how many others carry one, signed with the model."""
-    with_picture = (models.c.camera == camera) & (models.c.created < until) & (models.c.golden != NO_GOLDEN)
-    with_picture &= models.c.origin != "base"  # whose picture is of the bundled clip
+    """Take the pictures out of models that are out of use; return how many others carry one, signed with the model.
+
+    A model's picture is the newest held-out one when it was made. A later model keeps it where a frame is left that
+    came from `until` on and before the model was begun: its picture is at least as new.
+    """
+    mine = (models.c.camera == camera) & (models.c.golden != NO_GOLDEN)
+    mine &= models.c.origin != "base"  # whose picture is of the bundled clip
+    left = (frames.c.camera == camera) & frames.c.held_out & (frames.c.captured >= until) & (frames.c.state == "stored")
+    newer = connection.execute(sa.select(sa.func.min(frames.c.received)).where(left)).scalar()
+    begun = sa.func.min(sa.func.coalesce(rounds.c.started, models.c.created))  # one that was renewed has it since then
+    query = sa.select(models.c.golden).outerjoin(rounds, models.c.round == rounds.c.id).where(mine)
+    older = query.group_by(models.c.golden)
+    if newer is not None:
+        older = older.having(begun <= newer)
+    with_picture = mine & ((models.c.created < until) | models.c.golden.in_(list(connection.execute(older).scalars())))
     unused = with_picture & models.c.state.not_in(IN_USE)
     connection.execute(sa.update(models).where(unused).values(golden=NO_GOLDEN, manifest=b""))
     return connection.execute(sa.select(sa.func.count()).select_from(models).where(with_picture)).scalar_one()

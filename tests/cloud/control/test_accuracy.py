@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.accuracy import AUDITS, Measurer, read_measured
+from culling.cloud.control.accuracy import AUDITS, Measurer, falls, read_measured
+from culling.cloud.control.schedule import camera_stats
 from culling.cloud.page import views
+from culling.cloud.store.desired import DesiredState
+from culling.cloud.store.frames import Counts
 from culling.common.clock import SystemClock
 from culling.common.frame import Detections
 from support.cloud import CAMERA, CloudState, camera_state, detections, hard_frame
@@ -55,18 +58,50 @@ def test_audits_count_by_their_probability_and_hard_frames_once(cloud: CloudStat
     assert measured is not None
     assert (measured.now.frames, measured.now.audits) == (21, 20)
     assert measured.now.stayed_hard.value == pytest.approx(0.25)
-    assert measured.first is None, "its first audits are its newest ones"
+    assert measured.watched is not None
 
 
-def test_the_newest_audits_say_how_right_it_is_now_and_the_first_how_right_it_was(cloud: CloudState) -> None:
+def test_the_newest_audits_are_held_against_the_first_once_a_day(cloud: CloudState) -> None:
+    subject = measurer(cloud)
     store(cloud, 1, AUDITS, RIGHT, reason="audit", probability=0.1)
+    first = subject.measure(CAMERA, f"{CAMERA}-1")
+    assert first is not None
     store(cloud, AUDITS + 1, AUDITS, WRONG, reason="audit", probability=0.1)
-    told = measurer(cloud).measure(CAMERA, f"{CAMERA}-1")
+    soon = subject.measure(CAMERA, f"{CAMERA}-1", first.watched)
+    assert soon is not None
+    assert soon.now.ap50 is not None
+    assert soon.now.ap50.value == 0.0
+    assert soon.watched is first.watched, "ten hours later"
+    store(cloud, 2 * AUDITS + 1, 90, WRONG, reason="audit", probability=0.1)
+    late = subject.measure(CAMERA, f"{CAMERA}-1", soon.watched)
+    assert late is not None
+    assert late.watched is not None
+    assert late.watched.falls[0].size == 1.0
+    assert subject.measure(CAMERA, "another") is None
+
+
+def test_a_fall_is_told_and_makes_a_round_due(cloud: CloudState) -> None:
+    subject = measurer(cloud)
+    store(cloud, 1, AUDITS, RIGHT, reason="audit", probability=0.1)
+    subject.next()
+    store(cloud, AUDITS + 1, 150, WRONG, reason="audit", probability=0.1)
+    subject.next()
+    [row] = views.cameras(cloud.index, NOW, cloud.settings)
+    [camera] = cloud.roster.rows()
+    assert row["worse"] == [fall.told() for fall in falls(camera)]
+    assert "worse at 09-14 h UTC: 0.00 (0.00 to 0.00), was 1.00" in row["worse"]
+    assert camera_stats(camera, Counts(), DesiredState(), 0, new=False).fell == 1.0
+
+
+def test_a_new_student_is_held_against_the_one_before_it(cloud: CloudState) -> None:
+    store(cloud, 1, AUDITS, RIGHT, reason="audit", probability=0.1)
+    store(cloud, 145, 30, WRONG, reason="audit", probability=0.1, model_id=f"{CAMERA}-2")  # a day later
+    told = measurer(cloud).measure(CAMERA, f"{CAMERA}-2")
     assert told is not None
-    assert told.now.ap50 is not None
-    assert told.first is not None
-    assert (told.now.ap50.value, told.first.value) == (0.0, pytest.approx(1.0))
-    assert measurer(cloud).measure(CAMERA, "another") is None
+    assert told.watched is not None
+    assert "worse: 0.00 (0.00 to 0.00), was 1.00 with the student before" in [
+        fall.told() for fall in told.watched.falls
+    ]
 
 
 def test_it_is_kept_for_the_student_that_it_was_measured_of(cloud: CloudState) -> None:
@@ -118,7 +153,7 @@ def test_a_camera_that_breaks_the_measure_holds_up_no_other(cloud: CloudState, m
     cloud.roster.heard({"yard": camera_state("yard", model_id="yard-1")}, NOW)
     subject = measurer(cloud)
 
-    def broken(camera: str, model_id: str) -> None:
+    def broken(camera: str, *_: object) -> None:
         if camera == CAMERA:
             raise ValueError("rotten")
 

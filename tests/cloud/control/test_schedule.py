@@ -8,14 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from culling.cloud.control.schedule import CameraStats, choose, due, expect, needed
-from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import ScheduleSettings
 
 NOW = 1_800_000_000.0
 SETTINGS = ScheduleSettings(min_new=100, max_age_s=3600, drift=0.02, least=10)
-FIRST = Estimate(0.80, 0.76, 0.84)
-QUIET = CameraStats("gate", waiting=50, oldest_waiting=NOW - 60, accuracy=FIRST, accuracy_at_first=FIRST)
-WORSE = Estimate(0.60, 0.55, 0.65)
+QUIET = CameraStats("gate", waiting=50, oldest_waiting=NOW - 60)
 
 
 def test_nothing_is_due_while_few_frames_wait_for_a_short_time() -> None:
@@ -32,29 +29,15 @@ def test_frames_that_wait_long_start_a_round(age: float, expected: str | None) -
     assert due(replace(QUIET, oldest_waiting=NOW - age), NOW, SETTINGS) == expected
 
 
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [
-        (WORSE, "drift"),
-        (Estimate(0.60, 0.30, 0.90), None),  # too few audits to know
-        (Estimate(0.735, 0.705, 0.765), None),  # by .065, of which chance explains .05, and .02 are allowed
-        (Estimate(0.95, 0.94, 0.96), None),
-    ],
-)
-def test_a_student_that_is_worse_than_at_first_by_more_than_its_interval_starts_a_round(
-    now: Estimate, expected: str | None
+@pytest.mark.parametrize(("fell", "expected"), [(0.0, None), (0.02, None), (0.021, "drift")])
+def test_a_student_that_fell_by_more_than_chance_and_the_setting_starts_a_round(
+    fell: float, expected: str | None
 ) -> None:
-    assert due(replace(QUIET, accuracy=now), NOW, SETTINGS) == expected
-
-
-@pytest.mark.parametrize("unknown", ["accuracy", "accuracy_at_first"])
-def test_there_is_no_drift_from_or_to_what_was_not_measured(unknown: str) -> None:
-    stats = replace(replace(QUIET, accuracy=WORSE), **{unknown: None})  # type: ignore[arg-type]
-    assert due(stats, NOW, SETTINGS) is None
+    assert due(replace(QUIET, fell=fell), NOW, SETTINGS) == expected
 
 
 def test_age_and_drift_want_a_few_frames_at_least() -> None:
-    few = replace(QUIET, waiting=9, oldest_waiting=0.0, accuracy=WORSE)
+    few = replace(QUIET, waiting=9, oldest_waiting=0.0, fell=0.2)
     assert due(few, NOW, SETTINGS) is None
     assert due(replace(few, waiting=10), NOW, SETTINGS) == "age"
 
@@ -133,5 +116,5 @@ def test_a_round_is_either_due_or_waited_for_with_a_time_that_has_not_passed(
 
 def test_drift_waits_for_as_many_frames_as_a_first_round() -> None:
     settings = SETTINGS.model_copy(update={"first": 40})
-    assert due(replace(QUIET, waiting=39, accuracy=WORSE), NOW, settings) is None
-    assert due(replace(QUIET, waiting=40, accuracy=WORSE), NOW, settings) == "drift"
+    assert due(replace(QUIET, waiting=39, fell=0.2), NOW, settings) is None
+    assert due(replace(QUIET, waiting=40, fell=0.2), NOW, settings) == "drift"

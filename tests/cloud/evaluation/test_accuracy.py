@@ -16,9 +16,7 @@ from culling.cloud.evaluation.accuracy import (
     LEAST_OBJECTS,
     MISSED,
     Accuracy,
-    Estimate,
     Forwarded,
-    is_worse,
     measure,
 )
 from culling.cloud.evaluation.evaluate import score
@@ -202,20 +200,3 @@ def test_a_thousand_frames_take_seconds() -> None:
     started = time.process_time()
     measured(frames)
     assert time.process_time() - started < 10.0
-
-
-@pytest.mark.parametrize(
-    ("now", "before", "worse"),
-    [
-        ((0.50, 0.45, 0.55), (0.70, 0.65, 0.75), True),
-        ((0.66, 0.61, 0.71), (0.70, 0.65, 0.75), False),
-        ((0.62, 0.57, 0.67), (0.70, 0.65, 0.75), True),
-        ((0.70, 0.65, 0.75), (0.50, 0.45, 0.55), False),
-        ((0.50, 0.10, 0.90), (0.70, 0.65, 0.75), False),
-    ],
-)
-def test_worse_is_a_fall_by_more_than_the_interval(
-    now: tuple[float, float, float], before: tuple[float, float, float], worse: bool
-) -> None:
-    assert is_worse(Estimate(*now), Estimate(*before)) is worse
-    assert not is_worse(Estimate(*now), Estimate(*before), margin=0.3)

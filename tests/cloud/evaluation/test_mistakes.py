@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from culling.cloud.evaluation.matching import Compared
-from culling.cloud.evaluation.mistakes import EASY, EXACT, FOUND, mistakes
+from culling.cloud.evaluation.mistakes import EASY, EXACT, FOUND, in_vain, mistakes
 from culling.cloud.evaluation.precision import hardness
 from culling.common.frame import Detections, iou
 from support.scenes import boxes_at, random_scene
@@ -129,3 +129,13 @@ def test_each_mistake_says_where_it_is() -> None:
     found = mistakes(Compared(CAR, MAN))
     assert found.boxes.tolist() == [[0, 0, 10, 30], [50, 50, 90, 70]]
     assert found.kinds.tolist() == [0, 1]
+
+
+def test_mistakes_that_do_not_fall_in_three_lessons_are_taught_in_vain() -> None:
+    taught = [{"stays": 1.0, "falls": 1.5}, {"stays": 1.0, "falls": 1.7, "twice": 1.0}, {"stays": 0.9, "falls": 2.0}]
+    now = {"stays": 0.95, "falls": 1.4, "twice": 1.0, "new": 1.0}
+    assert in_vain(now, taught) == {"stays"}
+    assert in_vain({"stays": 0.5}, taught) == set(), "until they do"
+    assert in_vain(now, [*taught, {"twice": 1.0}]) == {"stays"}
+    assert in_vain(now, [{"twice": 1.1}, *taught, {"twice": 1.0}]) == {"stays", "twice"}
+    assert in_vain({}, taught) == in_vain(now, []) == set()

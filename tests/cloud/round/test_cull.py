@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from culling.cloud.evaluation.mistakes import LESSONS
 from culling.cloud.round.context import RefusedError
 from culling.cloud.round.cull import cull
 from culling.cloud.store.frames import frame_id
@@ -174,3 +175,42 @@ def test_a_middling_box_that_stands_still_neither_culls_nor_trains(cloud: CloudS
     with pytest.raises(RefusedError, match="nothing to teach"):
         culled(cloud)
     assert cloud.frames.get([frame_id(EDGE, "boot-1", 1)])[0].labels is not None
+
+
+def test_a_frame_on_which_three_students_learnt_nothing_is_left_out(cloud: CloudState) -> None:
+    label(cloud)
+    phantom, hard = trained(cloud)[:2]
+    wrong(cloud, [phantom, hard])
+    for number in range(LESSONS):
+        turn = cloud.rounds.get(start(cloud))
+        result = cull(context_of(cloud), turn, {})
+        assert (set(result["kept"]), result["in_vain"]) == ({phantom, hard}, 0), number
+        learnt = result | {"masses": result["masses"] | {hard: 2.0}}  # of which more than half was mended since
+        cloud.rounds.save_stage(turn.id, "cull", learnt)
+        cloud.rounds.end(turn.id, "published", {}, "", 1.0)
+    result = culled(cloud)
+    assert (result["kept"], result["in_vain"]) == ([hard], 1)
+    assert phantom not in result["replay"]
+    cloud.lifecycle.label({hard: PERSON})
+    with pytest.raises(RefusedError, match="1 others taught several students nothing: look at their labels"):
+        culled(cloud)
+
+
+def test_rounds_that_were_refused_taught_nobody(cloud: CloudState) -> None:
+    label(cloud)
+    wrong(cloud, trained(cloud)[:1])
+    for _ in range(LESSONS + 1):
+        turn = cloud.rounds.get(start(cloud))
+        result = cull(context_of(cloud), turn, {})
+        assert result["in_vain"] == 0
+        cloud.rounds.save_stage(turn.id, "cull", result)
+        cloud.rounds.end(turn.id, "refused", {}, "no better", 1.0)
+
+
+def test_progress_is_told_while_a_pool_is_judged(cloud: CloudState) -> None:
+    label(cloud)
+    wrong(cloud, trained(cloud)[:1])
+    context, steps = context_of(cloud), []
+    context.heart.advance = lambda count=1: steps.append(count)  # type: ignore[method-assign]
+    cull(context, cloud.rounds.get(start(cloud)), {})
+    assert len(steps) > len(trained(cloud))

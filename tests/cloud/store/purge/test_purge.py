@@ -18,7 +18,9 @@ from culling.cloud.store.purge.purge import purge
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Golden
 from culling.common.wire.messages import WireDetections
+from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state, captured, detections, hard_frame, held_out
+from support.stored import split
 
 NOW = captured(1000)
 
@@ -139,6 +141,36 @@ def test_models_out_of_use_lose_their_picture_and_those_in_use_are_told_of(cloud
     assert purge(cloud.index, cloud.data_dir, CAMERA, None, NOW).models == 2
     assert [bool(model.artefact.golden) for model in cloud.registry.models(CAMERA)] == [True, True, False]
     assert purge(cloud.index, cloud.data_dir, CAMERA, None, NOW).models == 2
+
+
+def test_a_later_model_loses_a_picture_that_may_be_of_before(tmp_path: Path) -> None:
+    """Frames come as they are captured; the picture of a model is the newest that was held out when it was made."""
+    clock = FakeClock()
+    cloud = CloudState(tmp_path, clock)
+    cloud.enroll()
+    first, second = split(60)[1][:2]
+
+    def publish(at: float, picture: bytes) -> None:
+        clock.step(at - clock.now())
+        golden = (Golden(picture, WireDetections(b"", b"", b"")),)
+        artefact = msgspec.structs.replace(cloud.artefact(tag=str(at)), golden=golden)
+        cloud.publisher.publish(CAMERA, artefact, "manual")
+
+    clock.step(captured(first) + 1 - clock.now())
+    add(cloud, first)
+    publish(captured(first) + 1.2, b"of the first")
+    until = captured(first) + 1.5
+    publish(captured(first) + 2, b"of the first")  # the same picture, in a model of after the purge's time
+    clock.step(captured(second) + 1 - clock.now())
+    add(cloud, second)
+    publish(captured(second) + 2, b"of the second")
+    publish(captured(second) + 3, b"of the second")
+    told = purge(cloud.index, cloud.data_dir, CAMERA, until, captured(second) + 4)
+    assert told.models == 0
+    pictures = [[one.jpeg for one in model.artefact.golden] for model in cloud.registry.models(CAMERA)]
+    assert pictures == [[b"of the second"], [b"of the second"], [], []]
+    assert purge(cloud.index, cloud.data_dir, CAMERA, captured(second) + 5, captured(second) + 6).models == 2
+    cloud.close()
 
 
 def test_a_removed_camera_leaves_no_model_and_no_word_of_its_round(cloud: CloudState) -> None:
