@@ -201,14 +201,14 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
 
     files = ModelFiles(settings.data_dir / "models")
     try:
-        data, weights = file.read_bytes(), None
+        data, weights, cost = file.read_bytes(), None, None
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
     if file.suffix == ".safetensors":
         from culling.cloud.model.base import student_artefact
 
         made = student_artefact(file, settings.data_dir, files, say)
-        data, weights = files.read(made.sha256), made.weights
+        data, weights, cost = files.read(made.sha256), made.weights, made.cost
     try:
         graph = open_graph(data, provider="cpu")
     except ModelError as error:
@@ -224,6 +224,7 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
         classes=graph.info.classes,
         parent=None,
         golden=_golden(settings, camera, graph, scale),
+        cost=cost,
     )
 
 

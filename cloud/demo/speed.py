@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from culling.cloud.bill.sizes import MOST_ENLARGED
 from culling.cloud.demo.plan import BATCH, Speed
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.detector import freeze
-from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
+from culling.cloud.model.teacher import Teacher
 from culling.cloud.model.train import Recipe, train
 from culling.cloud.model.weights import load_weights
 from culling.cloud.settings import CloudSettings

@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
 
+from culling.cloud.bill.sizes import MOST_ENLARGED
 from culling.cloud.evaluation.matching import ClassPrecision, Compared, class_precision, compare
 from culling.cloud.model.annotations import Label, read_labels
 from culling.cloud.model.detector import is_student
 from culling.cloud.model.export import run_torch
-from culling.cloud.model.teacher import MOST_ENLARGED, Teacher
+from culling.cloud.model.teacher import Teacher
 from culling.cloud.model.weights import load_weights
 from culling.common.errors import InputError, ModelError
 from culling.common.frame import CLASSES, Detections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from torch import nn
 from torch.utils._pytree import tree_map
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.detector import STRIDE, half_precision
+from culling.cloud.bill.cost import PassCost
+from culling.cloud.bill.count import look_cost
+from culling.cloud.bill.sizes import MOST_ENLARGED, teacher_size
+from culling.cloud.model.detector import half_precision
 from culling.cloud.model.weights import load_bundled, load_weights
 from culling.cloud.settings import CloudSettings
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES, Detections
 from culling.common.graph import to_frame
 from culling.common.scaler import resize
-
-MOST_ENLARGED = 1.5
-"""Labels of small frames improve up to this enlargement and worsen beyond it, where it adds only blur."""
 
 
 class Teacher:
@@ -56,6 +57,15 @@ class Teacher:
             boxes, scores, labels = (found[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
             yield Detections(boxes, scores, labels - 1)
 
+    def gflops(self, frames: Sequence[NDArray[np.uint8]]) -> float:
+        """Return what it costs to label those frames."""
+        return sum(self.each.gflops(self.input_size(*frame.shape[:2])) for frame in frames)
+
+    @cached_property
+    def each(self) -> PassCost:
+        """What it costs to label a frame, by the size of its input."""
+        return look_cost(self.model)
+
     def _batches(self, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Yield indices of frames that come to the same input size, and that `(height, width)`."""
         groups: dict[tuple[int, int], list[int]] = {}
@@ -67,8 +77,7 @@ class Teacher:
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the teacher's input `(height, width)` for a frame: multiples of the stride, nearest to the aspect."""
-        scale = min(self._short_side / min(height, width), self._most)
-        return tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in (height, width))  # type: ignore[return-value]
+        return teacher_size(height, width, self._short_side, self._most)
 
 
 def load_teacher(settings: CloudSettings) -> Teacher:

@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 import msgspec
 
+from culling.cloud.bill.count import student_cost
+from culling.cloud.model.export import PARITY_SIZES
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
@@ -17,6 +19,9 @@ from culling.common.graph import open_graph
 from culling.common.scaler import input_size, resize
 from culling.common.selection.ranker import Ranker
 from culling.common.wire.codec import decode_jpeg
+
+BLANK = 3
+"""Passes of the parity check at each size that look at no frame."""
 
 PARITY_FRAMES = 2
 """Torch and onnxruntime run each at every one of `PARITY_SIZES`, which every round waits for."""
@@ -34,10 +39,13 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
     data, parity = export_proven([context.files.read(base.artefact.sha256)], model, classes, images)
+    for size in PARITY_SIZES:
+        context.work.look(size, 2 * len(images) + BLANK)
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
     if context.settings.student.int8:
         kept = context.store.get(results["cull"]["kept"][:CALIBRATED])
         size = input_size(*frame_size(kept), scale, long_side)
+        context.work.look(size, len(kept))
         data = quantise(data, [resize(decode_jpeg(jpeg), *size) for _, jpeg in context.pictures(kept)])
     graph = open_graph(data, provider="cpu")
     artefact = Artefact(
@@ -50,5 +58,6 @@ def export(context: Context, turn: Round, results: Results) -> Result:
         parent=context.incumbent(turn.camera).model_id,
         golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
         ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
+        cost=student_cost(model, context.settings.round.frozen),
     )
     return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from culling.cloud.model.teacher import Teacher, load_teacher
@@ -96,5 +97,8 @@ def _label(context: Context, teacher: Teacher, frames: Sequence[StoredFrame]) ->
         except ProtocolError:  # only its header was checked on arrival
             context.store.put_aside(frame)
     floor = context.settings.teacher.min_score
+    started = time.perf_counter()
     found = [seen.above(floor) for seen in teacher.label(images)]
+    if images:
+        context.rates.note("label", teacher.gflops(images), time.perf_counter() - started, teacher.each)
     context.label(dict(zip(names, found, strict=True)))

@@ -24,7 +24,7 @@ from culling.cloud.round.shrink import SizeComparison, SizeVerdict, enough, smal
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.frame import Detections
-from culling.common.graph import Graph, see
+from culling.common.graph import Graph
 from culling.common.scaler import input_size
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.wire.codec import decode_jpeg
@@ -134,7 +134,7 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     context.heart.expect(len(kept) * len(inputs))  # at most: the curve may end before
 
     def losses(size: Size) -> list[float]:
-        return [meter.loss(see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(kept)]
+        return [meter.loss(context.see(graph, decode_jpeg(jpeg), size)) for _, jpeg in context.pictures(kept)]
 
     curve = opt_resolution(losses, inputs, settings.threshold)
     reason = f"the last before the confidence loss changes by {settings.threshold:g}"
@@ -161,7 +161,7 @@ def _trial(context: Context, frames: Sequence[StoredFrame], graph: Graph, meter:
     return Trial(
         blocks=[int(frame.captured // BLOCK_S) for frame in frames],
         pictures=pictures,
-        find=partial(see, graph),
+        find=partial(context.see, graph),
         loss=meter.loss,
         tally=lambda at, found: tallies(context.compared(frames[at], found), len(classes)),
         labels={at: name for at, name in enumerate(classes) if interest is None or at in interest},

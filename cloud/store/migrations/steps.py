@@ -50,4 +50,7 @@ STEPS = (
     Step("history.missed"),
     Step("purges"),
     Step("cameras.accuracy"),
+    Step("models.cost"),
+    Step("history.model"),
+    Step("rates"),
 )
