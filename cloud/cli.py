@@ -55,7 +55,9 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 
 @app.command(epilog="Example: culling cloud status --json")
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
-    """Show every camera: its edge, its model, what it saw and forwarded, and how many frames wait for a round."""
+    """Show every camera: its edge, its model, what it saw and forwarded, how many frames wait for a round, and what its
+    last 24 hours cost beside full training on all that it saw.
+    """
     settings = settings_of(config, override)
     rows = views.cameras(Index(settings.store_url), time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
@@ -69,6 +71,8 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
+        if row["bill"] and row["bill"]["full"]["frames"]:
+            print(f"{row['camera']}: 24 h cost {row['bill']['told']}")
 
 
 @app.command(epilog="Example: culling cloud rounds north-door --start")
@@ -99,6 +103,8 @@ def rounds(
     for row in found:
         if told := row["reason"] or row.get("verdict"):
             print(f"round {row['id']}: {told}")
+        if row.get("bill"):
+            print(f"round {row['id']}: cost {row['bill']['told']}")
 
 
 @app.command(epilog="Example: culling cloud publish north-door student.onnx --scale 0.8")
@@ -126,7 +132,7 @@ def report(
     from culling.cloud.page.report import write_report
 
     settings = settings_of(config, override)
-    files = write_report(Index(settings.store_url), camera, out, time.time())
+    files = write_report(Index(settings.store_url), settings, camera, out, time.time())
     print(f"wrote {len(files)} files into {out}: {', '.join(path.name for path in files)}")
 
 

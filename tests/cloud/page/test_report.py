@@ -78,7 +78,7 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
 
 def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Path, empty: list[str]) -> None:
     cloud.enroll()
-    files = write_report(cloud.index, CAMERA, tmp_path / "report", time.time())
+    files = write_report(cloud.index, cloud.settings, CAMERA, tmp_path / "report", time.time())
     assert all(path.stat().st_size for path in files)
     assert table(tmp_path / "report" / "rounds.csv") == []
     assert len(empty) == 4
@@ -88,7 +88,7 @@ def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: Clou
     cloud.enroll()
     turn = cloud.rounds.start(CAMERA, "manual", 5.0)
     cloud.rounds.end(turn.id, "failed", {}, "<script>alert(1)</script>", 6.0)
-    write_report(cloud.index, CAMERA, tmp_path / "report", time.time())
+    write_report(cloud.index, cloud.settings, CAMERA, tmp_path / "report", time.time())
     page = (tmp_path / "report" / f"round-{turn.id}.html").read_text()
     assert "&lt;script&gt;" in page
     assert "<script" not in page
@@ -96,4 +96,4 @@ def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: Clou
 
 def test_a_camera_that_is_not_there_is_named(cloud: CloudState, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no camera yard"):
-        write_report(cloud.index, "yard", tmp_path, time.time())
+        write_report(cloud.index, cloud.settings, "yard", tmp_path, time.time())
