@@ -151,9 +151,7 @@ SERIES: tuple[Series, ...] = (
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
     _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
-    _count(
-        "cost_gflops", "camera part", "GFLOPs", "what a camera cost: edge, labels, stages of rounds", "cloud"
-    ),
+    _count("cost_gflops", "camera part", "GFLOPs", "what a camera cost: edge, labels, stages of rounds", "cloud"),
     _count("cost_seconds", "camera part", "seconds", "how long that took; of the edge it is not known", "cloud"),
     _count(
         "full_training_gflops",

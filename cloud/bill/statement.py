@@ -57,11 +57,11 @@ class Statement:
         if math.isnan(total.gflops) and math.isnan(incremental.gflops):
             return "not known before the next round has counted what a pass of these models costs"
         spent = f"{flops(total.gflops)}: edge {flops(edge)}, cloud {flops(incremental.gflops)}"
-        ratios = [
-            f"1/{_plain(found)} of full training{words}"
-            for found, words in ((self._over(total), ""), (self._over(incremental), " without the edge's passes"))
-            if found is not None
-        ]
+        whole, without = self._over(total), self._over(incremental)
+        ratios = [] if whole is None else [f"1/{_plain(whole)} of full training"]
+        if without is not None:
+            of = "" if ratios else " of full training"
+            ratios.append(f"1/{_plain(without)}{of} without the edge's passes")
         return "; ".join([spent, ", ".join(ratios)]) if ratios else spent
 
     def _over(self, spent: Cost) -> float | None:
