@@ -184,9 +184,7 @@ def test_a_stage_that_cannot_ends_the_round_with_its_reason(
     assert turn.finished is not None
     assert turn.report["kept"] == 1
     assert not turn.report["published"]
-    assert list(turn.report["spent"]) == ["score", "cull", "learn", "resolution", "train"], (
-        "the one that ended it too"
-    )
+    assert list(turn.report["spent"]) == ["score", "cull", "learn", "resolution", "train"], "the one that ended it too"
 
 
 def test_a_candidate_that_is_not_better_is_refused(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
