@@ -80,9 +80,8 @@ def _traffic(figures: Figures) -> str:
 def _table(figures: Figures) -> Table:
     title = f"Students on {figures['measured_frames']} held-back frames, against the teacher"
     caption = f"AP50 in use, measured by audits: {_accuracy(figures['accuracy'])}\nCost: {figures['bill']['told']}"
-    table = Table(
-        title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0)
-    )  # 80 columns have no room for lines between
+    # 80 columns have no room for lines between.
+    table = Table(title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in ("round", "outcome", "AP50", "AP50:95", "scale", "train", "model lag", "swap gap"):
         table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
     for row in figures["rounds"]:
