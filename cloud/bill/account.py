@@ -179,12 +179,11 @@ def _names(index: Index) -> list[str]:
 
 def _labels(index: Index, names: Collection[str], since: float, until: float) -> dict[str, int]:
     """Return how many frames of each camera the teacher saw."""
-    found = {}
+    mine = (frames.c.camera == cameras.c.name) & (frames.c.labelled >= since) & (frames.c.labelled < until)
+    count = sa.select(sa.func.count()).select_from(frames).where(mine).correlate(cameras).scalar_subquery()
     with index.read() as connection:
-        for name in names:
-            mine = (frames.c.camera == name) & (frames.c.labelled >= since) & (frames.c.labelled < until)
-            found[name] = int(connection.execute(sa.select(sa.func.count()).where(mine)).scalar() or 0)
-    return found
+        rows = connection.execute(sa.select(cameras.c.name, count).where(cameras.c.name.in_(names))).all()
+    return dict.fromkeys(names, 0) | {name: int(counted) for name, counted in rows}
 
 
 def _stages(index: Index, since: float, until: float) -> dict[str, Bill]:
@@ -208,21 +207,24 @@ def _prices(index: Index, settings: CloudSettings, passes: Mapping[str, Collecti
     with index.read() as connection:
         in_use = connection.execute(known.where(models.c.state == "live")).all()
         ran = connection.execute(known.where(models.c.model_id.in_(named))).all() if named else []
-        sizes = {name: _size(connection, name) for name in passes}
+        sizes = _sizes(connection, passes.keys())
     for row in (*ran, *in_use):
         students[row.camera][row.model_id] = Student(row.scale, row.long_side, _cost(row.cost))
     live = {row.camera: row.model_id for row in in_use}
     rates, short_side = Rates(index), settings.teacher.short_side
     label, train = rates.read("label"), rates.read("train")
-    return {name: Prices(students[name], live.get(name), sizes[name], label, train, short_side) for name in passes}
+    return {name: Prices(students[name], live.get(name), sizes.get(name), label, train, short_side) for name in passes}
 
 
-def _size(connection: sa.Connection, camera: str) -> tuple[int, int] | None:
-    """Return the `(height, width)` of a camera's newest frame."""
-    mine = (frames.c.camera == camera) & (frames.c.state == "stored")
-    newest = sa.select(frames.c.height, frames.c.width).where(mine).order_by(frames.c.received.desc()).limit(1)
-    row = connection.execute(newest).first()
-    return None if row is None else (row.height, row.width)
+def _sizes(connection: sa.Connection, names: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return the `(height, width)` of the newest frame of each camera that has one."""
+    others = frames.alias()
+    mine = (others.c.camera == cameras.c.name) & (others.c.state == "stored")
+    newest = sa.select(others.c.id).where(mine).order_by(others.c.received.desc()).limit(1)
+    theirs = frames.c.id == newest.correlate(cameras).scalar_subquery()
+    query = sa.select(cameras.c.name, frames.c.height, frames.c.width).join_from(cameras, frames, theirs)
+    rows = connection.execute(query.where(cameras.c.name.in_(names)))
+    return {row.name: (row.height, row.width) for row in rows}
 
 
 def _cost(text: str | None) -> StudentCost | None:
