@@ -21,18 +21,23 @@ app = typer.Typer(add_completion=False)
 
 @app.command(name="bill", epilog="Example: culling bill --frame 1920x1080 --rounds 3 --json")
 def bill_command(
-    frame: Annotated[str, typer.Option(metavar="WxH", help="size of the camera's frames in pixels")] = "1280x720",
+    frame: Annotated[str, typer.Option(metavar="WxH", help="Size of the camera's frames in pixels.")] = "1280x720",
     frames: Annotated[
-        int, typer.Option(min=1, help="frames of the day; default: the paper's, one a second")
+        int, typer.Option(min=1, help="Frames of the day; default: the paper's, one a second.")
     ] = DAY_FRAMES,
-    n: Annotated[int | None, typer.Option(min=1, help="frames kept by a round", show_default="round.kept")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="rounds of the day")] = 1,
+    n: Annotated[int | None, typer.Option(min=1, help="Frames kept by a round.", show_default="round.kept")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the day.")] = 1,
     passes: Annotated[
-        float, typer.Option(min=0.01, help="how often each frame is trained on; default: the paper's")
+        float, typer.Option(min=0.01, help="How often each frame is trained on; default: the paper's.")
     ] = PAPER_PASSES,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting; repeatable")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting, e.g. round.scored=512; `culling settings cloud` lists them; repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Add up what a day of a camera costs in GFLOPs, at most, beside full training on all of its frames."""

@@ -21,9 +21,9 @@ from culling.cloud.model.detector import freeze
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.losses import Target, detection_loss
 
-SIDES = (128, 256)
-"""Multiples of the coarsest pyramid level's stride, so that each level grows with the pixels; and large enough to hold
-as many proposals as a training step draws.
+SIDES = (64, 128)
+"""Multiples of the coarsest pyramid level's stride, so that each level grows with the pixels; the smallest holds more
+proposals than a training step draws.
 """
 
 

@@ -34,7 +34,7 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     """
     weights = results["train"]["weights"]
     model, classes = load_weights(context.files.path(weights, "safetensors"))
-    base = context.registry.models(turn.camera)[-1]
+    base, incumbent = context.registry.models(turn.camera)[-1], context.incumbent(turn.camera)
     frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
     busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
@@ -55,9 +55,9 @@ def export(context: Context, turn: Round, results: Results) -> Result:
         scale=scale,
         long_side=long_side,
         classes=classes,
-        parent=context.incumbent(turn.camera).model_id,
+        parent=incumbent.model_id,
         golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
         ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
-        cost=student_cost(model, context.settings.round.frozen),
+        cost=incumbent.artefact.cost or student_cost(model, context.settings.round.frozen),
     )
     return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}
