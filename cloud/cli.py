@@ -55,7 +55,9 @@ def serve(config: ConfigFile = None, override: Overrides = None) -> None:
 
 @app.command(epilog="Example: culling cloud status --json")
 def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None) -> None:
-    """Show every camera: its edge, its model, what it saw and forwarded, and how many frames wait for a round."""
+    """Show every camera: its edge, its model, what it saw and forwarded, how many frames wait for a round, and what its
+    last 24 hours cost beside full training on all that it saw.
+    """
     settings = settings_of(config, override)
     rows = views.cameras(Index(settings.store_url), time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
@@ -69,6 +71,8 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
+        if row["bill"] and row["bill"]["full"]["frames"]:
+            print(f"{row['camera']}: 24 h cost {row['bill']['told']}")
 
 
 @app.command(epilog="Example: culling cloud rounds north-door --start")
@@ -99,6 +103,8 @@ def rounds(
     for row in found:
         if told := row["reason"] or row.get("verdict"):
             print(f"round {row['id']}: {told}")
+        if row.get("bill"):
+            print(f"round {row['id']}: cost {row['bill']['told']}")
 
 
 @app.command(epilog="Example: culling cloud publish north-door student.onnx --scale 0.8")
@@ -126,7 +132,7 @@ def report(
     from culling.cloud.page.report import write_report
 
     settings = settings_of(config, override)
-    files = write_report(Index(settings.store_url), camera, out, time.time())
+    files = write_report(Index(settings.store_url), settings, camera, out, time.time())
     print(f"wrote {len(files)} files into {out}: {', '.join(path.name for path in files)}")
 
 
@@ -201,14 +207,14 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
 
     files = ModelFiles(settings.data_dir / "models")
     try:
-        data, weights = file.read_bytes(), None
+        data, weights, cost = file.read_bytes(), None, None
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
     if file.suffix == ".safetensors":
         from culling.cloud.model.base import student_artefact
 
         made = student_artefact(file, settings.data_dir, files, say)
-        data, weights = files.read(made.sha256), made.weights
+        data, weights, cost = files.read(made.sha256), made.weights, made.cost
     try:
         graph = open_graph(data, provider="cpu")
     except ModelError as error:
@@ -224,6 +230,7 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
         classes=graph.info.classes,
         parent=None,
         golden=_golden(settings, camera, graph, scale),
+        cost=cost,
     )
 
 

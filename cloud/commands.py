@@ -6,6 +6,9 @@ COMMANDS = {
     "cloud": Command("culling.cloud.cli:app", "Run the service that labels, culls, trains and publishes.", "cloud"),
     "demo": Command("culling.cloud.demo.cli:app", "Play a video through the whole loop on this machine.", "cloud"),
     "study": Command("culling.cloud.study.cli:app", "Ask whether culling works on a clip.", "cloud"),
+    "bill": Command(
+        "culling.cloud.bill.cli:app", "Add up what a day of a camera costs, beside full training.", "cloud"
+    ),
     "watch": Command("culling.cloud.page.watch:app", "Watch every camera in a terminal.", "cloud"),
     "labels": Command("culling.cloud.annotations.cli:app", "Convert label files of other tools.", "cloud"),
     "evaluate": Command("culling.cloud.evaluation.cli:app", "Measure a model on a labelled video.", "cloud"),

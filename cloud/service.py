@@ -21,6 +21,7 @@ from types import FrameType
 import structlog
 from prometheus_client import CollectorRegistry
 
+from culling.cloud.bill.series import CostSeries
 from culling.cloud.check.checks import check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
@@ -123,6 +124,7 @@ class Service:
         self._health = HealthServer(metrics.host, metrics.port, registry, self._ready)
         known = {row.name: row.state for row in self._roster.rows() if row.state is not None}
         self._history = History(self._index, known)
+        self._costs = CostSeries(self._index, self._settings, self._metrics, self._clock)
         self._page = Dashboard(
             self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock, self._metrics
         )
@@ -300,6 +302,7 @@ class Service:
         latest = {name: state for name, (state, heard) in self._ingest.latest.items() if heard // 60 >= self._minute}
         self._history.record(latest, self._minute)
         self._minute = int(self._clock.now() // 60)
+        self._costs.advance()
 
     def _upkeep(self) -> None:
         if self._clock.monotonic() < self._next_upkeep:

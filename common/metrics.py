@@ -158,6 +158,15 @@ SERIES: tuple[Series, ...] = (
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
     _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
+    _count("cost_gflops", "camera part", "GFLOPs", "what a camera cost: edge, labels, stages of rounds", "cloud"),
+    _count("cost_seconds", "camera part", "seconds", "how long that took; of the edge it is not known", "cloud"),
+    _count(
+        "full_training_gflops",
+        "camera",
+        "GFLOPs",
+        "what labelling all frames that came to the student, and training on each 40 times, would have cost",
+        "cloud",
+    ),
     _gauge(
         "last_round_time",
         "camera",
@@ -175,12 +184,15 @@ SERIES: tuple[Series, ...] = (
 
 _OUTCOMES = ("live", "rejected", "rolled-back")
 _ROUND_STAGES = ("label", "cull", "learn", "resolution", "train", "export", "gate")
+_COST_PARTS = ("edge", "labels", "score", "cull", "learn", "resolution", "train", "export", "gate")
 KNOWN: dict[str, tuple[str, ...]] = {
     "frames_forwarded": REASONS,
     "swaps": _OUTCOMES,
     "swap_reports": _OUTCOMES,
     "rounds": ("published", "refused", "failed"),
     "round_seconds": _ROUND_STAGES,
+    "cost_gflops": _COST_PARTS,
+    "cost_seconds": _COST_PARTS[1:],
     "rollbacks": ("edge", "operator"),
 }
 """The values of a series' second label, where all are known in advance."""

@@ -79,7 +79,9 @@ def _traffic(figures: Figures) -> str:
 
 def _table(figures: Figures) -> Table:
     title = f"Students on {figures['measured_frames']} held-back frames, against the teacher"
-    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns have no room for lines between
+    caption = f"AP50 in use, measured by audits: {_accuracy(figures['accuracy'])}\nCost: {figures['bill']['told']}"
+    # 80 columns have no room for lines between.
+    table = Table(title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in ("round", "outcome", "AP50", "AP50:95", "scale", "train", "model lag", "swap gap"):
         table.add_column(name, justify="left" if name in WORDS else "right", no_wrap=True)
     for row in figures["rounds"]:
@@ -94,6 +96,14 @@ def _table(figures: Figures) -> Table:
             _text(row["swap_gap_ms"], ".0f", " ms"),
         )
     return table
+
+
+def _accuracy(found: Figures | None) -> str:
+    if found is None:
+        return "too few audits"
+    if (ap50 := found["ap50"]) is None:
+        return "nothing seen"
+    return f"{ap50['value']:.2f} ({ap50['low']:.2f} to {ap50['high']:.2f})"
 
 
 def _outcome(row: Figures) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -14,11 +15,13 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
+from culling.cloud.bill.account import statements
+from culling.cloud.control.accuracy import read_measured
 from culling.cloud.demo.plan import Plan
 from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import HeldOut, HeldOutScores
-from culling.cloud.settings import sqlite_url
+from culling.cloud.settings import load_settings, sqlite_url
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.roster import Roster
@@ -40,7 +43,9 @@ def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> d
         registry = Registry(index)
         models, swaps = registry.models(run.camera), registry.swaps()
         rounds = [row for row in Rounds(index).all(run.camera) if row.state != "running"]
-        state = next(row.state for row in Roster(index).rows() if row.name == run.camera)
+        camera = next(row for row in Roster(index).rows() if row.name == run.camera)
+        settings = load_settings(run.cloud_toml, {})
+        bill = statements(index, settings, 0.0, time.time(), [run.camera])[run.camera].row()
         with index.read() as connection:
             stored = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar_one()
             labelled = connection.execute(sa.select(sa.func.count(frames.c.labels))).scalar_one()
@@ -57,14 +62,16 @@ def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> d
     return {
         "video": run.video.name,
         "camera": run.camera,
-        **_camera(state),
+        **_camera(camera.state),
+        "accuracy": None if (found := read_measured(camera)) is None else msgspec.to_builtins(found.now),
+        "bill": bill,
         **_traffic(run.metrics),
         "teacher_frames": labelled,
         "rounds": rows,
         **_students(models, scores),
         "measured_frames": len(held_out),
         "plan": {**asdict(plan), "round_s": plan.round_s, "total_s": plan.total_s},
-        "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, state.dropped if state else {}),
+        "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, camera.state.dropped if camera.state else {}),
     }
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from culling.cloud.bill.count import student_cost
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.refit import export_proven
 from culling.cloud.model.weights import BUNDLED, load_bundled, load_student, load_weights, save_weights
-from culling.cloud.settings import CloudSettings
+from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.registry import Artefact, ModelFiles
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
@@ -73,6 +74,8 @@ def _kept(
     if (artefact := _known(known, files)) is None:
         folder.mkdir(exist_ok=True)
         artefact = _export(model, classes, known.with_suffix(".safetensors"), files, say)
+    if artefact.cost is None:  # an earlier version did not count it
+        artefact = msgspec.structs.replace(artefact, cost=student_cost(model, RoundSettings().frozen))
         write_atomic(known, msgspec.json.encode(artefact))
     return artefact, known
 

@@ -143,11 +143,15 @@ class Batcher:
 
     def __call__(self, step: int, rank: int = 0) -> tuple[Tensor, list[Target]]:
         """Return `(B, 3, H, W)` float images in [0, 1] and their targets for one step of one worker."""
-        choice = np.random.default_rng((self.seed, step)).integers(len(self.canvases))
-        height, width = self.canvases[int(choice)]
+        height, width = self.size(step)
         rng = np.random.default_rng((self.seed, step, rank + 1))
         pairs = [self._canvas(height, width, rng) for _ in range(self.batch)]
         return torch.stack([image for image, _ in pairs]), [target for _, target in pairs]
+
+    def size(self, step: int) -> tuple[int, int]:
+        """Return the `(height, width)` of the images of a step."""
+        choice = np.random.default_rng((self.seed, step)).integers(len(self.canvases))
+        return self.canvases[int(choice)]
 
     def _canvas(self, height: int, width: int, rng: np.random.Generator) -> tuple[Tensor, Target]:
         canvas = torch.full((3, height, width), 114, dtype=torch.uint8)

@@ -10,12 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from culling.cloud.bill.account import statements
 from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running_rounds
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
@@ -25,12 +25,17 @@ from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models, rounds, swaps
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.cloud.store.rounds import Rounds
-from culling.common.clock import Clock
+from culling.common.clock import DAY_S, Clock
 from culling.common.metrics import REASONS
 from culling.common.wire.messages import CameraState
 
 SLOW_S = 2.0
 """What the index knows of every camera is too much to read in every beat of the page."""
+
+BILL_S = 300.0
+"""A bill adds up every minute of a day, and hardly changes within a few."""
+
+BILLED = ("gflops", "ratio", "ratio_incremental", "told")
 
 SLOT_MINUTES = 30
 """48 bars a day fit the width of a row."""
@@ -62,7 +67,7 @@ class Board:
         self._minute = -1
         self._told: dict[str, Told] = {}
         self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
-        self._slow = _Slow(index, settings.data_dir)
+        self._slow = _Slow(index, settings, clock)
         self._next_slow = clock.monotonic()
         self._encoded: dict[int, bytes] = {}
 
@@ -169,6 +174,7 @@ class Board:
         row = camera_row(camera, counts, slow.live.get(name), risen, self._clock.now())
         new = name not in slow.taught
         row |= {
+            "bill": slow.bills.get(name),
             "told": camera.state.state if camera.state else None,
             "heard": camera.heard,
             "lag_s": slow.lags.get(name),
@@ -212,9 +218,11 @@ class Board:
 class _Slow:
     """What changes seldom, read from the index every `SLOW_S`; of models and swaps only what is not known yet."""
 
-    def __init__(self, index: Index, data_dir: Path) -> None:
+    def __init__(self, index: Index, settings: CloudSettings, clock: Clock) -> None:
         self._index = index
-        self._data_dir = data_dir
+        self._settings = settings
+        self._clock = clock
+        self._next_bill = clock.monotonic()
         self._swap = -1  # the last one that was read
         self.cameras: dict[str, CameraRow] = {}
         self.desired: dict[str, DesiredState] = {}
@@ -224,6 +232,7 @@ class _Slow:
         self.lags: dict[str, float] = {}
         self.taught: frozenset[str] = frozenset()
         self.running: dict[str, Row] = {}
+        self.bills: dict[str, Row] = {}
 
     def read(self, told: Mapping[str, Told]) -> None:
         """Bring it up to date; `told` is what the edges said last."""
@@ -231,12 +240,21 @@ class _Slow:
         self.desired = DesiredStates(self._index).all()
         self.counts = frame_counts(self._index)
         self.taught = Rounds(self._index).taught()
-        self.running = running_rounds(self._index, self._data_dir)
+        self.running = running_rounds(self._index, self._settings.data_dir)
+        if self._clock.monotonic() >= self._next_bill:
+            self._next_bill = self._clock.monotonic() + BILL_S
+            self.bills = self._read_bills()
         states = {name: row.state for name, row in self.cameras.items() if row.state is not None}
         states |= {name: state for name, (state, _) in told.items()}
         with self._index.read() as connection:
             self._read_models(connection, {(name, state.model_id) for name, state in states.items()})
         self._read_lags()
+
+    def _read_bills(self) -> dict[str, Row]:
+        """Return what the last day of each camera cost, without the times, which change with every look."""
+        now = self._clock.now()
+        found = {name: one.row() for name, one in statements(self._index, self._settings, now - DAY_S, now).items()}
+        return {name: {key: row[key] for key in BILLED} for name, row in found.items()}
 
     def _read_models(self, connection: sa.Connection, running: Set[tuple[str, str]]) -> None:
         """Read which models are live, and the scales of those that run; a model's scale never changes."""

@@ -398,10 +398,10 @@ function cameraView(name, tab) {
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
       ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
-      ["AP50, measured", measuredOf(row.accuracy)], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []),
+      ["AP50, measured", measuredOf(row.accuracy)], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []), ["24 h cost", row.bill?.told ?? "–"],
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
-    facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
+    facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" || key === "24 h cost" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
     if (acts.dataset.of !== desiredOf(row)) { acts.dataset.of = desiredOf(row); acts.replaceChildren(...buttons(row, answer)); }
   }
   news();
@@ -515,7 +515,7 @@ function roundCard(card, turn, named) {
     h("div", { class: "facts" }, fact("kept of labelled", turn.kept ? `${turn.kept} of ${turn.labelled}` : "–"),
       fact("AP50 before → after", gain == null ? "–" : h("span", {}, `${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} `, h("span", { class: gain > 0 ? "good" : "bad" }, `${gain >= 0 ? "+" : "−"}${real(Math.abs(gain), 3)}`)), true),
       fact("gate", turn.state === "published" ? turn.provisional ? "provisional" : "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
-      fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames${turn.wanted > turn.frames ? ` of ${turn.wanted}` : ""}`), fact("gain at least", turn.gain_low == null ? "–" : real(turn.gain_low, 3)), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
+      fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames${turn.wanted > turn.frames ? ` of ${turn.wanted}` : ""}`), fact("gain at least", turn.gain_low == null ? "–" : real(turn.gain_low, 3)), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("whole cost", turn.bill?.told ?? "–", true), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
     turn.running?.share != null ? h("progress", { value: turn.running.share, "aria-label": `done of the stage ${turn.running.stage}` }) : "",
     turn.reason || turn.verdict ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason || turn.verdict) : "",
     turn.checks?.length ? h("details", { class: "small" }, h("summary", {}, "by class and hour"), turn.checks.map(check => h("div", { class: check.passed ? "soft" : "bad" }, check.text))) : "");

@@ -2,6 +2,7 @@
 
 forwarded.csv, .png   frames seen and forwarded by reason, over the week that the history holds
 rounds.csv, .png      AP50 before and after each round
+bill.csv, .png        what each day of that week cost, beside full training on all that was seen
 scale.csv, .png       the optResolution curves
 cost.csv, .png        seconds per stage
 round-N.html          one round: its figures, its curves, and the gate's decision
@@ -16,17 +17,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from culling.cloud.bill.account import statements
+from culling.cloud.bill.cost import EDGE, PARTS
 from culling.cloud.page import views
+from culling.cloud.settings import CloudSettings
 from culling.cloud.sheet import Draw, to_csv, to_png
 from culling.cloud.store import history
 from culling.cloud.store.history import KEEP_MINUTES
 from culling.cloud.store.index import Index
 from culling.cloud.store.roster import Roster
+from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from culling.common.metrics import REASONS
 
 STEP_MINUTES = 60
 """A report covers a week: hours make a curve that can be read."""
+
+DAYS = 7
+"""What the history holds, besides a part of the day before."""
 
 MOST_ROUNDS = 200
 """A month of six rounds a day."""
@@ -43,7 +51,7 @@ STYLE = (
 Row = dict[str, Any]
 
 
-def write_report(index: Index, camera: str, out: Path, now: float) -> list[Path]:
+def write_report(index: Index, settings: CloudSettings, camera: str, out: Path, now: float) -> list[Path]:
     """Write everything about `camera` into the folder `out`; return the files.
 
     Raises InputError when there is no such camera, StorageError when the folder cannot be written.
@@ -51,6 +59,7 @@ def write_report(index: Index, camera: str, out: Path, now: float) -> list[Path]
     Roster(index).require(camera)
     day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, camera).get(camera, [])
     rounds = list(reversed(views.rounds(index, camera, MOST_ROUNDS)))
+    bills = _bills(index, settings, camera, now)
     try:
         out.mkdir(parents=True, exist_ok=True)
         return [
@@ -58,6 +67,7 @@ def write_report(index: Index, camera: str, out: Path, now: float) -> list[Path]
             *_both(out, "rounds", _round_rows(rounds), lambda axes: _plot_rounds(axes, rounds)),
             *_both(out, "scale", _scale_rows(rounds), lambda axes: _plot_scale(axes, rounds)),
             *_both(out, "cost", _cost_rows(rounds), lambda axes: _plot_cost(axes, rounds)),
+            *_both(out, "bill", _bill_rows(bills), lambda axes: _plot_bills(axes, bills)),
             *(_page(out, row) for row in rounds),
         ]
     except OSError as error:
@@ -102,6 +112,29 @@ def _cost_rows(rounds: Sequence[Row]) -> list[Row]:
         {"round": row["id"], "stage": stage, "seconds": seconds}
         for row in rounds
         for stage, seconds in (row.get("seconds") or {}).items()
+    ]
+
+
+def _bills(index: Index, settings: CloudSettings, camera: str, now: float) -> list[Row]:
+    """Return the bills of the last days, by UTC's days, the newest of which is not over; without empty ones."""
+    today = now // DAY_S * DAY_S
+    starts = [today - DAY_S * before for before in reversed(range(DAYS))]
+    found = [statements(index, settings, at, min(at + DAY_S, now), [camera])[camera].row() for at in starts]
+    return [row for row in found if row["full"]["frames"] or row["gflops"]]
+
+
+def _bill_rows(bills: Sequence[Row]) -> list[Row]:
+    return [
+        {
+            "day": _time(row["since"])[:10],
+            "frames": row["full"]["frames"],
+            **{f"{part}_gflops": row["parts"].get(part, {}).get("gflops") for part in PARTS},
+            **{f"{part}_seconds": row["parts"].get(part, {}).get("seconds") for part in PARTS if part != EDGE},
+            **{name: row[name] for name in ("gflops", "seconds", "ratio", "ratio_incremental")},
+            "full_gflops": row["full"]["gflops"],
+            "full_seconds": row["full"]["seconds"],
+        }
+        for row in bills
     ]
 
 
@@ -161,6 +194,15 @@ def _plot_cost(axes: Any, rounds: Sequence[Row]) -> None:
     axes.set(title="Cost per stage", xlabel="round", ylabel="seconds", xlim=(-0.6, max(len(rounds), FEW) - 0.4))
 
 
+def _plot_bills(axes: Any, bills: Sequence[Row]) -> None:
+    days, bottom = [_time(row["since"])[5:10] for row in bills], [0.0] * len(bills)
+    for part in PARTS:
+        values = [(row["parts"].get(part, {}).get("gflops") or 0.0) / 1000 for row in bills]
+        axes.bar(days, values, bottom=bottom, label=part)
+        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+    axes.set(title="Cost of each day", xlabel="day, UTC", ylabel="TFLOPs", xlim=(-0.6, DAYS - 0.4))
+
+
 def _plot_stages(axes: Any, row: Row) -> None:
     seconds = row.get("seconds") or {}
     axes.bar_label(axes.barh(list(seconds), list(seconds.values())), fmt="%g s", padding=4)
@@ -195,6 +237,8 @@ def _page(out: Path, row: Row) -> Path:
         for name, value in facts.items()
         if value not in (None, "")
     )
+    if bill := row.get("bill"):
+        told += f"<tr><td>whole cost</td><td>{html.escape(bill['told'])}</td></tr>"
     told += "".join(
         f"<tr><td>{'passed' if check['passed'] else 'failed'}</td><td>{html.escape(check['text'])}</td></tr>"
         for check in row.get("checks") or ()

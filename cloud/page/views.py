@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from culling.cloud.bill.account import statements
 from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
@@ -28,6 +29,7 @@ from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
+from culling.common.clock import DAY_S
 from culling.common.errors import ProtocolError
 from culling.common.frame import CLASSES, Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
@@ -58,14 +60,15 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     `silent_s` is the time since it was heard of, in seconds; `forwarded` counts since its agent started; `keeping_up`
     is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns. Of
     the frames that a gate wants to judge by (`judges_wanted`, at least `judges_needed`) there are `judges`;
-    `provisional` says whether the student in use is not certain to be better than the one before.
+    `provisional` says whether the student in use is not certain to be better than the one before. `bill` is what the
+    last 24 hours cost, as a `Statement` tells it.
     """
     registry = Registry(index)
     counts, live = frame_counts(index), registry.live_ids()
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     desired, taught = DesiredStates(index).all(), Rounds(index).taught()
-    turns = running_rounds(index, settings.data_dir)
+    turns, bills = running_rounds(index, settings.data_dir), statements(index, settings, now - DAY_S, now)
     rows = []
     for camera in Roster(index).rows():
         risen = next(iter(lately.get(camera.name, [])), None)
@@ -79,7 +82,8 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         judges = {"judges": min(count.held_out, wanted), "judges_needed": settings.gate.least, "judges_wanted": wanted}
         doubted = {"provisional": row["model"] in registry.provisional(camera.name)}
         now_and_next = {"keeping_up": kept, "round": turns.get(camera.name), "next_round": told}
-        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, **now_and_next, **judges, **doubted})
+        costs = {"bill": bills[camera.name].row() if camera.name in bills else None}
+        rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, **now_and_next, **judges, **doubted, **costs})
     return rows
 
 

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from culling.cloud.bill.rates import Rates
+from culling.cloud.bill.work import Work
 from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.mistakes import Mistakes, mistakes, wanted
@@ -23,7 +27,7 @@ from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.common.frame import Detections
-from culling.common.graph import Graph, Provider, has_cuda, open_graph
+from culling.common.graph import Graph, Provider, has_cuda, open_graph, see
 
 NOT_TO_RUN = ("rejected", "revoked")
 """States of a model that an edge or a person turned down: nothing is judged against it, nobody goes back to it."""
@@ -44,7 +48,8 @@ class StoppedError(Exception):
 class Context:
     """What every stage works with; `folder` belongs to this round, `stopping()` turns true when the round must stop.
 
-    `heart` is told of every step: a process that stays silent for `round.stall_s` is killed.
+    `heart` is told of every step: a process that stays silent for `round.stall_s` is killed; `work` of every frame that
+    a student looks at or learns from, for the bill.
     """
 
     settings: CloudSettings
@@ -55,6 +60,8 @@ class Context:
     folder: Path
     stopping: Callable[[], bool]
     heart: Heartbeat
+    rates: Rates
+    work: Work = field(default_factory=Work)
     _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
 
     def incumbent(self, camera: str) -> Model:
@@ -127,6 +134,11 @@ class Context:
         """Return the student with that hash, on a GPU if there is one. Raises ModelError if it cannot be loaded."""
         provider: Provider = "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
         return open_graph(self.files.read(sha256), provider=provider, threads=self.settings.round.threads)
+
+    def see(self, graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
+        """Return what a student finds in a picture at an input size, as `graph.see` does."""
+        self.work.look(size)
+        return see(graph, image, size)
 
     def compared(self, frame: StoredFrame, found: Detections) -> Compared:
         """Return a student's detections on a frame beside the teacher's labels, split into true and doubtful ones."""

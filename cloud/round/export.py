@@ -7,7 +7,9 @@ from itertools import chain
 
 import msgspec
 
+from culling.cloud.bill.count import student_cost
 from culling.cloud.model.base import templates
+from culling.cloud.model.export import PARITY_SIZES
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
@@ -20,6 +22,9 @@ from culling.common.scaler import input_size, resize
 from culling.common.selection.ranker import Ranker
 from culling.common.wire.codec import decode_jpeg
 
+BLANK = 3
+"""Passes of the parity check at each size that look at no frame."""
+
 PARITY_FRAMES = 2
 """Torch and onnxruntime run each at every one of `PARITY_SIZES`, which every round waits for."""
 
@@ -31,16 +36,19 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     """
     weights = results["train"]["weights"]
     model, classes = load_weights(context.files.path(weights, "safetensors"))
-    base = context.registry.models(turn.camera)[-1]
+    base, incumbent = context.registry.models(turn.camera)[-1], context.incumbent(turn.camera)
     frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
     busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
     known = chain([context.files.read(base.artefact.sha256)], templates(context.settings.data_dir, context.files))
     data, parity = export_proven(known, model, classes, images)
+    for size in PARITY_SIZES:
+        context.work.look(size, 2 * len(images) + BLANK)
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
     if context.settings.student.int8:
         kept = context.store.get(results["cull"]["kept"][:CALIBRATED])
         size = input_size(*frame_size(kept), scale, long_side)
+        context.work.look(size, len(kept))
         data = quantise(data, [resize(decode_jpeg(jpeg), *size) for _, jpeg in context.pictures(kept)])
     graph = open_graph(data, provider="cpu")
     artefact = Artefact(
@@ -50,8 +58,9 @@ def export(context: Context, turn: Round, results: Results) -> Result:
         scale=scale,
         long_side=long_side,
         classes=classes,
-        parent=context.incumbent(turn.camera).model_id,
+        parent=incumbent.model_id,
         golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
         ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
+        cost=incumbent.artefact.cost or student_cost(model, context.settings.round.frozen),
     )
     return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}

@@ -71,6 +71,9 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     if run.step < recipe.end(run.looks):
         raise StoppedError
     train_s = round(time.monotonic() - started, 1)
+    for step in range(run.step):
+        context.work.learn(batches.size(step), batches.batch)
+    context.work.look(sizes[0], len(run.looks) * len(watched))
     path = context.folder / "candidate.safetensors"
     save_weights(path, model, "fp16")
     return {

@@ -24,7 +24,7 @@ from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.registry import Artefact, Model
 from culling.cloud.store.rounds import Round
-from culling.common.graph import open_graph, see
+from culling.common.graph import open_graph
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
 
@@ -161,7 +161,7 @@ def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> T
     seen = {}
     for frame, jpeg in context.pictures(frames):
         size = input_size(frame.width, frame.height, model.scale, model.long_side)
-        compared = context.compared(frame, see(graph, decode_jpeg(jpeg), size))
+        compared = context.compared(frame, context.see(graph, decode_jpeg(jpeg), size))
         seen[frame.id] = tallies(compared, len(model.classes))
     return seen
 

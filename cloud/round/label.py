@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from culling.cloud.bill.timed import TimedTeacher
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
-from culling.cloud.teacher.interface import Teacher
 from culling.cloud.teacher.loading import load_teacher
 from culling.common.errors import ProtocolError
 from culling.common.selection.features import read
@@ -63,14 +63,14 @@ class _Labels:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._teacher: Teacher | None = None
+        self._teacher: TimedTeacher | None = None
 
     def add(self, frames: Sequence[StoredFrame]) -> None:
         """Have these frames labelled, in this order."""
         size = self._context.settings.teacher.batch * 2
         self._context.heart.expect(len(frames))
         for start in range(0, len(frames), size):
-            self._teacher = self._teacher or load_teacher(self._context.settings)
+            self._teacher = self._teacher or TimedTeacher(load_teacher(self._context.settings), self._context.rates)
             _label(self._context, self._teacher, frames[start : start + size])
 
 
@@ -88,7 +88,7 @@ def _worth(context: Context, camera: str) -> Callable[[StoredFrame], float] | No
     return worth
 
 
-def _label(context: Context, teacher: Teacher, frames: Sequence[StoredFrame]) -> None:
+def _label(context: Context, teacher: TimedTeacher, frames: Sequence[StoredFrame]) -> None:
     names, images = [], []
     for frame, jpeg in context.pictures(frames):
         try:

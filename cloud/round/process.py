@@ -23,6 +23,10 @@ from typing import Any
 import structlog
 import torch
 
+from culling.cloud.bill.account import round_figures, to_spent, to_told
+from culling.cloud.bill.cost import NOTHING, Cost
+from culling.cloud.bill.pricing import price_live
+from culling.cloud.bill.rates import Rates
 from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.export import export
@@ -88,12 +92,16 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         folder,
         stopping.is_set,
         Heartbeat(folder, clock.now),
+        Rates(index),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    state, reason = _work(context, turn, rounds)
+    state, reason, spent = _work(context, turn, rounds)
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
-    rounds.end(round_id, state, report(results, state), reason, ended)
+    if (train := spent.get("train", NOTHING)).gflops > 0:
+        context.rates.note("train", train.gflops, train.seconds)
+    told = report(results, state) | round_figures(index, settings, turn.camera, clock.now(), spent)
+    rounds.end(round_id, state, told, reason, ended)
     if state == "refused" and (judged := results.get("gate", {})).get("withdrawn"):  # only the service can sign a model
         named = {name: judged[name] for name in ("withdrawn", "back_to")}
         Requests(index).ask_once("rollback", turn.camera, clock.now(), named)
@@ -126,9 +134,19 @@ def _is_one_too_many(rounds: Rounds, round_id: int, clock: Clock) -> bool:
     return True
 
 
-def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
-    """Run every unfinished stage; return the round's new state and the reason for it."""
+def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str, dict[str, Cost]]:
+    """Run every unfinished stage; return the round's new state, the reason for it, and what each stage cost.
+
+    What a process computed in a stage that it did not finish, because it was stopped or died, is not known.
+    """
     results: Results = dict(turn.stages)
+    spent = to_spent(results)
+    cost = price_live(context.registry, context.files, turn.camera, context.settings.round.frozen)
+    name, started = "", time.monotonic()
+
+    def take() -> Cost:
+        return Cost(round(time.monotonic() - started, 2), context.work.take(cost))
+
     try:
         for name, stage in STAGES.items():
             if name in results:
@@ -138,18 +156,19 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str]:
             started = time.monotonic()
             context.heart.stage(name)
             result = stage(context, turn, results)
-            result["seconds"] = round(time.monotonic() - started, 2)
+            spent[name] = take()
+            result |= to_told(spent[name])
             rounds.save_stage(turn.id, name, result)
             results[name] = result
             log.info("stage_finished", round=turn.id, camera=turn.camera, stage=name, seconds=result["seconds"])
     except RefusedError as refusal:
-        return "refused", str(refusal)
+        return "refused", str(refusal), spent | {name: take()}
     except StorageError:  # a disk recovers, so the round is tried again
         raise
     except CullingError as error:  # a retry would fail the same way
-        return "failed", f"{type(error).__name__}: {error}"
+        return "failed", f"{type(error).__name__}: {error}", spent | {name: take()}
     reason = results["gate"]["reason"]
-    return ("refused", reason) if reason else ("ready", "")
+    return ("refused", reason, spent) if reason else ("ready", "", spent)
 
 
 def report(results: Results, state: str) -> dict[str, Any]:

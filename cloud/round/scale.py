@@ -24,7 +24,7 @@ from culling.cloud.round.shrink import SizeComparison, SizeVerdict, enough, smal
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.frame import Detections
-from culling.common.graph import Graph, see
+from culling.common.graph import Graph
 from culling.common.scaler import input_size
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.wire.codec import decode_jpeg
@@ -149,7 +149,7 @@ def _trial(context: Context, frames: Sequence[StoredFrame], graph: Graph, meter:
     return Trial(
         blocks=[int(frame.captured // BLOCK_S) for frame in frames],
         pictures=pictures,
-        find=partial(see, graph),
+        find=partial(context.see, graph),
         loss=meter.loss,
         tally=lambda at, found: tallies(context.compared(frames[at], found), len(classes)),
         labels={at: name for at, name in enumerate(classes) if interest is None or at in interest},

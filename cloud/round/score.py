@@ -15,7 +15,7 @@ from culling.cloud.store.registry import Model
 from culling.cloud.store.rounds import Round
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
-from culling.common.graph import Graph, see
+from culling.common.graph import Graph
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
 
@@ -83,5 +83,5 @@ def _look(context: Context, graph: Graph, live: Model, frames: Sequence[StoredFr
             context.store.put_aside(frame)
             continue
         size = input_size(frame.width, frame.height, artefact.scale, artefact.long_side)
-        found[frame.id] = see(graph, image, size).above(STUDENT_FLOOR)
+        found[frame.id] = context.see(graph, image, size).above(STUDENT_FLOOR)
     return found

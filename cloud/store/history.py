@@ -6,7 +6,8 @@ silent has no row, so that silence never reads as a rate of zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +25,19 @@ KEEP_MINUTES = 7 * 24 * 60
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Looked:
+    """How many frames a camera's `model` looked at, and how many `came` to it (see `keeping_up.py`).
+
+    Of minutes that earlier versions recorded the model is not known, and all frames count that were seen.
+    """
+
+    camera: str
+    model: str | None
+    inferred: int
+    came: int
+
+
 class History:
     """Writes what cameras tell; `record` is called from one thread."""
 
@@ -38,7 +52,7 @@ class History:
             now = counts(state)
             risen = rise(self._before.get(camera, now), now)
             self._before[camera] = now
-            level = {"threshold": state.threshold, "loss_mean": state.loss_mean}
+            level = {"threshold": state.threshold, "loss_mean": state.loss_mean, "model": state.model_id}
             rows.append({"camera": camera, "minute": minute, **risen, **level})
         this = history.c.minute == minute
         with self._index.write() as connection:
@@ -75,6 +89,19 @@ def read(index: Index, first: int, step: int, camera: str | None = None) -> dict
             at = 60 * (first + step * fields.pop("slot"))
             found.setdefault(fields.pop("camera"), []).append({"t": at, **fields})
     return found
+
+
+def looked(index: Index, first: int, end: int, only: Collection[str] | None = None) -> list[Looked]:
+    """Return what the students of every camera, or of `only` those, looked at from minute `first` on, before `end`."""
+    came = sa.func.coalesce(sa.func.sum(sa.func.coalesce(history.c.taken + history.c.missed, history.c.seen)), 0)
+    inferred = sa.func.coalesce(sa.func.sum(history.c.inferred), 0)
+    within = (history.c.minute >= first) & (history.c.minute < end)
+    query = sa.select(history.c.camera, history.c.model, inferred, came).where(within)
+    if only is not None:
+        query = query.where(history.c.camera.in_(only))
+    with index.read() as connection:
+        rows = connection.execute(query.group_by(history.c.camera, history.c.model)).all()
+    return [Looked(camera, model, int(passes), int(frames)) for camera, model, passes, frames in rows]
 
 
 def counts(state: CameraState) -> dict[str, int]:

@@ -132,6 +132,7 @@ models = Table(
     Column("classes", Text, nullable=False),  # JSON
     Column("golden", LargeBinary, nullable=False),  # MessagePack
     Column("ranker", LargeBinary),  # MessagePack
+    Column("cost", Text),  # `bill.cost.StudentCost`, JSON; NULL where it was never counted
     Column("manifest", LargeBinary, nullable=False),  # signed
     sa.Index("models_by_id", "model_id", "camera"),
     sa.Index("models_by_state", "state", "created"),
@@ -199,7 +200,17 @@ history = Table(  # by how much a camera's counters rose within one minute
     Column("loss_mean", Float, nullable=False),
     Column("taken", BigInteger),  # see `keeping_up.py`; NULL in minutes that earlier versions recorded
     Column("missed", BigInteger),
+    Column("model", String(64)),  # that ran at the end of the minute; NULL in minutes that earlier versions recorded
     sa.Index("history_by_minute", "minute"),
+)
+
+rates = Table(  # what this machine's labelling and training costs, see `bill/rates.py`
+    "rates",
+    _tables,
+    Column("work", String(16), primary_key=True),  # label or train
+    Column("gflops", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("each", Text),  # `bill.cost.PassCost` of a frame, JSON; the teacher's
 )
 
 purges = Table(  # what must not come back, whoever sends it

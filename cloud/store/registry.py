@@ -23,6 +23,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
+from culling.cloud.bill.cost import StudentCost
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, models, requests, rounds, swaps
 from culling.cloud.store.rounds import UNFINISHED
@@ -50,6 +51,7 @@ class Artefact(msgspec.Struct, frozen=True):
     parent: str | None
     golden: tuple[Golden, ...] = ()
     ranker: Ranker | None = None
+    cost: StudentCost | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,12 @@ class Registry:
         with self._index.read() as connection:
             row = connection.execute(models.select().where(named & models.c.state.in_(("live", "previous")))).first()
             return None if row is None else _model(row)
+
+    def price(self, camera: str, weights: str, cost: StudentCost) -> None:
+        """Note what students of those weights cost, where that was not counted when they were made."""
+        mine = (models.c.camera == camera) & (models.c.weights == weights) & models.c.cost.is_(None)
+        with self._index.write() as connection:
+            connection.execute(models.update().where(mine).values(cost=msgspec.json.encode(cost).decode()))
 
     def provisional(self, camera: str) -> frozenset[str]:
         """Return the ids of a camera's models that were published although it is not certain that they are better.
@@ -285,7 +293,8 @@ def _row(model: Model) -> dict[str, Any]:
     del row["artefact"]
     golden, ranker = msgspec.msgpack.encode(model.artefact.golden), model.artefact.ranker
     told = {"classes": msgspec.json.encode(model.artefact.classes).decode(), "golden": golden}
-    return {**row, **told, "ranker": None if ranker is None else msgspec.msgpack.encode(ranker)}
+    cost = None if model.artefact.cost is None else msgspec.json.encode(model.artefact.cost).decode()
+    return {**row, **told, "ranker": None if ranker is None else msgspec.msgpack.encode(ranker), "cost": cost}
 
 
 def _readable(rows: Sequence[Any]) -> list[Model]:
@@ -303,6 +312,7 @@ def _model(row: Any) -> Model:
     fields = dict(row._mapping)
     golden = msgspec.msgpack.decode(fields.pop("golden"), type=tuple[Golden, ...])
     ranker = None if (blob := fields.pop("ranker")) is None else msgspec.msgpack.decode(blob, type=Ranker)
+    cost = None if (text := fields.pop("cost")) is None else msgspec.json.decode(text, type=StudentCost)
     classes = tuple(msgspec.json.decode(fields.pop("classes")))
     told = {name: fields.pop(name) for name in Artefact.__struct_fields__ if name in fields}
-    return Model(**fields, artefact=Artefact(**told, classes=classes, golden=golden, ranker=ranker))
+    return Model(**fields, artefact=Artefact(**told, classes=classes, golden=golden, ranker=ranker, cost=cost))

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from culling.cloud.bill.cost import DAY_FRAMES, EDGE, LABELS, NOTHING, Bill
 from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.cost import DAY_FRAMES, Bill, Prices, TrainedSelection
+from culling.cloud.study.cost import Prices, TrainedSelection
 from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.strategy import hardest, top
 from culling.cloud.study.training import Trainer
 
-STAGES = ("student", "teacher", "resolution", "training")
+STAGES = {"student": EDGE, "teacher": LABELS, "resolution": "resolution", "training": "train"}
+"""The names of this study's results, and the parts of the bill that they are."""
+
 UNITS = ("seconds", "gflops")
 LENGTHS = {"clip": "the clip's, measured", "day": f"{DAY_FRAMES:,}, computed"}
 RATIO_NOTE = (
@@ -42,7 +45,7 @@ def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
         {"name": "no training", "labelled": 0, "kept": 0, "scale": corpus.scale, "steps": 0}
         | merged([untrained])
         | merged([untrained], "full_size_")
-        | _bill_row(Bill(), Bill(), None)
+        | _bill_row(Bill({}), Bill({}), None)
     ]
     for entry, (clip, day) in zip(entries, bills, strict=True):
         culled = entry.search is not None
@@ -77,7 +80,10 @@ def _bill_row(clip: Bill, day: Bill, full: tuple[Bill, Bill] | None) -> dict[str
     row: dict[str, Any] = {}
     for length, bill in (("clip", clip), ("day", day)):
         for unit in UNITS:
-            row |= {f"{length}_{stage}_{unit}": getattr(getattr(bill, stage), unit) for stage in STAGES}
+            row |= {
+                f"{length}_{stage}_{unit}": getattr(bill.parts.get(part, NOTHING), unit)
+                for stage, part in STAGES.items()
+            }
     for at, (length, bill) in enumerate((("clip", clip), ("day", day))):
         for name, own in (("paper", bill.total), ("incremental", bill.incremental)):
             ratio = full[at].total.over(own) if full else None

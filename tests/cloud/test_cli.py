@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from culling.cloud.bill.cost import PassCost, StudentCost
+from culling.cloud.bill.rates import Rates
 from culling.cloud.control.actions import to_artefact
 from culling.cloud.model.faster_rcnn.network import DetectorSpec, build
 from culling.cloud.model.weights import save_weights
@@ -65,6 +68,23 @@ def test_status_shows_every_camera(cloud: CloudState, capsys: pytest.CaptureFixt
         "gate-1",
     )
     assert (row["seen"], row["forwarded"], row["rate"], row["stored"]) == (200, 10, 0.05, 1)
+
+
+def test_status_says_what_the_last_day_cost_beside_full_training(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost = StudentCost(PassCost(1.0, 0.0), PassCost(3.0, 0.0))
+    priced = msgspec.structs.replace(cloud.artefact(tag="b"), cost=cost)
+    model = cloud.publisher.publish(CAMERA, priced, "manual").model_id
+    cloud.frames.add(EDGE, *hard_frame(1))
+    Rates(cloud.index).note("label", 1.0, 1.0, PassCost(80.0, 0.0))
+    past = History(cloud.index, {CAMERA: camera_state(seen=0, inferred=0)})
+    past.record({CAMERA: camera_state(model_id=model, inferred=50)}, int(time.time() // 60) - 1)
+    (row,) = shown(cloud, capsys, "status")["cameras"]
+    assert row["bill"]["parts"]["edge"] == {"passes": 50, "gflops": 50.0, "seconds": None}
+    assert (row["bill"]["full"]["gflops"], row["bill"]["ratio"]) == (50 * (80 + 40 * 3), 200.0)
+    assert culling(cloud, "status") == 0
+    assert "gate: 24 h cost 50 GFLOP: edge 50 GFLOP, cloud 0 GFLOP; 1/200 of full" in capsys.readouterr().out
 
 
 def test_the_rate_of_a_status_is_that_of_the_last_minutes(

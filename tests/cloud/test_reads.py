@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from culling.cloud.bill.account import round_figures, statements
 from culling.cloud.link.offers import Offers
 from culling.cloud.page import views
 from culling.cloud.page.board import Board
@@ -124,6 +125,12 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     ),
     "a camera's disputes": lambda watched: disputes(desk_of(watched.cloud), CAMERA),
     "when a person spoke": lambda watched: Reviews(watched.cloud.index).last(CAMERA),
+    "a day's bills": lambda watched: statements(
+        watched.cloud.index, watched.cloud.settings, watched.clock.now() - DAY_S, watched.clock.now()
+    ),
+    "a round's bill": lambda watched: round_figures(
+        watched.cloud.index, watched.cloud.settings, CAMERA, watched.clock.now(), {}
+    ),
     "a camera's models": lambda watched: views.model_list(watched.cloud.index, watched.cloud.files, CAMERA),
 }
 

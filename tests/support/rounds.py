@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from culling.cloud.bill.rates import Rates
 from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
 from culling.cloud.round.progress import Heartbeat
@@ -70,7 +71,15 @@ def context_of(cloud: CloudState) -> Context:
     folder.mkdir(parents=True, exist_ok=True)
     heart = Heartbeat(folder, cloud.clock.now)
     return Context(
-        cloud.settings, cloud.frames, cloud.lifecycle, cloud.files, cloud.registry, folder, lambda: False, heart
+        cloud.settings,
+        cloud.frames,
+        cloud.lifecycle,
+        cloud.files,
+        cloud.registry,
+        folder,
+        lambda: False,
+        heart,
+        Rates(cloud.index),
     )
 
 

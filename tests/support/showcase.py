@@ -145,6 +145,7 @@ class Showcase:
         scales = [round(0.9**k, 4) for k in range(6)]
         refused = number % 3 == 0
         return {
+            "bill": {"told": "2.51 PFLOP: edge 2.02 PFLOP, cloud 485 TFLOP; 1/87 of full training"},
             "published": not refused, "labelled": 512, "kept": 128, "replayed": 42, "hardness": 0.61,
             "seconds": {"label": 181.0, "cull": 2.1, "resolution": 34.0, "train": 512.0, "export": 12.0, "gate": 21.0},
             "newest_capture": started - 120.0, "scale": scales[3], "train_s": 512.0, "steps": 640, "best_step": 300,

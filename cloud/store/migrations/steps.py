@@ -51,4 +51,7 @@ STEPS = (
     Step("purges"),
     Step("cameras.accuracy"),
     Step("reviews"),
+    Step("models.cost"),
+    Step("history.model"),
+    Step("rates"),
 )

@@ -31,6 +31,16 @@ def test_the_table_fits_into_eighty_columns(figures: dict[str, Any]) -> None:
         assert whole in text
 
 
+def test_the_table_has_the_measured_accuracy_with_its_interval_and_the_bill(figures: dict[str, Any]) -> None:
+    text = told(figures)
+    assert "AP50 in use, measured by audits: 0.62 (0.50 to 0.70)" in text
+    assert "Cost: 9 TFLOP: edge 8 TFLOP, cloud 1 TFLOP; 1/12 of full training" in text
+    figures["accuracy"] = {"ap50": None}
+    assert "measured by audits: nothing seen" in told(figures)
+    figures["accuracy"] = None
+    assert "measured by audits: too few audits" in told(figures)
+
+
 def test_a_better_student_is_told_in_one_sentence(figures: dict[str, Any]) -> None:
     assert verdict(figures) == (
         "1 of 2 rounds put a new student into use: on frames that the loop never saw, AP50 rose from 0.600 to 0.800, "

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from culling.cloud.page import views
-from culling.cloud.page.board import NOW_S, SLOW_S, Board, Told
+from culling.cloud.page.board import BILL_S, NOW_S, SLOW_S, Board, Told
 from culling.cloud.page.views import with_progress
 from culling.cloud.page.watch import Fleet
 from culling.cloud.round.progress import Heartbeat
@@ -86,6 +86,22 @@ def test_frames_that_a_camera_was_not_to_give_do_not_count_against_its_student(w
     watched.tell(seen=1100, inferred=55, dropped={"max-fps": 1045})
     kept = watched.row()["keeping_up"]
     assert (kept["told"], kept["enough"], kept["hint"]) == ("0.5 of 0.5 frames/s", True, "")
+
+
+def test_the_cost_of_a_day_is_told_and_looked_up_seldom(watched: Watched) -> None:
+    watched.tell()
+    assert watched.row()["bill"] == {
+        "gflops": 0.0,
+        "ratio": None,
+        "ratio_incremental": None,
+        "told": "0 GFLOP: edge 0 GFLOP, cloud 0 GFLOP",
+    }
+    minute = int(watched.clock.now() // 60)
+    History(watched.cloud.index, {CAMERA: camera_state(inferred=0)}).record({CAMERA: camera_state(inferred=9)}, minute)
+    watched.clock.advance(60)
+    assert watched.row()["bill"]["gflops"] == 0.0
+    watched.clock.advance(BILL_S)
+    assert "not known" in watched.row()["bill"]["told"], "its student is not known either"
 
 
 def test_what_is_older_than_the_span_counts_no_more(watched: Watched) -> None:

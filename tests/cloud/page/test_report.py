@@ -53,7 +53,7 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
     fleet.add_rounds(CAMERA, 3, now)
     out = tmp_path / "report"
     assert main(["cloud", "report", CAMERA, "--out", str(out), "--config", str(cloud.toml)]) == 0
-    for name in ("forwarded", "rounds", "scale", "cost"):
+    for name in ("forwarded", "rounds", "scale", "cost", "bill"):
         assert (out / f"{name}.png").read_bytes().startswith(PNG)
     hours = table(out / "forwarded.csv")
     assert sum(int(hour["seen"]) for hour in hours) in (600 * 1440, 600 * 1380)  # an hour may have been silent
@@ -67,6 +67,9 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
     assert {row["stage"] for row in table(out / "cost.csv")} == {
         "label", "cull", "resolution", "train", "export", "gate",
     }  # fmt: skip
+    days = table(out / "bill.csv")
+    assert len(days) in (1, 2), "the history has a day of minutes"
+    assert all(int(day["frames"]) > 0 for day in days)
     page = (out / "round-3.html").read_text()
     assert "not better" in page
     assert page.count("data:image/png;base64,") == 4, "the loss and the labels by scale, training, seconds"
@@ -78,17 +81,17 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
 
 def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Path, empty: list[str]) -> None:
     cloud.enroll()
-    files = write_report(cloud.index, CAMERA, tmp_path / "report", time.time())
+    files = write_report(cloud.index, cloud.settings, CAMERA, tmp_path / "report", time.time())
     assert all(path.stat().st_size for path in files)
     assert table(tmp_path / "report" / "rounds.csv") == []
-    assert len(empty) == 4
+    assert len(empty) == 5
 
 
 def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: CloudState, tmp_path: Path) -> None:
     cloud.enroll()
     turn = cloud.rounds.start(CAMERA, "manual", 5.0)
     cloud.rounds.end(turn.id, "failed", {}, "<script>alert(1)</script>", 6.0)
-    write_report(cloud.index, CAMERA, tmp_path / "report", time.time())
+    write_report(cloud.index, cloud.settings, CAMERA, tmp_path / "report", time.time())
     page = (tmp_path / "report" / f"round-{turn.id}.html").read_text()
     assert "&lt;script&gt;" in page
     assert "<script" not in page
@@ -96,4 +99,4 @@ def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: Clou
 
 def test_a_camera_that_is_not_there_is_named(cloud: CloudState, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no camera yard"):
-        write_report(cloud.index, "yard", tmp_path, time.time())
+        write_report(cloud.index, cloud.settings, "yard", tmp_path, time.time())

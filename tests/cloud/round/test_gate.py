@@ -147,7 +147,7 @@ def test_a_provisional_student_that_turns_out_no_better_is_taken_back(
     assert (result["withdrawn"], result["outcome"]) == (model.model_id, "refused")
     assert result["map_before"] > 0, "the candidate is held against the model before it"
 
-    monkeypatch.setattr("culling.cloud.round.process._work", lambda *_: ("refused", result["reason"]))
+    monkeypatch.setattr("culling.cloud.round.process._work", lambda *_: ("refused", result["reason"], {}))
     cloud.rounds.save_stage(second.id, "gate", {**result, "seconds": 0.0})
     run(cloud, second.id)
     assert [request.kind for request in cloud.requests.open()] == ["rollback"]

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from culling.cloud.bill.rates import Rates
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
 from culling.cloud.model.weights import load_weights
@@ -51,6 +52,14 @@ def test_a_round_ends_with_a_model_that_can_be_published(cloud: CloudState, monk
     assert told["ranker"] == {**figures, "proven": True}
     assert 0 <= told["map_before"] <= 1
     assert 0 <= told["map_after"] <= 1
+    assert set(told["spent"]) == set(STAGES) - {"label"}, "the teacher's work is in the labels, whoever did it"
+    assert all(told["spent"][stage]["gflops"] > 0 for stage in ("resolution", "train", "export", "gate"))
+    billed = told["bill"]
+    assert billed["parts"]["labels"]["passes"] == told["labelled"]
+    assert billed["parts"]["labels"]["gflops"] > 0
+    assert billed["parts"]["train"] == {"passes": None, **told["spent"]["train"]}
+    assert billed["gflops"] == pytest.approx(sum(part["gflops"] for part in billed["parts"].values()), abs=0.1)
+    assert Rates(cloud.index).read("train").seconds_per_gflop > 0
 
     done = turn.stages
     assert done["label"]["held_out"]
@@ -190,6 +199,7 @@ def test_a_stage_that_cannot_ends_the_round_with_its_reason(
     assert turn.finished is not None
     assert turn.report["kept"] == 1
     assert not turn.report["published"]
+    assert list(turn.report["spent"]) == ["score", "cull", "learn", "resolution", "train"], "the one that ended it too"
 
 
 def test_a_candidate_that_is_not_better_is_refused(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:

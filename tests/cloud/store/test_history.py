@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from culling.cloud.store import history
-from culling.cloud.store.history import COUNTS, KEEP_MINUTES, History, rise
+from culling.cloud.store.history import COUNTS, KEEP_MINUTES, History, Looked, rise
 from culling.cloud.store.index import history as table
 from support.cloud import CAMERA, CloudState, camera_state
 
@@ -33,6 +33,19 @@ def test_a_minute_holds_what_the_counters_rose_by(cloud: CloudState) -> None:
     (row,) = sums(cloud)
     assert (row["t"], row["seen"], row["hard"], row["audit"]) == (60 * MINUTE, 60, 2, 1)
     assert row["threshold"] == 2.5
+
+
+def test_what_was_looked_at_is_told_by_model_and_of_a_span_alone(cloud: CloudState) -> None:
+    past = History(cloud.index, {CAMERA: camera_state(inferred=0)})
+    past.record({CAMERA: camera_state(model_id="gate-1", inferred=10, dropped={"newer": 5})}, MINUTE)
+    past.record({CAMERA: camera_state(model_id="gate-1", inferred=13, dropped={"newer": 5})}, MINUTE + 1)
+    past.record({CAMERA: camera_state(model_id="gate-2", inferred=20, dropped={"newer": 5})}, MINUTE + 2)
+    past.record({CAMERA: camera_state(model_id="gate-2", inferred=90, dropped={"newer": 5})}, MINUTE + 3)
+    assert sorted(history.looked(cloud.index, MINUTE, MINUTE + 3), key=lambda row: str(row.model)) == [
+        Looked(CAMERA, "gate-1", inferred=13, came=18),
+        Looked(CAMERA, "gate-2", inferred=7, came=7),
+    ]
+    assert history.looked(cloud.index, MINUTE, MINUTE + 3, only=["yard"]) == []
 
 
 def test_a_minute_holds_what_students_took_and_missed(cloud: CloudState) -> None:

@@ -1,0 +1,43 @@
+"""A teacher whose work is noted for the bill: what a label costs, and how long it takes on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from culling.cloud.bill.rates import Rates
+from culling.cloud.teacher.interface import Teacher
+from culling.common.frame import Detections
+
+
+class TimedTeacher:
+    """Labels as `teacher` does, and notes what that took in `rates`; `clock` is in seconds.
+
+    The work of a teacher that cannot be counted is not noted: it has no price, and its cameras no ratio.
+    """
+
+    def __init__(self, teacher: Teacher, rates: Rates, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._teacher = teacher
+        self._rates = rates
+        self._clock = clock
+        self._each: dict[tuple[int, int], float | None] = {}
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
+        started = self._clock()
+        found = self._teacher.label(frames)
+        took = self._clock() - started
+        sizes = Counter((frame.shape[0], frame.shape[1]) for frame in frames)
+        each = {size: cost for size in sizes if (cost := self._cost(size)) is not None}
+        if each and len(each) == len(sizes):
+            self._rates.note("label", sum(each[size] * count for size, count in sizes.items()), took, each)
+        return found
+
+    def _cost(self, size: tuple[int, int]) -> float | None:
+        if size not in self._each:
+            self._each[size] = self._teacher.gflops(*size)
+        return self._each[size]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from culling.cloud.bill.count import student_cost
+from culling.cloud.bill.pricing import price_live
+from culling.cloud.model.weights import save_weights
+from support.cloud import CAMERA, CloudState
+from support.detectors import small_student
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path)
+    state.enroll()
+    yield state
+    state.close()
+
+
+def test_a_model_of_an_earlier_version_is_counted_once(cloud: CloudState, tmp_path: Path) -> None:
+    save_weights(tmp_path / "student", small_student(), "fp16")
+    weights = cloud.files.add((tmp_path / "student").read_bytes(), "safetensors")
+    cloud.publisher.publish(CAMERA, msgspec.structs.replace(cloud.artefact(), weights=weights), "base")
+    counted = price_live(cloud.registry, cloud.files, CAMERA, 1)
+    assert counted == student_cost(small_student(), 1)
+    assert cloud.registry.live()[CAMERA].artefact.cost == counted
+    cloud.files.path(weights, "safetensors").unlink()
+    assert price_live(cloud.registry, cloud.files, CAMERA, 1) == counted, "it needs no weights any more"
+
+
+def test_what_cannot_be_counted_has_no_price(cloud: CloudState) -> None:
+    assert price_live(cloud.registry, cloud.files, "nobody", 1) is None
+    cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
+    assert price_live(cloud.registry, cloud.files, CAMERA, 1) is None, "published as ONNX"
+    cloud.publisher.publish(CAMERA, msgspec.structs.replace(cloud.artefact(), weights="0" * 64), "manual")
+    assert price_live(cloud.registry, cloud.files, CAMERA, 1) is None, "its weights are gone"
