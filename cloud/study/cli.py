@@ -33,8 +33,8 @@ from culling.common.config import parse_overrides
 from culling.common.errors import SettingsError
 
 if TYPE_CHECKING:
-    from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import Results
+    from culling.cloud.study.basis.corpus import Corpus
+    from culling.cloud.study.basis.results import Results
 
 WIDE = 160
 """Columns of a table that goes to a file, so that no cell wraps."""
@@ -96,8 +96,8 @@ def run(asked: Asked, console: Console) -> None:
     """Run a study, or what is left of it, and write its results."""
     from culling.cloud.settings import load_settings
     from culling.cloud.store.folders import alone, make_folder
-    from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import write_results
+    from culling.cloud.study.basis.corpus import Corpus
+    from culling.cloud.study.basis.results import write_results
 
     started = time.monotonic()
     overrides = parse_overrides(asked.override) | {"service.data_dir": asked.out / "cache"}
@@ -120,7 +120,7 @@ def run(asked: Asked, console: Console) -> None:
 
 def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Results]:
     """Return the function of a study; importing it imports torch, so that is left to the last moment."""
-    return getattr(import_module(f"culling.cloud.study.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
+    return getattr(import_module(f"culling.cloud.study.studies.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
 
 
 def _machine() -> dict[str, Any]:

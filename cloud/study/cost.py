@@ -25,7 +25,7 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.losses import Target, detection_loss
 from culling.cloud.round.fit import round_batches
-from culling.cloud.study.training import ScaleSearch, TrainedStudent, Trainer
+from culling.cloud.study.basis.training import ScaleSearch, TrainedStudent, Trainer
 from culling.common.scaler import resize
 
 DAY_FRAMES = 86_400

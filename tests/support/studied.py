@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.annotations import Label, write_labels
 from culling.cloud.settings import load_settings
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
 from culling.common.frame import Detections
 from culling.common.video import read_frames
 from support.clips import make_clip
@@ -83,5 +83,5 @@ def make_yard(folder: Path, narrow: Path) -> Yard:
 def use_teacher(monkeypatch: pytest.MonkeyPatch) -> FakeTeacher:
     """Let studies ask a fake teacher, and return it."""
     teacher = FakeTeacher()
-    monkeypatch.setattr("culling.cloud.study.corpus.load_teacher", lambda settings: teacher)
+    monkeypatch.setattr("culling.cloud.study.basis.corpus.load_teacher", lambda settings: teacher)
     return teacher

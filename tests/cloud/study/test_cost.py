@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from culling.cloud.model.losses import Target
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.training import Trainer
 from culling.cloud.study.cost import (
     DAY_FRAMES,
     Bill,
@@ -18,7 +19,6 @@ from culling.cloud.study.cost import (
     full_bill,
     training_gflops,
 )
-from culling.cloud.study.training import Trainer
 from support.detectors import picture, small_student
 
 EACH = PerImage(student=Cost(0.01, 10.0), teacher=Cost(0.5, 100.0), training=Cost(0.1, 30.0))

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
+from culling.cloud.study.basis.strategy import hardest, top
+from culling.cloud.study.basis.training import Trainer
 from culling.cloud.study.cost import DAY_FRAMES, Bill, Prices, TrainedSelection
-from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.strategy import hardest, top
-from culling.cloud.study.training import Trainer
 
 STAGES = ("student", "teacher", "resolution", "training")
 UNITS = ("seconds", "gflops")

@@ -17,7 +17,7 @@ from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.fit import canvases, fixed_recipe, retrain, round_batches
 from culling.cloud.round.scale import opt_resolution, scales
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
 from culling.common.graph import see
 from culling.common.progress import shown
 

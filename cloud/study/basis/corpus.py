@@ -27,7 +27,7 @@ from culling.cloud.model.teacher import Teacher, load_teacher
 from culling.cloud.model.weights import file_hash, read_index
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
-from culling.cloud.study.cache import Memo, Remembered, Seen
+from culling.cloud.study.basis.cache import Memo, Remembered, Seen
 from culling.common.errors import CameraError
 from culling.common.graph import Graph, has_cuda, open_graph, see
 from culling.common.scaler import input_size, resize
