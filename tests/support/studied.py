@@ -70,10 +70,10 @@ class Yard:
         return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, made, 0.5)
 
 
-def make_yard(folder: Path, narrow: Path) -> Yard:
+def make_yard(folder: Path, narrow: Path, frames: int = FRAMES) -> Yard:
     """Make a clip and its labels in `folder`."""
-    clip = make_clip(folder / "yard.mp4", frames=FRAMES, width=WIDTH, height=HEIGHT)
-    found = [(number, yellow_box(frame)) for number, frame in read_frames(clip, range(FRAMES))]
+    clip = make_clip(folder / "yard.mp4", frames=frames, width=WIDTH, height=HEIGHT)
+    found = [(number, yellow_box(frame)) for number, frame in read_frames(clip, range(frames))]
     rows = [Label("yard.mp4", number, WIDTH, HEIGHT, boxes, "") for number, boxes in found]
     write_labels(folder / "yard.jsonl", rows)
     install(narrow, folder / "out" / "cache")
