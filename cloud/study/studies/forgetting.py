@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from culling.cloud.evaluation.holdout import HeldOut
 from culling.cloud.settings import CloudSettings
 from culling.cloud.sheet import Row
+from culling.cloud.store.rounds import Round
 from culling.cloud.study.basis.camera import StudiedCamera
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.lights import Light, LightName, fed, lights, measured
@@ -88,7 +90,7 @@ def forgetting(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> R
     for n in counts:
         for seed in seeds:
             for name in WAYS:
-                turns = _remembered(corpus, found, held_out, n, seed, name)
+                turns = _Course(corpus, found, held_out, n, seed, name).turns()
                 about = {"way": name, "n": n, "seed": seed}
                 rows += [about | _row(turn) for turn in turns]
                 for truth in ("teacher", "labels"):
@@ -111,41 +113,69 @@ def worst(turns: Sequence[Turn], truth: str) -> Loss | None:
     return max(found, key=lambda loss: loss.fell, default=None)
 
 
-def _remembered(
-    corpus: Corpus,
-    found: Mapping[LightName, Light],
-    held_out: Mapping[LightName, HeldOut],
-    n: int,
-    seed: int,
-    name: str,
-) -> list[Turn]:
-    settings, way = corpus.settings, WAYS[name]
-    decided = corpus.identity | corpus.truth | {"n": n, "seed": seed, "way": asdict(way), "phases": PHASES}
-    decided |= {name: getattr(settings, name).model_dump(mode="json") for name in ("round", "gate", "resolution")}
-    decided |= {"lights": {name: asdict(light) for name, light in found.items()}}
-    folder = corpus.memo.path("forgetting", decided, "camera")
-    own = _settings(corpus, folder, n, seed, way)
-    count = len(corpus) // (ROUNDS * len(PHASES))
+class _Course:
+    """The rounds of one way and seed, on a camera of its own."""
 
-    def camera() -> StudiedCamera:
-        return StudiedCamera(own, corpus.artefact, corpus.files)
+    def __init__(
+        self,
+        corpus: Corpus,
+        found: Mapping[LightName, Light],
+        held_out: Mapping[LightName, HeldOut],
+        n: int,
+        seed: int,
+        name: str,
+    ) -> None:
+        self._corpus = corpus
+        self._lights = found
+        self._held_out = held_out
+        self._title = f"{name}, n = {n}, seed {seed}"
+        self._way = WAYS[name]
+        self._total = ROUNDS * len(PHASES)
+        sections = {part: getattr(corpus.settings, part).model_dump(mode="json") for part in ("round", "gate")}
+        self._decided = corpus.identity | corpus.truth | sections | {"phases": PHASES, "rounds": ROUNDS}
+        self._decided |= {"lights": {light: asdict(part) for light, part in found.items()}, "way": asdict(self._way)}
+        self._decided |= {"n": n, "seed": seed, "resolution": corpus.settings.resolution.model_dump(mode="json")}
+        self._settings = _settings(corpus, corpus.memo.path("forgetting", self._decided, "camera"), n, seed, self._way)
 
-    def start() -> Turn:
-        with camera() as studied:
-            return Turn(0, "", "", "", studied.live.model_id, 0, 0, 0, 0, **_measure(studied, held_out))
+    def turns(self) -> list[Turn]:
+        """Return what every round did, from what was in use before the first."""
+        return [
+            self._corpus.memo.once("turn", self._decided | {"turn": number}, Turn, partial(self._turn, number))
+            for number in range(self._total + 1)
+        ]
 
-    def turn(number: int) -> Turn:
-        say(f"{name}, seed {seed}: round {number} of {ROUNDS * len(PHASES)}")
-        with camera() as studied:
-            return _turn(studied, corpus, found, held_out, count, number, way)
+    def _turn(self, number: int) -> Turn:
+        with StudiedCamera(self._settings, self._corpus.artefact, self._corpus.files) as studied:
+            if not number:
+                return Turn(0, "", "", "", studied.live.model_id, 0, 0, 0, 0, **_measure(studied, self._held_out))
+            say(f"{self._title}: round {number} of {self._total}")
+            name, place, places = place_of(number)
+            frames = fed(self._corpus, self._lights[name], len(self._corpus) // self._total, place, places)
+            studied.feed(f"turn-{number}", frames, times(number, len(frames)))
+            done = studied.turn(number)
+            studied.settle(done, self._way.gated)
+            scores = _measure(studied, self._held_out)
+            studied.tidy()
+            return _told(number, name, done, studied.live.model_id, scores)
 
-    turns = [corpus.memo.once("turn", decided | {"turn": 0}, Turn, start)]
-    for number in range(1, ROUNDS * len(PHASES) + 1):
-        turns.append(corpus.memo.once("turn", decided | {"turn": number}, Turn, partial(turn, number)))
-    return turns
+
+def _told(number: int, light: str, done: Round, model: str, scores: dict[str, Scores]) -> Turn:
+    culled, trained, judged = (done.stages.get(stage, {}) for stage in ("cull", "train", "gate"))
+    return Turn(
+        number,
+        light,
+        judged.get("outcome", "refused"),
+        done.reason or judged.get("verdict", ""),
+        model,
+        culled.get("pool", 0),
+        len(culled.get("kept", ())),
+        len(culled.get("replay", ())),
+        trained.get("steps", 0),
+        **scores,
+    )
 
 
-def _settings(corpus: Corpus, folder: Any, n: int, seed: int, way: Way) -> CloudSettings:
+def _settings(corpus: Corpus, folder: Path, n: int, seed: int, way: Way) -> CloudSettings:
     """Return the settings of a camera of its own: as the corpus's, at the study's size."""
     settings = corpus.settings
     share = settings.round.replay_share if way.replay else 0.0
@@ -156,37 +186,6 @@ def _settings(corpus: Corpus, folder: Any, n: int, seed: int, way: Way) -> Cloud
             "student": settings.student.model_copy(update={"long_side": max(corpus.size(corpus.scale))}),
             "round": settings.round.model_copy(update={"kept": n, "seed": 1000 * seed, "replay_share": share}),
         }
-    )
-
-
-def _turn(
-    studied: StudiedCamera,
-    corpus: Corpus,
-    found: Mapping[LightName, Light],
-    held_out: Mapping[LightName, HeldOut],
-    count: int,
-    number: int,
-    way: Way,
-) -> Turn:
-    name, place, places = place_of(number)
-    frames = fed(corpus, found[name], count, place, places)
-    studied.feed(f"turn-{number}", frames, times(number, len(frames)))
-    done = studied.turn(number)
-    studied.settle(done, way.gated)
-    scores = _measure(studied, held_out)
-    studied.tidy()
-    culled, trained = done.stages.get("cull", {}), done.stages.get("train", {})
-    return Turn(
-        number,
-        name,
-        done.stages.get("gate", {}).get("outcome", "refused"),
-        done.reason or done.stages.get("gate", {}).get("verdict", ""),
-        studied.live.model_id,
-        culled.get("pool", 0),
-        len(culled.get("kept", ())),
-        len(culled.get("replay", ())),
-        trained.get("steps", 0),
-        **scores,
     )
 
 
