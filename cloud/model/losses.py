@@ -3,12 +3,13 @@
 torchvision's own loss knows neither: every label counts the same, and all else is background. Teacher
 labels are uncertain, so a positive weighs what its label's score says. An anchor that lies mostly inside a doubtful box
 is neither object nor background, since anchors have no class. A proposal there is background to every class but the
-doubtful one, as a detection there is in an evaluation: what that class is scored at neither costs nor pays.
+doubtful one, as a detection there is in an evaluation: what that class is scored at neither costs nor pays. The same
+goes for classes that a target spares: no background lowers them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,8 @@ from torchvision.ops import box_area, box_iou
 class Target:
     """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`.
 
-    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1.
+    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1. Nothing is
+    background to the classes `spared` `(K,)` from 1.
     """
 
     boxes: Tensor
@@ -32,11 +34,12 @@ class Target:
     weights: Tensor
     ignore: Tensor
     ignore_labels: Tensor
+    spared: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
         """All of it, in the order in which a target is made."""
-        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels
+        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels, self.spared
 
     def to(self, device: torch.device) -> Target:
         """Return the same labels on `device`."""
@@ -143,8 +146,9 @@ def _inside(boxes: Tensor, ignore: Tensor) -> Tensor:
 
 
 def _excused(boxes: Tensor, labels: Tensor, target: Target, classes: int) -> Tensor:
-    """Return `(N, classes)`: which classes a background box may as well be, since a doubtful box of them is there."""
+    """Return `(N, classes)`: which classes a background box may as well be: of a doubtful box there, or spared."""
     found = torch.zeros(len(boxes), classes, dtype=torch.bool, device=boxes.device)
+    found[:, target.spared] = (labels == 0)[:, None]
     row, at = (_inside(boxes, target.ignore) & (labels == 0)[:, None]).nonzero(as_tuple=True)
     found[row, target.ignore_labels[at]] = True
     return found

@@ -11,6 +11,7 @@ updates   culled frames and all frames at equal numbers of steps
 online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
+unseen    what is left of a class that the training frames lack
 
 Every result is stored in `OUT/cache` as it is computed, and shared by all studies: a killed study resumes, and one that
 is run again trains nothing.
@@ -64,6 +65,7 @@ STUDIES = {
     "online": Study("online", "The streaming selector against the best of the same windows."),
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
     "forgetting": Study("forgetting", "What is left of the day after rounds by night, and the other way.", frames=600),
+    "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether culling works on a clip.")
