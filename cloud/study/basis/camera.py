@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from culling.cloud.control.actions import carry_out, to_artefact
 from culling.cloud.control.publish import Publisher
@@ -29,6 +31,7 @@ from culling.cloud.store.rounds import Round, Rounds
 from culling.cloud.study.basis.lights import Fed
 from culling.common.clock import SystemClock
 from culling.common.errors import TrainingError
+from culling.common.frame import CLASSES, Detections
 from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.selection.confidence import POLICIES, LossMeter
@@ -88,31 +91,10 @@ class StudiedCamera:
 
         `boot` names this lot: the same one again changes nothing.
         """
-        live = self.live
-        graph = open_graph(self.live_file.read_bytes(), provider="cpu", threads=self.settings.round.threads)
-        meter = LossMeter(POLICIES["paper"], len(live.artefact.classes))
-        arrivals = []
-        for seq, (frame, at) in enumerate(zip(frames, times, strict=True)):
-            image = decode_jpeg(frame.jpeg)
-            height, width = image.shape[:2]
-            found = see(graph, image, input_size(width, height, live.artefact.scale, live.artefact.long_side))
-            told = HardFrame(
-                camera=CAMERA,
-                boot=boot,
-                seq=seq,
-                frame=frame.number,
-                pts=0.0,
-                captured=at,
-                reason="audit",
-                loss=meter.loss(found),
-                model_id=live.model_id,
-                width=width,
-                height=height,
-                sha256=hashlib.sha256(frame.jpeg).hexdigest(),
-                detections=to_wire(found),
-                probability=1.0,
-            )
-            arrivals.append(Arrival(self._edge_key, told, frame.jpeg))
+        find = self._student_in_use()
+        arrivals = [
+            self._arrival(boot, seq, frame, at, find) for seq, (frame, at) in enumerate(zip(frames, times, strict=True))
+        ]
         self._frames.add_all(arrivals)
         floor = self.settings.teacher.min_score
         self._lifecycle.label(
@@ -147,6 +129,39 @@ class StudiedCamera:
     def tidy(self) -> None:
         """Remove the files of models that are out of use."""
         self._files.prune(self._registry.wanted_files(), self._clock.now())
+
+    def _student_in_use(self) -> Callable[[NDArray[np.uint8]], Detections]:
+        graph = open_graph(self.live_file.read_bytes(), provider="cpu", threads=self.settings.round.threads)
+        artefact = self.live.artefact
+
+        def find(image: NDArray[np.uint8]) -> Detections:
+            height, width = image.shape[:2]
+            return see(graph, image, input_size(width, height, artefact.scale, artefact.long_side))
+
+        return find
+
+    def _arrival(
+        self, boot: str, seq: int, frame: Fed, at: float, find: Callable[[NDArray[np.uint8]], Detections]
+    ) -> Arrival:
+        image = decode_jpeg(frame.jpeg)
+        found = find(image)
+        told = HardFrame(
+            camera=CAMERA,
+            boot=boot,
+            seq=seq,
+            frame=frame.number,
+            pts=0.0,
+            captured=at,
+            reason="audit",
+            loss=LossMeter(POLICIES["paper"], len(CLASSES)).loss(found),
+            model_id=self.live.model_id,
+            width=image.shape[1],
+            height=image.shape[0],
+            sha256=hashlib.sha256(frame.jpeg).hexdigest(),
+            detections=to_wire(found),
+            probability=1.0,
+        )
+        return Arrival(self._edge_key, told, frame.jpeg)
 
     def _answer_requests(self) -> None:
         requests = Requests(self._index)
