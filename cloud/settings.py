@@ -343,6 +343,11 @@ class RoundSettings(Section):
         description="share of the training set that are other frames of the pool: a few of each hour of the day and "
         "each class, rare ones first",
     )
+    spare_unseen: bool = Field(
+        default=False,
+        description="teach no background to classes that the held-out frames show and the training set lacks; "
+        "`culling study unseen` says what that is worth on a clip",
+    )
     held_out: int = Field(default=64, ge=1, le=1024, description="most frames by which the gate judges")
     most_steps: int = Field(
         default=640,

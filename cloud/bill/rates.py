@@ -26,7 +26,7 @@ Kind = Literal["label", "train"]
 
 @dataclass(frozen=True)
 class Rate:
-    """So many `seconds` for so many `gflops`; `each` are the GFLOPs of a frame by its `(height, width)`, as far as known."""
+    """So many `seconds` for so many `gflops`; `each`: the GFLOPs of a frame by its `(height, width)`, where known."""
 
     gflops: float
     seconds: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,22 +49,22 @@ class HeldOutPlan:
     labels: Truth
 
 
-def plan(video: Path, first: float, count: int, label_file: Path | None) -> HeldOutPlan:
-    """Choose `count` frames, evenly spaced, from the fraction `first` of the clip on, and as many labelled ones.
+def plan(video: Path, first: float, count: int, label_file: Path | None, last: float = 1.0) -> HeldOutPlan:
+    """Choose `count` frames, evenly spaced, between two fractions of the clip, and as many labelled ones.
 
     Raises `CameraError` when nothing lies there, `InputError` for labels that cannot be used or lie elsewhere.
     """
     total = count_frames(video)
-    start = round(first * total)
-    if start >= total:
+    start, end = round(first * total), round(last * total)
+    if start >= end:
         raise CameraError(f"{video}: its {total} frames leave none to hold back")
-    numbers = frozenset(int(number) for number in np.linspace(start, total - 1, min(count, total - start)))
+    numbers = frozenset(int(number) for number in np.linspace(start, end - 1, min(count, end - start)))
     if label_file is None:
         return HeldOutPlan(video, numbers, {})
-    own = list(select(read_labels(label_file), video, total, first).values())
+    own = list(select(read_labels(label_file), video, total, first, last).values())
     if (latest := max(own, key=lambda row: row.frame)).frame >= total:
         raise InputError(f"{latest.at}: {video} has no frame {latest.frame}")
-    size = next((frame.shape[:2] for _, frame in read_frames(video, range(start, total))), None)
+    size = next((frame.shape[:2] for _, frame in read_frames(video, range(start, end))), None)
     if size is None:
         raise CameraError(f"{video}: none of the frames that are held back can be decoded")
     picked = own[:: max(1, -(-len(own) // count))]
@@ -76,18 +76,26 @@ def plan(video: Path, first: float, count: int, label_file: Path | None) -> Held
 class HeldOut:
     """The frames of a plan, and what the teacher sees in them; a frame that does not decode is left out.
 
-    Means are over the classes of `interest` (indices), as a round's are, or over all.
+    Means are over the classes of `interest` (indices), as a round's are, or over all. Students see each frame as
+    `shown` makes it of its number and picture.
     """
 
-    def __init__(self, chosen: HeldOutPlan, teacher: Labeller, interest: Collection[int] | None = None) -> None:
+    def __init__(
+        self,
+        chosen: HeldOutPlan,
+        teacher: Labeller,
+        interest: Collection[int] | None = None,
+        shown: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]] = lambda number, frame: frame,
+    ) -> None:
         self._interest = interest
         self._frames: dict[int, NDArray[np.uint8]] = dict(
             read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
         )
-        shown = [number for number in self._frames if number in chosen.numbers]
-        found = teacher.label([self._frames[number] for number in shown])
-        self._teacher: Truth = dict(zip(shown, found, strict=True))
+        asked = [number for number in self._frames if number in chosen.numbers]
+        found = teacher.label([self._frames[number] for number in asked])
+        self._teacher: Truth = dict(zip(asked, found, strict=True))
         self._labels: Truth = {number: label for number, label in chosen.labels.items() if number in self._frames}
+        self._frames = {number: shown(number, frame) for number, frame in self._frames.items()}
 
     def __len__(self) -> int:
         return len(self._teacher)

@@ -123,8 +123,9 @@ class Batcher:
     `canvases` are the `(height, width)` a batch may have: few, since each new shape costs a compilation. Labels at
     or above `score_floor` are learnt, those between `ignore_floor` and it are ignored, the rest is background.
     `mosaic` is the share of canvases tiled from four images instead of one. `fill` is the share of images scaled to
-    cover their place, not to fit into it: less of a step is spent on grey. `stretch` is how far an image's aspect may
-    change, as the natural logarithm of the factor. `paste` and `augment` then change the canvas as they say.
+    cover their place, not to fit into it: less of a step is spent on grey. Nothing is background to the classes
+    `spared` (indices from 0). `stretch` is how far an image's aspect may change, as the natural logarithm of the
+    factor. `paste` and `augment` then change the canvas as they say.
     """
 
     samples: Sequence[Sample]
@@ -140,6 +141,7 @@ class Batcher:
     stretch: float = 0.0
     paste: Paste | None = None
     augment: Augment | None = None
+    spared: tuple[int, ...] = ()
 
     def __call__(self, step: int, rank: int = 0) -> tuple[Tensor, list[Target]]:
         """Return `(B, 3, H, W)` float images in [0, 1] and their targets for one step of one worker."""
@@ -179,6 +181,7 @@ class Batcher:
             torch.from_numpy(scores[learnt]),
             torch.from_numpy(boxes[doubtful]),
             torch.from_numpy(found.labels[doubtful] + 1),
+            torch.tensor([label + 1 for label in self.spared], dtype=torch.int64),
         )
 
     def _draw(self, rng: np.random.Generator) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torchvision.ops import box_area
 class Target:
     """Labels of one image: `boxes` `(N, 4)` xyxy, `labels` `(N,)` from 1, `weights` `(N,)`.
 
-    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1.
+    What may or may not be an object is in `ignore` `(M, 4)`, of the classes `ignore_labels` `(M,)` from 1. Nothing is
+    background to the classes `spared` `(K,)` from 1.
     """
 
     boxes: Tensor
@@ -21,11 +22,12 @@ class Target:
     weights: Tensor
     ignore: Tensor
     ignore_labels: Tensor
+    spared: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
         """All of it, in the order in which a target is made."""
-        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels
+        return self.boxes, self.labels, self.weights, self.ignore, self.ignore_labels, self.spared
 
     def to(self, device: torch.device) -> Target:
         """Return the same labels on `device`."""

@@ -33,6 +33,7 @@ from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.errors import ModelError, StorageError, TrainingError
+from culling.common.frame import CLASSES
 from culling.common.scaler import input_size
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,9 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     frames = context.settled(turn.camera, context.store.get(results["cull"]["kept"] + results["cull"]["replay"]))
     learnt, watched = _divided(list(context.pictures(frames)))
     sizes = canvases(frame_size(frames), results["resolution"]["scale"], context.settings.student.long_side)
-    batches = round_batches(context.settings, learnt, sizes, settings.seed + turn.id)
+    judges = context.settled(turn.camera, context.store.get(results["label"]["held_out"]))
+    spared = unseen(frames, judges, context.settings.teacher.true_score) if settings.spare_unseen else ()
+    batches = round_batches(context.settings, learnt, sizes, settings.seed + turn.id, spared)
     recipe = round_recipe(settings, len(watched))
     started = time.monotonic()
     heart = context.heart
@@ -84,8 +87,22 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         "train_s": train_s,
         "losses": _curve(run),
         "looks": [(step, round(loss, 4)) for step, loss in run.looks],
+        "spared": [CLASSES[label] for label in spared],
         "weights": context.files.add(path.read_bytes(), "safetensors"),
     }
+
+
+def unseen(frames: Sequence[StoredFrame], judges: Sequence[StoredFrame], true_score: float) -> tuple[int, ...]:
+    """Return the classes that the camera's judges show, but none of the frames to be trained on; the scores are true
+    from `true_score` on.
+
+    Their exemplars left the pool, or came while a block was held out. Frames without any would teach that there is
+    none: to these classes no background is taught.
+    """
+    taught, shown = (
+        {int(label) for frame in some for label in labels(frame).above(true_score).labels} for some in (frames, judges)
+    )
+    return tuple(sorted(shown - taught))
 
 
 def _divided(found: Sequence[tuple[StoredFrame, bytes]]) -> tuple[list[Sample], list[Sample]]:
@@ -104,9 +121,13 @@ def canvases(frame: tuple[int, int], scale: float, long_side: int, full: float =
 
 
 def round_batches(
-    settings: CloudSettings, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], seed: int
+    settings: CloudSettings,
+    samples: Sequence[Sample],
+    sizes: Sequence[tuple[int, int]],
+    seed: int,
+    spared: tuple[int, ...] = (),
 ) -> Batcher:
-    """Return the batches that a round trains on."""
+    """Return the batches that a round trains on; nothing is background to the classes `spared`."""
     return Batcher(
         samples,
         settings.round.batch,
@@ -115,6 +136,7 @@ def round_batches(
         score_floor=settings.teacher.true_score,
         ignore_floor=settings.teacher.min_score,
         seed=seed,
+        spared=spared,
     )
 
 

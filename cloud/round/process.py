@@ -195,7 +195,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
             "audits_missed",
         ),
         "resolution": ("scale", "curve", "scale_why", "scale_passes"),
-        "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks"),
+        "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks", "spared"),
         "export": ("parity",),
         "gate": ("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames", "scale", *GATE_FIGURES),
     }

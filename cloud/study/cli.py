@@ -10,6 +10,8 @@ resolution which scale is chosen by labels and by the loss, and what it costs
 updates   culled frames and all frames at equal numbers of steps
 online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
+forgetting what is left of the day after rounds by night, and of the night after rounds by day
+unseen    what is left of a class that the training frames lack
 
 Every result is stored in `OUT/cache` as it is computed, and shared by all studies: a killed study resumes, and one that
 is run again trains nothing.
@@ -33,8 +35,8 @@ from culling.common.config import parse_overrides
 from culling.common.errors import SettingsError
 
 if TYPE_CHECKING:
-    from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import Results
+    from culling.cloud.study.basis.corpus import Corpus
+    from culling.cloud.study.basis.results import Results
 
 WIDE = 160
 """Columns of a table that goes to a file, so that no cell wraps."""
@@ -50,6 +52,7 @@ class Study:
     help: str
     counts: tuple[int, ...] = (128,)
     seeds: tuple[int, ...] = (0,)
+    frames: int = 400
 
 
 STUDIES = {
@@ -61,6 +64,8 @@ STUDIES = {
     "updates": Study("updates", "Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),
     "online": Study("online", "The streaming selector against the best of the same windows."),
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
+    "forgetting": Study("forgetting", "What is left of the day after rounds by night, and the other way.", frames=600),
+    "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether culling works on a clip.")
@@ -96,9 +101,11 @@ def run(asked: Asked, console: Console) -> None:
     """Run a study, or what is left of it, and write its results."""
     from culling.cloud.settings import load_settings
     from culling.cloud.store.folders import alone, make_folder
-    from culling.cloud.study.corpus import Corpus
-    from culling.cloud.study.results import write_results
+    from culling.cloud.study.basis.corpus import Corpus
+    from culling.cloud.study.basis.results import write_results
+    from culling.common import logs
 
+    logs.setup("warning")
     started = time.monotonic()
     overrides = parse_overrides(asked.override) | {"service.data_dir": asked.out / "cache"}
     settings = load_settings(None, overrides)
@@ -120,7 +127,7 @@ def run(asked: Asked, console: Console) -> None:
 
 def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Results]:
     """Return the function of a study; importing it imports torch, so that is left to the last moment."""
-    return getattr(import_module(f"culling.cloud.study.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
+    return getattr(import_module(f"culling.cloud.study.studies.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
 
 
 def _machine() -> dict[str, Any]:
@@ -153,7 +160,7 @@ def _command(name: str, study: Study) -> Callable[..., None]:
         epochs: Annotated[float, typer.Option(min=0.01, help="how often to train on each kept frame")] = 10.0,
         scale: Annotated[float, typer.Option(min=0.1, max=4, help="multiplies the student's usual input size")] = 1.0,
         seed: Annotated[list[int], typer.Option(help="seed of training and drawing; repeatable")] = list(study.seeds),  # noqa: B006
-        frames: Annotated[int, typer.Option(min=1, help="frames to learn from, evenly spaced")] = 400,
+        frames: Annotated[int, typer.Option(min=1, help="frames to learn from, evenly spaced")] = study.frames,
         measured: Annotated[int, typer.Option(min=1, help="frames to measure on, evenly spaced")] = 60,
         override: Annotated[
             list[str] | None,

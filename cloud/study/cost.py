@@ -26,7 +26,7 @@ from culling.cloud.bill.cost import (
     full_bill,
 )
 from culling.cloud.bill.count import student_cost
-from culling.cloud.study.training import ScaleSearch, TrainedStudent, Trainer
+from culling.cloud.study.basis.training import ScaleSearch, TrainedStudent, Trainer
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from culling.cloud.study.corpus import Corpus
+    from culling.cloud.study.basis.corpus import Corpus
     from support.studied import Yard
 
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from culling.cloud.annotations.lines import Label, write_labels
+from culling.cloud.bill.count import forward_gflops
 from culling.cloud.settings import load_settings
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.cost import forward_gflops
+from culling.cloud.study.basis.corpus import Corpus
 from culling.common.frame import Detections
 from culling.common.video import read_frames
 from support.clips import make_clip
@@ -70,10 +70,10 @@ class Yard:
         return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, made, 0.5)
 
 
-def make_yard(folder: Path, narrow: Path) -> Yard:
+def make_yard(folder: Path, narrow: Path, frames: int = FRAMES) -> Yard:
     """Make a clip and its labels in `folder`."""
-    clip = make_clip(folder / "yard.mp4", frames=FRAMES, width=WIDTH, height=HEIGHT)
-    found = [(number, yellow_box(frame)) for number, frame in read_frames(clip, range(FRAMES))]
+    clip = make_clip(folder / "yard.mp4", frames=frames, width=WIDTH, height=HEIGHT)
+    found = [(number, yellow_box(frame)) for number, frame in read_frames(clip, range(frames))]
     rows = [Label("yard.mp4", number, WIDTH, HEIGHT, boxes, "") for number, boxes in found]
     write_labels(folder / "yard.jsonl", rows)
     install(narrow, folder / "out" / "cache")
@@ -83,5 +83,5 @@ def make_yard(folder: Path, narrow: Path) -> Yard:
 def use_teacher(monkeypatch: pytest.MonkeyPatch) -> FakeTeacher:
     """Let studies ask a fake teacher, and return it."""
     teacher = FakeTeacher()
-    monkeypatch.setattr("culling.cloud.study.corpus.load_teacher", lambda settings: teacher)
+    monkeypatch.setattr("culling.cloud.study.basis.corpus.load_teacher", lambda settings: teacher)
     return teacher

@@ -3,7 +3,8 @@
 torchvision's own loss knows neither: every label counts the same, and all else is background. Teacher
 labels are uncertain, so a positive weighs what its label's score says. An anchor that lies mostly inside a doubtful box
 is neither object nor background, since anchors have no class. A proposal there is background to every class but the
-doubtful one, as a detection there is in an evaluation: what that class is scored at neither costs nor pays.
+doubtful one, as a detection there is in an evaluation: what that class is scored at neither costs nor pays. The same
+goes for classes that a target spares: no background lowers them.
 """
 
 from __future__ import annotations
@@ -112,8 +113,9 @@ def _match(matcher: Matcher, boxes: Tensor, target: Target) -> tuple[Tensor, Ten
 
 
 def _excused(boxes: Tensor, labels: Tensor, target: Target, classes: int) -> Tensor:
-    """Return `(N, classes)`: which classes a background box may as well be, since a doubtful box of them is there."""
+    """Return `(N, classes)`: which classes a background box may as well be: of a doubtful box there, or spared."""
     found = torch.zeros(len(boxes), classes, dtype=torch.bool, device=boxes.device)
+    found[:, target.spared] = (labels == 0)[:, None]
     row, at = (inside(boxes, target.ignore) & (labels == 0)[:, None]).nonzero(as_tuple=True)
     found[row, target.ignore_labels[at]] = True
     return found

@@ -13,8 +13,9 @@ from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.recipe.watch import Watch
 from culling.cloud.model.train import Recipe, Run
 from culling.cloud.model.weights import load_weights
-from culling.cloud.round.fit import canvases, retrain, round_recipe, watch_over, why_ended
+from culling.cloud.round.fit import canvases, retrain, round_recipe, unseen, watch_over, why_ended
 from culling.cloud.settings import RoundSettings
+from culling.cloud.store.frames import StoredFrame
 from culling.common.errors import TrainingError
 from culling.common.frame import Detections
 
@@ -126,3 +127,20 @@ def test_the_loss_of_frames_kept_aside_is_the_same_as_long_as_the_weights_are(na
     for step in (0, 1):
         watch.look(looks, step)
     assert looks[0][1] == looks[1][1] > 0
+
+
+def seen(*rows: tuple[float, int]) -> StoredFrame:
+    """Return a frame in which the teacher is so sure of such classes."""
+    boxes = np.tile(np.float32([[0, 0, 9, 9]]), (len(rows), 1))
+    found = Detections(boxes, np.float32([score for score, _ in rows]), np.int64([label for _, label in rows]))
+    rest = {"reason": "hard", "loss": 0.0, "model_id": "m", "width": 9, "height": 9, "sha256": "", "held_out": False}
+    return StoredFrame(
+        "id", "gate", 0.0, guard=False, detections=Detections.empty(), features=None, labels=found, **rest
+    )
+
+
+def test_a_class_that_the_judges_show_and_no_frame_teaches_is_spared() -> None:
+    judges = [seen((0.9, 0), (0.8, 4)), seen((0.3, 5), (0.7, 2))]
+    assert unseen([seen((0.9, 0)), seen((0.3, 4))], judges, 0.4) == (2, 4)
+    assert unseen([seen((0.9, 0), (0.5, 4), (0.5, 2))], judges, 0.4) == ()
+    assert unseen([seen((0.9, 0))], [], 0.4) == (), "nobody has seen it here: it may be unlearnt"

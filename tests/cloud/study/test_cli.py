@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from culling.cloud.annotations.lines import Label, write_labels
-from culling.cloud.study import training
+from culling.cloud.study.basis import training
 from culling.cloud.study.cli import STUDIES, Asked, study_function
 from culling.common.cli import main
 from culling.common.errors import CameraError, InputError, SettingsError

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from culling.cloud.bill.cost import DAY_FRAMES
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.training import Trainer
 from culling.cloud.study.cost import Prices, TrainedSelection
-from culling.cloud.study.training import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,6 +121,19 @@ def test_a_doubtful_car_teaches_nothing_about_cars_and_still_that_there_is_no_pe
     assert gradient[3] == 0
     assert all(gradient[label] > 0 for label in (1, 2, 4, 5, 6)), "their scores are pushed down"
     assert gradient[0] < 0
+
+
+def test_background_does_not_lower_a_class_that_is_spared_and_what_is_another_class_does(model: FasterRCNN) -> None:
+    for boxes, falls in ((None, False), (BOXES, True)):
+        torch.manual_seed(1)
+        images = torch.rand(1, 3, 64, 96)
+        model.zero_grad()
+        spared = replace(target(boxes), spared=torch.tensor([5]))
+        faster_rcnn_loss(model, images, [spared])["roi_class"].backward()
+        gradient = model.roi_heads.box_predictor.cls_score.bias.grad
+        assert gradient is not None
+        assert (gradient[5] > 0) == falls
+        assert gradient[3] > 0, "any other class learns that it is background"
 
 
 def test_a_picture_that_is_doubtful_all_over_teaches_no_anchor(model: FasterRCNN) -> None:

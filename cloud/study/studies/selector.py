@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from culling.cloud.round.rank import fit_ranker
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Results, ResultTable, text
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, text
 from culling.common.errors import InputError
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.features import FeatureMeter

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.strategy import hardest, missed, top
-from culling.cloud.study.training import Trainer
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
+from culling.cloud.study.basis.strategy import hardest, missed, top
+from culling.cloud.study.basis.training import Trainer
 from culling.common.errors import InputError, SettingsError
 from culling.common.selection.selector import Action, Held, Released, SelectorSettings, build_selector, settle
 

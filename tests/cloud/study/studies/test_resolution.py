@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.resolution import resolution
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.studies.resolution import resolution
 
 
 def test_both_policies_choose_a_scale_that_is_measured_beside_full_size(

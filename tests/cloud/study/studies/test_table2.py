@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.strategy import STRATEGIES
-from culling.cloud.study.table2 import table2
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.strategy import STRATEGIES
+from culling.cloud.study.studies.table2 import table2
 
 
 def test_every_strategy_is_trained_and_compared_with_precision_only(corpus: Corpus) -> None:

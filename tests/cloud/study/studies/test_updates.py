@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study import training
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.updates import updates
+from culling.cloud.study.basis import training
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.studies.updates import updates
 
 
 def test_culled_and_all_frames_take_the_same_steps_and_are_trained_only_once(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("culling.cloud.study.updates.STEPS", (1, 2))
+    monkeypatch.setattr("culling.cloud.study.studies.updates.STEPS", (1, 2))
     found = updates(corpus, (2,), (0,))
     assert [(row["students"], row["steps"], row["kept"]) for row in found.rows] == [
         ("no training", 0, 0),

@@ -26,7 +26,7 @@ from culling.cloud.model.dataset import Sample
 from culling.cloud.model.weights import file_hash
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
-from culling.cloud.study.cache import Memo, Remembered, Seen
+from culling.cloud.study.basis.cache import Memo, Remembered, Seen
 from culling.cloud.teacher.interface import Teacher
 from culling.cloud.teacher.loading import identity, load_teacher
 from culling.common.errors import CameraError
@@ -71,18 +71,19 @@ class Corpus:
         epochs: float = 10.0,
     ) -> None:
         self.video = video
+        self.label_file = labels
         self.scale = scale
         self.epochs = epochs
         self.settings = settings
         self.memo = Memo(settings.data_dir)
         self.measured = plan(video, FED, measured, labels)
         self.clip = file_hash(video)
-        files = ModelFiles(settings.data_dir / "models")
-        base = base_artefact(settings, files)
-        assert base.weights is not None, "an exported base comes from weights"
-        self.base = files.path(base.weights, "safetensors")
+        self.files = ModelFiles(settings.data_dir / "models")
+        self.artefact = base_artefact(settings, self.files)
+        assert self.artefact.weights is not None, "an exported base comes from weights"
+        self.base = self.files.path(self.artefact.weights, "safetensors")
         self.graph: Graph = open_graph(
-            files.read(base.sha256),
+            self.files.read(self.artefact.sha256),
             provider="cuda" if torch.cuda.is_available() and has_cuda() else "cpu",
             threads=settings.round.threads or torch.get_num_threads(),
         )
@@ -91,7 +92,7 @@ class Corpus:
         self._hardness: dict[int, Hardness] = {}
         self.identity = {
             "clip": self.clip,
-            "student": base.weights,
+            "student": self.artefact.weights,
             "teacher": self._teacher_identity,
             "interest": settings.round.interest,
             "scale": scale,
@@ -130,7 +131,7 @@ class Corpus:
         """Return what the teacher finds in the frames of those indices; it runs only on frames that it has not seen."""
         if new := [index for index in indices if index not in self._labels]:
             pictures = (self.picture(index) for index in new)
-            self._labels |= zip(new, self._teacher.see(pictures, len(new)), strict=True)
+            self._labels |= zip(new, self.labeller.see(pictures, len(new)), strict=True)
         return [self._labels[index] for index in indices]
 
     def hardness(self, indices: Sequence[int]) -> list[Hardness]:
@@ -160,7 +161,7 @@ class Corpus:
     @cached_property
     def held_out(self) -> HeldOut:
         """The frames to measure on; the teacher labels them at the first use."""
-        return HeldOut(self.measured, self._teacher, self.settings.round.labels_of_interest)
+        return HeldOut(self.measured, self.labeller, self.settings.round.labels_of_interest)
 
     def _compared(self, indices: Sequence[int]) -> list[Compared]:
         teacher = self.settings.teacher
@@ -200,7 +201,8 @@ class Corpus:
         )
 
     @cached_property
-    def _teacher(self) -> Remembered:
+    def labeller(self) -> Remembered:
+        """The teacher, which remembers what it has labelled."""
         file = self.memo.path("teacher", {"clip": self.clip} | self._teacher_identity, "jsonl")
         block = TEACHER_BLOCKS * self.settings.teacher.batch
         return Remembered(lambda frames: self.teacher.label(frames), file, "teacher", block)

@@ -5,9 +5,9 @@ import pytest
 
 from culling.cloud.evaluation.precision import Hardness
 from culling.cloud.sheet import to_png
-from culling.cloud.study import selector as gain
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.selector import SHARES, gained, rankings, selector, spread_out
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.studies import selector as gain
+from culling.cloud.study.studies.selector import SHARES, gained, rankings, selector, spread_out
 from culling.common.errors import InputError
 
 GAINS = np.array([0.0, 0.5, 0.0, 1.0, 0.5])

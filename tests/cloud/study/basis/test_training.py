@@ -8,9 +8,9 @@ import torch
 
 from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights
-from culling.cloud.study import training
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.training import Trainer
+from culling.cloud.study.basis import training
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.training import Trainer
 
 
 def head(corpus: Corpus, weights: str) -> torch.Tensor:

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.online import EAGER_SHARES, VARIANTS, best_of, online, replay
-from culling.cloud.study.strategy import missed
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.strategy import missed
+from culling.cloud.study.studies.online import EAGER_SHARES, VARIANTS, best_of, online, replay
 from culling.common.errors import SettingsError
 from culling.common.selection.selector import SelectorSettings
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.picks import _lost, halves, picks
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.studies.picks import _lost, halves, picks
 
 
 def test_every_first_stage_is_judged_by_both_policies(corpus: Corpus) -> None:

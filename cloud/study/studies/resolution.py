@@ -21,11 +21,11 @@ from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import tallies
 from culling.cloud.round.scale import BLOCK_S, Picture, Trial, scales, search, search_by_loss
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.fig4 import TIMED, milliseconds
-from culling.cloud.study.results import Results, ResultTable, text
-from culling.cloud.study.strategy import culled, evenly
-from culling.cloud.study.training import MEASURES, TRUTHS, Trainer
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, text
+from culling.cloud.study.basis.strategy import culled, evenly
+from culling.cloud.study.basis.training import MEASURES, TRUTHS, Trainer
+from culling.cloud.study.studies.fig4 import TIMED, milliseconds
 from culling.common.graph import see
 
 

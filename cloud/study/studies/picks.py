@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from culling.cloud.round.rank import fit_ranker
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Results, ResultTable, merged, with_spread
-from culling.cloud.study.selector import features
-from culling.cloud.study.strategy import missed, top
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
+from culling.cloud.study.basis.strategy import missed, top
+from culling.cloud.study.studies.selector import features
 
 Values = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.evaluation.precision import Hardness
-from culling.cloud.study.strategy import STRATEGIES, culled, evenly, hardest, missed, top
+from culling.cloud.study.basis.strategy import STRATEGIES, culled, evenly, hardest, missed, top
 
 LOSSES = np.array([5.0, 1.0, 4.0, 4.0, 0.0, 3.0, 2.0, 6.0])
 HARDNESS = [0.1, 1.0, 0.9, 0.2, 0.8, 0.9, 0.3, 0.0]

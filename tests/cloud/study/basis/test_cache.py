@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from culling.cloud.study.cache import Memo, Remembered
+from culling.cloud.study.basis.cache import Memo, Remembered
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from support.detectors import picture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.evaluation.evaluate import DOUBTFUL
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
 from culling.common.errors import CameraError, ModelError
 from culling.common.video import FED
 from support.clips import make_clip, number_of

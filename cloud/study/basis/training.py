@@ -17,7 +17,7 @@ from culling.cloud.model.train import Run
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.fit import canvases, fixed_recipe, retrain, round_batches
 from culling.cloud.round.scale import opt_resolution, scales
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
 from culling.common.graph import see
 from culling.common.progress import shown
 
@@ -82,11 +82,16 @@ class Trainer:
         self.corpus = corpus
 
     def train(
-        self, indices: Sequence[int], seed: int, scale: float | None = None, steps: int | None = None
+        self,
+        indices: Sequence[int],
+        seed: int,
+        scale: float | None = None,
+        steps: int | None = None,
+        spared: tuple[int, ...] = (),
     ) -> TrainedStudent:
         """Return the student trained on those frames from the base one, for the input size at `scale` (none: full).
 
-        It takes so many `steps`, or as many as the corpus's epochs are.
+        It takes so many `steps`, or as many as the corpus's epochs are. Nothing is background to classes `spared`.
         """
         corpus, chosen = self.corpus, sorted(indices)
         frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
@@ -99,17 +104,25 @@ class Trainer:
             "sizes": sizes,
             "round": corpus.settings.round.model_dump(include={"batch", "lr", "warmup", "frozen"}) | taken,
         }
+        if spared:  # otherwise every training of earlier studies would be repeated
+            decided |= {"spared": spared}
         checkpoint = corpus.memo.path(KIND, decided, "checkpoint")
         return corpus.memo.once(
-            KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, steps, checkpoint)
+            KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, steps, spared, checkpoint)
         )
 
     def _train(
-        self, indices: Sequence[int], seed: int, sizes: list[tuple[int, int]], steps: int, checkpoint: Path
+        self,
+        indices: Sequence[int],
+        seed: int,
+        sizes: list[tuple[int, int]],
+        steps: int,
+        spared: tuple[int, ...],
+        checkpoint: Path,
     ) -> TrainedStudent:
         corpus = self.corpus
         samples = corpus.samples(indices)
-        batches = round_batches(corpus.settings, samples, sizes, seed)
+        batches = round_batches(corpus.settings, samples, sizes, seed, spared)
         recipe = fixed_recipe(corpus.settings.round, steps, seed)
         spent: list[float] = []
         with shown(f"training on {len(samples)} frames, seed {seed}", "step", recipe.steps) as show:
@@ -121,7 +134,7 @@ class Trainer:
             model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
         if not spent:  # it was killed after its last step, and the times of the steps are lost
             checkpoint.unlink()
-            return self._train(indices, seed, sizes, steps, checkpoint)
+            return self._train(indices, seed, sizes, steps, spared, checkpoint)
         path = checkpoint.with_suffix(".safetensors")
         save_weights(path, model, "fp16", corpus.graph.info.classes)
         checkpoint.unlink()

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.fig4 import fig4
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.studies.fig4 import fig4
 
 
 def test_every_scale_has_its_precision_change_and_milliseconds_and_one_is_chosen(corpus: Corpus) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.strategy import culled
-from culling.cloud.study.training import Trainer
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
+from culling.cloud.study.basis.strategy import culled
+from culling.cloud.study.basis.training import Trainer
 
 STEPS = (160, 500)
 """What a round of few passes takes, and what one until its plateau does."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
-from culling.cloud.study.results import Results, ResultTable, merged, with_spread
-from culling.cloud.study.strategy import STRATEGIES, missed
-from culling.cloud.study.training import Trainer
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
+from culling.cloud.study.basis.strategy import STRATEGIES, missed
+from culling.cloud.study.basis.training import Trainer
 
 
 def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from culling.cloud.study.results import Results, ResultTable, merged, spread, text, with_spread, write_results
+from culling.cloud.study.basis.results import Results, ResultTable, merged, spread, text, with_spread, write_results
 from culling.common.errors import StorageError
 
 ROWS = [{"n": 1, "ap50": 0.5}, {"n": 2, "ap50": None}]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.cost import DAY_FRAMES
-from culling.cloud.study.table1 import table1
+from culling.cloud.study.studies.table1 import table1
 
 
 def test_culled_rows_stand_between_no_training_and_all_of_it(corpus: Corpus) -> None:

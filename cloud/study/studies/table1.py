@@ -12,11 +12,11 @@ from typing import Any
 
 from culling.cloud.bill.cost import DAY_FRAMES, EDGE, LABELS, NOTHING, Bill
 from culling.cloud.sheet import Row
-from culling.cloud.study.corpus import Corpus
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
+from culling.cloud.study.basis.strategy import hardest, top
+from culling.cloud.study.basis.training import Trainer
 from culling.cloud.study.cost import Prices, TrainedSelection
-from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.strategy import hardest, top
-from culling.cloud.study.training import Trainer
 
 STAGES = {"student": EDGE, "teacher": LABELS, "resolution": "resolution", "training": "train"}
 """The names of this study's results, and the parts of the bill that they are."""

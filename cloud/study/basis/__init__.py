@@ -1,0 +1,1 @@
+"""What all studies share: the clip, students trained on parts of it, ways to choose frames, and results."""
