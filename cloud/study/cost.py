@@ -25,6 +25,7 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.losses import Target, detection_loss
 from culling.cloud.round.fit import round_batches
+from culling.cloud.study.strategy import FACTOR
 from culling.cloud.study.training import ScaleSearch, TrainedStudent, Trainer
 from culling.common.scaler import resize
 
@@ -148,12 +149,12 @@ class Prices:
 
     def day(self, trained: TrainedSelection) -> Bill:
         """Return its cost on a day, computed from the median seconds of an image (training: the mean)."""
-        settings, each = self._corpus.settings.round, self.per_image(trained)
+        each = self.per_image(trained)
         if trained.search is None:
             return full_bill(DAY_FRAMES, self._corpus.epochs, each)
         kept = len(trained.kept)
         resolution = self._resolution(trained.search, kept)
-        return culled_bill(DAY_FRAMES, settings.factor * kept, kept, self._corpus.epochs, each, resolution)
+        return culled_bill(DAY_FRAMES, FACTOR * kept, kept, self._corpus.epochs, each, resolution)
 
     def per_image(self, trained: TrainedSelection) -> PerImage:
         """Return the cost of an image at each stage."""

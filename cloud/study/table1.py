@@ -14,7 +14,7 @@ from culling.cloud.sheet import Row
 from culling.cloud.study.corpus import Corpus
 from culling.cloud.study.cost import DAY_FRAMES, Bill, Prices, TrainedSelection
 from culling.cloud.study.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.strategy import hardest, top
+from culling.cloud.study.strategy import FACTOR, hardest, top
 from culling.cloud.study.training import Trainer
 
 STAGES = ("student", "teacher", "resolution", "training")
@@ -52,7 +52,7 @@ def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
 
 def _cull(trainer: Trainer, n: int, seeds: Sequence[int]) -> TrainedSelection:
     corpus = trainer.corpus
-    labelled = top(corpus.losses(), corpus.settings.round.factor * n)
+    labelled = top(corpus.losses(), FACTOR * n)
     kept = hardest(labelled, corpus.hardness, n)
     search = trainer.search(kept)
     trained = [trainer.train(kept, seed, search.chosen) for seed in seeds]

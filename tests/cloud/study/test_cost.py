@@ -18,6 +18,7 @@ from culling.cloud.study.cost import (
     full_bill,
     training_gflops,
 )
+from culling.cloud.study.strategy import FACTOR
 from culling.cloud.study.training import Trainer
 from support.detectors import picture, small_student
 
@@ -112,9 +113,9 @@ def test_on_a_day_stages_cost_what_their_images_do(
 ) -> None:
     prices = Prices(Trainer(corpus))
     each, day, whole = prices.per_image(culled), prices.day(culled), prices.day(full)
-    epochs, factor = corpus.epochs, corpus.settings.round.factor
+    epochs = corpus.epochs
     assert day.student.gflops == pytest.approx(DAY_FRAMES * each.student.gflops)
-    assert day.teacher.gflops == pytest.approx(factor * 2 * each.teacher.gflops)
+    assert day.teacher.gflops == pytest.approx(FACTOR * 2 * each.teacher.gflops)
     assert day.training.gflops == pytest.approx(2 * epochs * each.training.gflops)
     assert day.resolution == prices.clip(culled).resolution, "it looks at the culled set, which is no larger"
     assert whole.teacher.gflops == pytest.approx(DAY_FRAMES * each.teacher.gflops)
