@@ -19,6 +19,7 @@ import typer
 from culling.cloud import cameras, maintain, operate, people
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
+from culling.cloud.labelling.state import read_problem
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
@@ -61,10 +62,13 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
     settings = settings_of(config, override)
     rows = views.cameras(Index(settings.store_url), time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
+    problem = read_problem(settings.data_dir) if endpoint else ""
     if as_json:
-        print(json.dumps({"endpoint": endpoint, "cameras": rows}, indent=2))
+        print(json.dumps({"endpoint": endpoint, "labelling_problem": problem, "cameras": rows}, indent=2))
         return
     print(f"service: {f'listens on {endpoint}' if endpoint else 'not running'}")
+    if problem:
+        print(f"labelling: nothing is labelled: {problem}")
     print_table([_camera_columns(row) for row in rows], "no camera is enrolled yet: run culling cloud enroll")
     for row in rows:
         if told := _round_now(row):
@@ -90,7 +94,10 @@ def rounds(
     settings = settings_of(config, override)
     if start and camera is not None:
         ask(Index(settings.store_url), "round", camera, time.time())
-        print(f"a round of {camera} is requested: it starts once no other round is running{when(settings)}")
+        print(
+            f"a round of {camera} is requested: it starts once no other round is running, and what it lacks is "
+            f"labelled{when(settings)}"
+        )
         return
     index = Index(settings.store_url)
     if camera is not None:

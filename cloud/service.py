@@ -1,5 +1,6 @@
-"""The cloud service, from start to end: ingest on its own thread, one round at a time in a child process, and a loop
-that answers requests, publishes what rounds made, starts the next one, and keeps the store in bounds.
+"""The cloud service, from start to end: ingest on its own thread, one round at a time and the worker that labels in
+child processes, and a loop that answers requests, publishes what rounds made, starts the next one, and keeps the store
+in bounds.
 
 No state is held in memory alone: the process may die at any moment, and its next start goes on from the index. It never
 imports torch. The address it listens on stands in `endpoint` of the data folder, that of its metrics in
@@ -26,9 +27,11 @@ from culling.cloud.check.checks import check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
+from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.publish import Publisher, SupersededError
 from culling.cloud.control.schedule import camera_stats, choose
 from culling.cloud.evaluation.accuracy import Estimate
+from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
@@ -62,6 +65,9 @@ TURN_S = 0.5
 SCHEDULE_S = 2.0
 """Choosing the next round looks at every camera; rounds take minutes, so that seconds do not matter."""
 
+LATE_S = 10.0
+"""Labels are counted so long after they came: they are written some time after the moment that they bear."""
+
 UPKEEP_S = 60.0
 """Until the next expiry new frames fit into the share of the quota that it keeps free."""
 
@@ -77,7 +83,8 @@ class Service:
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
         self._problem = ""
-        self._next_upkeep = self._next_measure = self._next_schedule = 0.0
+        self._next_upkeep = self._next_measure = self._next_schedule = self._next_count = 0.0
+        self._counted = self._clock.now() - LATE_S
         self._minute = int(self._clock.now() // 60)
 
     def run(self) -> None:
@@ -116,6 +123,8 @@ class Service:
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
         self._executor = Executor(round_settings, self._rounds, self._clock, self._settings.round.stall_s)
+        queue = LabelQueue(self._index, self._frames, self._clock, self._settings.labelling.per_day)
+        self._labeller = LabellerProcess(round_settings, queue, self._clock, self._settings.round.stall_s)
         settled = self._frames.reconcile()
         self._ingest = Ingest(
             self._settings, keys.curve_secret, self._index, self._frames, self._files, self._metrics, self._clock
@@ -145,8 +154,8 @@ class Service:
     def _take_turn(self) -> None:
         """Take every step once. One that cannot read or write keeps no other back: the upkeep is what makes room."""
         problem = ""
-        steps = (self._answer_requests, self._advance_rounds, self._pass_minute, self._upkeep, self._measure_next)
-        for step in steps:
+        steps = (self._answer_requests, self._tend_labelling, self._advance_rounds, self._pass_minute, self._upkeep)
+        for step in (*steps, self._measure_next):
             try:
                 with surviving("service", self._metrics, step=step.__name__):
                     step()
@@ -159,7 +168,9 @@ class Service:
     def _shutdown(self) -> None:
         notify.tell(notify.STOPPING)
         self._forget_addresses()
+        self._labeller.terminate()
         self._executor.stop()
+        self._labeller.stop()
         self._ingest.stop()
         with suppress(StorageError):
             self._record_minute()
@@ -178,7 +189,7 @@ class Service:
         self._stopping.set()
 
     def _ready(self) -> tuple[bool, str]:
-        problem = self._problem or self._ingest.problem
+        problem = self._problem or self._ingest.problem or self._labeller.problem
         return not problem, problem or "frames are accepted, rounds run"
 
     # Requests
@@ -214,6 +225,21 @@ class Service:
     def _has_rounds(self, camera: str) -> bool:
         return any(row.name == camera and not row.revoked for row in self._roster.rows())
 
+    # Labels
+
+    def _tend_labelling(self) -> None:
+        """Keep the worker running, and count what it labelled, which it says in the index."""
+        if self._labeller.tend():
+            self._metrics.count("labelling_deaths")
+        if self._clock.monotonic() < self._next_count:
+            return
+        self._next_count = self._clock.monotonic() + SCHEDULE_S
+        self._metrics.set("labelling_failing", float(bool(self._labeller.problem)))
+        until = max(self._counted, self._clock.now() - LATE_S)  # the clock may have been set back
+        for camera, count in self._lifecycle.labelled_between(self._counted, until).items():
+            self._metrics.count("frames_labelled", count, camera=camera)
+        self._counted = until
+
     # Rounds
 
     def _advance_rounds(self) -> None:
@@ -236,7 +262,7 @@ class Service:
             self._start_next()
 
     def _start_next(self) -> None:
-        asked = {request.camera: request.id for request in self._requests.open() if request.kind == "round"}
+        asked = self._requests.rounds()
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
         taught = self._rounds.taught()
         cameras = [
@@ -283,7 +309,6 @@ class Service:
 
     def _count(self, turn: Round) -> None:
         self._metrics.count("rounds", camera=turn.camera, outcome=turn.state)
-        self._metrics.count("frames_labelled", turn.report.get("labelled", 0), camera=turn.camera)
         self._metrics.count("frames_kept", turn.report.get("kept", 0), camera=turn.camera)
         self._metrics.count("audits_labelled", turn.report.get("audits_labelled", 0), camera=turn.camera)
         self._metrics.count("audits_missed", turn.report.get("audits_missed", 0), camera=turn.camera)
@@ -316,7 +341,8 @@ class Service:
         gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, spare, people_days)
         for (camera, reason), count in gone.items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
-        if sum(gone.values()) >= AT_ONCE:  # there may be more; requests are answered in between
+        passed = self._lifecycle.pass_over()
+        if max(sum(gone.values()), passed) >= AT_ONCE:  # there may be more; requests are answered in between
             self._next_upkeep = self._clock.monotonic()
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):

@@ -1,6 +1,6 @@
 """Every setting of the cloud service: TOML, then `CULLING_SECTION__KEY` variables, then flags.
 
-[service]   where its state lives and where it listens    [round]       what a round labels, keeps and trains
+[service]   where its state lives and where it listens    [round]       what a round keeps and trains on
 [store]     index, quota and retention of frames          [resolution]  how far the input may shrink
 [teacher]   who labels                                    [gate]        when a candidate may be published
 [labelling] how many frames a day are labelled            [publish]     how long a manifest holds
@@ -219,15 +219,24 @@ class TeacherSettings(TeacherPart):
 
 
 class LabellingSettings(Section):
-    """`[labelling]`: of each camera at most `per_day` frames are labelled within 24 hours, held-out and audit frames
-    first, then those worth most. Forwarding 40 an hour, a camera sends 960 a day: two thirds of them are labelled.
+    """`[labelling]`: of each camera at most `per_day` frames are labelled in a UTC day, as they come.
+
+    Held-out and audit frames go first, up to half of it; for the others, those worth most, the rest accrues over the
+    day. Forwarding 40 an hour, a camera sends 960 a day: two thirds of them are labelled.
     """
 
     per_day: int = Field(
         default=640,
-        ge=1,
-        description="frames of a camera that are labelled within 24 hours at most: held-out and audit frames first, "
-        "then those worth most",
+        ge=0,
+        description="frames of a camera that are labelled in a UTC day at most, 0 for none: held-out and audit frames "
+        "first, up to half of them, then those worth most, as the rest accrues over the day",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="threads of the process that labels; 0: half as many as there are cores, so that a round that "
+        "trains meanwhile has the others",
     )
 
 
@@ -259,10 +268,10 @@ class StudentSettings(Section):
 class ScheduleSettings(Section):
     """`[schedule]`: what starts a round. With `hold` only `culling cloud rounds CAMERA --start` does.
 
-    `min_new` hard frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured by
-    audits, that fell by more than `drift`, and more than chance explains, all day or in a part of it. The last two want
-    `least` frames, and the last one `first`. Until a round has found something to teach, `first` frames start one: a
-    base student is worst, and `min_new` can take hours. A round that starts for new frames finds at least `CULLED`
+    `min_new` labelled frames since the last round; or the first of them older than `max_age_s`; or an AP50, as measured
+    by audits, that fell by more than `drift`, and more than chance explains, all day or in a part of it. The last two
+    want `least` frames, and the last one `first`. Until a round has found something to teach, `first` frames start one:
+    a base student is worst, and `min_new` can take hours. A round that starts for new frames finds at least `CULLED`
     times as many as it keeps, or it would cull nothing.
     """
 
@@ -272,17 +281,17 @@ class ScheduleSettings(Section):
     min_new: int = Field(
         default=256,
         ge=1,
-        description="hard frames since the last round that start one; at least twice `round.kept`, so that a round has "
-        "something to cull",
+        description="labelled frames since the last round that start one; at least twice `round.kept`, so that a round "
+        "has something to cull",
     )
     first: int = Field(
         default=32,
         ge=1,
-        description="hard frames that start a round until one has found something to teach, and that must wait before "
-        "`drift` starts one, if fewer than `min_new`",
+        description="labelled frames that start a round until one has found something to teach, and that must wait "
+        "before `drift` starts one, if fewer than `min_new`",
     )
     max_age_s: float = Field(
-        default=86_400.0, gt=0, description="age of the oldest waiting frame, seconds, that starts one"
+        default=86_400.0, gt=0, description="age of the oldest labelled frame that waits, seconds, that starts one"
     )
     drift: float = Field(
         default=0.0,
@@ -303,14 +312,13 @@ CULLED = 2
 class RoundSettings(Section):
     """`[round]`: the `kept` frames of the pool that teach most by `policy` are trained on (n).
 
-    Before that at most `factor` times as many new ones are labelled, plus the held-out ones, and the student in use
-    runs on at most `scored` frames of the pool that it has not seen. `mistakes` is all that is wrong on a frame in
-    total (see `evaluation/mistakes.py`), `precision` the paper's 1 - AP. `replay_share` of the training set are other
-    frames of the pool, of every hour and class. Training ends when the loss of frames that are kept aside has not
-    fallen for `patience` steps, and after `most_steps` in any case. `frozen` counts the trunk's stages that keep their
-    weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds without a step: an export,
-    the longest step there is, takes five minutes on two busy cores. `interest` names the classes that frames are
-    culled, scaled and gated by (none: all); every class is trained.
+    Before that the student in use runs on at most `scored` frames of the pool that it has not seen. `mistakes` is all
+    that is wrong on a frame in total (see `evaluation/mistakes.py`), `precision` the paper's 1 - AP. `replay_share` of
+    the training set are other frames of the pool, of every hour and class. Training ends when the loss of frames that
+    are kept aside has not fallen for `patience` steps, and after `most_steps` in any case. `frozen` counts the trunk's
+    stages that keep their weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds
+    without a step: an export, the longest step there is, takes five minutes on two busy cores. `interest` names the
+    classes that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
     kept: int = Field(
@@ -318,12 +326,6 @@ class RoundSettings(Section):
         ge=1,
         le=4096,
         description="frames that a round trains on (n), of all that were labelled; at most half",
-    )
-    factor: int = Field(
-        default=4,
-        ge=1,
-        le=64,
-        description="times `kept` that a round labels at most, beside the held-out frames; 2 or more",
     )
     policy: Literal["mistakes", "precision"] = Field(
         default="mistakes",
@@ -372,16 +374,19 @@ class RoundSettings(Section):
         default=30.0, gt=0, description="seconds between two checkpoints: the most training that a kill can cost"
     )
     seed: int = Field(default=0, description="seed of batches and sampling")
-    threads: int = Field(
-        default=0, ge=0, le=256, description="threads of labelling and training; 0: as many as there are cores"
-    )
+    threads: int = Field(default=0, ge=0, le=256, description="threads of a round; 0: as many as there are cores")
     nice: int = Field(
-        default=5, ge=0, le=19, description="how far a round steps back before other work on the machine, as in `nice`"
+        default=5,
+        ge=0,
+        le=19,
+        description="how far a round steps back before other work on the machine, as in `nice`; the process that "
+        "labels steps back 5 further",
     )
     stall_s: float = Field(
         default=900.0,
         ge=1,
-        description="seconds without a step of its process after which a round is killed and tried once more",
+        description="seconds without a step of its process after which a round is killed and tried once more; the "
+        "process that labels is replaced after as long",
     )
     interest: tuple[ClassName, ...] = Field(
         default=(),
@@ -524,10 +529,6 @@ class CloudSettings(Settings):
     @classmethod
     def _culls(cls, round_: RoundSettings, info: ValidationInfo) -> RoundSettings:
         least = CULLED * round_.kept
-        if round_.factor < CULLED:
-            raise ValueError(
-                f"factor is {round_.factor}: of so many times round.kept none is culled; set {CULLED} or more"
-            )
         if "schedule" in info.data and (new := info.data["schedule"].min_new) < least:
             raise ValueError(
                 f"kept is {round_.kept}, but schedule.min_new is {new}: a round would keep over one in {CULLED} of "

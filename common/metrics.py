@@ -135,7 +135,10 @@ SERIES: tuple[Series, ...] = (
     ),
     _spread("store_seconds", "", "seconds", "time to make a frame durable", "cloud", _FAST),
     _gauge("store_bytes", "camera", "bytes", "size of a camera's stored frames", "cloud"),
-    _gauge("teacher_queue", "camera", "frames", "stored frames the teacher has not labelled", "cloud"),
+    _gauge("teacher_queue", "camera", "frames", "stored frames that wait for the teacher", "cloud"),
+    _gauge("labelling_failing", "", "0 or 1", "1 while the process that labels cannot work", "cloud"),
+    _count("labelling_deaths", "", "deaths", "times that the process that labels died, or was killed", "cloud"),
+    _gauge("frames_waiting", "camera", "frames", "labelled frames that no round has read", "cloud"),
     _count("frames_labelled", "camera", "frames", "frames the teacher labelled", "cloud"),
     _count("frames_kept", "camera", "frames", "frames kept in a culled set", "cloud"),
     _count(

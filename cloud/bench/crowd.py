@@ -200,6 +200,7 @@ def service(folder: Path, edges: int, fill: Callable[[Path], None] = lambda inde
             "service.window": WINDOW,
             "service.queue_high": 1_000_000,
             "schedule.hold": True,
+            "labelling.per_day": 0,
             "metrics.port": 0,
             "page.port": 0,
         },

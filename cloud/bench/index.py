@@ -62,7 +62,7 @@ SELECT lower(hex(randomblob(16))), 'edge', 'bench', i, 'camera-' || (i % :camera
        CASE WHEN i * 5 < :rows THEN 'expired' ELSE 'stored' END, i, i, at, at,
        CASE abs(random()) % 8 WHEN 0 THEN 'audit' WHEN 1 THEN 'manual' ELSE 'hard' END, i % 100, 'none', 640, 480,
        lower(hex(randomblob(32))), CASE WHEN i * 5 < :rows THEN 0 ELSE :size END, i / :cameras % 5 = 0,
-       CASE WHEN i * 5 < :rows THEN NULL ELSE :detections END, NULL,
+       CASE WHEN i * 5 < :rows THEN NULL ELSE :detections END, CASE WHEN i * 5 >= :rows AND i % 7 THEN :detections END,
        CASE WHEN i * 50 < :rows * 49 THEN turn END, CASE WHEN i / :cameras % 5 = 1 AND i * 5 >= :rows THEN turn END
 FROM (SELECT i, :now - :span * 1.25 * (1 - i * 1.0 / :rows) AS at,
              1 + i % :cameras + :cameras * CAST(:rounds * (i * 1.0 / :rows) AS INTEGER) AS turn FROM n)

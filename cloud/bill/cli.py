@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from culling.cloud.bill.cost import DAY_FRAMES, PAPER_PASSES, PARTS
-from culling.cloud.bill.day import Day, Models, ratio
+from culling.cloud.bill.day import PAPER_FACTOR, Day, Models, ratio
 from culling.cloud.bill.statement import flops
 from culling.cloud.operate import settings_of
 from culling.common.errors import ModelError, SettingsError
@@ -86,7 +86,7 @@ def plan(settings: CloudSettings, n: int | None, frames: int, rounds: int, passe
         rounds=rounds,
         passes=passes,
         kept=kept,
-        labelled=own.factor * kept,
+        labelled=PAPER_FACTOR * kept,
         per_day=settings.labelling.per_day,
         held_out=own.held_out,
         scored=own.scored,

@@ -24,6 +24,9 @@ from culling.cloud.bill.cost import (
     full_bill,
 )
 
+PAPER_FACTOR = 4
+"""The paper's code labels so many times the frames that it keeps."""
+
 GATE_LOOKS = 3
 """The student in use, the candidate, and the candidate once more at full size."""
 
@@ -60,9 +63,11 @@ class Models:
 
 @dataclass(frozen=True)
 class Day:
-    """A day of `frames`, and the `rounds` that it has: each keeps `kept` of those that it `labelled` new, besides
-    `replayed` ones, keeps `aside` of both out of training to look at every `look_every` steps of `batch`, shows the
-    rest `passes` times, `scored` frames of the pool, and judges by `held_out` ones. At most `per_day` are labelled.
+    """A day of `frames`, of which `per_day` are labelled at most, and the `rounds` that it has.
+
+    Each keeps `kept` of them besides `replayed` ones, keeps `aside` of both out of training to look at every
+    `look_every` steps of `batch`, shows the rest `passes` times, scores `scored` frames of the pool, and judges by
+    `held_out` ones. The paper's one round has `labelled` frames.
     """
 
     frames: int
@@ -98,7 +103,7 @@ class Day:
             "export": checks,
             "gate": GATE_LOOKS * self.held_out * models.look,
         }
-        labels = min(self.rounds * self.labelled, self.per_day) + self.rounds * self.held_out
+        labels = min(self.frames, self.per_day)
         parts = {EDGE: self.frames * models.look, LABELS: labels * models.label}
         return Bill(
             {part: Cost(gflops=value) for part, value in parts.items()}

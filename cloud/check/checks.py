@@ -82,7 +82,7 @@ def _gpu() -> Result:
         names = [str(pynvml.nvmlDeviceGetName(device)) for device in devices]
     except Exception:  # no library, no driver, or a driver of another version: all mean that rounds go without
         names = []
-    return Result("gpu", ", ".join(names) or "none: rounds label and train on the CPU")
+    return Result("gpu", ", ".join(names) or "none: the teacher labels and rounds train on the CPU")
 
 
 def _clock() -> Result:

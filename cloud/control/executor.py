@@ -7,19 +7,14 @@ hangs is told by its heartbeat, which stands still, and killed.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
-from culling.cloud.round.progress import Progress, read_progress
+from culling.cloud.control.child import Child, named
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, UNFINISHED, Round, Rounds
 from culling.common.clock import Clock
-from culling.common.config import PREFIX
 from culling.common.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -33,11 +28,10 @@ MAX_HINDERED = 20
 MAX_STALLS = 2
 """A lost network file or a driver may come back for one more try; one that hangs twice keeps every camera waiting."""
 
-STOP_S = 7.0
-"""A process that has not ended by then is killed: the whole service ends within ten seconds."""
-
 NOT_CRASHED = (STOPPED, StorageError.exit_code)
 """Exit codes of a process that did not crash: it was stopped, or the disk is full."""
+
+CURE = "see the kernel's log; lower round.batch or student.long_side"
 
 
 class Executor:
@@ -50,12 +44,10 @@ class Executor:
         self._settings = settings
         self._rounds = rounds
         self._clock = clock
-        self._process: subprocess.Popen[bytes] | None = None
-        self._round_id = 0
         self._stall_s = stall_s
-        self._beat: Progress | None = None
-        self._moved = 0.0
-        self._killed = self._told = False
+        self._child = Child(clock, stall_s)
+        self._round_id = 0
+        self._told = False
         self._stalls = (0, 0)
         self._hindered = (0, 0)
         self._next_start = 0.0
@@ -63,7 +55,7 @@ class Executor:
     @property
     def busy(self) -> bool:
         """Whether a process is working."""
-        return self._process is not None and self._process.poll() is None
+        return self._child.busy
 
     def start(self, turn: Round) -> None:
         """Start the process of a round, or do nothing while its last one has only just died.
@@ -72,35 +64,21 @@ class Executor:
         """
         if self._clock.monotonic() < self._next_start:
             return
-        command = [sys.executable, "-m", "culling.cloud.round", "--config", str(self._settings)]
-        try:
-            self._process = subprocess.Popen(
-                [*command, "--watch-stdin", str(turn.id)], stdin=subprocess.PIPE, env=round_environment()
-            )
-        except OSError as error:
-            raise StorageError(f"cannot start a process for round {turn.id}: {error.strerror}") from error
-        self._round_id = turn.id
-        self._killed = self._told = False
-        self._moved, self._beat = self._clock.monotonic(), read_progress(self._folder)
+        folder = self._settings.parent / "rounds" / str(turn.id)
+        self._child.start("culling.cloud.round", self._settings, folder, [str(turn.id)])
+        self._round_id, self._told = turn.id, False
 
     def stop_ended(self) -> None:
         """Tell the process to stop whose round is over without it, since its camera was removed; once."""
-        if self._process is None or self._told or self._rounds.get(self._round_id).state in UNFINISHED:
+        if not self.busy or self._told or self._rounds.get(self._round_id).state in UNFINISHED:
             return
         self._told = True
-        self._process.terminate()
+        self._child.terminate()
 
     def kill_stalled(self) -> Round | None:
         """Kill the process that works if it hangs; return its round then, once."""
-        if self._process is None or self._killed:
+        if not self._child.kill_stalled():
             return None
-        now, beat = self._clock.monotonic(), read_progress(self._folder)
-        if beat != self._beat:
-            self._beat, self._moved = beat, now
-        if now - self._moved < self._stall_s:
-            return None
-        self._killed = True
-        self._process.kill()
         turn = self._rounds.get(self._round_id)
         log.error(
             "round_process_stalled", round=turn.id, camera=turn.camera, where=self._where(), stall_s=self._stall_s
@@ -112,9 +90,8 @@ class Executor:
 
         It is still `running` if the process died and is to be started again, `failed` once that was tried too often.
         """
-        if self._process is None or (code := self._process.poll()) is None:
+        if (code := self._child.collect()) is None:
             return None
-        self._forget()
         self._rounds.leave(self._round_id)
         turn = self._rounds.get(self._round_id)
         if turn.state == "running":
@@ -126,7 +103,7 @@ class Executor:
 
     def gave_up(self, turn: Round, code: int) -> str:
         """Count how a round's process ended; return why it is not started again, or "" if it is."""
-        if self._killed:
+        if self._child.killed:
             last, times = self._stalls
             self._stalls = (turn.id, times + 1 if last == turn.id else 1)
             if self._stalls[1] >= MAX_STALLS:
@@ -141,43 +118,15 @@ class Executor:
 
     def stop(self) -> None:
         """End the process that is working, if any; its round goes on at the next start."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._forget()
-        with suppress(StorageError):  # the next start counts it as a crash, of which a round may have some
-            self._rounds.leave(self._round_id)
-
-    @property
-    def _folder(self) -> Path:
-        return self._settings.parent / "rounds" / str(self._round_id)
+        if self._child.stop():
+            with suppress(StorageError):  # the next start counts it as a crash, of which a round may have some
+                self._rounds.leave(self._round_id)
 
     def _how(self, code: int) -> str:
-        return f"killed, since it hung {self._where()}" if self._killed else _named(code)
+        return f"killed, since it hung {self._where()}" if self._child.killed else named(code, CURE)
 
     def _where(self) -> str:
-        beat = self._beat
+        beat = self._child.beat
         if beat is None or not beat.stage:
             return "before its first stage"
         return f"in stage {beat.stage}" + (f", step {beat.step} of {beat.steps}" if beat.steps else "")
-
-    def _forget(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process = None
-
-
-def _named(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed, perhaps for lack of memory: see the kernel's log; lower round.batch or student.long_side"
-    return f"with exit code {code}"
-
-
-def round_environment() -> dict[str, str]:
-    """Return the environment without settings: those of a round are in its file, and variables would beat a `--set`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -1,7 +1,7 @@
 """When a camera's next round starts, free of I/O: counts and times go in, a trigger comes out.
 
 manual      an operator requested it
-new-frames  enough hard frames arrived since the last round
+new-frames  enough frames were labelled since the last round
 age         some frames wait, and the first has waited long
 drift       the student in use fell, all day or in a part of the day, by more than chance explains
 """
@@ -24,10 +24,11 @@ Trigger = Literal["manual", "new-frames", "age", "drift"]
 
 @dataclass(frozen=True)
 class CameraStats:
-    """What decides: frames `waiting` for a round and when the oldest of them came (seconds since the epoch), by how
-    much AP50 the student in use `fell` (0 where chance may explain it), whether a round was requested (`asked`),
-    whether only such rounds start (`held`), whether enough frames are held out to judge one by (`judged`), and whether
-    none has found anything to teach yet (`new`).
+    """What decides: labelled frames `waiting` for a round, when the oldest of them came (seconds since the epoch), by
+    how much AP50 the student in use `fell` (0 where chance may explain it), whether a round was requested (`asked`),
+    whether only such rounds start (`held`), whether enough frames are held out and labelled to judge one by (`judged`),
+    whether none has found anything to teach yet (`new`), and how many frames the teacher has still to label without
+    which one that was requested could only be refused (`lacking`).
     """
 
     camera: str
@@ -38,6 +39,7 @@ class CameraStats:
     held: bool = False
     judged: bool = True
     new: bool = False
+    lacking: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,15 @@ class Wait:
         if self.why:
             return self.why
         about = "" if self.at is None else f", about {datetime.fromtimestamp(self.at, zone):%H:%M}"
-        return f"waits for {self.waiting} of {self.needed} new frames{about}"
+        return f"waits for {self.waiting} of {self.needed} labelled frames{about}"
 
 
 def camera_stats(
     row: CameraRow, counts: Counts, desired: DesiredState, least_judges: int, new: bool, asked: bool = False
 ) -> CameraStats:
     """Return what decides for a camera, from what the index says of it."""
+    judged = counts.held_out >= least_judges
+    lacking = counts.asking_judges if not judged else counts.asking_others if new and not counts.waiting else 0
     return CameraStats(
         row.name,
         counts.waiting,
@@ -71,15 +75,16 @@ def camera_stats(
         max((fall.size for fall in falls(row)), default=0.0),
         asked,
         desired.held or desired.pinned is not None,
-        counts.held_out >= least_judges,
+        judged,
         new,
+        lacking,
     )
 
 
 def due(stats: CameraStats, now: float, settings: ScheduleSettings) -> Trigger | None:
     """Return what a camera's round would start for at `now`, seconds since the epoch, or None when none is due."""
     if stats.asked:
-        return "manual"
+        return None if stats.lacking else "manual"
     if settings.hold or stats.held or not (stats.waiting and stats.judged):
         return None
     if stats.waiting >= needed(stats, settings):
@@ -106,10 +111,13 @@ def expect(stats: CameraStats, now: float, settings: ScheduleSettings) -> Wait |
     if due(stats, now, settings) is not None:
         return None
     wanted = needed(stats, settings)
+    if stats.asked:
+        told = f"a round was requested, and waits for the teacher to label {stats.lacking} frames"
+        return Wait(stats.waiting, wanted, why=told)
     if settings.hold or stats.held:
         return Wait(stats.waiting, wanted, why="rounds are on hold")
     if stats.waiting >= wanted:
-        return Wait(stats.waiting, wanted, why="waits for held-out frames to judge by")
+        return Wait(stats.waiting, wanted, why="waits for labelled held-out frames to judge by")
     if stats.oldest_waiting is None or stats.waiting < 2:
         return Wait(stats.waiting, wanted)
     pace = max(now - stats.oldest_waiting, 1.0) / (stats.waiting - 1)

@@ -54,6 +54,9 @@ SCALES = 2.5
 BESIDE = 1.15
 """What a round takes beside a camera, of what the cores that are left would need: caches and memory are shared too."""
 
+MEANWHILE = 0.25
+"""Of what the teacher labels in a second, so much while a round runs: it steps back, but no round is always busy."""
+
 SMALLER = 0.85
 """A training step's mean pixels, of those at full size: two of the three sizes trained at are smaller."""
 
@@ -131,7 +134,7 @@ class Plan:
     """What is played and how: a rung's sizes, the camera's rate, and the seconds that it all takes.
 
     With `int8` rounds make students in 8 bits, which leaves the rounds after the first more of the cores. A round works
-    on `threads` threads.
+    on `threads` threads, the teacher on `label_threads`.
     `max_fps` frames a second are scored, of which `frames_per_window` may leave in `window_s`; a round starts once
     `min_new` came. `prepare_s` go by before the camera plays, `collect_s` until the first round starts, `round_s` from
     there to its end, `wait_s` between rounds, and `close_s` after the last one.
@@ -140,6 +143,7 @@ class Plan:
     sizes: Rung
     int8: bool
     threads: int
+    label_threads: int
     rounds: int
     max_fps: float
     frames_per_window: int
@@ -203,7 +207,9 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
     scored = 1 / student_s if flat_out else max_fps
     frames_per_window = max(2, round(FORWARDED * max_fps * WINDOW_S))
     min_new = CULLED * rung.kept
-    collect_s = min_new / ((1 - HELD_OUT) * FORWARDED * scored)
+    label_threads = max(1, speed.threads // 2)
+    label_s = BESIDE * _teacher_s(speed, rung) * speed.threads / label_threads * min_new / (1 - HELD_OUT)
+    arrive_s = min_new / ((1 - HELD_OUT) * FORWARDED * scored)
     eased_s = student_s * (1 + (rounds - 1) * INT8) / rounds if int8 else student_s
     spare = speed.cores - min(0.5 * speed.cores, scored * eased_s)  # cores that the camera leaves to a round
     stretch = max(1.0, BESIDE * speed.threads / spare)
@@ -213,6 +219,7 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
         sizes=rung,
         int8=int8,
         threads=speed.threads,
+        label_threads=label_threads,
         rounds=rounds,
         max_fps=round(max_fps, 3),
         frames_per_window=frames_per_window,
@@ -220,8 +227,8 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
         min_new=min_new,
         stages=stages,
         prepare_s=START_S * speed.slowness + rung.measured * _teacher_s(speed, rung) + measured_s,
-        collect_s=collect_s,
-        wait_s=max(0.0, collect_s - sum(stages.values())),
+        collect_s=max(arrive_s, START_S * speed.slowness + label_s),
+        wait_s=max(0.0, arrive_s - sum(stages.values()), label_s - MEANWHILE * sum(stages.values())),
         close_s=SWAP_S * speed.slowness + PROBATION / scored + rounds * measured_s,
     )
 
@@ -236,7 +243,7 @@ def _stages(speed: Speed, rung: Rung, int8: bool, student_s: float, eased_s: flo
     quantise_s = QUANTISE_S * speed.slowness + rung.kept * student_s / threads if int8 else 0.0
     candidate_s = INT8 * student_s if int8 else student_s
     return {
-        "label": START_S * speed.slowness + (CULLED * rung.kept + rung.held_out) * _teacher_s(speed, rung),
+        "label": START_S * speed.slowness,
         # What came since the last swap was forwarded by the student in use; what came before is new to it.
         "score": OPEN_S * speed.slowness + rung.kept * eased_s / threads,
         "resolution": OPEN_S * speed.slowness + SCALES * rung.kept * eased_s / threads,

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from rich.console import Console
 from rich.live import Live
 
 from culling.cloud.demo.plan import Plan, left_s
-from culling.cloud.store.index import Index
+from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
@@ -24,7 +25,7 @@ STILL_S = 900.0
 """A busy machine takes minutes for its first frame; one that takes longer than this has stopped."""
 
 DOING = {
-    "label": "the teacher labels",
+    "label": "reading what the teacher labelled",
     "score": "trying the student in use on the pool",
     "cull": "keeping the frames that teach most",
     "learn": "learning which frames are hard",
@@ -38,7 +39,7 @@ DOING = {
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a demo at one moment, `now` in seconds since the epoch."""
+    """The state of a demo at one moment, `now` in seconds since the epoch; `labelled` frames were labelled by then."""
 
     plan: Plan
     camera: CameraState | None
@@ -47,6 +48,7 @@ class Progress:
     stages: Sequence[str]
     began: float
     now: float
+    labelled: int = 0
 
     @property
     def ended(self) -> list[Round]:
@@ -98,7 +100,7 @@ class Progress:
         if (row := self._running) is not None:
             return f"round {len(self.ended) + 1} of {self.plan.rounds}: {self._stage(row)}"
         if len(self.ended) < self.plan.rounds:
-            return f"collecting frames for round {len(self.ended) + 1} of {self.plan.rounds}"
+            return f"collecting and labelling frames for round {len(self.ended) + 1} of {self.plan.rounds}"
         return "the edge tries the new student" if self.unjudged else "all rounds are over"
 
     def _stage(self, row: Round) -> str:
@@ -115,7 +117,8 @@ class Progress:
             return "the camera connects"
         state, sent = self.camera, sum(self.camera.forwarded.values())
         word = "" if state.state == "live" else f"camera {state.state}: "
-        return f"{word}{state.seen} frames seen, {state.inferred} scored, {sent} forwarded, {state.acked} stored"
+        known = f"{state.seen} frames seen, {state.inferred} scored, {sent} forwarded"
+        return f"{word}{known}, {state.acked} stored, {self.labelled} labelled"
 
 
 @dataclass
@@ -130,11 +133,19 @@ class Alive:
         state = progress.camera
         if state is not None and state.state in ("ended", "failed"):
             return f"camera {state.camera} has {state.state}"
-        moved = (state.inferred if state else 0, [(row.id, row.state, len(row.stages)) for row in progress.rounds])
+        moved = (
+            state.inferred if state else 0,
+            progress.labelled,
+            [(row.id, row.state, len(row.stages)) for row in progress.rounds],
+        )
         if moved != self.seen:
             self.since, self.seen = now, moved
         still = now - self.since
-        return f"no frame was scored and no stage has ended for {still / 60:.0f} minutes" if still > STILL_S else None
+        return (
+            f"no frame was scored or labelled and no stage has ended for {still / 60:.0f} minutes"
+            if still > STILL_S
+            else None
+        )
 
 
 def read_progress(
@@ -145,7 +156,9 @@ def read_progress(
     states = [row.state for row in Roster(index).rows() if row.name == camera]
     swaps = Registry(index).swaps().items()
     outcomes = {name.removeprefix(f"{camera}/"): swap.outcome for name, swap in swaps if name.startswith(f"{camera}/")}
-    return Progress(plan, states[0] if states else None, rows, outcomes, stages, began, clock())
+    with index.read() as connection:
+        labelled = connection.execute(sa.select(sa.func.count(frames.c.labelled))).scalar_one()
+    return Progress(plan, states[0] if states else None, rows, outcomes, stages, began, clock(), labelled)
 
 
 @contextmanager

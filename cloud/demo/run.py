@@ -29,7 +29,7 @@ from rich.console import Console
 
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
-from culling.cloud.settings import CULLED, RoundSettings, sqlite_url
+from culling.cloud.settings import RoundSettings, sqlite_url
 from culling.cloud.store.index import Index
 from culling.cloud.store.requests import Requests
 from culling.common.clock import Clock, SystemClock
@@ -137,7 +137,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         },
         "store": {"held_out_block_s": BLOCK_S, "guard_s": GUARD_S},
         "teacher": {"short_side": sizes.teacher_side},
-        "labelling": {"per_day": MOST_LABELS},
+        "labelling": {"per_day": MOST_LABELS, "threads": plan.label_threads},
         "student": {"long_side": sizes.long_side, "int8": plan.int8},
         # A round never waits for long: few frames that are a while old will do, and audits bring some of any camera.
         "schedule": {
@@ -148,7 +148,6 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         },
         "round": {
             "kept": sizes.kept,
-            "factor": CULLED,
             "most_steps": sizes.steps,
             "patience": min(RoundSettings().patience, sizes.steps),
             "batch": BATCH,

@@ -46,7 +46,7 @@ class Room:
             return "disk-full"
         if counts.bytes + size > self._quota_bytes:
             return "quota"
-        self.counts[camera] = replace(counts, bytes=counts.bytes + size, waiting=counts.waiting + 1)
+        self.counts[camera] = replace(counts, bytes=counts.bytes + size, asking_others=counts.asking_others + 1)
         self.free_bytes -= size
         return None
 
@@ -61,8 +61,8 @@ class Room:
         it lately took to store one above `PROMPT_S`, and from twice the disk's reserve down to the reserve.
         """
         settings = self._settings
-        waiting = self.counts.get(camera, Counts()).waiting if camera else 0
-        queue = settings.queue_high / max(waiting, settings.queue_high)
+        asking = self.counts.get(camera, Counts()).asking if camera else 0
+        queue = settings.queue_high / max(asking, settings.queue_high)
         room = (self.free_bytes - settings.reserve_bytes) / max(settings.reserve_bytes, 1)
         pace = PROMPT_S / max(self._store_s, PROMPT_S)
         return max(1, int(settings.window * min(queue, room, pace, 1.0)))

@@ -177,8 +177,10 @@ class Ingest:
                 self._metrics.announce(camera)
             counts = self._room.counts.get(camera, Counts())  # a camera whose frames are all gone has none
             self._metrics.set("store_bytes", counts.bytes, camera=camera)
-            waiting = counts.waiting if camera in enrolled else 0  # no round takes those of one removed or revoked
-            self._metrics.set("teacher_queue", waiting, camera=camera)
+            if camera not in enrolled:  # none of one that was removed or revoked are labelled, and it has no rounds
+                counts = Counts()
+            self._metrics.set("teacher_queue", counts.asking, camera=camera)
+            self._metrics.set("frames_waiting", counts.waiting, camera=camera)
         self._show_liveness(enrolled)
 
     def _show_liveness(self, enrolled: Set[str]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.bill.account import statements
+from culling.cloud.labelling.state import read_problem
 from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running_rounds
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
@@ -23,6 +24,7 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models, rounds, swaps
+from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S, Clock
@@ -183,7 +185,16 @@ class Board:
             "pinned": desired.pinned,
             "paused": desired.paused,
             "frames_per_window": desired.frames_per_window,
-            "next_round": next_round(camera, counts, desired, new, self._settings, self._clock.now()),
+            "next_round": next_round(
+                camera,
+                counts,
+                desired,
+                new,
+                self._settings,
+                self._clock.now(),
+                name in slow.asked,
+                slow.problem,
+            ),
             "round": slow.running.get(name),
             "frame_asked": desired.frame is not None,
             "keeping_up": pace(row["state"], risen, span),
@@ -233,6 +244,8 @@ class _Slow:
         self.taught: frozenset[str] = frozenset()
         self.running: dict[str, Row] = {}
         self.bills: dict[str, Row] = {}
+        self.asked: Set[str] = frozenset()
+        self.problem = ""
 
     def read(self, told: Mapping[str, Told]) -> None:
         """Bring it up to date; `told` is what the edges said last."""
@@ -241,6 +254,8 @@ class _Slow:
         self.counts = frame_counts(self._index)
         self.taught = Rounds(self._index).taught()
         self.running = running_rounds(self._index, self._settings.data_dir)
+        self.asked = Requests(self._index).rounds().keys()
+        self.problem = read_problem(self._settings.data_dir)
         if self._clock.monotonic() >= self._next_bill:
             self._next_bill = self._clock.monotonic() + BILL_S
             self.bills = self._read_bills()

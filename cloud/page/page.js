@@ -367,7 +367,7 @@ function roundOf(row) {
   const next = row.next_round;
   if (row.round) return `round ${row.round.id}: ${row.round.told}`;
   if (!next) return row.state === "revoked" ? "" : "next round is due";
-  return next.at == null ? next.told : `${next.waiting} of ${next.needed} new frames, next round about ${clock(next.at)}`;
+  return next.at == null ? next.told : `${next.waiting} of ${next.needed} labelled frames, next round about ${clock(next.at)}`;
 }
 function reasonOf(row) {
   if (row.state === "down") return row.told && ["live", "frozen", "ended", "stopped"].includes(row.told) ? "edge is silent" : row.told || "";
@@ -399,7 +399,7 @@ function cameraView(name, tab) {
       ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
       ["AP50, measured", measuredOf(row.accuracy)], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []), ["24 h cost", row.bill?.told ?? "–"],
-      ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
+      ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for the teacher", whole(row.asking)], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
     facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" || key === "24 h cost" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
     if (acts.dataset.of !== desiredOf(row)) { acts.dataset.of = desiredOf(row); acts.replaceChildren(...buttons(row, answer)); }
@@ -482,7 +482,7 @@ function framesPane(name) {
   const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
-const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart from training" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
+const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart from training" : frame.round === 0 ? "never labelled: others were worth more" : frame.teacher == null ? "waiting for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
 function boxes(frame) {
   const draw = (list, which) => (list || []).map(([x1, y1, x2, y2, score, label]) => s("rect", { class: which, x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }, s("title", {}, `${which === "s" ? "student" : "teacher"}: ${label} ${score}`)));
   return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));

@@ -6,6 +6,7 @@ One row per camera and one per round; and of one camera its day, its hard frames
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
+from culling.cloud.labelling.state import read_problem
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
@@ -27,6 +29,7 @@ from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.index import Index, frames, models, swaps
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S
@@ -69,6 +72,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     desired, taught = DesiredStates(index).all(), Rounds(index).taught()
     turns, bills = running_rounds(index, settings.data_dir), statements(index, settings, now - DAY_S, now)
+    asked, problem = Requests(index).rounds(), read_problem(settings.data_dir)
     rows = []
     for camera in Roster(index).rows():
         risen = next(iter(lately.get(camera.name, [])), None)
@@ -76,7 +80,8 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         row = camera_row(camera, count, live.get(camera.name), risen, now)
         silent_s = None if camera.heard is None else round(now - camera.heard, 1)
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
-        told = next_round(camera, count, wish, camera.name not in taught, settings, now)
+        new = camera.name not in taught
+        told = next_round(camera, count, wish, new, settings, now, camera.name in asked, problem)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
         wanted = settings.round.held_out
         judges = {"judges": min(count.held_out, wanted), "judges_needed": settings.gate.least, "judges_wanted": wanted}
@@ -88,18 +93,29 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
 
 
 def next_round(
-    camera: CameraRow, counts: Counts, desired: DesiredState, new: bool, settings: CloudSettings, now: float
+    camera: CameraRow,
+    counts: Counts,
+    desired: DesiredState,
+    new: bool,
+    settings: CloudSettings,
+    now: float,
+    asked: bool = False,
+    problem: str = "",
 ) -> Row | None:
     """Return what a camera's next round waits for: `waiting` of `needed` frames, `at` about when, and `told` in words.
 
-    None when a round is due, and for a revoked camera, which gets none.
+    `problem` is why nothing is labelled, "" where all is well. None when a round is due, and for a revoked camera,
+    which gets none.
     """
     if camera.revoked:
         return None
-    stats = camera_stats(camera, counts, desired, settings.gate.least, new)
+    stats = camera_stats(camera, counts, desired, settings.gate.least, new, asked)
     wait = expect(stats, now, settings.schedule)
     if wait is None:
         return None
+    if problem and counts.asking:
+        why = f"{replace(wait, at=None).told()}; {counts.asking} more cannot be labelled: {problem}"
+        wait = replace(wait, at=None, why=why)
     at = None if wait.at is None else wait.at // 60 * 60  # a time to the second would change with every look
     return {"waiting": wait.waiting, "needed": wait.needed, "at": at, "told": wait.told()}
 
@@ -108,9 +124,10 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
     """Return what the page and the command line both show of a camera.
 
     `rate` is forwarded / seen over the last `NOW_S`, in [0, 1], from what its counters rose by in that time (`risen`).
-    It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. `accuracy` is
-    an `Accuracy` of the student that it runs, None as long as too few of its audits are labelled; `worse` says in words
-    where that student fell.
+    It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. Of the stored
+    frames `asking` wait for the teacher, and `waiting` are labelled and wait for a round. `accuracy` is an `Accuracy`
+    of the student that it runs, None as long as too few of its audits are labelled; `worse` says in words where that
+    student fell.
     """
     state, measured = camera.state, read_measured(camera)
     word = state_of(camera.revoked, state, camera.heard, now)
@@ -126,6 +143,7 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "loss": state.loss_mean if state else None,
         "stored": counts.stored,
         "waiting": counts.waiting,
+        "asking": counts.asking,
         "accuracy": None if measured is None else msgspec.to_builtins(measured.now),
         "worse": [fall.told() for fall in falls(camera)],
     }

@@ -113,11 +113,6 @@ class Context:
             if frame.labels is not None and frame.id in places
         ]
 
-    def label(self, found: dict[str, Detections]) -> None:
-        """Keep the teacher's labels; what was read of the camera's is read again."""
-        self.lifecycle.label(found)
-        self._told.clear()
-
     def judges(self, camera: str, names: Sequence[str]) -> list[StoredFrame]:
         """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""
         frames = self.settled(camera, self.store.get(names))
@@ -126,9 +121,10 @@ class Context:
         return frames
 
     def too_few(self, held_out: Sequence[StoredFrame]) -> RefusedError:
-        """Return the error that says how many held-out frames the gate needs."""
+        """Return the error that says how many labelled held-out frames the gate needs."""
         least = self.settings.gate.least
-        return RefusedError(f"{len(held_out)} held-out frames, the gate needs {least}: wait, or lower gate.least")
+        told = f"{len(held_out)} labelled held-out frames, the gate needs {least}"
+        return RefusedError(f"{told}: wait, or lower gate.least")
 
     def graph(self, sha256: str) -> Graph:
         """Return the student with that hash, on a GPU if there is one. Raises ModelError if it cannot be loaded."""

@@ -11,12 +11,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +45,7 @@ from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
+from culling.common.process.child import die_first, stop_when_told
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +62,6 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
 
 GATE_FIGURES = ("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again")
-DIES_FIRST = 500
-"""Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
 
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "budget", "proven")
 
@@ -211,20 +207,6 @@ def report(results: Results, state: str) -> dict[str, Any]:
     return told
 
 
-def _watch_stdin(stopping: threading.Event) -> None:
-    # Not sys.stdin.read: the interpreter cannot exit while another thread holds the lock of that buffer.
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    stopping.set()
-
-
-def _die_first() -> None:
-    """Have the kernel end this process, not the service that takes frames, where memory runs out."""
-    score = Path("/proc/self/oom_score_adj")
-    with suppress(OSError, ValueError):  # there may be no such file, or it may not be written
-        score.write_text(str(max(DIES_FIRST, int(score.read_text()))))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one round. The exit code is 0 when it ended, `STOPPED` when it has to be resumed, else that of the error."""
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
@@ -232,12 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
     parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
-    _die_first()
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    if arguments.watch_stdin:
-        threading.Thread(target=_watch_stdin, args=(stopping,), name="watch-stdin", daemon=True).start()
+    die_first()
+    stopping = stop_when_told(arguments.watch_stdin)
     try:
         settings = load_settings(arguments.config, {})
         logs.setup(settings.service.log_level)

@@ -24,7 +24,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import Index, frames, scores, totals
+from culling.cloud.store.index import UNREAD, Index, frames, scores, totals
 from culling.cloud.store.people import reviews
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from culling.cloud.store.purge.withheld import Withheld, withheld
@@ -110,8 +110,9 @@ class StoredFrame:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one camera: frames `stored` and their `bytes`, how many are `waiting` for a round, the oldest of those, and
-    how many are `held_out` to judge by.
+    """Of one camera: frames `stored` and their `bytes`; of the labelled ones, how many are `waiting` for a round, when
+    the oldest of those came, and how many are `held_out` to judge by; and how many ask for labels, of those that judge
+    a student or measure it (`asking_judges`) and of the others.
     """
 
     stored: int = 0
@@ -119,6 +120,13 @@ class Counts:
     waiting: int = 0
     oldest_waiting: float | None = None
     held_out: int = 0
+    asking_judges: int = 0
+    asking_others: int = 0
+
+    @property
+    def asking(self) -> int:
+        """How many frames wait for the teacher."""
+        return self.asking_judges + self.asking_others
 
 
 JUDGES = sa.and_(frames.c.held_out, frames.c.guard.is_not(True))  # NULL in rows from before there were guards
@@ -149,12 +157,12 @@ def is_guard(camera: str, captured: float, block_s: float = HELD_OUT_BLOCK_S, gu
 
 def frame_counts(index: Index) -> dict[str, Counts]:
     """As `FrameStore.counts`, for callers that have only the index."""
-    waiting = sa.and_(frames.c.camera == totals.c.camera, frames.c.state == "stored", ~frames.c.held_out)
-    first = sa.select(sa.func.min(frames.c.received)).where(waiting, frames.c.round.is_(None)).scalar_subquery()
-    oldest = sa.case((totals.c.waiting > 0, first))
-    columns = (totals.c.camera, totals.c.stored, totals.c.bytes, totals.c.waiting, oldest, totals.c.held_out)
+    waiting = sa.and_(frames.c.camera == totals.c.camera, UNREAD)
+    first = sa.select(sa.func.min(frames.c.received)).where(waiting).scalar_subquery()
+    kept, oldest = totals.c, sa.case((totals.c.waiting > 0, first))
+    columns = (kept.stored, kept.bytes, kept.waiting, oldest, kept.held_out, kept.asking_judges, kept.asking_others)
     with index.read() as connection:
-        rows = connection.execute(sa.select(*columns).where(totals.c.stored > 0))
+        rows = connection.execute(sa.select(kept.camera, *columns).where(kept.stored > 0))
         return {camera: Counts(*counts) for camera, *counts in rows}
 
 
@@ -222,7 +230,7 @@ class FrameStore:
             return "duplicate"
 
     def counts(self) -> dict[str, Counts]:
-        """Return the counts of every camera that has frames; held-out frames never wait."""
+        """Return the counts of every camera that has frames; held-out frames never wait for a round."""
         return frame_counts(self._index)
 
     # Reading

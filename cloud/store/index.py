@@ -28,6 +28,14 @@ BUSY_S = 30
 _tables = MetaData()
 _IN_A_SET = sa.text("kept IS NOT NULL")  # few frames are: the rest need no entry
 
+ASKING = sa.text("labels IS NULL AND round IS NULL AND state = 'stored'")
+"""Frames that the teacher has not seen and that were not passed over; a query has to say it as the index does."""
+
+UNREAD = sa.text("labels IS NOT NULL AND round IS NULL AND state = 'stored' AND NOT held_out")
+"""Frames to train on that the teacher has labelled, and that no round has read."""
+
+_NAMED = ("camera", "state", "round")  # as if the condition did not say it: or SQLite takes an index of every frame
+
 edges = Table(
     "edges",
     _tables,
@@ -74,13 +82,15 @@ frames = Table(
     Column("features", LargeBinary),  # WireFeatures
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("labelled", Float),  # when the teacher saw it
-    Column("round", Integer),  # that first considered it
+    Column("round", Integer),  # that first read its labels; `lifecycle.PASSED`: it was never labelled
     Column("kept", Integer),  # round whose culled set it is in
     sa.UniqueConstraint("edge_key", "boot", "seq"),
     sa.Index("frames_by_round", "camera", "state", "held_out", "round", "received"),  # what waits, and what is done
     sa.Index("frames_by_time", "camera", "state", "received", "bytes", "reason", "kept"),
     sa.Index("frames_by_age", "state", "received"),
-    sa.Index("frames_by_label", "camera", "labelled"),
+    sa.Index("frames_by_labelling", "camera", "labelled", "held_out", "reason"),
+    sa.Index("frames_asking", *_NAMED, "labels", "received", sqlite_where=ASKING, postgresql_where=ASKING),
+    sa.Index("frames_unread", *_NAMED, "received", sqlite_where=UNREAD, postgresql_where=UNREAD),
     sa.Index("frames_by_set", "camera", "kept", sqlite_where=_IN_A_SET, postgresql_where=_IN_A_SET),
 )
 
@@ -88,7 +98,16 @@ totals = Table(  # of the frames of each camera; triggers keep them, see `migrat
     "totals",
     _tables,
     Column("camera", String(64), primary_key=True),
-    *(Column(name, BigInteger, nullable=False) for name in TOTALS),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in TOTALS),
+)
+
+leases = Table(  # frames that a worker is labelling, or was when it died
+    "leases",
+    _tables,
+    Column("frame", String(32), primary_key=True),
+    Column("token", String(80), nullable=False, index=True),
+    Column("until", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
 )
 
 scores = Table(  # what a student in use finds in frames that others forwarded

@@ -1,11 +1,12 @@
-"""The life of a stored frame: a round claims it, it is labelled, judged by or learnt from, and one day it expires.
+"""The life of a stored frame: it is labelled or passed over, a round reads it, and one day it expires.
 
-    waiting ─ a round claims it ─→ considered ─ the teacher labels it ─→ in the pool, from which every round may keep it
+    asking ─ the teacher labels it ─→ waiting ─ a round claims it ─→ read
+       └──── a day passes without ──→ passed over
     held out, from the moment it is stored: labelled and judged by, or of a guard beside those; never trained on
     any of them ─ retention, quota or a full disk ─→ expired
 
-A camera's pool is all that was labelled and may be trained on. Of each of its frames the detections of the student in
-use are kept, so that a round only scores what it does not know.
+A camera's pool is all that was labelled and may be trained on; every round may keep any of it. Of each of its frames
+the detections of the student in use are kept, so that a round only scores what it does not know.
 
 Rows of frames that expired stay for a while, so that a late repeat is recognised.
 """
@@ -13,7 +14,7 @@ Rows of frames that expired stay for a while, so that a late repeat is recognise
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ import sqlalchemy as sa
 
 from culling.cloud.archive.judges import Archived, in_order
 from culling.cloud.store.frames import ENDED, JUDGES, FrameStore, StoredFrame
-from culling.cloud.store.index import Index, frames, history, rounds, scores
+from culling.cloud.store.index import ASKING, Index, frames, history, rounds, scores, totals
 from culling.cloud.store.people.reviews import by_a_person, keep_teachers
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
@@ -30,8 +31,11 @@ from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.wire.messages import WireDetections, from_wire, to_wire
 
-LABELLED_S = DAY_S
-"""The time over which a camera's labels count against its budget: the last day, not the calendar's."""
+FRESH_S = DAY_S
+"""For so long a frame to learn from may be labelled: one that was not among the best of its day never will be."""
+
+PASSED = 0
+"""In place of the round that read a frame, where the teacher never labelled it: none will."""
 
 SEEN = 0.4
 """A class is seen in a frame from this score on, the teacher's where it has looked, else the student's."""
@@ -57,13 +61,14 @@ class FrameLifecycle:
     # A round
 
     def claim(self, camera: str, round_id: int) -> int:
-        """Let a round consider every frame that none has, or only one that failed; return how many are its own."""
+        """Let a round read every labelled frame that none has, or only one that failed; return how many are its own."""
         mine = sa.and_(frames.c.camera == camera, frames.c.state == "stored", frames.c.round == round_id)
         failed = sa.select(rounds.c.id).where(rounds.c.camera == camera, rounds.c.state == "failed")
         unused = frames.c.round.is_(None) | frames.c.round.in_(failed)
         with self._index.write() as connection:
             if not connection.execute(sa.select(sa.func.count()).where(mine)).scalar():
-                fresh = sa.and_(frames.c.camera == camera, unused, frames.c.state == "stored")
+                labelled = frames.c.labels.is_not(None)
+                fresh = sa.and_(frames.c.camera == camera, labelled, unused, frames.c.state == "stored")
                 connection.execute(frames.update().where(fresh).values(round=round_id))
             return int(connection.execute(sa.select(sa.func.count()).where(mine)).scalar() or 0)
 
@@ -73,38 +78,23 @@ class FrameLifecycle:
         with self._index.write() as connection:
             connection.execute(frames.update().where(mine).values(round=None))
 
-    def candidates(
-        self, camera: str, limit: int, worth: Callable[[StoredFrame], float] | None = None
-    ) -> list[StoredFrame]:
-        """Return at most `limit` frames to be labelled that a round may train on: audits first, then those worth most.
-
-        Every frame counts that a round considered, whatever became of that round. A frame is worth its loss, unless
-        `worth` says otherwise; of equals the higher loss goes first. An audit has no loss to be ranked by.
-        """
-        new = frames.c.round.is_not(None) & frames.c.labels.is_(None) & ~frames.c.held_out
-        audit = frames.c.reason == "audit"
-        audits = self._store.select(camera, new & audit, frames.c.captured.desc(), limit)
-        most = limit - len(audits)
-        rest = self._store.select(camera, new & ~audit, frames.c.loss.desc(), most if worth is None else None)
-        return audits + (rest if worth is None else sorted(rest, key=worth, reverse=True)[:most])
-
     def pool(self, camera: str, limit: int) -> list[StoredFrame]:
         """Return the newest `limit` frames that were labelled and may be trained on, the oldest of them first."""
         trainable = frames.c.labels.is_not(None) & ~frames.c.held_out
         return self._store.select(camera, trainable, frames.c.captured.desc(), limit)[::-1]
 
     def audits(self, camera: str, round_id: int) -> list[StoredFrame]:
-        """Return the labelled audit frames that this round was the first to consider."""
+        """Return the labelled audit frames that this round was the first to read."""
         mine = (frames.c.round == round_id) & (frames.c.reason == "audit") & ~frames.c.held_out
         return self._store.select(camera, mine & frames.c.labels.is_not(None), frames.c.captured, None)
 
     def held_out(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the `limit` frames that judge best, of all hours and classes, of those that a round has considered."""
+        """Return the `limit` labelled frames that judge best, of all hours and classes."""
         found = {frame.id: frame for frame in self._judges(camera)}
         return [found[name] for name in self._archive(list(found.values()))[:limit]]
 
     def _judges(self, camera: str) -> list[StoredFrame]:
-        return self._store.select(camera, JUDGES & frames.c.round.is_not(None), frames.c.captured.desc(), None)
+        return self._store.select(camera, JUDGES & frames.c.labels.is_not(None), frames.c.captured.desc(), None)
 
     def _archive(self, judges: Sequence[StoredFrame]) -> list[str]:
         return in_order(
@@ -115,7 +105,7 @@ class FrameLifecycle:
         )
 
     def newest_held_out(self, camera: str, limit: int) -> list[StoredFrame]:
-        """Return the newest `limit` held-out frames, even those that no round has considered."""
+        """Return the newest `limit` held-out frames, labelled or not."""
         return self._store.select(camera, frames.c.held_out, frames.c.captured.desc(), limit)
 
     def lessons(self, camera: str, limit: int) -> list[StoredFrame]:
@@ -139,32 +129,35 @@ class FrameLifecycle:
         told = ((name, captured, _read(blob)) for name, captured, blob in rows)
         return [(name, captured, found) for name, captured, found in told if found is not None]
 
-    def labelled_since(self, camera: str, at: float, trainable: bool = False) -> int:
-        """Return how many frames of a camera the teacher saw since that time, in epoch seconds, gone ones included.
+    def labelled_between(self, since: float, until: float) -> dict[str, int]:
+        """Return how many frames the teacher saw from `since` until before `until`, in epoch seconds, by camera.
 
-        With `trainable` only those count that may be trained on.
+        Those that are gone by now are counted too; a camera of which it saw none has no entry.
         """
-        since = (frames.c.camera == camera) & (frames.c.labelled >= at)
-        if trainable:
-            since &= ~frames.c.held_out
+        mine = (frames.c.camera == totals.c.camera) & (frames.c.labelled >= since) & (frames.c.labelled < until)
+        count = sa.select(sa.func.count()).select_from(frames).where(mine).scalar_subquery()
         with self._index.read() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).where(since)).scalar() or 0)
+            rows = connection.execute(sa.select(totals.c.camera, count)).all()
+        return {camera: int(seen) for camera, seen in rows if seen}
 
-    def labelled_lately(self, camera: str) -> int:
-        """Return how many frames of a camera the teacher saw in the last `LABELLED_S` seconds."""
-        return self.labelled_since(camera, self._clock.now() - LABELLED_S)
-
-    def label(self, labels: dict[str, Detections]) -> None:
-        """Keep the teacher's labels, by frame; durable on return. A frame that is gone by then gets none, and one that
-        a person labelled keeps that person's.
-        """
-        now, blobs = self._clock.now(), {name: msgspec.msgpack.encode(to_wire(one)) for name, one in labels.items()}
+    def label(self, labels: Mapping[str, Detections]) -> int:
+        """As `enter_labels`; durable on return."""
         with self._index.write() as connection:
-            overruled = keep_teachers(connection, blobs)
-            for name, blob in blobs.items():
-                here = (frames.c.id == name) & (frames.c.state == "stored")
-                given = {} if name in overruled else {"labels": blob}
-                connection.execute(frames.update().where(here).values(labelled=now, **given))
+            return enter_labels(connection, labels, self._clock.now())
+
+    def pass_over(self) -> int:
+        """Give up frames of a day ago that the teacher has not labelled; return how many, `AT_ONCE` at most.
+
+        Those that judge a student or measure it are never given up: the others outdid them in worth, but not these.
+        """
+        old = frames.c.received <= self._clock.now() - FRESH_S
+        others = old & ~JUDGES & ((frames.c.reason != "audit") | frames.c.held_out)
+        named = frames.c.camera.in_(sa.select(totals.c.camera).where(totals.c.asking_others > 0))
+        query = sa.select(frames.c.id).where(ASKING, named, others).limit(AT_ONCE)
+        with self._index.write() as connection:
+            names = list(connection.execute(query).scalars())
+            connection.execute(frames.update().where(frames.c.id.in_(names)).values(round=PASSED))
+        return len(names)
 
     def scores(self, model_id: str) -> dict[str, Detections]:
         """Return what a model found in the frames that it scored, by frame."""
@@ -324,6 +317,23 @@ def _latest_set(connection: sa.Connection, camera: str) -> int:
     """Return the round whose culled set is a camera's latest, 0 for none."""
     mine = (frames.c.camera == camera) & frames.c.kept.is_not(None)
     return int(connection.execute(sa.select(sa.func.max(frames.c.kept)).where(mine)).scalar() or 0)
+
+
+def enter_labels(connection: sa.Connection, labels: Mapping[str, Detections], now: float) -> int:
+    """Enter the teacher's labels, by frame; return of how many frames: one that is gone by then gets none.
+
+    One that a person labelled keeps that person's, and the teacher's beside them. A frame that had none before waits
+    for a round from then on, whatever happened to it meanwhile.
+    """
+    read = sa.case((frames.c.labels.is_(None), sa.null()), else_=frames.c.round)
+    blobs = {name: msgspec.msgpack.encode(to_wire(found)) for name, found in labels.items()}
+    overruled = keep_teachers(connection, blobs)
+    entered = 0
+    for name, blob in blobs.items():
+        given = {} if name in overruled else {"labels": blob, "round": read}
+        here = frames.update().where(frames.c.id == name, frames.c.state == "stored")
+        entered += connection.execute(here.values(labelled=now, **given)).rowcount
+    return entered
 
 
 def _classes(frame: StoredFrame) -> frozenset[int]:

@@ -56,6 +56,10 @@ class Requests:
             rows = connection.execute(query).all()
         return [Request(row.id, row.kind, row.camera, _payload(row)) for row in rows]
 
+    def rounds(self) -> dict[str, int]:
+        """Return the camera of each open request for a round, with the request's number."""
+        return {request.camera: request.id for request in self.open() if request.kind == "round"}
+
     def answer(self, request_id: int, text: str, failed: bool, at: float) -> None:
         """Close a request."""
         with self._index.write() as connection:

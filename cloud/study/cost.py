@@ -26,6 +26,7 @@ from culling.cloud.bill.cost import (
     full_bill,
 )
 from culling.cloud.bill.count import student_cost
+from culling.cloud.study.basis.strategy import FACTOR
 from culling.cloud.study.basis.training import ScaleSearch, TrainedStudent, Trainer
 
 
@@ -66,12 +67,12 @@ class Prices:
 
     def day(self, trained: TrainedSelection) -> Bill:
         """Return its cost on a day, computed from the median seconds of an image (training: the mean)."""
-        settings, each = self._corpus.settings.round, self.per_image(trained)
+        each = self.per_image(trained)
         if trained.search is None:
             return full_bill(DAY_FRAMES, self._corpus.epochs, each)
         kept = len(trained.kept)
         resolution = self._resolution(trained.search, kept)
-        return culled_bill(DAY_FRAMES, settings.factor * kept, kept, self._corpus.epochs, each, resolution)
+        return culled_bill(DAY_FRAMES, FACTOR * kept, kept, self._corpus.epochs, each, resolution)
 
     def per_image(self, trained: TrainedSelection) -> PerImage:
         """Return the cost of an image at each stage."""

@@ -155,7 +155,7 @@ def test_status_says_what_a_round_does_and_what_the_next_one_waits_for(
     state = CloudState(tmp_path)
     state.enroll()
     (row,) = shown(state, capsys, "status")["cameras"]
-    assert (row["round"], row["next_round"]["told"]) == (None, "waits for 0 of 32 new frames")
+    assert (row["round"], row["next_round"]["told"]) == (None, "waits for 0 of 32 labelled frames")
     turn = state.rounds.start(CAMERA, "manual", 1.0)
     (row,) = shown(state, capsys, "status")["cameras"]
     assert row["round"] == {"id": turn.id, "told": "running"}

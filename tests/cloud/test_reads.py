@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from culling.cloud.bill.account import round_figures, statements
+from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.link.offers import Offers
 from culling.cloud.page import views
 from culling.cloud.page.board import Board
@@ -19,11 +20,12 @@ from culling.cloud.store.history import History
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.retention import forget_records
 from culling.common.clock import DAY_S
+from culling.common.frame import Detections
 from culling.common.wire.messages import SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
 from support.reviewing import desk_of
-from support.stored import add
+from support.stored import add, label_all
 
 GROWS = ("frames", "reviews", "rounds", "later", "history", "swaps", "models", "requests")
 """Tables, and names of them in queries, that grow with time."""
@@ -39,7 +41,9 @@ class Watched:
         self.cloud.publisher.publish(CAMERA, self.cloud.artefact(), "base")
         add(self.cloud, *range(1, 11))
         turn = self.cloud.rounds.start(CAMERA, "manual", self.clock.now())
+        label_all(self.cloud)
         self.cloud.lifecycle.claim(CAMERA, turn.id)
+        add(self.cloud, *range(11, 21))
         self.cloud.rounds.end(turn.id, "ready", {"newest_capture": 1.0})
         model = self.cloud.publisher.publish_round(turn.id, CAMERA, self.cloud.artefact())
         swap = SwapReport(CAMERA, model.model_id, None, "live", "", 1.0, self.clock.now())
@@ -47,6 +51,8 @@ class Watched:
         self.told = {CAMERA: (camera_state(model_id=model.model_id), self.clock.now())}
         self.board = self.new_board()
         self.history = History(self.cloud.index, {})
+        self.next = 101
+        self.queue = LabelQueue(self.cloud.index, self.cloud.frames, self.clock, 640)
 
     def new_board(self) -> Board:
         return Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)
@@ -98,6 +104,15 @@ def board_of_a_minute(watched: Watched) -> None:
         watched.board.refresh()
 
 
+def label_a_batch(watched: Watched) -> None:
+    seqs = range(watched.next, watched.next + 5)  # others of these loops remove what was there
+    watched.next = seqs.stop
+    add(watched.cloud, *seqs)
+    batch = watched.queue.take(3)
+    assert batch is not None
+    watched.queue.finish(batch.token, {batch.frames[0].id: Detections.empty()})
+
+
 LOOPS: dict[str, Callable[[Watched], object]] = {
     "the page's first event": lambda watched: watched.new_board().refresh(),
     "the page's events": board_of_a_minute,
@@ -114,6 +129,10 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     "a quota": lambda watched: watched.cloud.lifecycle.expire(1, 30),
     "a full disk": lambda watched: watched.cloud.lifecycle.expire(10**9, 30, 10**9),
     "old records": lambda watched: forget_records(watched.cloud.index, watched.clock.now() + DAY_S),
+    "what may be labelled": lambda watched: watched.queue.demands(),
+    "a batch to label": lambda watched: label_a_batch(watched),
+    "labels that came": lambda watched: watched.cloud.lifecycle.labelled_between(0.0, 2e9),
+    "frames that are passed over": lambda watched: watched.cloud.lifecycle.pass_over(),
     "a command": lambda watched: views.cameras(watched.cloud.index, watched.clock.now(), watched.cloud.settings),
     "rounds that taught": lambda watched: watched.cloud.rounds.taught(),
     "uncertain students": lambda watched: watched.cloud.registry.provisional(CAMERA),
@@ -138,6 +157,17 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
 @pytest.mark.parametrize("loop", LOOPS)
 def test_nothing_that_grows_is_read_whole(watched: Watched, loop: str) -> None:
     assert scans(plans(watched.cloud, lambda: LOOPS[loop](watched))) == []
+
+
+@pytest.mark.parametrize(
+    ("loop", "index"),
+    [("the counts", "unread"), ("a batch to label", "asking"), ("frames that are passed over", "asking")],
+)
+def test_what_waits_is_found_without_a_look_at_all_that_is_stored(watched: Watched, loop: str, index: str) -> None:
+    found = [line for line in plans(watched.cloud, lambda: LOOPS[loop](watched)) if "frames" in line.split(" <- ")[0]]
+    named = [line for line in found if not re.search(r"\(id=\?\)|by_labelling|by_set|autoindex", line)]
+    assert named
+    assert all(f"INDEX frames_{index} " in line for line in named)
 
 
 def test_offers_read_nothing_whole(watched: Watched) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
@@ -36,7 +38,6 @@ EDGE = "e" * 40
 QUICK: dict[str, Any] = {
     "round": {
         "kept": 4,
-        "factor": 2,
         "most_steps": 1,
         "patience": 1,
         "batch": 2,
@@ -48,6 +49,7 @@ QUICK: dict[str, Any] = {
     "resolution": {"choose": "loss", "max_steps": 1, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
     "schedule": {"min_new": 8, "least": 8},
+    "labelling": {"per_day": 1000},
 }
 
 
@@ -59,14 +61,19 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state.close()
 
 
+def quick(folder: Path, narrow: Path, teacher: Path) -> CloudState:
+    """Return a cloud whose rounds run with a narrow student, and a narrow teacher of those weights."""
+    sections = {**QUICK, "student": {"weights": str(narrow / "student.safetensors"), "long_side": 128}}
+    sections["teacher"] = {**QUICK["teacher"], "weights": str(teacher)}
+    state = CloudState(folder, **sections)
+    install(narrow, state.data_dir)
+    return state
+
+
 @pytest.fixture
 def learning(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     """A camera whose rounds run with a narrow student and a narrow teacher."""
-    weights = str(narrow / "student.safetensors")
-    sections = {**QUICK, "student": {"weights": weights, "long_side": 128}}
-    sections["teacher"] = {**QUICK["teacher"], "weights": weights}
-    state = CloudState(tmp_path, **sections)
-    install(narrow, state.data_dir)
+    state = quick(tmp_path, narrow, narrow / "student.safetensors")
     yield state
     state.close()
 
@@ -247,6 +254,61 @@ def test_a_round_survives_every_kill_of_its_service(learning: CloudState) -> Non
     (turn,) = learning.rounds.all()
     assert (turn.state, turn.crashes) == ("published", 0)
     assert learning.registry.live_ids() == {CAMERA: "gate-2"}, "published once"
+
+
+def labellers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    found = [psutil.Process(pid) for pid in children(process)]
+    return [one for one in found if "culling.cloud.labelling" in one.cmdline()]
+
+
+@pytest.mark.timeout(300)
+def test_the_process_that_labels_is_replaced_when_it_is_killed_and_ends_with_its_service(learning: CloudState) -> None:
+    secret = learning.enroll()
+    publish_base(learning)
+    DesiredStates(learning.index).change(CAMERA, held=True)
+    with ServiceProcess(learning) as service:
+        edge = connect(learning, service, secret)
+        feed(learning, edge, range(1, 9))
+        wait_until(lambda: learning.frames.counts()[CAMERA].asking == 0, 120)
+        metrics = Scrape((learning.data_dir / "metrics").read_text().strip())
+        wait_until(lambda: metrics.sum("frames_labelled_total", camera=CAMERA) == 8, 60)
+        (first,) = labellers(service.process)
+        first.kill()
+        feed(learning, edge, range(9, 12))
+        edge.close()
+        wait_until(lambda: learning.frames.counts()[CAMERA].asking == 0, 120)
+        assert metrics.sum("labelling_deaths_total") == 1
+        assert metrics.sum("teacher_queue", camera=CAMERA) in (0, 3)
+        (second,) = labellers(service.process)
+        service.kill()
+        wait_until(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE, 30)
+
+
+@pytest.mark.timeout(300)
+def test_a_teacher_that_cannot_be_loaded_is_told_while_frames_are_taken(tmp_path: Path, narrow: Path) -> None:
+    weights = tmp_path / "teacher.safetensors"
+    shutil.copy(narrow / "student.safetensors", weights)
+    learning = quick(tmp_path, narrow, weights)
+    secret = learning.enroll()
+    publish_base(learning)
+    whole = weights.read_bytes()
+    with ServiceProcess(learning) as service:
+        metrics = Scrape((learning.data_dir / "metrics").read_text().strip())
+        edge = connect(learning, service, secret)
+        weights.write_bytes(whole[:1000])
+        feed(learning, edge, range(1, 9))
+        wait_until(lambda: metrics.sum("labelling_failing") == 1, 120)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{metrics.address}/readyz", timeout=5)
+        assert str(weights) in refused.value.read().decode()
+        (row,) = views.cameras(learning.index, time.time(), learning.settings)
+        assert "more cannot be labelled: " in row["next_round"]["told"]
+        weights.write_bytes(whole)
+        request = learning.requests.ask("round", CAMERA, time.time())
+        wait_until(lambda: learning.requests.answered(request) == (True, "round 1 started"), 120)
+        wait_until(lambda: metrics.sum("labelling_failing") == 0, 60)
+        edge.close()
+    learning.close()
 
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:

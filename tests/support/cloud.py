@@ -36,7 +36,10 @@ CAMERA = "gate"
 
 
 class CloudState:
-    """Everything below a data folder, as the service sees it; `settings` may be given as nested dicts."""
+    """Everything below a data folder, as the service sees it; `settings` may be given as nested dicts.
+
+    A service labels nothing unless `labelling` says so.
+    """
 
     def __init__(self, folder: Path, clock: Clock | None = None, **sections: dict[str, Any]) -> None:
         self.folder = folder
@@ -44,6 +47,7 @@ class CloudState:
         service = {"data_dir": str(folder / "data"), "endpoint": "tcp://127.0.0.1:0", "reserve_bytes": 0}
         self.sections: dict[str, dict[str, Any]] = {"metrics": {"port": 0}, "page": {"port": 0}, **sections}
         self.sections["store"] = {"held_out_block_s": 1.0, "guard_s": 0.0, **sections.get("store", {})}
+        self.sections["labelling"] = {"per_day": 0, **sections.get("labelling", {})}
         self.sections["service"] = {**service, **sections.get("service", {})}
         self.toml = folder / "cloud.toml"
         self.toml.write_text(tomli_w.dumps(self.sections))

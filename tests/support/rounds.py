@@ -23,7 +23,6 @@ from support.detectors import picture
 EDGE = "e" * 40
 ROUND = {
     "kept": 4,
-    "factor": 2,
     "most_steps": 2,
     "patience": 2,
     "batch": 2,

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from culling.cloud.store.frames import StoredFrame, frame_id
 from culling.cloud.store.index import frames as table
+from culling.common.frame import Detections
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
 
 EDGE = "e" * 40
@@ -17,6 +18,13 @@ def add(cloud: CloudState, *seqs: int, camera: str = CAMERA, **changes: object) 
     for seq in seqs:
         frame, jpeg = hard_frame(seq, camera, **changes)  # type: ignore[arg-type]
         assert cloud.frames.add(EDGE, frame, jpeg) == "stored"
+
+
+def label_all(cloud: CloudState, seen: Detections | None = None) -> None:
+    """Have a teacher see this, or nothing, in every frame that asks for labels."""
+    found = Detections.empty() if seen is None else seen
+    asking = [frame.id for frame in everything(cloud) if frame.labels is None and not frame.guard]
+    cloud.lifecycle.label(dict.fromkeys(asking, found))
 
 
 def known(cloud: CloudState, seq: int = 1) -> bool:

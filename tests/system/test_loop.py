@@ -45,7 +45,7 @@ class Loop:
             "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {
-                "kept": 4, "factor": 2, "most_steps": 2, "patience": 2, "batch": 2, "held_out": 4, "warmup": 1,
+                "kept": 4, "most_steps": 2, "patience": 2, "batch": 2, "held_out": 4, "warmup": 1,
                 "lr": 1e-6, "threads": 1,
             },
             "resolution": {"choose": "loss", "max_steps": 2},

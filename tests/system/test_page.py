@@ -207,7 +207,7 @@ def test_a_camera_shows_what_its_round_does_and_what_the_next_one_waits_for(watc
     assert browser.run(told, CAMERA, {"round": running}) == "round 3: train 40%, 12 min left"
     at = time.mktime((2026, 11, 28, 14, 5, 0, 0, 0, -1))
     waits = {"waiting": 12, "needed": 32, "at": at, "told": "in the time zone of the service"}
-    wanted = "12 of 32 new frames, next round about 14:05"
+    wanted = "12 of 32 labelled frames, next round about 14:05"
     assert browser.run(told, CAMERA, {"round": None, "next_round": waits}) == wanted
     assert browser.run(told, CAMERA, {"round": None, "next_round": None}) == "next round is due"
     turn = {"id": 3, "camera": CAMERA, "trigger": "age", "started": at, "state": "running", "reason": ""}

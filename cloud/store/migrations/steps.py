@@ -38,6 +38,13 @@ def _drop_counting_index(connection: sa.Connection) -> None:
     connection.exec_driver_sql("DROP INDEX IF EXISTS frames_by_camera")
 
 
+def _ask_again(connection: sa.Connection) -> None:
+    """Have every frame without labels wait for the teacher, whichever round considered it: rounds label no more."""
+    connection.exec_driver_sql("DROP INDEX IF EXISTS frames_by_label")
+    connection.exec_driver_sql("UPDATE frames SET round = NULL WHERE labels IS NULL AND state = 'stored'")
+    totals.install(connection)
+
+
 STEPS = (
     Step("totals", totals.install),
     Step("indexes for bounded reads", _drop_counting_index),
@@ -54,4 +61,7 @@ STEPS = (
     Step("models.cost"),
     Step("history.model"),
     Step("rates"),
+    Step("leases"),
+    Step("totals.asking_judges"),
+    Step("totals.asking_others", _ask_again),
 )

@@ -13,17 +13,22 @@ import sqlalchemy as sa
 
 from culling.common.errors import StorageError
 
+_JUDGES = "{row}.held_out AND NOT COALESCE({row}.guard, FALSE)"
+_ASKS = "{row}.state = 'stored' AND {row}.labels IS NULL AND {row}.round IS NULL"
+
 SHARES = {
     "stored": "{row}.state = 'stored'",
-    "waiting": "{row}.state = 'stored' AND {row}.round IS NULL AND NOT {row}.held_out",
-    "held_out": "{row}.state = 'stored' AND {row}.held_out AND NOT COALESCE({row}.guard, FALSE)",
+    "waiting": "{row}.state = 'stored' AND {row}.labels IS NOT NULL AND {row}.round IS NULL AND NOT {row}.held_out",
+    "held_out": "{row}.state = 'stored' AND {row}.labels IS NOT NULL AND " + _JUDGES,
+    "asking_judges": f"{_ASKS} AND ({_JUDGES} OR ({{row}}.reason = 'audit' AND NOT {{row}}.held_out))",
+    "asking_others": _ASKS + " AND {row}.reason <> 'audit' AND NOT {row}.held_out",
 }
 """By total, whether a row of frames counts; beside these, `bytes` is the sum of the column over stored frames."""
 
 NAMES = ("stored", "bytes", *(name for name in SHARES if name != "stored"))
 """The totals, in the order of their columns."""
 
-_WATCHED = "camera, state, bytes, round, held_out, guard"
+_WATCHED = "camera, state, bytes, round, held_out, guard, labels, reason"
 _EVENTS = {"insert": "INSERT", "update": f"UPDATE OF {_WATCHED}", "delete": "DELETE"}
 
 Totals = Mapping[str, tuple[int, ...]]

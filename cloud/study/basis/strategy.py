@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from culling.cloud.evaluation.precision import Hardness, worst
 
+FACTOR = 4
+"""Confidence + precision asks the teacher about so many times the frames that it keeps."""
+
 Judge = Callable[[Sequence[int]], Sequence[Hardness]]
 """Returns how wrong the student is on frames, which costs a run of the teacher."""
 

@@ -17,7 +17,7 @@ from typing import Any
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.basis.strategy import culled
+from culling.cloud.study.basis.strategy import FACTOR, culled
 from culling.cloud.study.basis.training import Trainer
 from culling.common.graph import see
 
@@ -47,7 +47,7 @@ def fig4(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results
     """Return a row for each n and scale; the one that optResolution chooses is marked."""
     trainer, rows = Trainer(corpus), []
     for n in counts:
-        frames = culled(corpus.losses(), corpus.hardness, n, corpus.settings.round.factor)
+        frames = culled(corpus.losses(), corpus.hardness, n, FACTOR)
         chosen = trainer.search(frames).chosen
         trained = [trainer.train(frames, seed) for seed in seeds]
         shipped = [trainer.train(frames, seed, chosen) for seed in seeds]

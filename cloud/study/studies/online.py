@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.basis.strategy import hardest, missed, top
+from culling.cloud.study.basis.strategy import FACTOR, hardest, missed, top
 from culling.cloud.study.basis.training import Trainer
 from culling.common.errors import InputError, SettingsError
 from culling.common.selection.selector import Action, Held, Released, SelectorSettings, build_selector, settle
@@ -123,7 +123,7 @@ def online(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
 
 
 def _per_window(corpus: Corpus, n: int) -> int:
-    budget = corpus.settings.round.factor * n
+    budget = FACTOR * n
     if budget >= len(corpus):
         raise SettingsError(
             f"--n {n}: a budget of {budget} leaves nothing of {len(corpus)} to choose: lower it or raise --frames"

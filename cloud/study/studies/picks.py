@@ -19,7 +19,7 @@ from culling.cloud.round.rank import fit_ranker
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
-from culling.cloud.study.basis.strategy import missed, top
+from culling.cloud.study.basis.strategy import FACTOR, missed, top
 from culling.cloud.study.studies.selector import features
 
 Values = NDArray[np.float64]
@@ -32,7 +32,7 @@ def picks(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Result
         "1 - AP": np.array([one.value for one in corpus.hardness(everything)]),
         "mistakes": np.array([0.0 if one.easy else one.mass for one in corpus.mistakes(everything)]),
     }
-    factor, rows = corpus.settings.round.factor, []
+    factor, rows = FACTOR, []
     for n in counts:
         for policy, worth in policies.items():
             for stage, ranks in first_stages(corpus, policies, seeds).items():

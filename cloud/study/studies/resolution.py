@@ -23,7 +23,7 @@ from culling.cloud.round.scale import BLOCK_S, Picture, Trial, scales, search, s
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, text
-from culling.cloud.study.basis.strategy import culled, evenly
+from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
 from culling.cloud.study.basis.training import MEASURES, TRUTHS, Trainer
 from culling.cloud.study.studies.fig4 import TIMED, milliseconds
 from culling.common.graph import see
@@ -48,7 +48,7 @@ def resolution(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> R
     whole = Choice(corpus.scale, corpus.size(corpus.scale), "", 0.0, 0.0)
     rows = [_row(trainer, "full size", 0, whole)]
     for n in counts:
-        hard = culled(corpus.losses(), corpus.hardness, n, corpus.settings.round.factor)
+        hard = culled(corpus.losses(), corpus.hardness, n, FACTOR)
         even = evenly(len(corpus), n)
         rows.append(_row(trainer, "loss, hardest", n, _remembered(corpus, "loss", hard)))
         rows.append(_row(trainer, "labels, hardest", n, _remembered(corpus, "labels", hard)))

@@ -14,7 +14,7 @@ from culling.cloud.bill.cost import DAY_FRAMES, EDGE, LABELS, NOTHING, Bill
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.basis.strategy import hardest, top
+from culling.cloud.study.basis.strategy import FACTOR, hardest, top
 from culling.cloud.study.basis.training import Trainer
 from culling.cloud.study.cost import Prices, TrainedSelection
 
@@ -55,7 +55,7 @@ def table1(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
 
 def _cull(trainer: Trainer, n: int, seeds: Sequence[int]) -> TrainedSelection:
     corpus = trainer.corpus
-    labelled = top(corpus.losses(), corpus.settings.round.factor * n)
+    labelled = top(corpus.losses(), FACTOR * n)
     kept = hardest(labelled, corpus.hardness, n)
     search = trainer.search(kept)
     trained = [trainer.train(kept, seed, search.chosen) for seed in seeds]

@@ -10,7 +10,7 @@ import numpy as np
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
-from culling.cloud.study.basis.strategy import STRATEGIES, missed
+from culling.cloud.study.basis.strategy import FACTOR, STRATEGIES, missed
 from culling.cloud.study.basis.training import Trainer
 
 
@@ -19,7 +19,7 @@ def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
 
     All strategies but the random one choose the same frames for every seed; their trainings still differ.
     """
-    trainer, losses, factor = Trainer(corpus), corpus.losses(), corpus.settings.round.factor
+    trainer, losses, factor = Trainer(corpus), corpus.losses(), FACTOR
     everything, rows = list(range(len(corpus))), []
     hardness = np.array([one.value for one in corpus.hardness(everything)])
     for n in counts:

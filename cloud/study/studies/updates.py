@@ -12,7 +12,7 @@ from typing import Any
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.basis.strategy import culled
+from culling.cloud.study.basis.strategy import FACTOR, culled
 from culling.cloud.study.basis.training import Trainer
 
 STEPS = (160, 500)
@@ -22,7 +22,7 @@ STEPS = (160, 500)
 def updates(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for each n and everything, at each number of steps, over the seeds."""
     trainer = Trainer(corpus)
-    choices = {f"culled {n}": culled(corpus.losses(), corpus.hardness, n, corpus.settings.round.factor) for n in counts}
+    choices = {f"culled {n}": culled(corpus.losses(), corpus.hardness, n, FACTOR) for n in counts}
     choices["everything"] = list(range(len(corpus)))
     rows = [{"students": "no training", "kept": 0, "steps": 0} | merged([trainer.score(None, corpus.scale).flat()])]
     for steps in STEPS:

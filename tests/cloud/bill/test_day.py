@@ -36,7 +36,7 @@ def test_the_whole_bill_of_a_day_is_that_worked_out_by_hand() -> None:
     assert parts == pytest.approx(
         {
             EDGE: 1000.0,
-            LABELS: 290.0,  # 24 to train on and 5 to judge by
+            LABELS: 600.0,  # as many as may be
             "score": 30.0,
             "resolution": 8 * 1.5,
             # 6 of 8 frames 40 times at 3 or 1.5; of 60 steps every tenth and the start is followed by 2 looks
@@ -47,8 +47,9 @@ def test_the_whole_bill_of_a_day_is_that_worked_out_by_hand() -> None:
     )
 
 
-def test_a_budget_of_labels_holds_for_all_rounds_of_the_day() -> None:
-    assert replace(DAY, rounds=4).whole(MODELS).parts[LABELS].gflops == pytest.approx((60 + 20) * 10)
+def test_more_rounds_want_no_more_labels_and_none_beyond_the_frames() -> None:
+    assert replace(DAY, rounds=4).whole(MODELS).parts[LABELS].gflops == pytest.approx(600)
+    assert replace(DAY, per_day=5000).whole(MODELS).parts[LABELS].gflops == pytest.approx(1000 * 10)
 
 
 @given(st.integers(1, 20), st.integers(1, 20))

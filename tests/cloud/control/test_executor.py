@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.executor import MAX_HINDERED, RETRY_S, Executor, round_environment
+from culling.cloud.control.executor import MAX_HINDERED, RETRY_S, Executor
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import to_toml
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round
@@ -78,14 +78,6 @@ def test_a_round_that_cannot_write_for_too_long_makes_way_for_others(cloud: Clou
     assert cloud.rounds.get(turn.id).crashes == 0
 
 
-def test_a_round_is_told_its_settings_by_its_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CULLING_ROUND__KEPT", "7")
-    monkeypatch.setenv("PATH", "/usr/bin")
-    told = round_environment()
-    assert told["PATH"] == "/usr/bin"
-    assert not [name for name in told if name.startswith("CULLING_")]
-
-
 PYTHON = sys.executable
 HANGS = """
 import signal, sys
@@ -108,7 +100,7 @@ def hang(cloud: CloudState, monkeypatch: pytest.MonkeyPatch, turn: Round, at: fl
         PYTHON, HANGS.format(path=sys.path, folder=str(folder), at=at).replace("'", '"')
     ))  # fmt: skip
     script.chmod(0o700)
-    monkeypatch.setattr("culling.cloud.control.executor.sys.executable", str(script))
+    monkeypatch.setattr("culling.cloud.control.child.sys.executable", str(script))
 
 
 def test_a_round_that_hangs_is_killed_tried_once_more_and_then_fails_with_its_stage(
@@ -148,7 +140,7 @@ def test_a_process_that_is_killed_is_named_as_perhaps_out_of_memory(cloud: Cloud
 def test_a_process_whose_end_was_seen_has_left_the_round(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
     executor, turn, clock = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0), cloud.clock
     assert isinstance(clock, FakeClock)
-    monkeypatch.setattr("culling.cloud.control.executor.sys.executable", "/bin/false")
+    monkeypatch.setattr("culling.cloud.control.child.sys.executable", "/bin/false")
     cloud.rounds.begin(turn.id)
     run(executor, turn)
     assert not cloud.rounds.begin(turn.id)

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.control.schedule import CameraStats, choose, due, expect, needed
+from culling.cloud.control.schedule import CameraStats, camera_stats, choose, due, expect, needed
 from culling.cloud.settings import ScheduleSettings
+from culling.cloud.store.desired import DesiredState
+from culling.cloud.store.frames import Counts
+from culling.cloud.store.roster import CameraRow
 
 NOW = 1_800_000_000.0
 SETTINGS = ScheduleSettings(min_new=100, max_age_s=3600, drift=0.02, least=10)
@@ -54,6 +57,23 @@ def test_no_round_starts_by_itself_that_could_not_be_judged() -> None:
     assert due(replace(unjudged, asked=True), NOW, SETTINGS) == "manual"
 
 
+def test_a_round_that_was_requested_waits_for_the_labels_that_it_would_be_refused_without() -> None:
+    row = CameraRow("gate", "edge-1", 0.0, False, None, None)
+    for counts, lacking in (
+        (Counts(held_out=3, asking_judges=5, asking_others=9), 5),
+        (Counts(held_out=16, asking_judges=5, asking_others=9), 9),
+        (Counts(held_out=16, waiting=1, asking_judges=5, asking_others=9), 0),
+        (Counts(held_out=3, asking_others=9), 0),  # no judge will come by waiting for the teacher
+    ):
+        stats = camera_stats(row, counts, DesiredState(), 16, new=True, asked=True)
+        assert stats.lacking == lacking
+        assert due(stats, NOW, SETTINGS) == (None if lacking else "manual")
+        wait = expect(stats, NOW, SETTINGS)
+        told = f"a round was requested, and waits for the teacher to label {lacking} frames"
+        assert (wait.told() if wait else "") == (told if lacking else "")
+    assert camera_stats(row, Counts(held_out=16, asking_others=9), DesiredState(), 16, False, True).lacking == 0
+
+
 def test_one_camera_is_chosen_at_a_time_asked_for_first_then_longest_waiting() -> None:
     late = replace(QUIET, camera="late", waiting=200, oldest_waiting=NOW - 500)
     early = replace(QUIET, camera="early", waiting=100, oldest_waiting=NOW - 900)
@@ -79,11 +99,11 @@ def test_what_a_round_waits_for_and_about_when_is_told() -> None:
     stats = CameraStats("gate", waiting=21, oldest_waiting=midnight - 1200)
     wait = expect(stats, midnight, ScheduleSettings(min_new=128))
     assert wait is not None
-    assert wait.told(UTC) == "waits for 21 of 128 new frames, about 01:47"
+    assert wait.told(UTC) == "waits for 21 of 128 labelled frames, about 01:47"
     for changed, told in (
-        (replace(stats, waiting=0, oldest_waiting=None), "waits for 0 of 128 new frames"),
+        (replace(stats, waiting=0, oldest_waiting=None), "waits for 0 of 128 labelled frames"),
         (replace(stats, held=True), "rounds are on hold"),
-        (replace(stats, waiting=500, judged=False), "waits for held-out frames to judge by"),
+        (replace(stats, waiting=500, judged=False), "waits for labelled held-out frames to judge by"),
     ):
         wait = expect(changed, midnight, ScheduleSettings(min_new=128))
         assert wait is not None

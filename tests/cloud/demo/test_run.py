@@ -79,7 +79,7 @@ def test_the_service_takes_the_settings_of_every_plan(tmp_path: Path, times: flo
     settings = load_settings(run.cloud_toml, {})
     assert settings.round.kept == plan.sizes.kept
     assert settings.student.int8 == plan.int8
-    assert settings.schedule.min_new <= settings.round.factor * settings.round.kept, "what came is what is labelled"
+    assert settings.labelling.threads == plan.label_threads <= plan.threads
     assert settings.gate.least <= settings.round.held_out
 
 

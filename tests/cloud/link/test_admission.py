@@ -12,7 +12,7 @@ from support.cloud import CAMERA, hard_frame
 
 
 @pytest.mark.parametrize(
-    ("free", "waiting", "store_s", "expected"),
+    ("free", "asking", "store_s", "expected"),
     [
         (10_000, 0, 0.01, 32),
         (10_000, 100, 0.01, 32),
@@ -30,10 +30,10 @@ from support.cloud import CAMERA, hard_frame
     ],
 )
 def test_the_window_falls_as_disk_and_teacher_fall_behind(
-    free: int, waiting: int, store_s: float, expected: int
+    free: int, asking: int, store_s: float, expected: int
 ) -> None:
     room = Room(ServiceSettings(data_dir=Path(), window=32, queue_high=100, reserve_bytes=1_000), 1_000)
-    room.free_bytes, room.counts = free, {CAMERA: Counts(waiting=waiting)}
+    room.free_bytes, room.counts = free, {CAMERA: Counts(asking_judges=asking // 2, asking_others=asking - asking // 2)}
     for _ in range(100):
         room.note_pace(10 * store_s, 10)
     assert room.window(CAMERA) == expected
@@ -41,7 +41,7 @@ def test_the_window_falls_as_disk_and_teacher_fall_behind(
 
 def test_a_queue_narrows_the_window_of_its_own_camera_alone() -> None:
     room = Room(ServiceSettings(data_dir=Path(), window=32, queue_high=100, reserve_bytes=1_000), 1_000)
-    room.free_bytes, room.counts = 10_000, {CAMERA: Counts(waiting=200)}
+    room.free_bytes, room.counts = 10_000, {CAMERA: Counts(waiting=999, asking_others=200)}
     assert [room.window(camera) for camera in (CAMERA, "yard", None)] == [16, 32, 32]
 
 
@@ -59,7 +59,7 @@ def test_what_is_let_in_counts_until_it_is_counted_anew() -> None:
     room = Room(ServiceSettings(data_dir=Path(), reserve_bytes=1_000), quota_bytes=300)
     room.free_bytes = 1_500
     assert [room.let_in(CAMERA, 100) for _ in range(4)] == [None, None, None, "quota"]
-    assert room.counts[CAMERA] == Counts(bytes=300, waiting=3)
+    assert room.counts[CAMERA] == Counts(bytes=300, asking_others=3)
     assert [room.let_in("yard", 100) for _ in range(3)] == [None, None, "disk-full"]
     assert room.free_bytes == 1_000
     room.free_bytes, room.counts = 1_500, {}

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from culling.cloud.round.label import label
 from culling.cloud.round.rank import BUDGET, LEAST_AUDITS, Array, Lesson, budget, fit_ranker, gain_at, learn, rank
 from culling.cloud.store.frames import frame_id
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.messages import WireFeatures
 from support.cloud import CloudState, detections
 from support.rounds import EDGE, add, context_of, start, with_features
+from support.stored import label_all
 
 COUNT = 300
 WIDTH = len(FEATURES)
@@ -152,6 +152,5 @@ def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, mo
 
 
 def test_without_features_nothing_is_learnt(cloud: CloudState) -> None:
-    turn = cloud.rounds.get(start(cloud))
-    label(context_of(cloud), turn, {})
-    assert rank(context_of(cloud), turn, {})["pairs"] == 0
+    label_all(cloud)
+    assert rank(context_of(cloud), cloud.rounds.get(start(cloud)), {})["pairs"] == 0

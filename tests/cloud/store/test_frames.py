@@ -17,7 +17,7 @@ from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, hard_frame
-from support.stored import EDGE, add, everything, files, known, split
+from support.stored import EDGE, add, everything, files, known, label_all, split
 
 
 @pytest.fixture
@@ -201,18 +201,23 @@ def test_frames_of_a_guard_are_neither_trained_on_nor_judged_by(tmp_path: Path, 
     found = everything(cloud)
     guards = [frame for frame in found if frame.guard]
     judges = [frame for frame in found if frame.held_out and not frame.guard]
-    counts = cloud.frames.counts()[CAMERA]
     assert len(guards) >= 6
+    assert cloud.frames.counts()[CAMERA].asking == 100 - len(guards)
+    label_all(cloud)
+    counts = cloud.frames.counts()[CAMERA]
     assert (counts.held_out, counts.waiting) == (len(judges), 100 - len(guards) - len(judges))
-    cloud.lifecycle.claim(CAMERA, 1)
     assert {frame.id for frame in cloud.lifecycle.held_out(CAMERA, 100)} == {frame.id for frame in judges}
-    assert not {frame.id for frame in cloud.lifecycle.candidates(CAMERA, 100)} & {frame.id for frame in guards}
+    assert not {frame.id for frame in cloud.lifecycle.pool(CAMERA, 100)} & {frame.id for frame in guards}
     cloud.close()
 
 
 def test_held_out_frames_do_not_wait_for_a_round(cloud: CloudState, clock: FakeClock) -> None:
     trained, held = split(20)
     add(cloud, *trained, *held)
+    counts = cloud.frames.counts()[CAMERA]
+    assert (counts.waiting, counts.held_out) == (0, 0), "before they are labelled"
+    assert (counts.asking_others, counts.asking_judges) == (len(trained), len(held))
+    label_all(cloud)
     counts = cloud.frames.counts()[CAMERA]
     assert held
     assert (counts.stored, counts.waiting, counts.held_out) == (20, len(trained), len(held))

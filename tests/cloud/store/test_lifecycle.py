@@ -9,11 +9,12 @@ import pytest
 from culling.cloud.store.frames import is_held_out
 from culling.cloud.store.index import frames as table
 from culling.cloud.store.index import history
+from culling.cloud.store.lifecycle import FRESH_S
 from culling.common.clock import DAY_S
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, hard_frame
 from support.scores import FEATURES
-from support.stored import add, everything, files, known, split
+from support.stored import add, everything, files, known, label_all, split
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def cloud(tmp_path: Path, clock: FakeClock) -> Iterator[CloudState]:
 
 def test_frames_of_a_round_that_cannot_be_judged_wait_for_the_next(cloud: CloudState) -> None:
     add(cloud, *range(1, 11))
+    label_all(cloud)
     before = cloud.frames.counts()[CAMERA]
     assert cloud.lifecycle.claim(CAMERA, 1) == 10
     assert cloud.frames.counts()[CAMERA].waiting == 0
@@ -40,8 +42,11 @@ def test_frames_of_a_round_that_cannot_be_judged_wait_for_the_next(cloud: CloudS
 
 def test_a_round_claims_what_came_since_the_last_one_and_only_once(cloud: CloudState) -> None:
     add(cloud, *range(1, 11))
+    label_all(cloud)
     assert cloud.lifecycle.claim(CAMERA, 1) == 10
     add(cloud, 11, 12)
+    assert cloud.lifecycle.claim(CAMERA, 2) == 0, "without labels there is nothing to read"
+    label_all(cloud)
     assert cloud.lifecycle.claim(CAMERA, 1) == 10, "a round that starts again has the same frames"
     assert cloud.lifecycle.claim(CAMERA, 2) == 2
     assert cloud.frames.counts()[CAMERA].waiting == 0
@@ -49,35 +54,16 @@ def test_a_round_claims_what_came_since_the_last_one_and_only_once(cloud: CloudS
 
 def test_frames_of_a_round_that_failed_are_taken_up_by_the_next(cloud: CloudState) -> None:
     add(cloud, *range(1, 6))
+    label_all(cloud)
     first, second, third = (cloud.rounds.start(CAMERA, "manual", 1.0).id for _ in range(3))
     cloud.lifecycle.claim(CAMERA, first)
     cloud.rounds.end(first, "failed", {}, "the teacher is missing", 2.0)
     assert cloud.frames.counts()[CAMERA].waiting == 0, "it would fail again at once"
     add(cloud, 6)
+    label_all(cloud)
     assert cloud.lifecycle.claim(CAMERA, second) == 6
     cloud.rounds.end(second, "refused", {}, "worse", 3.0)
     assert cloud.lifecycle.claim(CAMERA, third) == 0
-
-
-def test_candidates_are_the_highest_losses_and_never_held_out(cloud: CloudState) -> None:
-    trained, held = split(40)
-    add(cloud, *range(1, 41))
-    cloud.lifecycle.claim(CAMERA, 1)
-    chosen = cloud.lifecycle.candidates(CAMERA, 5)
-    assert [frame.loss for frame in chosen] == [float(seq) for seq in sorted(trained, reverse=True)[:5]]
-    judged = cloud.lifecycle.held_out(CAMERA, 100)
-    assert sorted(frame.loss for frame in judged) == [float(seq) for seq in held]
-    assert all(frame.held_out for frame in judged)
-
-
-def test_candidates_are_those_worth_most_where_something_else_than_the_loss_says_so(cloud: CloudState) -> None:
-    trained, _ = split(40)
-    add(cloud, *range(1, 41))
-    cloud.lifecycle.claim(CAMERA, 1)
-    chosen = cloud.lifecycle.candidates(CAMERA, 5, worth=lambda frame: -frame.loss if frame.loss < 20 else -99.0)
-    assert [frame.loss for frame in chosen] == [float(seq) for seq in trained[:5]]
-    chosen = cloud.lifecycle.candidates(CAMERA, 5, worth=lambda frame: 0.0)
-    assert [frame.loss for frame in chosen] == [float(seq) for seq in trained[:-6:-1]]
 
 
 def test_what_can_be_learnt_from_is_labelled_and_has_features(cloud: CloudState) -> None:
@@ -89,32 +75,6 @@ def test_what_can_be_learnt_from_is_labelled_and_has_features(cloud: CloudState)
     assert [frame.loss for frame in lessons] == [4.0, 5.0, 6.0, 7.0]
     assert all(frame.features == FEATURES for frame in lessons)
     assert labelled[0].features is None
-
-
-def test_audit_frames_are_candidates_first_whatever_their_loss(cloud: CloudState) -> None:
-    trained, _ = split(60)
-    add(cloud, *trained[:30])
-    add(cloud, *trained[30:33], loss=0.0, reason="audit")
-    cloud.lifecycle.claim(CAMERA, 1)
-    chosen = cloud.lifecycle.candidates(CAMERA, 8)
-    assert [frame.reason for frame in chosen] == ["audit"] * 3 + ["hard"] * 5
-    assert [frame.reason for frame in cloud.lifecycle.candidates(CAMERA, 2)] == ["audit"] * 2
-    assert cloud.lifecycle.candidates(CAMERA, 0) == []
-
-
-def test_what_waits_for_a_round_or_is_labelled_is_no_candidate(cloud: CloudState) -> None:
-    trained, _ = split(20)
-    add(cloud, *trained[:4])
-    cloud.lifecycle.claim(CAMERA, 1)
-    add(cloud, *trained[4:])
-    frames = {int(frame.loss): frame.id for frame in everything(cloud)}
-    cloud.lifecycle.label({frames[trained[0]]: detections()})
-    assert {int(frame.loss) for frame in cloud.lifecycle.candidates(CAMERA, 99)} == set(trained[1:4])
-
-
-def test_held_out_frames_that_no_round_has_seen_judge_nothing_yet(cloud: CloudState) -> None:
-    add(cloud, *split(20)[1])
-    assert cloud.lifecycle.held_out(CAMERA, 100) == []
 
 
 def test_labels_are_kept_and_read_back(cloud: CloudState) -> None:
@@ -139,20 +99,36 @@ def test_the_pool_is_all_that_is_labelled_and_may_be_trained_on(cloud: CloudStat
     assert cloud.lifecycle.pool("yard", 99) == []
 
 
-def test_labels_count_against_a_day_from_when_they_were_given(cloud: CloudState, clock: FakeClock) -> None:
-    trained, held = split(20)
-    add(cloud, *trained, *held)
-    frames = {int(frame.loss): frame.id for frame in everything(cloud)}
-    cloud.lifecycle.label({frames[trained[0]]: detections()})
-    clock.advance(DAY_S / 2)
+def test_labels_are_counted_by_when_they_came(cloud: CloudState, clock: FakeClock) -> None:
+    add(cloud, 1, 2, 3)
+    add(cloud, 4, camera="yard")
+    first, second, _, other = (frame.id for frame in everything(cloud))
     began = clock.now()
-    cloud.lifecycle.label({frames[trained[1]]: detections(), frames[held[0]]: detections()})
-    assert cloud.lifecycle.labelled_lately(CAMERA) == 3
-    assert cloud.lifecycle.labelled_since(CAMERA, began) == 2
-    assert cloud.lifecycle.labelled_since(CAMERA, began, trainable=True) == 1
-    cloud.frames.remove(CAMERA, [frames[trained[1]]])
-    clock.advance(DAY_S / 2 + 1)
-    assert cloud.lifecycle.labelled_lately(CAMERA) == 2, "one that is gone was paid for all the same"
+    cloud.lifecycle.label({first: detections()})
+    clock.advance(10)
+    cloud.lifecycle.label({second: detections(), other: detections()})
+    assert cloud.lifecycle.labelled_between(began, began + 11) == {CAMERA: 2, "yard": 1}
+    assert cloud.lifecycle.labelled_between(began, began + 10) == {CAMERA: 1}
+    cloud.frames.remove(CAMERA, [second])
+    assert cloud.lifecycle.labelled_between(began + 10, began + 99) == {CAMERA: 1, "yard": 1}, "it was paid for"
+
+
+def test_what_is_labelled_after_all_waits_for_a_round(cloud: CloudState, clock: FakeClock) -> None:
+    trained, held = split(20)
+    add(cloud, *trained[:3], *held[:2])
+    add(cloud, trained[3], reason="audit")
+    clock.advance(FRESH_S - 1)
+    assert cloud.lifecycle.pass_over() == 0
+    clock.advance(1)
+    assert cloud.lifecycle.pass_over() == 3, "what judges or measures a student is waited for"
+    counts = cloud.frames.counts()[CAMERA]
+    assert (counts.asking_judges, counts.asking_others, counts.waiting) == (3, 0, 0)
+    label_all(cloud)
+    counts = cloud.frames.counts()[CAMERA]
+    assert (counts.asking, counts.waiting, counts.held_out) == (0, 4, 2)
+    cloud.lifecycle.claim(CAMERA, 7)
+    label_all(cloud)
+    assert cloud.frames.counts()[CAMERA].waiting == 0
 
 
 def test_labels_are_told_in_order_of_time_and_damaged_ones_left_out(cloud: CloudState) -> None:
@@ -192,14 +168,16 @@ def test_what_a_camera_forwards_is_counted_over_all_minutes(cloud: CloudState) -
     assert cloud.lifecycle.forwarded_share(CAMERA) == 0.015
 
 
-def test_a_full_quota_takes_frames_without_labels_first(cloud: CloudState, clock: FakeClock) -> None:
+def test_a_full_quota_takes_frames_first_that_were_never_labelled(cloud: CloudState, clock: FakeClock) -> None:
     trained, _ = split(12)
     for seq in trained:
         add(cloud, seq)
         clock.advance(1)
-    cloud.lifecycle.claim(CAMERA, 1)
     frames = {int(frame.loss): frame.id for frame in everything(cloud)}
     cloud.lifecycle.label({frames[seq]: detections() for seq in trained[:4]})
+    cloud.lifecycle.claim(CAMERA, 1)
+    clock.advance(FRESH_S)
+    assert cloud.lifecycle.pass_over() == len(trained) - 4
     size = cloud.frames.counts()[CAMERA].bytes // len(trained)
     cloud.lifecycle.expire(quota_bytes=5 * size, retention_days=30)
     assert [int(frame.loss) for frame in everything(cloud)] == trained[:4]
@@ -207,6 +185,7 @@ def test_a_full_quota_takes_frames_without_labels_first(cloud: CloudState, clock
 
 def test_what_a_running_round_trains_on_stays_though_an_earlier_one_claimed_it(cloud: CloudState) -> None:
     add(cloud, *split(8)[0])
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
     turns = [cloud.rounds.start(CAMERA, "manual", 1.0).id for _ in range(2)]
     cloud.rounds.end(turns[0], "refused", {}, "no better", 2.0)
@@ -239,9 +218,11 @@ def test_the_quota_takes_the_oldest_that_a_round_has_considered(cloud: CloudStat
     for seq in range(1, 6):
         add(cloud, seq)
         clock.advance(1)
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
     add(cloud, *range(6, 11))
     size = cloud.frames.counts()[CAMERA].bytes // 10
+    label_all(cloud)
     gone = cloud.lifecycle.expire(quota_bytes=9 * size, retention_days=30)
     considered = [seq for seq in range(1, 6) if seq not in split(10)[1]]
     left = [frame.loss for frame in everything(cloud)]
@@ -253,6 +234,7 @@ def test_what_a_camera_is_judged_by_and_learnt_from_goes_last(cloud: CloudState,
     for seq in range(1, 21):
         add(cloud, seq)
         clock.advance(1)
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
     trained, held = split(20)
     ids = {int(frame.loss): frame.id for frame in everything(cloud)}
@@ -272,6 +254,7 @@ def test_of_those_that_judge_the_hour_that_has_most_goes_first(cloud: CloudState
     quiet = [at for at in held if int(at // hour_s) % 24 == 3][:2]
     for seq, at in enumerate([*quiet, *busy], 1):
         add(cloud, seq, captured=at)
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
     size = cloud.frames.counts()[CAMERA].bytes // len([*quiet, *busy])
     cloud.lifecycle.expire(quota_bytes=int(4.9 * size), retention_days=30)
@@ -281,6 +264,7 @@ def test_of_those_that_judge_the_hour_that_has_most_goes_first(cloud: CloudState
 
 def test_a_round_that_runs_keeps_its_frames(cloud: CloudState) -> None:
     add(cloud, *range(1, 6))
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, cloud.rounds.start(CAMERA, "manual", 1.0).id)
     assert cloud.lifecycle.expire(quota_bytes=1, retention_days=30) == {}
 
@@ -288,6 +272,7 @@ def test_a_round_that_runs_keeps_its_frames(cloud: CloudState) -> None:
 def test_a_disk_that_runs_full_takes_what_rounds_are_done_with(cloud: CloudState) -> None:
     trained, held = split(20)
     add(cloud, *trained, *held)
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
     size = len(hard_frame(1)[1])
     gone = cloud.lifecycle.expire(10**9, 30, spare_bytes=2 * size)
@@ -299,13 +284,16 @@ def test_a_disk_that_runs_full_takes_what_rounds_are_done_with(cloud: CloudState
 
 def test_the_quota_never_takes_what_still_waits(cloud: CloudState) -> None:
     add(cloud, *range(1, 6))
-    assert cloud.lifecycle.expire(quota_bytes=1, retention_days=30) == {}
+    assert cloud.lifecycle.expire(quota_bytes=1, retention_days=30) == {}, "for the teacher"
+    label_all(cloud)
+    assert cloud.lifecycle.expire(quota_bytes=1, retention_days=30) == {}, "for a round"
     assert len(everything(cloud)) == 5
 
 
 def test_one_cameras_quota_is_not_anothers(cloud: CloudState) -> None:
     add(cloud, 1, 2)
     add(cloud, 3, camera="yard")
+    label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
     cloud.lifecycle.claim("yard", 2)
     size = cloud.frames.counts()["yard"].bytes

@@ -4,6 +4,7 @@ import pytest
 
 from culling.cloud.bill.cost import DAY_FRAMES
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.strategy import FACTOR
 from culling.cloud.study.basis.training import Trainer
 from culling.cloud.study.cost import Prices, TrainedSelection
 
@@ -42,9 +43,9 @@ def test_on_a_day_stages_cost_what_their_images_do(
 ) -> None:
     prices = Prices(Trainer(corpus))
     each, day, whole = prices.per_image(culled), prices.day(culled), prices.day(full)
-    epochs, factor = corpus.epochs, corpus.settings.round.factor
+    epochs = corpus.epochs
     assert day.parts["edge"].gflops == pytest.approx(DAY_FRAMES * each.student.gflops)
-    assert day.parts["labels"].gflops == pytest.approx(factor * 2 * each.teacher.gflops)
+    assert day.parts["labels"].gflops == pytest.approx(FACTOR * 2 * each.teacher.gflops)
     assert day.parts["train"].gflops == pytest.approx(2 * epochs * each.training.gflops)
     assert day.parts["resolution"] == prices.clip(culled).parts["resolution"], (
         "it looks at the culled set, which is no larger"

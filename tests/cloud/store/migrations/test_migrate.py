@@ -44,8 +44,8 @@ def told(path: Path, query: str) -> list[Any]:
 def test_an_index_of_the_version_before_is_brought_up_to_date_when_it_is_opened(old: Path) -> None:
     index = Index(sqlite_url(old))
     assert frame_counts(index) == {
-        "gate": Counts(stored=15, bytes=15681, waiting=5, oldest_waiting=1800259260.0, held_out=2),
-        "yard": Counts(stored=4, bytes=4184, waiting=3, oldest_waiting=1800259200.0, held_out=1),
+        "gate": Counts(stored=15, bytes=15681, asking_judges=2, asking_others=9),
+        "yard": Counts(stored=4, bytes=4184, asking_judges=1, asking_others=3),
     }
     assert [turn.report["kept"] for turn in Rounds(index).all()] == [2]
     assert sorted(Registry(index).live_ids().items()) == [("gate", "gate-2"), ("yard", "yard-1")]

@@ -16,7 +16,7 @@ from culling.cloud.store.index import frames as table
 from culling.cloud.store.migrations import totals
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState
-from support.stored import add, everything
+from support.stored import add, everything, label_all
 
 STATES = ("stored", "expired", "corrupt")
 CAMERAS = ("gate", "yard")
@@ -30,7 +30,9 @@ VALUES = st.fixed_dictionaries(
         "bytes": st.integers(0, 10**9),
         "round": st.none() | st.integers(1, 3),
         "held_out": st.booleans(),
-        "labels": st.just(b"labels"),
+        "guard": st.none() | st.booleans(),
+        "reason": st.sampled_from(("hard", "audit")),
+        "labels": st.none() | st.just(b"labels"),
     },
 )
 WHICH = st.sets(st.integers(0, 11))
@@ -89,9 +91,9 @@ def test_a_recount_puts_right_what_is_wrong(index: Index) -> None:
         connection.execute(table.delete())
         carry_out(connection, "insert", {}, set(), 1)
         connection.exec_driver_sql("UPDATE totals SET bytes = 7")
-        connection.exec_driver_sql("INSERT INTO totals VALUES ('ghost', 1, 1, 1, 1)")
+        connection.exec_driver_sql("INSERT INTO totals VALUES ('ghost', 1, 1, 1, 1, 1, 1)")
         totals.recount(connection)
-        assert totals.kept(connection) == totals.counted(connection) == {"gate": (1, 5, 1, 0)}
+        assert totals.kept(connection) == totals.counted(connection) == {"gate": (1, 5, 0, 0, 0, 1)}
 
 
 def test_the_whole_life_of_frames_is_counted(tmp_path: Path) -> None:
@@ -106,9 +108,11 @@ def test_the_whole_life_of_frames_is_counted(tmp_path: Path) -> None:
     add(cloud, 21, 22, camera="yard")
     clock.advance(1)
     turn = cloud.rounds.start(CAMERA, "manual", clock.now())
+    label_all(cloud)
+    assert agree()
     cloud.lifecycle.claim(CAMERA, turn.id)
     assert agree()
-    cloud.lifecycle.keep([frame.id for frame in cloud.lifecycle.candidates(CAMERA, 4)], turn.id)
+    cloud.lifecycle.keep([frame.id for frame in cloud.lifecycle.pool(CAMERA, 4)], turn.id)
     cloud.frames.put_aside(everything(cloud)[0])
     assert agree()
     cloud.rounds.end(turn.id, "refused", {}, "worse", clock.now())

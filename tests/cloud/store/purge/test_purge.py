@@ -118,7 +118,7 @@ def test_of_a_purged_frame_only_its_name_is_left_and_a_repeat_is_answered_and_no
 def test_a_frame_held_out_is_purged_too(cloud: CloudState) -> None:
     seq = next(seq for seq in range(1, 100) if held_out(seq))
     add(cloud, seq)
-    assert cloud.frames.counts()[CAMERA].held_out == 1
+    assert cloud.frames.counts()[CAMERA].asking_judges == 1
     purge(cloud.index, cloud.data_dir, CAMERA, None, NOW)
     assert CAMERA not in cloud.frames.counts()
     assert files(cloud) == []

@@ -1,0 +1,1 @@
+"""The resident worker: the teacher labels frames as they come, in batches, across cameras. Rounds only read labels."""

@@ -1,0 +1,113 @@
+"""What the resident worker does: take a batch, have the teacher look at it, keep the labels; wait where nothing waits.
+
+The teacher is loaded for the first batch and stays. A picture that cannot be decoded is put aside, and costs nobody
+else's labels.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from culling.cloud.labelling.queue import Batch, LabelQueue, Worth
+from culling.cloud.store.frames import FrameStore, StoredFrame
+from culling.cloud.store.registry import Registry
+from culling.common.errors import ProtocolError, StorageError
+from culling.common.frame import Detections
+from culling.common.selection.features import read
+from culling.common.wire.codec import decode_jpeg
+
+log = structlog.get_logger(__name__)
+
+IDLE_S = 1.0
+"""How long the worker waits where nothing waits for it: a frame is labelled within a second or two of its arrival."""
+
+HINDERED_S = 5.0
+"""How long it waits where it could not read or write: a full disk does not empty within milliseconds."""
+
+
+class Labeller(Protocol):
+    """What labels frames `(H, W, 3)` RGB."""
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return what is seen in each frame, in that order, boxes in the frame's pixels."""
+
+
+@dataclass
+class Worker:
+    """Labels what `queue` has, `size` frames at a time, without boxes below `floor`.
+
+    `beat` is called for each turn, `well` for each batch that was labelled.
+    """
+
+    queue: LabelQueue
+    store: FrameStore
+    registry: Registry
+    load: Callable[[], Labeller]
+    size: int
+    floor: float
+    beat: Callable[[], None]
+    well: Callable[[], None]
+    teacher: Labeller | None = None
+
+    def run(self, stopping: threading.Event) -> None:
+        """Label until `stopping` is set. Raises ModelError when the teacher cannot be used."""
+        self.queue.resume()
+        while not stopping.is_set():
+            self.beat()
+            try:
+                worked = self.turn()
+            except StorageError as error:  # the disk may recover
+                log.error("labelling_hindered", error=str(error))
+                with suppress(StorageError):  # the frames are not to blame; if this fails too, their lease runs out
+                    self.queue.give_back()
+                stopping.wait(HINDERED_S)
+                continue
+            if not worked:
+                stopping.wait(IDLE_S)
+
+    def turn(self) -> bool:
+        """Label one batch; return whether there was one."""
+        if self.teacher is None:
+            if not self.queue.open:
+                return False
+            self.teacher = self.load()  # before any frame is leased, which it must not be held against
+        if (batch := self.queue.take(self.size, self._worth)) is None:
+            return False
+        kept = self.queue.finish(batch.token, self._labels(self.teacher, batch))
+        self.well()
+        log.info("frames_labelled", frames=kept, cameras=len({frame.camera for frame in batch.frames}))
+        return True
+
+    def _labels(self, teacher: Labeller, batch: Batch) -> dict[str, Detections]:
+        names, images = [], []
+        for frame in batch.frames:
+            if (jpeg := self.store.jpeg(frame)) is None:
+                continue
+            try:
+                images.append(decode_jpeg(jpeg))
+                names.append(frame.id)
+            except ProtocolError:  # only its header was checked on arrival
+                self.store.put_aside(frame)
+        found = teacher.label(images) if images else []
+        return {name: seen.above(self.floor) for name, seen in zip(names, found, strict=True)}
+
+    def _worth(self, camera: str) -> Worth | None:
+        """Return the live model's ranker as a function of a frame (0 for unreadable features), None if it has none."""
+        live = self.registry.live().get(camera)
+        ranker = live.artefact.ranker if live else None
+        if ranker is None or not ranker.known:
+            return None
+
+        def worth(frame: StoredFrame) -> float:
+            values = read(frame.features)
+            return 0.0 if values is None else float(ranker.predict(values))
+
+        return worth

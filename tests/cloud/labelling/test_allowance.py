@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from culling.cloud.labelling.allowance import BURST, Demand, Helping, allowed, share_out
+from culling.common.clock import DAY_S
+
+NOON = DAY_S / 2
+
+counts = st.integers(0, 50)
+demands = st.lists(
+    st.builds(Demand, st.sampled_from("abcdef"), counts, counts, counts, counts), unique_by=lambda demand: demand.camera
+)
+
+
+def others(per_day: int, done: int, now: float, judges_done: int = 0) -> int:
+    return allowed(Demand("gate", 0, 10_000, judges_done, done), per_day, now)[1]
+
+
+def test_the_allowance_of_the_others_accrues_over_the_day() -> None:
+    assert others(96, 0, 0.0) == 96 * BURST
+    assert others(96, 0, NOON) == 48 + 96 * BURST
+    assert others(96, 0, DAY_S - 1) == 96
+    assert others(96, 50, NOON) == 10
+    assert others(96, 90, NOON) == 0
+
+
+def test_what_judges_took_or_will_take_is_not_left_for_the_others() -> None:
+    assert others(96, 0, DAY_S - 1, judges_done=40) == 56
+    assert allowed(Demand("gate", 30, 999, 10, 0), 96, DAY_S - 1) == (30, 56)
+
+
+def test_judges_take_half_of_the_day_at_most_and_wait_for_no_hour() -> None:
+    assert allowed(Demand("gate", 999, 0), 96, 0.0) == (48, 0)
+    assert allowed(Demand("gate", 999, 0, 40, 0), 96, 0.0) == (8, 0)
+    assert allowed(Demand("gate", 999, 0, 40, 56), 96, 0.0) == (0, 0)
+
+
+def test_judges_of_every_camera_go_before_the_others() -> None:
+    plan = share_out([Demand("a", 0, 9), Demand("b", 3, 9, 2, 3)], 8, 1000, NOON)
+    assert plan == [Helping("b", True, 3), Helping("a", False, 5)]
+
+
+def test_the_least_served_camera_goes_first() -> None:
+    plan = share_out([Demand("a", 0, 9, 3, 4), Demand("b", 0, 9, 2, 0)], 12, 1000, NOON)
+    assert plan == [Helping("b", False, 9), Helping("a", False, 3)]
+
+
+@given(demands, st.integers(1, 40), st.integers(0, 200), st.floats(0, DAY_S))
+def test_a_plan_asks_for_no_more_than_there_is_and_leaves_nothing_that_fits(
+    given: list[Demand], size: int, per_day: int, now: float
+) -> None:
+    plan = share_out(given, size, per_day, now)
+    open_to = {(demand.camera, True): allowed(demand, per_day, now)[0] for demand in given}
+    open_to |= {(demand.camera, False): allowed(demand, per_day, now)[1] for demand in given}
+    assert all(0 < helping.frames <= open_to[helping.camera, helping.judges] for helping in plan)
+    assert sum(helping.frames for helping in plan) == min(size, sum(open_to.values()))
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0, DAY_S - 1)), max_size=30),
+    st.integers(1, 16),
+)
+def test_whatever_comes_when_a_day_has_no_more_labels_than_its_allowance_and_judges_leave_half_of_it(
+    per_day: int, arrivals: list[tuple[int, int, float]], size: int
+) -> None:
+    camera = Demand("gate", 0, 0)
+    for judges, rest, now in [*sorted(arrivals, key=lambda arrival: arrival[2]), (0, 1000, DAY_S - 1)]:
+        camera = replace(camera, judges=camera.judges + judges, others=camera.others + rest)
+        while plan := share_out([camera], size, per_day, now):
+            done = {helping.judges: helping.frames for helping in plan}
+            camera = Demand(
+                "gate",
+                camera.judges - done.get(True, 0),
+                camera.others - done.get(False, 0),
+                camera.judges_done + done.get(True, 0),
+                camera.others_done + done.get(False, 0),
+            )
+    assert camera.judges_done + camera.others_done == per_day, "no label is left over, with enough to label"
+    assert camera.judges_done <= (per_day + 1) // 2
