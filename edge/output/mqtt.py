@@ -38,7 +38,7 @@ ONLINE, OFFLINE = "online", "offline"
 class Mqtt(Sink):
     """One connection, made anew after each failure; paho's own thread reads and writes it."""
 
-    most = 200
+    most = 1000
 
     def __init__(self, settings: OutputSettings, around: Around) -> None:
         super().__init__(settings, around)
