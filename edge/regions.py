@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import av
@@ -28,7 +29,7 @@ MOST_POINTS = 100
 COVER_GRID = 128
 """A mask that leaves no cell of such a grid free covers everything."""
 STEADY = 3
-"""Frames in a row that a count has to hold before somebody entered or left: one missed box is nobody leaving."""
+"""Frames in a row that a count, or a tracked object, has to hold before somebody entered or left: boxes come and go."""
 UNSEEN_S = 2.0
 """A tracked object that is nowhere for so long has left: longer than a track waits for its object."""
 BLACK = {"y": 0, "uv": 128, "rgb": 0}
@@ -171,6 +172,25 @@ class Regions:
         return where, counts
 
 
+@dataclass
+class _Member:
+    """An object that is followed: whether it is in a zone, for how many frames it has been otherwise, its last time."""
+
+    name: str
+    last: float
+    inside: bool = False
+    otherwise: int = 0
+
+    def moved(self, inside: bool, at: float) -> bool:
+        """Return whether it has now been long enough where it was not: a box trembles on the border."""
+        self.last = at
+        self.otherwise = 0 if inside == self.inside else self.otherwise + 1
+        if self.otherwise < STEADY:
+            return False
+        self.inside, self.otherwise = inside, 0
+        return True
+
+
 class _Zone:
     """One zone, and who is in it: by number where objects are tracked, else by counts that have held for a while."""
 
@@ -181,7 +201,7 @@ class _Zone:
         self._steady: Counter[str] = Counter()
         self._entered: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
-        self._members: dict[int, tuple[str, float]] = {}
+        self._members: dict[int, _Member] = {}
 
     def holds(
         self, found: Detections, classes: Sequence[str], x: NDArray[np.float64], y: NDArray[np.float64]
@@ -192,14 +212,16 @@ class _Zone:
 
     def follow(self, where: NDArray[np.bool_], names: Sequence[str], tracks: Sequence[int], at: float) -> None:
         """Note which objects came and went; one that is nowhere has gone once it has been so for a while."""
-        here = {tracks[place]: names[place] for place in np.flatnonzero(where).tolist() if tracks[place] >= 0}
-        for track, (name, last) in list(self._members.items()):
-            if track not in here and (track in tracks or at - last > UNSEEN_S):
-                self._left[name] += 1
+        for place, track in enumerate(tracks):
+            if track >= 0:
+                member = self._members.setdefault(track, _Member(names[place], at))
+                if member.moved(bool(where[place]), at):
+                    (self._entered if member.inside else self._left)[member.name] += 1
+        for track, member in list(self._members.items()):
+            if at - member.last > UNSEEN_S:
+                if member.inside:
+                    self._left[member.name] += 1
                 del self._members[track]
-        for track, name in here.items():
-            self._entered[name] += track not in self._members
-            self._members[track] = name, at
 
     def count(self, where: NDArray[np.bool_], names: Sequence[str], settle: bool) -> ZoneCounts:
         """Return the counts of a frame; with `settle`, who came and went follows from them."""

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from culling.cloud.evaluation.day import hour_of
+from culling.cloud.archive.day import hour_of
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.archive.day import BAND_FRAMES, parts_of_day
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, Array, effective, lower_bound, resample
-from culling.cloud.evaluation.day import BAND_FRAMES, parts_of_day
 from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.tally import Tally, rank
 

@@ -27,9 +27,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.archive.day import BAND_FRAMES, HOURS, Part, hour_of, parts_of_day
 from culling.cloud.evaluation.accuracy import BLOCK_S, RESAMPLES, Estimate, Spread
 from culling.cloud.evaluation.bootstrap import Array, resample
-from culling.cloud.evaluation.day import BAND_FRAMES, HOURS, Part, hour_of, parts_of_day
 from culling.cloud.evaluation.tally import Ranked, Tally, rank
 
 AUDITS = 60

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.evaluation.day import hour_of
+from culling.cloud.archive.day import hour_of
 from culling.cloud.evaluation.mistakes import Mistakes
 
 GRID = 6

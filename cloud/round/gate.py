@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from culling.cloud.archive.day import hour_of
 from culling.cloud.evaluation.comparison import Check, Comparison, Judged, Rules, class_weights, compare_students
-from culling.cloud.evaluation.day import hour_of
 from culling.cloud.evaluation.matching import IOUS
 from culling.cloud.evaluation.tally import Tally, rank, tallies
 from culling.cloud.evaluation.verdict import Verdict, decide, describe

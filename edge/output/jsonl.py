@@ -28,7 +28,7 @@ LEVEL = 6
 class JsonLines(Sink):
     """Owns the file; older parts are gzipped on a thread of their own, one at a time."""
 
-    most = 500
+    most = 1000
 
     def __init__(self, settings: OutputSettings, around: Around) -> None:
         super().__init__(settings, around)

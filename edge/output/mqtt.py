@@ -30,6 +30,9 @@ from culling.edge.output.tls import tls_context, why
 
 ANSWER_S = 10.0
 """A broker that takes nothing for so long counts as gone."""
+LOOK_S = 0.2
+"""How often it is looked whether the connection still stands while a broker is waited for."""
+GOODBYE_S = 1.0
 KEEPALIVE_S = 30
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 ONLINE, OFFLINE = "online", "offline"
@@ -38,7 +41,7 @@ ONLINE, OFFLINE = "online", "offline"
 class Mqtt(Sink):
     """One connection, made anew after each failure; paho's own thread reads and writes it."""
 
-    most = 200
+    most = 1000
 
     def __init__(self, settings: OutputSettings, around: Around) -> None:
         super().__init__(settings, around)
@@ -108,11 +111,12 @@ class Mqtt(Sink):
         client, self._client = self._client, None
         if client is None:
             return
-        with suppress(ValueError, RuntimeError):
-            if client.is_connected():
-                for topic, told in self._told.items():
-                    if told == ONLINE:
-                        client.publish(topic, OFFLINE, 1, True).wait_for_publish(1.0)
+        if client.is_connected():
+            online = [topic for topic, told in self._told.items() if told == ONLINE]
+            last = [client.publish(topic, OFFLINE, 1, True) for topic in online][-1:]
+            with suppress(ValueError, RuntimeError):
+                for one in last:
+                    one.wait_for_publish(GOODBYE_S)
         client.disconnect()
         client.loop_stop()
 
@@ -142,18 +146,23 @@ class Mqtt(Sink):
         return [self._publish(topic, told.encode(), 1, True) for topic, told in news.items()]
 
     def _publish(self, topic: str, data: bytes, qos: int, retain: bool = False) -> paho.MQTTMessageInfo:
+        return self._require_connection().publish(topic, data, qos, retain)
+
+    def _require_connection(self) -> paho.Client:
         if self._client is None or not self._client.is_connected():
             raise DownError(f"{self.where}: the broker closed the connection")
-        return self._client.publish(topic, data, qos, retain)
+        return self._client
 
     def _wait(self, sent: list[paho.MQTTMessageInfo]) -> None:
         clock = self.around.clock
         deadline = clock.monotonic() + ANSWER_S
         try:
             for one in reversed(sent):  # the last one is done last
-                one.wait_for_publish(max(0.01, deadline - clock.monotonic()))
-                if not one.is_published():
-                    raise DownError(f"{self.where}: the broker takes nothing")
+                while not one.is_published():
+                    self._require_connection()
+                    if clock.monotonic() >= deadline:
+                        raise DownError(f"{self.where}: the broker takes nothing")
+                    one.wait_for_publish(LOOK_S)
         except (ValueError, RuntimeError) as error:
             raise DownError(f"{self.where}: {error}") from None
 

@@ -44,6 +44,7 @@ class Outlet:
     ) -> None:
         self.name = settings.name
         self.problem = "not opened yet"
+        self._refusal = ""
         self._choice = Choice(settings)
         self._sink = sink
         self._metrics = metrics
@@ -92,7 +93,8 @@ class Outlet:
         with self._turn:
             self._closing = True
             self._turn.notify()
-        self._thread.join(within_s)
+        if self._thread.ident is not None:  # one that waits for its predecessor has not begun
+            self._thread.join(within_s)
         self._drop_queue()
         for series in SERIES:
             self._metrics.forget(series, output=self.name)
@@ -123,11 +125,11 @@ class Outlet:
     def _deliver(self, frames: list[Seen]) -> None:
         records = [self._choice.record(seen) for seen in frames]
         batch = Batch(id=uuid.uuid4().hex, records=tuple(records))
-        while not self._guarded(lambda: self._send(batch), len(records)):
-            if not self._wait_to_retry():
-                self._lose(len(records), "stopped")
-                self._drop_queue()
+        while self._wait_to_retry():
+            if self._guarded(lambda: self._send(batch), len(records)):
                 return
+        self._lose(len(records), "stopped")
+        self._drop_queue()
 
     def _guarded(self, act: Callable[[], None], records: int) -> bool:
         """Do one thing with the sink; return False if it is to be tried again. What can't be retried is counted."""
@@ -139,7 +141,7 @@ class Outlet:
             return False
         except RefusedError as error:
             self._lose(records, "refused")
-            self._note(error)
+            self._note_refusal(error)
         except Exception as error:  # one batch costs itself
             note_failed("output", self._metrics, error, output=self.name)
             self._lose(records, "broken")
@@ -168,9 +170,12 @@ class Outlet:
             self._open = True
 
     def _wait_to_retry(self) -> bool:
-        """Wait until the sink is to be tried again; False once the output is to end."""
+        """Wait until a sink that failed is to be tried again; False when the output is to end first."""
+        pause = self._retry_at - self._clock.monotonic()
+        if self._open or pause <= 0:
+            return True
         with self._turn:
-            return not self._turn.wait_for(lambda: self._closing, max(0.0, self._retry_at - self._clock.monotonic()))
+            return not self._turn.wait_for(lambda: self._closing, pause)
 
     def _rose(self) -> None:
         if self.problem:
@@ -190,6 +195,11 @@ class Outlet:
         if (problem := redact(str(error))) != self.problem:
             log.warning("output_failed", output=self.name, error=problem, retry_s=retry_s)
         self.problem = problem
+
+    def _note_refusal(self, error: RefusedError) -> None:
+        if (refusal := redact(str(error))) != self._refusal:
+            log.warning("output_batch_refused", output=self.name, error=refusal)
+        self._refusal = refusal
 
     def _shut(self) -> None:
         self._open = False

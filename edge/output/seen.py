@@ -63,11 +63,12 @@ class Seen:
             names = tuple(self.zones)
             places = [tuple(names[zone] for zone in np.flatnonzero(column)) for column in self.inside[:, wanted].T]
         tracks = [None] * len(found) if self.tracks is None else [_track(one) for one in self.tracks[wanted].tolist()]
-        boxes = [tuple(round(side, PIXEL_DIGITS) for side in box) for box in found.boxes.tolist()]
+        boxes = np.round(found.boxes.astype(np.float64), PIXEL_DIGITS).tolist()
+        scores = np.round(found.scores.astype(np.float64), SCORE_DIGITS).tolist()
         return tuple(
-            Detection(self.classes[label], round(score, SCORE_DIGITS), box, track, place)
+            Detection(self.classes[label], score, tuple(box), track, place)
             for label, score, box, track, place in zip(
-                found.labels.tolist(), found.scores.tolist(), boxes, tracks, places, strict=True
+                found.labels.tolist(), scores, boxes, tracks, places, strict=True
             )
         )
 

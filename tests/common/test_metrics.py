@@ -186,3 +186,11 @@ class TestReadingBack:
     def test_a_split_sums_per_value_of_one_label(self, edge: Metrics) -> None:
         assert edge.by("reason", "frames_forwarded", camera="gate") == {"hard": 2, "audit": 1}
         assert edge.by("reason", "frames_forwarded") == {"hard": 7, "audit": 1}
+
+
+def test_a_gauge_whose_subject_is_gone_is_exported_no_longer() -> None:
+    metrics = Metrics(CollectorRegistry(), "edge")
+    metrics.set("output_up", 1, output="broker")
+    metrics.forget("output_up", output="broker")
+    metrics.forget("output_up", output="never-there")
+    assert metrics.by("output", "output_up") == {}

@@ -10,6 +10,7 @@ import pytest
 
 from culling.common.cli import main
 from culling.common.wire.messages import HardFrame
+from culling.common.wire.transport import public_key
 from support.site import CloudEnd, Site, free_port, moving_clip, wait_until
 
 
@@ -220,3 +221,10 @@ def test_status_says_that_a_student_does_not_keep_up_and_what_to_do(site: Site, 
 
     assert taken < 0.8 * came, out
     assert "camera gate: the student is too slow for its cameras on this machine: set the camera's max_fps to" in out
+
+
+def test_keypair_prints_keys_that_an_output_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["edge", "keypair"]) == 0
+    told = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert told.keys() == {"public", "secret"}
+    assert public_key(told["secret"]) == told["public"]

@@ -79,8 +79,14 @@ def entered_and_left(*frames: dict[int, float]) -> tuple[int, int]:
 
 
 def test_in_a_zone_each_object_enters_and_leaves_once() -> None:
-    assert entered_and_left({1: 50}, {1: 60}, {1: 150}) == (1, 1)
-    assert entered_and_left({1: 50}, {}, {1: 60}) == (1, 0), "not seen for a moment is not gone"
-    assert entered_and_left({1: 50}, *[{}] * 30) == (1, 1)
-    assert entered_and_left({1: 50}, {2: 50, 1: 150}) == (2, 1), "one goes as another comes"
-    assert entered_and_left({NONE: 50}, {NONE: 50}) == (0, 0)
+    inside, outside = [{1: 50.0}] * 3, [{1: 150.0}] * 3
+    assert entered_and_left(*inside, *outside) == (1, 1)
+    assert entered_and_left(*inside, *[{}] * 5, *inside) == (1, 0), "not seen for a moment is not gone"
+    assert entered_and_left(*inside, *[{}] * 30) == (1, 1)
+    assert entered_and_left(*inside, *[{2: 50.0, 1: 150.0}] * 3) == (2, 1), "one goes as another comes"
+    assert entered_and_left(*[{NONE: 50.0}] * 9) == (0, 0)
+
+
+def test_a_box_that_trembles_on_the_border_of_a_zone_is_nobody_coming_and_going() -> None:
+    assert entered_and_left(*[{1: 99.0}, {1: 101.0}, {1: 99.0}, {1: 99.0}, {1: 101.0}] * 10) == (0, 0)
+    assert entered_and_left(*[{1: 99.0}] * 3, *[{1: 101.0}, {1: 99.0}] * 10) == (1, 0)

@@ -79,3 +79,18 @@ def test_a_mask_comes_with_a_reload(site: Site, cloud: CloudEnd) -> None:
         return jpeg is not None and int(np.max(decode_jpeg(jpeg)[:, :72])) <= 8
 
     wait_until(masked, 30)
+
+
+def test_objects_have_numbers_where_a_camera_asks_for_them(site: Site, cloud: CloudEnd) -> None:
+    pytest.importorskip("trackers", exc_type=ImportError, reason="trackers is not installed: 'culling[tracks]'")
+    site.settings["camera"][0] |= {"track": True, "zone": [{"name": "all", "polygon": [*LEFT[:1], *BELOW[1:]]}]}
+    site.start()
+
+    def tracked() -> bool:
+        path = site.folder / "d.jsonl"
+        records = list(follow(path, timeout_s=0)) if path.exists() else []
+        numbers = [one.track for record in records for one in record.detections if one.track is not None]
+        return len(numbers) > 50 and len(set(numbers)) < len(numbers) / 2
+
+    wait_until(tracked, 60)
+    assert "item_failed" not in site.log()

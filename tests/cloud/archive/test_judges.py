@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from culling.cloud.archive.day import hour_of
 from culling.cloud.archive.judges import Archived, in_order
-from culling.cloud.evaluation.day import hour_of
 
 PERSON, BUS = 0, 4
 

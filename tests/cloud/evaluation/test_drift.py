@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from culling.cloud.evaluation.day import hour_of
+from culling.cloud.archive.day import hour_of
 from culling.cloud.evaluation.drift import LEAST, LOOK_S, Audit, Sides, Watched, difference, watch
 from support.judged import seen
 

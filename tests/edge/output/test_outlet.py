@@ -136,6 +136,15 @@ def test_what_breaks_one_batch_costs_that_batch(start: Start) -> None:
     assert working.metrics.total("items_failed", loop="output") >= 1
 
 
+def test_one_that_breaks_on_everything_is_left_alone_between_tries(start: Start) -> None:
+    place, working = start(queue=10)
+    place.shut = ZeroDivisionError("a defect")
+    for number in range(2000):
+        working.offer(1, first=number)
+    wait_until(lambda: sum(working.dropped.values()) >= 1990)
+    assert working.metrics.total("items_failed", loop="output") < 200, "each is a line in the log"
+
+
 def test_a_stop_sends_what_is_queued(start: Start) -> None:
     place, working = start()
     working.offer(1000)

@@ -80,7 +80,7 @@ def test_a_batch_that_the_server_calls_wrong_is_dropped(server: HttpsServer, tls
     working.offer(2)
     wait_until(lambda: sum(working.dropped.values()) == 2)
     assert working.dropped == {"refused": 2}
-    assert "the server answers 422" in working.outlet.problem
+    assert "the server answers 422" in working.outlet._refusal
     working.close()
 
 
