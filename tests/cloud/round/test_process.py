@@ -18,12 +18,13 @@ from culling.cloud.round.context import RefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
-from culling.cloud.round.process import DIES_FIRST, STAGES, attempt, main, report
+from culling.cloud.round.process import STAGES, attempt, main, report
 from culling.cloud.round.rank import Lesson
 from culling.cloud.store.registry import Artefact
 from culling.cloud.store.rounds import MAX_CRASHES
 from culling.common.errors import ModelError
 from culling.common.graph import open_graph
+from culling.common.process.child import DIES_FIRST
 from culling.common.wire.messages import from_wire
 from support.cloud import CAMERA, CloudState
 from support.detectors import picture
