@@ -64,7 +64,7 @@ def learning(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     """A camera whose rounds run with a narrow student and a narrow teacher."""
     weights = str(narrow / "student.safetensors")
     sections = {**QUICK, "student": {"weights": weights, "long_side": 128}}
-    sections["teacher"] = {**QUICK["teacher"], "weights": weights}
+    sections["teacher"] = {**QUICK["teacher"], "file": weights}
     state = CloudState(tmp_path, **sections)
     install(narrow, state.data_dir)
     yield state
