@@ -55,7 +55,7 @@ def _uncovered(names: Sequence[str], missing: Sequence[str]) -> str:
     hints = "; ".join(f"for {name}, {_nearest(name, names)}" for name in missing)
     return (
         f"the teacher has no name for {', '.join(missing)}: {hints}. Say in [teacher.map] which of its names mean "
-        f"what, e.g. {missing[0]} = [{min(names, key=len, default='name')!r}]"
+        f"what, or in round.interest which classes are wanted at all"
     )
 
 
