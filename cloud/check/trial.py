@@ -135,7 +135,7 @@ def _precision(compared: Sequence[Compared]) -> dict[str, Precision]:
 
 def _says(own: Teacher, settings: TeacherSettings, interest: Collection[str]) -> dict[str, list[str]]:
     """Return which of the teacher's names mean each class."""
-    names, table = own.names, translation(own.names, CLASSES, settings.map, interest)
+    names, table = own.names, translation(own.names, CLASSES, settings.map, interest or CLASSES)
     return {
         ours: [name for name, meant in zip(names, table, strict=True) if meant == label]
         for label, ours in enumerate(CLASSES)
