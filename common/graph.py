@@ -126,7 +126,7 @@ def open_graph(model: bytes, *, provider: Provider, threads: int = 0, exact: boo
     onnxruntime falls back to the CPU in silence (onnxruntime#23372), for the whole graph or for an operator that the
     provider has no kernel for.
     """
-    proto = _parse(model)
+    proto = _parse(model, MAX_MODEL)
     info = _describe(proto)
     session = open_session(model, provider, threads, exact)
     if provider == "cuda":
@@ -170,10 +170,10 @@ def has_cuda() -> bool:
 
 def check(model: bytes) -> GraphInfo:
     """Return what `model` declares, or raise ModelError naming the first rule that it breaks."""
-    return _describe(_parse(model))
+    return _describe(_parse(model, MAX_MODEL))
 
 
-def _parse(model: bytes, most: int = MAX_MODEL) -> Any:
+def _parse(model: bytes, most: int) -> Any:
     if len(model) > most:
         raise ModelError(f"the model has {len(model)} bytes, at most {most} are allowed")
     try:

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from culling.cloud.operate import ConfigFile, Overrides
-from culling.cloud.settings import CloudSettings, TeacherSettings
+from culling.cloud.settings import CloudSettings
 from culling.common.atomic import write_atomic
 from culling.common.config import load, parse_overrides, settings_file
 from culling.common.errors import SettingsError
@@ -40,7 +40,8 @@ def check_command(
     from culling.cloud.check.contact import contact_sheet
     from culling.cloud.check.trial import try_out
 
-    trial, shown = try_out(_settings(teacher, config, override), video, labels)
+    settings = _settings(teacher, config, override)
+    trial, shown = try_out(settings.teacher, video, labels, settings.round.interest)
     write_atomic(out, contact_sheet(shown))
     if as_json:
         print(msgspec.json.encode(trial).decode())
@@ -50,8 +51,8 @@ def check_command(
     print(f"wrote {out}: look whether the boxes are right")
 
 
-def _settings(teacher: str | None, config: Path | None, override: list[str] | None) -> TeacherSettings:
-    """Return `[teacher]` as the argument, else the settings file, and the overrides say it."""
+def _settings(teacher: str | None, config: Path | None, override: list[str] | None) -> CloudSettings:
+    """Return the settings, `[teacher]` as the argument, else the settings file, and the overrides say it."""
     given = parse_overrides(override)
     if teacher is not None:
         kind, _, file = teacher.partition(":")
@@ -60,7 +61,7 @@ def _settings(teacher: str | None, config: Path | None, override: list[str] | No
     if teacher is None and path is None:
         raise SettingsError("name a teacher, e.g. onnx:model.onnx, or a settings file with --config")
     unused = {} if path else {"service.data_dir": "unused"}
-    return load(CloudSettings, path, given | unused).teacher
+    return load(CloudSettings, path, given | unused)
 
 
 def _told(trial: Trial) -> Iterator[str]:

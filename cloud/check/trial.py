@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -67,13 +67,16 @@ class Shown:
     found: Detections
 
 
-def try_out(settings: TeacherSettings, video: Path, labels: Path | None) -> tuple[Trial, list[Shown]]:
+def try_out(
+    settings: TeacherSettings, video: Path, labels: Path | None, interest: Collection[str] = ()
+) -> tuple[Trial, list[Shown]]:
     """Return what the teacher of `settings` does on `video`, and the frames to show.
 
-    Raises what `load_teacher` raises, `CameraError` for a video and `InputError` for labels that cannot be used.
+    It must have a name for each class of `interest` (empty: for all). Raises what `load_teacher` raises, `CameraError`
+    for a video and `InputError` for labels that cannot be used.
     """
     own = open_named(settings, CLASSES)
-    teacher = as_ours(own, settings, CLASSES)
+    teacher = as_ours(own, settings, CLASSES, interest)
     length = count_frames(video)
     chosen = _labelled(labels, video, length) if labels else {}
     numbers = {length * number // SHOWN for number in range(SHOWN)}
@@ -89,7 +92,7 @@ def try_out(settings: TeacherSettings, video: Path, labels: Path | None) -> tupl
         kind=settings.kind,
         device=teacher.device,
         names=len(own.names),
-        says=_says(own, settings),
+        says=_says(own, settings, interest),
         frames=len(seconds),
         size=(width, height),
         ms=1000 * median(seconds[1:] or seconds),
@@ -130,9 +133,9 @@ def _precision(compared: Sequence[Compared]) -> dict[str, Precision]:
     return {name: Precision(one.ap50, one.ap50_95, one.objects) for name, one in result.per_class.items()}
 
 
-def _says(own: Teacher, settings: TeacherSettings) -> dict[str, list[str]]:
+def _says(own: Teacher, settings: TeacherSettings, interest: Collection[str]) -> dict[str, list[str]]:
     """Return which of the teacher's names mean each class."""
-    names, table = own.names, translation(own.names, CLASSES, settings.map)
+    names, table = own.names, translation(own.names, CLASSES, settings.map, interest or CLASSES)
     return {
         ours: [name for name, meant in zip(names, table, strict=True) if meant == label]
         for label, ours in enumerate(CLASSES)

@@ -23,17 +23,17 @@ Map = Mapping[str, Sequence[str]]
 NONE = -1
 
 
-def translation(names: Sequence[str], classes: Sequence[str], given: Map, wanted: Collection[str] = ()) -> list[int]:
+def translation(names: Sequence[str], classes: Sequence[str], given: Map, wanted: Collection[str]) -> list[int]:
     """Return for each of the teacher's `names` the index in `classes` of what it means, -1 where that is nothing.
 
     A class in `given` means only what is listed there. Raises `SettingsError` for a map that does not fit the names,
-    and `ModelError` where nothing means a class of `wanted` (empty: of `classes`), with the nearest names there are.
+    and `ModelError` where nothing means a class of `wanted`, with the nearest names there are.
     """
     _check(names, classes, given)
     meant = {plain(one): name for name in given for one in given[name]}
     meant |= {plain(name): name for name in classes if name not in given and plain(name) not in meant}
     table = [classes.index(meant[plain(name)]) if plain(name) in meant else NONE for name in names]
-    missing = [name for name in wanted or classes if classes.index(name) not in table]
+    missing = [name for name in wanted if classes.index(name) not in table]
     if missing:
         raise ModelError(_uncovered(names, missing))
     return table
@@ -55,7 +55,7 @@ def _uncovered(names: Sequence[str], missing: Sequence[str]) -> str:
     hints = "; ".join(f"for {name}, {_nearest(name, names)}" for name in missing)
     return (
         f"the teacher has no name for {', '.join(missing)}: {hints}. Say in [teacher.map] which of its names mean "
-        f"what, e.g. {missing[0]} = [{min(names, key=len, default='name')!r}]"
+        f"what, or in round.interest which classes are wanted at all"
     )
 
 
@@ -78,6 +78,11 @@ class Translated:
         self._table = np.asarray(table, np.int64)
         self._merged = {label for label in range(len(classes)) if list(table).count(label) > 1}
         self.names = classes
+
+    @property
+    def known(self) -> frozenset[int]:
+        """The labels of our classes that the teacher has a name for."""
+        return frozenset(self._table[self._table != NONE].tolist())
 
     @property
     def device(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from culling.cloud.settings import TeacherPart, TeacherSettings
+from culling.cloud.teacher.classes import Translated, translation
+from culling.cloud.teacher.coco import NOTHING
 from culling.cloud.teacher.fusion import Look, fuse
 from culling.cloud.teacher.interface import Picture, Scalable, Teacher
 from culling.cloud.teacher.views import View, Window, parse_view, to_whole, windows
@@ -57,11 +59,12 @@ class Viewed:
 
 
 class Ensemble:
-    """Several teachers that say the same classes; what fewer of them see is worth less."""
+    """Several teachers that say `classes`; what fewer see of those that know its class is worth less."""
 
-    def __init__(self, teachers: Sequence[Teacher]) -> None:
+    def __init__(self, teachers: Sequence[Translated], classes: tuple[str, ...]) -> None:
         self._teachers = teachers
-        self.names = teachers[0].names
+        known = frozenset[int]().union(*(teacher.known for teacher in teachers))
+        self.names = tuple(name if label in known else NOTHING for label, name in enumerate(classes))
 
     @property
     def device(self) -> str:
@@ -77,7 +80,12 @@ class Ensemble:
         """Return what the teachers see in each frame, best first; the score falls with every one that does not."""
         answers = [teacher.label(frames) for teacher in self._teachers]
         return [
-            fuse([Look(one.above(FLOOR), (0, 0, frame.shape[1], frame.shape[0])) for one in found])
+            fuse(
+                [
+                    Look(one.above(FLOOR), (0, 0, frame.shape[1], frame.shape[0]), teacher.known)
+                    for teacher, one in zip(self._teachers, found, strict=True)
+                ]
+            )
             for frame, *found in zip(frames, *answers, strict=True)
         ]
 
@@ -88,12 +96,14 @@ class Ensemble:
 
 def open_ensemble(part: TeacherPart, classes: tuple[str, ...]) -> Teacher:
     """Return the teachers of `[[teacher.member]]` as one that says `classes`. Raises as each of them."""
-    from culling.cloud.teacher.loading import open_part  # which opens this kind, too
+    from culling.cloud.teacher.loading import open_named  # which opens this kind, too
 
     members = part.member if isinstance(part, TeacherSettings) else ()
     if len(members) < 2:
         raise SettingsError("teacher.member: an ensemble needs two or more [[teacher.member]] tables, each with a kind")
-    return Ensemble([open_part(member, classes, classes) for member in members])
+    opened = [(member, with_views(open_named(member, classes), member.views)) for member in members]
+    tables = [translation(one.names, classes, member.map, wanted=()) for member, one in opened]
+    return Ensemble([Translated(one, table, classes) for (_, one), table in zip(opened, tables, strict=True)], classes)
 
 
 def with_views(teacher: Teacher, views: Sequence[str]) -> Teacher:

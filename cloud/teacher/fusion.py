@@ -4,7 +4,7 @@ arXiv 1910.13302), and plain suppression.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,10 +21,11 @@ Region = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """What one look found, in the frame's pixels, and the part of the frame that it saw."""
+    """What one look found, in the frame's pixels, the part of the frame that it saw, and the labels that it knows."""
 
     found: Detections
     region: Region
+    knows: Collection[int] | None = None
 
 
 @dataclass
@@ -52,8 +53,9 @@ def fuse(looks: Sequence[Look], same: float = SAME, agreement: bool = True) -> D
     """Return one list of boxes for all `looks`, best first.
 
     A box is the mean of those of one object, weighted by score. With `agreement` its score is the sum of theirs divided
-    by the number of looks that had it in sight: what only one of two saw is half as sure. Without, it is the best of
-    theirs: looks of one teacher at other sizes are not independent, and a small object is found by some of them only.
+    by the number of looks that know its class and had it in sight: what only one of two saw is half as sure. Without,
+    it is the best of theirs: looks of one teacher at other sizes are not independent, and a small object is found by
+    some of them only.
     """
     clusters = _clusters(looks, same)
     if not clusters:
@@ -98,10 +100,14 @@ def _nearest(clusters: Sequence[_Cluster], look: int, box: NDArray[np.float32], 
 
 
 def _in_sight(looks: Sequence[Look], cluster: _Cluster, box: NDArray[np.float32]) -> int:
-    """Return how many looks had the centre of `box` in sight; those that found it had."""
+    """Return how many looks know the label and had the centre of `box` in sight; those that found it had."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    seen = {n for n, (x1, y1, x2, y2) in enumerate(look.region for look in looks) if x1 <= x <= x2 and y1 <= y <= y2}
-    return len(seen | set(cluster.looks))
+    seen = set(cluster.looks)
+    for number, look in enumerate(looks):
+        x1, y1, x2, y2 = look.region
+        if x1 <= x <= x2 and y1 <= y <= y2 and (look.knows is None or cluster.label in look.knows):
+            seen.add(number)
+    return len(seen)
 
 
 def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], limit: float) -> NDArray[np.intp]:

@@ -41,7 +41,7 @@ def as_ours(own: Teacher, part: TeacherPart, classes: tuple[str, ...], interest:
     teacher = with_views(own, part.views)
     if teacher.names == classes and not part.map:
         return teacher
-    return Translated(teacher, translation(teacher.names, classes, part.map, interest), classes)
+    return Translated(teacher, translation(teacher.names, classes, part.map, interest or classes), classes)
 
 
 def open_named(part: TeacherPart, classes: tuple[str, ...]) -> Teacher:

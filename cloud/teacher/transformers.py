@@ -54,7 +54,7 @@ class TransformersTeacher:
     """Labels frames with a detector of transformers; `reader` is what differs between their families."""
 
     def __init__(self, model: Any, reader: Reader, names: tuple[str, ...], batch: int) -> None:
-        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
         self._reader = reader
         self.names = names
         self.batch = batch

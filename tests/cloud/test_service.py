@@ -64,7 +64,7 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
 def quick(folder: Path, narrow: Path, teacher: Path) -> CloudState:
     """Return a cloud whose rounds run with a narrow student, and a narrow teacher of those weights."""
     sections = {**QUICK, "student": {"weights": str(narrow / "student.safetensors"), "long_side": 128}}
-    sections["teacher"] = {**QUICK["teacher"], "weights": str(teacher)}
+    sections["teacher"] = {**QUICK["teacher"], "file": str(teacher)}
     state = CloudState(folder, **sections)
     install(narrow, state.data_dir)
     return state

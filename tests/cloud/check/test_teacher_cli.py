@@ -58,6 +58,16 @@ def test_the_teacher_of_a_settings_file_is_tried(yard: Path, capsys: pytest.Capt
     assert not (yard / "data").exists()
 
 
+def test_a_teacher_of_few_classes_will_do_where_only_they_are_wanted(
+    yard: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["teacher", "check", "onnx:seer.onnx", "--video", "yard.mp4", "--set", 'teacher.names=["a","person","car"]']
+    assert main(few) == ModelError.exit_code
+    assert "no name for bicycle, motorcycle, bus, truck" in capsys.readouterr().err.replace("\n", " ")
+    assert main([*few, "--set", 'round.interest=["car"]', "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["says"]["bus"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

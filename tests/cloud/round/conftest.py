@@ -16,7 +16,7 @@ def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     """A camera with a narrow student and a narrow teacher, and a dozen frames that wait for a round."""
     weights = str(narrow / "student.safetensors")
     sections = {**QUICK, "student": {**QUICK["student"], "weights": weights}}
-    sections["teacher"] = {**QUICK["teacher"], "weights": weights}
+    sections["teacher"] = {**QUICK["teacher"], "file": weights}
     state = CloudState(tmp_path, **sections)
     install(narrow, state.data_dir)
     state.enroll()

@@ -16,13 +16,13 @@ VOC = ("aeroplane", "bicycle", "bus", "car", "motorbike", "person", "pickup truc
 
 def test_both_numberings_of_coco_cover_our_classes_by_name() -> None:
     for names in (COCO_80, COCO_91):
-        table = translation(names, CLASSES, {})
+        table = translation(names, CLASSES, {}, CLASSES)
         assert [names[table.index(label)] for label in range(len(CLASSES))] == list(CLASSES)
         assert table.count(-1) == len(names) - len(CLASSES)
 
 
 def test_a_list_says_which_names_mean_a_class() -> None:
-    table = translation(VOC, CLASSES, {"truck": ["pickup truck"]})
+    table = translation(VOC, CLASSES, {"truck": ["pickup truck"]}, CLASSES)
     assert {name: CLASSES[label] for name, label in zip(VOC, table, strict=True) if label >= 0} == {
         "bicycle": "bicycle", "bus": "bus", "car": "car", "motorbike": "motorcycle", "person": "person",
         "pickup truck": "truck",
@@ -30,19 +30,19 @@ def test_a_list_says_which_names_mean_a_class() -> None:
 
 
 def test_a_class_of_anybodys_own_may_gather_several_names() -> None:
-    assert translation(("car", "bus", "cat"), ("vehicle",), {"vehicle": ("car", "bus")}) == [0, 0, -1]
+    assert translation(("car", "bus", "cat"), ("vehicle",), {"vehicle": ("car", "bus")}, ("vehicle",)) == [0, 0, -1]
 
 
 def test_a_listed_class_no_longer_means_its_own_name() -> None:
-    assert translation(("car", "van"), ("car",), {"car": ("van",)}) == [-1, 0]
+    assert translation(("car", "van"), ("car",), {"car": ("van",)}, ("car",)) == [-1, 0]
 
 
 def test_missing_classes_are_named_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"no name for truck: for truck, nearest are pickup truck") as refused:
-        translation(VOC, CLASSES, {})
+        translation(VOC, CLASSES, {}, CLASSES)
     assert "[teacher.map]" in str(refused.value)
     with pytest.raises(ModelError, match=r"no name for bus, truck"):
-        translation(("person", "bicycle", "car", "motorbike"), CLASSES, {})
+        translation(("person", "bicycle", "car", "motorbike"), CLASSES, {}, CLASSES)
 
 
 def test_only_classes_of_interest_must_be_covered() -> None:
@@ -59,7 +59,7 @@ def test_only_classes_of_interest_must_be_covered() -> None:
 )
 def test_a_map_that_does_not_fit_is_named_by_its_key(given: dict[str, tuple[str, ...]], said: str) -> None:
     with pytest.raises(SettingsError, match=f"teacher.map.*{said}"):
-        translation(VOC, CLASSES, given)
+        translation(VOC, CLASSES, given, CLASSES)
 
 
 class Says:
@@ -85,6 +85,7 @@ def test_names_that_mean_nothing_are_left_out() -> None:
     ours = Translated(teacher, [-1, 0], ("person",))
     [found] = ours.label([np.zeros((8, 8, 3), np.uint8)])
     assert (found.labels.tolist(), found.boxes[0].tolist()) == ([0], [50, 0, 60, 10])
+    assert ours.known == {0}
     assert (ours.names, ours.device, ours.batch, ours.gflops(2, 3)) == (("person",), "cpu", 4, 6)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from culling.cloud.settings import TeacherPart, TeacherSettings
 from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.teacher.classes import Translated
 from culling.cloud.teacher.ensemble import Ensemble, open_ensemble, with_views
 from culling.cloud.teacher.interface import Picture, Teacher
 from culling.cloud.teacher.loading import open_part
@@ -112,15 +113,30 @@ class Fixed:
         return None
 
 
+def together(*teachers: Teacher, tables: Sequence[Sequence[int]] = ((0, 1), (0, 1))) -> Ensemble:
+    return Ensemble([Translated(one, table, NAMES) for one, table in zip(teachers, tables, strict=True)], NAMES)
+
+
+def test_a_teacher_that_does_not_know_a_class_has_no_say_in_it() -> None:
+    ensemble = together(Colours(0.9), Colours(0.7), tables=((0, 1), (0, -1)))
+    [found] = ensemble.label([frame((30, 20, 50, 40), (150, 60, 170, 90))])
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8])
+    assert NAMES[found.labels[0]] == "green"
+
+
+def test_a_class_that_no_member_knows_is_missing_from_the_ensemble() -> None:
+    assert together(Colours(), Colours(), tables=((0, -1), (0, -1))).names == ("red", "N/A")
+
+
 def test_what_fewer_teachers_see_is_worth_less() -> None:
-    ensemble = Ensemble([Colours(0.9), Colours(0.7, colours=(0,))])
+    ensemble = together(Colours(0.9), Colours(0.7, colours=(0,)))
     [found] = ensemble.label([frame((30, 20, 50, 40), (150, 60, 170, 90))])
     assert dict(zip((NAMES[label] for label in found.labels), found.scores.tolist(), strict=True)) == {
         "red": pytest.approx(0.8), "green": pytest.approx(0.45)
     }  # fmt: skip
     assert (ensemble.names, ensemble.batch, ensemble.device) == (NAMES, 2, "cpu")
     assert ensemble.gflops(10, 10) == 200
-    assert Ensemble([Colours(), Fixed(Colours())]).gflops(10, 10) is None
+    assert together(Colours(), Fixed(Colours())).gflops(10, 10) is None
 
 
 def test_the_bundled_teacher_can_be_scaled() -> None:

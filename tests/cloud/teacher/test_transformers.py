@@ -60,6 +60,12 @@ def detr(names: tuple[str, ...]) -> Any:
     )  # fmt: skip
 
 
+def rf_detr(names: tuple[str, ...]) -> Any:
+    trunk = {"model_type": "rf_detr_dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    trunk |= {"image_size": 64, "patch_size": 16, "num_windows": 2, "out_features": ["stage2"]}
+    return hub.RfDetrConfig(backbone_config=trunk, d_model=32, num_queries=10, decoder_layers=2, **named(names))
+
+
 def save(folder: Path, config: Any, processor: Any, auto: Any, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = auto.from_config(config).eval()
@@ -77,13 +83,16 @@ def closed(folder: Path, kind: str, names: tuple[str, ...]) -> Path:
     if kind == "detr":
         processor = hub.DetrImageProcessor(size=size, do_pad=False)
         return save(folder, detr(names), processor, hub.AutoModelForObjectDetection)
+    if kind == "rf_detr":
+        square = hub.RfDetrImageProcessor(size={"height": 64, "width": 64})
+        return save(folder, rf_detr(names), square, hub.AutoModelForObjectDetection)
     processor = hub.RTDetrImageProcessor(size=size)
     return save(folder, rt_detr(kind, names), processor, hub.AutoModelForObjectDetection)
 
 
-@pytest.mark.parametrize("kind", ["rt_detr", "d_fine", "detr"])
+@pytest.mark.parametrize("kind", ["rt_detr", "d_fine", "detr", "rf_detr"])
 def test_a_saved_model_is_loaded_and_says_what_its_own_processor_reads(kind: str, tmp_path: Path) -> None:
-    folder = closed(tmp_path, kind, COCO_91 if kind == "detr" else COCO_80)
+    folder = closed(tmp_path, kind, COCO_91 if kind in ("detr", "rf_detr") else COCO_80)
     teacher = open_transformers(TeacherPart(kind="transformers", file=folder), CLASSES)
     frame = picture(80, 120)
     model = hub.AutoModelForObjectDetection.from_pretrained(folder).eval()
@@ -93,7 +102,7 @@ def test_a_saved_model_is_loaded_and_says_what_its_own_processor_reads(kind: str
     [wanted] = processor.post_process_object_detection(outputs, threshold=0.02, target_sizes=[(80, 120)])
     [found] = teacher.label([frame])
     order = np.argsort(-wanted["scores"].numpy(), kind="stable")[: len(found)]
-    assert teacher.names == (COCO_91 if kind == "detr" else COCO_80)
+    assert teacher.names == (COCO_91 if kind in ("detr", "rf_detr") else COCO_80)
     assert len(found) > 0
     np.testing.assert_allclose(found.scores, wanted["scores"].numpy()[order], atol=1e-6)
     assert teacher.gflops(80, 120) > 0.001  # type: ignore[operator]
