@@ -48,7 +48,7 @@ def test_others_take_the_place_of_those_that_changed_or_go(tmp_path: Path, metri
     found.offer(seen(1))
     found.take(others)
     assert len(found) == 1
-    wait_until(lambda: metrics.total("output_up") == 1 and metrics.by("output", "output_up") == {"two": 1})
+    wait_until(lambda: (tmp_path / "moved.jsonl").exists() and metrics.by("output", "output_up") == {"two": 1})
     found.offer(seen(2))
     found.close(5.0)
     for name, sequences in (("one", [1]), ("two", [1]), ("moved", [2])):
