@@ -28,6 +28,8 @@ class TimedTeacher:
 
     def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
+        if not frames:
+            return []
         started = self._clock()
         found = self._teacher.label(frames)
         took = self._clock() - started

@@ -77,7 +77,8 @@ def test_status_says_what_the_last_day_cost_beside_full_training(
     priced = msgspec.structs.replace(cloud.artefact(tag="b"), cost=cost)
     model = cloud.publisher.publish(CAMERA, priced, "manual").model_id
     cloud.frames.add(EDGE, *hard_frame(1))
-    Rates(cloud.index).note("label", 1.0, 1.0, PassCost(80.0, 0.0))
+    frame, _ = hard_frame(1)
+    Rates(cloud.index).note("label", 1.0, 1.0, {(frame.height, frame.width): 80.0})
     past = History(cloud.index, {CAMERA: camera_state(seen=0, inferred=0)})
     past.record({CAMERA: camera_state(model_id=model, inferred=50)}, int(time.time() // 60) - 1)
     (row,) = shown(cloud, capsys, "status")["cameras"]

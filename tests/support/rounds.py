@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from culling.cloud.bill.rates import Rates
+from culling.cloud.labelling.process import build
 from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
 from culling.cloud.round.progress import Heartbeat
@@ -54,9 +55,15 @@ def with_features(cloud: CloudState, seqs: range, values: Callable[[int], float]
         add(cloud, range(seq, seq + 1), features=told, **changes)
 
 
-def start(cloud: CloudState) -> int:
+def enter(cloud: CloudState) -> int:
     """Enter a round, and return its number."""
     return cloud.rounds.start(CAMERA, "manual", cloud.clock.now()).id
+
+
+def start(cloud: CloudState) -> int:
+    """Have the teacher label what waits for it, enter a round, and return its number."""
+    teach(cloud)
+    return enter(cloud)
 
 
 def run(cloud: CloudState, round_id: int, stopping: threading.Event | None = None) -> str:
@@ -116,3 +123,11 @@ FAKE = {
         "reason": "",
     },
 }
+
+
+def teach(cloud: CloudState) -> None:
+    """Have the teacher of the settings label every frame that asks for it, as the worker does, in this process."""
+    labelling = cloud.settings.labelling.model_copy(update={"per_day": 10_000})
+    worker = build(cloud.settings.model_copy(update={"labelling": labelling}), cloud.clock)
+    while worker.turn():
+        pass

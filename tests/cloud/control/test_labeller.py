@@ -25,7 +25,7 @@ from support.rounds import QUICK, add
 def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     """A camera whose teacher is a narrow detector."""
     weights = str(shutil.copy(narrow / "student.safetensors", tmp_path / "teacher.safetensors"))
-    sections = {**QUICK, "teacher": {**QUICK["teacher"], "weights": weights}, "labelling": {"per_day": 1000}}
+    sections = {**QUICK, "teacher": {**QUICK["teacher"], "file": weights}, "labelling": {"per_day": 1000}}
     state = CloudState(tmp_path, FakeClock(), **sections)
     install(narrow, state.data_dir)
     state.enroll()
@@ -150,7 +150,7 @@ def test_a_worker_that_dies_again_and_again_is_started_ever_more_rarely_and_said
 
 def test_a_teacher_that_cannot_be_loaded_is_named_and_tried_again_until_it_can(cloud: CloudState) -> None:
     add(cloud, range(1, 3))
-    weights = Path(str(cloud.settings.teacher.weights))
+    weights = Path(str(cloud.settings.teacher.file))
     whole = weights.read_bytes()
     labeller = make(cloud)
     weights.write_bytes(whole[:1000])

@@ -26,7 +26,7 @@ def test_the_gate_wants_enough_frames_and_something_on_them(cloud: CloudState) -
     turn = cloud.rounds.get(start(cloud))
     artefact = msgspec.to_builtins(cloud.registry.live()[CAMERA].artefact)
     results = {"label": label(context_of(cloud), turn, {}), "export": {"artefact": artefact}}
-    with pytest.raises(RefusedError, match="0 held-out frames"):
+    with pytest.raises(RefusedError, match="0 labelled held-out frames"):
         gate(context_of(cloud), turn, {**results, "label": {"held_out": []}})
     nothing_seen = {name: Detections.empty() for name in results["label"]["held_out"]}
     cloud.lifecycle.label(nothing_seen)

@@ -28,7 +28,7 @@ from culling.common.process.child import DIES_FIRST
 from culling.common.wire.messages import from_wire
 from support.cloud import CAMERA, CloudState
 from support.detectors import picture
-from support.rounds import FAKE, add, only, run, start
+from support.rounds import FAKE, add, only, run, start, teach
 from support.scores import ranker
 
 # A whole round
@@ -215,6 +215,7 @@ def test_a_candidate_that_is_not_better_is_refused(cloud: CloudState, monkeypatc
 def test_a_camera_without_a_model_is_refused(cloud: CloudState) -> None:
     cloud.enroll("yard", edge="edge-2")
     add(cloud, range(1, 5), camera="yard", boot="boot-2")
+    teach(cloud)
     turn = cloud.rounds.start("yard", "manual", 1.0)
     assert run(cloud, turn.id) == "refused"
     assert "no model to start from" in cloud.rounds.get(turn.id).reason
