@@ -52,6 +52,10 @@ class Running:
         }
         self.site.settings["camera"][0]["loop"] = True
         self.site.settings["metrics"] = {"port": free_port()}
+        self.site.settings["output"] = [
+            {"name": "lines", "kind": "jsonl", "path": str(folder / "detections.jsonl")},
+            {"name": "nobody", "kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/", "queue": 10},
+        ]
         self.site.settings["selector"] = {
             "frames_per_window": 40, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0,
         }  # fmt: skip

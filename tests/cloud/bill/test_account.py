@@ -9,7 +9,6 @@ import pytest
 
 from culling.cloud.bill.account import round_figures, to_spent, to_told
 from culling.cloud.bill.cost import EDGE, LABELS, PAPER_PASSES, UNKNOWN, Cost, PassCost, StudentCost
-from culling.cloud.bill.rates import Rates
 from culling.cloud.store.index import history
 from culling.common.scaler import input_size
 from support.billed import LABEL, LEARN, LOOK, Billed
@@ -97,7 +96,7 @@ def test_rotten_reports_and_those_of_an_earlier_version_cost_nothing(billed: Bil
 def test_a_round_bills_all_that_it_took_to_get_there(billed: Billed) -> None:
     billed.label(1, 2)
     billed.look(30)
-    Rates(billed.cloud.index).note("label", 10.0, 5.0, LABEL)
+    billed.price_labels()
     spent = {"train": Cost(5.0, 7.0), "label": Cost(1.0)}
     first = round_figures(billed.cloud.index, billed.cloud.settings, CAMERA, billed.clock.now(), spent)
     assert first["spent"] == {"train": {"seconds": 5.0, "gflops": 7.0}}, "labels are counted by frames"
