@@ -32,8 +32,8 @@ def at(now: float, *rounds: Round, **outcomes: str) -> Progress:
 
 def test_the_line_tells_the_time_the_round_and_the_frames() -> None:
     line = at(75.0).line()
-    assert line.startswith("0:15  collecting frames for round 1 of 3  ·  about 9 min left")
-    assert line.endswith("300 frames seen, 40 scored, 12 forwarded, 11 stored")
+    assert line.startswith("0:15  collecting and labelling frames for round 1 of 3  ·  about 8 min left")
+    assert line.endswith("300 frames seen, 40 scored, 12 forwarded, 11 stored, 0 labelled")
 
 
 def test_the_running_stage_is_the_first_without_a_result_and_its_time_is_told() -> None:

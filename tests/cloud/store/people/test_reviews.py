@@ -76,7 +76,7 @@ def test_what_the_teacher_says_later_does_not_overrule_a_person(cloud: CloudStat
     cloud.lifecycle.label({name: detections(CAR)})
     assert labels(cloud, 8) == rows(SURE)
     assert rows(Reviews(cloud.index).of(CAMERA, [name])[name].teacher) == rows(detections(CAR))
-    assert cloud.lifecycle.labelled_since(CAMERA, 0.0) == 8, "it was paid for all the same"
+    assert cloud.lifecycle.labelled_between(0.0, cloud.clock.now() + 1) == {CAMERA: 8}, "it was paid for all the same"
 
 
 def test_a_frame_that_nobody_had_labelled_waits_for_a_round(cloud: CloudState) -> None:
