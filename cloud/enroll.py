@@ -143,8 +143,8 @@ def _check_same_base(index: Index, who: Newcomer, model: Model) -> None:
         known = Registry(index).models(other)
         if known and known[-1].artefact.sha256 != model.artefact.sha256:
             raise SettingsError(
-                f"camera {other} of edge {who.edge} began with another base model: restore its [student] weights, or "
-                "enroll a second edge"
+                f"camera {other} of edge {who.edge} began with another base model: restore its [student] family and "
+                "weights, or enroll a second edge"
             )
 
 

@@ -1,7 +1,7 @@
 """The bill of a stated day, from settings alone: what the paper counts of it, and all that the loop computes.
 
-Where a figure depends on what the camera sees, the most is taken: each round labels, scores, tries every scale, judges
-three times over and draws new held-out frames, as if nothing were there from the round before; no training ends early,
+Where a figure depends on what the camera sees, the most is taken: the whole allowance is labelled, each round scores,
+tries every scale and judges three times over, as if nothing were there from the round before; no training ends early,
 and optResolution finds that full size is needed.
 """
 

@@ -59,6 +59,11 @@ class Rates:
             sums = {"gflops": KEPT * row.gflops + gflops, "seconds": KEPT * row.seconds + seconds}
             connection.execute(rates.update().where(mine).values(**sums, **told))
 
+    def forget(self, work: Kind) -> None:
+        """Forget what a kind of work costs: whoever does it now cannot be counted."""
+        with self._index.write() as connection:
+            connection.execute(rates.delete().where(rates.c.work == work))
+
     def read(self, work: Kind) -> Rate:
         """Return what is known of a kind of work; of work that was never done, that it is not known."""
         with self._index.read() as connection:

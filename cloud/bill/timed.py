@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from culling.cloud.bill.rates import Rates
 from culling.cloud.teacher.interface import Teacher
 from culling.common.frame import Detections
+
+log = structlog.get_logger(__name__)
 
 
 class TimedTeacher:
@@ -37,9 +40,15 @@ class TimedTeacher:
         each = {size: cost for size in sizes if (cost := self._cost(size)) is not None}
         if each and len(each) == len(sizes):
             self._rates.note("label", sum(each[size] * count for size, count in sizes.items()), took, each)
+        else:
+            self._rates.forget("label")  # what the teacher before it cost is no price of this one's labels
         return found
 
     def _cost(self, size: tuple[int, int]) -> float | None:
         if size not in self._each:
-            self._each[size] = self._teacher.gflops(*size)
+            try:
+                self._each[size] = self._teacher.gflops(*size)
+            except Exception as error:  # of any package's teacher; a price is never worth the labels of a batch
+                log.warning("teacher_not_counted", error=f"{type(error).__name__}: {error}")
+                self._each[size] = None
         return self._each[size]

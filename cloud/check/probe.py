@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from culling.cloud.control.child import environment
 from culling.cloud.settings import CloudSettings, to_toml
 from culling.common import errors
 from culling.common.errors import CullingError, ModelError
@@ -18,7 +19,7 @@ def try_teacher(settings: CloudSettings) -> str:
     """Return in words what the teacher is. Raises what the child raised, by its exit code."""
     command = [sys.executable, "-m", "culling.cloud.check", "/dev/stdin"]
     try:
-        done = subprocess.run(command, input=to_toml(settings), capture_output=True, timeout=LIMIT_S)
+        done = subprocess.run(command, input=to_toml(settings), capture_output=True, timeout=LIMIT_S, env=environment())
     except subprocess.TimeoutExpired:
         raise ModelError(f"the teacher did not open within {LIMIT_S:g} s: try culling teacher check") from None
     if done.returncode == 0:

@@ -30,9 +30,9 @@ AT_ONCE = 64
 
 EMPTY: dict[What, str] = {
     "culled": "it has no culled set yet: its first round makes one",
-    "held-out": "none of its held-out frames is labelled yet: its first round labels some",
+    "held-out": "none of its held-out frames is labelled yet: the teacher labels them as they come",
     "disputed": "teacher and student dispute nothing that nobody has looked at",
-    "all": "none of its frames is labelled yet: its first round labels some",
+    "all": "none of its frames is labelled yet: the teacher labels them as they come",
 }
 
 

@@ -61,6 +61,6 @@ def export(context: Context, turn: Round, results: Results) -> Result:
         parent=incumbent.model_id,
         golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
         ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
-        cost=incumbent.artefact.cost or student_cost(model, context.settings.round.frozen),
+        cost=student_cost(model, context.settings.round.frozen),  # its family may be another than the incumbent's
     )
     return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}

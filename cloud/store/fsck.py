@@ -30,6 +30,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, cameras, frames, rounds
+from culling.cloud.store.lifecycle import PASSED
 from culling.cloud.store.migrations import totals
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.purge.withheld import removed_cameras
@@ -137,7 +138,7 @@ class _Check:
         return self._query(frames.select().where(frames.c.state == "stored").order_by(frames.c.camera, frames.c.id))
 
     def _frames(self, stored: list[Any], expected: Collection[str]) -> Iterator[Finding]:
-        known = {row.id for row in self._query(sa.select(rounds.c.id))}
+        known = {PASSED, *(row.id for row in self._query(sa.select(rounds.c.id)))}
         for row in stored:
             what = f"frame {row.camera}/{row.id}"
             if wrong := self._damage(row):

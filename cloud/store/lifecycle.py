@@ -148,11 +148,12 @@ class FrameLifecycle:
     def pass_over(self) -> int:
         """Give up frames of a day ago that the teacher has not labelled; return how many, `AT_ONCE` at most.
 
-        Those that judge a student or measure it are never given up: the others outdid them in worth, but not these.
+        Those that judge a student or measure it are never given up: the others outdid them in worth, but not these. Of
+        guards none is ever labelled: given up, they make room like any other frame.
         """
         old = frames.c.received <= self._clock.now() - FRESH_S
         others = old & ~JUDGES & ((frames.c.reason != "audit") | frames.c.held_out)
-        named = frames.c.camera.in_(sa.select(totals.c.camera).where(totals.c.asking_others > 0))
+        named = frames.c.camera.in_(sa.select(totals.c.camera).where(totals.c.stored > 0))  # no total counts guards
         query = sa.select(frames.c.id).where(ASKING, named, others).limit(AT_ONCE)
         with self._index.write() as connection:
             names = list(connection.execute(query).scalars())

@@ -29,7 +29,21 @@ def test_labels_are_those_of_the_teacher_and_their_time_is_noted(tmp_path: Path)
 
 def test_a_teacher_that_cannot_be_counted_has_no_price(tmp_path: Path) -> None:
     cloud, teacher = CloudState(tmp_path), Bundled(small_student(), short_side=96)
+    rates = Rates(cloud.index)
+    rates.note("label", 80.0, 1.0, {(96, 128): 80.0, (720, 1280): 400.0})  # by the teacher before it
     teacher.gflops = lambda height, width: None  # type: ignore[method-assign]
-    TimedTeacher(teacher, Rates(cloud.index)).label([picture(96, 128)])
-    assert not Rates(cloud.index).read("label").each
+    TimedTeacher(teacher, rates).label([picture(96, 128)])
+    assert not rates.read("label").each
+    cloud.close()
+
+
+def test_a_teacher_that_fails_to_be_counted_still_labels(tmp_path: Path) -> None:
+    class Uncounted(Bundled):
+        def gflops(self, height: int, width: int) -> float | None:
+            raise NotImplementedError(f"{height}x{width}")
+
+    cloud = CloudState(tmp_path)
+    timed = TimedTeacher(Uncounted(small_student(), short_side=96), Rates(cloud.index))
+    for _ in range(2):
+        assert len(timed.label([picture(96, 128)])) == 1
     cloud.close()

@@ -30,6 +30,13 @@ def test_why_it_cannot_be_opened_is_told_with_its_own_code(tmp_path: Path) -> No
         check_teacher(settings(tmp_path, kind="nobodys"))
 
 
+def test_a_variable_does_not_beat_what_the_service_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "seer.onnx"
+    path.write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
+    monkeypatch.setenv("CULLING_TEACHER__KIND", "nobodys")
+    assert check_teacher(settings(tmp_path, kind="onnx", file=str(path))).startswith("onnx seer.onnx")
+
+
 def test_the_bundled_kind_is_judged_without_torch(tmp_path: Path) -> None:
     assert "teacher's architecture" in check_teacher(settings(tmp_path))
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from culling.cloud.bill.count import student_cost
 from culling.cloud.bill.rates import Rates
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
@@ -99,6 +100,7 @@ def test_a_camera_changes_its_family_by_a_round(cloud: CloudState) -> None:
     learnt, classes = load_weights(cloud.files.path(artefact.weights, "safetensors"))
     assert family_of(learnt).name == "yolox"
     assert open_graph(cloud.files.read(artefact.sha256), provider="cpu", threads=1).info.classes == classes
+    assert artefact.cost == student_cost(learnt, cloud.settings.round.frozen), "a pass of it costs what its own does"
 
 
 # Restarts

@@ -10,6 +10,7 @@ from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import frame_id
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.index import frames
+from culling.cloud.store.lifecycle import PASSED
 from culling.common.cli import main
 from culling.common.errors import StorageError
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
@@ -106,6 +107,12 @@ def test_a_frame_of_a_round_that_is_not_there_waits_for_one_again(cloud: CloudSt
     assert len(fsck(cloud.settings).open) == 1
     assert fsck(cloud.settings, repair=True).open == ()
     assert cloud.frames.counts()[CAMERA].waiting == waiting
+
+
+def test_a_frame_that_was_passed_over_is_of_no_round_and_stays_so(cloud: CloudState) -> None:
+    change(cloud, round=PASSED)
+    assert fsck(cloud.settings, repair=True).findings == ()
+    assert cloud.frames.counts()[CAMERA].asking == 11
 
 
 def test_no_held_out_frame_stays_in_a_culled_set(cloud: CloudState) -> None:

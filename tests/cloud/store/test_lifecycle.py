@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from culling.cloud.store.frames import is_held_out
+from culling.cloud.store.frames import is_guard, is_held_out
 from culling.cloud.store.index import frames as table
 from culling.cloud.store.index import history
 from culling.cloud.store.lifecycle import FRESH_S
@@ -129,6 +129,18 @@ def test_what_is_labelled_after_all_waits_for_a_round(cloud: CloudState, clock: 
     cloud.lifecycle.claim(CAMERA, 7)
     label_all(cloud)
     assert cloud.frames.counts()[CAMERA].waiting == 0
+
+
+def test_guards_are_given_up_though_nothing_else_asks_and_make_room(tmp_path: Path, clock: FakeClock) -> None:
+    cloud = CloudState(tmp_path, clock, store={"held_out_block_s": 10.0, "guard_s": 3.0})
+    at = next(float(second) for second in range(1000) if is_guard(CAMERA, second, 10.0, 3.0))
+    add(cloud, 1, captured=at)
+    assert [frame.guard for frame in everything(cloud)] == [True]
+    assert cloud.frames.counts()[CAMERA].asking == 0
+    clock.advance(FRESH_S)
+    assert cloud.lifecycle.pass_over() == 1
+    assert cloud.lifecycle.expire(quota_bytes=1, retention_days=30) == {(CAMERA, "quota"): 1}
+    cloud.close()
 
 
 def test_labels_are_told_in_order_of_time_and_damaged_ones_left_out(cloud: CloudState) -> None:
