@@ -2,7 +2,7 @@
 
     culling bench gate --json
     culling bench gate --video yard.mp4 --labels yard.jsonl --record yard.json
-    culling bench gate --config cloud.toml --camera gate
+    culling bench gate north-door --config cloud.toml
 
 Students are real, and so is what they find: the bundled one at several input sizes, on frames of a clip that the
 teacher labels, or a file. What each did is recorded frame by frame (`--record` keeps it; labelling is what takes
@@ -61,7 +61,9 @@ SCENARIOS = (Scenario("equal", 0.0, 0.0), Scenario("better", 0.05, 0.05), Scenar
 def gate_command(
     video: Video = BUNDLED_CLIP,
     labels: Annotated[Path | None, typer.Option(help="label file of the clip; without one the teacher labels")] = None,
-    camera: Annotated[str | None, typer.Option(help="a camera of a service, by its held-out frames")] = None,
+    camera: Annotated[
+        str | None, typer.Argument(help="a camera of a service, by its held-out frames; default: a clip's")
+    ] = None,
     config: ConfigFile = None,
     override: Overrides = None,
     record: Annotated[Path | None, typer.Option(help="where the matches are kept, and read from if there")] = None,

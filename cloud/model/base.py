@@ -89,10 +89,15 @@ def _export(model: nn.Module, classes: tuple[str, ...], scratch: Path, files: Mo
     return Artefact(files.add(data, "onnx"), len(data), weights, 1.0, LONG_SIDE, classes, parent=None)
 
 
-def templates(data_dir: Path, files: ModelFiles) -> Iterator[bytes]:
-    """Yield graphs that a student may fit: the bundled ones, and those of base students."""
+def outlines() -> Iterator[bytes]:
+    """Yield the bundled graphs that a student may fit."""
     for outline in sorted(BUNDLED.glob(OUTLINES)):
         yield lzma.decompress(outline.read_bytes())
+
+
+def templates(data_dir: Path, files: ModelFiles) -> Iterator[bytes]:
+    """Yield graphs that a student may fit: the bundled ones, and those of base students."""
+    yield from outlines()
     for known in sorted((data_dir / "base").glob("*.json")):
         if (artefact := _known(known, files)) is not None:
             yield files.read(artefact.sha256)

@@ -132,18 +132,17 @@ def export_command(
     ] = None,
 ) -> None:
     """Export a student as one static ONNX graph, after checking that it computes what the student does."""
-    from culling.cloud.model.export import check_parity, export_student
+    from culling.cloud.model.base import outlines
     from culling.cloud.model.quantise import calibration_frames, quantise
+    from culling.cloud.model.refit import export_proven
     from culling.cloud.model.weights import load_bundled, load_student
     from culling.common.atomic import write_atomic
     from culling.common.progress import say
     from culling.common.video import BUNDLED_CLIP, read_frames
 
     model, classes = load_student(weights) if weights else load_bundled("student")
-    say("tracing the student into a graph: a minute or more")
-    graph = export_student(model, classes)
-    say("comparing the graph with the weights")
-    parity = check_parity(model, graph, [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})])
+    frames = [frame for _, frame in read_frames(BUNDLED_CLIP, {0, 400})]
+    graph, parity = export_proven(outlines(), model, classes, frames, say)
     typer.echo(f"agrees with the weights: {parity}")
     if int8 is not None:
         say(f"reading {int8}, and quantising to 8 bits")

@@ -244,8 +244,12 @@ def test_a09_no_bytes_of_a_peer_or_a_file_are_ever_unpickled(tmp_path: Path) -> 
     assert canary.exists()
 
 
-BANNED = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "yaml"}
-CALLS = {"eval", "exec", "compile", "__import__"}
+BANNED = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+ARRAYS = "cloud/teacher/pickled.py"
+"""It reads pickles that a person names, and makes arrays of them and nothing else (`teacher/test_pickled.py`)."""
+YAML = {"yaml.safe_load", "yaml.safe_dump"}
+"""All other loaders of YAML make whatever objects it names."""
+CALLS = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 
 
 def test_a09_the_code_has_nothing_that_could_unpickle() -> None:
@@ -253,12 +257,14 @@ def test_a09_the_code_has_nothing_that_could_unpickle() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Import):
-                assert not BANNED & {alias.name.partition(".")[0] for alias in node.names}, where
+                named = {alias.name.partition(".")[0] for alias in node.names}
+                assert not BANNED & named or where.startswith(f"{ARRAYS}:"), where
             elif isinstance(node, ast.ImportFrom):
                 assert (node.module or "").partition(".")[0] not in BANNED, where
             elif isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in CALLS, where
+                assert called in YAML or not called.startswith("yaml."), where
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 if called.endswith(("torch.load", "np.load", "numpy.load")):
                     option, safe = ("weights_only", "True") if "torch" in called else ("allow_pickle", "False")

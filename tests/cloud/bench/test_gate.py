@@ -66,7 +66,6 @@ def test_students_of_a_camera_are_recorded_on_its_labelled_held_out_frames(
         "gate",
         "--config",
         str(cloud.toml),
-        "--camera",
         CAMERA,
         "--record",
         str(tmp_path / "record.json"),
