@@ -23,7 +23,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from culling.cloud.bill.series import CostSeries
-from culling.cloud.check.checks import check_teacher
+from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.executor import Executor
@@ -102,6 +102,7 @@ class Service:
     # In the order of its life
 
     def _startup(self) -> None:
+        check_student(self._settings)
         check_teacher(self._settings)  # else the first to tell would be a round, hours later
         data_dir = self._settings.data_dir
         self._forget_addresses()  # those of a service that was killed

@@ -73,6 +73,8 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield Result("pace", str(error), error)
     running = holder(settings.agent.state_dir / LOCK) is not None
     classes = {name for camera in cameras if camera.student for name in camera.student.classes}
+    for camera in cameras:
+        yield from _regions(camera, classes)
     for output in settings.output:
         yield _output(output, running, classes)
     yield attempt("cloud", lambda: _cloud(settings))
@@ -109,6 +111,17 @@ def _camera(camera: _Camera) -> str:
     if settings.track:
         Tracks(settings.name)
     return f"{redact(settings.url)} gives {pictures[0].width}x{pictures[0].height}"
+
+
+def _regions(camera: _Camera, classes: set[str]) -> Iterator[Result]:
+    """Warn of classes that no student here finds: such a place ignores, or counts, nothing."""
+    settings, known = camera.settings, ", ".join(sorted(classes))
+    places = [(f"ignore.{number}", place.classes) for number, place in enumerate(settings.ignore)]
+    places += [(f"zone {place.name}", place.classes) for place in settings.zone]
+    for what, named in places:
+        if classes and (strange := sorted(set(named) - classes)):
+            told = f"classes: no student here finds {', '.join(strange)}; known are {known}"
+            yield Result(f"{what} of {settings.name}", told, warning=True)
 
 
 def _pace(cameras: Sequence[_Camera]) -> Result:

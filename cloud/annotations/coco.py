@@ -45,7 +45,8 @@ class _File(msgspec.Struct):
 
 
 def read(path: Path) -> Contents:
-    """Return what a file says. Raises InputError that names the field."""
+    """Return what a file says, or `annotations.json` of a folder. Raises InputError that names the field."""
+    path = path / "annotations.json" if path.is_dir() else path
     told = _decode(path)
     classes = distinct((category.name for category in told.categories), f"{path}: categories")
     names = _by_id(path, "categories", told.categories)

@@ -73,7 +73,8 @@ def warn_clipped(path: Path, found: Fitted) -> None:
 
 
 def read(path: Path) -> Iterator[Picture]:
-    """Yield what each line says, as it stands there. Raises `InputError`."""
+    """Yield what each line says, as it stands there, or of `labels.jsonl` of a folder. Raises `InputError`."""
+    path = path / "labels.jsonl" if path.is_dir() else path
     try:
         lines = path.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.keys import load_keys
-from culling.common.errors import StorageError
+from culling.common.errors import ModelError, StorageError
 from culling.common.process.checks import Result, attempt, writable
 
 UNSYNCHRONISED = 5
@@ -23,11 +24,12 @@ UNSYNCHRONISED = 5
 
 
 def check_all(settings: CloudSettings) -> Iterator[Result]:
-    """Try keys, index, frames folder, teacher, room on disk, GPU and clock; each result is yielded as it is known."""
+    """Try keys, index, frames folder, teacher, student, disk, GPU and clock; each result is yielded as it is known."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
     yield attempt("frames", lambda: writable(settings.data_dir / "frames", "service.data_dir"))
     yield attempt("teacher", lambda: check_teacher(settings))
+    yield attempt("student", lambda: check_student(settings))
     yield attempt("room", lambda: _room(settings))
     yield _gpu()
     yield _clock()
@@ -44,6 +46,20 @@ def check_teacher(settings: CloudSettings) -> str:
     if teacher.kind == "bundled" and not sayings:
         return check_detector(teacher.file or BUNDLED / "teacher.safetensors")
     return try_teacher(settings)
+
+
+def check_student(settings: CloudSettings) -> str:
+    """Return where students start. Raises ModelError for a family that is not installed, or weights that are not there.
+
+    Families are told by their entry points' names alone: they bring torch, which the service never holds.
+    """
+    family, weights = settings.student.family, settings.student.weights
+    known = sorted(entry.name for entry in entry_points(group="culling.students"))
+    if family not in known:
+        raise ModelError(f"student.family: no family of students is called {family!r}; there are {', '.join(known)}")
+    if weights != "bundled" and not os.path.isfile(weights):
+        raise ModelError(f"student.weights: there is no file {weights}")
+    return f"{family}, {weights}"
 
 
 def _keys(data_dir: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ def writable(folder: Path, setting: str) -> str:
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # `Path.exists` may raise
     if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)):
         raise StorageError(f"{setting}: {folder} is not writable: check its owner and mode")
+    try:  # to root every place looks writable, /proc too
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise StorageError(f"{setting}: {folder} is not writable: {nearest}: {error.strerror}") from None
     return f"{folder} is writable"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -83,9 +84,16 @@ class JsonLines(Sink):
 
     def check(self) -> str:
         """Say that the file can be written; leaves none behind."""
-        nearest = next(path for path in (self._path, *self._path.parents) if path.exists())
-        if self._path.is_dir() or not os.access(nearest, os.W_OK):
-            raise StorageError(f"{self._path} is not writable: check its owner and mode")
+        nearest = next(path for path in (self._path, *self._path.parents) if os.path.exists(path))
+        try:  # by writing: to root every place looks writable, /proc too
+            if nearest == self._path:
+                os.close(os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
+            else:
+                tempfile.TemporaryFile(dir=nearest).close()
+        except OSError as error:
+            raise StorageError(
+                f"{self._path} is not writable: {nearest}: {error.strerror}; check owner, mode and path"
+            ) from None
         return f"{self._path} is writable"
 
     @property

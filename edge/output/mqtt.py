@@ -62,21 +62,20 @@ class Mqtt(Sink):
 
     def open(self) -> None:
         """Connect, and say that this agent is online."""
-        client = self._client = self._make_client()
-        self._answered.clear()
-        self._refusal, self._told = "", {}
-        try:
-            client.connect(self._url.hostname or "", self._url.port or PORTS[self._url.scheme], KEEPALIVE_S)
-        except (OSError, ValueError) as error:
-            raise DownError(f"{self.where}: {why(error)}") from None
-        client.loop_start()
-        if not self._answered.wait(ANSWER_S):
-            raise DownError(f"{self.where}: no answer to the log-in")
-        if self._refusal:
-            raise DownError(f"{self.where}: {self._refusal}")
+        client = self._make_client(self._topics.client_id)
+        client.will_set(self._topics.agent, OFFLINE, 1, True)
+        self._connect(client)
         if self.settings.discovery:
             client.subscribe(f"{self.settings.discovery}/status")
         self.tend()
+
+    def check(self) -> str:
+        """Log in and say nothing, under another name: the broker would cut off an agent that runs."""
+        try:
+            self._connect(self._make_client(f"{self._topics.client_id}-check"))
+        finally:
+            self.close()
+        return self.where
 
     def send(self, batch: Batch) -> None:
         """Publish each record, and counts that have changed; returns when the broker, or its socket, has them all."""
@@ -120,16 +119,28 @@ class Mqtt(Sink):
         client.disconnect()
         client.loop_stop()
 
-    def _make_client(self) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, self._topics.client_id, protocol=paho.MQTTv311, reconnect_on_failure=False
-        )
+    def _connect(self, client: paho.Client) -> None:
+        """Log in. Raises DownError."""
+        self._client = client
+        self._answered.clear()
+        self._refusal, self._told = "", {}
+        try:
+            client.connect(self._url.hostname or "", self._url.port or PORTS[self._url.scheme], KEEPALIVE_S)
+        except (OSError, ValueError) as error:
+            raise DownError(f"{self.where}: {why(error)}") from None
+        client.loop_start()
+        if not self._answered.wait(ANSWER_S):
+            raise DownError(f"{self.where}: no answer to the log-in")
+        if self._refusal:
+            raise DownError(f"{self.where}: {self._refusal}")
+
+    def _make_client(self, name: str) -> paho.Client:
+        client = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=paho.MQTTv311, reconnect_on_failure=False)
         client.connect_timeout = ANSWER_S
         if self._url.username or self._password:
             client.username_pw_set(unquote(self._url.username or ""), self._password)
         if self._tls is not None:
             client.tls_set_context(self._tls)
-        client.will_set(self._topics.agent, OFFLINE, 1, True)
         client.on_connect = self._on_connect
         client.on_message = lambda *_: self._forgotten.set()
         return client

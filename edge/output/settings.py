@@ -133,7 +133,8 @@ class OutputSettings(Section):
     def _consistent(self) -> OutputSettings:
         told = {key for key in self.model_fields_set if getattr(self, key) not in (None, (), {})} - COMMON
         if wrong := sorted(told - KEYS.get(self.kind, frozenset({"options"}))):
-            raise ValueError(f"{wrong[0]} is not a key of kind = {self.kind!r}")
+            hint = "" if self.kind in KEYS else f"; known kinds are {', '.join(KEYS)}, another's keys stand in options"
+            raise ValueError(f"{wrong[0]} is not a key of kind = {self.kind!r}{hint}")
         if (needed := NEEDED.get(self.kind)) and getattr(self, needed) is None:
             raise ValueError(f"kind = {self.kind!r} needs {needed}")
         if len(several := [key for key in SECRETS if getattr(self, key) is not None]) > 1:

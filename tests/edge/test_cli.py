@@ -88,10 +88,22 @@ def test_check_goes_on_after_a_failure_and_ends_with_the_code_of_the_first(
 def test_check_says_that_nothing_can_be_kept(site: Site, cloud: CloudEnd, edge: Edge) -> None:
     in_the_way = site.folder / "file"
     in_the_way.touch()
-    for folder in (in_the_way, in_the_way / "state"):
+    for folder in (in_the_way, in_the_way / "state", Path("/proc/none")):
         code, out, _ = edge("check", "--set", f"agent.state_dir={folder}")
         assert code == 7
         assert f"failed  state: agent.state_dir: {folder} is not writable" in out
+
+
+def test_check_warns_of_a_place_whose_classes_no_student_finds(site: Site, cloud: CloudEnd, edge: Edge) -> None:
+    place = {"polygon": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], "classes": ["person", "unicorn"]}
+    site.settings["camera"][0] |= {"ignore": [place], "zone": [{"name": "yard", **place}]}
+
+    code, out, _ = edge("check")
+
+    warned = [line for line in out.splitlines() if line.startswith("warning")]
+    assert code == 0
+    assert [line.partition(": ")[0] for line in warned] == ["warning ignore.0 of gate", "warning zone yard of gate"]
+    assert all("classes: no student here finds unicorn; known are bicycle, " in line for line in warned)
 
 
 def test_check_says_beforehand_that_a_student_is_too_slow_for_its_cameras(

@@ -103,6 +103,14 @@ def test_what_is_written_is_read_back_and_known_by_its_looks(kind: Format, made:
         assert found.classes == classes_of(made)
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_folder_that_holds_one_format_is_read_whole(tmp_path: Path, kind: Format) -> None:
+    (tmp_path / "set").mkdir()
+    out = tmp_path / "set" if KINDS[kind].folder else tmp_path / "set" / KINDS[kind].file
+    write(out, kind, PLAIN, ("car", "person"))
+    assert len(read(tmp_path / "set", None, ANY, SIZES).pictures) == len(PLAIN)
+
+
 # As others read them
 
 PLAIN = [

@@ -25,7 +25,7 @@ def check(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str
 def test_each_thing_is_one_line_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = check(settings(tmp_path), capsys)
     assert code == 0
-    assert list(lines) == ["settings", "keys", "index", "frames", "teacher", "room", "gpu", "clock"]
+    assert list(lines) == ["settings", "keys", "index", "frames", "teacher", "student", "room", "gpu", "clock"]
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -37,6 +37,24 @@ def test_the_exit_code_is_that_of_the_first_failure(tmp_path: Path, capsys: pyte
     assert lines["room"].startswith("failed  room:")
     code, _ = check(settings(tmp_path, service={"reserve_bytes": 1 << 60}), capsys)
     assert code == StorageError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ({"family": "yolo"}, "no family of students is called 'yolo'; there are faster-rcnn-resnet18, yolox"),
+        ({"weights": "/none.safetensors"}, "student.weights: there is no file /none.safetensors"),
+    ],
+)
+def test_a_student_that_no_round_could_start_from_is_told_and_the_service_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], student: dict[str, object], said: str
+) -> None:
+    path = settings(tmp_path, student=student)
+    code, lines = check(path, capsys)
+    assert code == ModelError.exit_code
+    assert said in lines["student"]
+    assert main(["cloud", "serve", "--config", str(path)]) == ModelError.exit_code
+    assert said in capsys.readouterr().err
 
 
 def test_a_service_without_its_teacher_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,8 @@ def test_a_path_that_cannot_be_written_is_down_and_said_by_check(tmp_path: Path)
     lines = sink(settings("jsonl", path=tmp_path / "file" / "d.jsonl"))
     with pytest.raises(DownError, match="cannot be written"):
         lines.open()
-    with pytest.raises(StorageError, match="is not writable"):
-        sink(settings("jsonl", path=tmp_path)).check()
+    for path in (tmp_path, tmp_path / "file" / "d.jsonl", Path("/proc/none/d.jsonl")):
+        with pytest.raises(StorageError, match="is not writable"):
+            sink(settings("jsonl", path=path)).check()
     assert "is writable" in sink(settings("jsonl", path=tmp_path / "new" / "d.jsonl")).check()
     assert not (tmp_path / "new").exists()

@@ -147,6 +147,21 @@ def test_a_broker_that_stalls_holds_up_nothing_but_its_own_records(
     working.close()
 
 
+def test_a_check_leaves_an_agent_that_runs_connected_and_what_the_broker_keeps_as_it_is(
+    broker: Broker, heard: Subscriber
+) -> None:
+    opened = publisher(broker)
+    opened.open()
+    wait_until(lambda: heard.last("culling/gate/availability") == "online")
+    before = list(heard.messages)
+    assert publisher(broker, cameras=[]).check() == broker.url
+    opened.tend()
+    heard.publish("culling/last", "said")
+    wait_until(lambda: heard.last("culling/last") == "said")
+    assert heard.messages == [*before, ("culling/last", "said")]
+    opened.close()
+
+
 def answer(**told: Any) -> str:
     """What `check` says, or why it fails."""
     try:

@@ -42,6 +42,9 @@ def test_the_key_of_another_kind_is_refused_by_name(site: Site) -> None:
     assert "output.0: Value error, topic is not a key of kind = 'stdout'" in refused(
         site, {"kind": "stdout", "topic": "yard"}
     )
+    assert "url is not a key of kind = 'mqqt'; known kinds are jsonl, stdout, zmq, mqtt, webhook" in refused(
+        site, {"kind": "mqqt", "url": "mqtt://broker"}
+    )
     assert "topik is not a setting; did you mean output.topic?" in refused(site, {"kind": "stdout", "topik": "yard"})
 
 
