@@ -70,7 +70,8 @@ def setup(level: str = "info", json: bool | None = None) -> None:
 
 
 def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    structlog.get_logger(__name__).error("process_crashed", exc_info=(kind, error, trace))
+    if not issubclass(kind, KeyboardInterrupt):  # somebody ended it, perhaps before it could take signals
+        structlog.get_logger(__name__).error("process_crashed", exc_info=(kind, error, trace))
 
 
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:

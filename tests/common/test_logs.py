@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -130,3 +131,9 @@ class TestCrash:
         assert done.returncode == 1
         assert json.loads(done.stderr)["event"] == "process_crashed"
         assert "hunter2" not in done.stderr
+
+
+def test_a_process_that_a_person_ends_while_it_starts_has_not_crashed() -> None:
+    code = "from culling.common import logs; logs.setup('warning'); raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

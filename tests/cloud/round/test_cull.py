@@ -10,7 +10,7 @@ from culling.cloud.round.cull import cull
 from culling.cloud.store.frames import frame_id
 from culling.common.frame import Detections
 from support.cloud import CAMERA, CloudState, detections
-from support.rounds import EDGE, add, context_of, start
+from support.rounds import EDGE, add, context_of, enter
 from support.stored import everything
 
 PERSON = detections((1, 1, 20, 20, 0.9, 0))
@@ -33,7 +33,7 @@ def wrong(cloud: CloudState, names: list[str], labels: Detections = CAR_TOO) -> 
 
 
 def culled(cloud: CloudState) -> dict[str, Any]:
-    return cull(context_of(cloud), cloud.rounds.get(start(cloud)), {})
+    return cull(context_of(cloud), cloud.rounds.get(enter(cloud)), {})
 
 
 def policy(cloud: CloudState, name: str, **changes: Any) -> None:
@@ -76,7 +76,7 @@ def test_the_policies_differ_where_one_class_of_many_is_wrong(cloud: CloudState)
 def test_frames_of_a_refused_round_are_candidates_again(cloud: CloudState) -> None:
     label(cloud)
     wrong(cloud, trained(cloud)[:2])
-    first = cloud.rounds.get(start(cloud))
+    first = cloud.rounds.get(enter(cloud))
     cloud.lifecycle.claim(CAMERA, first.id)
     kept = cull(context_of(cloud), first, {})["kept"]
     cloud.rounds.end(first.id, "refused", {}, "no better", 1.0)
@@ -146,7 +146,7 @@ def test_held_out_frames_are_never_kept_nor_replayed(cloud: CloudState) -> None:
 def test_only_this_rounds_audits_are_counted(cloud: CloudState) -> None:
     add(cloud, range(40, 46), reason="audit", loss=0.0)
     label(cloud)
-    first = cloud.rounds.get(start(cloud))
+    first = cloud.rounds.get(enter(cloud))
     cloud.lifecycle.claim(CAMERA, first.id)
     audits = [frame.id for frame in everything(cloud) if frame.reason == "audit" and not frame.held_out]
     wrong(cloud, audits[:2], NOTHING)
@@ -159,7 +159,7 @@ def test_only_this_rounds_audits_are_counted(cloud: CloudState) -> None:
 def test_no_frame_is_trained_on_twice_after_a_round_that_failed(cloud: CloudState) -> None:
     label(cloud)
     wrong(cloud, trained(cloud)[:3])
-    failed = cloud.rounds.get(start(cloud))
+    failed = cloud.rounds.get(enter(cloud))
     cull(context_of(cloud), failed, {})
     cloud.rounds.end(failed.id, "failed", {}, "the teacher is missing", 1.0)
     result = culled(cloud)
@@ -182,7 +182,7 @@ def test_a_frame_on_which_three_students_learnt_nothing_is_left_out(cloud: Cloud
     phantom, hard = trained(cloud)[:2]
     wrong(cloud, [phantom, hard])
     for number in range(LESSONS):
-        turn = cloud.rounds.get(start(cloud))
+        turn = cloud.rounds.get(enter(cloud))
         result = cull(context_of(cloud), turn, {})
         assert (set(result["kept"]), result["in_vain"]) == ({phantom, hard}, 0), number
         learnt = result | {"masses": result["masses"] | {hard: 2.0}}  # of which more than half was mended since
@@ -200,7 +200,7 @@ def test_rounds_that_were_refused_taught_nobody(cloud: CloudState) -> None:
     label(cloud)
     wrong(cloud, trained(cloud)[:1])
     for _ in range(LESSONS + 1):
-        turn = cloud.rounds.get(start(cloud))
+        turn = cloud.rounds.get(enter(cloud))
         result = cull(context_of(cloud), turn, {})
         assert result["in_vain"] == 0
         cloud.rounds.save_stage(turn.id, "cull", result)
@@ -212,5 +212,5 @@ def test_progress_is_told_while_a_pool_is_judged(cloud: CloudState) -> None:
     wrong(cloud, trained(cloud)[:1])
     context, steps = context_of(cloud), []
     context.heart.advance = lambda count=1: steps.append(count)  # type: ignore[method-assign]
-    cull(context, cloud.rounds.get(start(cloud)), {})
+    cull(context, cloud.rounds.get(enter(cloud)), {})
     assert len(steps) > len(trained(cloud))

@@ -10,7 +10,7 @@ from culling.cloud.store.frames import frame_id
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.messages import WireFeatures
 from support.cloud import CloudState, detections
-from support.rounds import EDGE, add, context_of, start, with_features
+from support.rounds import EDGE, add, context_of, enter, with_features
 from support.stored import label_all
 
 COUNT = 300
@@ -139,7 +139,7 @@ def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, mo
     asked: list[Any] = []
     monkeypatch.setattr("culling.cloud.round.rank.learn", lambda *pairs: asked.append(pairs) or Lesson(4, 2))
 
-    result = rank(context_of(cloud), cloud.rounds.get(start(cloud)), {})
+    result = rank(context_of(cloud), cloud.rounds.get(enter(cloud)), {})
 
     [(features, mass, losses, audits, share)] = asked
     assert share == BUDGET[1]
@@ -153,4 +153,4 @@ def test_every_labelled_frame_with_features_is_learnt_from(cloud: CloudState, mo
 
 def test_without_features_nothing_is_learnt(cloud: CloudState) -> None:
     label_all(cloud)
-    assert rank(context_of(cloud), cloud.rounds.get(start(cloud)), {})["pairs"] == 0
+    assert rank(context_of(cloud), cloud.rounds.get(enter(cloud)), {})["pairs"] == 0

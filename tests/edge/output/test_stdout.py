@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,8 @@ sink(settings("stdout")).send(batch(3))
 
 def test_a_program_behind_it_reads_the_records() -> None:
     read = "from culling.common.detections import follow; print([record.seq for record in follow('-')])"
-    with subprocess.Popen([sys.executable, "-c", WRITE], stdout=subprocess.PIPE) as writer:
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, "-c", WRITE], stdout=subprocess.PIPE, env=here) as writer:
         done = subprocess.run([sys.executable, "-c", read], stdin=writer.stdout, capture_output=True, text=True)
     assert done.stdout.strip() == "[0, 1, 2]"
 
