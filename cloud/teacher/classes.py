@@ -11,7 +11,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from culling.cloud.teacher.coco import plain
+from culling.cloud.model.coco import plain
 from culling.cloud.teacher.fusion import SAME, suppress
 from culling.cloud.teacher.interface import Picture, Teacher
 from culling.common.errors import ModelError, SettingsError

@@ -29,9 +29,9 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 
+from culling.cloud.model.coco import COCO_80
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.bundled import TorchTeacher
-from culling.cloud.teacher.coco import COCO_80
 from culling.cloud.teacher.pickled import read_arrays
 from culling.cloud.teacher.torchvision import read_weights
 from culling.common.errors import ModelError

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from culling.cloud.model.coco import NOTHING
 from culling.cloud.settings import TeacherPart, TeacherSettings
 from culling.cloud.teacher.classes import Translated, translation
-from culling.cloud.teacher.coco import NOTHING
 from culling.cloud.teacher.fusion import Look, fuse
 from culling.cloud.teacher.interface import Picture, Scalable, Teacher
 from culling.cloud.teacher.views import View, Window, parse_view, to_whole, windows

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.settings import Layout
-from culling.cloud.teacher.coco import COCO_80, COCO_91
 from culling.cloud.teacher.fusion import suppress_classes
 from culling.common.errors import ModelError
 from culling.common.frame import Detections

@@ -21,8 +21,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from culling.cloud.model.coco import by_position
 from culling.cloud.settings import Colours, Fit, Layout, Pixels, TeacherPart
-from culling.cloud.teacher.coco import by_position
 from culling.cloud.teacher.cost import onnx_gflops
 from culling.cloud.teacher.interface import Picture
 from culling.cloud.teacher.layouts import Outputs, default_names, read, recognise

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torchvision.models import detection as builders
 from torchvision.models import get_model_builder, get_model_weights, list_models
 
+from culling.cloud.model.coco import BACKGROUND, COCO_91
 from culling.cloud.model.weights import read_tensors
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.bundled import TorchTeacher
-from culling.cloud.teacher.coco import BACKGROUND, COCO_91
 from culling.common.errors import ModelError, SettingsError
 
 

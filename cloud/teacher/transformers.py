@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from culling.cloud.model.coco import by_position
 from culling.cloud.settings import TeacherPart
-from culling.cloud.teacher.coco import by_position
 from culling.cloud.teacher.cost import torch_gflops
 from culling.cloud.teacher.fusion import suppress_classes
 from culling.cloud.teacher.interface import Picture

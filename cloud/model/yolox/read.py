@@ -15,29 +15,16 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from culling.cloud.model.coco import COCO_80
 from culling.cloud.model.yolox.network import NANO, TINY, Yolox, YoloxSpec
 from culling.common.errors import ModelError
 from culling.common.frame import CLASSES
 from culling.common.wire.messages import MAX_MODEL
 
-# fmt: off
-COCO = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
-    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
-    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
-    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
-    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
-    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
-    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)
-# fmt: on
-"""The classes of COCO's detectors, in the order of their rows."""
-
 SIZES = {"nano": NANO, "tiny": TINY}
 
 
-def read_yolox(path: Path, classes: Sequence[str] = CLASSES, names: Sequence[str] = COCO) -> Yolox:
+def read_yolox(path: Path, classes: Sequence[str] = CLASSES, names: Sequence[str] = COCO_80) -> Yolox:
     """Return the detector in the ONNX file at `path`, whose rows are `names`, as one that finds `classes`.
 
     Rows of known names are kept, those of others start anew. Raises ModelError for a file that is no YOLOX of a

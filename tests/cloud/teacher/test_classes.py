@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.teacher.classes import Translated, translation
-from culling.cloud.teacher.coco import COCO_80, COCO_91
 from culling.cloud.teacher.interface import Picture
 from culling.common.errors import ModelError, SettingsError
 from culling.common.frame import CLASSES, Detections

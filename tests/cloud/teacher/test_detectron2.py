@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from culling.cloud.model.coco import COCO_80
 from culling.cloud.settings import TeacherPart
-from culling.cloud.teacher.coco import COCO_80
 from culling.cloud.teacher.detectron2 import Detectron2, build_detectron2, open_detectron2
 from culling.common.errors import ModelError
 from support.detectors import picture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from culling.cloud.teacher.coco import COCO_80, COCO_91
+from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.teacher.layouts import Recognised, default_names, read, recognise
 from culling.common.errors import ModelError
 from culling.common.frame import Detections

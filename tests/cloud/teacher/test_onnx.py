@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.settings import TeacherPart
-from culling.cloud.teacher.coco import COCO_80, COCO_91
 from culling.cloud.teacher.loading import open_part
 from culling.cloud.teacher.onnx import OnnxTeacher, open_onnx, place, run, to_frame
 from culling.common.errors import ModelError, SettingsError

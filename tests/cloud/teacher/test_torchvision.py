@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models import get_model_builder
 
+from culling.cloud.model.coco import COCO_91
 from culling.cloud.settings import TeacherPart
-from culling.cloud.teacher.coco import COCO_91
 from culling.cloud.teacher.loading import open_part
 from culling.cloud.teacher.torchvision import open_torchvision
 from culling.common.errors import ModelError, SettingsError

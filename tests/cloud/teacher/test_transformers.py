@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher import transformers as stage
-from culling.cloud.teacher.coco import COCO_80, COCO_91
 from culling.cloud.teacher.loading import open_part
 from culling.cloud.teacher.transformers import Grounding, open_transformers
 from culling.common.errors import MissingExtraError, ModelError, SettingsError

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
-from culling.cloud.teacher.coco import COCO_80, COCO_91, by_position, plain
+from culling.cloud.model.coco import COCO_80, COCO_91, by_position, plain
 
 
 def test_the_list_with_gaps_is_torchvisions() -> None:
