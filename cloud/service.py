@@ -343,8 +343,10 @@ class Service:
         for (camera, reason), count in gone.items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
         passed = self._lifecycle.pass_over()
-        if max(sum(gone.values()), passed) >= AT_ONCE:  # there may be more; requests are answered in between
-            self._next_upkeep = self._clock.monotonic()
+        for (camera, reason), count in passed.items():
+            self._metrics.count("frames_passed_over", count, camera=camera, reason=reason)
+        if max(sum(gone.values()), sum(passed.values())) >= AT_ONCE:
+            self._next_upkeep = self._clock.monotonic()  # there may be more; requests are answered in between
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):
             if folder.name not in unfinished:

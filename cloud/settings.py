@@ -221,15 +221,15 @@ class TeacherSettings(TeacherPart):
 class LabellingSettings(Section):
     """`[labelling]`: of each camera at most `per_day` frames are labelled in a UTC day, as they come.
 
-    Held-out and audit frames go first, up to half of it; for the others, those worth most, the rest accrues over the
-    day. Forwarding 40 an hour, a camera sends 960 a day: two thirds of them are labelled.
+    It accrues over the day: half for held-out and audit frames, half for the others, those worth most, and what one of
+    them leaves for the other. Forwarding 40 an hour, a camera sends 960 a day: two thirds of them are labelled.
     """
 
     per_day: int = Field(
         default=640,
         ge=0,
-        description="frames of a camera that are labelled in a UTC day at most, 0 for none: held-out and audit frames "
-        "first, up to half of them, then those worth most, as the rest accrues over the day",
+        description="frames of a camera that are labelled in a UTC day at most, 0 for none, as they accrue over the "
+        "day: half for held-out and audit frames, half for those worth most, what one leaves for the other",
     )
     threads: int = Field(
         default=0,

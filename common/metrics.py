@@ -140,6 +140,7 @@ SERIES: tuple[Series, ...] = (
     _count("labelling_deaths", "", "deaths", "times that the process that labels died, or was killed", "cloud"),
     _gauge("frames_waiting", "camera", "frames", "labelled frames that no round has read", "cloud"),
     _count("frames_labelled", "camera", "frames", "frames the teacher labelled", "cloud"),
+    _count("frames_passed_over", "camera reason", "frames", "frames the teacher did not label within a day", "cloud"),
     _count("frames_kept", "camera", "frames", "frames kept in a culled set", "cloud"),
     _count(
         "audits_labelled", "camera", "frames", "random frames, not hard by their loss, that the teacher saw", "cloud"

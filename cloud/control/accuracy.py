@@ -7,11 +7,21 @@ where it fell by more than chance explains.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import msgspec
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.evaluation.accuracy import LEAST_AUDITS, Accuracy, Forwarded, measure, pooled
+from culling.cloud.evaluation.accuracy import (
+    LEAST_AUDITS,
+    Accuracy,
+    Forwarded,
+    drawn_and_labelled,
+    measure,
+    pooled,
+)
 from culling.cloud.evaluation.drift import LOOK_S, MOST_BEFORE, PARTS, Audit, Fall, Watched, watch
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.tally import tallies
@@ -111,6 +121,7 @@ class Measurer:
         newest = self._store.select(camera, mine & DRAWN, frames.c.captured.desc(), AUDITS)
         if len(newest) < LEAST_AUDITS:
             return None
+        newest = self._standing_for_all(camera, model_id, newest)
         since = frames.c.captured >= newest[-1].captured
         beside = self._store.select(camera, hard & since, frames.c.captured.desc(), MOST_HARD)
         now = measure(
@@ -122,6 +133,21 @@ class Measurer:
         if last is None or newest[0].captured >= last.at + LOOK_S:
             watched = self._watch(camera, model_id, last)
         return Measured(model_id, self._clock.now(), now, watched)
+
+    def _standing_for_all(self, camera: str, model_id: str, drawn: Sequence[StoredFrame]) -> list[StoredFrame]:
+        """Return labelled audits, newest first, with the probability of being drawn and labelled as theirs."""
+        told = [(frame.captured, frame.probability) for frame in drawn if frame.probability is not None]
+        never = frames.c.labelled.is_(None) & frames.c.labels.is_(None) & (frames.c.state != "purged")
+        mine = (frames.c.camera == camera) & (frames.c.model_id == model_id) & (frames.c.reason == "audit")
+        query = sa.select(frames.c.captured, frames.c.probability).where(
+            never, mine, frames.c.probability.is_not(None), frames.c.captured >= drawn[-1].captured
+        )
+        with self._index.read() as connection:
+            others = [(row.captured, row.probability) for row in connection.execute(query)]
+        return [
+            replace(frame, probability=each)
+            for frame, each in zip(drawn, drawn_and_labelled(told, others), strict=True)
+        ]
 
     def _watch(self, camera: str, model_id: str, last: Watched | None) -> Watched | None:
         mine = self._store.select(camera, DRAWN & (frames.c.model_id == model_id), frames.c.captured, None)

@@ -2,7 +2,8 @@
 
 Frames that were forwarded as hard are the student's worst; what it makes of the others is known from audits, which were
 drawn with a known probability. So an audit stands for 1/probability frames, a hard frame for itself, and nothing else
-counts: bootstrap and manual frames were chosen neither by the student nor by chance.
+counts: bootstrap and manual frames were chosen neither by the student nor by chance. An audit that was never labelled
+is stood for by the one nearest in time, so that an hour of which the teacher saw few weighs as much as any other.
 
 AP50 overall puts the detections of all classes of interest into one list: each has to match a label of its own class,
 and every false alarm counts, also of a class that no label has. The mean over classes would make a class of three
@@ -36,6 +37,8 @@ LEAST_OBJECTS = 20
 """Labels of a class from which on it is told by itself."""
 BLOCK_S = 300.0
 """Longer than an object stays in most scenes; a window of an hour still has twelve."""
+REACH_S = 3600.0
+"""An audit stands for others within so many seconds: farther away, the scene may be another."""
 RESAMPLES = 400
 """Enough that the ends of an interval change by less than a hundredth from seed to seed."""
 CONFIDENCE = 0.95
@@ -108,6 +111,21 @@ def measure(
         missed=spread.estimate(_share(drawn, hard & audits, hard)),
         stayed_hard=spread.estimate(_share(drawn, hard & audits, audits)) or Estimate(0.0, 0.0, 1.0),
     )
+
+
+def drawn_and_labelled(labelled: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> list[float]:
+    """Return with what probability each of the `labelled` audits was drawn and labelled, where `others` were not.
+
+    Both are times of capture, in seconds, each with the probability with which it was drawn. Which audits are labelled
+    depends on when they came, never on what is in them: the nearest within `REACH_S` stands for each.
+    """
+    times = np.array([at for at, _ in labelled])
+    stood = np.array([1.0 / probability for _, probability in labelled])
+    for at, probability in others if labelled else ():
+        away = np.abs(times - at)
+        if away.min() <= REACH_S:
+            stood[int(away.argmin())] += 1.0 / probability
+    return [float(value) for value in 1.0 / stood]
 
 
 def pooled(seen: Tally, labels: Sequence[int]) -> Tally:

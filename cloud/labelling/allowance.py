@@ -1,7 +1,10 @@
 """How many frames of each camera the teacher labels next: no I/O, counts and a time go in, a plan comes out.
 
-judges      held-out and audit frames: what says how good a student is; they go first, up to half of the day's allowance
-others      to learn from: what the judges leave of it, as it accrues over the day, the least served camera first
+judges      held-out and audit frames: what says how good a student is; half of the allowance is theirs
+others      to learn from: the other half
+
+The allowance of a day accrues evenly, and what one of them leaves is for the other. So a camera that sends more than it
+may have labelled is labelled at all hours alike, and neither keeps the other waiting.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 from culling.common.clock import DAY_S
 
 JUDGES_SHARE = 1 / 2
-"""At the defaults a fifth of what comes is held out. An edge that sends nothing but audits must not end learning."""
+"""At the defaults a fifth of what comes is held out. An edge that sends nothing but audits must not end learning, and a
+teacher slower than what comes neither: of a batch, too, they take half at most while others wait."""
 
 BURST = 1 / 8
 """The share of a day's allowance that a camera may use at once: what three quiet hours leave over."""
@@ -42,28 +46,36 @@ class Helping:
 def allowed(demand: Demand, per_day: int, now: float) -> tuple[int, int]:
     """Return how many judges and how many others of a camera may be labelled at `now`, seconds since the epoch.
 
-    Together they never exceed `per_day` in a UTC day. The allowance of the others accrues evenly, with a share of
-    `BURST` in advance: a busy midnight leaves some for noon, when the best frames of the day may come.
+    Together they never exceed `per_day` in a UTC day. It accrues evenly, with a share of `BURST` in advance: a busy
+    midnight leaves some for noon, when the best frames of the day may come.
     """
-    left = max(0, per_day - demand.judges_done - demand.others_done)
-    judges = min(demand.judges, left, max(0, math.ceil(JUDGES_SHARE * per_day) - demand.judges_done))
-    theirs = max(0, per_day - demand.judges_done - judges)
-    accrued = math.ceil(theirs * min(1.0, now % DAY_S / DAY_S + BURST))
-    return judges, min(demand.others, max(0, accrued - demand.others_done))
+    share = min(1.0, now % DAY_S / DAY_S + BURST)
+    done = demand.judges_done + demand.others_done
+    theirs = min(math.ceil(JUDGES_SHARE * per_day * share) - demand.judges_done, per_day - done)
+    sure = min(demand.judges, max(0, theirs))
+    left = max(0, math.ceil(per_day * share) - done - sure)
+    others = min(demand.others, left)
+    return sure + min(demand.judges - sure, left - others), others
 
 
 def share_out(demands: Iterable[Demand], size: int, per_day: int, now: float) -> list[Helping]:
     """Return whose frames make up the next batch of at most `size`: no camera keeps another one waiting.
 
-    Judges of all cameras go before the others. Among equals the camera goes first that had the fewest today.
+    Judges of all cameras go before the others, in half of the batch or where the others leave room. Among equals the
+    camera goes first that had the fewest today.
     """
     waiting = sorted(demands, key=lambda demand: (demand.judges_done + demand.others_done, demand.camera))
     open_to = [(demand.camera, *allowed(demand, per_day, now)) for demand in waiting]
-    wanted = [(camera, True, judges) for camera, judges, _ in open_to]
-    wanted += [(camera, False, others) for camera, _, others in open_to]
+    room = max(math.ceil(JUDGES_SHARE * size), size - sum(others for _, _, others in open_to))
+    judging = _fill([(camera, judges) for camera, judges, _ in open_to], room, judges=True)
+    room = size - sum(helping.frames for helping in judging)
+    return judging + _fill([(camera, others) for camera, _, others in open_to], room, judges=False)
+
+
+def _fill(wanted: Iterable[tuple[str, int]], room: int, judges: bool) -> list[Helping]:
     plan = []
-    for camera, judges, frames in wanted:
-        if (taken := min(frames, size)) > 0:
+    for camera, frames in wanted:
+        if (taken := min(frames, room)) > 0:
             plan.append(Helping(camera, judges, taken))
-            size -= taken
+            room -= taken
     return plan

@@ -33,6 +33,9 @@ LEASE_S = 600.0
 MOST_TRIES = 3
 """A worker may die by accident beside a frame; one that dies of it alone, again and again, is not worth a fourth."""
 
+HOUR_S = 3600.0
+"""Frames that came within an hour, as those of a window do when it closes, are as good as each other to judge by."""
+
 MOST_WEIGHED = 512
 """Frames of a camera that are compared by worth: those of the highest loss, since each record is decoded for it."""
 
@@ -125,14 +128,20 @@ class LabelQueue:
         return leases.c.token.startswith(f"{self._worker}-", autoescape=True)
 
     def _frames(self, helping: Helping, now: float, worths: Callable[[str], Worth | None]) -> list[StoredFrame]:
-        """Return the frames of a helping: judges oldest first, so that none waits for ever; the others by worth."""
-        asking = sa.and_(ASKING, ~sa.exists().where(leases.c.frame == frames.c.id, leases.c.until > now))
+        """Return the frames of a helping: the others by worth, judges by chance, those of the newest hour first.
+
+        Their names are hashes, by which they are chosen within the hour: nothing that is in a picture decides whether
+        it judges.
+        """
+        leased = sa.exists().where(leases.c.frame == frames.c.id, leases.c.until > now)
+        asking = sa.and_(ASKING, ~leased, frames.c.received > now - FRESH_S)
         if helping.judges:
-            return self._store.select(helping.camera, asking & JUDGING, frames.c.received, helping.frames)
+            newest = sa.cast(frames.c.received / HOUR_S, sa.Integer).desc()  # of equals `select` goes by name
+            return self._store.select(helping.camera, asking & JUDGING, newest, helping.frames)
         worth = worths(helping.camera)
-        fresh = asking & ~frames.c.held_out & (frames.c.reason != "audit") & (frames.c.received > now - FRESH_S)
+        others = asking & ~frames.c.held_out & (frames.c.reason != "audit")
         most = helping.frames if worth is None else MOST_WEIGHED
-        found = self._store.select(helping.camera, fresh, frames.c.loss.desc(), most)
+        found = self._store.select(helping.camera, others, frames.c.loss.desc(), most)
         return found if worth is None else sorted(found, key=worth, reverse=True)[: helping.frames]
 
     def _lease(self, token: str, names: Collection[str], now: float) -> set[str]:

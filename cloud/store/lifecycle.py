@@ -32,7 +32,8 @@ from culling.common.frame import Detections
 from culling.common.wire.messages import WireDetections, from_wire, to_wire
 
 FRESH_S = DAY_S
-"""For so long a frame to learn from may be labelled: one that was not among the best of its day never will be."""
+"""For so long a frame may be labelled: one to learn from that was not among the best of its day never will be, and what
+judges a student is to say how good it is now."""
 
 PASSED = 0
 """In place of the round that read a frame, where the teacher never labelled it: none will."""
@@ -145,20 +146,22 @@ class FrameLifecycle:
         with self._index.write() as connection:
             return enter_labels(connection, labels, self._clock.now())
 
-    def pass_over(self) -> int:
-        """Give up frames of a day ago that the teacher has not labelled; return how many, `AT_ONCE` at most.
+    def pass_over(self) -> dict[tuple[str, str], int]:
+        """Give up frames of a day ago that the teacher has not labelled, `AT_ONCE` at most.
 
-        Those that judge a student or measure it are never given up: the others outdid them in worth, but not these. Of
-        guards none is ever labelled: given up, they make room like any other frame.
+        Returns how many, by (camera, "worth" | "judge" | "guard"): others were worth more; it was to judge or measure a
+        student, and more came than the teacher could label; or it is of a guard, of which none is ever labelled.
         """
         old = frames.c.received <= self._clock.now() - FRESH_S
-        others = old & ~JUDGES & ((frames.c.reason != "audit") | frames.c.held_out)
         named = frames.c.camera.in_(sa.select(totals.c.camera).where(totals.c.stored > 0))  # no total counts guards
-        query = sa.select(frames.c.id).where(ASKING, named, others).limit(AT_ONCE)
+        judges = JUDGES | (frames.c.reason == "audit")
+        why = sa.case((frames.c.held_out & ~JUDGES, "guard"), (judges, "judge"), else_="worth")
+        query = sa.select(frames.c.id, frames.c.camera, why.label("why")).where(ASKING, named, old).limit(AT_ONCE)
         with self._index.write() as connection:
-            names = list(connection.execute(query).scalars())
-            connection.execute(frames.update().where(frames.c.id.in_(names)).values(round=PASSED))
-        return len(names)
+            rows = connection.execute(query).all()
+            mine = frames.c.id.in_([row.id for row in rows])
+            connection.execute(frames.update().where(mine).values(round=PASSED))
+        return dict(Counter((row.camera, row.why) for row in rows))
 
     def scores(self, model_id: str) -> dict[str, Detections]:
         """Return what a model found in the frames that it scored, by frame."""
@@ -260,7 +263,8 @@ class FrameLifecycle:
         with self._index.read() as connection:
             latest = _latest_set(connection, camera)
             others = frames.c.kept.is_(None) | (frames.c.kept != latest)
-            query = _done(camera).where(~JUDGES, others, ~by_a_person()).order_by(frames.c.round, frames.c.received)
+            useless = ~JUDGES | frames.c.labels.is_(None)  # a judge that was passed over judges nothing
+            query = _done(camera).where(useless, others, ~by_a_person()).order_by(frames.c.round, frames.c.received)
             for labelled in (frames.c.labels.is_(None), frames.c.labels.is_not(None)):
                 rows = connection.execute(query.where(labelled).limit(AT_ONCE - len(found)))
                 found += [(row.id, row.bytes) for row in rows]
@@ -274,7 +278,8 @@ class FrameLifecycle:
         """
         place = {name: -place for place, name in enumerate(self._archive(self._judges(camera)), 1)}
         with self._index.read() as connection:
-            judging = connection.execute(_done(camera).where(JUDGES, ~by_a_person())).all()
+            labelled = frames.c.labels.is_not(None)
+            judging = connection.execute(_done(camera).where(JUDGES, labelled, ~by_a_person())).all()
             latest = _done(camera).where(~JUDGES, ~by_a_person(), frames.c.kept == _latest_set(connection, camera))
             rows = [*sorted(judging, key=lambda row: place.get(row.id, 0)), *connection.execute(latest.limit(AT_ONCE))]
             theirs = _done(camera).where(by_a_person()).order_by(frames.c.received)

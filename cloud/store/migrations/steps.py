@@ -19,6 +19,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from culling.cloud.store.migrations import totals
+from culling.common.clock import DAY_S
+
+LAST_DAYS = 2
+"""Before the newest frame: those of a day may be labelled, and an upgrade takes its time."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,14 @@ def _drop_counting_index(connection: sa.Connection) -> None:
 
 
 def _ask_again(connection: sa.Connection) -> None:
-    """Have every frame without labels wait for the teacher, whichever round considered it: rounds label no more."""
+    """Have frames without labels wait for the teacher, whichever round considered them: rounds label no more.
+
+    Only those of the last days that came: what is older is not labelled any more.
+    """
     connection.exec_driver_sql("DROP INDEX IF EXISTS frames_by_label")
-    connection.exec_driver_sql("UPDATE frames SET round = NULL WHERE labels IS NULL AND state = 'stored'")
+    last = f"(SELECT MAX(received) FROM frames) - {LAST_DAYS * DAY_S:.0f}"
+    asking = f"labels IS NULL AND state = 'stored' AND received > {last}"
+    connection.exec_driver_sql(f"UPDATE frames SET round = NULL WHERE {asking}")
     totals.install(connection)
 
 

@@ -61,6 +61,20 @@ def test_audits_count_by_their_probability_and_hard_frames_once(cloud: CloudStat
     assert measured.watched is not None
 
 
+def test_an_audit_that_is_not_labelled_is_stood_for_by_its_neighbour(cloud: CloudState) -> None:
+    store(cloud, 1, 15, RIGHT, reason="audit", probability=0.1)
+    store(cloud, 20, 5, WRONG, reason="audit", probability=0.1)
+    for seq in range(15):  # within the hour of the last wrong one
+        frame, jpeg = hard_frame(
+            seq, boot="late", captured=NOW + 600.0 * 24 + seq, found=RIGHT, reason="audit", probability=0.1
+        )
+        cloud.frames.add(EDGE, frame, jpeg)
+    measured = measurer(cloud).measure(CAMERA, f"{CAMERA}-1")
+    assert measured is not None
+    assert measured.now.audits == 20
+    assert measured.now.stayed_hard.value == pytest.approx((5 + 15) / 35)
+
+
 def test_the_newest_audits_are_held_against_the_first_once_a_day(cloud: CloudState) -> None:
     subject = measurer(cloud)
     store(cloud, 1, AUDITS, RIGHT, reason="audit", probability=0.1)

@@ -15,8 +15,10 @@ from culling.cloud.evaluation.accuracy import (
     LEAST_AUDITS,
     LEAST_OBJECTS,
     MISSED,
+    REACH_S,
     Accuracy,
     Forwarded,
+    drawn_and_labelled,
     measure,
 )
 from culling.cloud.evaluation.evaluate import score
@@ -200,3 +202,49 @@ def test_a_thousand_frames_take_seconds() -> None:
     started = time.process_time()
     measured(frames)
     assert time.process_time() - started < 10.0
+
+
+def thinned(drawn: Sequence[Forwarded], seed: int, share: Sequence[float]) -> tuple[list[Forwarded], list[Forwarded]]:
+    """Return which audits the teacher saw and which it did not, of each hour so large a share, drawn by chance."""
+    rng, start = np.random.default_rng(seed), drawn[0].at
+    lucky = [rng.random() < share[int((one.at - start) // WINDOW_S)] for one in drawn]
+    return [one for one, seen in zip(drawn, lucky, strict=True) if seen], [
+        one for one, seen in zip(drawn, lucky, strict=True) if not seen
+    ]
+
+
+def standing_for_all(seen: Sequence[Forwarded], unseen: Sequence[Forwarded]) -> list[Forwarded]:
+    told = [[(one.at, one.probability or 1.0) for one in some] for some in (seen, unseen)]
+    return [
+        replace(one, probability=each) for one, each in zip(seen, drawn_and_labelled(told[0], told[1]), strict=True)
+    ]
+
+
+def test_audits_that_were_not_labelled_do_not_bias_the_estimate_though_hours_are_thinned_unlike() -> None:
+    per_hour, told, plain = 60, [], []
+    share = [1.0, 1.0, 0.3, 0.3] * 3
+    for seed in range(40):
+        skills = np.repeat([0.95, 0.95, 0.4, 0.4] * 3, per_hour)
+        rng = np.random.default_rng(seed)
+        frames = [(1e9 + WINDOW_S * i / per_hour, seen(rng, skill, 2.0)) for i, skill in enumerate(skills)]
+        truth = pooled([one for _, one in frames])
+        audits, others = thinned(leaving(frames, seed, audits=8, hard=0, per_hour=per_hour), seed, share)
+        for errors, some in ((told, standing_for_all(audits, others)), (plain, audits)):
+            found = measured(some)
+            assert found.ap50 is not None
+            errors.append(found.ap50.value - truth)
+    print(f"error {np.mean(told):+.4f}, without {np.mean(plain):+.4f}")
+    assert abs(np.mean(told)) < 0.015
+    assert np.mean(plain) > 0.08, "hours that the teacher saw little of would not count"
+
+
+@given(st.lists(st.tuples(st.floats(0, 9e4), st.floats(0.01, 1.0), st.booleans()), min_size=1, max_size=60))
+def test_all_audits_are_stood_for_once_but_those_far_from_any_that_was_labelled(
+    drawn: list[tuple[float, float, bool]],
+) -> None:
+    labelled = [(at, probability) for at, probability, seen in drawn if seen]
+    others = [(at, probability) for at, probability, seen in drawn if not seen]
+    found = drawn_and_labelled(labelled, others)
+    near = [p for at, p in others if any(abs(at - other) <= REACH_S for other, _ in labelled)]
+    assert sum(1 / p for p in found) == pytest.approx(sum(1 / p for p in [*near, *(p for _, p in labelled)]))
+    assert all(one <= p * (1 + 1e-9) for one, (_, p) in zip(found, labelled, strict=True))

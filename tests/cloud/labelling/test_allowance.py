@@ -33,10 +33,24 @@ def test_what_judges_took_or_will_take_is_not_left_for_the_others() -> None:
     assert allowed(Demand("gate", 30, 999, 10, 0), 96, DAY_S - 1) == (30, 56)
 
 
-def test_judges_take_half_of_the_day_at_most_and_wait_for_no_hour() -> None:
-    assert allowed(Demand("gate", 999, 0), 96, 0.0) == (48, 0)
-    assert allowed(Demand("gate", 999, 0, 40, 0), 96, 0.0) == (8, 0)
-    assert allowed(Demand("gate", 999, 0, 40, 56), 96, 0.0) == (0, 0)
+def test_half_of_what_has_accrued_is_the_judges_and_half_the_others() -> None:
+    assert allowed(Demand("gate", 999, 999), 96, 0.0) == (6, 6)
+    assert allowed(Demand("gate", 999, 999), 96, NOON) == (30, 30)
+    assert allowed(Demand("gate", 999, 999, 20, 30), 96, NOON) == (10, 0)
+    assert allowed(Demand("gate", 999, 999, 40, 56), 96, DAY_S - 1) == (0, 0)
+
+
+def test_judges_get_what_the_others_leave() -> None:
+    assert allowed(Demand("gate", 999, 0), 96, NOON) == (60, 0)
+    assert allowed(Demand("gate", 999, 10), 96, NOON) == (50, 10)
+    assert allowed(Demand("gate", 999, 999, 60, 0), 96, NOON) == (0, 0), "what has accrued is used"
+    assert allowed(Demand("gate", 999, 999, 0, 60), 96, NOON) == (30, 0), "but half of it is always theirs"
+
+
+def test_judges_take_half_of_a_batch_while_others_wait() -> None:
+    assert share_out([Demand("a", 99, 99)], 8, 10_000, NOON) == [Helping("a", True, 4), Helping("a", False, 4)]
+    assert share_out([Demand("a", 99, 1)], 8, 10_000, NOON) == [Helping("a", True, 7), Helping("a", False, 1)]
+    assert share_out([Demand("a", 99, 99)], 1, 10_000, NOON) == [Helping("a", True, 1)]
 
 
 def test_judges_of_every_camera_go_before_the_others() -> None:
@@ -65,11 +79,11 @@ def test_a_plan_asks_for_no_more_than_there_is_and_leaves_nothing_that_fits(
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0, DAY_S - 1)), max_size=30),
     st.integers(1, 16),
 )
-def test_whatever_comes_when_a_day_has_no_more_labels_than_its_allowance_and_judges_leave_half_of_it(
+def test_whatever_comes_when_a_day_has_no_more_labels_than_its_allowance_and_neither_takes_the_half_of_the_other(
     per_day: int, arrivals: list[tuple[int, int, float]], size: int
 ) -> None:
     camera = Demand("gate", 0, 0)
-    for judges, rest, now in [*sorted(arrivals, key=lambda arrival: arrival[2]), (0, 1000, DAY_S - 1)]:
+    for judges, rest, now in [(9999, 9999, 0.0), *sorted(arrivals, key=lambda arrival: arrival[2]), (0, 0, DAY_S - 1)]:
         camera = replace(camera, judges=camera.judges + judges, others=camera.others + rest)
         while plan := share_out([camera], size, per_day, now):
             done = {helping.judges: helping.frames for helping in plan}
@@ -81,4 +95,20 @@ def test_whatever_comes_when_a_day_has_no_more_labels_than_its_allowance_and_jud
                 camera.others_done + done.get(False, 0),
             )
     assert camera.judges_done + camera.others_done == per_day, "no label is left over, with enough to label"
-    assert camera.judges_done <= (per_day + 1) // 2
+    assert abs(camera.judges_done - camera.others_done) <= 2
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0, DAY_S - 1)), max_size=30),
+)
+def test_a_day_never_has_more_labels_than_its_allowance(per_day: int, arrivals: list[tuple[int, int, float]]) -> None:
+    camera = Demand("gate", 0, 0)
+    for judges, rest, now in sorted(arrivals, key=lambda arrival: arrival[2]):
+        waiting = replace(camera, judges=camera.judges + judges, others=camera.others + rest)
+        one, other = allowed(waiting, per_day, now)
+        camera = Demand(
+            "gate", waiting.judges - one, waiting.others - other, waiting.judges_done + one, waiting.others_done + other
+        )
+        assert allowed(camera, per_day, now) == (0, 0), "all that is allowed was taken"
+        assert camera.judges_done + camera.others_done <= per_day

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.labelling.allowance import Demand
-from culling.cloud.labelling.queue import LEASE_S, MOST_TRIES, Batch, LabelQueue
+from culling.cloud.labelling.queue import HOUR_S, LEASE_S, MOST_TRIES, Batch, LabelQueue
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.index import leases
 from culling.cloud.store.lifecycle import FRESH_S
@@ -183,21 +183,33 @@ def test_the_others_keep_to_the_allowance_of_the_day(cloud: CloudState) -> None:
     queue = queue_of(cloud, per_day=8)
     batch = queue.take(30)
     assert batch is not None
-    assert len(batch.frames) == 2 + 4, "half of the day has passed, and an eighth is in advance"
+    assert len(batch.frames) == 2 + 3, "half of the day has passed, and an eighth is in advance"
     queue.finish(batch.token, {frame.id: SEEN for frame in batch.frames})
     assert queue.take(30) is None
     cloud.clock.advance(DAY_S / 4)
     assert len(taken(queue.take(30))) == 2
 
 
-def test_a_frame_older_than_a_day_is_given_up_but_not_a_judge(cloud: CloudState) -> None:
+def test_a_frame_older_than_a_day_is_given_up_whatever_it_was_for(cloud: CloudState) -> None:
     store(cloud, *PLAIN[:3], JUDGES[0])
+    store(cloud, PLAIN[3], reason="audit")
     cloud.clock.advance(FRESH_S + 1)
     queue = queue_of(cloud)
-    assert [frame.held_out for frame in taken(queue.take(8))] == [True]
-    assert cloud.lifecycle.pass_over() == 3
-    assert cloud.lifecycle.pass_over() == 0
-    assert queue.demands() == [Demand(CAMERA, 1, 0)]
+    assert queue.take(8) is None
+    assert cloud.lifecycle.pass_over() == {(CAMERA, "worth"): 3, (CAMERA, "judge"): 2}
+    assert cloud.lifecycle.pass_over() == {}
+    assert queue.demands() == []
+
+
+def test_after_an_outage_the_newest_judges_go_first_and_chance_decides_within_their_hour(cloud: CloudState) -> None:
+    cloud.clock.advance(-(cloud.clock.now() % HOUR_S))
+    store(cloud, *JUDGES[:4])
+    cloud.clock.advance(HOUR_S)
+    store(cloud, *JUDGES[4:10])
+    frames = taken(queue_of(cloud).take(6))
+    assert {frame.loss for frame in frames} == set(map(float, JUDGES[4:10]))
+    assert [frame.id for frame in frames] == sorted(frame.id for frame in frames), "their names are hashes"
+    assert len(taken(queue_of(cloud).take(6))) == 4
 
 
 def test_a_camera_with_many_frames_keeps_none_waiting(cloud: CloudState) -> None:

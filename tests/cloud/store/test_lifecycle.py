@@ -118,11 +118,11 @@ def test_what_is_labelled_after_all_waits_for_a_round(cloud: CloudState, clock: 
     add(cloud, *trained[:3], *held[:2])
     add(cloud, trained[3], reason="audit")
     clock.advance(FRESH_S - 1)
-    assert cloud.lifecycle.pass_over() == 0
+    assert cloud.lifecycle.pass_over() == {}
     clock.advance(1)
-    assert cloud.lifecycle.pass_over() == 3, "what judges or measures a student is waited for"
+    assert cloud.lifecycle.pass_over() == {(CAMERA, "worth"): 3, (CAMERA, "judge"): 3}
     counts = cloud.frames.counts()[CAMERA]
-    assert (counts.asking_judges, counts.asking_others, counts.waiting) == (3, 0, 0)
+    assert (counts.asking_judges, counts.asking_others, counts.waiting) == (0, 0, 0)
     label_all(cloud)
     counts = cloud.frames.counts()[CAMERA]
     assert (counts.asking, counts.waiting, counts.held_out) == (0, 4, 2)
@@ -138,7 +138,7 @@ def test_guards_are_given_up_though_nothing_else_asks_and_make_room(tmp_path: Pa
     assert [frame.guard for frame in everything(cloud)] == [True]
     assert cloud.frames.counts()[CAMERA].asking == 0
     clock.advance(FRESH_S)
-    assert cloud.lifecycle.pass_over() == 1
+    assert cloud.lifecycle.pass_over() == {(CAMERA, "guard"): 1}
     assert cloud.lifecycle.expire(quota_bytes=1, retention_days=30) == {(CAMERA, "quota"): 1}
     cloud.close()
 
@@ -181,16 +181,16 @@ def test_what_a_camera_forwards_is_counted_over_all_minutes(cloud: CloudState) -
 
 
 def test_a_full_quota_takes_frames_first_that_were_never_labelled(cloud: CloudState, clock: FakeClock) -> None:
-    trained, _ = split(12)
-    for seq in trained:
+    trained, held = split(12)
+    for seq in (*trained, *held):
         add(cloud, seq)
         clock.advance(1)
     frames = {int(frame.loss): frame.id for frame in everything(cloud)}
     cloud.lifecycle.label({frames[seq]: detections() for seq in trained[:4]})
     cloud.lifecycle.claim(CAMERA, 1)
     clock.advance(FRESH_S)
-    assert cloud.lifecycle.pass_over() == len(trained) - 4
-    size = cloud.frames.counts()[CAMERA].bytes // len(trained)
+    assert cloud.lifecycle.pass_over() == {(CAMERA, "worth"): len(trained) - 4, (CAMERA, "judge"): len(held)}
+    size = cloud.frames.counts()[CAMERA].bytes // len((*trained, *held))
     cloud.lifecycle.expire(quota_bytes=5 * size, retention_days=30)
     assert [int(frame.loss) for frame in everything(cloud)] == trained[:4]
 

@@ -54,6 +54,18 @@ def test_an_index_of_the_version_before_is_brought_up_to_date_when_it_is_opened(
     index.close()
 
 
+def test_frames_that_came_days_before_the_newest_do_not_wait_for_the_teacher_again(old: Path) -> None:
+    connection = sqlite3.connect(old)
+    with connection:
+        asking = "camera = 'gate' AND state = 'stored' AND labels IS NULL"
+        some = f"SELECT id FROM frames WHERE {asking} AND NOT held_out ORDER BY id LIMIT 3"
+        connection.execute(f"UPDATE frames SET round = 1, received = received - 3 * 86400 WHERE id IN ({some})")
+    connection.close()
+    index = Index(sqlite_url(old))
+    assert frame_counts(index)["gate"].asking_others == 9 - 3
+    index.close()
+
+
 def test_a_migrated_index_is_made_like_a_new_one(old: Path, tmp_path: Path) -> None:
     Index(sqlite_url(old)).close()
     Index(sqlite_url(tmp_path / "new.sqlite")).close()
