@@ -29,7 +29,7 @@ LOOK_S = 2.0
 """How often it is asked whether something waits, while no worker runs."""
 
 LIVED_S = 60.0
-"""A worker that lived so long has loaded its teacher: its death says nothing of the one before."""
+"""A worker that lived so long, and labels: its death says nothing of the one before."""
 
 SAID = (ModelError.exit_code, StorageError.exit_code)
 """Exit codes of a worker that has said itself what is wrong."""
@@ -71,9 +71,8 @@ class LabellerProcess:
         if self._child.kill_stalled():
             log.error("labelling_stalled")
         now = self._clock.monotonic()
-        if self._died and self._child.busy and now - self._started >= LIVED_S:
-            self._died = 0
-            say_problem(self._data_dir, "")
+        if self._died and self._child.busy and now - self._started >= LIVED_S and not self.problem:
+            self._died = 0  # the worker says itself that all is well, once it has labelled
         ended = self._child.collect()
         if ended is not None:
             self._note_death(ended, now)

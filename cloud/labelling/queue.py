@@ -5,7 +5,8 @@ or back to itself when it starts again. Labels count only for frames whose lease
 is dropped, so that no frame is labelled twice, and none is lost.
 
 A frame that was leased and never came back goes out alone: if it kills its worker, it costs no other frame its labels.
-After `MOST_TRIES` it is put aside.
+After `MOST_TRIES` it is put aside. A try counts only where another frame was labelled since the one before it: a
+teacher that fails on everything is no frame's fault, and loses none.
 """
 
 from __future__ import annotations
@@ -90,10 +91,12 @@ class LabelQueue:
         `worths` gives, for a camera, the function that says what a frame is worth; None: its loss.
         """
         now = self._clock.now()
-        chosen = self._left_behind(now)
-        if not chosen:
+        left = self._left_behind(now)
+        chosen = [frame for frame, counts in left if counts][:1]
+        if not chosen:  # where nothing was labelled since the last death, a single frame is enough to try the teacher
             plan = share_out(self.demands(), size, self._per_day, now)
-            chosen = [frame for helping in plan for frame in self._frames(helping, now, worths)]
+            waiting = [frame for helping in plan for frame in self._frames(helping, now, worths)]
+            chosen = waiting if not left else waiting[:1] or [left[0][0]]
         token = f"{self._worker}-{secrets.token_hex(8)}"
         won = self._lease(token, [frame.id for frame in chosen], now)
         kept = tuple(frame for frame in chosen if frame.id in won)
@@ -116,16 +119,17 @@ class LabelQueue:
 
     def resume(self) -> None:
         """End the leases that an earlier process of this worker left when it died; its tries stay counted."""
+        now = self._clock.now()
         with self._index.write() as connection:
-            connection.execute(leases.update().where(self._mine()).values(until=0.0))
+            connection.execute(leases.update().where(self._mine(now)).values(until=now))
 
     def give_back(self) -> None:
         """Give up the leases of this worker as if it had never had them: it was stopped, and did not die of a frame."""
         with self._index.write() as connection:
-            connection.execute(leases.delete().where(self._mine()))
+            connection.execute(leases.delete().where(self._mine(self._clock.now())))
 
-    def _mine(self) -> sa.ColumnElement[bool]:
-        return leases.c.token.startswith(f"{self._worker}-", autoescape=True)
+    def _mine(self, now: float) -> sa.ColumnElement[bool]:
+        return leases.c.token.startswith(f"{self._worker}-", autoescape=True) & (leases.c.until > now)
 
     def _frames(self, helping: Helping, now: float, worths: Callable[[str], Worth | None]) -> list[StoredFrame]:
         """Return the frames of a helping: the others by worth, judges by chance, those of the newest hour first.
@@ -133,7 +137,7 @@ class LabelQueue:
         Their names are hashes, by which they are chosen within the hour: nothing that is in a picture decides whether
         it judges.
         """
-        leased = sa.exists().where(leases.c.frame == frames.c.id, leases.c.until > now)
+        leased = sa.exists().where(leases.c.frame == frames.c.id)  # or was, by a worker that died
         asking = sa.and_(ASKING, ~leased, frames.c.received > now - FRESH_S)
         if helping.judges:
             newest = sa.cast(frames.c.received / HOUR_S, sa.Integer).desc()  # of equals `select` goes by name
@@ -155,31 +159,46 @@ class LabelQueue:
             over = set(connection.execute(sa.select(frames.c.id).where(frames.c.id.in_(names), done)).scalars())
             won = {name for name in names if name not in over and (name not in known or known[name][0] <= now)}
             connection.execute(leases.delete().where(leases.c.frame.in_(won)))
+            labelled = _last_labelled(connection) if known else 0.0
+            before = {name: tries - (labelled < until) for name, (until, tries) in known.items()}
             rows = [
-                {"frame": name, "token": token, "until": now + LEASE_S, "tries": known.get(name, (0.0, 0))[1] + 1}
+                {"frame": name, "token": token, "until": now + LEASE_S, "tries": before.get(name, 0) + 1}
                 for name in sorted(won)
             ]
             if rows:
                 connection.execute(leases.insert(), rows)
         return won
 
-    def _left_behind(self, now: float) -> list[StoredFrame]:
-        """Return one frame whose worker died, if any, the least tried first; put aside what was tried too often."""
-        query = sa.select(leases.c.frame, leases.c.tries).where(leases.c.until <= now)
+    def _left_behind(self, now: float) -> list[tuple[StoredFrame, bool]]:
+        """Return the frames whose worker died, each with whether another try of it would count.
+
+        The least tried come first, of those the ones that were tried longest ago; what was tried too often is put
+        aside, and what does not ask for labels any more is forgotten.
+        """
+        query = sa.select(leases.c.frame, leases.c.until, leases.c.tries).where(leases.c.until <= now)
         with self._index.read() as connection:
-            tries = dict(connection.execute(query.order_by(leases.c.tries)).all())
-        if not tries:
-            return []
-        waiting = [frame for frame in self._store.get(list(tries)) if frame.labels is None]
+            tried = {row.frame: row for row in connection.execute(query.order_by(leases.c.tries, leases.c.until))}
+            if not tried:
+                return []
+            asking = sa.select(frames.c.id).where(frames.c.id.in_(tried), ASKING)
+            names = set(connection.execute(asking).scalars())
+            labelled = _last_labelled(connection)
+        waiting = self._store.get([name for name in tried if name in names])
         for frame in waiting:
-            if tries[frame.id] >= MOST_TRIES:
+            if tried[frame.id].tries >= MOST_TRIES:
                 log.error("frame_never_labelled", camera=frame.camera, frame=frame.id, tries=MOST_TRIES)
                 self._store.put_aside(frame)
-        alive = [frame for frame in waiting if tries[frame.id] < MOST_TRIES]
-        if gone := tries.keys() - {frame.id for frame in alive}:
+        alive = [frame for frame in waiting if tried[frame.id].tries < MOST_TRIES]
+        if gone := tried.keys() - {frame.id for frame in alive}:
             with self._index.write() as connection:
                 connection.execute(leases.delete().where(leases.c.frame.in_(gone), leases.c.until <= now))
-        return alive[:1]
+        return [(frame, labelled >= tried[frame.id].until) for frame in alive]
+
+
+def _last_labelled(connection: sa.Connection) -> float:
+    """Return when the teacher last labelled a frame of any camera, 0 if it never has."""
+    newest = sa.select(sa.func.max(frames.c.labelled)).where(frames.c.camera == totals.c.camera).scalar_subquery()
+    return connection.execute(sa.select(sa.func.max(newest)).select_from(totals)).scalar() or 0.0
 
 
 def _served() -> sa.Select[tuple[str]]:

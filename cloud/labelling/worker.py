@@ -1,7 +1,8 @@
 """What the resident worker does: take a batch, have the teacher look at it, keep the labels; wait where nothing waits.
 
 The teacher is loaded for the first batch and stays. A picture that cannot be decoded is put aside, and costs nobody
-else's labels.
+else's labels. A teacher that raises ends the worker, which is started again after a while: what its library or the GPU
+is left with is unknown, and the queue finds out whether a frame is to blame.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from culling.cloud.labelling.queue import Batch, LabelQueue, Worth
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.registry import Registry
-from culling.common.errors import ProtocolError, StorageError
+from culling.common.errors import CullingError, ModelError, ProtocolError, StorageError
 from culling.common.frame import Detections
 from culling.common.selection.features import read
 from culling.common.wire.codec import decode_jpeg
@@ -31,6 +32,8 @@ IDLE_S = 1.0
 
 HINDERED_S = 5.0
 """How long it waits where it could not read or write: a full disk does not empty within milliseconds."""
+
+CURE = "try it with `culling teacher check`; nothing is lost, and it is tried again"
 
 
 class Labeller(Protocol):
@@ -58,7 +61,7 @@ class Worker:
     teacher: Labeller | None = None
 
     def run(self, stopping: threading.Event) -> None:
-        """Label until `stopping` is set. Raises ModelError when the teacher cannot be used."""
+        """Label until `stopping` is set. Raises ModelError when the teacher cannot be used, or fails."""
         self.queue.resume()
         while not stopping.is_set():
             self.beat()
@@ -96,7 +99,7 @@ class Worker:
                 names.append(frame.id)
             except ProtocolError:  # only its header was checked on arrival
                 self.store.put_aside(frame)
-        found = teacher.label(images) if images else []
+        found = _look(teacher, images) if images else []
         return {name: seen.above(self.floor) for name, seen in zip(names, found, strict=True)}
 
     def _worth(self, camera: str) -> Worth | None:
@@ -111,3 +114,18 @@ class Worker:
             return 0.0 if values is None else float(ranker.predict(values))
 
         return worth
+
+
+def _look(teacher: Labeller, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    """Return what the teacher sees in each picture. Raises ModelError where it raises, or says too little."""
+    try:
+        found = teacher.label(images)
+    except CullingError:
+        raise
+    except Exception as error:  # any package's teacher may raise anything
+        log.exception("teacher_failed", frames=len(images))
+        told = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise ModelError(f"the teacher failed on {len(images)} frames ({told}): see the log; {CURE}") from error
+    if len(found) != len(images):
+        raise ModelError(f"the teacher told of {len(found)} frames when it was shown {len(images)}; {CURE}")
+    return found

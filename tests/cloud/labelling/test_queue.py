@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -128,11 +128,12 @@ def test_the_frames_of_a_worker_that_died_go_to_another_one_by_one_and_its_late_
 def test_a_worker_that_starts_again_goes_on_with_what_it_had(cloud: CloudState) -> None:
     store(cloud, PLAIN[0])
     queue, other = queue_of(cloud), LabelQueue(cloud.index, cloud.frames, cloud.clock, 1000, "other")
-    for _ in range(MOST_TRIES):
-        assert queue.take(8) is not None
+    for seq in PLAIN[1 : MOST_TRIES + 1]:
+        assert [frame.loss for frame in taken(queue.take(8))] == [PLAIN[0]]
         other.resume()
         assert queue.take(8) is None, "that of another worker stands"
         queue.resume()
+        label_another(cloud, queue, seq)
     assert queue.take(8) is None, "the tries stay counted"
 
 
@@ -163,19 +164,76 @@ def test_a_frame_that_comes_without_labels_waits_again(cloud: CloudState) -> Non
     assert [frame.id for frame in taken(queue.take(8))] == [batch.frames[1].id]
 
 
-def test_a_frame_of_which_every_worker_dies_is_put_aside_and_no_other(cloud: CloudState) -> None:
-    store(cloud, *PLAIN[:3])
-    queue, deadly = queue_of(cloud), PLAIN[1]
+def label_another(cloud: CloudState, queue: LabelQueue, seq: int) -> None:
+    """Have a frame come, and be labelled alone, since the one before it cost a worker its life."""
+    cloud.clock.advance(1)
+    store(cloud, seq)
+    batch = queue.take(8)
+    assert [frame.loss for frame in taken(batch)] == [seq]
+    assert batch is not None
+    queue.finish(batch.token, {frame.id: SEEN for frame in batch.frames})
+
+
+def work(cloud: CloudState, queue: LabelQueue, deadly: Callable[[StoredFrame], bool], turns: int) -> list[int]:
+    """Label batches, of which some frames cost their worker its life; return how large they were."""
     sizes = []
-    while (batch := queue.take(8)) is not None:
+    for _ in range(turns):
+        cloud.clock.advance(1)
+        if (batch := queue.take(8)) is None:
+            break
         sizes.append(len(batch.frames))
-        if any(frame.loss == deadly for frame in batch.frames):
+        if any(map(deadly, batch.frames)):
             queue.resume()
         else:
             queue.finish(batch.token, {frame.id: SEEN for frame in batch.frames})
-    assert sizes == [3, *[1] * (2 + MOST_TRIES - 1)]
+    return sizes
+
+
+def test_a_frame_of_which_every_worker_dies_is_put_aside_and_no_other(cloud: CloudState) -> None:
+    store(cloud, *PLAIN[:3])
+    queue = queue_of(cloud)
+    sizes = work(cloud, queue, lambda frame: frame.loss == PLAIN[1], 12)
+    assert sizes[0] == 3
+    assert sizes[1:] == [1] * 11, "it is tried again and again while nothing else tells whether the teacher works"
     assert cloud.frames.counts()[CAMERA].waiting == 2
+    store(cloud, *PLAIN[3:9])
+    work(cloud, queue, lambda frame: frame.loss == PLAIN[1], 12)
+    assert cloud.frames.counts()[CAMERA].waiting == 8
     assert len(list((cloud.data_dir / "corrupt").iterdir())) == 1
+
+
+def test_a_teacher_that_fails_on_everything_costs_no_frame_however_often_it_is_tried(cloud: CloudState) -> None:
+    store(cloud, *PLAIN[:12], *JUDGES[:4])
+    queue = queue_of(cloud)
+    assert work(cloud, queue, lambda frame: True, 60) == [8, *[1] * 59]
+    assert cloud.frames.counts()[CAMERA].stored == 16
+    work(cloud, queue, lambda frame: False, 60)
+    counts = cloud.frames.counts()[CAMERA]
+    assert (counts.stored, counts.asking) == (16, 0), "once it is mended, all are labelled"
+    with cloud.index.read() as connection:
+        assert not connection.execute(leases.select()).all()
+
+
+def test_a_frame_that_fails_keeps_no_other_waiting(cloud: CloudState) -> None:
+    store(cloud, PLAIN[0])
+    queue = queue_of(cloud)
+    assert work(cloud, queue, lambda frame: frame.loss == PLAIN[0], 3) == [1, 1, 1]
+    store(cloud, *PLAIN[1:4])
+    found = taken(queue.take(8))
+    assert [frame.loss for frame in found] == [PLAIN[3]], (
+        "it is not tried first, and one tells whether the teacher works"
+    )
+
+
+def test_a_frame_that_was_left_behind_and_passed_over_is_forgotten(cloud: CloudState) -> None:
+    store(cloud, PLAIN[0])
+    queue = queue_of(cloud)
+    work(cloud, queue, lambda frame: True, 1)
+    cloud.clock.advance(FRESH_S)
+    cloud.lifecycle.pass_over()
+    assert queue.take(8) is None
+    with cloud.index.read() as connection:
+        assert not connection.execute(leases.select()).all()
 
 
 def test_the_others_keep_to_the_allowance_of_the_day(cloud: CloudState) -> None:

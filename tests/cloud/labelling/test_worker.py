@@ -99,6 +99,64 @@ def test_a_teacher_that_cannot_be_used_ends_the_worker(cloud: CloudState) -> Non
     assert leased(cloud) == 0, "no frame is held to blame"
 
 
+class Failing(Brightness):
+    """Raises for every frame, or for those whose mean is `bad`."""
+
+    def __init__(self, bad: int | None = None) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        if self.bad is None or any(round(float(frame.mean())) == self.bad for frame in frames):
+            raise RuntimeError("CUDA error: device-side assert triggered\nand a hundred lines")
+        return super().label(frames)
+
+
+def run_again_and_again(cloud: CloudState, teacher: Brightness, times: int) -> list[str]:
+    """Start a worker, in place of the one that ended, so often; return why each ended that did."""
+    told = []
+    for _ in range(times):
+        worker = worker_of(cloud, teacher)
+        worker.queue.resume()
+        try:
+            while worker.turn():
+                pass
+        except ModelError as error:
+            told.append(str(error))
+    return told
+
+
+def test_a_teacher_that_fails_on_every_frame_is_named_and_costs_none_of_them(cloud: CloudState) -> None:
+    told = run_again_and_again(cloud, Failing(), 40)
+    assert len(told) == 40
+    assert "the teacher failed on 5 frames (RuntimeError: CUDA error: device-side assert triggered)" in told[0]
+    assert "hundred lines" not in told[0]
+    assert labels(cloud, *range(1, 13)) == [None] * 12
+    assert run_again_and_again(cloud, Brightness(), 1) == []
+    assert None not in labels(cloud, *range(1, 13))
+
+
+def test_a_single_frame_on_which_the_teacher_fails_is_given_up_and_the_others_are_labelled(cloud: CloudState) -> None:
+    frame, jpeg = hard_frame(50, jpeg=encode_jpeg(np.full((96, 128, 3), 7, np.uint8)), width=128, height=96, loss=99.0)
+    cloud.frames.add(EDGE, frame, jpeg)
+    told = run_again_and_again(cloud, Failing(bad=7), 2)
+    assert len(told) == 2
+    for seq in range(60, 66):  # others go on coming
+        add(cloud, range(seq, seq + 1))
+        run_again_and_again(cloud, Failing(bad=7), 1)
+    assert None not in labels(cloud, *range(1, 13), *range(60, 66))
+    assert labels(cloud, 50) == [], "it is put aside"
+
+
+def test_a_teacher_that_tells_of_too_few_frames_ends_the_worker(cloud: CloudState) -> None:
+    class Short(Brightness):
+        def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+            return super().label(frames)[1:]
+
+    [told] = run_again_and_again(cloud, Short(), 1)
+    assert "told of 4 frames when it was shown 5" in told
+
+
 def test_a_disk_that_is_full_costs_no_frame_a_try(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, stopping = worker_of(cloud, Brightness()), threading.Event()
 
