@@ -19,7 +19,7 @@ import typer
 from culling.cloud import cameras, maintain, operate, people
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
-from culling.cloud.labelling.state import read_problem
+from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
@@ -94,10 +94,10 @@ def rounds(
     settings = settings_of(config, override)
     if start and camera is not None:
         ask(Index(settings.store_url), "round", camera, time.time())
-        print(
-            f"a round of {camera} is requested: it starts once no other round is running, and what it lacks is "
-            f"labelled{when(settings)}"
-        )
+        labels = f"with the labels that there are, since {UNWANTED}"
+        if settings.labelling.per_day:
+            labels = "and what it lacks is labelled"
+        print(f"a round of {camera} is requested: it starts once no other round is running, {labels}{when(settings)}")
         return
     index = Index(settings.store_url)
     if camera is not None:

@@ -32,6 +32,7 @@ from culling.cloud.control.publish import Publisher, SupersededError
 from culling.cloud.control.schedule import camera_stats, choose
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.labelling.queue import LabelQueue
+from culling.cloud.labelling.state import UNWANTED
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
@@ -274,6 +275,7 @@ class Service:
                 self._settings.gate.least,
                 row.name not in taught,
                 row.name in asked,
+                self._settings.labelling.per_day > 0,
             )
             for row in self._roster.rows()
             if not row.revoked
@@ -285,7 +287,10 @@ class Service:
         turn = self._rounds.start(stats.camera, trigger, now)
         log.info("round_started", round=turn.id, camera=turn.camera, trigger=trigger, waiting=stats.waiting)
         if stats.camera in asked:
-            self._requests.answer(asked[stats.camera], f"round {turn.id} started", False, now)
+            answer = f"round {turn.id} started"
+            if not self._settings.labelling.per_day:
+                answer += f", with the labels that there are: {UNWANTED}"
+            self._requests.answer(asked[stats.camera], answer, False, now)
         self._executor.start(turn)
 
     def _publish(self, turn: Round) -> None:

@@ -63,11 +63,21 @@ class Wait:
 
 
 def camera_stats(
-    row: CameraRow, counts: Counts, desired: DesiredState, least_judges: int, new: bool, asked: bool = False
+    row: CameraRow,
+    counts: Counts,
+    desired: DesiredState,
+    least_judges: int,
+    new: bool,
+    asked: bool = False,
+    labels: bool = True,
 ) -> CameraStats:
-    """Return what decides for a camera, from what the index says of it."""
+    """Return what decides for a camera, from what the index says of it; without `labels` the teacher labels nothing,
+    and nothing is worth waiting for.
+    """
     judged = counts.held_out >= least_judges
-    lacking = counts.asking_judges if not judged else counts.asking_others if new and not counts.waiting else 0
+    lacking = 0
+    if labels:
+        lacking = counts.asking_judges if not judged else counts.asking_others if new and not counts.waiting else 0
     return CameraStats(
         row.name,
         counts.waiting,

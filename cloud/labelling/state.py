@@ -8,6 +8,9 @@ from pathlib import Path
 FOLDER = "labelling"
 """In the data folder: the lock, the heartbeat and the problem of the process that labels."""
 
+UNWANTED = "labelling.per_day is 0"
+"""Why nothing is labelled where that is no problem, since nobody wants it to be."""
+
 _FILE = "problem"
 
 

@@ -19,7 +19,7 @@ from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
-from culling.cloud.labelling.state import read_problem
+from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
@@ -109,7 +109,9 @@ def next_round(
     """
     if camera.revoked:
         return None
-    stats = camera_stats(camera, counts, desired, settings.gate.least, new, asked)
+    labels = settings.labelling.per_day > 0
+    problem = problem if labels else UNWANTED
+    stats = camera_stats(camera, counts, desired, settings.gate.least, new, asked, labels)
     wait = expect(stats, now, settings.schedule)
     if wait is None:
         return None

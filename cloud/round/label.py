@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from culling.cloud.labelling.state import UNWANTED
 from culling.cloud.round.context import Context, RefusedError, Result, Results
 from culling.cloud.store.frames import Counts, StoredFrame
 from culling.cloud.store.rounds import Round
@@ -32,7 +33,8 @@ def label(context: Context, turn: Round, _: Results) -> Result:
 def _check(context: Context, turn: Round, held_out: Sequence[StoredFrame]) -> None:
     """Raise RefusedError for a round that has nothing to choose from, or too little to be judged by."""
     asking = context.store.counts().get(turn.camera, Counts()).asking
-    to_come = f"; {asking} wait for the teacher" if asking else ""
+    never = "" if context.settings.labelling.per_day else f", in vain: {UNWANTED}"
+    to_come = f"; {asking} wait for the teacher{never}" if asking else ""
     if not context.lifecycle.pool(turn.camera, 1):
         raise RefusedError(f"no frame to learn from: none that may be trained on is labelled yet{to_come}")
     if len(held_out) < context.settings.gate.least:

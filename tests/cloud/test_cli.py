@@ -167,6 +167,22 @@ def test_status_says_what_a_round_does_and_what_the_next_one_waits_for(
     state.close()
 
 
+def test_where_nothing_is_labelled_status_and_a_request_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = CloudState(tmp_path)
+    state.enroll()
+    for seq in range(1, 10):
+        state.frames.add("e" * 40, *hard_frame(seq))
+    (row,) = shown(state, capsys, "status")["cameras"]
+    assert row["next_round"]["told"].endswith("9 more cannot be labelled: labelling.per_day is 0")
+    assert culling(state, "rounds", CAMERA, "--start") == 0
+    assert "with the labels that there are, since labelling.per_day is 0" in capsys.readouterr().out
+    (row,) = shown(state, capsys, "status")["cameras"]
+    assert row["next_round"] is None, "it starts, and is refused with the reason"
+    state.close()
+
+
 def test_tables_are_for_people(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
     assert culling(cloud, "status") == 0
     out = capsys.readouterr().out

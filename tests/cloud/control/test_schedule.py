@@ -74,6 +74,13 @@ def test_a_round_that_was_requested_waits_for_the_labels_that_it_would_be_refuse
     assert camera_stats(row, Counts(held_out=16, asking_others=9), DesiredState(), 16, False, True).lacking == 0
 
 
+def test_a_round_that_was_requested_waits_for_no_labels_where_nothing_is_labelled() -> None:
+    row = CameraRow("gate", "edge-1", 0.0, False, None, None)
+    counts = Counts(held_out=3, asking_judges=5, asking_others=9)
+    stats = camera_stats(row, counts, DesiredState(), 16, new=True, asked=True, labels=False)
+    assert due(stats, NOW, SETTINGS) == "manual", "it says itself why it is refused"
+
+
 def test_one_camera_is_chosen_at_a_time_asked_for_first_then_longest_waiting() -> None:
     late = replace(QUIET, camera="late", waiting=200, oldest_waiting=NOW - 500)
     early = replace(QUIET, camera="early", waiting=100, oldest_waiting=NOW - 900)

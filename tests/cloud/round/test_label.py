@@ -61,7 +61,7 @@ def test_too_few_labelled_held_out_frames_end_a_round_before_it_trains(
     assert ran == ["label"]
     reason = cloud.rounds.get(round_id).reason
     assert "2 labelled held-out frames, the gate needs 99" in reason
-    assert reason.endswith("; 2 wait for the teacher")
+    assert reason.endswith("; 2 wait for the teacher, in vain: labelling.per_day is 0")
     assert cloud.frames.counts()[CAMERA].waiting, "none is used up that nobody learnt from"
 
 
