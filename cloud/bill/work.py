@@ -1,35 +1,34 @@
-"""What a stage of a round computes: how many frames a student looked at, or learnt from, at which input size."""
+"""What a stage of a round computes: the frames that students look at or learn from, each at its own student's price."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 
-from culling.cloud.bill.cost import Size, StudentCost
+from culling.cloud.bill.cost import PassCost, Size, StudentCost
 
 
 class Work:
-    """Counts the work of one stage after the other. Used from one thread."""
+    """Adds up the work of one stage after the other, in GFLOPs; that of a student without a price is not known.
+
+    Used from one thread.
+    """
 
     def __init__(self) -> None:
-        self._looked: Counter[Size] = Counter()
-        self._learnt: Counter[Size] = Counter()
+        self._gflops = 0.0
 
-    def look(self, size: Size, frames: int = 1) -> None:
-        """Count frames that a student looked at."""
-        self._looked[size] += frames
+    def look(self, cost: StudentCost | None, size: Size, frames: int = 1) -> None:
+        """Count frames that a student of that cost looked at."""
+        self._add(cost and cost.look, size, frames)
 
-    def learn(self, size: Size, frames: int) -> None:
-        """Count frames that a student learnt from, once each."""
-        self._learnt[size] += frames
+    def learn(self, cost: StudentCost | None, size: Size, frames: int) -> None:
+        """Count frames that a student of that cost learnt from, once each."""
+        self._add(cost and cost.learn, size, frames)
 
-    def take(self, cost: StudentCost | None) -> float:
-        """Return the GFLOPs of all that was counted since the last call; nan if what a pass costs is not known."""
-        looked, learnt = self._looked, self._learnt
-        self._looked, self._learnt = Counter(), Counter()
-        if not looked and not learnt:
-            return 0.0
-        if cost is None:
-            return math.nan
-        seen = sum(cost.look.gflops(size) * frames for size, frames in looked.items())
-        return seen + sum(cost.learn.gflops(size) * frames for size, frames in learnt.items())
+    def take(self) -> float:
+        """Return the GFLOPs of all that was counted since the last call; nan if one of the students has no price."""
+        gflops, self._gflops = self._gflops, 0.0
+        return gflops
+
+    def _add(self, each: PassCost | None, size: Size, frames: int) -> None:
+        if frames:
+            self._gflops += math.nan if each is None else each.gflops(size) * frames

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from culling.cloud.bill.cost import StudentCost
+from culling.cloud.bill.pricing import price
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.work import Work
 from culling.cloud.evaluation.doubt import settled
@@ -131,9 +133,15 @@ class Context:
         provider: Provider = "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
         return open_graph(self.files.read(sha256), provider=provider, threads=self.settings.round.threads)
 
-    def see(self, graph: Graph, image: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
-        """Return what a student finds in a picture at an input size, as `graph.see` does."""
-        self.work.look(size)
+    def cost(self, model: Model) -> StudentCost | None:
+        """Return what a pass of a model costs; None where that cannot be counted."""
+        return price(self.registry, self.files, model, self.settings.round.frozen)
+
+    def see(
+        self, graph: Graph, cost: StudentCost | None, image: NDArray[np.uint8], size: tuple[int, int]
+    ) -> Detections:
+        """Return what a student of that cost finds in a picture at an input size, as `graph.see` does."""
+        self.work.look(cost, size)
         return see(graph, image, size)
 
     def compared(self, frame: StoredFrame, found: Detections) -> Compared:

@@ -42,13 +42,14 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
     known = chain([context.files.read(base.artefact.sha256)], templates(context.settings.data_dir, context.files))
     data, parity = export_proven(known, model, classes, images)
+    cost = student_cost(model, context.settings.round.frozen)  # its family may be another than the incumbent's
     for size in PARITY_SIZES:
-        context.work.look(size, 2 * len(images) + BLANK)
+        context.work.look(cost, size, 2 * len(images) + BLANK)
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
     if context.settings.student.int8:
         kept = context.store.get(results["cull"]["kept"][:CALIBRATED])
         size = input_size(*frame_size(kept), scale, long_side)
-        context.work.look(size, len(kept))
+        context.work.look(cost, size, len(kept))
         data = quantise(data, [resize(decode_jpeg(jpeg), *size) for _, jpeg in context.pictures(kept)])
     graph = open_graph(data, provider="cpu")
     artefact = Artefact(
@@ -61,6 +62,6 @@ def export(context: Context, turn: Round, results: Results) -> Result:
         parent=incumbent.model_id,
         golden=tuple(golden_frame(graph, image, scale, long_side) for image in images[:1]),
         ranker=msgspec.convert(results["learn"]["ranker"], Ranker | None),
-        cost=student_cost(model, context.settings.round.frozen),  # its family may be another than the incumbent's
+        cost=cost,
     )
     return {"artefact": msgspec.to_builtins(artefact), "parity": asdict(parity)}

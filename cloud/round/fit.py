@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from culling.cloud.bill.count import student_cost
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
@@ -74,11 +75,12 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     if run.step < recipe.end(run.looks):
         raise StoppedError
     train_s = round(time.monotonic() - started, 1)
-    for step in range(run.step):
-        context.work.learn(batches.size(step), batches.batch)
-    context.work.look(sizes[0], len(run.looks) * len(watched))
     path = context.folder / "candidate.safetensors"
     save_weights(path, model, "fp16")
+    cost = student_cost(model, settings.frozen)  # its family may be another than that of the student in use
+    for step in range(run.step):
+        context.work.learn(cost, batches.size(step), batches.batch)
+    context.work.look(cost, sizes[0], len(run.looks) * len(watched))
     return {
         "steps": run.step,
         "most_steps": recipe.steps,

@@ -54,7 +54,7 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
     """
     frames = context.judges(turn.camera, results["label"]["held_out"])
     incumbent = context.incumbent(turn.camera)
-    before = _look(context, incumbent.artefact, frames)
+    before = _look(context, _priced(context, incumbent), frames)
     told: Result = {}
     if (earlier := context.provisional_since(incumbent)) is not None:
         told, replaced = _judge_again(context, incumbent, earlier, frames, before)
@@ -112,7 +112,7 @@ def _judge_again(
     one, or when as many frames judge as were wanted and that is still not certain.
     """
     classes, certainty = incumbent.artefact.classes, context.settings.gate.certainty
-    seen = _look(context, earlier.artefact, frames)
+    seen = _look(context, _priced(context, earlier), frames)
     found = _compare(context, frames, seen, before, classes, certainty)
     verdict = _decide(context, found, classes, first=True)
     if verdict.outcome == "refused":
@@ -154,6 +154,10 @@ def _decide(context: Context, found: Comparison, classes: Sequence[str], first: 
     return decide(found, context.settings.gate.margin, context.settings.round.held_out, first, classes)
 
 
+def _priced(context: Context, model: Model) -> Artefact:
+    return msgspec.structs.replace(model.artefact, cost=context.cost(model))
+
+
 def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> Tallies:
     """Return what a model does on each frame, by name and overlap."""
     graph = context.graph(model.sha256)
@@ -161,7 +165,7 @@ def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> T
     seen = {}
     for frame, jpeg in context.pictures(frames):
         size = input_size(frame.width, frame.height, model.scale, model.long_side)
-        compared = context.compared(frame, context.see(graph, decode_jpeg(jpeg), size))
+        compared = context.compared(frame, context.see(graph, model.cost, decode_jpeg(jpeg), size))
         seen[frame.id] = tallies(compared, len(model.classes))
     return seen
 

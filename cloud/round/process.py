@@ -22,7 +22,6 @@ import torch
 
 from culling.cloud.bill.account import round_figures, to_spent, to_told
 from culling.cloud.bill.cost import NOTHING, Cost
-from culling.cloud.bill.pricing import price_live
 from culling.cloud.bill.rates import Rates
 from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError
 from culling.cloud.round.cull import cull
@@ -137,11 +136,12 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str, dict
     """
     results: Results = dict(turn.stages)
     spent = to_spent(results)
-    cost = price_live(context.registry, context.files, turn.camera, context.settings.round.frozen)
+    if (live := context.registry.live().get(turn.camera)) is not None:
+        context.cost(live)  # noted with the model, which the day's bill asks for
     name, started = "", time.monotonic()
 
     def take() -> Cost:
-        return Cost(round(time.monotonic() - started, 2), context.work.take(cost))
+        return Cost(round(time.monotonic() - started, 2), context.work.take())
 
     try:
         for name, stage in STAGES.items():

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from culling.cloud.bill.cost import StudentCost
 from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.round.context import Context, Result, Results, frame_size
 from culling.cloud.round.shrink import SizeComparison, SizeVerdict, enough, smallest, told
@@ -119,7 +120,8 @@ class Search:
 def scale(context: Context, turn: Round, results: Results) -> Result:
     """Find the smallest scale that is good enough for the live student, by the policy of the settings."""
     settings = context.settings.resolution
-    graph = context.graph(context.incumbent(turn.camera).artefact.sha256)
+    live = context.incumbent(turn.camera)
+    graph, cost = context.graph(live.artefact.sha256), context.cost(live)
     chosen = context.store.get(results["cull"]["kept"] + results["cull"]["replay"])
     frames, names = context.settled(turn.camera, chosen), set(results["cull"]["kept"])
     kept = [frame for frame in frames if frame.id in names]
@@ -128,17 +130,19 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
     if settings.choose == "labels":
         context.heart.expect(len(frames))
-        trial = _trial(context, frames, graph, meter)
+        trial = _trial(context, frames, graph, cost, meter)
         return search(trial, inputs, settings.threshold, settings.tolerance).told()
     context.heart.expect(len(kept) * len(inputs))  # at most: the curve may end before
-    return search_by_loss(_trial(context, kept, graph, meter), inputs, settings.threshold).told()
+    return search_by_loss(_trial(context, kept, graph, cost, meter), inputs, settings.threshold).told()
 
 
 def _size(frame: tuple[int, int], long_side: int, scale: float) -> Size:
     return input_size(*frame, scale, long_side)
 
 
-def _trial(context: Context, frames: Sequence[StoredFrame], graph: Graph, meter: LossMeter) -> Trial:
+def _trial(
+    context: Context, frames: Sequence[StoredFrame], graph: Graph, cost: StudentCost | None, meter: LossMeter
+) -> Trial:
     classes, interest = graph.info.classes, context.settings.round.labels_of_interest
 
     def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:
@@ -149,7 +153,7 @@ def _trial(context: Context, frames: Sequence[StoredFrame], graph: Graph, meter:
     return Trial(
         blocks=[int(frame.captured // BLOCK_S) for frame in frames],
         pictures=pictures,
-        find=partial(context.see, graph),
+        find=partial(context.see, graph, cost),
         loss=meter.loss,
         tally=lambda at, found: tallies(context.compared(frames[at], found), len(classes)),
         labels={at: name for at, name in enumerate(classes) if interest is None or at in interest},

@@ -75,7 +75,7 @@ def seen(context: Context, live: Model, pool: Sequence[StoredFrame]) -> dict[str
 
 def _look(context: Context, graph: Graph, live: Model, frames: Sequence[StoredFrame]) -> dict[str, Detections]:
     """Return what the student finds in those frames whose pictures can be used, scaled as at the edge."""
-    found, artefact = {}, live.artefact
+    found, artefact, cost = {}, live.artefact, context.cost(live)
     for frame, jpeg in context.pictures(frames):
         try:
             image = decode_jpeg(jpeg)
@@ -83,5 +83,5 @@ def _look(context: Context, graph: Graph, live: Model, frames: Sequence[StoredFr
             context.store.put_aside(frame)
             continue
         size = input_size(frame.width, frame.height, artefact.scale, artefact.long_side)
-        found[frame.id] = context.see(graph, image, size).above(STUDENT_FLOOR)
+        found[frame.id] = context.see(graph, cost, image, size).above(STUDENT_FLOOR)
     return found

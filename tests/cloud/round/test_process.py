@@ -12,11 +12,13 @@ import pytest
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.bill.rates import Rates
+from culling.cloud.model.export import PARITY_SIZES
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
 from culling.cloud.model.weights import load_weights
 from culling.cloud.round.context import RefusedError, StoppedError
 from culling.cloud.round.cull import cull
+from culling.cloud.round.export import BLANK, PARITY_FRAMES
 from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
 from culling.cloud.round.process import STAGES, attempt, main, report
@@ -29,7 +31,7 @@ from culling.common.process.child import DIES_FIRST
 from culling.common.wire.messages import from_wire
 from support.cloud import CAMERA, CloudState
 from support.detectors import picture
-from support.rounds import FAKE, add, only, run, start, teach
+from support.rounds import FAKE, ROUND, add, only, run, start, teach
 from support.scores import ranker
 
 # A whole round
@@ -101,6 +103,11 @@ def test_a_camera_changes_its_family_by_a_round(cloud: CloudState) -> None:
     assert family_of(learnt).name == "yolox"
     assert open_graph(cloud.files.read(artefact.sha256), provider="cpu", threads=1).info.classes == classes
     assert artefact.cost == student_cost(learnt, cloud.settings.round.frozen), "a pass of it costs what its own does"
+    spent = cloud.rounds.get(round_id).report["spent"]
+    looks = (2 * PARITY_FRAMES + BLANK) * sum(artefact.cost.look.gflops(size) for size in PARITY_SIZES)
+    assert spent["export"]["gflops"] == pytest.approx(looks, rel=0.01)
+    learnt_at_most = artefact.cost.learn.gflops((128, 128)) * ROUND["most_steps"] * ROUND["batch"]
+    assert spent["train"]["gflops"] <= learnt_at_most, "billed by its own family's price"
 
 
 # Restarts
