@@ -8,7 +8,7 @@ replayed    frames of every hour of the day and every class, those that the othe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +54,13 @@ def places(found: Mistakes, worth: float, width: int, height: int, classes: int)
     return np.asarray(worth * spread / spread.sum())
 
 
-def diverse(frames: Sequence[PoolFrame], count: int, most_empty: int) -> list[int]:
+def diverse(
+    frames: Sequence[PoolFrame], count: int, most_empty: int, beat: Callable[[], None] = lambda: None
+) -> list[int]:
     """Return the indices of at most `count` frames, the best first; at most `most_empty` of them are empty.
 
-    The gain of a frame is its worth in each place, divided by 1 plus the worth that was chosen there already.
+    `beat` is called for each: thousands of them take minutes. The gain of a frame is its worth in each place, divided
+    by 1 plus the worth that was chosen there already.
     """
     ranked = np.array(sorted(range(len(frames)), key=lambda at: (-frames[at].worth, at))[: AMONG * count], int)
     if not len(ranked):
@@ -76,6 +79,7 @@ def diverse(frames: Sequence[PoolFrame], count: int, most_empty: int) -> list[in
         gains = np.where(spaced, (spread / (1.0 + taught)).sum(1), -1.0)
         best = int(gains.argmax())
         chosen.append(best)
+        beat()
         open_[best] = False
         taught += spread[best]
         apart = np.minimum(apart, np.abs(times - times[best]))

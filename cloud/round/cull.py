@@ -71,8 +71,10 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
     if not teaching:
         raise RefusedError(_nothing(len(pool), vain))
     count = max(1, min(settings.kept, len(pool) // CULLED))
-    found = [_pool_frame(one, settings.policy) for one in teaching]
-    chosen = [teaching[at] for at in diverse(found, count, max(1, int(EMPTY_SHARE * count)))]
+    context.heart.expect(len(teaching) + count)
+    found = [_pool_frame(context, one, settings.policy) for one in teaching]
+    most_empty = max(1, int(EMPTY_SHARE * count))
+    chosen = [teaching[at] for at in diverse(found, count, most_empty, context.heart.advance)]
     replay = _replay(context, turn, [one.frame for one in chosen], [one.frame for one in pool])
     if all(one.empty for one in chosen) and not any(len(context.objects(frame)) for frame in replay):
         raise RefusedError(
@@ -123,7 +125,8 @@ def _worth(context: Context, one: _Judged, policy: str) -> float:
     return one.worth(policy)
 
 
-def _pool_frame(one: _Judged, policy: str) -> PoolFrame:
+def _pool_frame(context: Context, one: _Judged, policy: str) -> PoolFrame:
+    context.heart.advance()
     worth, frame = one.worth(policy), one.frame
     spread = places(one.mistakes, worth, frame.width, frame.height, len(CLASSES))
     return PoolFrame(frame.captured, worth, spread, one.empty)

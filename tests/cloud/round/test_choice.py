@@ -102,3 +102,10 @@ def test_another_round_replays_others_of_the_same_stratum() -> None:
 @given(st.integers(0, 20), st.integers(0, 30))
 def test_no_more_is_replayed_than_there_is(frames: int, count: int) -> None:
     assert len(replayed([{(0, 0), (0, 1)}] * frames, [], count, 0)) == min(frames, count)
+
+
+def test_it_says_that_it_goes_on_with_each_frame() -> None:
+    beats: list[int] = []
+    lessons = [lesson(100.0 * at, 1.0 + at, at % CELLS) for at in range(6)]
+    chosen = diverse(lessons, 4, 4, lambda: beats.append(1))
+    assert len(beats) == len(chosen) == 4
