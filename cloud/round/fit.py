@@ -28,7 +28,7 @@ from culling.cloud.model.recipe.watch import Watch, best, plateau
 from culling.cloud.model.train import Recipe, Run, train
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.aside import keep_aside
-from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError, frame_size, labels
+from culling.cloud.round.context import Context, Result, Results, StoppedError, frame_size, labels
 from culling.cloud.round.scale import FACTOR
 from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.frames import StoredFrame
@@ -248,22 +248,24 @@ def _curve(run: Run) -> list[tuple[int, float]]:
 
 
 def _warm_start(context: Context, camera: str) -> nn.Module:
-    """Return the camera's newest student; or where every camera starts, if its family is no longer the wanted one."""
+    """Return the camera's newest student; or where every camera starts, if its family is no longer the wanted one, or
+    all its models were published as ONNX.
+    """
     model = _newest(context, camera)
-    if family_of(model).name != context.settings.student.family:
+    if model is None or family_of(model).name != context.settings.student.family:
         base = base_artefact(context.settings, context.files).weights
         assert base is not None  # a base student is made of weights
         model = load_weights(context.files.path(base, "safetensors"))[0]
-        log.info("family_changed", camera=camera, family=context.settings.student.family)
+        log.info("base_started_from", camera=camera, family=context.settings.student.family)
     family_of(model).freeze(model, context.settings.round.frozen)
     return model
 
 
-def _newest(context: Context, camera: str) -> nn.Module:
+def _newest(context: Context, camera: str) -> nn.Module | None:
     for known in context.registry.models(camera):
         if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
             path = context.files.path(weights, "safetensors")
             if path.exists():
                 context.files.read(weights, "safetensors")  # raises if its bytes are damaged
                 return load_weights(path)[0]
-    raise RefusedError(f"camera {camera} has no weights to start from: all its models were published as ONNX")
+    return None

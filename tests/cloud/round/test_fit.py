@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import simplejpeg
@@ -13,11 +14,13 @@ from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.recipe.watch import Watch
 from culling.cloud.model.train import Recipe, Run
 from culling.cloud.model.weights import load_weights
-from culling.cloud.round.fit import canvases, retrain, round_recipe, unseen, watch_over, why_ended
+from culling.cloud.round.fit import _warm_start, canvases, retrain, round_recipe, unseen, watch_over, why_ended
 from culling.cloud.settings import RoundSettings
 from culling.cloud.store.frames import StoredFrame
 from culling.common.errors import TrainingError
 from culling.common.frame import Detections
+from support.cloud import CAMERA, CloudState
+from support.rounds import context_of
 
 WIDTH, HEIGHT = 128, 96
 BATCHES = Batcher([], 4, [(64, 64)])
@@ -144,3 +147,12 @@ def test_a_class_that_the_judges_show_and_no_frame_teaches_is_spared() -> None:
     assert unseen([seen((0.9, 0)), seen((0.3, 4))], judges, 0.4) == (2, 4)
     assert unseen([seen((0.9, 0), (0.5, 4), (0.5, 2))], judges, 0.4) == ()
     assert unseen([seen((0.9, 0))], [], 0.4) == (), "nobody has seen it here: it may be unlearnt"
+
+
+def test_a_camera_whose_models_were_all_published_as_onnx_starts_where_every_camera_does(cloud: CloudState) -> None:
+    onnx_only = msgspec.structs.replace(cloud.registry.live()[CAMERA].artefact, weights=None)
+    cloud.enroll("yard", edge="edge-2")
+    cloud.publisher.publish("yard", onnx_only, "manual")
+    started, base = _warm_start(context_of(cloud), "yard"), _warm_start(context_of(cloud), CAMERA)
+    for name, tensor in base.state_dict().items():
+        assert torch.equal(tensor, started.state_dict()[name]), name
