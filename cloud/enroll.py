@@ -1,7 +1,8 @@
 """Enrollment: an edge's keys, its settings file and its first model, in one folder that works wherever it is carried.
 
 A camera that comes to an enrolled edge later, or from another one, gets a folder too: its manifest beside the edge's
-first model, and the table to paste into the settings.
+first model, and the table to paste into the settings. An edge has one file for the first model of all its cameras: what
+comes later begins with that one too, whatever `[student]` says by then, and changes with its first round.
 
 The folder is complete before the edge is entered in the index, all of it in one transaction: an enrollment cut short
 leaves a folder that the index does not know, and can be repeated. One that is refused writes nothing.
@@ -10,6 +11,7 @@ leaves a folder that the index does not know, and can be repeated. One that is r
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock, sa
     files = ModelFiles(settings.data_dir / "models")
     publisher = _publisher(settings, index, files, clock)
     say("preparing the first model")
-    base = base_artefact(settings, files, say)
+    base = _begun_with(index, files, who.cameras) or base_artefact(settings, files, say)
     public, secret = new_keypair()
     models = {camera: _base(index, publisher, camera, base) for camera in who.cameras}
     toml = _write(who, out.resolve(), keys, secret, files, models)
@@ -98,7 +100,9 @@ def add(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path
     try:
         with index.read() as connection:  # before the model is made, which may take minutes
             check_new(connection, who.camera, who.edge)
-        model = _base(index, publisher, who.camera, base_artefact(settings, files))
+            others = names_of(connection, who.edge)
+        base = _begun_with(index, files, (*sorted(others), who.camera)) or base_artefact(settings, files)
+        model = _base(index, publisher, who.camera, base)
         _check_same_base(index, who, model)
         with index.write() as connection:
             add_camera(connection, who.camera, who.edge)
@@ -135,6 +139,14 @@ def _publisher(settings: CloudSettings, index: Index, files: ModelFiles, clock: 
     return Publisher(index, files, keys.signing, settings.publish.valid_days, clock)
 
 
+def _begun_with(index: Index, files: ModelFiles, names: Sequence[str]) -> Artefact | None:
+    """Return the first model of one of those cameras; None where they have none, or its file is gone."""
+    for name in names:
+        if (known := Registry(index).models(name)) and files.keeps(known[-1].artefact.sha256):
+            return known[-1].artefact
+    return None
+
+
 def _check_same_base(index: Index, who: Newcomer, model: Model) -> None:
     """An edge has one file for the first model of all its cameras."""
     with index.read() as connection:
@@ -143,8 +155,8 @@ def _check_same_base(index: Index, who: Newcomer, model: Model) -> None:
         known = Registry(index).models(other)
         if known and known[-1].artefact.sha256 != model.artefact.sha256:
             raise SettingsError(
-                f"camera {other} of edge {who.edge} began with another base model: restore its [student] family and "
-                "weights, or enroll a second edge"
+                f"camera {other} of edge {who.edge} began with another base model than {who.camera}, and an edge has "
+                "one file for all of them: enroll a second edge on that machine for this camera"
             )
 
 
@@ -186,7 +198,8 @@ def _base(index: Index, publisher: Publisher, camera: str, base: Artefact) -> Mo
     known = Registry(index).models(camera)
     if known and known[-1].artefact.sha256 != base.sha256:
         raise SettingsError(
-            f"camera {camera} was enrolled with another base model: restore [student] weights, or choose another name"
+            f"camera {camera} began with another base model than the others of that edge, which has one file for all "
+            "of them: choose another name for it, or enroll an edge of its own"
         )
     return publisher.signed(camera, 1, base, "base")
 

@@ -62,6 +62,28 @@ def test_a_camera_is_added_moved_and_removed_without_enrolling_again(
     assert owned(cloud)["yard"] == "edge-1"
 
 
+def test_a_camera_begins_with_the_student_that_its_edge_has_whatever_the_settings_say_by_now(cloud: CloudState) -> None:
+    cloud.enroll(CAMERA)
+    cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
+    out = cloud.folder / "kit"
+    assert culling(cloud, "camera", "add", "yard", "--edge", "edge-1", "--out", str(out)) == 0
+    check_folder(cloud, out, "yard")
+    live = cloud.registry.live()
+    assert live["yard"].artefact.sha256 == live[CAMERA].artefact.sha256
+    assert (out / "student.onnx").read_bytes() == cloud.files.read(live[CAMERA].artefact.sha256)
+
+
+def test_a_camera_that_began_with_another_student_is_not_moved_to_an_edge_that_has_one_file_for_all(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.enroll(CAMERA)
+    cloud.enroll("dock", edge="edge-2")
+    cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
+    cloud.publisher.publish("dock", cloud.artefact(tag="another"), "base")
+    assert culling(cloud, "camera", "move", CAMERA, "--edge", "edge-2", "--out", str(cloud.folder / "kit")) == 2
+    assert "enroll a second edge on that machine for this camera" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

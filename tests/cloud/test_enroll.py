@@ -118,6 +118,19 @@ def test_replacing_ends_the_old_key_and_keeps_the_cameras_models(cloud: CloudSta
     assert verify(blob, Trust({key_id(public): public}, "gate"), time.time()).counter == 1
 
 
+def test_an_edge_that_is_enrolled_again_keeps_its_first_model_whatever_the_settings_say_by_now(
+    cloud: CloudState,
+) -> None:
+    enrolled(cloud)
+    before = (cloud.folder / "edge-1" / "student.onnx").read_bytes()
+    student = cloud.settings.student.model_copy(update={"weights": cloud.folder / "another.safetensors"})
+    cloud.settings = cloud.settings.model_copy(update={"student": student})
+    enrolled(cloud, "gate", "yard", replace=True)
+    assert (cloud.folder / "edge-1" / "student.onnx").read_bytes() == before
+    live = cloud.registry.live()
+    assert live["yard"].artefact.sha256 == live["gate"].artefact.sha256
+
+
 @pytest.mark.parametrize(("edge", "camera"), [("edge-1", "gate"), ("edge-2", "gate")])
 def test_a_refused_enrollment_writes_nothing(cloud: CloudState, edge: str, camera: str) -> None:
     enrolled(cloud)
