@@ -7,6 +7,11 @@
     a frame of a round that does not exist                        it waits for a round again
     a held-out frame in a culled set                              it is taken out of the set
     a frame of a camera that nobody enrolled                      reported: no round uses it
+    a review of a frame that is gone, or whose labels are         it is deleted: the frame is in dispute again
+    a review under another camera than its frame's                it gets that of the frame
+    what the teacher said of a reviewed frame, unreadable         it is forgotten
+    a lease of a worker that is gone                              it ends, as the next start would end it
+    scores of a frame that is gone                                they are deleted
     a file that no row names                                      its row is written again from the file, or it is
                                                                   moved to quarantine
     a live model whose file is missing or damaged                 the one before it is live again
@@ -29,13 +34,14 @@ import sqlalchemy as sa
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import FrameStore
-from culling.cloud.store.index import Index, cameras, frames, rounds
+from culling.cloud.store.index import ASKING, Index, cameras, frames, leases, reviews, rounds, scores
 from culling.cloud.store.lifecycle import PASSED
 from culling.cloud.store.migrations import totals
+from culling.cloud.store.people.reviews import OVERRULES
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.purge.withheld import removed_cameras
 from culling.cloud.store.registry import Model, ModelFiles, Registry
-from culling.common.clock import SystemClock
+from culling.common.clock import Clock, SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
 from culling.common.wire.messages import WireDetections, from_wire
 
@@ -85,9 +91,10 @@ def fsck(settings: CloudSettings, repair: bool = False) -> Report:
 class _Check:
     def __init__(self, settings: CloudSettings, index: Index, repair: bool) -> None:
         self._index = index
+        self._clock: Clock = SystemClock()
         store = settings.store
         self._store = FrameStore(
-            index, settings.data_dir / "frames", SystemClock(), store.held_out_block_s, store.guard_s
+            index, settings.data_dir / "frames", self._clock, store.held_out_block_s, store.guard_s
         )
         self._files = ModelFiles(settings.data_dir / "models")
         self._registry = Registry(index)
@@ -102,6 +109,9 @@ class _Check:
             removed = removed_cameras(connection)  # what they recorded stays until it expires
         found = [
             *self._frames(stored, needed.keys() | removed),
+            *self._reviews(),
+            *self._leases(),
+            *self._scores(),
             *self._leftovers(),
             *self._totals(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
@@ -162,18 +172,12 @@ class _Check:
             return f"its file cannot be read: {error.strerror}"
         if hashlib.sha256(data).hexdigest() != row.sha256:
             return "its file is not what was stored"
-        try:
-            for blob in (row.detections, row.labels or row.detections):
-                from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
-        except (msgspec.MsgspecError, ProtocolError, TypeError):
+        if not all(map(_readable, (row.detections, row.labels or row.detections))):
             return "its detections or labels cannot be read"
         return ""
 
     def _cleared(self, what: str, name: str, wrong: str, mend: str, **values: None) -> Finding:
-        if self._repair:
-            with self._index.write() as connection:
-                connection.execute(frames.update().where(frames.c.id == name).values(**values))
-        return self._finding(what, wrong, mend)
+        return self._changed(what, wrong, mend, frames.update().where(frames.c.id == name).values(**values))
 
     def _leftovers(self) -> Iterator[Finding]:
         files = list(self._store.unnamed())
@@ -184,6 +188,55 @@ class _Check:
             done = self._store.reconcile()
             told = f"{done.reindexed} indexed again, {done.removed} removed, {done.quarantined} moved to quarantine"
             yield Finding(f"{len(files)} files", "no row names them", repaired=told)
+
+    # What is kept beside frames
+
+    def _reviews(self) -> Iterator[Finding]:
+        theirs = (frames.c.camera.label("its"), frames.c.state, frames.c.labels)
+        query = sa.select(reviews, *theirs).join(frames, frames.c.id == reviews.c.frame, isouter=True)
+        for row in self._query(query.order_by(reviews.c.frame)):
+            what, mine = f"review of {row.camera}/{row.frame}", reviews.c.frame == row.frame
+            if row.state != "stored":
+                yield self._changed(what, "its frame is gone", "deleted", reviews.delete().where(mine))
+            elif row.decision in OVERRULES and row.labels is None:
+                yield self._changed(what, "its labels are not there", "deleted", reviews.delete().where(mine))
+            elif row.camera != row.its:
+                moved = reviews.update().where(mine).values(camera=row.its)
+                yield self._changed(what, f"its frame is of camera {row.its}", "entered under that camera", moved)
+            elif row.teacher is not None and not _readable(row.teacher):
+                without = reviews.update().where(mine).values(teacher=None)
+                yield self._changed(what, "what the teacher said cannot be read", "forgotten", without)
+
+    def _leases(self) -> Iterator[Finding]:
+        """Yield what a worker that was killed left: no damage, since the next start settles it."""
+        asking = sa.exists().where(frames.c.id == leases.c.frame, ASKING)
+        mend = "ended" if self._repair else "the next start ends it"
+        now = self._clock.now()
+        for row in self._query(sa.select(leases, asking.label("asking")).order_by(leases.c.frame)):
+            what, mine = f"lease of frame {row.frame}", leases.c.frame == row.frame
+            if not row.asking:
+                self._execute(leases.delete().where(mine))
+                yield Finding(what, "its frame asks for no labels", repaired=mend)
+            elif row.until > now:
+                self._execute(leases.update().where(mine).values(until=now))
+                yield Finding(what, "its worker is gone", repaired=mend)
+
+    def _scores(self) -> Iterator[Finding]:
+        here = sa.exists().where(frames.c.id == scores.c.frame, frames.c.state == "stored")
+        query = sa.select(sa.func.count(scores.c.frame.distinct())).where(~here)
+        if gone := self._query(query)[0][0]:
+            told = f"{gone} of their frames are gone"
+            yield self._changed("scores of students", told, "deleted", scores.delete().where(~here))
+
+    def _changed(self, what: str, wrong: str, mend: str, change: sa.Delete | sa.Update) -> Finding:
+        self._execute(change)
+        return self._finding(what, wrong, mend)
+
+    def _execute(self, change: sa.Delete | sa.Update) -> None:
+        """Make a change, if anything is to be repaired."""
+        if self._repair:
+            with self._index.write() as connection:
+                connection.execute(change)
 
     # Models
 
@@ -219,6 +272,14 @@ class _Check:
     def _query(self, query: sa.Select[Any]) -> list[Any]:
         with self._index.read() as connection:
             return list(connection.execute(query))
+
+
+def _readable(blob: bytes) -> bool:
+    try:
+        from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+    except (msgspec.MsgspecError, ProtocolError, TypeError):
+        return False
+    return True
 
 
 def _words(counts: tuple[int, ...] | None) -> str:

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import frame_id
 from culling.cloud.store.fsck import fsck
-from culling.cloud.store.index import frames
+from culling.cloud.store.index import frames, reviews, scores
 from culling.cloud.store.lifecycle import PASSED
+from culling.cloud.store.people.reviews import Reviews, Said
 from culling.common.cli import main
 from culling.common.errors import StorageError
-from support.cloud import CAMERA, CloudState, hard_frame, held_out
+from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 
 EDGE = "e" * 40
 
@@ -212,3 +214,63 @@ def test_totals_that_are_wrong_are_counted_anew_and_kept_again(cloud: CloudState
 def test_the_frames_of_a_camera_that_was_removed_are_no_damage(cloud: CloudState) -> None:
     cloud.roster.remove(CAMERA, cloud.clock.now())
     assert not fsck(cloud.settings).findings
+
+
+def reviewed(cloud: CloudState, seq: int) -> None:
+    said = {name(seq): Said("corrected", detections((1, 1, 9, 9, 0.9, 0)))}
+    Reviews(cloud.index).enter(CAMERA, said, "ann", 1.0, lambda count: None)
+
+
+def alter(cloud: CloudState, *changes: sa.Update | sa.Delete | sa.Insert) -> None:
+    with cloud.index.write() as connection:
+        for each in changes:
+            connection.execute(each)
+
+
+def test_reviews_that_agree_with_no_frame_are_mended(cloud: CloudState) -> None:
+    for seq in range(1, 6):
+        reviewed(cloud, seq)
+    assert fsck(cloud.settings).findings == ()
+    mine = [reviews.update().where(reviews.c.frame == name(seq)) for seq in range(6)]
+    alter(
+        cloud,
+        frames.update().where(frames.c.id == name(1)).values(labels=None),
+        mine[2].values(camera="yard"),
+        mine[3].values(teacher=b"rot"),
+        mine[4].values(frame="f" * 32),
+    )
+    found = fsck(cloud.settings).open
+    assert sorted(finding.wrong for finding in found) == [
+        "its frame is gone",
+        "its frame is of camera gate",
+        "its labels are not there",
+        "what the teacher said cannot be read",
+    ]
+    assert fsck(cloud.settings, repair=True).open == ()
+    assert fsck(cloud.settings).findings == ()
+    kept = Reviews(cloud.index).of(CAMERA, [name(seq) for seq in range(1, 6)])
+    assert kept.keys() == {name(2), name(3), name(5)}
+
+
+def test_leases_of_a_worker_that_was_killed_are_told_and_end(cloud: CloudState) -> None:
+    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1000)
+    batch = queue.take(12)
+    assert batch is not None
+    alter(cloud, frames.update().where(frames.c.id == batch.frames[0].id).values(round=PASSED))
+    report = fsck(cloud.settings)
+    assert len(report.findings) == len(batch.frames)
+    assert report.open == (), "the next start settles them"
+    fsck(cloud.settings, repair=True)
+    assert fsck(cloud.settings).findings == ()
+    assert queue.take(12) is not None, "they go out again"
+
+
+def test_scores_of_frames_that_are_gone_are_deleted(cloud: CloudState) -> None:
+    cloud.lifecycle.score("gate-3", {name(1): detections(), name(2): detections()})
+    assert fsck(cloud.settings).findings == ()
+    alter(cloud, scores.update().where(scores.c.frame == name(1)).values(frame="f" * 32))
+    (finding,) = fsck(cloud.settings).open
+    assert "1 of their frames" in finding.wrong
+    fsck(cloud.settings, repair=True)
+    assert fsck(cloud.settings).findings == ()
+    assert cloud.lifecycle.scores("gate-3").keys() == {name(2)}
