@@ -51,7 +51,7 @@ from culling.edge.model.updater import Updater
 from culling.edge.output.outlets import DRAIN_S, Others, Outlets
 from culling.edge.output.sink import Around
 from culling.edge.regions import Regions
-from culling.edge.reload import LOCK, Change, answer, compare, has_terminal
+from culling.edge.reload import LOCK, SettingsChange, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED, Forwarder
 from culling.edge.spool.recorder import Recorder
@@ -92,7 +92,7 @@ class Prepared:
     """Other settings, and a lane for each camera that is new in them."""
 
     settings: EdgeSettings
-    change: Change
+    change: SettingsChange
     lanes: list[Lane]
     tracks: dict[str, Tracks | None]
     outputs: Others

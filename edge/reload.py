@@ -34,7 +34,7 @@ ANSWER_S = 300.0
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingsChange:
     """What another settings file means for an agent; `late` are the sections that it reads only when it starts.
 
     `outputs` are those to be made, because they are new or have changed.
@@ -68,12 +68,12 @@ class Answer(msgspec.Struct, frozen=True):
     code: int = 0
 
 
-def compare(old: EdgeSettings, new: EdgeSettings) -> Change:
+def compare(old: EdgeSettings, new: EdgeSettings) -> SettingsChange:
     """Return what it takes to get from the settings in force to others."""
     before, after = ({camera.name: camera for camera in settings.camera} for settings in (old, new))
     outputs_before, outputs_after = ({one.name: one for one in settings.output} for settings in (old, new))
     sections = [name for name in EdgeSettings.model_fields if name not in ("camera", "output")]
-    return Change(
+    return SettingsChange(
         tuple(camera for name, camera in after.items() if name not in before),
         tuple(camera for name, camera in after.items() if name in before and before[name] != camera),
         tuple(name for name in before if name not in after),

@@ -27,7 +27,7 @@ import typer
 
 from culling.cloud.bench.material import Video
 from culling.cloud.bench.recording import Recording, kept, of_camera, of_clip
-from culling.cloud.evaluation.comparison import Comparison, Judged, Rules, compare_students
+from culling.cloud.evaluation.comparison import Judged, Rules, StudentComparison, compare_students
 from culling.cloud.evaluation.verdict import decide
 from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.settings import GateSettings
@@ -123,11 +123,11 @@ def run(recording: Recording, settings: GateSettings, judges: int, trials: int, 
     return found
 
 
-def _compared(frames: Sequence[Judged], settings: GateSettings, seed: int) -> Comparison | None:
+def _compared(frames: Sequence[Judged], settings: GateSettings, seed: int) -> StudentComparison | None:
     return compare_students(frames, Rules(tuple(range(len(CLASSES))), settings.worse, settings.certainty, seed=seed))
 
 
-def _is_published(found: Comparison, settings: GateSettings, judges: int) -> bool:
+def _is_published(found: StudentComparison, settings: GateSettings, judges: int) -> bool:
     return decide(found, settings.margin, judges, False, CLASSES).outcome == "published"
 
 

@@ -40,7 +40,7 @@ Spent = Mapping[str, Cost]
 
 
 @dataclass(frozen=True)
-class Student:
+class PricedStudent:
     """What a pass of a camera's model depends on; `cost` is None where it was never counted."""
 
     scale: float
@@ -49,10 +49,10 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Prices:
+class CameraPrices:
     """What a camera's passes cost: its students, and the live one of them; `size` `(height, width)` of its frames."""
 
-    students: Mapping[str, Student]
+    students: Mapping[str, PricedStudent]
     live: str | None
     size: tuple[int, int] | None
     label: Rate
@@ -110,7 +110,7 @@ def statements(
 
 
 def statement(
-    prices: Prices, span: tuple[float, float], passes: Collection[Looked], labels: int, stages: Bill
+    prices: CameraPrices, span: tuple[float, float], passes: Collection[Looked], labels: int, stages: Bill
 ) -> Statement:
     """Return what edge, labels and stages of rounds cost together, beside full training on the same frames."""
     edge = sum((_times(prices.look(row.model), row.inferred) for row in passes), NOTHING)
@@ -198,20 +198,20 @@ def _stages(index: Index, since: float, until: float) -> dict[str, Bill]:
     return found
 
 
-def _prices(index: Index, passes: Mapping[str, Collection[Looked]]) -> dict[str, Prices]:
+def _prices(index: Index, passes: Mapping[str, Collection[Looked]]) -> dict[str, CameraPrices]:
     named = {row.model for rows in passes.values() for row in rows if row.model is not None}
     known = sa.select(models.c.camera, models.c.model_id, models.c.scale, models.c.long_side, models.c.cost)
-    students: dict[str, dict[str, Student]] = defaultdict(dict)
+    students: dict[str, dict[str, PricedStudent]] = defaultdict(dict)
     with index.read() as connection:
         in_use = connection.execute(known.where(models.c.state == "live")).all()
         ran = connection.execute(known.where(models.c.model_id.in_(named))).all() if named else []
         sizes = _sizes(connection, passes.keys())
     for row in (*ran, *in_use):
-        students[row.camera][row.model_id] = Student(row.scale, row.long_side, _cost(row.cost))
+        students[row.camera][row.model_id] = PricedStudent(row.scale, row.long_side, _cost(row.cost))
     live = {row.camera: row.model_id for row in in_use}
     rates = Rates(index)
     label, train = rates.read("label"), rates.read("train")
-    return {name: Prices(students[name], live.get(name), sizes.get(name), label, train) for name in passes}
+    return {name: CameraPrices(students[name], live.get(name), sizes.get(name), label, train) for name in passes}
 
 
 def _sizes(connection: sa.Connection, names: Collection[str]) -> dict[str, tuple[int, int]]:

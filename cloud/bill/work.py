@@ -7,7 +7,7 @@ import math
 from culling.cloud.bill.cost import PassCost, Size, StudentCost
 
 
-class Work:
+class WorkMeter:
     """Adds up the work of one stage after the other, in GFLOPs; that of a student without a price is not known.
 
     Used from one thread.
@@ -18,11 +18,11 @@ class Work:
 
     def look(self, cost: StudentCost | None, size: Size, frames: int = 1) -> None:
         """Count frames that a student of that cost looked at."""
-        self._add(cost and cost.look, size, frames)
+        self._add(None if cost is None else cost.look, size, frames)
 
     def learn(self, cost: StudentCost | None, size: Size, frames: int) -> None:
         """Count frames that a student of that cost learnt from, once each."""
-        self._add(cost and cost.learn, size, frames)
+        self._add(None if cost is None else cost.learn, size, frames)
 
     def take(self) -> float:
         """Return the GFLOPs of all that was counted since the last call; nan if one of the students has no price."""

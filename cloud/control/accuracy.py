@@ -44,7 +44,7 @@ DRAWN = sa.and_(frames.c.reason == "audit", frames.c.probability.is_not(None), f
 log = structlog.get_logger(__name__)
 
 
-class Measured(msgspec.Struct, frozen=True):
+class MeasuredAccuracy(msgspec.Struct, frozen=True):
     """How right `model_id` is by its newest audits (`now`), computed `at` a time, seconds since the epoch; and where it
     fell, by what was known when it was last looked at.
     """
@@ -55,12 +55,12 @@ class Measured(msgspec.Struct, frozen=True):
     watched: Watched | None
 
 
-def read_measured(row: CameraRow) -> Measured | None:
+def read_measured(row: CameraRow) -> MeasuredAccuracy | None:
     """Return what was measured of the student that the camera runs; None if nothing was yet."""
     if row.accuracy is None or row.state is None:
         return None
     try:
-        found = msgspec.json.decode(row.accuracy, type=Measured)
+        found = msgspec.json.decode(row.accuracy, type=MeasuredAccuracy)
     except msgspec.DecodeError:  # by another version: it is measured again within minutes
         log.warning("accuracy_unreadable", camera=row.name)
         return None
@@ -84,7 +84,7 @@ class Measurer:
         self._measured: dict[str, float] = {}
         self._known: dict[str, tuple[str, float | None]] = {}
 
-    def next(self) -> tuple[str, Measured | None] | None:
+    def next(self) -> tuple[str, MeasuredAccuracy | None] | None:
         """Measure the camera that was measured longest ago, and keep the result; None where there is none."""
         rows = [row for row in Roster(self._index).rows() if row.state is not None and not row.revoked]
         if not rows:
@@ -111,7 +111,7 @@ class Measurer:
             taught = connection.execute(query).scalar()
         return max((at for at in (taught, Reviews(self._index).last(camera)) if at is not None), default=None)
 
-    def measure(self, camera: str, model_id: str, last: Watched | None = None) -> Measured | None:
+    def measure(self, camera: str, model_id: str, last: Watched | None = None) -> MeasuredAccuracy | None:
         """Return how right that student is on what the camera sees; None with too few labelled audits.
 
         `last` is what was known of where it fell.
@@ -132,7 +132,7 @@ class Measurer:
         watched = last
         if last is None or newest[0].captured >= last.at + LOOK_S:
             watched = self._watch(camera, model_id, last)
-        return Measured(model_id, self._clock.now(), now, watched)
+        return MeasuredAccuracy(model_id, self._clock.now(), now, watched)
 
     def _standing_for_all(self, camera: str, model_id: str, drawn: Sequence[StoredFrame]) -> list[StoredFrame]:
         """Return labelled audits, newest first, with the probability of being drawn and labelled as theirs."""

@@ -38,7 +38,7 @@ DOING = {
 
 
 @dataclass(frozen=True)
-class Progress:
+class DemoState:
     """The state of a demo at one moment, `now` in seconds since the epoch; `labelled` frames were labelled by then."""
 
     plan: Plan
@@ -128,7 +128,7 @@ class Alive:
     since: float
     seen: tuple[object, ...] = ()
 
-    def problem(self, progress: Progress, now: float) -> str | None:
+    def problem(self, progress: DemoState, now: float) -> str | None:
         """Return what is wrong with the camera, or that nothing moved for `STILL_S` seconds; None if all is well."""
         state = progress.camera
         if state is not None and state.state in ("ended", "failed"):
@@ -150,7 +150,7 @@ class Alive:
 
 def read_progress(
     index: Index, camera: str, plan: Plan, stages: Sequence[str], began: float, clock: Callable[[], float] = time.time
-) -> Progress:
+) -> DemoState:
     """Return the state of the demo of `camera`, whose rounds do `stages`, in that order."""
     rows = sorted(Rounds(index).all(camera), key=lambda row: row.id)
     states = [row.state for row in Roster(index).rows() if row.name == camera]
@@ -158,7 +158,7 @@ def read_progress(
     outcomes = {name.removeprefix(f"{camera}/"): swap.outcome for name, swap in swaps if name.startswith(f"{camera}/")}
     with index.read() as connection:
         labelled = connection.execute(sa.select(sa.func.count(frames.c.labelled))).scalar_one()
-    return Progress(plan, states[0] if states else None, rows, outcomes, stages, began, clock(), labelled)
+    return DemoState(plan, states[0] if states else None, rows, outcomes, stages, began, clock(), labelled)
 
 
 @contextmanager

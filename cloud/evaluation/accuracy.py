@@ -94,7 +94,7 @@ def measure(
     weights = np.array([1.0 if frame.probability is None else 1.0 / frame.probability for frame in frames])
     blocks = np.unique(np.array([frame.at for frame in frames]) // BLOCK_S, return_inverse=True)[1]
     drawn = np.vstack([weights, weights * resample(blocks, RESAMPLES, seed)])
-    spread = Spread(len(np.unique(blocks[audits])))
+    spread = Intervals(len(np.unique(blocks[audits])))
     labels = range(len(classes)) if interest is None else sorted(interest)
     seen = [tallies(frame.compared, len(classes))[0] for frame in frames]
     told = [label for label in labels if sum(one.objects[label] for one in seen) >= LEAST_OBJECTS]
@@ -144,7 +144,7 @@ def _share(weights: Values, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -
     return np.asarray(np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0))
 
 
-class Spread:
+class Intervals:
     """Makes intervals from resamples of so many independent `blocks`."""
 
     def __init__(self, blocks: int) -> None:

@@ -102,7 +102,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudentComparison:
     """Both students on the same frames: weighted AP50, the lower bound of the gain, and the checks, worst first."""
 
     before: float
@@ -119,7 +119,7 @@ class Comparison:
         return self.after - self.before
 
 
-def compare_students(frames: Sequence[Judged], rules: Rules) -> Comparison | None:
+def compare_students(frames: Sequence[Judged], rules: Rules) -> StudentComparison | None:
     """Return how the candidate does beside the incumbent; None where no frame has anything true of interest."""
     ordered = sorted(frames, key=lambda frame: frame.name)
     whole = _Sample(ordered, rules)
@@ -127,7 +127,7 @@ def compare_students(frames: Sequence[Judged], rules: Rules) -> Comparison | Non
         return None
     before, after = whole.figures(whole.labels)
     checks = [*_class_checks(whole, rules), *_hour_checks(whole, rules), *_alarm_checks(whole, rules)]
-    return Comparison(
+    return StudentComparison(
         float(before[0]),
         float(after[0]),
         _low(after[1:] - before[1:], whole, rules),

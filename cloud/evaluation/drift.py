@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.archive.day import BAND_FRAMES, HOURS, Part, hour_of, parts_of_day
-from culling.cloud.evaluation.accuracy import BLOCK_S, RESAMPLES, Estimate, Spread
+from culling.cloud.evaluation.accuracy import BLOCK_S, RESAMPLES, Estimate, Intervals
 from culling.cloud.evaluation.bootstrap import Array, resample
 from culling.cloud.evaluation.tally import Ranked, Tally, rank
 
@@ -191,7 +191,7 @@ def _fall(sides: Sides, name: str) -> Fall:
     weights = _weights(sides.now)
     blocks = np.unique(np.array([audit.at for audit in sides.now]) // BLOCK_S, return_inverse=True)[1]
     drawn = np.vstack([weights, weights * resample(blocks, RESAMPLES, 0)])
-    estimate = Spread(len(np.unique(blocks))).estimate(now.precision(drawn))
+    estimate = Intervals(len(np.unique(blocks))).estimate(now.precision(drawn))
     assert estimate is not None, "what fell is a number"
     return Fall(name, estimate, float(before.precision(_weights(sides.before)[None])[0]), sides.by_other)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS
-from culling.cloud.evaluation.comparison import Check, Comparison
+from culling.cloud.evaluation.comparison import Check, StudentComparison
 
 Outcome = Literal["published", "provisional", "refused"]
 
@@ -20,7 +20,7 @@ class Verdict:
     reason: str
 
 
-def decide(found: Comparison, margin: float, wanted: int, first: bool, classes: Sequence[str]) -> Verdict:
+def decide(found: StudentComparison, margin: float, wanted: int, first: bool, classes: Sequence[str]) -> Verdict:
     """Return the verdict on a candidate.
 
     It is published when its gain is certainly above `margin` and every check passes. Where only certainty is missing,
@@ -49,7 +49,7 @@ def describe(check: Check, classes: Sequence[str]) -> str:
     return f"{what} {check.gain:+.3f} ({check.before:.3f} → {check.after:.3f}, {of}){_low(check)}"
 
 
-def _doubt(found: Comparison, margin: float, failed: Sequence[Check], classes: Sequence[str]) -> str:
+def _doubt(found: StudentComparison, margin: float, failed: Sequence[Check], classes: Sequence[str]) -> str:
     if failed:
         return "; ".join(f"{describe(check, classes)}, limit {-check.margin:+.3f}" for check in failed)
     if found.blocks < LEAST_BLOCKS:
@@ -61,11 +61,11 @@ def _low(check: Check) -> str:
     return "" if check.low is None else f", may be as low as {check.low:+.3f}"
 
 
-def _percent(found: Comparison) -> str:
+def _percent(found: StudentComparison) -> str:
     return f"{100 * found.certainty:g} %"
 
 
-def _on(found: Comparison, wanted: int) -> str:
+def _on(found: StudentComparison, wanted: int) -> str:
     blocks = f"in {found.blocks} block{'s' if found.blocks != 1 else ''}"
     if found.frames < wanted:
         return f"{found.frames} of {wanted} judges wanted, {blocks}"

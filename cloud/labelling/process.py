@@ -20,7 +20,7 @@ from culling.cloud.bill.timed import TimedTeacher
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import FOLDER, say_problem
 from culling.cloud.labelling.worker import Labeller, Worker
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone, make_folder
 from culling.cloud.store.frames import FrameStore
@@ -46,7 +46,7 @@ def build(settings: CloudSettings, clock: Clock) -> Worker:
     index = Index(settings.store_url)
     block_s, guard_s = settings.store.held_out_block_s, settings.store.guard_s
     store = FrameStore(index, settings.data_dir / "frames", clock, block_s, guard_s)
-    heart = Heartbeat(settings.data_dir / FOLDER, clock.now)
+    heart = ProgressWriter(settings.data_dir / FOLDER, clock.now)
 
     def load() -> Labeller:
         teacher = load_teacher(settings)

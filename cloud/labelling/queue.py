@@ -47,7 +47,7 @@ JUDGING = JUDGES | ((frames.c.reason == "audit") & ~frames.c.held_out)
 
 
 @dataclass(frozen=True)
-class Batch:
+class LeasedBatch:
     """Frames that were leased to one worker under `token`."""
 
     token: str
@@ -85,7 +85,7 @@ class LabelQueue:
         with self._index.read() as connection:
             return [Demand(*row) for row in connection.execute(query)]
 
-    def take(self, size: int, worths: Callable[[str], Worth | None] = lambda camera: None) -> Batch | None:
+    def take(self, size: int, worths: Callable[[str], Worth | None] = lambda camera: None) -> LeasedBatch | None:
         """Lease the next batch of at most `size` frames; None if there is none that may be labelled now.
 
         `worths` gives, for a camera, the function that says what a frame is worth; None: its loss.
@@ -100,7 +100,7 @@ class LabelQueue:
         token = f"{self._worker}-{secrets.token_hex(8)}"
         won = self._lease(token, [frame.id for frame in chosen], now)
         kept = tuple(frame for frame in chosen if frame.id in won)
-        return Batch(token, kept) if kept else None
+        return LeasedBatch(token, kept) if kept else None
 
     def finish(self, token: str, labels: Mapping[str, Detections]) -> int:
         """Keep the labels of a batch, by frame, and end its lease, also of frames without labels; durable on return.

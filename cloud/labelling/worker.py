@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from culling.cloud.labelling.queue import Batch, LabelQueue, Worth
+from culling.cloud.labelling.queue import LabelQueue, LeasedBatch, Worth
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.registry import Registry
 from culling.common.errors import CullingError, ModelError, ProtocolError, StorageError
@@ -89,7 +89,7 @@ class Worker:
         log.info("frames_labelled", frames=kept, cameras=len({frame.camera for frame in batch.frames}))
         return True
 
-    def _labels(self, teacher: Labeller, batch: Batch) -> dict[str, Detections]:
+    def _labels(self, teacher: Labeller, batch: LeasedBatch) -> dict[str, Detections]:
         names, images = [], []
         for frame in batch.frames:
             if (jpeg := self.store.jpeg(frame)) is None:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from culling.cloud.bill.cost import StudentCost
 from culling.cloud.bill.pricing import price
 from culling.cloud.bill.rates import Rates
-from culling.cloud.bill.work import Work
+from culling.cloud.bill.work import WorkMeter
 from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.evaluation.mistakes import Mistakes, mistakes, wanted
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.lifecycle import FrameLifecycle
@@ -38,7 +38,7 @@ Result = dict[str, Any]
 Results = dict[str, Result]
 
 
-class RefusedError(Exception):
+class RoundRefusedError(Exception):
     """The round ends without a model although nothing is broken: too few frames came, for example."""
 
 
@@ -61,15 +61,15 @@ class Context:
     registry: Registry
     folder: Path
     stopping: Callable[[], bool]
-    heart: Heartbeat
+    heart: ProgressWriter
     rates: Rates
-    work: Work = field(default_factory=Work)
+    work: WorkMeter = field(default_factory=WorkMeter)
     _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
 
     def incumbent(self, camera: str) -> Model:
-        """Return the camera's live model. Raises RefusedError when it has none."""
+        """Return the camera's live model. Raises RoundRefusedError when it has none."""
         if (model := self.registry.live().get(camera)) is None:
-            raise RefusedError(f"camera {camera} has no model to start from: enroll it")
+            raise RoundRefusedError(f"camera {camera} has no model to start from: enroll it")
         return model
 
     def provisional_since(self, model: Model) -> Model | None:
@@ -116,17 +116,17 @@ class Context:
         ]
 
     def judges(self, camera: str, names: Sequence[str]) -> list[StoredFrame]:
-        """Return the labelled ones of the held-out frames. Raises RefusedError if they are too few for the gate."""
+        """Return the labelled ones of the held-out frames. Raises RoundRefusedError if the gate needs more of them."""
         frames = self.settled(camera, self.store.get(names))
         if len(frames) < self.settings.gate.least:
             raise self.too_few(frames)
         return frames
 
-    def too_few(self, held_out: Sequence[StoredFrame]) -> RefusedError:
+    def too_few(self, held_out: Sequence[StoredFrame]) -> RoundRefusedError:
         """Return the error that says how many labelled held-out frames the gate needs."""
         least = self.settings.gate.least
         told = f"{len(held_out)} labelled held-out frames, the gate needs {least}"
-        return RefusedError(f"{told}: wait, or lower gate.least")
+        return RoundRefusedError(f"{told}: wait, or lower gate.least")
 
     def graph(self, sha256: str) -> Graph:
         """Return the student with that hash, on a GPU if there is one. Raises ModelError if it cannot be loaded."""

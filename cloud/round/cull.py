@@ -18,7 +18,7 @@ import numpy as np
 from culling.cloud.evaluation.accuracy import MISSED
 from culling.cloud.evaluation.mistakes import Mistakes, in_vain
 from culling.cloud.round.choice import PoolFrame, diverse, places, replayed, strata
-from culling.cloud.round.context import Context, RefusedError, Result, Results
+from culling.cloud.round.context import Context, Result, Results, RoundRefusedError
 from culling.cloud.round.score import POOL, seen, settled
 from culling.cloud.settings import CULLED
 from culling.cloud.store.frames import StoredFrame
@@ -62,14 +62,14 @@ class _Judged:
 def cull(context: Context, turn: Round, _: Results) -> Result:
     """Keep the n frames of the pool that teach most, at most one in `CULLED` of the pool, and draw those to replay.
 
-    Raises RefusedError when none teaches anything, or when all of them together show no object.
+    Raises RoundRefusedError when none teaches anything, or when all of them together show no object.
     """
     settings = context.settings.round
     pool, vain = _but_in_vain(context, turn, _judged(context, turn))
     context.heart.expect(len(pool))
     teaching = [one for one in pool if _worth(context, one, settings.policy) > 0]
     if not teaching:
-        raise RefusedError(_nothing(len(pool), vain))
+        raise RoundRefusedError(_nothing(len(pool), vain))
     count = max(1, min(settings.kept, len(pool) // CULLED))
     context.heart.expect(len(teaching) + count)
     found = [_pool_frame(context, one, settings.policy) for one in teaching]
@@ -77,7 +77,7 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
     chosen = [teaching[at] for at in diverse(found, count, most_empty, context.heart.advance)]
     replay = _replay(context, turn, [one.frame for one in chosen], [one.frame for one in pool])
     if all(one.empty for one in chosen) and not any(len(context.objects(frame)) for frame in replay):
-        raise RefusedError(
+        raise RoundRefusedError(
             f"nothing to teach but background: the teacher is sure of no object in {len(chosen) + len(replay)} frames"
         )
     context.lifecycle.keep([one.frame.id for one in chosen], turn.id)

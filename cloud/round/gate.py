@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 
 from culling.cloud.archive.day import hour_of
-from culling.cloud.evaluation.comparison import Check, Comparison, Judged, Rules, class_weights, compare_students
+from culling.cloud.evaluation.comparison import Check, Judged, Rules, StudentComparison, class_weights, compare_students
 from culling.cloud.evaluation.matching import IOUS
 from culling.cloud.evaluation.tally import Tally, rank, tallies
 from culling.cloud.evaluation.verdict import Verdict, decide, describe
 from culling.cloud.model.golden import golden_frame
-from culling.cloud.round.context import Context, RefusedError, Result, Results
+from culling.cloud.round.context import Context, Result, Results, RoundRefusedError
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.registry import Artefact, Model
 from culling.cloud.store.rounds import Round
@@ -42,7 +42,7 @@ class Tried:
     """A candidate at one scale, what it did on each frame by name, and what was found."""
 
     artefact: Artefact
-    found: Comparison
+    found: StudentComparison
     verdict: Verdict
     after: Tallies
 
@@ -50,7 +50,7 @@ class Tried:
 def gate(context: Context, turn: Round, results: Results) -> Result:
     """Compare candidate and incumbent, each at its own scale, with the teacher on the held-out frames.
 
-    Raises RefusedError when those are too few or show nothing to measure by.
+    Raises RoundRefusedError when those are too few or show nothing to measure by.
     """
     frames = context.judges(turn.camera, results["label"]["held_out"])
     incumbent = context.incumbent(turn.camera)
@@ -128,7 +128,7 @@ def _compare(
     after: Tallies,
     classes: Sequence[str],
     certainty: float,
-) -> Comparison:
+) -> StudentComparison:
     settings = context.settings.gate
     judged = [
         Judged(
@@ -144,13 +144,13 @@ def _compare(
     ]
     rules = Rules(_labels(context, classes), settings.worse, certainty)
     if (found := compare_students(judged, rules)) is None:
-        raise RefusedError(
+        raise RoundRefusedError(
             f"the gate cannot judge: none of the {len(judged)} labelled frames has an object to measure by"
         )
     return found
 
 
-def _decide(context: Context, found: Comparison, classes: Sequence[str], first: bool) -> Verdict:
+def _decide(context: Context, found: StudentComparison, classes: Sequence[str], first: bool) -> Verdict:
     return decide(found, context.settings.gate.margin, context.settings.round.held_out, first, classes)
 
 

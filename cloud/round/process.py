@@ -23,13 +23,13 @@ import torch
 from culling.cloud.bill.account import round_figures, to_spent, to_told
 from culling.cloud.bill.cost import NOTHING, Cost
 from culling.cloud.bill.rates import Rates
-from culling.cloud.round.context import Context, RefusedError, Result, Results, StoppedError
+from culling.cloud.round.context import Context, Result, Results, RoundRefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.export import export
 from culling.cloud.round.fit import fit
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
 from culling.cloud.round.score import score
@@ -86,7 +86,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         Registry(index),
         folder,
         stopping.is_set,
-        Heartbeat(folder, clock.now),
+        ProgressWriter(folder, clock.now),
         Rates(index),
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str, dict
             rounds.save_stage(turn.id, name, result)
             results[name] = result
             log.info("stage_finished", round=turn.id, camera=turn.camera, stage=name, seconds=result["seconds"])
-    except RefusedError as refusal:
+    except RoundRefusedError as refusal:
         return "refused", str(refusal), spent | {name: take()}
     except StorageError:  # a disk recovers, so the round is tried again
         raise

@@ -56,7 +56,7 @@ def left_words(seconds: float) -> str:
     return f"{max(10, round(seconds, -1)):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-class Heartbeat:
+class ProgressWriter:
     """Writes the progress of the round whose folder it is, at most every `EVERY_S`; `now` is in epoch seconds.
 
     A disk that takes no file must not end a round, so that a beat that cannot be written is left out.

@@ -75,7 +75,7 @@ class ScaleCurve:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ScaleTrial:
     """Labelled frames that inputs are compared on, named by their index, each of a block of time.
 
     `pictures` yields those of the given frames that can be read, `find` is a student at an input size, `loss` its
@@ -142,7 +142,7 @@ def _size(frame: tuple[int, int], long_side: int, scale: float) -> Size:
 
 def _trial(
     context: Context, frames: Sequence[StoredFrame], graph: Graph, cost: StudentCost | None, meter: LossMeter
-) -> Trial:
+) -> ScaleTrial:
     classes, interest = graph.info.classes, context.settings.round.labels_of_interest
 
     def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:
@@ -150,7 +150,7 @@ def _trial(
         for frame, jpeg in context.pictures([frames[at] for at in chosen]):
             yield places[frame.id], decode_jpeg(jpeg)
 
-    return Trial(
+    return ScaleTrial(
         blocks=[int(frame.captured // BLOCK_S) for frame in frames],
         pictures=pictures,
         find=partial(context.see, graph, cost),
@@ -174,7 +174,7 @@ def scales(size: Callable[[float], Size], max_steps: int = 8, min_scale: float =
     return found
 
 
-def search(trial: Trial, inputs: Inputs, threshold: float, tolerance: float) -> Search:
+def search(trial: ScaleTrial, inputs: Inputs, threshold: float, tolerance: float) -> Search:
     """Return the smallest input at which next to nothing is lost by the labels; full size where that cannot be told.
 
     Every picture is decoded once, the first `PROBED` of them aside, which are seen at every scale: they say where the
@@ -203,7 +203,7 @@ def search(trial: Trial, inputs: Inputs, threshold: float, tolerance: float) -> 
     return Search(points, tuple(verdicts), points[chosen], why, passes)
 
 
-def search_by_loss(trial: Trial, inputs: Inputs, threshold: float) -> Search:
+def search_by_loss(trial: ScaleTrial, inputs: Inputs, threshold: float) -> Search:
     """Return the paper's choice: the last input before the confidence loss changes by more than `threshold`."""
 
     def losses(size: Size) -> list[float]:
@@ -215,7 +215,7 @@ def search_by_loss(trial: Trial, inputs: Inputs, threshold: float) -> Search:
     return Search(curve.points, (), curve.chosen, why, passes)
 
 
-def _look(trial: Trial, inputs: Inputs, chosen: Sequence[int], found: dict[int, dict[int, Detections]]) -> float:
+def _look(trial: ScaleTrial, inputs: Inputs, chosen: Sequence[int], found: dict[int, dict[int, Detections]]) -> float:
     """Add what is found in the chosen pictures at every input; return what that cost, in passes at full size."""
     before = len(found[0])
     for at, picture in trial.pictures(chosen):
@@ -225,7 +225,7 @@ def _look(trial: Trial, inputs: Inputs, chosen: Sequence[int], found: dict[int, 
     return (len(found[0]) - before) * sum(math.prod(size) / full for _, size in inputs.values())
 
 
-def _curve_point(k: int, inputs: Inputs, trial: Trial, found: dict[int, dict[int, Detections]]) -> ScalePoint:
+def _curve_point(k: int, inputs: Inputs, trial: ScaleTrial, found: dict[int, dict[int, Detections]]) -> ScalePoint:
     at = sorted(found[k])
     full, small = (np.array([trial.loss(found[each][index]) for index in at]) for each in (0, k))
     return _point(k, *inputs[k], full, small) if len(at) else ScalePoint(k, *inputs[k], 0.0, 0.0, 0.0)

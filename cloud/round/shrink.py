@@ -39,7 +39,7 @@ MOST_ALARMS = 0.1
 
 
 @dataclass(frozen=True)
-class Loss:
+class SizeLoss:
     """One figure's change from full size, below 0 where it falls, its lower bound, and how low that may be."""
 
     name: str
@@ -59,7 +59,7 @@ class SizeVerdict:
 
     ap50: float
     ap50_95: float
-    losses: tuple[Loss, ...]
+    losses: tuple[SizeLoss, ...]
 
     @property
     def passed(self) -> bool:
@@ -115,7 +115,7 @@ class SizeComparison:
         found = [level.precision(self._weights) for level in levels]
         return found[0], np.mean(found, axis=0)
 
-    def _alarms(self, small: Looked, label: int) -> Loss:
+    def _alarms(self, small: Looked, label: int) -> SizeLoss:
         """Return by how much fewer frames have a false alarm of a class that is hardly ever there."""
         sides = [
             np.array([frame[0].alarmed(label, STUDENT_FLOOR) for frame in frames], np.float64)
@@ -125,9 +125,9 @@ class SizeComparison:
         change = self._weights @ (sides[0] - sides[1]) / total
         return self._loss(f"frames without a false {self._labels[label]}", change, -MOST_ALARMS)
 
-    def _loss(self, name: str, change: Array, least: float) -> Loss:
+    def _loss(self, name: str, change: Array, least: float) -> SizeLoss:
         low = lower_bound(change[1:], self._effective, CERTAINTY)
-        return Loss(name, float(change[0]), min(low, float(change[0])), least)
+        return SizeLoss(name, float(change[0]), min(low, float(change[0])), least)
 
 
 def enough(blocks: Sequence[int]) -> bool:

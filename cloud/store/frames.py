@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import UNREAD, Index, frames, scores, totals
 from culling.cloud.store.people import reviews
-from culling.cloud.store.picture import Record, seal, sealed_size, unseal
+from culling.cloud.store.picture import FrameRecord, seal, sealed_size, unseal
 from culling.cloud.store.purge.withheld import Withheld, withheld
 from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
@@ -70,7 +70,7 @@ class Arrival:
     @cached_property
     def size(self) -> int:
         """Bytes of the frame's file; when it came does not change them."""
-        return sealed_size(self.jpeg, Record(self.edge_key, 0.0, self.frame))
+        return sealed_size(self.jpeg, FrameRecord(self.edge_key, 0.0, self.frame))
 
 
 @dataclass(frozen=True)
@@ -397,7 +397,7 @@ def _later(before: float, now: float) -> float:
 
 
 def _sealed(arrival: Arrival, received: float) -> bytes:
-    return seal(arrival.jpeg, Record(arrival.edge_key, received, arrival.frame))
+    return seal(arrival.jpeg, FrameRecord(arrival.edge_key, received, arrival.frame))
 
 
 def _stored(row: Any) -> StoredFrame:

@@ -62,7 +62,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class FsckReport:
     """What was looked at, and what was found."""
 
     frames: int
@@ -75,13 +75,13 @@ class Report:
         return tuple(finding for finding in self.findings if finding.advice)
 
 
-def fsck(settings: CloudSettings, repair: bool = False) -> Report:
+def fsck(settings: CloudSettings, repair: bool = False) -> FsckReport:
     """Compare index and disk; with `repair` repair what can be repaired. Raises StorageError while a service runs."""
     with only_one(settings.data_dir):
         try:
             index = Index(settings.store_url)
         except StorageError as error:  # what is damaged may be what opening it reads first
-            return Report(0, 0, (Finding("index", f"it cannot be opened ({error})", advice=_BACKUP),))
+            return FsckReport(0, 0, (Finding("index", f"it cannot be opened ({error})", advice=_BACKUP),))
         try:
             return _Check(settings, index, repair).run()
         finally:
@@ -100,9 +100,9 @@ class _Check:
         self._registry = Registry(index)
         self._repair = repair
 
-    def run(self) -> Report:
+    def run(self) -> FsckReport:
         if damage := list(self._index_damage()):
-            return Report(0, 0, tuple(damage))
+            return FsckReport(0, 0, tuple(damage))
         stored = self._stored()
         needed = {row.name: self._needed(row.name) for row in self._query(sa.select(cameras.c.name))}
         with self._index.read() as connection:
@@ -116,7 +116,7 @@ class _Check:
             *self._totals(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
         ]
-        return Report(len(stored), sum(map(len, needed.values())), tuple(found))
+        return FsckReport(len(stored), sum(map(len, needed.values())), tuple(found))
 
     def _finding(self, what: str, wrong: str, mend: str) -> Finding:
         """Return a finding that `mend`, done now or to be done with --repair, puts right."""

@@ -52,7 +52,7 @@ cameras = Table(
     Column("edge", String(64), nullable=False, index=True),
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
-    Column("accuracy", Text),  # `control.accuracy.Measured`, JSON
+    Column("accuracy", Text),  # `control.accuracy.MeasuredAccuracy`, JSON
 )
 
 frames = Table(

@@ -28,13 +28,13 @@ from culling.common.wire.manifest import key_id, sign
 from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest
 from culling.edge.bench.material import Material
 from culling.edge.model.builder import Builder
-from culling.edge.model.probation import Rules
+from culling.edge.model.probation import ProbationRules
 from culling.edge.model.slot import ModelSlot, Package
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
 
 CAMERA = "bench"
-QUICK = Rules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
+QUICK = ProbationRules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
 """The shortest probation that still compares; `slow` is out of reach, since speed means little on a loaded machine."""
 USED = 0.5
 """The share of the student's time that the camera takes: as busy as a machine should be that also gets models."""

@@ -74,7 +74,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: State
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SlotRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a camera remembers about its models across a power cut.
 
     `counter` and `sha256` are those of the newest manifest accepted; `live` and `previous` are model ids, None for the
@@ -92,7 +92,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reports: tuple[SwapReport, ...] = ()
 
 
-def offer(record: Record, manifest: Manifest, at: float) -> Record:
+def offer(record: SlotRecord, manifest: Manifest, at: float) -> SlotRecord:
     """Return `record` with the verified `manifest` as the candidate, or its counter noted if its model is live already.
 
     An offer of the current candidate changes nothing; one of a model that was refused before is reported again, because
@@ -111,14 +111,14 @@ def offer(record: Record, manifest: Manifest, at: float) -> Record:
     return msgspec.structs.replace(accepted, candidate=Candidate(manifest.model_id, State.OFFERED))
 
 
-def advance(record: Record, state: State) -> Record:
+def advance(record: SlotRecord, state: State) -> SlotRecord:
     """Return `record` with its candidate one step on. `NEXT` must allow it."""
     candidate = _candidate(record)
     assert state in NEXT[candidate.state], f"{candidate.state} → {state}"
     return msgspec.structs.replace(record, candidate=Candidate(candidate.model_id, state))
 
 
-def attempt(record: Record) -> Record:
+def attempt(record: SlotRecord) -> SlotRecord:
     """Return `record` with one more try of its candidate. Raises ModelError(GAVE_UP) when that has none left."""
     model_id = _candidate(record).model_id
     tries = record.attempts.get(model_id, 0) + 1
@@ -128,12 +128,14 @@ def attempt(record: Record) -> Record:
     return msgspec.structs.replace(record, attempts=dict([*others, (model_id, tries)][-_KEPT:]))
 
 
-def abandon(record: Record) -> Record:
+def abandon(record: SlotRecord) -> SlotRecord:
     """Return `record` without its candidate, which got no verdict; its tries stay counted."""
     return msgspec.structs.replace(record, candidate=None)
 
 
-def conclude(record: Record, outcome: Outcome, reason: str, camera: str, at: float, gap_ms: float = 0.0) -> Record:
+def conclude(
+    record: SlotRecord, outcome: Outcome, reason: str, camera: str, at: float, gap_ms: float = 0.0
+) -> SlotRecord:
     """Return `record` with the verdict on its candidate, and the report of it; `at` is seconds since the epoch."""
     candidate = _candidate(record)
     assert State(outcome) in NEXT[candidate.state], f"{candidate.state} → {outcome}"
@@ -148,7 +150,7 @@ def conclude(record: Record, outcome: Outcome, reason: str, camera: str, at: flo
     return _report(done, candidate.model_id, record.live, outcome, reason, camera, at, gap_ms)
 
 
-def wake(record: Record, camera: str, at: float) -> Record:
+def wake(record: SlotRecord, camera: str, at: float) -> SlotRecord:
     """Return `record` as a boot continues it: an interrupted try starts over, unless it was the last one."""
     candidate = record.candidate
     if candidate is None or candidate.state is State.OFFERED:
@@ -159,12 +161,12 @@ def wake(record: Record, camera: str, at: float) -> Record:
     return conclude(record, "rolled-back" if had_taken_over else "rejected", GAVE_UP, camera, at)
 
 
-def boot_order(record: Record) -> tuple[str | None, ...]:
+def boot_order(record: SlotRecord) -> tuple[str | None, ...]:
     """Return the models to try at boot, best first; None, the one the agent was installed with, is always last."""
     return (*(model for model in dict.fromkeys((record.live, record.previous)) if model is not None), None)
 
 
-def fall_back(record: Record, broken: Collection[str], camera: str, at: float) -> Record:
+def fall_back(record: SlotRecord, broken: Collection[str], camera: str, at: float) -> SlotRecord:
     """Return `record` after a boot that found the files of the `broken` models to differ from what was proven.
 
     A model that only could not be read this time is not among them: it keeps its place for the next boot.
@@ -176,18 +178,18 @@ def fall_back(record: Record, broken: Collection[str], camera: str, at: float) -
     return _report(done, record.live, to, "rolled-back", "did-not-start", camera, at, 0.0)
 
 
-def reported(record: Record, report: SwapReport) -> Record:
+def reported(record: SlotRecord, report: SwapReport) -> SlotRecord:
     """Return `record` without a report that was sent."""
     return msgspec.structs.replace(record, reports=tuple(other for other in record.reports if other != report))
 
 
-def _candidate(record: Record) -> Candidate:
+def _candidate(record: SlotRecord) -> Candidate:
     assert record.candidate is not None, "there is no candidate"
     return record.candidate
 
 
 def _report(
-    record: Record,
+    record: SlotRecord,
     model_id: str,
     previous: str | None,
     outcome: Outcome,
@@ -195,6 +197,6 @@ def _report(
     camera: str,
     at: float,
     gap: float,
-) -> Record:
+) -> SlotRecord:
     report = SwapReport(camera, model_id, previous, outcome, plain(reason), gap, at)
     return msgspec.structs.replace(record, reports=(*record.reports, report)[-_KEPT:])

@@ -23,7 +23,7 @@ _SAME_PLACE = 0.5
 
 
 @dataclass(frozen=True)
-class Rules:
+class ProbationRules:
     """How long probation lasts, and what ends it early.
 
     A model passes after at least `frames` results, `seconds` and `samples` comparisons, which are `spacing_s` apart. It
@@ -62,7 +62,7 @@ NOTHING = ModelComparison(0.0, 0.0, Detections.empty(), Detections.empty())
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbationEnd:
     """The end of a probation; `reason` is a short stable word."""
 
     passed: bool
@@ -73,7 +73,7 @@ class Verdict:
 class Probation:
     """The record of a new model since it took over at `started`, monotonic seconds."""
 
-    rules: Rules
+    rules: ProbationRules
     started: float
     frames: int = 0
     errors: int = 0
@@ -104,21 +104,21 @@ class Probation:
         """Note a comparison on a sampled frame."""
         self._comparisons.append(comparison)
 
-    def verdict(self, at: float) -> Verdict | None:
+    def verdict(self, at: float) -> ProbationEnd | None:
         """Return how probation ended, or None while it lasts."""
         if self.not_finite:
-            return Verdict(False, "not-finite")
+            return ProbationEnd(False, "not-finite")
         if self.errors >= self.rules.errors:
-            return Verdict(False, "errors")
+            return ProbationEnd(False, "errors")
         if self._slow():
-            return Verdict(False, "slow")
+            return ProbationEnd(False, "slow")
         if self._blind():
-            return Verdict(False, "always-empty")
+            return ProbationEnd(False, "always-empty")
         if self._confused():
-            return Verdict(False, "class-drift")
+            return ProbationEnd(False, "class-drift")
         rules = self.rules
         enough = self.frames >= rules.frames and len(self._comparisons) >= rules.samples
-        return Verdict(True, "passed") if enough and at - self.started >= rules.seconds else None
+        return ProbationEnd(True, "passed") if enough and at - self.started >= rules.seconds else None
 
     def _slow(self) -> bool:
         timed = [comparison for comparison in self._comparisons if comparison is not NOTHING]

@@ -12,7 +12,7 @@ import msgspec
 from culling.common.atomic import write_atomic
 from culling.common.errors import ManifestError, StorageError
 from culling.common.wire.manifest import Manifest
-from culling.edge.model.hotswap import Record
+from culling.edge.model.hotswap import SlotRecord
 
 RECORD = "record.json"
 KINDS = frozenset({".onnx", ".part", ".manifest"})
@@ -28,24 +28,24 @@ class Shelf:
         """Return the path of a model's `onnx`, `part` or `manifest`."""
         return self._folder / f"{model_id}.{kind}"
 
-    def record(self, on_lost: Callable[[StorageError], None]) -> Record:
+    def record(self, on_lost: Callable[[StorageError], None]) -> SlotRecord:
         """Return the record. One that cannot be read is moved aside, reported to `on_lost`, and an empty one returned:
         a camera that sees is worth more than the memory of refused models.
         """
         path = self._folder / RECORD
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return msgspec.json.decode(path.read_bytes(), type=Record)
+            return msgspec.json.decode(path.read_bytes(), type=SlotRecord)
         except FileNotFoundError:
-            return Record()
+            return SlotRecord()
         except (OSError, msgspec.MsgspecError) as error:
             aside = path.with_name(f"{RECORD}.corrupt")
             with suppress(OSError):
                 os.replace(path, aside)
             on_lost(StorageError(f"{path} cannot be used, see {aside}: {error}"))
-            return Record()
+            return SlotRecord()
 
-    def write(self, record: Record) -> None:
+    def write(self, record: SlotRecord) -> None:
         """Make `record` durable."""
         write_atomic(self._folder / RECORD, msgspec.json.encode(record))
 

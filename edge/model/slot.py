@@ -29,8 +29,8 @@ from culling.common.wire.manifest import Manifest, Trust
 from culling.common.wire.messages import SwapReport
 from culling.edge.model import hotswap
 from culling.edge.model.builder import Builder
-from culling.edge.model.hotswap import Outcome, Record, State
-from culling.edge.model.probation import NOTHING, ModelComparison, Probation, Rules
+from culling.edge.model.hotswap import Outcome, SlotRecord, State
+from culling.edge.model.probation import NOTHING, ModelComparison, Probation, ProbationRules
 from culling.edge.model.shelf import Shelf, read
 from culling.edge.model.student import Picture, Student
 from culling.edge.model.vetting import NotVettedError, vet
@@ -65,18 +65,18 @@ class ModelSlot:
         initial: Package | None,
         builder: Builder,
         clock: Clock,
-        rules: Rules | None = None,
+        rules: ProbationRules | None = None,
         on_error: Callable[[str], None] = lambda reason: None,
         vet: Callable[[Path, list[tuple[int, int]]], None] = vet,
         together: Callable[[Manifest, tuple[int, int]], int] = lambda manifest, size: 1,
     ) -> None:
         self.camera = camera
-        self.record = Record()
+        self.record = SlotRecord()
         self._shelf = Shelf(folder)
         self._initial = initial
         self._builder = builder
         self._clock = clock
-        self._rules = rules or Rules()
+        self._rules = rules or ProbationRules()
         self._on_error = on_error
         self._vet = vet
         self._together = together
@@ -280,7 +280,7 @@ class ModelSlot:
         self._step(model_id, partial(hotswap.advance, state=State.SWITCHED))
         self._ready = student
 
-    def _step(self, model_id: str, change: Callable[[Record], Record]) -> None:
+    def _step(self, model_id: str, change: Callable[[SlotRecord], SlotRecord]) -> None:
         with self._lock:
             if not self._is_candidate(model_id):
                 raise _Superseded
@@ -338,13 +338,13 @@ class ModelSlot:
     # The record
 
     def _conclude(self, model_id: str, outcome: Outcome, reason: str, gap_ms: float) -> None:
-        def change(record: Record) -> Record:
+        def change(record: SlotRecord) -> SlotRecord:
             return hotswap.conclude(record, outcome, reason, self.camera, self._clock.now(), gap_ms)
 
         self._decide(change, of=model_id)
         self._sweep()
 
-    def _decide(self, change: Callable[[Record], Record], of: str | None = None) -> None:
+    def _decide(self, change: Callable[[SlotRecord], SlotRecord], of: str | None = None) -> None:
         """Change the record even if it cannot be written, because what it says has already happened.
 
         A change `of` a model is made only while that is the candidate: a newer one may have replaced it.
@@ -386,7 +386,7 @@ class ModelSlot:
         self._on_error("storage" if storage else "not-vetted")
 
 
-def _downloading(record: Record) -> Record:
+def _downloading(record: SlotRecord) -> SlotRecord:
     """Return `record` with its candidate downloading, if that was only offered so far."""
     if record.candidate is None or record.candidate.state is not State.OFFERED:
         return record

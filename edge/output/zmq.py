@@ -23,7 +23,7 @@ LINGER_MS = 1000
 DOMAIN = "culling-output"
 
 
-class Publisher(Sink):
+class ZmqPublisher(Sink):
     """Binds the endpoint; `endpoint` is the one bound to, with the real port where 0 was asked for."""
 
     def __init__(self, settings: OutputSettings, around: Around) -> None:

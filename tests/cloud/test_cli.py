@@ -15,7 +15,7 @@ from culling.cloud.bill.rates import Rates
 from culling.cloud.control.actions import to_artefact
 from culling.cloud.model.faster_rcnn.network import DetectorSpec, build
 from culling.cloud.model.weights import save_weights
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.history import History
 from culling.common.cli import main
 from culling.common.graph import check
@@ -161,7 +161,7 @@ def test_status_says_what_a_round_does_and_what_the_next_one_waits_for(
     (row,) = shown(state, capsys, "status")["cameras"]
     assert row["round"] == {"id": turn.id, "told": "running"}
     (state.data_dir / "rounds" / str(turn.id)).mkdir(parents=True)
-    Heartbeat(state.data_dir / "rounds" / str(turn.id), lambda: 1.0).stage("train")
+    ProgressWriter(state.data_dir / "rounds" / str(turn.id), lambda: 1.0).stage("train")
     (row,) = shown(state, capsys, "status")["cameras"]
     assert row["round"]["told"] == "train"
     state.close()

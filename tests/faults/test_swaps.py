@@ -20,7 +20,7 @@ from culling.common.wire.messages import Heartbeat, Hello, ModelChunk, ModelOffe
 from culling.common.wire.protocol import PIECE
 from culling.edge.model.builder import Builder
 from culling.edge.model.hotswap import MAX_ATTEMPTS
-from culling.edge.model.probation import Rules
+from culling.edge.model.probation import ProbationRules
 from culling.edge.model.provider import choose_provider
 from culling.edge.model.slot import ModelSlot, Package
 from culling.edge.model.vetting import vet
@@ -212,7 +212,7 @@ class Load:
         (folder / "initial.onnx").write_bytes(shipped.model)
         self._builder = Builder(self.provider, threads=1)
         self._builder.start()
-        rules = Rules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
+        rules = ProbationRules(frames=8, seconds=0.2, samples=5, spacing_s=0.0, slow=20.0)
         self._slot = ModelSlot(
             CAMERA, folder / CAMERA, Package(shipped.manifest, folder / "initial.onnx"), self._builder, self._clock,
             rules, vet=look,  # type: ignore[arg-type]

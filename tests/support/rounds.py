@@ -13,7 +13,7 @@ from culling.cloud.bill.rates import Rates
 from culling.cloud.labelling.process import build
 from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.round.rank import Lesson
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.codec import encode_jpeg
@@ -75,7 +75,7 @@ def context_of(cloud: CloudState) -> Context:
     """Return what the stages of round 1 are given."""
     folder = cloud.data_dir / "rounds" / "1"
     folder.mkdir(parents=True, exist_ok=True)
-    heart = Heartbeat(folder, cloud.clock.now)
+    heart = ProgressWriter(folder, cloud.clock.now)
     return Context(
         cloud.settings,
         cloud.frames,

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from culling.common.clock import Clock
 from culling.common.errors import ModelError
 from culling.edge.model.builder import Builder
-from culling.edge.model.probation import Rules
+from culling.edge.model.probation import ProbationRules
 from culling.edge.model.slot import ModelSlot, Package
 from support import tiny
 from support.clock import FakeClock
 
-QUICK = Rules(frames=8, seconds=1.0, samples=5, spacing_s=0.0)
+QUICK = ProbationRules(frames=8, seconds=1.0, samples=5, spacing_s=0.0)
 FRAME_S = 0.2
 KEY = Ed25519PrivateKey.generate()
 
@@ -36,7 +36,7 @@ class Rig:
         folder: Path,
         clock: Clock | None = None,
         initial: bytes | None = b"",
-        rules: Rules = QUICK,
+        rules: ProbationRules = QUICK,
         vet: Callable[[Path, list[tuple[int, int]]], None] = trusted,
     ) -> None:
         self.folder = folder

@@ -19,7 +19,7 @@ import msgspec
 
 from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import tallies
-from culling.cloud.round.scale import BLOCK_S, Picture, Trial, scales, search, search_by_loss
+from culling.cloud.round.scale import BLOCK_S, Picture, ScaleTrial, scales, search, search_by_loss
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, text
@@ -83,7 +83,7 @@ def _inputs(corpus: Corpus) -> dict[int, tuple[float, tuple[int, int]]]:
     return scales(lambda scale: corpus.size(corpus.scale * scale), settings.max_steps, settings.min_scale)
 
 
-def _trial(corpus: Corpus, frames: Sequence[int]) -> Trial:
+def _trial(corpus: Corpus, frames: Sequence[int]) -> ScaleTrial:
     teacher, classes = corpus.settings.teacher, corpus.graph.info.classes
     interest = corpus.settings.round.labels_of_interest
     truth = [seen.found for seen in corpus.labels(frames)]
@@ -91,7 +91,7 @@ def _trial(corpus: Corpus, frames: Sequence[int]) -> Trial:
     def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:
         return ((at, corpus.picture(frames[at])) for at in chosen)
 
-    return Trial(
+    return ScaleTrial(
         blocks=[int(corpus.shots[index].at // BLOCK_S) for index in frames],
         pictures=pictures,
         find=partial(see, corpus.graph),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from culling.cloud.bill.cost import PassCost, StudentCost
-from culling.cloud.bill.work import Work
+from culling.cloud.bill.work import WorkMeter
 
 COST = StudentCost(look=PassCost(1.0, 0.01), learn=PassCost(2.0, 0.03))
 
@@ -14,7 +14,7 @@ OTHER = StudentCost(look=PassCost(5.0, 0.1), learn=PassCost(0.0, 0.2))
 
 
 def test_a_stage_costs_all_its_passes_at_their_sizes_and_the_price_of_their_student() -> None:
-    work = Work()
+    work = WorkMeter()
     work.look(COST, (10, 10))
     work.look(COST, (10, 20), 3)
     work.learn(COST, (10, 10), 2)
@@ -24,14 +24,14 @@ def test_a_stage_costs_all_its_passes_at_their_sizes_and_the_price_of_their_stud
 
 
 def test_the_next_stage_begins_with_nothing() -> None:
-    work = Work()
+    work = WorkMeter()
     work.look(COST, (10, 10))
     work.take()
     assert work.take() == 0.0
 
 
 def test_a_student_without_a_price_leaves_only_a_stage_in_which_it_computes_without_one() -> None:
-    work = Work()
+    work = WorkMeter()
     work.look(None, (10, 10), 0)
     assert work.take() == 0.0
     work.look(COST, (10, 10))

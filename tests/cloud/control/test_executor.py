@@ -83,8 +83,8 @@ HANGS = """
 import signal, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from culling.cloud.round.progress import Heartbeat
-heart = Heartbeat(Path({folder!r}), lambda: {at})
+from culling.cloud.round.progress import ProgressWriter
+heart = ProgressWriter(Path({folder!r}), lambda: {at})
 heart.stage("train")
 heart.expect(40)
 signal.pause()

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from culling.cloud.control.labeller import LONGEST_S, LOOK_S, RETRY_S, LabellerProcess
 from culling.cloud.labelling.queue import LEASE_S, LabelQueue
 from culling.cloud.labelling.state import FOLDER
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import to_toml
 from culling.cloud.store.index import frames, leases
 from support.clock import FakeClock
@@ -171,6 +171,6 @@ def test_what_an_earlier_service_said_is_over(cloud: CloudState) -> None:
     folder = cloud.data_dir / FOLDER
     folder.mkdir()
     (folder / "problem").write_text("the disk is full")
-    Heartbeat(folder, cloud.clock.now).advance()
+    ProgressWriter(folder, cloud.clock.now).advance()
     assert make(cloud).problem == ""
     assert LEASE_S < 900, "a lease ends before its worker is taken to hang"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from culling.cloud.demo.plan import choose
-from culling.cloud.demo.progress import STILL_S, Alive, Progress, read_progress, shown
+from culling.cloud.demo.progress import STILL_S, Alive, DemoState, read_progress, shown
 from culling.cloud.store.index import Index
 from culling.cloud.store.rounds import Round
 from culling.common.wire.messages import CameraState
@@ -26,8 +26,8 @@ def turn(number: int, state: str = "published", model: str | None = None, **stag
     return Round(number, "gate", "new-frames", state, 100.0 * number, finished, 0, results, {}, "", model)
 
 
-def at(now: float, *rounds: Round, **outcomes: str) -> Progress:
-    return Progress(PLAN, CAMERA, rounds, outcomes, STAGES, began=60.0, now=now)
+def at(now: float, *rounds: Round, **outcomes: str) -> DemoState:
+    return DemoState(PLAN, CAMERA, rounds, outcomes, STAGES, began=60.0, now=now)
 
 
 def test_the_line_tells_the_time_the_round_and_the_frames() -> None:
@@ -62,7 +62,7 @@ def test_no_round_more_is_wanted_once_the_last_one_has_started() -> None:
 
 @pytest.mark.parametrize("state", ["ended", "failed"])
 def test_a_camera_that_came_to_its_end_ends_the_demo(state: str) -> None:
-    gone = Progress(PLAN, msgspec.structs.replace(CAMERA, state=state), (), {}, STAGES, 0.0, 1.0)
+    gone = DemoState(PLAN, msgspec.structs.replace(CAMERA, state=state), (), {}, STAGES, 0.0, 1.0)
     assert Alive(0.0).problem(gone, 1.0) == f"camera gate has {state}"
 
 

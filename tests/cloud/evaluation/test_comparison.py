@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from culling.cloud.evaluation.comparison import Comparison, Judged, Rules, class_weights, compare_students
+from culling.cloud.evaluation.comparison import Judged, Rules, StudentComparison, class_weights, compare_students
 from culling.cloud.evaluation.tally import Tally
 from culling.cloud.evaluation.verdict import decide
 from support.judged import judged, tally
@@ -16,7 +16,7 @@ CLASSES = ("person", "bus")
 RULES = Rules((0, 1), resamples=200)
 
 
-def compared(frames: list[Judged], rules: Rules = RULES) -> Comparison:
+def compared(frames: list[Judged], rules: Rules = RULES) -> StudentComparison:
     found = compare_students(frames, rules)
     assert found is not None
     return found

@@ -3,16 +3,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from culling.cloud.evaluation.comparison import Check, Comparison
+from culling.cloud.evaluation.comparison import Check, StudentComparison
 from culling.cloud.evaluation.verdict import decide, describe
 
 CLASSES = ("person", "bus")
-BETTER = Comparison(0.6, 0.621, 0.004, 64, 16, 0.95, ())
+BETTER = StudentComparison(0.6, 0.621, 0.004, 64, 16, 0.95, ())
 UNSURE = replace(BETTER, low=-0.013, frames=38)
 PERSON = Check("class", "0", 0.6, 0.65, 300, 0.1, 0.01)
 
 
-def outcome(found: Comparison, first: bool = False, margin: float = 0.0) -> tuple[str, str]:
+def outcome(found: StudentComparison, first: bool = False, margin: float = 0.0) -> tuple[str, str]:
     verdict = decide(found, margin, 64, first, CLASSES)
     return verdict.outcome, verdict.reason
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.labelling.allowance import Demand
-from culling.cloud.labelling.queue import HOUR_S, LEASE_S, MOST_TRIES, Batch, LabelQueue
+from culling.cloud.labelling.queue import HOUR_S, LEASE_S, MOST_TRIES, LabelQueue, LeasedBatch
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.index import leases
 from culling.cloud.store.lifecycle import FRESH_S
@@ -40,12 +40,12 @@ def store(cloud: CloudState, *seqs: int, **changes: object) -> None:
         add(cloud, range(seq, seq + 1), **{"loss": float(seq), **changes})
 
 
-def taken(batch: Batch | None) -> list[StoredFrame]:
+def taken(batch: LeasedBatch | None) -> list[StoredFrame]:
     assert batch is not None
     return list(batch.frames)
 
 
-def labels_of(cloud: CloudState, batch: Batch) -> list[Detections | None]:
+def labels_of(cloud: CloudState, batch: LeasedBatch) -> list[Detections | None]:
     return [frame.labels for frame in cloud.frames.get([frame.id for frame in batch.frames])]
 
 

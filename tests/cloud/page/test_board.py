@@ -11,7 +11,7 @@ from culling.cloud.page import views
 from culling.cloud.page.board import BILL_S, NOW_S, SLOW_S, Board, Told
 from culling.cloud.page.views import with_progress
 from culling.cloud.page.watch import Fleet
-from culling.cloud.round.progress import Heartbeat
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
 from culling.cloud.store.index import rounds
@@ -285,7 +285,7 @@ def test_a_running_round_shows_its_stage_its_share_and_the_time_left(tmp_path: P
     turn = cloud.rounds.start(CAMERA, "manual", clock.now())
     folder = cloud.data_dir / "rounds" / str(turn.id)
     folder.mkdir(parents=True)
-    heart = Heartbeat(folder, clock.now)
+    heart = ProgressWriter(folder, clock.now)
     heart.stage("train")
     heart.expect(10)
     clock.advance(100)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from culling.cloud.evaluation.mistakes import LESSONS
-from culling.cloud.round.context import RefusedError
+from culling.cloud.round.context import RoundRefusedError
 from culling.cloud.round.cull import cull
 from culling.cloud.store.frames import frame_id
 from culling.common.frame import Detections
@@ -93,12 +93,12 @@ def test_a_round_never_keeps_more_than_half_of_its_pool(cloud: CloudState) -> No
 
 def test_a_round_has_nothing_to_teach_where_the_student_is_right(cloud: CloudState) -> None:
     label(cloud)
-    with pytest.raises(RefusedError, match="nothing to teach: the student in use is right on all 10"):
+    with pytest.raises(RoundRefusedError, match="nothing to teach: the student in use is right on all 10"):
         culled(cloud)
 
 
 def test_a_round_without_a_picture_that_can_be_used_is_refused(cloud: CloudState) -> None:
-    with pytest.raises(RefusedError, match="none of the pictures could be used"):
+    with pytest.raises(RoundRefusedError, match="none of the pictures could be used"):
         culled(cloud)
 
 
@@ -115,7 +115,7 @@ def test_hard_negatives_are_capped(cloud: CloudState) -> None:
 def test_a_teacher_that_sees_nothing_ends_a_round_before_it_trains(cloud: CloudState) -> None:
     label(cloud)
     wrong(cloud, trained(cloud), NOTHING)
-    with pytest.raises(RefusedError, match="nothing to teach but background"):
+    with pytest.raises(RoundRefusedError, match="nothing to teach but background"):
         culled(cloud)
 
 
@@ -172,7 +172,7 @@ def test_a_middling_box_that_stands_still_neither_culls_nor_trains(cloud: CloudS
     add(cloud, range(1000, 1400, 40), boot="boot-2")
     stands = detections((1, 1, 20, 20, 0.9, 0), (60, 60, 90, 90, 0.15, 2))
     cloud.lifecycle.label({frame.id: stands for frame in everything(cloud)})
-    with pytest.raises(RefusedError, match="nothing to teach"):
+    with pytest.raises(RoundRefusedError, match="nothing to teach"):
         culled(cloud)
     assert cloud.frames.get([frame_id(EDGE, "boot-1", 1)])[0].labels is not None
 
@@ -192,7 +192,7 @@ def test_a_frame_on_which_three_students_learnt_nothing_is_left_out(cloud: Cloud
     assert (result["kept"], result["in_vain"]) == ([hard], 1)
     assert phantom not in result["replay"]
     cloud.lifecycle.label({hard: PERSON})
-    with pytest.raises(RefusedError, match="1 others taught several students nothing: look at their labels"):
+    with pytest.raises(RoundRefusedError, match="1 others taught several students nothing: look at their labels"):
         culled(cloud)
 
 

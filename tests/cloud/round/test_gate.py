@@ -9,7 +9,7 @@ import pytest
 
 from culling.cloud.evaluation.tally import Tally, tallies
 from culling.cloud.round import gate as stage
-from culling.cloud.round.context import Context, RefusedError
+from culling.cloud.round.context import Context, RoundRefusedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
@@ -26,11 +26,11 @@ def test_the_gate_wants_enough_frames_and_something_on_them(cloud: CloudState) -
     turn = cloud.rounds.get(start(cloud))
     artefact = msgspec.to_builtins(cloud.registry.live()[CAMERA].artefact)
     results = {"label": label(context_of(cloud), turn, {}), "export": {"artefact": artefact}}
-    with pytest.raises(RefusedError, match="0 labelled held-out frames"):
+    with pytest.raises(RoundRefusedError, match="0 labelled held-out frames"):
         gate(context_of(cloud), turn, {**results, "label": {"held_out": []}})
     nothing_seen = {name: Detections.empty() for name in results["label"]["held_out"]}
     cloud.lifecycle.label(nothing_seen)
-    with pytest.raises(RefusedError, match="cannot judge"):
+    with pytest.raises(RoundRefusedError, match="cannot judge"):
         gate(context_of(cloud), turn, results)
 
 
@@ -167,8 +167,8 @@ def test_classes_of_no_interest_neither_cull_nor_gate(cloud: CloudState) -> None
     labelled = {"held_out": [frame.id for frame in cloud.lifecycle.newest_held_out(CAMERA, 9)]}
     people = dict.fromkeys((frame_id(EDGE, "boot-1", seq) for seq in range(1, 13)), detections((1, 1, 20, 20, 0.9, 0)))
     cloud.lifecycle.label(people)
-    with pytest.raises(RefusedError, match="nothing to teach: the student in use is right on all"):
+    with pytest.raises(RoundRefusedError, match="nothing to teach: the student in use is right on all"):
         cull(context_of(cloud), turn, {})
     artefact = msgspec.to_builtins(cloud.registry.live()[CAMERA].artefact)
-    with pytest.raises(RefusedError, match="cannot judge"):
+    with pytest.raises(RoundRefusedError, match="cannot judge"):
         gate(context_of(cloud), turn, {"label": labelled, "export": {"artefact": artefact}})

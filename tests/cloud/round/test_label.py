@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.round.context import RefusedError
+from culling.cloud.round.context import RoundRefusedError
 from culling.cloud.round.label import label
 from support.cloud import CAMERA, CloudState, detections
 from support.rounds import FAKE, add, context_of, enter, only, run
@@ -39,7 +39,9 @@ def test_a_round_that_is_done_again_reads_the_same(cloud: CloudState) -> None:
 
 
 def test_a_round_without_frames_is_refused_and_says_what_the_teacher_has_still_to_see(cloud: CloudState) -> None:
-    with pytest.raises(RefusedError, match=r"no frame to learn from: none .* is labelled yet; 12 wait for the teacher"):
+    with pytest.raises(
+        RoundRefusedError, match=r"no frame to learn from: none .* is labelled yet; 12 wait for the teacher"
+    ):
         label(context_of(cloud), cloud.rounds.get(enter(cloud)), {})
 
 
@@ -67,6 +69,6 @@ def test_too_few_labelled_held_out_frames_end_a_round_before_it_trains(
 
 def test_held_out_frames_that_show_nothing_end_a_round(cloud: CloudState) -> None:
     label_all(cloud, detections((1, 1, 20, 20, 0.05, 0)))
-    with pytest.raises(RefusedError, match="sure of no object in any of the 2 held-out frames"):
+    with pytest.raises(RoundRefusedError, match="sure of no object in any of the 2 held-out frames"):
         label(context_of(cloud), cloud.rounds.get(enter(cloud)), {})
     assert not cloud.frames.counts()[CAMERA].waiting, "a night must not start one round after the other"

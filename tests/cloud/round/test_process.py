@@ -16,7 +16,7 @@ from culling.cloud.model.export import PARITY_SIZES
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
 from culling.cloud.model.weights import load_weights
-from culling.cloud.round.context import RefusedError, StoppedError
+from culling.cloud.round.context import RoundRefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.export import BLANK, PARITY_FRAMES
 from culling.cloud.round.fit import fit
@@ -188,7 +188,7 @@ def test_a_round_that_has_ended_is_left_alone(cloud: CloudState, monkeypatch: py
 
 
 def refuse(*_: Any) -> dict[str, Any]:
-    raise RefusedError("too dark")
+    raise RoundRefusedError("too dark")
 
 
 def fail(*_: Any) -> dict[str, Any]:

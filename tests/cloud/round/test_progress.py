@@ -4,13 +4,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from culling.cloud.round.progress import FILE, Heartbeat, Progress, read_progress
+from culling.cloud.round.progress import FILE, Progress, ProgressWriter, read_progress
 from support.clock import FakeClock
 
 
 def test_progress_is_read_as_it_was_told_at_most_once_a_second(tmp_path: Path) -> None:
     clock = FakeClock()
-    heart = Heartbeat(tmp_path, clock.now)
+    heart = ProgressWriter(tmp_path, clock.now)
     heart.stage("train")
     heart.expect(10)
     for _ in range(5):
@@ -27,7 +27,7 @@ def test_progress_is_read_as_it_was_told_at_most_once_a_second(tmp_path: Path) -
 
 def test_the_time_left_of_a_resumed_run_goes_by_its_own_pace(tmp_path: Path) -> None:
     clock = FakeClock()
-    heart = Heartbeat(tmp_path, clock.now)
+    heart = ProgressWriter(tmp_path, clock.now)
     heart.expect(100)
     for step in (80, 81, 82):
         clock.advance(2)
@@ -38,7 +38,7 @@ def test_the_time_left_of_a_resumed_run_goes_by_its_own_pace(tmp_path: Path) -> 
 
 
 def test_what_cannot_be_written_or_read_ends_nothing(tmp_path: Path) -> None:
-    heart = Heartbeat(tmp_path / "gone", FakeClock().now)
+    heart = ProgressWriter(tmp_path / "gone", FakeClock().now)
     heart.stage("label")
     assert read_progress(tmp_path / "gone") is None
     (tmp_path / FILE).write_bytes(b"\xff")

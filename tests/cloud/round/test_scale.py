@@ -16,9 +16,9 @@ from culling.cloud.round.scale import (
     PROBED,
     Picture,
     ScaleCurve,
+    ScaleTrial,
     Search,
     Size,
-    Trial,
     opt_resolution,
     scales,
     search,
@@ -128,7 +128,7 @@ class Yard:
 
     def search(self, tolerance: float = 0.01, threshold: float = 0.05) -> Search:
         blocks = [at * self.moments // self.frames for at in range(self.frames)]
-        trial = Trial(
+        trial = ScaleTrial(
             blocks, self._pictures, self._find, lambda found: float(found.scores.sum()), _tally, {0: "person"}
         )
         return search(trial, SIZED, threshold, tolerance)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.tally import Tally, tallies
-from culling.cloud.round.shrink import LEAST_FRAMES, Loss, SizeComparison, SizeVerdict, enough, smallest, told
+from culling.cloud.round.shrink import LEAST_FRAMES, SizeComparison, SizeLoss, SizeVerdict, enough, smallest, told
 from culling.common.frame import Detections
 
 CLASSES = 2
@@ -123,7 +123,7 @@ def test_a_clear_loss_never_passes(noise: list[float], tolerance: float) -> None
 
 
 def verdict(*lows: float) -> SizeVerdict:
-    return SizeVerdict(0.01, 0.02, tuple(Loss("AP50 of person", low, low, -0.01) for low in lows))
+    return SizeVerdict(0.01, 0.02, tuple(SizeLoss("AP50 of person", low, low, -0.01) for low in lows))
 
 
 def test_a_scale_that_passes_beyond_one_that_failed_is_chosen_and_without_any_the_full_one() -> None:

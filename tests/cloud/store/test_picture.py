@@ -6,11 +6,11 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.store.picture import Record, seal, sealed_size, unseal
+from culling.cloud.store.picture import FrameRecord, seal, sealed_size, unseal
 from support.cloud import hard_frame
 
 FRAME, JPEG = hard_frame(1)
-RECORD = Record("e" * 40, 1_800_000_000.0, FRAME)
+RECORD = FrameRecord("e" * 40, 1_800_000_000.0, FRAME)
 
 
 def test_a_sealed_file_gives_back_picture_and_record() -> None:
@@ -19,7 +19,7 @@ def test_a_sealed_file_gives_back_picture_and_record() -> None:
 
 @pytest.mark.parametrize("received", [0.0, 1_800_000_000.123])
 def test_the_size_of_a_file_is_known_before_it_is_made(received: float) -> None:
-    record = Record("e" * 40, received, FRAME)
+    record = FrameRecord("e" * 40, received, FRAME)
     assert sealed_size(JPEG, record) == len(seal(JPEG, record))
 
 
@@ -49,7 +49,7 @@ def test_a_record_of_version_0_2_has_no_probability_and_one_of_an_audit_keeps_it
     body = msgspec.msgpack.encode(fields)
     assert unseal(JPEG + body + len(body).to_bytes(4, "big") + b"CULLFRM1") == (JPEG, RECORD)
     audit, _ = hard_frame(2, reason="audit", probability=0.01)
-    record = Record("e" * 40, 1_800_000_000.0, audit)
+    record = FrameRecord("e" * 40, 1_800_000_000.0, audit)
     assert unseal(seal(JPEG, record)) == (JPEG, record)
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from culling.common.errors import ManifestError, ModelError
 from culling.common.wire.manifest import Manifest
 from culling.edge.model import hotswap
-from culling.edge.model.hotswap import MAX_ATTEMPTS, NEXT, Candidate, Outcome, Record, State
+from culling.edge.model.hotswap import MAX_ATTEMPTS, NEXT, Candidate, Outcome, SlotRecord, State
 
 CAMERA = "gate"
 TRIED = (State.STAGED, State.WARMING, State.SWITCHED, State.PROBATION)
@@ -36,11 +36,11 @@ def manifest(number: int, model_id: str | None = None) -> Manifest:
     )
 
 
-def offered(number: int, record: Record | None = None) -> Record:
-    return hotswap.offer(record or Record(), manifest(number), at=1.0)
+def offered(number: int, record: SlotRecord | None = None) -> SlotRecord:
+    return hotswap.offer(record or SlotRecord(), manifest(number), at=1.0)
 
 
-def brought_to(state: State, record: Record | None = None, number: int = 1) -> Record:
+def brought_to(state: State, record: SlotRecord | None = None, number: int = 1) -> SlotRecord:
     """Return `record` with candidate `m<number>` in `state`, tried once if it is beyond its download."""
     record = offered(number, record)
     for step in (State.DOWNLOADING, *TRIED):
@@ -52,7 +52,7 @@ def brought_to(state: State, record: Record | None = None, number: int = 1) -> R
     return record
 
 
-def gone_live(number: int = 1, record: Record | None = None) -> Record:
+def gone_live(number: int = 1, record: SlotRecord | None = None) -> SlotRecord:
     return hotswap.conclude(brought_to(State.PROBATION, record, number), "live", "passed", CAMERA, 2.0, 30.0)
 
 
@@ -108,7 +108,7 @@ class TestSteps:
     def test_the_record_survives_its_own_file(self) -> None:
         record = brought_to(State.WARMING, gone_live(1), 2)
 
-        assert msgspec.json.decode(msgspec.json.encode(record), type=Record) == record
+        assert msgspec.json.decode(msgspec.json.encode(record), type=SlotRecord) == record
 
 
 class TestOffers:
@@ -187,7 +187,7 @@ class TestBoot:
         assert record.refused == ("m1",)
 
     def test_the_order_is_live_previous_initial(self) -> None:
-        assert hotswap.boot_order(Record()) == (None,)
+        assert hotswap.boot_order(SlotRecord()) == (None,)
         assert hotswap.boot_order(gone_live(1)) == ("m1", None)
         assert hotswap.boot_order(gone_live(2, gone_live(1))) == ("m2", "m1", None)
 
@@ -221,7 +221,7 @@ class TestAbandoning:
         assert again.attempts == ({} if state is State.DOWNLOADING else {"m2": 1})
 
     def test_after_the_last_try_there_is_no_other(self) -> None:
-        record = Record()
+        record = SlotRecord()
         for _ in range(MAX_ATTEMPTS):
             record = hotswap.abandon(brought_to(State.WARMING, record))
 
@@ -234,8 +234,8 @@ class Swaps(RuleBasedStateMachine):
 
     @initialize()
     def install(self) -> None:
-        self.disk = msgspec.json.encode(Record())
-        self.record = Record()
+        self.disk = msgspec.json.encode(SlotRecord())
+        self.record = SlotRecord()
         self.running: str | None = None
         self.proven: set[str | None] = {None}
         self.tries: Counter[str] = Counter()
@@ -243,7 +243,7 @@ class Swaps(RuleBasedStateMachine):
         self.told: list[tuple[str, str]] = []
         self.number = 0
 
-    def write(self, record: Record) -> None:
+    def write(self, record: SlotRecord) -> None:
         self.record, self.disk = record, msgspec.json.encode(record)
 
     def state(self) -> State | None:
@@ -329,7 +329,7 @@ class Swaps(RuleBasedStateMachine):
         """Boot from what is on disk; of the models in `boot_order`, those at the places `broken` are so for good, those
         at the places `unread` cannot be read this time.
         """
-        on_disk = msgspec.json.decode(self.disk, type=Record)
+        on_disk = msgspec.json.decode(self.disk, type=SlotRecord)
         record = hotswap.wake(on_disk, CAMERA, 2.0)
         if on_disk.candidate is not None and record.candidate is None:
             self.ended[on_disk.candidate.model_id] = record.reports[-1].outcome
@@ -347,7 +347,7 @@ class Swaps(RuleBasedStateMachine):
 
     @invariant()
     def only_proven_models_are_kept_for_the_next_boot(self) -> None:
-        on_disk = msgspec.json.decode(self.disk, type=Record)
+        on_disk = msgspec.json.decode(self.disk, type=SlotRecord)
         assert set(hotswap.boot_order(on_disk)) <= self.proven
         assert hotswap.boot_order(on_disk)[-1] is None
 
@@ -373,7 +373,7 @@ TestSwaps = Swaps.TestCase
 
 
 def test_a_hundred_swaps_leave_a_small_record() -> None:
-    record = Record()
+    record = SlotRecord()
     for number in range(1, 300):
         end = partial(hotswap.conclude, brought_to(State.PROBATION, record, number), reason="x", camera=CAMERA, at=1.0)
         record = end(outcome="rolled-back" if number % 2 else "live")

@@ -15,7 +15,7 @@ from culling.common.errors import CullingError, ManifestError, ModelError, Stora
 from culling.common.frame import Detections
 from culling.common.wire.manifest import Manifest, verify_model
 from culling.edge.model.builder import Builder
-from culling.edge.model.hotswap import MAX_ATTEMPTS, Candidate, Record, State
+from culling.edge.model.hotswap import MAX_ATTEMPTS, Candidate, SlotRecord, State
 from culling.edge.model.shelf import RECORD
 from culling.edge.model.student import Student
 from culling.edge.model.vetting import NotVettedError
@@ -361,7 +361,7 @@ class TestPowerCuts:
 
         seen = set()
         for cut in cuts:
-            record = msgspec.json.decode((cut / "gate" / RECORD).read_bytes(), type=Record)
+            record = msgspec.json.decode((cut / "gate" / RECORD).read_bytes(), type=SlotRecord)
             seen.add(record.candidate.state if record.candidate else record.live)
             after = rigging(folder=cut)
             assert after.running() == record.live or after.running() == "gate-1"
@@ -403,7 +403,7 @@ class TestPowerCuts:
 
     @staticmethod
     def _state(cut: Path) -> State | None:
-        record = msgspec.json.decode((cut / "gate" / RECORD).read_bytes(), type=Record)
+        record = msgspec.json.decode((cut / "gate" / RECORD).read_bytes(), type=SlotRecord)
         return record.candidate.state if record.candidate else None
 
 
@@ -539,7 +539,7 @@ class TestDisk:
         with pytest.raises(StorageError):
             rig.slot.offer(rig.ship(NEW).manifest)
 
-        assert rig.slot.record == Record()
+        assert rig.slot.record == SlotRecord()
 
     def test_a_try_that_cannot_be_counted_is_not_made(self, rig: Rig, full: Callable[[], None]) -> None:
         shipped = rig.ship(NEW)
@@ -761,9 +761,9 @@ class TestNotVetted:
 
 
 def test_the_defaults_end_a_bad_probation_within_ten_seconds() -> None:
-    from culling.edge.model.probation import Rules
+    from culling.edge.model.probation import ProbationRules
 
-    rules = Rules()
+    rules = ProbationRules()
 
     assert rules.sure_samples * rules.spacing_s < 10
     assert QUICK.samples >= QUICK.sure_samples
