@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
+from culling.common.wire.ignored import Places
 
 PROTOCOL_VERSION = 1
 """The first byte of every header; another number is refused before anything is decoded."""
@@ -130,6 +131,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     `frame` is its index in the stream, `pts` seconds of stream time, `captured` the wall clock, `width` and `height`
     pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels, `features` those that it
     was chosen by or might have been. `probability` is that with which an audit was drawn, None for any other frame.
+    `ignored` are the places that the camera ignored when the frame was judged: nothing in `detections` stands there.
     """
 
     camera: Identifier
@@ -147,6 +149,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     detections: WireDetections
     features: WireFeatures | None = None
     probability: Probability | None = None
+    ignored: Places = ()
 
 
 class Heartbeat(_Message, frozen=True):
