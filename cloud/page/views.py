@@ -126,7 +126,8 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
     It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. Of the stored
     frames `asking` wait for the teacher, and `waiting` are labelled and wait for a round. `accuracy` is an `Accuracy`
     of the student that it runs, None as long as too few of its audits are labelled; `worse` says in words where that
-    student fell.
+    student fell. `outputs` are those of its edge that are in trouble, with what is wrong; one camera
+    of an edge has them.
     """
     state, measured = camera.state, read_measured(camera)
     word = state_of(camera.revoked, state, camera.heard, now)
@@ -145,6 +146,7 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "asking": counts.asking,
         "accuracy": None if measured is None else msgspec.to_builtins(measured.now),
         "worse": [fall.told() for fall in falls(camera)],
+        "outputs": dict(state.outputs) if state and word not in ("down", "revoked") else {},
     }
 
 

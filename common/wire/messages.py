@@ -47,6 +47,9 @@ MAX_BOXES = 300
 MAX_CAMERAS = 64
 """Cameras of one edge: more than a machine beside cameras decodes."""
 
+MAX_OUTPUTS = 32
+"""Outputs of one edge that it tells of at once: 8 kB."""
+
 MAX_FEATURES = 64
 """Room to grow for the features of a ranker, of which there are two dozen now."""
 
@@ -78,12 +81,13 @@ class WireFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: Annotated[list[Real], Meta(max_length=MAX_FEATURES)]
 
 
-class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One camera's counters since its agent started, as told in Hello and Heartbeat.
 
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
-    `frames_per_window` and `frame` say which `Desired` the camera follows.
+    `frames_per_window` and `frame` say which `Desired` the camera follows. `outputs` are the agent's that are down or
+    drop records, with what is wrong; its first camera alone tells of them.
     """
 
     camera: Identifier
@@ -108,6 +112,7 @@ class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames_per_window: Count = 0
     frame: Count = 0
     ranker: bool = False
+    outputs: Annotated[dict[Text, Text], Meta(max_length=MAX_OUTPUTS)] = {}
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
