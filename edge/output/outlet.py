@@ -134,7 +134,7 @@ class Outlet:
             return [self._queue.popleft() for _ in range(min(len(self._queue), self._sink.most))]
 
     def _deliver(self, frames: list[Seen]) -> None:
-        records = [self._choice.record(seen) for seen in frames]
+        records = self._choice.records(frames)
         batch = Batch(id=uuid.uuid4().hex, records=tuple(records))
         while self._wait_to_retry():
             if self._guarded(lambda: self._send(batch), len(records)):
