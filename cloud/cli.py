@@ -75,6 +75,8 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
+        for output, trouble in row["outputs"].items():
+            print(f"edge {row['edge']}: output {output}: {trouble}")
         if row["bill"] and row["bill"]["full"]["frames"]:
             print(f"{row['camera']}: 24 h cost {row['bill']['told']}")
 

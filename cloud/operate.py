@@ -15,13 +15,14 @@ from rich.table import Column, Table
 from culling.cloud.control.actions import ask
 from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings, load_settings
-from culling.cloud.store.folders import is_held
+from culling.cloud.store.folders import is_held, make_folder
 from culling.cloud.store.index import Index
-from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Roster
+from culling.common.atomic import write_atomic
 from culling.common.config import parse_overrides, settings_file
-from culling.common.errors import CullingError
+from culling.common.errors import CullingError, InputError
 
 ANSWER_S = 15.0
 """The service answers within a second unless its disk is slow; waiting longer would look like a hang."""
@@ -60,8 +61,13 @@ def add_commands(app: typer.Typer) -> None:
     for kind, text in PLAIN.items():
         example = f"Example: culling cloud {kind} north-door"
         app.command(kind, help=text, epilog=example, rich_help_panel=PANEL)(_plain(kind))
-    for command, rest in ((pin, " north-door-3"), (budget, " 120"), (models, "")):
-        example = f"Example: culling cloud {command.__name__} north-door{rest}"
+    for command, rest in (
+        (pin, " north-door-3"),
+        (budget, " 120"),
+        (models, ""),
+        (export_model, " --out /media/stick"),
+    ):
+        example = f"Example: culling cloud {command.__name__.replace('_', '-')} north-door{rest}"
         app.command(epilog=example, rich_help_panel=PANEL)(command)
 
 
@@ -110,6 +116,32 @@ def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, o
         print(json.dumps(rows, indent=2))
         return
     print_table([_model_columns(row) for row in rows], f"camera {camera} has no model")
+
+
+def export_model(
+    camera: Camera,
+    out: Annotated[Path, typer.Option("--out", help="Folder, e.g. on a USB stick.")],
+    model: Annotated[str | None, typer.Option("--model", help="One of its models; default: the live one.")] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Write a camera's model and its signed manifest, for `culling edge install` at an edge without a line."""
+    settings = settings_of(config, override)
+    index = Index(settings.store_url)
+    Roster(index).require(camera)
+    wanted = model or Registry(index).live_ids().get(camera, "")
+    found = Registry(index).find(camera, wanted)
+    if found is None:
+        what = f"no live or previous model {wanted}" if wanted else "no model"
+        raise InputError(f"camera {camera} has {what}: see `culling cloud models {camera}`")
+    if found.expires <= time.time():
+        raise InputError(f"the manifest of {wanted} has expired and no edge takes it: publish the model again")
+    files = ModelFiles(settings.data_dir / "models")
+    file = out.resolve() / f"{found.model_id}.manifest"
+    make_folder(file.parent)
+    write_atomic(file.with_suffix(".onnx"), files.read(found.artefact.sha256))
+    write_atomic(file, found.manifest)
+    print(f"{file}, and {found.model_id}.onnx beside it: `culling edge install` takes both to camera {camera}")
 
 
 def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dict[str, Any]) -> None:

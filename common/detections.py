@@ -37,7 +37,7 @@ Count = Annotated[int, Meta(ge=0)]
 Counts = dict[str, Count]
 
 
-class Detection(msgspec.Struct, frozen=True, omit_defaults=True):
+class Detection(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One box: its class, its score in [0, 1], and `(left, top, right, bottom)` in pixels of the frame.
 
     `track` is the number of the object that it belongs to, None where objects are not tracked; `zones` are the zones in
@@ -59,7 +59,7 @@ class ZoneCounts(msgspec.Struct, frozen=True):
     left: Counts
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the student found in one frame of a camera.
 
     `model` and its `counter` name the student; `seq` is the frame's number since the agent's start, and rises; `pts` is

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 import av
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -37,12 +38,13 @@ from culling.common.process.lock import only_one
 from culling.common.process.survival import note_failed
 from culling.common.selection.selector import build_selector
 from culling.common.wire.manifest import Manifest
-from culling.common.wire.messages import Desired
+from culling.common.wire.messages import CameraState, Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
 from culling.edge.model.builder import Builder
+from culling.edge.model.inbox import Inbox
 from culling.edge.model.package import initial_package, signing_keys
 from culling.edge.model.provider import choose_provider
 from culling.edge.model.slot import ModelSlot
@@ -218,13 +220,15 @@ class Agent:
         return max(1, sum(lane.slot.may_run(manifest, size) for lane in self._lanes))
 
     def _make_forwarder(self, slots: dict[str, ModelSlot]) -> Forwarder:
-        self._updater = Updater(slots, signing_keys(self._settings), self._clock, self._on_refused)
+        keys = signing_keys(self._settings)
+        self._updater = Updater(slots, keys, self._clock, self._on_refused)
+        self._inbox = Inbox(self._settings.agent.state_dir, keys, self._clock, self._on_refused)
         return Forwarder(
             self._settings.cloud,
             self.boot,
             self._spool,
             self._updater,
-            lambda: [lane.state() for lane in self._lanes],
+            self._states,
             self._metrics,
             self._clock,
             self._watchdog,
@@ -234,6 +238,11 @@ class Agent:
     def _make_recorder(self) -> Recorder:
         depth, quality = self._settings.spool.queue, self._settings.spool.jpeg_quality
         return Recorder(self._spool, self._metrics, self._clock, self._watchdog, depth, quality, self._arrivals)
+
+    def _states(self) -> list[CameraState]:
+        """Return what heartbeats say; the first camera tells of the outputs, which are the agent's."""
+        states = [lane.state() for lane in self._lanes]
+        return [msgspec.structs.replace(one, outputs=self._outlets.troubles) for one in states[:1]] + states[1:]
 
     def _make_outlets(self) -> Outlets:
         around = Around(self._clock, lambda: [lane.now() for lane in self._lanes])
@@ -358,6 +367,9 @@ class Agent:
             except Exception as error:
                 note_failed(MAIN, self._metrics, error, camera=lane.name)
         self._metrics.set("storage_failing", float(self._recorder.failing or self._forwarder.storage_failing))
+        if self._inbox.waiting:
+            slots = {lane.name: lane.slot for lane in self._lanes}
+            self._builder.submit(lambda: self._inbox.take(slots))
         try:
             self._gauges.export()
         except Exception as error:

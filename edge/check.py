@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from culling.common.logs import redact
 from culling.common.process.checks import Result, attempt, writable
 from culling.common.process.keeping_up import KeepingUp
 from culling.common.process.lock import holder
-from culling.common.scaler import quarter_turns
+from culling.common.scaler import input_size, quarter_turns
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.camera.camera import CameraSettings, Frame
 from culling.edge.camera.source import Source
 from culling.edge.model.builder import Builder
+from culling.edge.model.families import OUTLINES, open_family
 from culling.edge.model.package import initial_package
 from culling.edge.model.provider import choose_provider
 from culling.edge.model.student import Student
@@ -50,7 +51,7 @@ class _Camera:
 
 
 def check_all(settings: EdgeSettings) -> Iterator[Result]:
-    """Try state folder, provider, installed students, cameras, what those take together, outputs, and the cloud.
+    """Try state folder, provider, installed students, cameras, their pace, both families, outputs, and the cloud.
 
     Each result is yielded as it is known.
     """
@@ -71,6 +72,10 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield _pace(cameras)
     except CullingError as error:
         yield Result("pace", str(error), error)
+    try:
+        yield _families(cameras, provider, settings.agent.threads)
+    except CullingError as error:
+        yield Result("families", str(error), error)
     running = holder(settings.agent.state_dir / LOCK) is not None
     classes = {name for camera in cameras if camera.student for name in camera.student.classes}
     for camera in cameras:
@@ -127,7 +132,7 @@ def _regions(camera: _Camera, classes: set[str]) -> Iterator[Result]:
 def _pace(cameras: Sequence[_Camera]) -> Result:
     """Measure whether the students take all that their cameras give; a file that waits for its student is no matter."""
     known = [camera for camera in cameras if camera.student is not None and camera.frame is not None]
-    asking = [camera for camera in known if camera.settings.live or camera.settings.pace == "real"]
+    asking = _asking(known)
     if not asking:
         return Result("pace", "not measured: it takes a student and a camera that does not wait for it")
     seconds = [_seconds(camera) for camera in asking]
@@ -139,17 +144,49 @@ def _pace(cameras: Sequence[_Camera]) -> Result:
     return Result("pace", f"{found}; {took}{f'; {hint}' if hint else ''}", warning=not found.enough)
 
 
+def _asking(cameras: Sequence[_Camera]) -> list[_Camera]:
+    """Return the cameras that give frames at a pace of their own."""
+    return [camera for camera in cameras if camera.settings.live or camera.settings.pace == "real"]
+
+
 def _seconds(camera: _Camera) -> float:
-    """Return what one frame of a camera costs, in seconds: the median of a few, after one that does not count."""
-    assert camera.student is not None
-    assert camera.frame is not None
+    """Return what one frame of a camera costs its student, in seconds."""
+    student, frame = camera.student, camera.frame
+    assert student is not None
+    assert frame is not None
+    return _median(lambda: student.infer([frame]))
+
+
+def _median(act: Callable[[], object]) -> float:
+    """Return the seconds that something takes: the median of a few times, after one that does not count."""
     took: list[float] = []
     until = time.monotonic() + MEASURE_S
     while len(took) < 2 or (len(took) < MEASURE_FRAMES and time.monotonic() < until):
         began = time.monotonic()
-        camera.student.infer([camera.frame])
+        act()
         took.append(time.monotonic() - began)
     return statistics.median(took[1:])
+
+
+def _families(cameras: Sequence[_Camera], provider: Provider, threads: int) -> Result:
+    """Say of each bundled student whether it would take all that the cameras give, at their sizes; needs no weights."""
+    asking = _asking([camera for camera in cameras if camera.frame is not None])
+    if not asking:
+        return Result("families", "not measured: it takes a camera that does not wait for its student")
+    came, told = sum(camera.fps for camera in asking), []
+    for name in OUTLINES:
+        graph, taken, busy = open_family(name, provider, threads), dict[tuple[int, int], float](), 0.0
+        for camera in asking:
+            assert camera.frame is not None
+            size = input_size(camera.frame.width, camera.frame.height)
+            if size not in taken:
+                picture = camera.frame.input(*size)[None]
+                taken[size] = _median(lambda graph=graph, picture=picture: graph.run(picture))  # type: ignore[misc]
+            busy += camera.fps * taken[size]
+        found = KeepingUp(came / max(busy, 1.0), came)
+        verdict = "keeps up" if found.enough else "does not keep up"
+        told.append(f"{name} {verdict}: {found.rates}, {1000 * busy / came:.0f} ms a frame")
+    return Result("families", "; ".join(told))
 
 
 def _output(settings: OutputSettings, running: bool, classes: set[str]) -> Result:

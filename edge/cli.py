@@ -1,4 +1,4 @@
-"""The commands of an edge: `run` an agent, `check` everything it needs, `reload` a running one, show its `status`."""
+"""The commands of an edge: `run` an agent, `check` all it needs, `reload` one, `install` a model, show its `status`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from culling.common.process.keeping_up import KeepingUp
 from culling.common.wire.transport import new_keypair
 from culling.edge.agent import Agent
 from culling.edge.check import check_all
+from culling.edge.model.install import install as bring
 from culling.edge.reload import ask
 from culling.edge.settings import EdgeSettings, load_settings
 from culling.edge.spool.forwarder import REFUSED
@@ -85,6 +86,24 @@ def check(config: ConfigFile = None, allow_cpu: AllowCpu = None, override: Overr
     settings = load_settings(file, {"agent.allow_cpu": allow_cpu, **parse_overrides(override)})
     print(f"ok      settings: {file or 'CULLING_* variables'}")
     raise typer.Exit(print_all(check_all(settings)))
+
+
+@app.command(epilog="Example: culling edge install /media/stick/north-door-7.manifest")
+def install(
+    manifest: Annotated[Path, typer.Argument(help="Signed manifest, as `culling cloud export-model` writes it.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Its ONNX file.", show_default="beside it, of the same name")
+    ] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Bring a model to an edge that has no line to its cloud, e.g. from a USB stick.
+
+    The rules are those for models from the cloud: signature, camera, counter, hash, golden frames, classes, probation.
+    A running agent swaps it between two frames; another takes it when it starts. Exit code 5: it must not run here.
+    """
+    settings = load_settings(settings_file(EdgeSettings, config), parse_overrides(override))
+    print(bring(settings, manifest, model, print))
 
 
 @app.command(epilog="Example: culling edge status --json")

@@ -294,7 +294,8 @@ class Lane:
             self._metrics.count("frames_skipped", camera=self.name, reason=decision.reason)
             return
         held, left = decision.action is Action.HOLD, self._selector.note_bytes
-        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, decision.draw)
+        ignored, draw = self._regions.ignored, decision.draw
+        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, draw, ignored)
         self._recorder.offer(selected, self._patient)
 
     def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:

@@ -24,8 +24,9 @@ from culling.common.config import Section
 from culling.common.detections import ZoneCounts
 from culling.common.frame import Detections
 from culling.common.scaler import scale_picture
+from culling.common.wire.ignored import MOST_POINTS, Places, Points, feet, inside, of_classes, standing
+from culling.common.wire.ignored import place as travelling
 
-MOST_POINTS = 100
 COVER_GRID = 128
 """A mask that leaves no cell of such a grid free covers everything."""
 STEADY = 3
@@ -41,7 +42,6 @@ PLANES: dict[str, tuple[str, ...]] = {
 """Formats whose planes are hidden in place, 8 bits a sample; any other becomes RGB."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Points = Sequence[tuple[float, float]]
 
 
 def _simple(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
@@ -75,13 +75,9 @@ class ZoneSettings(Section):
     score: float = Field(0.5, ge=0, le=1, description="least score of a box that is counted")
 
 
-def inside(polygon: Points, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which points lie in a polygon, by the even-odd rule; `x` and `y` have any shape, which the answer has."""
-    found = np.zeros(np.broadcast(x, y).shape, bool)
-    for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], polygon[0]], strict=True):
-        if y1 != y2:
-            found ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-    return found
+def places(ignore: Sequence[IgnoreSettings]) -> Places:
+    """Return what a camera ignores as it travels with its frames."""
+    return tuple(travelling(one.polygon, one.classes) for one in ignore)
 
 
 def covers_all(polygons: Sequence[Points]) -> bool:
@@ -124,10 +120,13 @@ class Mask:
 
 
 class Regions:
-    """What one camera ignores, and counts in its zones; frames come in order."""
+    """What one camera ignores, and counts in its zones; frames come in order.
+
+    `ignored` are the places as they travel with the frames: the cloud judges by the same corners.
+    """
 
     def __init__(self, ignore: Sequence[IgnoreSettings] = (), zones: Sequence[ZoneSettings] = ()) -> None:
-        self._ignore = ignore
+        self.ignored: Places = places(ignore)
         self._zones = [_Zone(zone) for zone in zones]
 
     @property
@@ -137,13 +136,9 @@ class Regions:
 
     def kept(self, found: Detections, classes: Sequence[str], width: int, height: int) -> Detections:
         """Return the detections, in pixels of a frame of that size, that are not ignored."""
-        if not (self._ignore and len(found)):
+        if not (self.ignored and len(found)):
             return found
-        gone = np.zeros(len(found), bool)
-        x, y = _feet(found, width, height)
-        for region in self._ignore:
-            gone |= inside(region.polygon, x, y) & _of_classes(found, region.classes, classes)
-        return found.where(~gone)
+        return found.where(~standing(self.ignored, found, classes, width, height))
 
     def count(
         self,
@@ -159,7 +154,7 @@ class Regions:
         With `tracks`, the numbers of the detections' objects, each object enters and leaves by itself; `at` is the
         frame's time in seconds.
         """
-        x, y = _feet(found, width, height)
+        x, y = feet(found, width, height)
         where = np.array([zone.holds(found, classes, x, y) for zone in self._zones], bool).reshape(
             len(self._zones), len(found)
         )
@@ -208,7 +203,7 @@ class _Zone:
     ) -> NDArray[np.bool_]:
         settings = self._settings
         sure: NDArray[np.bool_] = found.scores >= settings.score
-        return inside(settings.polygon, x, y) & sure & _of_classes(found, settings.classes, classes)
+        return inside(settings.polygon, x, y) & sure & of_classes(found, settings.classes, classes)
 
     def follow(self, where: NDArray[np.bool_], names: Sequence[str], tracks: Sequence[int], at: float) -> None:
         """Note which objects came and went; one that is nowhere has gone once it has been so for a while."""
@@ -240,19 +235,6 @@ class _Zone:
         elif after < before:
             self._left[name] += before - after
         self._steady[name] = after
-
-
-def _feet(found: Detections, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where each object stands, in fractions of the frame; a box that sticks out stands at the border."""
-    boxes = found.boxes.astype(np.float64)
-    x, y = (boxes[:, 0] + boxes[:, 2]) / 2 / width, boxes[:, 3] / height
-    return np.clip(x, 0, 1 - 1e-9), np.clip(y, 0, 1 - 1e-9)
-
-
-def _of_classes(found: Detections, wanted: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
-    if not wanted:
-        return np.ones(len(found), bool)
-    return np.isin(found.labels, [number for number, name in enumerate(classes) if name in wanted])
 
 
 def _raster(polygons: Sequence[Points], height: int, width: int) -> NDArray[np.bool_]:

@@ -23,7 +23,8 @@ from culling.cloud.evaluation.accuracy import (
     pooled,
 )
 from culling.cloud.evaluation.drift import LOOK_S, MOST_BEFORE, PARTS, Audit, Fall, Watched, watch
-from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.ignored import compare_on
+from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.tally import tallies
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
@@ -172,6 +173,5 @@ class Measurer:
         return Forwarded(self._compared(frame), frame.captured, frame.probability)
 
     def _compared(self, frame: StoredFrame) -> Compared:
-        assert frame.labels is not None, "only labelled frames are selected"
         teacher = self._settings.teacher
-        return compare(frame.detections, frame.labels, teacher.true_score, teacher.min_score)
+        return compare_on(frame, frame.detections, teacher.true_score, teacher.min_score)

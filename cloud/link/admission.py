@@ -13,6 +13,7 @@ from culling.cloud.store.frames import Counts
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import CLASSES
 from culling.common.wire.codec import jpeg_size
+from culling.common.wire.ignored import check as check_places
 from culling.common.wire.messages import HardFrame, from_wire
 
 PROMPT_S = 0.02
@@ -75,6 +76,7 @@ def check_frame(frame: HardFrame, jpeg: bytes) -> None:
     if jpeg_size(jpeg) != (frame.width, frame.height):
         raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
     from_wire(frame.detections, len(CLASSES))
+    check_places(frame.ignored)
 
 
 def free_bytes(folder: Path) -> int:

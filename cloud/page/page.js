@@ -69,6 +69,8 @@ function fleetNow() {
   };
 }
 // A student that misses more than one frame of five: a camera is live, but hardly looked at.
+const outputsOf = row => [...state.cameras.values()].filter(other => other.edge === row.edge)
+  .flatMap(other => Object.entries(other.outputs || {})).map(([name, trouble]) => `output ${name}: ${trouble}`);
 const tooSlow = row => row.keeping_up?.enough === false;
 // One scale for every camera's day. One that floods, or that saw little in its first half hour, must not flatten the others.
 function dayTop() {
@@ -326,10 +328,10 @@ function fleetRow(name) {
   for (const key of KEYS) {
     cell[key] = h("td", { class: `k-${key} ` + ({ camera: "name", rate: "n rate", spark: "spark", spool: "n", lag: "n right", waiting: "n", heard: "n right" }[key] || ""), "data-k": { spool: "spool", lag: "lag", waiting: "waiting", heard: "seen" }[key] });
   }
-  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), pace = h("span", { class: "sub bad pace" }), rate = h("span"), day = h("span", { class: "sub" });
+  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), pace = h("span", { class: "sub bad pace" }), outputs = h("span", { class: "sub bad outputs" }), rate = h("span"), day = h("span", { class: "sub" });
   const model = h("span"), scale = h("span", { class: "sub" }), spool = h("span"), full = h("span", { class: "sub" });
   cell.camera.append(h("a", { href: link(name) }, name), edge);
-  cell.state.append(word, why, pace);
+  cell.state.append(word, why, pace, outputs);
   cell.rate.append(rate, day);
   cell.model.append(model, scale);
   cell.spool.append(spool, full);
@@ -344,6 +346,7 @@ function fleetRow(name) {
     put(why, reasonOf(row));
     put(pace, tooSlow(row) ? `keeping up: ${row.keeping_up.told}` : "");
     pace.title = row.keeping_up?.hint || "";
+    put(outputs, outputsOf(row).join("; "));
     put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
     rate.className = row.state === "live" ? "" : "soft";
     put(model, row.model || "–");
@@ -398,6 +401,7 @@ function cameraView(name, tab) {
       ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
       ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
+      ...(outputsOf(row).length ? [["outputs of its edge", outputsOf(row).join("; ")]] : []),
       ["AP50, measured", measuredOf(row.accuracy)], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []), ["24 h cost", row.bill?.told ?? "–"],
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for the teacher", whole(row.asking)], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];

@@ -17,7 +17,7 @@ import structlog
 from culling.cloud.bill.account import statements
 from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.schedule import camera_stats, expect
-from culling.cloud.evaluation.matching import Compared
+from culling.cloud.evaluation.ignored import compare_on
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.round.progress import read_progress
@@ -25,7 +25,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
-from culling.cloud.store.frames import Counts, frame_counts
+from culling.cloud.store.frames import Counts, frame_counts, stored
 from culling.cloud.store.index import Index, frames, models, swaps
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.registry import ModelFiles, Registry
@@ -37,7 +37,6 @@ from culling.common.errors import ProtocolError
 from culling.common.frame import CLASSES, Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
 from culling.common.process.keeping_up import Look, keeping_up
-from culling.common.wire.messages import WireDetections, from_wire
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +128,8 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
     It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. Of the stored
     frames `asking` wait for the teacher, and `waiting` are labelled and wait for a round. `accuracy` is an `Accuracy`
     of the student that it runs, None as long as too few of its audits are labelled; `worse` says in words where that
-    student fell.
+    student fell. `outputs` are those of its edge that are in trouble, with what is wrong; one camera
+    of an edge has them.
     """
     state, measured = camera.state, read_measured(camera)
     word = state_of(camera.revoked, state, camera.heard, now)
@@ -148,6 +148,7 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "asking": counts.asking,
         "accuracy": None if measured is None else msgspec.to_builtins(measured.now),
         "worse": [fall.told() for fall in falls(camera)],
+        "outputs": dict(state.outputs) if state and word not in ("down", "revoked") else {},
     }
 
 
@@ -307,23 +308,16 @@ def _readable(row: sa.Row[Any], settings: CloudSettings) -> Row | None:
 
 
 def _frame(row: sa.Row[Any], settings: CloudSettings) -> Row:
-    seen = _detections(row.detections)
-    labels = None if row.labels is None else _detections(row.labels).above(settings.teacher.min_score)
+    frame, teacher = stored(row, len(CLASSES)), settings.teacher
+    seen = frame.detections.above(STUDENT_FLOOR)
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
-    told |= {"bytes": row.bytes, "student": _boxes(seen.above(STUDENT_FLOOR)), "teacher": None, "ap": None}
-    if labels is not None:
-        sure = labels.scores >= settings.teacher.true_score
-        compared = Compared(seen.above(STUDENT_FLOOR), labels.where(sure), labels.where(~sure))
+    told |= {"bytes": row.bytes, "student": _boxes(seen), "teacher": None, "ap": None}
+    if frame.labels is not None:
+        compared = compare_on(frame, seen, teacher.true_score, teacher.min_score)
         hard = hardness(compared, settings.round.labels_of_interest)
-        told |= {"teacher": _boxes(labels.where(sure)), "ap": round(1 - hard.value, 3), "kind": hard.kind}
+        told |= {"teacher": _boxes(compared.true), "ap": round(1 - hard.value, 3), "kind": hard.kind}
     return told
-
-
-def _detections(blob: bytes | None) -> Detections:
-    if blob is None:
-        return Detections.empty()
-    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections), len(CLASSES))
 
 
 def _boxes(found: Detections) -> list[list[Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from culling.cloud.evaluation.doubt import settled
+from culling.cloud.evaluation.ignored import counted
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames
@@ -53,7 +54,9 @@ class Desk:
         return self.store.select(camera, frames.c.labels.is_not(None) & condition, frames.c.captured, None)
 
     def settled(self, camera: str, asked: Sequence[StoredFrame]) -> list[StoredFrame]:
-        """Return labelled frames of a camera as rounds read them: what its other frames speak against is doubtful."""
+        """Return labelled frames of a camera as rounds read them: what its other frames speak against is doubtful,
+        and so is what stands in places that the camera ignores.
+        """
         return self.settler(camera)(asked)
 
     def settler(self, camera: str) -> Callable[[Sequence[StoredFrame]], list[StoredFrame]]:
@@ -65,8 +68,11 @@ class Desk:
         def settle(asked: Sequence[StoredFrame]) -> list[StoredFrame]:
             known = [frame for frame in asked if frame.labels is not None and frame.id in places]
             at = [places[frame.id] for frame in known]
-            found = settled(times, labels, at, self.settings.teacher.true_score)
-            return [replace(frame, labels=found[place]) for frame, place in zip(known, at, strict=True)]
+            true_score = self.settings.teacher.true_score
+            found = settled(times, labels, at, true_score)
+            return [
+                counted(replace(frame, labels=found[place]), true_score) for frame, place in zip(known, at, strict=True)
+            ]
 
         return settle
 

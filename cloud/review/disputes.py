@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from culling.cloud.evaluation.matching import compare
+from culling.cloud.evaluation.ignored import compare_on, outside
 from culling.cloud.evaluation.mistakes import KINDS, Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.review.desk import Desk
@@ -76,16 +76,15 @@ class Students:
         self._scored = desk.lifecycle.scores(self._live)
 
     def found(self, frame: StoredFrame) -> tuple[str, Detections]:
-        """Return which student it was, and what it found."""
+        """Return which student it was, and what it found outside places that the camera ignores."""
         if frame.model_id != self._live and frame.id in self._scored:
-            return self._live, self._scored[frame.id].above(STUDENT_FLOOR)
+            return self._live, outside(frame, self._scored[frame.id]).above(STUDENT_FLOOR)
         return frame.model_id, frame.detections.above(STUDENT_FLOOR)
 
 
 def _wrong(desk: Desk, frame: StoredFrame, students: Students) -> Mistakes:
-    assert frame.labels is not None, "only labelled frames are selected"
     teacher, (_, found) = desk.settings.teacher, students.found(frame)
-    compared = compare(found, frame.labels, teacher.true_score, teacher.min_score)
+    compared = compare_on(frame, found, teacher.true_score, teacher.min_score)
     return mistakes(compared, desk.settings.round.labels_of_interest)
 
 

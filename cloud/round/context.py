@@ -20,7 +20,8 @@ from culling.cloud.bill.pricing import price
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.work import WorkMeter
 from culling.cloud.evaluation.doubt import settled
-from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.ignored import compare_on, counted, outside
+from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.mistakes import Mistakes, mistakes, wanted
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.round.progress import ProgressWriter
@@ -101,7 +102,9 @@ class Context:
             self.heart.advance()
 
     def settled(self, camera: str, frames: Sequence[StoredFrame]) -> list[StoredFrame]:
-        """Return the labelled ones of a camera's frames; labels that its other frames speak against are doubtful."""
+        """Return the labelled ones of a camera's frames; labels that its other frames speak against are doubtful,
+        and so are those in places that the camera ignores.
+        """
         if not self._told:
             self._told.extend(self.lifecycle.labelled(camera))
         told = self._told
@@ -110,7 +113,7 @@ class Context:
         true_score = self.settings.teacher.true_score
         found = settled([at for _, at, _ in told], [labels for _, _, labels in told], asked, true_score)
         return [
-            replace(frame, labels=found[places[frame.id]])
+            counted(replace(frame, labels=found[places[frame.id]]), true_score)
             for frame in frames
             if frame.labels is not None and frame.id in places
         ]
@@ -147,7 +150,7 @@ class Context:
     def compared(self, frame: StoredFrame, found: Detections) -> Compared:
         """Return a student's detections on a frame beside the teacher's labels, split into true and doubtful ones."""
         teacher = self.settings.teacher
-        return compare(found, labels(frame), teacher.true_score, teacher.min_score)
+        return compare_on(frame, found, teacher.true_score, teacher.min_score)
 
     def hardness(self, frame: StoredFrame, found: Detections) -> Hardness:
         """Return what share of the frame's classes a student's detections get wrong: the paper's 1 - AP."""
@@ -158,8 +161,11 @@ class Context:
         return mistakes(self.compared(frame, found.above(STUDENT_FLOOR)), self.settings.round.labels_of_interest)
 
     def objects(self, frame: StoredFrame) -> Detections:
-        """Return a frame's true labels, of the classes of interest."""
-        return wanted(labels(frame).above(self.settings.teacher.true_score), self.settings.round.labels_of_interest)
+        """Return a frame's true labels, of the classes of interest; none that stand in an ignored place."""
+        return wanted(
+            outside(frame, labels(frame)).above(self.settings.teacher.true_score),
+            self.settings.round.labels_of_interest,
+        )
 
 
 def labels(frame: StoredFrame) -> Detections:

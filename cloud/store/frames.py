@@ -32,6 +32,8 @@ from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
+from culling.common.wire import ignored
+from culling.common.wire.ignored import Places
 from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire
 
 HELD_OUT_ONE_IN = 5
@@ -89,6 +91,7 @@ class StoredFrame:
 
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
     `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
+    In the places that its camera `ignored`, `labels` do not count: `evaluation/ignored.py` applies that.
     """
 
     id: str
@@ -106,6 +109,7 @@ class StoredFrame:
     features: WireFeatures | None
     labels: Detections | None
     probability: float | None = None
+    ignored: Places = ()
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,7 @@ class FrameStore:
         found = []
         for row in rows:
             try:
-                found.append(_stored(row))
+                found.append(stored(row))
             except (msgspec.MsgspecError, ProtocolError, TypeError):
                 self.put_aside(row)
         return found
@@ -363,7 +367,8 @@ class FrameStore:
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
             ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
-            connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
+            gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
+            connection.execute(ended.values(state=state, bytes=0, **gone))
             connection.execute(scores.delete().where(scores.c.frame.in_(names)))
             reviews.forget(connection, names)
 
@@ -371,6 +376,7 @@ class FrameStore:
         frame = arrival.frame
         told = {field: getattr(frame, field) for field in frame.__struct_fields__}
         told["detections"] = msgspec.msgpack.encode(frame.detections)
+        told["ignored"] = ignored.encode(frame.ignored)
         told["features"] = None if frame.features is None else msgspec.msgpack.encode(frame.features)
         ours = {
             "id": arrival.name,
@@ -400,7 +406,11 @@ def _sealed(arrival: Arrival, received: float) -> bytes:
     return seal(arrival.jpeg, FrameRecord(arrival.edge_key, received, arrival.frame))
 
 
-def _stored(row: Any) -> StoredFrame:
+def stored(row: Any, classes: int = 256) -> StoredFrame:
+    """Return the frame of a row of the index whose labels are below `classes`.
+
+    Raises msgspec.MsgspecError, ProtocolError or TypeError for one that is damaged.
+    """
     return StoredFrame(
         id=row.id,
         camera=row.camera,
@@ -413,15 +423,16 @@ def _stored(row: Any) -> StoredFrame:
         sha256=row.sha256,
         held_out=row.held_out,
         guard=bool(row.guard),
-        detections=_detections(row.detections),
+        detections=_detections(row.detections, classes),
         features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
-        labels=None if row.labels is None else _detections(row.labels),
+        labels=None if row.labels is None else _detections(row.labels, classes),
         probability=row.probability,
+        ignored=ignored.decode(row.ignored),
     )
 
 
-def _detections(blob: bytes) -> Detections:
-    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+def _detections(blob: bytes, classes: int) -> Detections:
+    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections), classes)
 
 
 @contextmanager

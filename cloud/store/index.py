@@ -80,6 +80,7 @@ frames = Table(
     Column("guard", Boolean),  # nor judged by: it lies beside a held-out block
     Column("detections", LargeBinary),  # the student's, WireDetections
     Column("features", LargeBinary),  # WireFeatures
+    Column("ignored", LargeBinary),  # the places that its camera ignored, `wire.ignored.Places`; NULL: none
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("labelled", Float),  # when the teacher saw it
     Column("round", Integer),  # that first read its labels; `lifecycle.PASSED`: it was never labelled

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
+from culling.common.wire.ignored import Places
 
 PROTOCOL_VERSION = 1
 """The first byte of every header; another number is refused before anything is decoded."""
@@ -45,6 +46,9 @@ MAX_BOXES = 300
 
 MAX_CAMERAS = 64
 """Cameras of one edge: more than a machine beside cameras decodes."""
+
+MAX_OUTPUTS = 32
+"""Outputs of one edge that it tells of at once: 8 kB."""
 
 MAX_FEATURES = 64
 """Room to grow for the features of a ranker, of which there are two dozen now."""
@@ -77,12 +81,13 @@ class WireFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: Annotated[list[Real], Meta(max_length=MAX_FEATURES)]
 
 
-class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One camera's counters since its agent started, as told in Hello and Heartbeat.
 
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
-    `frames_per_window` and `frame` say which `Desired` the camera follows.
+    `frames_per_window` and `frame` say which `Desired` the camera follows. `outputs` are the agent's that are down or
+    drop records, with what is wrong; its first camera alone tells of them.
     """
 
     camera: Identifier
@@ -107,6 +112,7 @@ class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames_per_window: Count = 0
     frame: Count = 0
     ranker: bool = False
+    outputs: Annotated[dict[Text, Text], Meta(max_length=MAX_OUTPUTS)] = {}
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
@@ -130,6 +136,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     `frame` is its index in the stream, `pts` seconds of stream time, `captured` the wall clock, `width` and `height`
     pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels, `features` those that it
     was chosen by or might have been. `probability` is that with which an audit was drawn, None for any other frame.
+    `ignored` are the places that the camera ignored when the frame was judged: nothing in `detections` stands there.
     """
 
     camera: Identifier
@@ -147,6 +154,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     detections: WireDetections
     features: WireFeatures | None = None
     probability: Probability | None = None
+    ignored: Places = ()
 
 
 class Heartbeat(_Message, frozen=True):

@@ -11,7 +11,8 @@ from av.format import ContainerFormat
 from pydantic import AfterValidator, Field, model_validator
 
 from culling.common.config import FileOrUrl, Section
-from culling.edge.regions import IgnoreSettings, Polygon, ZoneSettings, covers_all
+from culling.common.wire import ignored
+from culling.edge.regions import IgnoreSettings, Polygon, ZoneSettings, covers_all, places
 
 _STREAM = re.compile(r"(rtsps?|rtmps?|srt|udp|rtp)://")
 _RTSP = re.compile(r"rtsps?://")
@@ -106,6 +107,9 @@ class CameraSettings(Section):
             raise ValueError(f"transport = {self.transport} is only for rtsp:// and rtsps://")
         if covers_all(self.mask):
             raise ValueError("mask: it covers the whole frame, and nothing is left to look at")
+        if (size := len(ignored.encode(places(self.ignore)) or b"")) > ignored.MOST_BYTES:
+            most = ignored.MOST_BYTES
+            raise ValueError(f"ignore: its polygons take {size} bytes of every frame, at most {most}: use fewer points")
         if len({zone.name for zone in self.zone}) < len(self.zone):
             raise ValueError("zone: two zones have the same name")
         return self

@@ -71,6 +71,14 @@ class Shelf:
             raise StorageError(f"cannot tidy {self._folder}: {error.strerror}") from error
 
 
+def peek(folder: Path) -> SlotRecord:
+    """Return the record in a folder, which another process may write meanwhile; an empty one where none can be read."""
+    try:
+        return msgspec.json.decode((folder / RECORD).read_bytes(), type=SlotRecord)
+    except (OSError, msgspec.MsgspecError):
+        return SlotRecord()
+
+
 def read(path: Path) -> bytes:
     """Return a whole file. Raises StorageError."""
     try:

@@ -180,10 +180,7 @@ class ModelSlot:
 
     def trust(self, keys: Mapping[str, Ed25519PublicKey]) -> Trust:
         """Return what a manifest is checked against for this camera."""
-        accepted = self.record.counter, self.record.sha256
-        if self._initial and self._initial.manifest.counter > self.record.counter:
-            accepted = self._initial.manifest.counter, self._initial.manifest.sha256
-        return Trust(keys, self.camera, *accepted)
+        return trust(self.record, self._initial, keys, self.camera)
 
     def offer(self, manifest: Manifest) -> bool:
         """Accept a verified manifest; return whether to download its model now, and then `stage` it.
@@ -219,6 +216,8 @@ class ModelSlot:
     def stage(self, model_id: str) -> None:
         """Have the builder prepare the candidate, whose file is complete."""
         with self._lock:
+            if model_id in self._making or (self._is_candidate(model_id) and not self._replaceable):
+                return  # it came twice: over the line, and from a person
             self._making.add(model_id)
         self._builder.submit(partial(self._make, model_id))
 
@@ -365,6 +364,10 @@ class ModelSlot:
             if self._is_candidate(model_id):
                 self.record = hotswap.abandon(self.record)
 
+    @property
+    def _replaceable(self) -> bool:
+        return self.record.candidate is not None and self.record.candidate.state in hotswap.REPLACEABLE
+
     def _is_candidate(self, model_id: str) -> bool:
         return self.record.candidate is not None and self.record.candidate.model_id == model_id
 
@@ -384,6 +387,14 @@ class ModelSlot:
         event = "model_storage_failed" if storage else "model_vetting_interrupted"
         log.warning(event, camera=self.camera, error=str(error))
         self._on_error("storage" if storage else "not-vetted")
+
+
+def trust(record: SlotRecord, initial: Package | None, keys: Mapping[str, Ed25519PublicKey], camera: str) -> Trust:
+    """Return what a manifest is checked against for a camera with that record and installed model."""
+    accepted = record.counter, record.sha256
+    if initial and initial.manifest.counter > record.counter:
+        accepted = initial.manifest.counter, initial.manifest.sha256
+    return Trust(keys, camera, *accepted)
 
 
 def _downloading(record: SlotRecord) -> SlotRecord:

@@ -6,20 +6,20 @@ No I/O and no clock: a frame brings its own time. One `Choice` belongs to one ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from culling.common.detections import Record, ZoneCounts
-from culling.edge.output.seen import Seen
+from culling.edge.output.seen import Seen, records
 from culling.edge.output.settings import OutputSettings
 
 SECOND_S = 1.0
 
 
 class Choice:
-    """`takes` decides, on the camera path, frame by frame in order; `record` may be called later, on any thread."""
+    """`takes` decides, on the camera path, frame by frame in order; `records` may be called later, on any thread."""
 
     def __init__(self, settings: OutputSettings) -> None:
         self._settings = settings
@@ -35,9 +35,13 @@ class Choice:
             return self._changed(seen)
         return settings.every == "frame" or self._second_is_over(seen)
 
-    def record(self, seen: Seen) -> Record:
-        """Return the record of a frame."""
-        return seen.record(self._wanted(seen), self._zones(seen))
+    def records(self, frames: Sequence[Seen]) -> list[Record]:
+        """Return the records of frames, at least one."""
+        if self._settings.classes or self._settings.zones:
+            wanted = np.concatenate([self._wanted(seen) for seen in frames])
+        else:
+            wanted = np.concatenate([seen.found.scores for seen in frames]) >= self._settings.score
+        return records(frames, wanted, [self._zones(seen) for seen in frames])
 
     def _second_is_over(self, seen: Seen) -> bool:
         due = self._due.get(seen.camera, seen.captured)

@@ -79,11 +79,11 @@ class Mqtt(Sink):
 
     def send(self, batch: Batch) -> None:
         """Publish each record, and counts that have changed; returns when the broker, or its socket, has them all."""
-        qos = self.settings.qos
-        sent = [
-            self._publish(self._topics.of(record.camera, "detections"), self.encode(record), qos)
-            for record in batch.records
-        ]
+        qos, client = self.settings.qos, self._require_connection()
+        topics = {record.camera: self._topics.of(record.camera, "detections") for record in batch.records}
+        sent = [client.publish(topics[record.camera], self.encode(record), qos) for record in batch.records]
+        if not qos:
+            sent = sent[-1:]  # they leave in order, and nobody acknowledges them
         classes = {camera.name: self._classes(camera) for camera in self.around.cameras()}
         for record in {record.camera: record for record in batch.records}.values():
             self._counts[self._topics.of(record.camera, "counts")] = _counts(record, classes.get(record.camera, ()))

@@ -33,6 +33,8 @@ TEND_S = 1.0
 """How often a sink is looked after, or opened again where no record waits."""
 STALLED_S = 10.0
 """A sink that works on one batch for so long counts as down."""
+DROPS_S = 600.0
+"""An output is in trouble for so long after a record was dropped."""
 SERIES = ("output_up", "output_waiting")
 
 
@@ -57,6 +59,8 @@ class Outlet:
         self._open = False
         self._retry_at = self._tend_at = clock.monotonic()
         self._busy_since: float | None = None
+        self._dropped = 0
+        self._dropped_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name=f"output-{self.name}", daemon=True)
         sink.lost = self._lose
 
@@ -74,6 +78,13 @@ class Outlet:
         """Whether records are taken."""
         since = self._busy_since
         return not self.problem and (since is None or self._clock.monotonic() - since < STALLED_S)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it: why it is down, and how many records it has dropped where some were lately; or ""."""
+        down = [] if self.up else [f"down: {self.problem or f'nothing was taken for {STALLED_S:g} s'}"]
+        lately = self._clock.monotonic() - self._dropped_at < DROPS_S
+        return "; ".join([*down, *([f"{self._dropped:,} records dropped since the start"] if lately else [])])
 
     def offer(self, seen: Seen) -> None:
         """Queue a frame of the camera path if this output tells of it; never waits for anything but a moment's lock."""
@@ -123,7 +134,7 @@ class Outlet:
             return [self._queue.popleft() for _ in range(min(len(self._queue), self._sink.most))]
 
     def _deliver(self, frames: list[Seen]) -> None:
-        records = [self._choice.record(seen) for seen in frames]
+        records = self._choice.records(frames)
         batch = Batch(id=uuid.uuid4().hex, records=tuple(records))
         while self._wait_to_retry():
             if self._guarded(lambda: self._send(batch), len(records)):
@@ -214,4 +225,7 @@ class Outlet:
             self._lose(left, "stopped")
 
     def _lose(self, records: int, reason: str) -> None:
+        if records:
+            self._dropped += records
+            self._dropped_at = self._clock.monotonic()
         self._metrics.count("output_records_dropped", records, output=self.name, reason=reason)

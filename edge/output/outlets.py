@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
+from culling.common.wire.messages import MAX_OUTPUTS, plain
 from culling.edge.output.outlet import Outlet
 from culling.edge.output.seen import Seen
 from culling.edge.output.settings import OutputSettings
@@ -35,6 +36,12 @@ class Outlets:
 
     def __len__(self) -> int:
         return len(self._outlets)
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is wrong with those that are down or drop records, by name; as many as a heartbeat may tell of."""
+        found = {name: plain(trouble) for name, one in self._outlets.items() if (trouble := one.trouble)}
+        return dict(list(found.items())[:MAX_OUTPUTS])
 
     def start(self) -> None:
         """Start the threads."""

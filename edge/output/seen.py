@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ class Seen:
 
     def record(self, wanted: NDArray[np.bool_], zones: Mapping[str, ZoneCounts]) -> Record:
         """Return the record with the detections that the mask `wanted`, `(N,)`, selects, and those `zones`."""
+        return records([self], wanted, [zones])[0]
+
+    def _record(self, detections: tuple[Detection, ...], zones: Mapping[str, ZoneCounts]) -> Record:
         return Record(
             camera=self.camera,
             model=self.model,
@@ -52,26 +56,44 @@ class Seen:
             decision=self.decision.action.value,
             reason=self.decision.reason,
             loss=round(self.loss, SCORE_DIGITS),
-            detections=self._detections(wanted),
+            detections=detections,
             zones=dict(zones),
         )
 
-    def _detections(self, wanted: NDArray[np.bool_]) -> tuple[Detection, ...]:
-        found = self.found.where(wanted)
-        places: list[tuple[str, ...]] = [()] * len(found)
-        if self.inside is not None:
-            names = tuple(self.zones)
-            places = [tuple(names[zone] for zone in np.flatnonzero(column)) for column in self.inside[:, wanted].T]
-        tracks = [None] * len(found) if self.tracks is None else [_track(one) for one in self.tracks[wanted].tolist()]
-        boxes = np.round(found.boxes.astype(np.float64), PIXEL_DIGITS).tolist()
-        scores = np.round(found.scores.astype(np.float64), SCORE_DIGITS).tolist()
-        return tuple(
-            Detection(self.classes[label], score, tuple(box), track, place)
-            for label, score, box, track, place in zip(
-                found.labels.tolist(), scores, boxes, tracks, places, strict=True
-            )
-        )
+    def _places(self, wanted: NDArray[np.bool_]) -> list[tuple[str, ...]]:
+        """Return for each detection that is wanted the names of the zones it is in."""
+        names, inside = tuple(self.zones), self.inside
+        if inside is None:
+            return [()] * int(wanted.sum())
+        return [tuple(names[zone] for zone in np.flatnonzero(column)) for column in inside[:, wanted].T]
+
+    def _numbers(self, wanted: NDArray[np.bool_]) -> list[int | None]:
+        if self.tracks is None:
+            return [None] * int(wanted.sum())
+        return [None if number < 0 else number for number in self.tracks[wanted].tolist()]
 
 
-def _track(number: int) -> int | None:
-    return None if number < 0 else number
+def records(
+    frames: Sequence[Seen], wanted: NDArray[np.bool_], zones: Sequence[Mapping[str, ZoneCounts]]
+) -> list[Record]:
+    """Return the records of frames, of all of whose detections, one frame after the other, those `wanted` are told.
+
+    Their numbers are rounded together: numpy takes as long for the boxes of one frame as for those of a hundred.
+    """
+    found = [one.found for one in frames]
+    boxes = np.concatenate([one.boxes for one in found])[wanted].astype(np.float64).round(PIXEL_DIGITS).tolist()
+    scores = np.concatenate([one.scores for one in found])[wanted].astype(np.float64).round(SCORE_DIGITS).tolist()
+    labels = np.concatenate([one.labels for one in found])[wanted].tolist()
+    ends = np.cumsum([len(one) for one in found]).tolist()
+    told_before = [0, *np.cumsum(wanted).tolist()]
+    made, start = [], 0
+    for one, end, counts in zip(frames, ends, zones, strict=True):
+        mine = slice(told_before[start], told_before[end])
+        names = [one.classes[label] for label in labels[mine]]
+        parts: list[Iterable[Any]] = [names, scores[mine], map(tuple, boxes[mine])]
+        if one.inside is not None or one.tracks is not None:
+            own = wanted[start:end]
+            parts += [one._numbers(own), one._places(own)]
+        made.append(one._record(tuple(map(Detection, *parts)), counts))
+        start = end
+    return made

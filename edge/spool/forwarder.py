@@ -19,6 +19,7 @@ from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
+from culling.common.wire import ignored
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -413,4 +414,5 @@ def _hard_frame(spooled: Spooled) -> HardFrame:
         detections=msgspec.msgpack.decode(spooled.detections, type=WireDetections),
         features=msgspec.msgpack.decode(spooled.features, type=WireFeatures),
         probability=spooled.probability,
+        ignored=ignored.decode(spooled.ignored),
     )

@@ -25,6 +25,7 @@ from culling.common.process.survival import note_failed
 from culling.common.selection.sampling import Draw
 from culling.common.selection.selector import Released
 from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.ignored import Places
 from culling.common.wire.messages import MAX_JPEG
 from culling.edge.camera.camera import Frame
 from culling.edge.scoring import Score
@@ -40,6 +41,7 @@ STUCK_S = 30.0
 @dataclass(frozen=True)
 class Selected:
     """A frame to keep; `found` is in its pixels. A `held` frame waits for the end of its window, with its `draw`.
+    `ignored` are the places in which nothing was found.
 
     `left` is called with the JPEG's size once the frame may leave, or 0 if it was lost (`Selector.note_bytes`).
     """
@@ -52,6 +54,7 @@ class Selected:
     held: bool
     left: Callable[[int], None]
     draw: Draw | None = None
+    ignored: Places = ()
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,7 @@ class Recorder:
             jpeg=jpeg,
             held=item.held,
             draw=item.draw,
+            ignored=item.ignored,
         )
         self._metrics.count("frames_spooled", camera=item.frame.camera)
         if not item.held:

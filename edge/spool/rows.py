@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS frames (
     frame INTEGER NOT NULL, pts REAL NOT NULL, captured REAL NOT NULL, reason TEXT NOT NULL, loss REAL NOT NULL,
     worth REAL NOT NULL, model_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 TEXT NOT NULL,
     seal BLOB NOT NULL, detections BLOB NOT NULL, features BLOB NOT NULL, jpeg BLOB NOT NULL,
-    probability REAL, lot REAL);
+    probability REAL, lot REAL, ignored BLOB);
 DROP INDEX IF EXISTS least_valuable;
 DROP INDEX IF EXISTS held;
 CREATE INDEX IF NOT EXISTS by_worth ON frames (camera, rank, model_id, worth, seq DESC);
@@ -53,7 +53,8 @@ class Spooled:
     """One spooled frame; `seq` counts all frames ever made, `frame` is its place in the stream.
 
     `worth` is what it was chosen by, `probability` that with which an audit was drawn. `detections` is a
-    `WireDetections` and `features` a `WireFeatures` in MessagePack, `sha256` the hex digest of `jpeg`.
+    `WireDetections` and `features` a `WireFeatures` in MessagePack, `sha256` the hex digest of `jpeg`, `ignored` the
+    places that did not count, None without any.
     """
 
     boot: str
@@ -73,15 +74,18 @@ class Spooled:
     jpeg: bytes
     sha256: str
     probability: float | None = None
+    ignored: bytes | None = None
 
     def seal(self) -> bytes:
-        """Return the digest of all fields; the JPEG enters by its own, and a probability only where there is one."""
-        without = ("jpeg",) if self.probability is not None else ("jpeg", "probability")
+        """Return the digest of all fields; the JPEG enters by its own, and what came later only where it is there."""
+        without = {"jpeg", *(name for name in LATER if getattr(self, name) is None)}
         header = [getattr(self, name) for name in FIELDS if name not in without]
         return hashlib.sha256(msgspec.msgpack.encode(header)).digest()
 
 
 FIELDS = tuple(field.name for field in fields(Spooled))
+LATER = ("probability", "ignored")
+"""Fields that rows of earlier versions do not have."""
 
 
 class Change:
@@ -317,6 +321,6 @@ def load_counters(db: sqlite3.Connection) -> Counters:
 def add_columns(db: sqlite3.Connection) -> None:
     """Give the table of an earlier version the columns that came since."""
     there = {name for _, name, *_ in db.execute("PRAGMA table_info(frames)")}
-    for column in ("probability", "lot"):
+    for column, kind in (("probability", "REAL"), ("lot", "REAL"), ("ignored", "BLOB")):
         if column not in there:
-            db.execute(f"ALTER TABLE frames ADD COLUMN {column} REAL")
+            db.execute(f"ALTER TABLE frames ADD COLUMN {column} {kind}")

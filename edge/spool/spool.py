@@ -46,6 +46,7 @@ from culling.common.frame import Detections
 from culling.common.selection.budget import Spent
 from culling.common.selection.sampling import Draw
 from culling.common.selection.selector import NO_ONE_WAITS, Released, Waiting
+from culling.common.wire.ignored import Places, encode
 from culling.common.wire.messages import to_wire
 from culling.edge.scoring import Score
 from culling.edge.spool.rows import (
@@ -130,10 +131,11 @@ class Spool:
         jpeg: bytes,
         held: bool,
         draw: Draw | None = None,
+        ignored: Places = (),
     ) -> int:
         """Store a frame durably and return its number; it may be evicted at once if it is itself the least valuable.
 
-        `draw` is its part in the draw of audits, None if it has none.
+        `draw` is its part in the draw of audits, None if it has none; `ignored` are the places that did not count.
         Raises `StorageError` when the disk refuses it, `ValueError` for a score that is not finite.
         """
         if not (math.isfinite(score.loss) and math.isfinite(score.worth)):
@@ -145,7 +147,7 @@ class Spool:
             seq = change.next_seq()
             spooled = Spooled(
                 self._boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, score.loss, score.worth,
-                model_id, frame.width, frame.height, detections, features, jpeg, sha256,
+                model_id, frame.width, frame.height, detections, features, jpeg, sha256, ignored=encode(ignored),
             )  # fmt: skip
             waits = HELD_AUDIT if reason == "audit" else HELD
             change.insert(spooled, waits if held else READY_RANK[reason], draw)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,3 +68,17 @@ def test_the_models_of_a_camera_are_listed_newest_first(cloud: CloudState, capsy
         ("gate-2", "live", False),
         ("gate-1", "previous", True),
     ]
+
+
+def test_a_model_is_written_for_a_stick_with_its_signed_manifest(
+    cloud: CloudState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert culling(cloud, "export-model", CAMERA, "--out", str(tmp_path / "stick")) == 0
+    assert "culling edge install" in capsys.readouterr().out
+    live = cloud.registry.live()[CAMERA]
+    assert (tmp_path / "stick" / f"{live.model_id}.manifest").read_bytes() == live.manifest
+    model = (tmp_path / "stick" / f"{live.model_id}.onnx").read_bytes()
+    assert hashlib.sha256(model).hexdigest() == live.artefact.sha256
+    assert culling(cloud, "export-model", CAMERA, "--out", str(tmp_path / "stick"), "--model", "gate-2") == 0
+    assert culling(cloud, "export-model", CAMERA, "--out", str(tmp_path / "stick"), "--model", "gate-9") == 3
+    assert "no live or previous model gate-9: see `culling cloud models gate`" in capsys.readouterr().err

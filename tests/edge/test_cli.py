@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ def edge(
         return code, out, err
 
     monkeypatch.setattr("culling.edge.cli.LOOK_S", 0.3)
+    monkeypatch.setattr("culling.edge.check.MEASURE_S", 0.3)
     return edge
 
 
@@ -55,7 +57,7 @@ def test_check_tries_everything_and_says_ok(site: Site, cloud: CloudEnd, edge: E
 
     assert code == 0
     tried = [line.split(maxsplit=1) for line in out.splitlines()]
-    assert [result for result, _ in tried] == ["ok"] * 7
+    assert [result for result, _ in tried] == ["ok"] * 8
     assert [what.split(":")[0] for _, what in tried] == [
         "settings",
         "state",
@@ -63,6 +65,7 @@ def test_check_tries_everything_and_says_ok(site: Site, cloud: CloudEnd, edge: E
         "student of gate",
         "camera gate",
         "pace",
+        "families",
         "cloud",
     ]
     assert "160x128" in out
@@ -119,6 +122,22 @@ def test_check_says_beforehand_that_a_student_is_too_slow_for_its_cameras(
     assert " of 25 frames/s; a frame takes the student " in line
     assert "max_fps" in line
     assert "student.int8" in line
+
+
+def test_check_times_both_families_at_the_cameras_size_and_rate_without_a_model_of_either(
+    site: Site, cloud: CloudEnd, edge: Edge
+) -> None:
+    del site.settings["student"]
+    moving_clip(site.folder / "clip.mp4", frames=10, width=640, height=480)
+
+    code, out, _ = edge("check", "--set", "agent.threads=1")
+
+    [line] = [line for line in out.splitlines() if " families: " in line]
+    assert code == 0
+    told = re.match(r"ok      families: faster-rcnn-resnet18 .*frames/s, (\d+) ms a frame; yolox .*, (\d+) ms", line)
+    assert told is not None, line
+    assert " of 25 frames/s, " in line
+    assert int(told[1]) > 3 * int(told[2]), "the small one takes a fraction of the time"
 
 
 def test_a_camera_that_asks_for_less_is_kept_up_with(site: Site, cloud: CloudEnd, edge: Edge) -> None:

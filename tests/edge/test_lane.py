@@ -19,6 +19,7 @@ from culling.common.metrics import Metrics
 from culling.common.selection.budget import ASSUMED_BYTES
 from culling.common.selection.ranker import Ranker
 from culling.common.selection.selector import Released, SelectorSettings, build_selector
+from culling.common.wire.ignored import place
 from culling.common.wire.messages import Desired
 from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
@@ -582,6 +583,7 @@ def test_what_is_ignored_is_in_no_loss_no_count_no_frame_that_leaves_and_no_outp
     assert rig.around.told[0].loss == 0
     assert len(rig.around.told[0].found) == 0
     assert len(rig.around.recorded[0].found) == 0
+    assert rig.around.recorded[0].ignored == (place(EVERYWHERE, ("person",)),), "it travels with the frame"
     assert rig.metrics.total("detections") == 0
     assert len(rig.around.observed[0]) == 2, "a model on probation is judged by all that it finds"
 

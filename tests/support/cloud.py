@@ -176,6 +176,7 @@ def hard_frame(
         detections=to_wire(detections((1, 1, 20, 20, 0.9, 0)) if found is None else found),
         features=changes.pop("features", None),
         probability=changes.pop("probability", None),
+        ignored=changes.pop("ignored", ()),
     )
     assert not changes, changes
     return frame, jpeg

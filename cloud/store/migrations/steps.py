@@ -73,4 +73,5 @@ STEPS = (
     Step("leases"),
     Step("totals.asking_judges"),
     Step("totals.asking_others", _ask_again),
+    Step("frames.ignored"),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -19,11 +19,14 @@ import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, frames, reviews
 from culling.common.errors import InputError, ProtocolError
-from culling.common.frame import Detections
+from culling.common.frame import CLASSES, Detections
+from culling.common.wire import ignored
 from culling.common.wire.messages import MAX_BOXES, WireDetections, from_wire, to_wire
 
 Decision: TypeAlias = Literal["corrected", "teacher", "student", "skipped"]
 OVERRULES = tuple(one for one in get_args(Decision) if one != "skipped")
+
+PARTS = ("boxes", "scores", "labels")
 
 AT_ONCE = 500
 """Names in one query: databases limit how many."""
@@ -119,21 +122,21 @@ def forget(connection: sa.Connection, names: Collection[str]) -> None:
 def _enter(
     connection: sa.Connection, camera: str, some: Collection[str], said: Mapping[str, Said], who: str, at: float
 ) -> list[str]:
-    stored = sa.select(frames.c.id, frames.c.labels).where(
-        frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored"
-    )
-    labels = dict(connection.execute(stored).all())
+    columns = (frames.c.id, frames.c.labels, frames.c.ignored, frames.c.width, frames.c.height)
+    stored = sa.select(*columns).where(frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored")
+    known = {row.id: row for row in connection.execute(stored)}
     before = {row.frame: row for row in connection.execute(reviews.select().where(reviews.c.frame.in_(some)))}
     new = []
     for name in some:
-        if name not in labels:
+        if name not in known:
             raise InputError(f"camera {camera} has no stored frame {name}: nothing is taken over")
-        values = _values(name, said[name], labels[name], before.get(name))
+        labels = known[name].labels
+        values = _values(said[name], known[name], before.get(name))
         if values is None:
             continue
         blob, teacher = values
         if blob is not None:
-            unread = {"round": None} if labels[name] is None else {}  # what nobody had labelled waits for a round
+            unread = {"round": None} if labels is None else {}  # what nobody had labelled waits for a round
             connection.execute(frames.update().where(frames.c.id == name).values(labels=blob, **unread))
         row = {"camera": camera, "decision": said[name].decision, "who": who, "at": at, "teacher": teacher}
         connection.execute(reviews.delete().where(reviews.c.frame == name))
@@ -143,19 +146,28 @@ def _enter(
 
 
 def _values(
-    name: str, said: Said, labels: bytes | None, before: sa.Row[tuple[object, ...]] | None
+    said: Said, frame: sa.Row[*tuple[Any, ...]], before: sa.Row[tuple[object, ...]] | None
 ) -> tuple[bytes | None, bytes | None] | None:
     """Return a frame's new labels, and what the teacher had said; None where nothing is new."""
     overruled = before is not None and before.decision in OVERRULES
     if said.labels is None:
         if overruled:
-            raise InputError(f"frame {name} has a person's labels: it cannot be skipped any more")
+            raise InputError(f"frame {frame.id} has a person's labels: it cannot be skipped any more")
         return None if before is not None else (None, None)
-    certain = Detections(said.labels.boxes, np.ones(len(said.labels), np.float32), said.labels.labels)
-    blob = msgspec.msgpack.encode(to_wire(certain))
-    if overruled and blob == labels:
+    blob = msgspec.msgpack.encode(to_wire(_certain(said.labels, frame)))
+    if overruled and blob == frame.labels:
         return None
-    return blob, (before.teacher if overruled and before is not None else labels)
+    return blob, (before.teacher if overruled and before is not None else frame.labels)
+
+
+def _certain(said: Detections, frame: sa.Row[*tuple[Any, ...]]) -> Detections:
+    """Return a person's boxes, certain; in places that the camera ignores, where nobody draws, the labels stay."""
+    boxes = [said]
+    if (places := ignored.decode(frame.ignored)) and (labels := _read(frame.labels)) is not None:
+        there, drawn = (ignored.standing(places, one, CLASSES, frame.width, frame.height) for one in (labels, said))
+        boxes = [said.where(~drawn), labels.where(there)]
+    every = Detections(*(np.concatenate([getattr(one, part) for one in boxes]) for part in PARTS))
+    return Detections(every.boxes, np.ones(len(every), np.float32), every.labels)
 
 
 def _review(row: sa.Row[tuple[object, ...]]) -> Review:

@@ -8,6 +8,7 @@ from culling.cloud.link.admission import Room, check_frame
 from culling.cloud.settings import ServiceSettings
 from culling.cloud.store.frames import Counts
 from culling.common.errors import ProtocolError
+from culling.common.wire.ignored import Ignored
 from support.cloud import CAMERA, hard_frame
 
 
@@ -68,6 +69,11 @@ def test_what_is_let_in_counts_until_it_is_counted_anew() -> None:
 
 def test_check_frame_takes_a_good_one() -> None:
     check_frame(*hard_frame(1))
+
+
+def test_check_frame_refuses_a_place_with_half_a_corner() -> None:
+    with pytest.raises(ProtocolError, match="half a corner"):
+        check_frame(*hard_frame(1, ignored=(Ignored(b"x" * 13),)))
     frame, _ = hard_frame(1)
     with pytest.raises(ProtocolError, match="not the one"):
         check_frame(frame, b"x")

@@ -73,3 +73,9 @@ def test_freezing_stages_leaves_the_rest_to_learn(family: str) -> None:
     assert learning == sorted(learning, reverse=True)
     assert len(set(learning)) == 5
     assert learning[-1] > 0
+
+
+def test_an_edge_times_every_family_that_comes_with_culling() -> None:
+    from culling.edge.model.families import OUTLINES
+
+    assert OUTLINES.keys() == families().keys()

@@ -66,6 +66,16 @@ def test_the_rate_is_that_of_the_counters_over_the_last_minutes(watched: Watched
     assert (row["rate"], row["rate_by"], row["fps"]) == (0.02, {"hard": 2, "audit": 2}, 20.0)
 
 
+def test_outputs_in_trouble_are_told_while_their_edge_is_heard_of(watched: Watched) -> None:
+    watched.tell(outputs={"ha": "down: mqtt://broker: refused"})
+    assert watched.row()["outputs"] == {"ha": "down: mqtt://broker: refused"}
+    watched.tell()
+    assert watched.row()["outputs"] == {}
+    watched.tell(outputs={"ha": "3 records dropped since the start"})
+    watched.clock.advance(3600)
+    assert watched.row()["outputs"] == {}
+
+
 def test_a_camera_that_is_hardly_looked_at_says_so_beside_its_frames(watched: Watched) -> None:
     watched.tell(seen=1000, inferred=50, dropped={"newer": 950})
     assert watched.row()["keeping_up"] is None  # one look tells no rate

@@ -15,6 +15,7 @@ from culling.cloud.store.index import frames as table
 from culling.cloud.store.picture import unseal
 from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
+from culling.common.wire.ignored import place
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.stored import EDGE, add, everything, files, known, label_all, split
@@ -137,6 +138,16 @@ def test_the_probability_of_an_audit_is_kept_and_outlives_its_row(cloud: CloudSt
         with cloud.index.write() as connection:
             connection.execute(table.delete())
         assert cloud.frames.reconcile() == Reconciled(reindexed=2)
+
+
+def test_the_places_that_a_camera_ignored_are_kept_and_outlive_the_row(cloud: CloudState) -> None:
+    corner = place(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ("car",))
+    add(cloud, 1, ignored=(corner,))
+    for _ in range(2):
+        assert [frame.ignored for frame in everything(cloud)] == [(corner,)]
+        with cloud.index.write() as connection:
+            connection.execute(table.delete())
+        assert cloud.frames.reconcile() == Reconciled(reindexed=1)
 
 
 def test_a_frame_that_a_row_says_is_gone_is_not_indexed_again(cloud: CloudState) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
+from culling.common.wire.ignored import place
 from culling.common.wire.messages import (
     MAX_BOXES,
     MAX_CHUNK,
@@ -63,11 +64,13 @@ FRAME = HardFrame(
     "gate-1", "b1", 7, 120, 4.0, 1.8e9, "hard", 3.25, "gate-1-r6", 1920, 1080, "ab" * 32, to_wire(FOUND),
     WireFeatures(1, [0.5, -2.0]),
 )  # fmt: skip
+ASIDE = msgspec.structs.replace(FRAME, ignored=(place(((0.5, 0.0), (1.0, 0.0), (1.0, 1.0)), ("car",)),))
 AUDIT = msgspec.structs.replace(FRAME, reason="audit", probability=0.005)
 EDGE: list[tuple[Message, bytes | None]] = [
     (Hello("culling 0.1.0", "b1", [STATE]), None),
     (FRAME, b"\xff\xd8jpeg"),
     (AUDIT, b"\xff\xd8jpeg"),
+    (ASIDE, b"\xff\xd8jpeg"),
     (Heartbeat("b1", [STATE, STATE]), None),
     (ModelRequest("gate-1", "gate-1-r7", 262_144, 262_144), None),
     (SwapReport("gate-1", "gate-1-r7", None, "live", "", 41.5, 1.8e9), None),
@@ -151,7 +154,8 @@ def test_header_is_a_version_byte_and_plain_messagepack(message: Message, payloa
     assert packed[0][0] == PROTOCOL_VERSION == 1
     fields = msgpack.unpackb(packed[0][1:])
     kind_on_the_wire = "Orders" if isinstance(message, Desired) else type(message).__name__
-    assert fields == {"type": kind_on_the_wire} | msgspec.to_builtins(message, builtin_types=(bytes,))
+    told = msgspec.to_builtins(message, builtin_types=(bytes,))
+    assert fields == {"type": kind_on_the_wire} | msgpack.unpackb(msgpack.packb(told))
     assert unpack([header(message), *packed[1:]], kind)[0] == message
 
 

@@ -16,7 +16,7 @@ def choice(**told: Any) -> Choice:
 def test_every_frame_has_a_record_by_default_also_an_empty_one() -> None:
     every = choice()
     assert [every.takes(seen(number, ())) for number in range(3)] == [True] * 3
-    assert every.record(seen(0, ())).detections == ()
+    assert every.records([seen(0, ())])[0].detections == ()
 
 
 def test_only_named_cameras_are_told_of() -> None:
@@ -27,9 +27,9 @@ def test_only_named_cameras_are_told_of() -> None:
 
 def test_boxes_are_chosen_by_class_and_score() -> None:
     found = seen(0, ("person", "car", "car"), (0.9, 0.8, 0.3))
-    assert [one.score for one in choice(classes=["car"]).record(found).detections] == [0.8]
-    assert len(choice(classes=["car"], score=0.0).record(found).detections) == 2
-    assert choice(classes=["unicorn"]).record(found).detections == ()
+    assert [one.score for one in choice(classes=["car"]).records([found])[0].detections] == [0.8]
+    assert len(choice(classes=["car"], score=0.0).records([found])[0].detections) == 2
+    assert choice(classes=["unicorn"]).records([found])[0].detections == ()
 
 
 def test_boxes_are_chosen_by_zone_and_other_zones_are_not_told_of() -> None:
@@ -37,11 +37,11 @@ def test_boxes_are_chosen_by_zone_and_other_zones_are_not_told_of() -> None:
     inside = np.array([[True, False], [False, True]])
     found = seen(0, ("person", "car"), zones=zones, inside=inside)
 
-    record = choice(zones=["road"], classes=["car"]).record(found)
+    record = choice(zones=["road"], classes=["car"]).records([found])[0]
 
     assert [one.label for one in record.detections] == ["car"]
     assert record.zones == {"road": ZoneCounts({"car": 1}, {"car": 3}, {})}
-    assert choice(zones=["road"]).record(seen()).detections == (), "a camera without zones has nothing in one"
+    assert choice(zones=["road"]).records([seen()])[0].detections == (), "a camera without zones has nothing in one"
 
 
 def test_a_change_is_another_count_of_what_is_told_of() -> None:

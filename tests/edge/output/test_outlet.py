@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from culling.common.detections import Batch
+from culling.common.metrics import Metrics
+from culling.edge.output.outlet import DROPS_S, Outlet
 from culling.edge.output.settings import OutputSettings
 from culling.edge.output.sink import Around, DownError, RefusedError, Sink
 from support.clock import FakeClock
@@ -110,6 +113,23 @@ def test_the_oldest_records_go_when_the_queue_is_full_and_offering_never_waits(s
     place.hold.set()
     working.wait_for(51)
     assert place.sequences() == [0, *range(451, 501)]
+
+
+def test_its_trouble_is_told_in_words_and_drops_only_for_a_while() -> None:
+    clock = FakeClock()
+    place = Place(settings("stdout", queue=2), Around(clock))
+    outlet = Outlet(place.settings, place, Metrics(CollectorRegistry(), "edge"), clock)
+    assert outlet.trouble == "down: not opened yet"
+    outlet.problem = ""
+    assert outlet.trouble == ""
+    for number in range(3):
+        outlet.offer(seen(number))
+    assert outlet.trouble == "1 records dropped since the start"
+    outlet.problem = "a place: connection refused"
+    assert outlet.trouble == "down: a place: connection refused; 1 records dropped since the start"
+    outlet.problem = ""
+    clock.advance(DROPS_S)
+    assert outlet.trouble == ""
 
 
 def test_what_is_refused_is_dropped_and_the_next_batch_has_its_chance(start: Start) -> None:

@@ -15,6 +15,7 @@ from culling.common.clock import SystemClock
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.wire.ignored import place
 from culling.common.wire.messages import (
     MAX_JPEG,
     Ack,
@@ -334,6 +335,15 @@ def test_the_age_of_the_oldest_frame_is_told_until_it_is_acked(bench: Bench) -> 
     until(bench, lambda: bench.metrics.total("oldest_unacked_seconds") >= 100, ack=False)
     bench.cloud_restarts()
     until(bench, lambda: bench.ready() == 0 and bench.metrics.total("oldest_unacked_seconds") == 0)
+
+
+def test_a_frame_leaves_with_the_places_that_its_camera_ignored(bench: Bench) -> None:
+    corner = place(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ("car",))
+    values = {"score": score(), "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
+    bench.spool.add(Shot(1), found=Detections.empty(), ignored=(corner,), **values)  # type: ignore[arg-type]
+    bench.start()
+    until(bench, lambda: bench.ready() == 0)
+    assert [one.ignored for one, _ in bench.cloud.seen if isinstance(one, HardFrame)] == [(corner,)]
 
 
 def test_frames_wait_for_a_cloud_that_comes_late(bench: Bench) -> None:

@@ -28,6 +28,7 @@ from culling.common.frame import Detections
 from culling.common.selection.budget import Spent
 from culling.common.selection.sampling import Draw
 from culling.common.selection.selector import Released, Waiting
+from culling.common.wire import ignored
 from culling.common.wire.messages import WireDetections, WireFeatures, from_wire
 from culling.edge.spool.rows import ROW_BYTES
 from culling.edge.spool.spool import Spool, SpoolCounts, Spooled
@@ -268,6 +269,17 @@ def test_a_draw_is_known_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
+def test_the_places_that_a_frame_was_judged_without_are_sealed_with_it(spool: Spool, tmp_path: Path) -> None:
+    corner = ignored.place(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ("car",))
+    told = {"score": score(1.0), "reason": "hard", "model_id": "m", "jpeg": b"x", "held": False}
+    spool.add(Shot(), found=FOUND, ignored=(corner,), **told)  # type: ignore[arg-type]
+    put(spool)
+    assert [ignored.decode(frame.ignored) for frame in spool.ready(9)] == [(corner,), ()]
+    rot(tmp_path / "spool.db", "ignored", None, "ignored IS NOT NULL")
+    assert [frame.ignored for frame in spool.ready(9)] == [None]
+    assert spool.counts().reasons == {"corrupt": 1}
+
+
 def test_a_drawn_frame_that_rotted_is_quarantined_and_not_sealed_anew(spool: Spool, tmp_path: Path) -> None:
     rotten = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
     put(spool, 0.0, held=True, reason="audit", draw=Draw(0.6, 2))
@@ -283,7 +295,7 @@ def test_a_spool_of_version_0_2_is_read_on(tmp_path: Path) -> None:
     waiting, held = put(spool, 2.0, reason="audit"), put(spool, 1.0, held=True)
     spool.close()
     db = sqlite3.connect(tmp_path / "spool.db")
-    for change in ("DROP COLUMN lot", "DROP COLUMN probability"):
+    for change in ("DROP COLUMN lot", "DROP COLUMN probability", "DROP COLUMN ignored"):
         db.execute(f"ALTER TABLE frames {change}")
     db.execute("UPDATE frames SET rank = 2 WHERE reason = 'audit'")
     db.execute("CREATE INDEX least_valuable ON frames (rank, worth, seq DESC)")
