@@ -2,8 +2,8 @@
 
 Which cells learn an object is decided by SimOTA (Ge et al., arXiv 2107.08430, section 2): those near its centre whose
 answer is cheapest, as many as their overlaps with it add up to. What is ours: each of them weighs what its label's
-score says, and a cell whose box lies mostly inside a doubtful one is neither object nor background, since objectness
-has no class.
+score says; and two kinds of cells are neither object nor background, since objectness has no class: one whose box lies
+mostly inside a doubtful one, and one that would call an object by the name of a class that the target spares.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def yolox_loss(model: Yolox, images: Tensor, targets: list[Target]) -> dict[str,
         cell, which = assign(box.detach(), score.detach(), logits.detach(), target, centres, strides)
         wanted, weight = torch.zeros_like(score), torch.ones_like(score)
         weight[inside(box.detach(), target.ignore).any(1)] = 0
+        weight[torch.isin(logits.detach().argmax(1), target.spared - 1)] = 0
         wanted[cell], weight[cell] = 1, target.weights[which]
         object_loss = object_loss + _entropy(score, wanted, weight)
         if len(cell):

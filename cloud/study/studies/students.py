@@ -4,12 +4,15 @@ Each family's bundled student is trained as a round would train it: on the n fra
 student finds, for the same number of steps. All are measured as an edge would run them, as graphs: in floats and in 8
 bits, whose ranges are taken from the frames that were trained on. Times are of one thread, at the size at which the
 clip is shown to each student, so that they compare on any machine; graphs take turns, so that other work slows all.
+
+The first row is the teacher's, by the label file: where it is no better than a student before training, that student
+has nothing to learn from it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -37,25 +40,34 @@ FORMS = ("fp32", "int8")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: the students of a family, one for each seed, in one form, and what the first was trained by."""
+    """One row: a family's students, one for each seed, in one form, and how the first was trained; or the teacher."""
 
-    family: str
+    name: str
     trained: str
     form: str
     graphs: Sequence[Path]
     scores: Sequence[Scores]
-    training: TrainedStudent | None
+    training: TrainedStudent | None = None
 
 
 def students(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
-    """Return a row for each family, n (0: before training) and form, over the seeds."""
+    """Return a row for the teacher, and one for each family, before training and after it on n frames, and form."""
     own = corpus.settings.student.family
-    entries: list[Entry] = []
+    entries = [Entry("teacher", "-", "-", [], [_teacher(corpus)])]
     for name in sorted({own} | _bundled()):
         entries += _family(corpus if name == own else corpus.beside(name), name, counts, seeds)
-    spent = _milliseconds(corpus, {entry.graphs[0] for entry in entries})
-    rows = [_row(entry, spent[entry.graphs[0]]) for entry in entries]
+    spent = _milliseconds(corpus, {graph for entry in entries for graph in entry.graphs[:1]})
+    rows = [_row(entry, spent) for entry in entries]
     return Results(rows, [_table(rows, len(seeds)), _classes(entries)], (lambda axes: _plot(axes, rows),))
+
+
+def _teacher(corpus: Corpus) -> Scores:
+    decided = corpus.identity | corpus.truth | {"judged": "teacher"}
+
+    def measure() -> Scores:
+        return Scores(None, corpus.held_out.score_teacher(corpus.labeller, corpus.graph.info.classes))
+
+    return corpus.memo.once("scores", decided, Scores, measure)
 
 
 def _bundled() -> set[str]:
@@ -131,14 +143,14 @@ def _milliseconds(corpus: Corpus, files: Collection[Path]) -> dict[Path, float]:
     return {file: 1000 * median(seconds) for file, seconds in spent.items()}
 
 
-def _row(entry: Entry, ms: float) -> dict[str, Any]:
-    training = entry.training
+def _row(entry: Entry, spent: Mapping[Path, float]) -> dict[str, Any]:
+    training, graph = entry.training, next(iter(entry.graphs), None)
     return {
-        "family": entry.family,
+        "student": entry.name,
         "trained": entry.trained,
         "form": entry.form,
-        "ms": ms,
-        "bytes": entry.graphs[0].stat().st_size,
+        "ms": spent[graph] if graph else None,
+        "bytes": graph.stat().st_size if graph else None,
         "steps": training.steps if training else 0,
         "step_s": training.step_s if training else None,
     } | merged([scores.flat() for scores in entry.scores])
@@ -147,7 +159,7 @@ def _row(entry: Entry, ms: float) -> dict[str, Any]:
 def _table(rows: Sequence[Row], seeds: int) -> ResultTable:
     lines = [
         {
-            "student": row["family"],
+            "student": row["student"],
             "trained": row["trained"],
             "form": row["form"],
             "AP50, labels": with_spread(row, "labels_ap50"),
@@ -155,7 +167,7 @@ def _table(rows: Sequence[Row], seeds: int) -> ResultTable:
             "AP50, teacher": with_spread(row, "teacher_ap50"),
             "AP50:95, teacher": with_spread(row, "teacher_ap50_95"),
             "ms": text(row["ms"], ".1f"),
-            "bytes": f"{row['bytes']:,}",
+            "bytes": text(row["bytes"], ",d"),
             "s a step": text(row["step_s"], ".2f"),
         }
         for row in rows
@@ -166,10 +178,10 @@ def _table(rows: Sequence[Row], seeds: int) -> ResultTable:
 
 def _classes(entries: Sequence[Entry]) -> ResultTable:
     """Return the AP50 and AP50:95 of every class by the label file: of few objects, either is chance."""
-    known = [score.labels.per_class for score in entries[0].scores if score.labels is not None]
-    objects = {name: result.objects for name, result in known[0].items()} if known else {}
+    labels = entries[0].scores[0].labels
+    objects = {name: result.objects for name, result in labels.per_class.items()} if labels else {}
     lines = [
-        {"student": entry.family, "trained": entry.trained, "form": entry.form}
+        {"student": entry.name, "trained": entry.trained, "form": entry.form}
         | {f"{name} ({count})": _of_class(entry, name) for name, count in objects.items()}
         for entry in entries
     ]
@@ -186,7 +198,7 @@ def _plot(axes: Any, rows: Sequence[Row]) -> None:
         own = [row for row in rows if row["form"] == form and row["labels_ap50"] is not None]
         axes.plot([row["ms"] for row in own], [row["labels_ap50"] for row in own], "o", label=form)
         for row in own:
-            axes.annotate(f"{row['family']}, {row['trained']}", (row["ms"], row["labels_ap50"]), fontsize=7)
+            axes.annotate(f"{row['student']}, {row['trained']}", (row["ms"], row["labels_ap50"]), fontsize=7)
     axes.set(
         title="Families of students, by the label file", xlabel="ms a frame, one thread", ylabel="AP50", xscale="log"
     )

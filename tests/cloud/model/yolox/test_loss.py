@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +74,19 @@ def test_what_is_doubted_does_not_unteach_a_label_there(model: Yolox) -> None:
     found = losses(model, target(BOXES, ignore=BOXES))
     assert found["box"] > 0
     assert found["object"] > 0
+
+
+def test_no_background_is_taught_where_a_spared_class_would_be_found(model: Yolox) -> None:
+    every = torch.tensor([1, 2, 3])
+    assert losses(model, replace(target(), spared=every))["object"] == 0
+    each = [losses(model, replace(target(), spared=one))["object"] for one in every.split(1)]
+    assert sum(each) == pytest.approx(2 * losses(model, target())["object"]), "each cell has one class"
+
+
+def test_what_is_labelled_is_learnt_whatever_is_spared(model: Yolox) -> None:
+    spared = replace(target(BOXES), spared=torch.tensor([1, 2, 3]))
+    assert losses(model, spared)["box"] == losses(model, target(BOXES))["box"]
+    assert losses(model, spared)["object"] > 0
 
 
 def test_training_on_one_picture_finds_its_objects() -> None:

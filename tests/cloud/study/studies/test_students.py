@@ -20,15 +20,17 @@ def test_both_families_are_measured_before_and_after_in_floats_and_8_bits_and_tr
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = students(corpus, (2,), (0,))
-    assert [(row["family"], row["trained"], row["form"]) for row in found.rows] == ROWS
-    for floats, eight in zip(found.rows[::2], found.rows[1::2], strict=True):
+    teacher, *rows = found.rows
+    assert (teacher["student"], teacher["labels_ap50"], teacher["ms"]) == ("teacher", 1.0, None)
+    assert [(row["student"], row["trained"], row["form"]) for row in rows] == ROWS
+    for floats, eight in zip(rows[::2], rows[1::2], strict=True):
         assert eight["bytes"] < floats["bytes"]
         assert min(floats["ms"], eight["ms"]) > 0
         assert floats["labels_ap50"] is not None
         assert eight["teacher_ap50_95"] is not None
-    assert [row["steps"] for row in found.rows] == [0, 0, 1, 1] * 2
+    assert [row["steps"] for row in rows] == [0, 0, 1, 1] * 2
     table, classes = found.tables
-    assert table.rows[0]["student"] == "faster-rcnn-resnet18"
+    assert table.rows[1]["student"] == "faster-rcnn-resnet18"
     assert classes.rows[0].keys() == {"student", "trained", "form", "car (10)"}
     assert to_png(*found.panels).startswith(b"\x89PNG")
     monkeypatch.setattr(training, "retrain", None)
