@@ -31,7 +31,7 @@ def test_both_families_are_measured_before_and_after_in_floats_and_8_bits_and_tr
     assert [row["steps"] for row in rows] == [0, 0, 1, 1] * 2
     table, classes = found.tables
     assert table.rows[1]["student"] == "faster-rcnn-resnet18"
-    assert classes.rows[0].keys() == {"student", "trained", "form", "car (10)"}
+    assert classes.rows[0].keys() == {"student", "trained", "form", "car (3)"}
     assert to_png(*found.panels).startswith(b"\x89PNG")
     monkeypatch.setattr(training, "retrain", None)
     monkeypatch.setattr(study, "quantise", None)
