@@ -106,6 +106,11 @@ class HeldOut:
         found = {number: detect(frame) for number, frame in self._frames.items()}
         return HeldOutScores(*(self._score(found, truth, classes) for truth in (self._teacher, self._labels)))
 
+    def score_teacher(self, teacher: Labeller, classes: tuple[str, ...]) -> EvaluationResult | None:
+        """Return how good whoever labels `classes` is by the label file; None where that has nothing to measure by."""
+        found = teacher.label([self._frames[number] for number in self._labels])
+        return self._score(dict(zip(self._labels, found, strict=True)), self._labels, classes)
+
     def _score(self, found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
         compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
         try:

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 from culling.cloud.annotations.lines import Label, merge_labels, read_labels
 from culling.cloud.model.recipe.augment import Augment, clipped
 from culling.cloud.model.recipe.paste import Paste
+from culling.cloud.model.recipe.rivals import outdone
 from culling.cloud.model.target import Target
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
@@ -121,7 +122,8 @@ class Batcher:
     """Makes the batch of any step from `(seed, step)` alone, so that a resumed run sees what an unbroken one would.
 
     `canvases` are the `(height, width)` a batch may have: few, since each new shape costs a compilation. Labels at
-    or above `score_floor` are learnt, those between `ignore_floor` and it are ignored, the rest is background.
+    or above `score_floor` are learnt, one on each place; those between `ignore_floor` and it are ignored, the rest is
+    background.
     `mosaic` is the share of canvases tiled from four images instead of one. `fill` is the share of images scaled to
     cover their place, not to fit into it: less of a step is spent on grey. Nothing is background to the classes
     `spared` (indices from 0). `stretch` is how far an image's aspect may change, as the natural logarithm of the
@@ -173,7 +175,7 @@ class Batcher:
     def _target(self, found: Detections) -> Target:
         boxes, scores = found.boxes, found.scores
         small = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < MIN_SIDE
-        learnt = (scores >= self.score_floor) & ~small
+        learnt = (scores >= self.score_floor) & ~small & ~outdone(found)
         doubtful = (scores >= self.ignore_floor) & ~learnt
         return Target(
             torch.from_numpy(boxes[learnt]),

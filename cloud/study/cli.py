@@ -12,6 +12,7 @@ online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
 unseen    what is left of a class that the training frames lack
+students  the families of students: precision, milliseconds and bytes, before and after training, in floats and 8 bits
 
 Every result is stored in `OUT/cache` as it is computed, and shared by all studies: a killed study resumes, and one that
 is run again trains nothing.
@@ -66,6 +67,7 @@ STUDIES = {
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
     "forgetting": Study("forgetting", "What is left of the day after rounds by night, and the other way.", frames=600),
     "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
+    "students": Study("students", "The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)),
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether culling works on a clip.")

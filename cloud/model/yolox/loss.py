@@ -2,8 +2,9 @@
 
 Which cells learn an object is decided by SimOTA (Ge et al., arXiv 2107.08430, section 2): those near its centre whose
 answer is cheapest, as many as their overlaps with it add up to. What is ours: each of them weighs what its label's
-score says, and a cell whose box lies mostly inside a doubtful one is neither object nor background, since objectness
-has no class.
+score says; and two kinds of cells are neither object nor background, since objectness has no class: one whose box lies
+mostly inside a doubtful one, and one that would call an object by the name of a class that the target spares. A
+doubtful box on a label doubts its class alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from culling.cloud.model.recipe.rivals import SAME_PLACE
 from culling.cloud.model.target import Target, inside
 from culling.cloud.model.yolox.network import Yolox, cells, decode
 
@@ -42,17 +44,33 @@ def yolox_loss(model: Yolox, images: Tensor, targets: list[Target]) -> dict[str,
     for box, score, logits, target in zip(boxes, objects.squeeze(2), classes, targets, strict=True):
         cell, which = assign(box.detach(), score.detach(), logits.detach(), target, centres, strides)
         wanted, weight = torch.zeros_like(score), torch.ones_like(score)
-        weight[inside(box.detach(), target.ignore).any(1)] = 0
+        known, rivals = _rivals(target, model.classes)
+        weight[inside(box.detach(), target.ignore[~known]).any(1)] = 0
+        weight[torch.isin(logits.detach().argmax(1), target.spared - 1)] = 0
         wanted[cell], weight[cell] = 1, target.weights[which]
         object_loss = object_loss + _entropy(score, wanted, weight)
         if len(cell):
             overlap = _overlap(box[cell], target.boxes[which])
             box_loss = box_loss + ((1 - overlap**2) * weight[cell]).sum()
             goal = F.one_hot(target.labels[which] - 1, model.classes) * overlap.detach()[:, None]
-            class_loss = class_loss + _entropy(logits[cell], goal, weight[cell, None])
+            class_loss = class_loss + _entropy(logits[cell], goal, weight[cell, None] * ~rivals[which])
         count += len(cell)
     count = max(count, 1)
     return {"box": BOX_WEIGHT * box_loss / count, "object": object_loss / count, "class": class_loss / count}
+
+
+def _rivals(target: Target, classes: int) -> tuple[Tensor, Tensor]:
+    """Return which doubtful boxes lie on a label, `(M,)`, and what else than its own class each label may be `(N, C)`.
+
+    What is doubted there is the class: that an object is there, and only one, is known.
+    """
+    label, at = (box_iou(target.boxes, target.ignore) > SAME_PLACE).nonzero(as_tuple=True)
+    known = torch.zeros(len(target.ignore), dtype=torch.bool, device=target.ignore.device)
+    rivals = torch.zeros(len(target.boxes), classes, dtype=torch.bool, device=target.ignore.device)
+    known[at] = True
+    rivals[label, target.ignore_labels[at] - 1] = True
+    rivals[torch.arange(len(rivals)), target.labels - 1] = False
+    return known, rivals
 
 
 @torch.no_grad()

@@ -72,6 +72,7 @@ class Corpus:
     ) -> None:
         self.video = video
         self.label_file = labels
+        self._most = frames, measured
         self.scale = scale
         self.epochs = epochs
         self.settings = settings
@@ -99,6 +100,14 @@ class Corpus:
             "learnt_from": [shot.number for shot in self.shots],
         }
         self.truth = {"labels": file_hash(labels), "measured": sorted(self.measured.numbers)}
+
+    def beside(self, family: str) -> Corpus:
+        """Return the same clip with the bundled student of another family; its labels are not asked for again."""
+        student = self.settings.student.model_copy(update={"family": family, "weights": "bundled"})
+        settings = self.settings.model_copy(update={"student": student})
+        other = Corpus(self.video, self.label_file, *self._most, self.scale, settings, self.epochs)
+        other.labeller, other.held_out = self.labeller, self.held_out
+        return other
 
     def facts(self) -> dict[str, Any]:
         """Return which part of the clip is used, for the JSON file."""

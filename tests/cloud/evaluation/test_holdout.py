@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.common.errors import CameraError, InputError
-from culling.common.frame import Detections
+from culling.common.frame import CLASSES, Detections
 from culling.common.video import count_frames, read_frames
 from support import tiny
 from support.clips import make_clip, make_hole
@@ -120,6 +120,24 @@ def test_where_the_teacher_sees_nothing_there_is_no_score(clip: Path, tmp_path: 
 
     (tmp_path / "student.onnx").write_bytes(tiny.student())
     assert read(clip, 2, oracle=Blind())[0].score(tmp_path / "student.onnx", 1.0).teacher is None
+
+
+def test_the_teacher_is_judged_by_the_label_file(clip: Path, tmp_path: Path) -> None:
+    elsewhere = Detections(person().boxes + 60, np.float32([1]), np.zeros(1, np.int64))
+    seen, also, beside = (
+        Label("clip.mp4", number, WIDTH, HEIGHT, boxes, "")
+        for number, boxes in ((15, person()), (16, person()), (17, elsewhere))
+    )
+    write_labels(tmp_path / "labels.jsonl", [seen, also])
+    held_out, oracle = read(clip, 3, tmp_path / "labels.jsonl")
+    found = held_out.score_teacher(oracle, CLASSES)
+    assert found is not None
+    assert (found.ap50, found.frames) == (1.0, 2)
+    write_labels(tmp_path / "labels.jsonl", [seen, beside])
+    half = read(clip, 3, tmp_path / "labels.jsonl")[0].score_teacher(oracle, CLASSES)
+    assert half is not None
+    assert 0.2 < half.ap50 < 0.6
+    assert read(clip, 3)[0].score_teacher(oracle, CLASSES) is None
 
 
 def test_means_are_over_the_classes_of_interest(clip: Path, tmp_path: Path) -> None:

@@ -133,6 +133,13 @@ def test_sure_labels_are_learnt_doubtful_ones_ignored_and_the_rest_is_background
     assert len(target.ignore) == 1
 
 
+def test_an_object_that_has_two_labels_is_learnt_once_and_the_other_one_is_doubted() -> None:
+    twice = Detections(np.float32([[10, 15, 50, 45], [10, 15, 50, 43]]), np.float32([0.6, 0.8]), np.int64([2, 5]))
+    _, (target,) = Batcher([sample(twice)], 1, **PLAIN)(0)
+    assert target.labels.tolist() == [6]
+    assert target.ignore_labels.tolist() == [3]
+
+
 def test_a_doubtful_label_keeps_its_class() -> None:
     found = Detections(np.float32([[0, 0, 20, 20], [20, 20, 40, 40]]), np.float32([0.9, 0.3]), np.int64([2, 4]))
     target = batcher(sample(found), batch=1)(0)[1][0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,6 +74,39 @@ def test_what_is_doubted_does_not_unteach_a_label_there(model: Yolox) -> None:
     found = losses(model, target(BOXES, ignore=BOXES))
     assert found["box"] > 0
     assert found["object"] > 0
+
+
+def test_a_label_that_may_be_of_another_class_does_not_unteach_that_class(model: Yolox) -> None:
+    def gradients(*wanted: Target) -> Tensor:
+        model.zero_grad()
+        torch.manual_seed(1)
+        yolox_loss(model, torch.rand(1, 3, *SIZE), list(wanted))["class"].backward()
+        return torch.stack([level.classes.bias.grad for level in model.head.levels]).sum(0)  # type: ignore[union-attr]
+
+    assert (gradients(target(BOXES))[1:] > 0).all()
+    doubted = replace(target(BOXES, ignore=BOXES + 1), ignore_labels=torch.tensor([2, 2]))
+    own, rival, third = gradients(doubted).tolist()
+    assert own < 0
+    assert rival == 0
+    assert third > 0
+
+
+def test_where_only_the_class_is_doubted_there_is_still_one_object_and_background_around_it(model: Yolox) -> None:
+    sure, doubted = losses(model, target(BOXES)), losses(model, target(BOXES, ignore=BOXES + 1))
+    assert doubted["object"] == sure["object"]
+
+
+def test_no_background_is_taught_where_a_spared_class_would_be_found(model: Yolox) -> None:
+    every = torch.tensor([1, 2, 3])
+    assert losses(model, replace(target(), spared=every))["object"] == 0
+    each = [losses(model, replace(target(), spared=one))["object"] for one in every.split(1)]
+    assert sum(each) == pytest.approx(2 * losses(model, target())["object"]), "each cell has one class"
+
+
+def test_what_is_labelled_is_learnt_whatever_is_spared(model: Yolox) -> None:
+    spared = replace(target(BOXES), spared=torch.tensor([1, 2, 3]))
+    assert losses(model, spared)["box"] == losses(model, target(BOXES))["box"]
+    assert losses(model, spared)["object"] > 0
 
 
 def test_training_on_one_picture_finds_its_objects() -> None:

@@ -1,0 +1,204 @@
+"""The families of students beside each other on one clip: how good, how fast and how large, before and after training.
+
+Each family's bundled student is trained as a round would train it: on the n frames that culling chooses by what that
+student finds, for the same number of steps. All are measured as an edge would run them, as graphs: in floats and in 8
+bits, whose ranges are taken from the frames that were trained on. Times are of one thread, at the size at which the
+clip is shown to each student, so that they compare on any machine; graphs take turns, so that other work slows all.
+
+The first row is the teacher's, by the label file: where it is no better than a student before training, that student
+has nothing to learn from it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from culling.cloud.model.base import templates
+from culling.cloud.model.quantise import CALIBRATED, quantise
+from culling.cloud.model.refit import export_proven
+from culling.cloud.model.weights import load_weights, read_index
+from culling.cloud.sheet import Row
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
+from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
+from culling.cloud.study.basis.training import Scores, TrainedStudent, Trainer
+from culling.common.atomic import write_atomic
+from culling.common.graph import open_graph, see
+from culling.common.scaler import resize
+
+TIMED = 20
+"""Frames that every graph is timed on, at most: enough for a steady median."""
+
+FORMS = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a family's students, one for each seed, in one form, and how the first was trained; or the teacher."""
+
+    name: str
+    trained: str
+    form: str
+    graphs: Sequence[Path]
+    scores: Sequence[Scores]
+    training: TrainedStudent | None = None
+
+
+def students(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
+    """Return a row for the teacher, and one for each family, before training and after it on n frames, and form."""
+    own = corpus.settings.student.family
+    entries = [Entry("teacher", "-", "-", [], [_teacher(corpus)])]
+    for name in sorted({own} | _bundled()):
+        entries += _family(corpus if name == own else corpus.beside(name), name, counts, seeds)
+    spent = _milliseconds(corpus, {graph for entry in entries for graph in entry.graphs[:1]})
+    rows = [_row(entry, spent) for entry in entries]
+    return Results(rows, [_table(rows, len(seeds)), _classes(entries)], (lambda axes: _plot(axes, rows),))
+
+
+def _teacher(corpus: Corpus) -> Scores:
+    decided = corpus.identity | corpus.truth | {"judged": "teacher"}
+
+    def measure() -> Scores:
+        return Scores(None, corpus.held_out.score_teacher(corpus.labeller, corpus.graph.info.classes))
+
+    return corpus.memo.once("scores", decided, Scores, measure)
+
+
+def _bundled() -> set[str]:
+    return {entry.family for entry in read_index().values() if entry.kind == "student"}
+
+
+def _family(corpus: Corpus, name: str, counts: Sequence[int], seeds: Sequence[int]) -> list[Entry]:
+    trainer = Trainer(corpus)
+    chosen = {n: culled(corpus.losses(), corpus.hardness, n, FACTOR) for n in counts}
+    trained = {n: [trainer.train(frames, seed) for seed in seeds] for n, frames in chosen.items()}
+    known: list[tuple[str, Sequence[int], Sequence[TrainedStudent | None]]] = [("no", chosen[counts[0]], [None])]
+    known += [(f"n = {n}", chosen[n], trained[n]) for n in counts]
+    entries = []
+    for told, frames, each in known:
+        for form in FORMS:
+            graphs = [_graph(corpus, student, form, frames) for student in each]
+            scores = [_scores(corpus, graph) for graph in graphs]
+            entries.append(Entry(name, told, form, graphs, scores, each[0]))
+    return entries
+
+
+def _graph(corpus: Corpus, student: TrainedStudent | None, form: str, frames: Sequence[int]) -> Path:
+    """Return the file of a student (None: the base one) as a graph; 8 bits have the ranges of those `frames`."""
+    weights = corpus.memo.folder / student.weights if student else corpus.base
+    decided: dict[str, Any] = {"weights": weights.name, "form": form}
+    if form == "int8":
+        frames = frames[:CALIBRATED]
+        numbers = [corpus.shots[index].number for index in frames]
+        decided |= {"clip": corpus.clip, "frames": numbers, "size": corpus.size(corpus.scale)}
+    path = corpus.memo.path("graph", decided, "onnx")
+    if not path.exists():
+        floats = form == "fp32"
+        write_atomic(path, _floats(corpus, weights) if floats else _bytes(corpus, student, frames))
+    return path
+
+
+def _floats(corpus: Corpus, weights: Path) -> bytes:
+    if weights == corpus.base:
+        return corpus.files.read(corpus.artefact.sha256)
+    model, classes = load_weights(weights)
+    known = chain([corpus.files.read(corpus.artefact.sha256)], templates(corpus.settings.data_dir, corpus.files))
+    return export_proven(known, model, classes, [corpus.picture(0)])[0]
+
+
+def _bytes(corpus: Corpus, student: TrainedStudent | None, frames: Sequence[int]) -> bytes:
+    size = corpus.size(corpus.scale)
+    floats = _graph(corpus, student, "fp32", frames).read_bytes()
+    return quantise(floats, [resize(corpus.picture(index), *size) for index in frames])
+
+
+def _scores(corpus: Corpus, graph: Path) -> Scores:
+    decided = corpus.identity | corpus.truth | {"graph": graph.name, "at": corpus.scale}
+
+    def measure() -> Scores:
+        found = corpus.held_out.score(graph, corpus.scale, corpus.settings.student.long_side)
+        return Scores(found.teacher, found.labels)
+
+    return corpus.memo.once("scores", decided, Scores, measure)
+
+
+def _milliseconds(corpus: Corpus, files: Collection[Path]) -> dict[Path, float]:
+    """Return the median time of a frame, resizing included, of each graph on one thread."""
+    size = corpus.size(corpus.scale)
+    graphs = {file: open_graph(file.read_bytes(), provider="cpu", threads=1) for file in files}
+    spent: dict[Path, list[float]] = {file: [] for file in files}
+    for graph in graphs.values():
+        graph.warm(1, *size)
+    for picture in map(corpus.picture, evenly(len(corpus), TIMED)):
+        for file, graph in graphs.items():
+            started = time.perf_counter()
+            see(graph, picture, size)
+            spent[file].append(time.perf_counter() - started)
+    return {file: 1000 * median(seconds) for file, seconds in spent.items()}
+
+
+def _row(entry: Entry, spent: Mapping[Path, float]) -> dict[str, Any]:
+    training, graph = entry.training, next(iter(entry.graphs), None)
+    return {
+        "student": entry.name,
+        "trained": entry.trained,
+        "form": entry.form,
+        "ms": spent[graph] if graph else None,
+        "bytes": graph.stat().st_size if graph else None,
+        "steps": training.steps if training else 0,
+        "step_s": training.step_s if training else None,
+    } | merged([scores.flat() for scores in entry.scores])
+
+
+def _table(rows: Sequence[Row], seeds: int) -> ResultTable:
+    lines = [
+        {
+            "student": row["student"],
+            "trained": row["trained"],
+            "form": row["form"],
+            "AP50, labels": with_spread(row, "labels_ap50"),
+            "AP50:95, labels": with_spread(row, "labels_ap50_95"),
+            "AP50, teacher": with_spread(row, "teacher_ap50"),
+            "AP50:95, teacher": with_spread(row, "teacher_ap50_95"),
+            "ms": text(row["ms"], ".1f"),
+            "bytes": text(row["bytes"], ",d"),
+            "s a step": text(row["step_s"], ".2f"),
+        }
+        for row in rows
+    ]
+    note = "ms: median of a frame on one thread, with resizing; bytes: of the graph, which is what is sent"
+    return ResultTable(f"Families of students, mean (least..most) of {seeds} seeds", lines, note)
+
+
+def _classes(entries: Sequence[Entry]) -> ResultTable:
+    """Return the AP50 and AP50:95 of every class by the label file: of few objects, either is chance."""
+    labels = entries[0].scores[0].labels
+    objects = {name: result.objects for name, result in labels.per_class.items()} if labels else {}
+    lines = [
+        {"student": entry.name, "trained": entry.trained, "form": entry.form}
+        | {f"{name} ({count})": _of_class(entry, name) for name, count in objects.items()}
+        for entry in entries
+    ]
+    return ResultTable("By class and label file (objects): AP50 / AP50:95, mean of seeds", lines)
+
+
+def _of_class(entry: Entry, name: str) -> str:
+    found = [score.labels.per_class[name] for score in entry.scores if score.labels is not None]
+    return f"{mean(one.ap50 for one in found):.3f} / {mean(one.ap50_95 for one in found):.3f}"
+
+
+def _plot(axes: Any, rows: Sequence[Row]) -> None:
+    for form in FORMS:
+        own = [row for row in rows if row["form"] == form and row["labels_ap50"] is not None]
+        axes.plot([row["ms"] for row in own], [row["labels_ap50"] for row in own], "o", label=form)
+        for row in own:
+            axes.annotate(f"{row['student']}, {row['trained']}", (row["ms"], row["labels_ap50"]), fontsize=7)
+    axes.set(
+        title="Families of students, by the label file", xlabel="ms a frame, one thread", ylabel="AP50", xscale="log"
+    )
