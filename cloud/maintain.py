@@ -1,4 +1,4 @@
-"""Commands that keep the service's data: `backup` and `restore`."""
+"""Commands that keep the service's data: `backup`, `restore` and `migrate`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.store import backup as copies
+from culling.cloud.store.index import Index
 from culling.common.progress import shown
 
 
@@ -16,6 +17,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands to those of `culling cloud`."""
     app.command(epilog="Example: culling cloud backup /mnt/backup/2026-11-28")(backup)
     app.command(epilog="Example: culling cloud restore /mnt/backup/2026-11-28")(restore)
+    app.command(epilog="Example: culling cloud migrate")(migrate)
 
 
 def backup(
@@ -29,7 +31,7 @@ def backup(
     """
     settings = settings_of(config, override)
     with shown("backup", "file", copies.count_files(settings.data_dir)) as show:
-        copied = copies.backup(settings.data_dir, out, show)
+        copied = copies.backup(settings.data_dir, out, show, settings.store.url)
     print(f"copied {copied.files} files, {copied.bytes / 1e6:.1f} MB, and the index to {out}")
 
 
@@ -44,5 +46,15 @@ def restore(
     """
     settings = settings_of(config, override)
     with shown("restore", "file", copies.count_files(source)) as show:
-        copied = copies.restore(source, settings.data_dir, show)
+        copied = copies.restore(source, settings.data_dir, show, settings.store.url)
     print(f"restored {copied.files} files, {copied.bytes / 1e6:.1f} MB, and the index to {settings.data_dir}")
+
+
+def migrate(config: ConfigFile = None, override: Overrides = None) -> None:
+    """Bring the index that `store.url` names up to this version, or make it; the one in the data folder does so itself.
+
+    Back the database up first: an earlier version refuses an index that took steps unknown to it.
+    """
+    index = Index(settings_of(config, override).store_url, migrating=True)
+    index.close()
+    print(f"the index took {len(index.migrated)} steps: it is up to date")

@@ -136,8 +136,9 @@ class Service:
         known = {row.name: row.state for row in self._roster.rows() if row.state is not None}
         self._history = History(self._index, known)
         self._costs = CostSeries(self._index, self._settings, self._metrics, self._clock)
+        self._seen = self._index.apart()  # else many who watch could keep ingest waiting for a connection
         self._page = Dashboard(
-            self._settings, self._index, self._frames, lambda: self._ingest.latest, self._clock, self._metrics
+            self._settings, self._seen, self._frames, lambda: self._ingest.latest, self._clock, self._metrics
         )
         self._ingest.start()
         write_atomic(data_dir / "metrics", f"{http_url(metrics.host, self._health.port)}\n".encode())
@@ -177,6 +178,7 @@ class Service:
         with suppress(StorageError):
             self._record_minute()
         self._page.close()
+        self._seen.close()
         self._health.close()
         self._index.close()
         log.info("service_stopped")

@@ -69,7 +69,11 @@ class StoreSettings(Section):
     minutes, a parked car for example, must not be on both sides.
     """
 
-    url: str | None = Field(default=None, description="SQLAlchemy URL of the index; none: SQLite in the data folder")
+    url: str | None = Field(
+        default=None,
+        description="URL of the index's database, `postgresql+psycopg://USER:PASSWORD@HOST/NAME`; none: SQLite in the "
+        "data folder",
+    )
     quota_bytes: int = Field(
         default=8 << 30,
         ge=1,

@@ -1,29 +1,27 @@
 """The cloud's index: what is known of edges, frames, models, rounds and requests, as tables.
 
-SQLAlchemy Core on SQLite (WAL, synchronous=FULL) in the data folder, or another database by URL. Service, round child
-and command line work on it at the same time, so every change is one short transaction that takes the write lock first:
-one that began by reading could be told, with no way to wait, that the database is busy.
+SQLAlchemy Core on SQLite in the data folder, or on PostgreSQL by URL (`database/`). Service, round child and command
+line work on it at the same time, so every change is one short transaction that takes the write lock first: what it
+then reads nobody else changes before it is done.
 
-An index of an earlier version is brought up to date when it is opened; how to add a column or a table stands in
-`migrations/steps.py`.
+In the data folder, an index of an earlier version is brought up to date when it is opened, any other one by `culling
+cloud migrate`; how to add a column or a table stands in `migrations/steps.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from culling.cloud.store.migrations.migrate import is_current, migrate
+from culling.cloud.store.database.connections import open_database
+from culling.cloud.store.migrations.migrate import check_current, is_current, migrate
 from culling.cloud.store.migrations.totals import NAMES as TOTALS
 from culling.common.errors import StorageError
-
-BUSY_S = 30
-"""Long enough for any write of ours to end, even on a slow disk; after that the database counts as unusable."""
+from culling.common.logs import redact
 
 _tables = MetaData()
 _IN_A_SET = sa.text("kept IS NOT NULL")  # few frames are: the rest need no entry
@@ -254,24 +252,29 @@ wishes = Table(  # the desired state of each camera
 
 
 class Index:
-    """The database; safe to use from several threads and processes. Raises StorageError where it cannot be used."""
+    """The database; safe to use from several threads and processes. Raises StorageError where it cannot be used.
 
-    def __init__(self, url: str | sa.URL) -> None:
+    With `migrating` one that is not embedded is brought up to date too. `migrated` names the steps that were taken.
+    """
+
+    def __init__(self, url: str | sa.URL, migrating: bool = False) -> None:
+        self.migrated: tuple[str, ...] = ()
+        self._url = url
+        self._database = open_database(url)
         try:
-            self._engine = sa.create_engine(url)
-            if self._engine.dialect.name == "sqlite":
-                _prepare_sqlite(self._engine)
-            self._bring_up_to_date()
-        except sa.exc.ArgumentError as error:
-            raise StorageError(f"store.url cannot be used: {_first_line(error)}") from None
-        except ModuleNotFoundError as error:
-            driver = f"pip install {error.name}, the driver of that database"
-            raise StorageError(f"store.url cannot be used without {error.name}: {driver}") from None
+            self._bring_up_to_date(migrating or self._database.embedded)
+        except BaseException:
+            self.close()
+            raise
+
+    def apart(self) -> Index:
+        """Return the same index with connections of its own, so that whoever uses up those holds nobody else up."""
+        return Index(self._url)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection that sees one moment of the database."""
-        with self._translated(), self._engine.begin() as connection:
+        with self._translated(), self._database.reading.begin() as connection:
             yield connection
 
     @contextmanager
@@ -280,27 +283,26 @@ class Index:
 
         Raises StorageError as `read` does; a broken unique constraint is left as SQLAlchemy's IntegrityError.
         """
-        writing = self._engine.execution_options(writes=True)
-        with self._translated(), writing.begin() as connection:
+        with self._translated(), self._database.writing.begin() as connection:
             yield connection
 
     def settle(self) -> None:
-        """Empty SQLite's log into the database, so that what was deleted is in neither; nothing with another one."""
-        if self._engine.dialect.name != "sqlite":
-            return
-        with self._translated(), closing(self._engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Have the database give up what it still holds of rows that were deleted."""
+        with self._translated():
+            self._database.settle()
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self._database.close()
 
-    def _bring_up_to_date(self) -> None:
+    def _bring_up_to_date(self, migrating: bool) -> None:
         with self.read() as connection:
             if is_current(connection):
                 return
+            if not migrating:
+                check_current(connection)
         with self.write() as connection:  # where two open it at once, the second finds all steps taken
-            migrate(connection, _tables)
+            self.migrated = migrate(connection, _tables)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -312,18 +314,5 @@ class Index:
             raise StorageError(f"index: {_first_line(getattr(error, 'orig', None) or error)}") from error
 
 
-def _prepare_sqlite(engine: sa.Engine) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # sqlite3 would begin transactions of its own, and too late
-        for pragma in (f"busy_timeout={BUSY_S * 1000}", "journal_mode=WAL", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return redact((str(error) or type(error).__name__).splitlines()[0])

@@ -31,6 +31,7 @@ from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import CameraState, FromEdge, HardFrame, Hello, Message, pack, to_wire, unpack
 from culling.common.wire.transport import EdgeSocket, new_keypair, public_key
 from support import tiny
+from support.databases import store_url
 
 CAMERA = "gate"
 
@@ -46,7 +47,8 @@ class CloudState:
         self.clock = clock or SystemClock()
         service = {"data_dir": str(folder / "data"), "endpoint": "tcp://127.0.0.1:0", "reserve_bytes": 0}
         self.sections: dict[str, dict[str, Any]] = {"metrics": {"port": 0}, "page": {"port": 0}, **sections}
-        self.sections["store"] = {"held_out_block_s": 1.0, "guard_s": 0.0, **sections.get("store", {})}
+        blocks = {"held_out_block_s": 1.0, "guard_s": 0.0}
+        self.sections["store"] = {**blocks, **store_url(folder), **sections.get("store", {})}
         self.sections["labelling"] = {"per_day": 0, **sections.get("labelling", {})}
         self.sections["service"] = {**service, **sections.get("service", {})}
         self.toml = folder / "cloud.toml"

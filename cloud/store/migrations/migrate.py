@@ -26,9 +26,22 @@ def is_current(connection: sa.Connection) -> bool:
     return not {step.name for step in STEPS} - _taken(connection).keys()
 
 
-def migrate(connection: sa.Connection, tables: MetaData) -> None:
-    """Take the steps that the index has not, and make `tables` as they are now; a new index takes all of them."""
-    taken, is_new = _taken(connection), not sa.inspect(connection).has_table("frames")
+def check_current(connection: sa.Connection) -> None:
+    """Raise StorageError with what to do where the index has not taken every step."""
+    taken = _taken(connection)
+    if missing := [step.name for step in STEPS if step.name not in taken]:
+        wrong = f"it lacks {len(missing)} steps of culling {version('culling')}, first {missing[0]!r}"
+        raise StorageError(
+            f"index: {wrong if _has_frames(connection) else 'the database is empty'}: run `culling cloud migrate`"
+        )
+
+
+def migrate(connection: sa.Connection, tables: MetaData) -> tuple[str, ...]:
+    """Take the steps that the index has not, and make `tables` as they are now; a new index takes all of them.
+
+    Return their names.
+    """
+    taken, is_new = _taken(connection), not _has_frames(connection)
     migrations.create(connection, checkfirst=True)
     tables.create_all(connection)
     if not is_new:
@@ -43,6 +56,11 @@ def migrate(connection: sa.Connection, tables: MetaData) -> None:
         connection.execute(migrations.insert().values(step=step.name, software=software))
         if not is_new:
             log.info("index_migrated", step=step.name)
+    return tuple(step.name for step in STEPS if step.name not in taken)
+
+
+def _has_frames(connection: sa.Connection) -> bool:
+    return sa.inspect(connection).has_table("frames")
 
 
 def _taken(connection: sa.Connection) -> dict[str, str]:

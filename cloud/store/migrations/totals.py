@@ -99,8 +99,27 @@ def _write_sqlite(event: str) -> Iterator[str]:
 
 
 def _write_postgresql(event: str) -> Iterator[str]:
-    body = f"BEGIN {_body(event)} RETURN NULL; END"
+    """Yield a trigger that adds up a whole statement first: a row of totals that changed is written anew each time."""
+    body = f"BEGIN {_add_changed(event)} RETURN NULL; END"
     yield f"CREATE OR REPLACE FUNCTION totals_{event}() RETURNS trigger LANGUAGE plpgsql AS $${body}$$"
     yield f"DROP TRIGGER IF EXISTS totals_{event} ON frames"
-    call = f"FOR EACH ROW EXECUTE FUNCTION totals_{event}()"
-    yield f"CREATE TRIGGER totals_{event} AFTER {_EVENTS[event]} ON frames {call}"
+    seen = " ".join(f"{which} TABLE AS {which.lower()}_frames" for which, _ in _SEEN[event])
+    call = f"REFERENCING {seen} FOR EACH STATEMENT EXECUTE FUNCTION totals_{event}()"
+    yield f"CREATE TRIGGER totals_{event} AFTER {event.upper()} ON frames {call}"
+
+
+_SEEN = {"insert": [("NEW", "+")], "update": [("OLD", "-"), ("NEW", "+")], "delete": [("OLD", "-")]}
+"""What a trigger of PostgreSQL sees of a statement, and whether it adds or takes."""
+
+
+def _add_changed(event: str) -> str:
+    columns = ", ".join(NAMES)
+    shares = " UNION ALL ".join(
+        f"SELECT {row}.camera, {', '.join(f'{sign}({_share(name, row)}) AS {name}' for name in NAMES)} FROM {row}"
+        for row, sign in ((f"{which.lower()}_frames", sign) for which, sign in _SEEN[event])
+    )
+    summed = ", ".join(f"SUM({name})" for name in NAMES)
+    changed = " OR ".join(f"SUM({name}) <> 0" for name in NAMES)
+    sums = f"SELECT camera, {summed} FROM ({shares}) AS changed GROUP BY camera HAVING {changed}"
+    added = ", ".join(f"{name} = totals.{name} + excluded.{name}" for name in NAMES)
+    return f"INSERT INTO totals (camera, {columns}) {sums} ON CONFLICT (camera) DO UPDATE SET {added};"

@@ -88,7 +88,7 @@ def purge(index: Index, data_dir: Path, camera: str, before: float | None, now: 
             connection.exec_driver_sql("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
         remember(connection, camera, before=now if before is None else before)
         names, labels = _empty_frames(connection, camera, until)
-        minutes = (history.c.camera == camera) & (history.c.minute * 60 < until)
+        minutes = (history.c.camera == camera) & (history.c.minute < until / 60)
         past = connection.execute(sa.delete(history).where(minutes)).rowcount
         records = sum(connection.execute(query).rowcount for query in _records(connection, camera, until))
         kept = _forget_golden(connection, camera, until)

@@ -12,6 +12,8 @@ from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Reconciled
 from culling.common.errors import StorageError
 from support.cloud import CAMERA, CloudState, hard_frame
+from support.databases import store_url
+from support.postgres import Postgres
 
 EDGE = "e" * 40
 
@@ -42,6 +44,15 @@ def other(tmp_path: Path) -> Path:
     return folder
 
 
+def save(cloud: CloudState, out: Path) -> None:
+    backup(cloud.data_dir, out, url=cloud.settings.store.url)
+
+
+def bring_back(source: Path, tmp_path: Path) -> None:
+    """Restore a backup on another machine, and in another database."""
+    restore(source, other(tmp_path), url=store_url(tmp_path / "two").get("url"))
+
+
 def opened(tmp_path: Path) -> CloudState:
     return CloudState(tmp_path / "two")
 
@@ -58,9 +69,9 @@ def test_what_comes_between_the_index_and_the_files_is_not_lost(
 
     with only_one(cloud.data_dir):  # as while the service runs
         monkeypatch.setattr(module, "_copy_files", late)
-        backup(cloud.data_dir, tmp_path / "copy")
+        save(cloud, tmp_path / "copy")
     monkeypatch.setattr(module, "_copy_files", copy_files)
-    restore(tmp_path / "copy", other(tmp_path))
+    bring_back(tmp_path / "copy", tmp_path)
     again = opened(tmp_path)
     assert again.frames.counts()[CAMERA].stored == 10
     assert again.frames.reconcile() == Reconciled(reindexed=15)
@@ -69,9 +80,9 @@ def test_what_comes_between_the_index_and_the_files_is_not_lost(
 
 
 def test_a_restored_folder_has_models_and_keys(cloud: CloudState, tmp_path: Path) -> None:
-    backup(cloud.data_dir, tmp_path / "copy")
+    save(cloud, tmp_path / "copy")
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o700
-    restore(tmp_path / "copy", other(tmp_path))
+    bring_back(tmp_path / "copy", tmp_path)
     again = opened(tmp_path)
     assert again.keys.curve_secret == cloud.keys.curve_secret
     [(camera, model)] = again.registry.live().items()
@@ -82,10 +93,10 @@ def test_a_restored_folder_has_models_and_keys(cloud: CloudState, tmp_path: Path
 
 def test_a_backup_outlives_what_happens_to_the_original(cloud: CloudState, tmp_path: Path) -> None:
     add(cloud, 1, 2)
-    backup(cloud.data_dir, tmp_path / "copy")
+    save(cloud, tmp_path / "copy")
     for name in [path.stem for path in (cloud.data_dir / "frames" / CAMERA).iterdir()]:
         cloud.frames.remove(CAMERA, [name])
-    restore(tmp_path / "copy", other(tmp_path))
+    bring_back(tmp_path / "copy", tmp_path)
     again = opened(tmp_path)
     assert again.frames.reconcile() == Reconciled()
     assert again.frames.counts()[CAMERA].stored == 2
@@ -93,16 +104,31 @@ def test_a_backup_outlives_what_happens_to_the_original(cloud: CloudState, tmp_p
 
 
 def test_a_backup_wants_an_empty_folder_and_a_restore_one_without_an_index(cloud: CloudState, tmp_path: Path) -> None:
-    backup(cloud.data_dir, tmp_path / "copy")
+    save(cloud, tmp_path / "copy")
     with pytest.raises(StorageError, match="name a new folder"):
-        backup(cloud.data_dir, tmp_path / "copy")
-    with pytest.raises(StorageError, match="holds an index already"):
-        restore(tmp_path / "copy", cloud.data_dir)
+        save(cloud, tmp_path / "copy")
+    with pytest.raises(StorageError, match=r"holds (an index|rows) already"):
+        restore(tmp_path / "copy", cloud.data_dir, url=cloud.settings.store.url)
     with pytest.raises(StorageError, match="is no backup"):
-        restore(tmp_path / "one", other(tmp_path))
+        bring_back(tmp_path / "one", tmp_path)
 
 
 def test_a_restore_wants_the_service_stopped(cloud: CloudState, tmp_path: Path) -> None:
-    backup(cloud.data_dir, tmp_path / "copy")
+    save(cloud, tmp_path / "copy")
     with only_one(folder := other(tmp_path)), pytest.raises(StorageError, match="stop it first"):
         restore(tmp_path / "copy", folder)
+
+
+def test_a_service_moves_to_another_database_by_a_backup(cloud: CloudState, tmp_path: Path, postgres: Postgres) -> None:
+    add(cloud, *range(1, 5))
+    first = cloud.rounds.start(CAMERA, "manual", 1.0)
+    save(cloud, tmp_path / "copy")
+    before = (tmp_path / "copy" / "index.sqlite").read_bytes()
+    restore(tmp_path / "copy", other(tmp_path), url=(url := postgres.empty()))
+    moved = CloudState(tmp_path / "two", store={"url": url})
+    assert moved.frames.counts() == cloud.frames.counts()
+    assert moved.registry.live() == cloud.registry.live()
+    assert moved.rounds.start(CAMERA, "manual", 2.0).id == first.id + 1
+    assert (tmp_path / "copy" / "index.sqlite").read_bytes() == before
+    moved.close()
+    postgres.drop(url)

@@ -167,6 +167,7 @@ def test_an_index_that_was_lost_costs_no_picture(cloud: CloudState) -> None:
     again.close()
 
 
+@pytest.mark.embedded
 def test_an_index_that_rotted_is_named(cloud: CloudState) -> None:
     cloud.close()
     path = cloud.data_dir / "index.sqlite"
@@ -200,7 +201,8 @@ def test_the_command_names_what_is_wrong_and_ends_with_the_code_of_storage(
 
 def test_totals_that_are_wrong_are_counted_anew_and_kept_again(cloud: CloudState) -> None:
     with cloud.index.write() as connection:
-        connection.exec_driver_sql("DROP TRIGGER totals_insert")
+        on = " ON frames" if connection.dialect.name == "postgresql" else ""
+        connection.exec_driver_sql(f"DROP TRIGGER totals_insert{on}")
     cloud.frames.add(EDGE, *hard_frame(13))
     (finding,) = fsck(cloud.settings).findings
     assert str(finding).startswith(f"camera {CAMERA}: its totals say stored 12, ")

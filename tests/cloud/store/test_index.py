@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -119,8 +120,9 @@ def test_a_url_that_means_nothing_is_a_storage_error(bad: str) -> None:
         Index(bad)
 
 
-def test_the_driver_that_a_database_needs_is_named() -> None:
-    with pytest.raises(StorageError, match=r"cannot be used without psycopg: pip install psycopg"):
+def test_the_driver_that_a_database_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StorageError, match=r"cannot be used without psycopg: pip install 'culling\[postgres\]'"):
         Index("postgresql+psycopg://host/name")
 
 

@@ -75,7 +75,7 @@ def test_a_model_that_no_round_made_has_no_newest_capture(cloud: CloudState) -> 
 def test_a_round_whose_record_rotted_does_not_hide_the_others(cloud: CloudState) -> None:
     first, second = (cloud.rounds.start(camera, "manual", 1.0) for camera in ("yard", "road"))
     with cloud.index.write() as connection:
-        connection.execute(rounds.update().where(rounds.c.id == first.id).values(stages="{half", report="\x00"))
+        connection.execute(rounds.update().where(rounds.c.id == first.id).values(stages="{half", report="half}"))
     assert [turn.id for turn in cloud.rounds.unfinished()] == [first.id, second.id]
     assert cloud.rounds.get(first.id).stages == {}
 

@@ -16,6 +16,7 @@ from culling.cloud.store.index import frames as table
 from culling.cloud.store.migrations import totals
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState
+from support.databases import store_url
 from support.stored import add, everything, label_all
 
 STATES = ("stored", "expired", "corrupt")
@@ -44,9 +45,9 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    index = Index(sqlite_url(tmp_path_factory.mktemp("totals") / "index.sqlite"))
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    index = Index(store_url(tmp_path).get("url") or sqlite_url(tmp_path / "index.sqlite"))
     yield index
     index.close()
 
