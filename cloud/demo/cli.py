@@ -20,6 +20,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from culling.cloud.demo.changes import divide
 from culling.cloud.demo.run import Demo, play, record
 from culling.common.errors import CameraError, CullingError, SettingsError, StorageError
 from culling.common.logs import redact
@@ -44,6 +45,12 @@ def demo(
     report: Annotated[Path | None, typer.Option(help="write every figure to this JSON file")] = None,
     plots: Annotated[Path, typer.Option(help="folder for the plots")] = Path("runs/demo"),
     work: Annotated[Path | None, typer.Option(help="new folder in which to keep keys, logs, index and models")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="a setting of cloud or edge, e.g. student.family=yolox; repeatable"
+        ),
+    ] = None,
 ) -> None:
     """Play a video through the whole loop: edge agent, cloud service, rounds of training, hot swaps.
 
@@ -58,11 +65,11 @@ def demo(
     console = Console()
     if speed not in ("real", "max"):
         raise SettingsError(f"--speed {speed}: expected real or max")
-    started = time.monotonic()
+    started, changes = time.monotonic(), divide(override)
     _check_outputs(report, plots)
     with _folder(work) as folder:
         clip = _clip(video, folder, console)
-        run = Demo(clip, camera, minutes, "real" if speed == "real" else "max", folder)
+        run = Demo(clip, camera, minutes, "real" if speed == "real" else "max", folder, changes)
         ready = prepare(run, rounds, labels, console)
         console.print(f"Playing the first {FED:.0%} of {clip.name} as camera {camera}; the rest is held back.")
         complete = play(run, ready.plan, tuple(STAGES), console)

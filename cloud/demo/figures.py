@@ -44,7 +44,7 @@ def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> d
         models, swaps = registry.models(run.camera), registry.swaps()
         rounds = [row for row in Rounds(index).all(run.camera) if row.state != "running"]
         camera = next(row for row in Roster(index).rows() if row.name == run.camera)
-        settings = load_settings(run.cloud_toml, {})
+        settings = load_settings(run.cloud_toml, run.changes.overrides)
         bill = statements(index, settings, 0.0, time.time(), [run.camera])[run.camera].row()
         with index.read() as connection:
             stored = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar_one()

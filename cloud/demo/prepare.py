@@ -13,6 +13,7 @@ from culling.cloud.demo.run import Demo, enroll_edge, write_cloud_settings
 from culling.cloud.demo.speed import Base, measure_speed
 from culling.cloud.evaluation.holdout import HeldOut, HeldOutScores
 from culling.cloud.evaluation.holdout import plan as choose_held_out
+from culling.cloud.model.family import family_named
 from culling.cloud.settings import load_settings
 from culling.cloud.teacher.loading import load_teacher
 from culling.common.errors import InputError
@@ -38,7 +39,9 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
     started = time.monotonic()
     choose_held_out(run.video, FED, LADDER[0].measured, labels)  # raises now rather than after minutes of work
     console.print("Measuring this machine: loading the teacher …")
-    settings = load_settings(None, {"service.data_dir": str(run.data_dir), "teacher.short_side": TEACHER_SIDE})
+    own = {"service.data_dir": str(run.data_dir), "teacher.short_side": TEACHER_SIDE}
+    settings = load_settings(None, own | run.changes.overrides)
+    family_named(settings.student.family)  # raises now, too
     teacher = load_teacher(settings)
     speed, base = measure_speed(settings, teacher, run.video, FED, lambda step: console.print(f"  {step}"))
     limit_s = None if run.minutes is None else 60 * run.minutes

@@ -16,7 +16,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ import tomli_w
 from av.format import Flags
 from rich.console import Console
 
+from culling.cloud.demo.changes import Changes
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
 from culling.cloud.settings import RoundSettings, sqlite_url
@@ -57,13 +58,16 @@ CERTAINTY = 0.5
 
 @dataclass(frozen=True)
 class Demo:
-    """What to play, and for how many minutes at most; keys, settings, logs, index and models go to `folder`."""
+    """What to play, with what `changes` of settings, and for how many minutes at most; keys, logs, index and models go
+    to `folder`.
+    """
 
     video: Path
     camera: str
     minutes: float | None
     speed: Literal["real", "max"]
     folder: Path
+    changes: Changes = field(default_factory=Changes)
 
     @property
     def cloud_toml(self) -> Path:
@@ -167,7 +171,7 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
 def enroll_edge(run: Demo, plan: Plan) -> None:
     """Enroll the edge and write its settings file; the cloud's must be there."""
     enroll = ["cloud", "enroll", EDGE, run.camera, "--out", str(run.edge_toml.parent)]
-    _culling(*enroll, "--config", str(run.cloud_toml))
+    _culling(*enroll, "--config", str(run.cloud_toml), *run.changes.flags("cloud"))
     edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}
     edge["cloud"]["heartbeat_s"] = 1.0
@@ -260,6 +264,7 @@ def _page(run: Demo, cloud: subprocess.Popen[bytes], deadline: float) -> str:
 @contextmanager
 def _process(run: Demo, side: str, command: str, config: Path) -> Iterator[subprocess.Popen[bytes]]:
     arguments = [sys.executable, "-m", "culling.common.cli", side, command, "--config", str(config)]
+    arguments += run.changes.flags(side)
     with (run.folder / f"{side}.log").open("wb") as log:
         process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(side))
         try:

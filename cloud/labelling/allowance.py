@@ -20,7 +20,7 @@ JUDGES_SHARE = 1 / 2
 teacher slower than what comes neither: of a batch, too, they take half at most while others wait."""
 
 BURST = 1 / 8
-"""The share of a day's allowance that a camera may use at once: what three quiet hours leave over."""
+"""The share of their allowance that the others may use at once: what three quiet hours leave over."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,18 @@ class Helping:
 def allowed(demand: Demand, per_day: int, now: float) -> tuple[int, int]:
     """Return how many judges and how many others of a camera may be labelled at `now`, seconds since the epoch.
 
-    Together they never exceed `per_day` in a UTC day. It accrues evenly, with a share of `BURST` in advance: a busy
-    midnight leaves some for noon, when the best frames of the day may come.
+    Together they never exceed `per_day` in a UTC day. It accrues evenly: a busy midnight leaves some for noon, when the
+    best frames of the day may come. Only the others get some in advance, `BURST`: with it the last hours of every day
+    would be without a judge.
     """
-    share = min(1.0, now % DAY_S / DAY_S + BURST)
+    day = now % DAY_S / DAY_S
     done = demand.judges_done + demand.others_done
-    theirs = min(math.ceil(JUDGES_SHARE * per_day * share) - demand.judges_done, per_day - done)
+    theirs = min(math.ceil(JUDGES_SHARE * per_day * day) - demand.judges_done, per_day - done)
     sure = min(demand.judges, max(0, theirs))
-    left = max(0, math.ceil(per_day * share) - done - sure)
-    others = min(demand.others, left)
-    return sure + min(demand.judges - sure, left - others), others
+    ahead = JUDGES_SHARE * day + (1.0 - JUDGES_SHARE) * min(1.0, day + BURST)
+    others = min(demand.others, max(0, math.ceil(per_day * ahead) - done - sure))
+    left = max(0, math.ceil(per_day * day) - done - sure - others)
+    return sure + min(demand.judges - sure, left), others
 
 
 def share_out(demands: Iterable[Demand], size: int, per_day: int, now: float) -> list[Helping]:

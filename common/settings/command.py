@@ -42,7 +42,7 @@ def print_config(
     ] = None,
 ) -> None:
     """Print every setting in force, as TOML, with secrets hidden."""
-    model = _model(side)
+    model = settings_class(side)
     overrides = config.parse_overrides(override)
     print(config.print_config(config.load(model, config.settings_file(model, file), overrides)), end="")
 
@@ -53,7 +53,7 @@ def list_settings(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List every setting: key, type, default and meaning. A file, CULLING_* variables and `--set` take them."""
-    model = _model(side)
+    model = settings_class(side)
     if section is not None and section not in sections(model):
         known = ", ".join(sections(model))
         raise SettingsError(f"the {side} has no section {section}; {_meant(model, section)}known are {known}")
@@ -64,7 +64,8 @@ def list_settings(
     print("\n\n".join(_section(model, name, found) for name in sections(model) if section in (None, name)))
 
 
-def _model(side: str) -> type[config.Settings]:
+def settings_class(side: str) -> type[config.Settings]:
+    """Return the settings class of one side, "edge" or "cloud". Raises BadParameter for another."""
     sides = {entry.name: entry for entry in entry_points(group=SETTINGS)}
     if side not in sides:
         raise typer.BadParameter(f"{side!r} is not one of {', '.join(sorted(sides))}", param_hint="'SIDE'")

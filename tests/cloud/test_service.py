@@ -49,7 +49,7 @@ QUICK: dict[str, Any] = {
     "resolution": {"choose": "loss", "max_steps": 1, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
     "schedule": {"min_new": 8, "least": 8},
-    "labelling": {"per_day": 1000},
+    "labelling": {"per_day": 100_000},
 }
 
 

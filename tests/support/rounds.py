@@ -127,7 +127,7 @@ FAKE = {
 
 def teach(cloud: CloudState) -> None:
     """Have the teacher of the settings label every frame that asks for it, as the worker does, in this process."""
-    labelling = cloud.settings.labelling.model_copy(update={"per_day": 10_000})
+    labelling = cloud.settings.labelling.model_copy(update={"per_day": 10_000_000})
     worker = build(cloud.settings.model_copy(update={"labelling": labelling}), cloud.clock)
     while worker.turn():
         pass

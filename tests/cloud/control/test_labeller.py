@@ -25,7 +25,7 @@ from support.rounds import QUICK, add
 def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
     """A camera whose teacher is a narrow detector."""
     weights = str(shutil.copy(narrow / "student.safetensors", tmp_path / "teacher.safetensors"))
-    sections = {**QUICK, "teacher": {**QUICK["teacher"], "file": weights}, "labelling": {"per_day": 1000}}
+    sections = {**QUICK, "teacher": {**QUICK["teacher"], "file": weights}, "labelling": {"per_day": 100_000}}
     state = CloudState(tmp_path, FakeClock(), **sections)
     install(narrow, state.data_dir)
     state.enroll()
@@ -36,7 +36,7 @@ def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
 def make(cloud: CloudState, settings: bytes | None = None) -> LabellerProcess:
     path = cloud.data_dir / "round.toml"
     path.write_bytes(to_toml(cloud.settings) if settings is None else settings)
-    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1000)
+    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000)
     return LabellerProcess(path, queue, cloud.clock, 900.0)
 
 

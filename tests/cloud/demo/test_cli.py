@@ -43,9 +43,21 @@ def test_what_could_not_be_written_at_the_end_is_refused_at_the_start(
     assert capsys.readouterr().err.startswith(f"culling: {option} {value}: ")
 
 
+def test_a_setting_that_the_demo_decides_or_nobody_has_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for pair, told in {
+        "round.kept=9": "round.kept: the demo chooses it for this machine",
+        "student.famly=yolox": "student.famly: neither cloud nor edge has it; did you mean student.family?",
+        "camera.0.url=a": "camera.0.url: the name, --video and --speed say what is played",
+    }.items():
+        assert main(["demo", "--set", pair]) == SettingsError.exit_code
+        assert told in capsys.readouterr().err
+    assert main(["demo", "--set", "student.family=resnet"]) != 0
+    assert "no family of students is called 'resnet'" in capsys.readouterr().err
+
+
 def test_help_names_every_option() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "culling.common.cli", "demo", "--help"], capture_output=True, text=True, timeout=60
     )
-    for option in ("--video", "--rounds", "--minutes", "--speed", "--labels", "--report", "--plots"):
+    for option in ("--video", "--rounds", "--minutes", "--speed", "--labels", "--report", "--plots", "--set"):
         assert option in done.stdout

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,10 +22,10 @@ def others(per_day: int, done: int, now: float, judges_done: int = 0) -> int:
 
 
 def test_the_allowance_of_the_others_accrues_over_the_day() -> None:
-    assert others(96, 0, 0.0) == 96 * BURST
-    assert others(96, 0, NOON) == 48 + 96 * BURST
+    assert others(96, 0, 0.0) == 48 * BURST
+    assert others(96, 0, NOON) == 48 + 48 * BURST
     assert others(96, 0, DAY_S - 1) == 96
-    assert others(96, 50, NOON) == 10
+    assert others(96, 50, NOON) == 4
     assert others(96, 90, NOON) == 0
 
 
@@ -34,17 +35,53 @@ def test_what_judges_took_or_will_take_is_not_left_for_the_others() -> None:
 
 
 def test_half_of_what_has_accrued_is_the_judges_and_half_the_others() -> None:
-    assert allowed(Demand("gate", 999, 999), 96, 0.0) == (6, 6)
-    assert allowed(Demand("gate", 999, 999), 96, NOON) == (30, 30)
-    assert allowed(Demand("gate", 999, 999, 20, 30), 96, NOON) == (10, 0)
+    assert allowed(Demand("gate", 999, 999), 96, 0.0) == (0, 6)
+    assert allowed(Demand("gate", 999, 999), 96, NOON) == (24, 30)
+    assert allowed(Demand("gate", 999, 999, 20, 30), 96, NOON) == (4, 0)
     assert allowed(Demand("gate", 999, 999, 40, 56), 96, DAY_S - 1) == (0, 0)
 
 
 def test_judges_get_what_the_others_leave() -> None:
-    assert allowed(Demand("gate", 999, 0), 96, NOON) == (60, 0)
-    assert allowed(Demand("gate", 999, 10), 96, NOON) == (50, 10)
+    assert allowed(Demand("gate", 999, 0), 96, NOON) == (48, 0)
+    assert allowed(Demand("gate", 999, 10), 96, NOON) == (38, 10)
     assert allowed(Demand("gate", 999, 999, 60, 0), 96, NOON) == (0, 0), "what has accrued is used"
-    assert allowed(Demand("gate", 999, 999, 0, 60), 96, NOON) == (30, 0), "but half of it is always theirs"
+    assert allowed(Demand("gate", 999, 999, 0, 60), 96, NOON) == (24, 0), "but half of it is always theirs"
+
+
+def judged(per_hour: int, per_day: int, others: int, days: int = 5) -> list[float]:
+    """Return which share of a camera's judges is labelled, by the hour of the day in which they came.
+
+    So many come at each full hour; what is allowed is used every ten minutes, by the newest hour first.
+    """
+    waiting: dict[int, int] = {}
+    labelled = [0] * 24
+    for day in range(days):
+        done = [0, 0]
+        for minute in range(0, 24 * 60, 10):
+            hour = 24 * day + minute // 60
+            if minute % 60 == 0:
+                waiting[hour] = per_hour
+                waiting.pop(hour - 24, None)
+            demand = Demand("gate", sum(waiting.values()), others, *done)
+            judges, rest = allowed(demand, per_day, DAY_S * day + 60.0 * minute)
+            done = [done[0] + judges, done[1] + rest]
+            for newest in sorted(waiting, reverse=True):
+                now = min(judges, waiting[newest])
+                waiting[newest] -= now
+                judges -= now
+                labelled[newest % 24] += now
+    return [count / (days * per_hour) for count in labelled]
+
+
+@pytest.mark.parametrize("others", [0, 1000])
+@pytest.mark.parametrize("per_hour", [20, 40, 80])
+def test_more_judges_than_can_be_labelled_are_thinned_alike_at_every_hour_of_the_day(
+    per_hour: int, others: int
+) -> None:
+    shares = judged(per_hour, 640, others)
+    mean = sum(shares) / 24
+    assert mean == pytest.approx(min(1.0, (320 if others else 640) / (24 * per_hour)), rel=0.05)
+    assert all(0.8 * mean <= share <= 1.2 * mean for share in shares)
 
 
 def test_judges_take_half_of_a_batch_while_others_wait() -> None:

@@ -282,7 +282,7 @@ def test_a_camera_with_many_frames_keeps_none_waiting(cloud: CloudState) -> None
 
 
 def test_nothing_is_labelled_of_a_guard_nor_of_a_camera_that_was_revoked(tmp_path: Path) -> None:
-    cloud = CloudState(tmp_path, FakeClock(20_000 * DAY_S), store={"held_out_block_s": 4.0, "guard_s": 1.0})
+    cloud = CloudState(tmp_path, FakeClock(20_000 * DAY_S + DAY_S / 2), store={"held_out_block_s": 4.0, "guard_s": 1.0})
     cloud.enroll()
     cloud.enroll("yard", edge="edge-2")
     store(cloud, *range(1, 40))
