@@ -17,7 +17,7 @@ from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.index import Index
-from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.objects.places import model_files
 from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Roster
 from culling.common.config import parse_overrides, settings_file
@@ -105,7 +105,7 @@ def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, o
     settings = settings_of(config, override)
     index = Index(settings.store_url)
     Roster(index).require(camera)
-    rows = views.model_list(index, ModelFiles(settings.data_dir / "models"), camera)
+    rows = views.model_list(index, model_files(settings), camera)
     if as_json:
         print(json.dumps(rows, indent=2))
         return

@@ -1,6 +1,7 @@
-"""An S3 server as a program: `python -m support.s3_server FOLDER` prints its port. The file `fault` of the folder makes it err.
+"""An S3 server as a program: `python -m support.s3_server FOLDER` prints its port.
 
-`503` in it answers every request so, and a number below 60 lets every answer wait so many seconds.
+The file `fault` of the folder makes it err: `503` in it answers every request so, and a number below 60 lets every
+answer wait so many seconds.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ class Folder:
             return os.pread(file.fileno(), length, offset)
 
     def list(self, folder: str) -> Iterator[Item]:
-        """Yield every file below a folder, but those that are being written."""
+        """Yield every file below a folder, also what is left of writes that were cut short."""
         for path in sorted((self._root / folder).rglob("*")):
-            if path.is_file() and path.suffix != ".tmp":
+            if path.is_file():
                 told = path.stat()
                 yield Item(path.relative_to(self._root).as_posix(), told.st_size, told.st_mtime)
 

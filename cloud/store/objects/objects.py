@@ -1,7 +1,7 @@
 """What a place for bytes can do, and which one the settings name.
 
-Every object is whole and durable when `put` returns, and never changes afterwards under the same name in a place that is
-`shared`: there a name says what is in it, so that writing it again does no harm.
+Every object is whole and durable when `put` returns. In a place that is `shared` none ever changes under the same name:
+there a name says what is in it, so that writing it again does no harm.
 """
 
 from __future__ import annotations
