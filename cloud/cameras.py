@@ -12,6 +12,7 @@ import typer
 from culling.cloud.operate import Camera, ConfigFile, Overrides, settings_of
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index
+from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.purge.audit import AUDIT, record
 from culling.cloud.store.purge.purge import Purged, purge
 from culling.cloud.store.roster import Roster
@@ -112,7 +113,8 @@ def _time(text: str) -> float:
 
 def _purge(settings: CloudSettings, index: Index, camera: str, before: float | None) -> None:
     """Purge, and say what went and what an operator has still to look at."""
-    purged = purge(index, settings.data_dir, camera, before, time.time())
+    objects = open_objects(settings.store.objects, settings.data_dir)
+    purged = purge(index, settings.data_dir, camera, before, time.time(), objects)
     _say(camera, purged, settings.data_dir)
 
 

@@ -25,10 +25,10 @@ from culling.cloud.page import views
 from culling.cloud.page.watch import ago
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
-from culling.cloud.store.registry import Artefact, ModelFiles
+from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.registry import Artefact
 from culling.cloud.store.roster import Roster
 from culling.common import logs
 from culling.common.clock import SystemClock
@@ -214,7 +214,7 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
     """Return `file` as something to publish; weights are exported. Raises ModelError when it is no student."""
     from culling.common.graph import open_graph
 
-    files = ModelFiles(settings.data_dir / "models")
+    files = model_files(settings)
     try:
         data, weights, cost = file.read_bytes(), None, None
     except OSError as error:
@@ -248,7 +248,7 @@ def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) ->
     from culling.cloud.model.golden import golden_frame, newest_picture
 
     index, clock = Index(settings.store_url), SystemClock()
-    store = FrameStore(index, settings.data_dir / "frames", clock)
+    store = frame_store(settings, index, clock)
     say(f"noting what it finds on a frame of {camera}")
     image = newest_picture(store, FrameLifecycle(index, store, clock), camera)
     return () if image is None else (golden_frame(graph, image, scale, settings.student.long_side),)

@@ -26,6 +26,7 @@ from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, edges
 from culling.cloud.store.keys import CloudKeys, load_keys
+from culling.cloud.store.objects.places import model_files
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.registry import add as add_model
 from culling.cloud.store.roster import add_camera, add_edge, check_free, check_new, move_camera, names_of
@@ -61,7 +62,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock, sa
     with index.read() as connection:
         check_free(connection, who.edge, who.cameras, who.replace)
         _check_folder(connection, who, out)
-    files = ModelFiles(settings.data_dir / "models")
+    files = model_files(settings)
     publisher = _publisher(settings, index, files, clock)
     say("preparing the first model")
     base = _begun_with(index, files, who.cameras) or base_artefact(settings, files, say)
@@ -95,7 +96,7 @@ def add(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path
     Raises SettingsError for names that cannot be used, ModelError for weights that cannot.
     """
     _check_names((who.camera,))
-    index, files = Index(settings.store_url), ModelFiles(settings.data_dir / "models")
+    index, files = Index(settings.store_url), model_files(settings)
     publisher = _publisher(settings, index, files, clock)
     try:
         with index.read() as connection:  # before the model is made, which may take minutes
@@ -118,7 +119,7 @@ def move(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Pat
 
     Raises SettingsError for names that cannot be used, ModelError when the camera's first model is gone.
     """
-    index, files = Index(settings.store_url), ModelFiles(settings.data_dir / "models")
+    index, files = Index(settings.store_url), model_files(settings)
     publisher = _publisher(settings, index, files, clock)
     try:
         known = Registry(index).models(who.camera)

@@ -17,7 +17,8 @@ from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import is_held, make_folder
 from culling.cloud.store.index import Index
-from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.objects.places import model_files
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Roster
 from culling.common.atomic import write_atomic
@@ -111,7 +112,7 @@ def models(camera: Camera, config: ConfigFile = None, as_json: AsJson = False, o
     settings = settings_of(config, override)
     index = Index(settings.store_url)
     Roster(index).require(camera)
-    rows = views.model_list(index, ModelFiles(settings.data_dir / "models"), camera)
+    rows = views.model_list(index, model_files(settings), camera)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -136,7 +137,7 @@ def export_model(
         raise InputError(f"camera {camera} has {what}: see `culling cloud models {camera}`")
     if found.expires <= time.time():
         raise InputError(f"the manifest of {wanted} has expired and no edge takes it: publish the model again")
-    files = ModelFiles(settings.data_dir / "models")
+    files = model_files(settings)
     file = out.resolve() / f"{found.model_id}.manifest"
     make_folder(file.parent)
     write_atomic(file.with_suffix(".onnx"), files.read(found.artefact.sha256))

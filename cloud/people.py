@@ -148,7 +148,7 @@ def review_command(
         told = {"decided": taken.new, "same": taken.same}
     found = told | listed(desk, camera, limit)
     for row in found["frames"]:
-        row["path"] = str(desk.store.path(camera, row["id"]))
+        row["path"] = desk.store.place(camera, row["id"])
     if as_json:
         print(json.dumps(found, indent=2))
         return

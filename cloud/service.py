@@ -15,7 +15,7 @@ import resource
 import shutil
 import signal
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from types import FrameType
 
@@ -39,12 +39,15 @@ from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import only_one
-from culling.cloud.store.frames import Counts, FrameStore
+from culling.cloud.store.frames import Counts
 from culling.cloud.store.history import History
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
 from culling.cloud.store.lifecycle import AT_ONCE, FrameLifecycle
-from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.objects.objects import open_objects
+from culling.cloud.store.objects.orphans import collect
+from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.retention import forget_records
 from culling.cloud.store.roster import Roster
@@ -72,6 +75,9 @@ LATE_S = 10.0
 UPKEEP_S = 60.0
 """Until the next expiry new frames fit into the share of the quota that it keeps free."""
 
+COLLECT_S = 3600.0
+"""What is left over in a bucket costs little, and listing it takes one request for a thousand pictures."""
+
 SHORT_S = 3600.0
 """Where the disk is short, a model's file goes so long after it was written; a command names it by then."""
 
@@ -83,8 +89,10 @@ class Service:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
+        self._held = ExitStack()
         self._problem = ""
         self._next_upkeep = self._next_measure = self._next_schedule = self._next_count = 0.0
+        self._next_collect = self._clock.monotonic() + COLLECT_S  # never at a start: it would only hold that up
         self._counted = self._clock.now() - LATE_S
         self._minute = int(self._clock.now() // 60)
 
@@ -111,10 +119,12 @@ class Service:
         registry = CollectorRegistry()
         self._metrics = Metrics(registry, "cloud")
         self._index = Index(self._settings.store_url)
-        store = self._settings.store
-        self._frames = FrameStore(self._index, data_dir / "frames", self._clock, store.held_out_block_s, store.guard_s)
+        if not self._held.enter_context(self._index.elected()):
+            raise StorageError("store.url: another service works on that index, on this machine or another: stop it")
+        self._objects = open_objects(self._settings.store.objects, data_dir)
+        self._frames = frame_store(self._settings, self._index, self._clock)
         self._lifecycle = FrameLifecycle(self._index, self._frames, self._clock)
-        self._files = ModelFiles(data_dir / "models")
+        self._files = model_files(self._settings)
         self._registry = Registry(self._index)
         self._roster = Roster(self._index)
         self._rounds = Rounds(self._index)
@@ -158,7 +168,7 @@ class Service:
         """Take every step once. One that cannot read or write keeps no other back: the upkeep is what makes room."""
         problem = ""
         steps = (self._answer_requests, self._tend_labelling, self._advance_rounds, self._pass_minute, self._upkeep)
-        for step in (*steps, self._measure_next):
+        for step in (*steps, self._measure_next, self._collect_orphans):
             try:
                 with surviving("service", self._metrics, step=step.__name__):
                     step()
@@ -180,6 +190,8 @@ class Service:
         self._page.close()
         self._seen.close()
         self._health.close()
+        with suppress(StorageError):  # a database that is gone has given it up
+            self._held.close()
         self._index.close()
         log.info("service_stopped")
 
@@ -362,6 +374,15 @@ class Service:
         if any(forgotten.values()):
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()
+
+    def _collect_orphans(self) -> None:
+        """Settle what no row names in a bucket, once an hour: the one service that works on the index does."""
+        if not self._objects.shared or self._clock.monotonic() < self._next_collect:
+            return
+        self._next_collect = self._clock.monotonic() + COLLECT_S
+        done = collect(self._index, self._objects, self._frames, self._clock.now())
+        if any(asdict(done).values()):
+            log.info("orphans_collected", **asdict(done))
 
     def _measure_next(self) -> None:
         """Measure how right the student of one camera is: each of them in turn, one a minute."""

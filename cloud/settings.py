@@ -74,6 +74,11 @@ class StoreSettings(Section):
         description="URL of the index's database, `postgresql+psycopg://USER:PASSWORD@HOST/NAME`; none: SQLite in the "
         "data folder",
     )
+    objects: str | None = Field(
+        default=None,
+        pattern=r"^s3://[^/?#@]+(/[^?#]*)?$",
+        description="URL of the bucket that pictures and models lie in, `s3://BUCKET/PREFIX`; none: the data folder",
+    )
     quota_bytes: int = Field(
         default=8 << 30,
         ge=1,

@@ -23,8 +23,8 @@ from culling.cloud.labelling.worker import Labeller, Worker
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone, make_folder
-from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
+from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.registry import Registry
 from culling.cloud.teacher.loading import load_teacher
 from culling.common import logs
@@ -44,8 +44,7 @@ NICEST = 19
 def build(settings: CloudSettings, clock: Clock) -> Worker:
     """Return the worker that labels what is in the settings' data folder. Raises StorageError."""
     index = Index(settings.store_url)
-    block_s, guard_s = settings.store.held_out_block_s, settings.store.guard_s
-    store = FrameStore(index, settings.data_dir / "frames", clock, block_s, guard_s)
+    store = frame_store(settings, index, clock)
     heart = ProgressWriter(settings.data_dir / FOLDER, clock.now)
 
     def load() -> Labeller:

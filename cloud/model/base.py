@@ -117,7 +117,7 @@ def _known(path: Path, files: ModelFiles) -> Artefact | None:
         assert artefact.weights is not None
         for sha256, suffix in ((artefact.sha256, "onnx"), (artefact.weights, "safetensors")):
             files.read(sha256, suffix)
-            files.path(sha256, suffix).touch()  # one that no model uses is pruned once it is old
+            files.renew(sha256, suffix)
     except (FileNotFoundError, msgspec.MsgspecError, ModelError):
         return None
     return artefact

@@ -50,8 +50,8 @@ from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
-from culling.cloud.store.picture import unseal
-from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.objects.objects import LostError
+from culling.cloud.store.objects.places import model_files
 from culling.cloud.store.requests import Kind, Requests
 from culling.common.address import family, http_url, in_url
 from culling.common.atomic import write_atomic
@@ -256,7 +256,7 @@ class _Revision(msgspec.Struct):
 def _add_reads(
     app: FastAPI, settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock
 ) -> None:
-    files = ModelFiles(settings.data_dir / "models")
+    files = model_files(settings)
 
     @app.get("/api/fleet")
     async def fleet() -> Response:
@@ -283,7 +283,10 @@ def _add_reads(
     @app.get("/api/frames/{frame}.jpg")
     def picture(frame: FrameName) -> Response:
         found = views.picture(index, frame)
-        data = None if found is None else _picture(frames.path(found[0], frame), found[1])
+        try:
+            data = None if found is None else frames.picture(found[0], frame, found[1])
+        except LostError:
+            data = None
         if data is None:
             raise HTTPException(404, "no such picture")
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
@@ -405,14 +408,6 @@ def assemble_page() -> tuple[bytes, str]:
 
 def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _picture(path: Path, sha256: str) -> bytes | None:
-    try:
-        data, _ = unseal(path.read_bytes())
-    except OSError:
-        return None
-    return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 def _capped(most: int) -> type[H11Protocol]:

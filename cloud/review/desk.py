@@ -13,6 +13,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.lifecycle import FrameLifecycle
+from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster
@@ -83,7 +84,6 @@ class Desk:
 
 def open_desk(settings: CloudSettings, index: Index, store: FrameStore | None, clock: Clock) -> Desk:
     """Return the desk of a cloud; `store` is made where none is given."""
-    kept = settings.store
-    frames_of = store or FrameStore(index, settings.data_dir / "frames", clock, kept.held_out_block_s, kept.guard_s)
+    frames_of = store or frame_store(settings, index, clock)
     lifecycle = FrameLifecycle(index, frames_of, clock)
     return Desk(settings, index, frames_of, lifecycle, Reviews(index), Registry(index), clock)

@@ -35,10 +35,10 @@ from culling.cloud.round.scale import scale
 from culling.cloud.round.score import score
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone
-from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
-from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
 from culling.common import logs
@@ -76,13 +76,12 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     if turn.state != "running":
         return turn.state
     folder = settings.data_dir / "rounds" / str(round_id)
-    block_s, guard_s = settings.store.held_out_block_s, settings.store.guard_s
-    store = FrameStore(index, settings.data_dir / "frames", clock, block_s, guard_s)
+    store = frame_store(settings, index, clock)
     context = Context(
         settings,
         store,
         FrameLifecycle(index, store, clock),
-        ModelFiles(settings.data_dir / "models"),
+        model_files(settings),
         Registry(index),
         folder,
         stopping.is_set,

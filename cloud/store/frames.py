@@ -2,8 +2,10 @@
 
 A frame is named by (edge key, boot, seq), and its file by the hash of that name: a frame that was written but not yet
 entered when the power went is simply written again. The file always comes before the row, and the row's end before the
-file's. A deterministic share of every camera's time is held out: its frames are never trained on, only judged by. What
-becomes of a frame once it is stored stands in `lifecycle.py`.
+file's. In a bucket that services share, the picture's hash is part of the name, so that none ever overwrites another.
+
+A deterministic share of every camera's time is held out: its frames are never trained on, only judged by. What becomes
+of a frame once it is stored stands in `lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import UNREAD, Index, frames, scores, totals
+from culling.cloud.store.objects.folder import Folder
+from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.people import reviews
 from culling.cloud.store.picture import FrameRecord, seal, sealed_size, unseal
 from culling.cloud.store.purge.withheld import Withheld, withheld
-from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
@@ -174,9 +176,16 @@ class FrameStore:
     """Frames of every camera, below `folder` and in the index. Safe to use from several threads and processes."""
 
     def __init__(
-        self, index: Index, folder: Path, clock: Clock, block_s: float = HELD_OUT_BLOCK_S, guard_s: float = GUARD_S
+        self,
+        index: Index,
+        folder: Path,
+        clock: Clock,
+        block_s: float = HELD_OUT_BLOCK_S,
+        guard_s: float = GUARD_S,
+        objects: Objects | None = None,
     ) -> None:
         self._index = index
+        self._objects = objects or Folder(folder.parent)
         self._folder = folder
         self._quarantine = folder.with_name("corrupt")
         self._clock = clock
@@ -203,10 +212,8 @@ class FrameStore:
         # Each its own time, so that the order of frames that came together is kept.
         received = list(accumulate((self._clock.now() for _ in arrivals), _later))
         files = [_sealed(*one) for one in zip(arrivals, received, strict=True)]
-        paths = [self.path(one.frame.camera, one.name) for one in arrivals]
-        for folder in {path.parent for path in paths}:
-            make_folder(folder)
-        write_all_atomic(dict(zip(paths, files, strict=True)))
+        names = [self._name_of(one) for one in arrivals]
+        self._objects.put(dict(zip(names, files, strict=True)))
         rows = [self._row(one, at, len(data)) for one, at, data in zip(arrivals, received, files, strict=True)]
         try:
             return self._enter(rows)
@@ -221,10 +228,8 @@ class FrameStore:
             fresh = [row for row, fate in zip(rows, fates, strict=True) if fate == "stored"]
             if fresh:
                 connection.execute(frames.insert(), fresh)
-        for row, fate in zip(rows, fates, strict=True):
-            if fate != "stored":
-                with _guarded(path := self.path(row["camera"], row["id"])):
-                    path.unlink(missing_ok=True)
+        withheld_ = [row for row, fate in zip(rows, fates, strict=True) if fate != "stored"]
+        self._objects.delete([self._name(row["camera"], row["id"], row["sha256"]) for row in withheld_])
         return fates
 
     def _enter_one(self, row: dict[str, Any]) -> Fate:
@@ -268,21 +273,24 @@ class FrameStore:
 
     def jpeg(self, frame: StoredFrame) -> bytes | None:
         """Return a frame's picture; None if it cannot be read or is another than was stored: the frame is put aside."""
-        path = self.path(frame.camera, frame.id)
         try:
-            data, _ = unseal(path.read_bytes())
-        except OSError as error:  # one bad sector must not stop every round
-            log.error("frame_read_failed", camera=frame.camera, frame=frame.id, error=error.strerror)
-            data = b""
-        if hashlib.sha256(data).hexdigest() == frame.sha256:
-            return data
+            if (data := self.picture(frame.camera, frame.id, frame.sha256)) is not None:
+                return data
+        except LostError as error:  # one bad sector must not stop every round
+            log.error("frame_read_failed", camera=frame.camera, frame=frame.id, error=str(error))
         self.put_aside(frame)
         return None
+
+    def picture(self, camera: str, name: str, sha256: str) -> bytes | None:
+        """Return the picture of a frame; None if it is another than was stored. Raises LostError where it is gone."""
+        data, _ = unseal(self._objects.get(self._name(camera, name, sha256)))
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def put_aside(self, frame: StoredFrame | sa.Row[Any]) -> None:
         """Take a frame whose picture cannot be used out of the store; its file is kept for inspection."""
         self._end([frame.id], "corrupt")
-        self._quarantine_file(self.path(frame.camera, frame.id))
+        name = self._name(frame.camera, frame.id, frame.sha256)
+        self._objects.move(name, f"{self._quarantine.name}/{name.rpartition('/')[2]}")
         log.error("frame_put_aside", camera=frame.camera, frame=frame.id)
 
     # Upkeep
@@ -292,8 +300,11 @@ class FrameStore:
 
         A file may lack its row because the power went in between, or because the index is older than the frames: its
         row is written again from the file. Nothing that was acknowledged is unlinked: only what a row says is gone.
-        Raises StorageError where more files can be neither named nor read than a power cut leaves.
+        Raises StorageError where more files can be neither named nor read than a power cut leaves. A bucket is not
+        looked through: others write there at this moment, see `objects/orphans.py`.
         """
+        if self._objects.shared:
+            return Reconciled()
         fates = {path: self._fate(path) for path in self.unnamed()}
         unknown = [path for path, fate in fates.items() if fate == "quarantine"]
         if len(unknown) > MOST_UNKNOWN:
@@ -341,6 +352,25 @@ class FrameStore:
             self._quarantine_file(path)
             log.warning("file_quarantined", camera=path.parent.name, file=path.name)
 
+    def settle_object(self, name: str) -> Leftover | None:
+        """Settle an object of a shared place that no stored frame named; return what was done, None where one does now.
+
+        Raises StorageError.
+        """
+        jpeg, record = unseal(data := self._objects.get(name))
+        arrival = None if record is None else Arrival(record.edge_key, record.frame, jpeg)
+        if record is None or arrival is None or name != self._name_of(arrival):
+            self._objects.move(name, f"{self._quarantine.name}/{name.rpartition('/')[2]}")
+            log.warning("file_quarantined", camera=name.split("/")[1], file=name.rpartition("/")[2])
+            return "quarantine"
+        if self._enter_one(self._row(arrival, record.received, len(data))) == "stored":
+            log.info("frame_reindexed", camera=arrival.frame.camera, frame=arrival.name)
+            return "reindex"
+        if [frame.sha256 for frame in self.get([arrival.name])] == [arrival.frame.sha256]:
+            return None  # its edge sent it again meanwhile
+        self._objects.delete([name])  # its row says that it is gone, or has another picture
+        return "remove"
+
     def _is_gone(self, name: str) -> bool:
         with self._index.read() as connection:
             state = connection.execute(sa.select(frames.c.state).where(frames.c.id == name)).scalar()
@@ -358,11 +388,12 @@ class FrameStore:
 
     def remove_all(self, names: Mapping[str, Collection[str]]) -> None:
         """Remove frames, by camera, for good: first what the rows hold, then the files; their names stay known."""
-        self._end([name for mine in names.values() for name in mine], "expired")
-        for camera, mine in names.items():
-            for name in mine:
-                with _guarded(path := self.path(camera, name)):
-                    path.unlink(missing_ok=True)
+        every = [name for mine in names.values() for name in mine]
+        hashes = self.known(every)
+        self._end(every, "expired")
+        self._objects.delete(
+            [self._name(camera, name, hashes.get(name, "")) for camera, mine in names.items() for name in mine]
+        )
 
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
@@ -394,8 +425,19 @@ class FrameStore:
         return int(frame.captured // self._block_s)
 
     def path(self, camera: str, name: str) -> Path:
-        """Return where the picture of a frame lies, or would."""
+        """Return where the picture of a frame lies, or would, in the data folder."""
         return self._folder / camera / f"{name}.jpg"
+
+    def place(self, camera: str, name: str) -> str:
+        """Return where a person finds the picture of a stored frame: its path, or its URL."""
+        return self._objects.place(self._name(camera, name, self.known([name]).get(name, "")))
+
+    def _name_of(self, arrival: Arrival) -> str:
+        return self._name(arrival.frame.camera, arrival.name, arrival.frame.sha256)
+
+    def _name(self, camera: str, name: str, sha256: str) -> str:
+        stem = f"{name}-{sha256[:16]}" if self._objects.shared else name
+        return f"{self._folder.name}/{camera}/{stem}.jpg"
 
 
 def _later(before: float, now: float) -> float:

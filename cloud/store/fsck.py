@@ -23,7 +23,6 @@ The service must be stopped: a frame's file is always there a moment before its 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,14 +32,14 @@ import sqlalchemy as sa
 
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import only_one
-from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import ASKING, Index, cameras, frames, leases, reviews, rounds, scores
 from culling.cloud.store.lifecycle import PASSED
 from culling.cloud.store.migrations import totals
+from culling.cloud.store.objects.objects import LostError
+from culling.cloud.store.objects.places import frame_store, model_files
 from culling.cloud.store.people.reviews import OVERRULES
-from culling.cloud.store.picture import unseal
 from culling.cloud.store.purge.withheld import removed_cameras
-from culling.cloud.store.registry import Model, ModelFiles, Registry
+from culling.cloud.store.registry import Model, Registry
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
 from culling.common.wire.messages import WireDetections, from_wire
@@ -92,11 +91,8 @@ class _Check:
     def __init__(self, settings: CloudSettings, index: Index, repair: bool) -> None:
         self._index = index
         self._clock: Clock = SystemClock()
-        store = settings.store
-        self._store = FrameStore(
-            index, settings.data_dir / "frames", self._clock, store.held_out_block_s, store.guard_s
-        )
-        self._files = ModelFiles(settings.data_dir / "models")
+        self._store = frame_store(settings, index, self._clock)
+        self._files = model_files(settings)
         self._registry = Registry(index)
         self._repair = repair
 
@@ -167,11 +163,10 @@ class _Check:
 
     def _damage(self, row: Any) -> str:
         try:
-            data, _ = unseal(self._store.path(row.camera, row.id).read_bytes())
-        except OSError as error:
-            return f"its file cannot be read: {error.strerror}"
-        if hashlib.sha256(data).hexdigest() != row.sha256:
-            return "its file is not what was stored"
+            if self._store.picture(row.camera, row.id, row.sha256) is None:
+                return "its file is not what was stored"
+        except LostError as error:
+            return f"its file cannot be read: {error}"
         if not all(map(_readable, (row.detections, row.labels or row.detections))):
             return "its detections or labels cannot be read"
         return ""

@@ -286,6 +286,12 @@ class Index:
         with self._translated(), self._database.writing.begin() as connection:
             yield connection
 
+    @contextmanager
+    def elected(self) -> Iterator[bool]:
+        """Yield whether this process does what only one that shares the index should, until the block ends."""
+        with self._translated(), self._database.elected() as won:
+            yield won
+
     def settle(self) -> None:
         """Have the database give up what it still holds of rows that were deleted."""
         with self._translated():

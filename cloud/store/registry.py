@@ -11,9 +11,9 @@ model at any moment. `previous` is kept for rollback, and the camera's first mod
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +24,10 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.bill.cost import StudentCost
-from culling.cloud.store.folders import make_folder
 from culling.cloud.store.index import Index, models, requests, rounds, swaps
+from culling.cloud.store.objects.folder import Folder
+from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
-from culling.common.atomic import write_atomic
 from culling.common.errors import InputError, ModelError, StorageError
 from culling.common.selection.ranker import Ranker
 from culling.common.wire.manifest import Golden
@@ -71,22 +71,37 @@ class Model:
 
 
 class ModelFiles:
-    """Files named by their hash, below `folder`."""
+    """Files named by their hash, below `folder`; those of a shared place are copied there when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, objects: Objects | None = None) -> None:
         self._folder = folder
+        self._local = Folder(folder.parent)
+        self._shared = objects if objects is not None and objects.shared else None
         self._proven: set[str] = set()
 
     def add(self, data: bytes, suffix: str) -> str:
         """Keep `data` durably; return its SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
-        make_folder(self._folder)
-        write_atomic(self.path(sha256, suffix), data)
+        for place in filter(None, (self._shared, self._local)):
+            place.put({self._name(sha256, suffix): data})
         return sha256
 
     def path(self, sha256: str, suffix: str) -> Path:
         """Return where a file lies, or would."""
-        return self._folder / f"{sha256}.{suffix}"
+        path = self._folder / f"{sha256}.{suffix}"
+        if self._shared is not None and not path.exists():
+            with suppress(LostError):
+                self._local.put({self._name(sha256, suffix): self._shared.get(self._name(sha256, suffix))})
+        return path
+
+    def renew(self, sha256: str, suffix: str) -> None:
+        """Have a file that no model uses count as new: those that are old are pruned."""
+        self.path(sha256, suffix).touch()
+        if self._shared is not None:
+            self._shared.put({self._name(sha256, suffix): self.path(sha256, suffix).read_bytes()})
+
+    def _name(self, sha256: str, suffix: str) -> str:
+        return f"{self._folder.name}/{sha256}.{suffix}"
 
     def read(self, sha256: str, suffix: str = "onnx") -> bytes:
         """Return a whole file. Raises ModelError when it is missing or not what was kept."""
@@ -105,15 +120,20 @@ class ModelFiles:
             self.read(sha256)
             self._proven.add(sha256)
         try:
-            with self.path(sha256, "onnx").open("rb") as file:
-                return os.pread(file.fileno(), length, offset)
-        except OSError as error:
+            return self._local.range(self._name(sha256, "onnx"), offset, length)
+        except LostError as error:
             self._proven.discard(sha256)
-            raise ModelError(f"model file {sha256[:12]} cannot be read: {error.strerror}") from None
+            raise ModelError(f"model file {sha256[:12]}: {error}") from None
 
     def keeps(self, sha256: str) -> bool:
         """Return whether an ONNX file is still here: those of retired models are pruned."""
-        return self.path(sha256, "onnx").exists()
+        here = (self._folder / f"{sha256}.onnx").exists()
+        if here or self._shared is None:
+            return here
+        try:
+            return bool(self._shared.range(self._name(sha256, "onnx"), 0, 1))
+        except LostError:
+            return False
 
     def prune(self, wanted: set[str], before: float) -> int:
         """Remove files older than `before`, seconds since the epoch, whose hash is not wanted; return how many."""
@@ -125,6 +145,10 @@ class ModelFiles:
                     removed += 1
         except OSError as error:
             raise StorageError(f"cannot clean up {self._folder}: {error.strerror}") from error
+        if self._shared is not None:
+            found = list(self._shared.list(self._folder.name))
+            old = [item.name for item in found if item.written < before and Path(item.name).stem not in wanted]
+            self._shared.delete(old)
         return removed
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,21 +10,27 @@ import pytest
 from support.cloud import CloudState
 from support.databases import Databases
 from support.postgres import Postgres, binaries
+from support.s3 import S3
 
 if TYPE_CHECKING:
     from culling.cloud.study.basis.corpus import Corpus
     from support.studied import Yard
 
 
-BOTH = ("bill", "control", "labelling", "link", "page", "review", "store")
-"""Rooms whose tests run on SQLite and on PostgreSQL, where they make an index; to others it is incidental."""
+BOTH = (
+    *("bill/test_account.py", "bill/test_rates.py", "bill/test_series.py", "control/test_accuracy.py"),
+    *("control/test_actions.py", "control/test_publish.py", "labelling/test_queue.py", "link/test_arrivals.py"),
+    *("link/test_offers.py", "page/test_board.py", "page/test_report.py", "page/test_views.py"),
+    *("review/test_decide.py", "review/test_disputes.py", "review/test_export.py", "review/test_take_in.py"),
+)
+"""Tests beside those of the store that run on SQLite and PostgreSQL; to others it is incidental where an index is."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    stores = CloudState in vars(metafunc.module).values()
+    path = metafunc.definition.path.relative_to(Path(__file__).parent)
+    of_store = path.parts[0] == "store" and CloudState in vars(metafunc.module).values()
     embedded = metafunc.definition.get_closest_marker("embedded") is not None
-    inside = metafunc.definition.path.relative_to(Path(__file__).parent).parts[0] in BOTH
-    if inside and stores and not embedded:
+    if (of_store or str(path) in BOTH) and not embedded:
         metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
@@ -35,6 +42,22 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres(programs)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3 server for the whole run."""
+    server = S3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket; keys and endpoint are in the environment."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.make(f"bucket-{uuid.uuid4().hex}")
 
 
 @pytest.fixture(autouse=True)

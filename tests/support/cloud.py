@@ -17,11 +17,12 @@ import tomli_w
 
 from culling.cloud.control.publish import Publisher
 from culling.cloud.settings import CloudSettings, load_settings
-from culling.cloud.store.frames import FrameStore, is_held_out
+from culling.cloud.store.frames import is_held_out
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
 from culling.cloud.store.lifecycle import FrameLifecycle
-from culling.cloud.store.registry import Artefact, ModelFiles, Registry
+from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.registry import Artefact, Registry
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, add_edge
 from culling.cloud.store.rounds import Rounds
@@ -57,12 +58,9 @@ class CloudState:
         self.data_dir = self.settings.data_dir
         self.keys = load_keys(self.data_dir)
         self.index = Index(self.settings.store_url)
-        store = self.settings.store
-        self.frames = FrameStore(
-            self.index, self.data_dir / "frames", self.clock, store.held_out_block_s, store.guard_s
-        )
+        self.frames = frame_store(self.settings, self.index, self.clock)
         self.lifecycle = FrameLifecycle(self.index, self.frames, self.clock)
-        self.files = ModelFiles(self.data_dir / "models")
+        self.files = model_files(self.settings)
         self.registry = Registry(self.index)
         self.roster = Roster(self.index)
         self.rounds = Rounds(self.index)

@@ -5,7 +5,6 @@ Each test has a database with an empty index: a copy of a template, or one that 
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import pwd
@@ -19,6 +18,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, _tables
+from support.children import die_with_parent
 
 TEMPLATE = "empty"
 QUICK = ("fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=4GB")
@@ -55,7 +55,7 @@ class Postgres:
         command = [self._programs / "postgres", "-D", "data", "-k", str(self.folder), *options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, user=self._user, preexec_fn=_die_with_parent
+                command, stdout=log, stderr=log, cwd=self.folder, user=self._user, preexec_fn=die_with_parent
             )
         deadline = time.monotonic() + 30
         engine = sa.create_engine(self.url("postgres"), poolclass=sa.NullPool)
@@ -116,8 +116,3 @@ class Postgres:
         command = [self._programs / program, *arguments]
         done = subprocess.run(command, cwd=self.folder, user=self._user, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process with the one that started it, however that ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG

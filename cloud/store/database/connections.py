@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -17,6 +18,10 @@ _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"
 
 _OPEN = {"sqlite": sqlite.open_engine, "postgresql": postgresql.open_engine}
 _SETTLE: dict[str, Callable[[sa.Engine], None]] = {"sqlite": sqlite.settle, "postgresql": postgresql.settle}
+_ELECTED: dict[str, Callable[[sa.Engine], AbstractContextManager[bool]]] = {
+    "sqlite": sqlite.elected,
+    "postgresql": postgresql.elected,
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Connections:
     def embedded(self) -> bool:
         """Whether the database is a file that the service looks after itself."""
         return self.writing.dialect.name == "sqlite"
+
+    def elected(self) -> AbstractContextManager[bool]:
+        """Yield whether this process does what only one that shares the database should, until the block ends."""
+        return _ELECTED[self.writing.dialect.name](self.writing)
 
     def settle(self) -> None:
         """Have the database give up what it still holds of rows that were deleted."""

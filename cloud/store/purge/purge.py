@@ -31,6 +31,8 @@ from culling.cloud.store.index import (
     swaps,
     wishes,
 )
+from culling.cloud.store.objects.folder import Folder
+from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.purge.audit import iso, record
 from culling.cloud.store.purge.withheld import remember, removed_cameras
@@ -44,6 +46,9 @@ NOTHING = {"reason": "", "model_id": "", **dict.fromkeys(("frame", "pts", "captu
 BLOBS = ("detections", "features", "labels", "ignored")
 EMPTY = {"bytes": 0, **dict.fromkeys((*BLOBS, "round", "kept", "probability")), **NOTHING}
 """A purged frame's row keeps its name, the picture's hash, when it came and when it was labelled, until it expires."""
+
+CORRUPT = "corrupt"
+"""Where files lie that cannot be used; see `frames.py`."""
 
 IN_USE = ("live", "previous")
 NO_GOLDEN = msgspec.msgpack.encode(())
@@ -68,7 +73,9 @@ class Purged:
     models: int
 
 
-def purge(index: Index, data_dir: Path, camera: str, before: float | None, now: float) -> Purged:
+def purge(
+    index: Index, data_dir: Path, camera: str, before: float | None, now: float, objects: Objects | None = None
+) -> Purged:
     """Remove what `camera` recorded before that time, or all of it for None; times are seconds since the epoch.
 
     With None its finished rounds, swaps and answered requests go too, and its models once it is removed itself. Raises
@@ -79,8 +86,10 @@ def purge(index: Index, data_dir: Path, camera: str, before: float | None, now: 
         raise InputError("--before: that time lies in the future; give one that has passed")
     until = inf if before is None else before
     told = {"camera": camera, "before": None if before is None else iso(before)}
+    objects = objects or Folder(data_dir)
+    theirs = f"frames/{camera}"
     with index.read() as connection:
-        if not _is_known(connection, camera) and not (data_dir / "frames" / camera).is_dir():
+        if not _is_known(connection, camera) and next(objects.list(theirs), None) is None:
             raise InputError(f"there is no camera {camera}, and nothing of one: see `culling cloud status`")
     record(data_dir, "camera_purge_began", now, **told)
     with index.write() as connection:
@@ -93,9 +102,8 @@ def purge(index: Index, data_dir: Path, camera: str, before: float | None, now: 
         records = sum(connection.execute(query).rowcount for query in _records(connection, camera, until))
         kept = _forget_golden(connection, camera, until)
     index.settle()
-    pictures = _unlink(_pictures(data_dir / "frames" / camera, names, camera, until))
-    pictures += _unlink(_pictures(data_dir / "corrupt", names, camera, until))
-    unreadable = sum(1 for _ in _unreadable(index, data_dir))
+    pictures = sum(_remove(objects, _pictures(objects, folder, names, camera, until)) for folder in (theirs, CORRUPT))
+    unreadable = sum(1 for _ in _unreadable(index, objects))
     purged = Purged(len(names), pictures, labels, past, records, unreadable, kept)
     log.warning("camera_purged", **told, **asdict(purged))
     record(data_dir, "camera_purged", now, **told, **asdict(purged))
@@ -154,43 +162,46 @@ def _forget_golden(connection: sa.Connection, camera: str, until: float) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(models).where(with_picture)).scalar_one()
 
 
-def _pictures(folder: Path, names: Collection[str], camera: str, until: float) -> Iterator[Path]:
+def _pictures(objects: Objects, folder: str, names: Collection[str], camera: str, until: float) -> Iterator[str]:
     """Yield the files of frames with those names, and those whose own record says that they are to go."""
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if path.stem in names:  # no need to read it
-            yield path
+    for item in objects.list(folder):
+        if _frame_of(item.name) in names:  # no need to read it
+            yield item.name
             continue
-        told = _told(path)
-        unnamed = told is None and folder.name == camera and until == inf  # a write that was cut short, for example
+        told = _told(objects, item.name)
+        unnamed = told is None and folder != CORRUPT and until == inf  # a write that was cut short, for example
         if unnamed or (told is not None and told[0] == camera and told[1] < until):
-            yield path
+            yield item.name
 
 
-def _told(path: Path) -> tuple[str, float] | None:
+def _frame_of(name: str) -> str:
+    """Return the frame that the name of an object names."""
+    return name.rpartition("/")[2].partition(".")[0].partition("-")[0]
+
+
+def _told(objects: Objects, name: str) -> tuple[str, float] | None:
     """Return which camera took the picture of a file, and when; None where the file does not say."""
     try:
-        sealed = unseal(path.read_bytes())[1]
-    except OSError:
+        sealed = unseal(objects.get(name))[1]
+    except LostError:
         return None
     return None if sealed is None else (sealed.frame.camera, min(sealed.frame.captured, sealed.received))
 
 
-def _unreadable(index: Index, data_dir: Path) -> Iterator[Path]:
-    folder = data_dir / "corrupt"
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if _told(path) is None:
+def _unreadable(index: Index, objects: Objects) -> Iterator[str]:
+    for item in objects.list(CORRUPT):
+        if _told(objects, item.name) is None:
             with index.read() as connection:
-                named = connection.execute(sa.select(frames.c.id).where(frames.c.id == path.stem)).first()
+                query = sa.select(frames.c.id).where(frames.c.id == _frame_of(item.name))
+                named = connection.execute(query).first()
             if named is None:
-                yield path
+                yield item.name
 
 
-def _unlink(paths: Iterator[Path]) -> int:
-    count = 0
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot remove {path}: {error.strerror}; repeat the purge") from error
-        count += 1
-    return count
+def _remove(objects: Objects, names: Iterator[str]) -> int:
+    every = list(names)
+    try:
+        objects.delete(every)
+    except StorageError as error:
+        raise StorageError(f"{error}; repeat the purge") from error
+    return len(every)

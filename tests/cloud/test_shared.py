@@ -1,0 +1,63 @@
+"""The whole service on PostgreSQL and a bucket: what was acknowledged is there after it, or the database, was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from culling.common.wire.messages import Ack, Nack
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame, hello, wait_until
+from support.postgres import Postgres
+from support.stored import everything
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, postgres: Postgres, bucket: str) -> Iterator[CloudState]:
+    url = postgres.take()
+    state = CloudState(tmp_path, store={"url": url, "objects": bucket})
+    yield state
+    state.close()
+    postgres.give_back(url)
+
+
+def send(edge: Edge, *seqs: int) -> set[int]:
+    """Send frames, and return those that were acknowledged, which is all but those that may come again."""
+    acked = set()
+    for seq in seqs:
+        frame, jpeg = hard_frame(seq)
+        answer = edge.ask(frame, Ack, Nack, payload=jpeg)
+        assert isinstance(answer, Ack) or answer.retry
+        acked |= {answer.seq} if isinstance(answer, Ack) else set()
+    return acked
+
+
+@pytest.mark.fault
+def test_nothing_that_was_acknowledged_is_lost_or_stored_twice(cloud: CloudState, postgres: Postgres) -> None:
+    secret, acked = cloud.enroll(), set()
+    for turn in range(3):
+        with ServiceProcess(cloud) as service:
+            edge = Edge(service.endpoint, cloud.keys.curve_public, secret)
+            edge.send(hello())
+            acked |= send(edge, *range(4 * turn, 4 * turn + 8))  # half of them again
+            if turn == 1:
+                postgres.kill()
+                assert send(edge, 100) == set()
+                postgres.start()
+                wait_until(lambda: send(edge, 100) == {100})
+            edge.close()
+            service.kill()
+    assert acked == set(range(16))
+    stored = everything(cloud)
+    assert len(stored) == len({frame.id for frame in stored}) == 17
+    assert all(cloud.frames.jpeg(frame) is not None for frame in stored)
+    assert cloud.frames.counts()[CAMERA].stored == 17
+
+
+def test_a_second_service_on_the_same_index_is_refused(cloud: CloudState, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    other = CloudState(tmp_path / "second", store=cloud.sections["store"])
+    with ServiceProcess(cloud), pytest.raises(AssertionError, match="another service works on that index"):
+        ServiceProcess(other)
+    other.close()
