@@ -26,6 +26,7 @@ from culling.cloud.bill.series import CostSeries
 from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
+from culling.cloud.control.classes import pending
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -36,6 +37,8 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.store.classes.lists import ClassLists
+from culling.cloud.store.classes.relist import relist
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Counts, FrameStore
@@ -83,7 +86,7 @@ class Service:
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
         self._problem = ""
-        self._next_upkeep = self._next_measure = self._next_schedule = self._next_count = 0.0
+        self._next_classes = self._next_upkeep = self._next_measure = self._next_schedule = self._next_count = 0.0
         self._counted = self._clock.now() - LATE_S
         self._minute = int(self._clock.now() // 60)
 
@@ -155,7 +158,14 @@ class Service:
     def _take_turn(self) -> None:
         """Take every step once. One that cannot read or write keeps no other back: the upkeep is what makes room."""
         problem = ""
-        steps = (self._answer_requests, self._tend_labelling, self._advance_rounds, self._pass_minute, self._upkeep)
+        steps = (
+            self._answer_requests,
+            self._change_classes,
+            self._tend_labelling,
+            self._advance_rounds,
+            self._pass_minute,
+            self._upkeep,
+        )
         for step in (*steps, self._measure_next):
             try:
                 with surviving("service", self._metrics, step=step.__name__):
@@ -226,6 +236,25 @@ class Service:
     def _has_rounds(self, camera: str) -> bool:
         return any(row.name == camera and not row.revoked for row in self._roster.rows())
 
+    # Classes
+
+    def _change_classes(self) -> None:
+        """Bring the list of each camera's set into force, when no round of the camera runs, and ask for a round of it.
+
+        A camera that has no frame yet begins with its set, and needs none.
+        """
+        if self._clock.monotonic() < self._next_classes:
+            return
+        self._next_classes = self._clock.monotonic() + SCHEDULE_S
+        busy = {turn.camera for turn in self._rounds.unfinished()}
+        counts, now = self._frames.counts(), self._clock.now()
+        for camera, wanted in pending(self._settings, self._index).items():
+            if camera in busy:
+                continue
+            relist(self._index, camera, wanted, now)
+            if camera in counts:
+                self._requests.ask_once("round", camera, now)
+
     # Labels
 
     def _tend_labelling(self) -> None:
@@ -265,7 +294,9 @@ class Service:
     def _start_next(self) -> None:
         asked = self._requests.rounds()
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
+        since = ClassLists(self._index).since()
         taught = self._rounds.taught()
+        pools = {camera: self._lifecycle.pool_size(camera) for camera in asked if camera in since}
         cameras = [
             camera_stats(
                 row,
@@ -274,6 +305,7 @@ class Service:
                 self._settings.gate.least,
                 row.name not in taught,
                 row.name in asked,
+                missing=max(0, self._settings.schedule.first - pools.get(row.name, self._settings.schedule.first)),
             )
             for row in self._roster.rows()
             if not row.revoked

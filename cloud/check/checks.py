@@ -42,7 +42,7 @@ def check_teacher(settings: CloudSettings) -> str:
     own, since the service never holds torch.
     """
     teacher = settings.teacher
-    sayings = teacher.map or (teacher.file and settings.round.interest)  # a file of other classes may do then
+    sayings = teacher.map or settings.classes or (teacher.file and settings.round.interest)  # other classes may do
     if teacher.kind == "bundled" and not sayings:
         return check_detector(teacher.file or BUNDLED / "teacher.safetensors")
     return try_teacher(settings)

@@ -63,11 +63,20 @@ class Wait:
 
 
 def camera_stats(
-    row: CameraRow, counts: Counts, desired: DesiredState, least_judges: int, new: bool, asked: bool = False
+    row: CameraRow,
+    counts: Counts,
+    desired: DesiredState,
+    least_judges: int,
+    new: bool,
+    asked: bool = False,
+    missing: int = 0,
 ) -> CameraStats:
-    """Return what decides for a camera, from what the index says of it."""
+    """Return what decides for a camera, from what the index says of it; `missing` are frames that its pool lacks since
+    its classes were changed.
+    """
     judged = counts.held_out >= least_judges
     lacking = counts.asking_judges if not judged else counts.asking_others if new and not counts.waiting else 0
+    lacking = lacking or min(missing, counts.asking_others)
     return CameraStats(
         row.name,
         counts.waiting,

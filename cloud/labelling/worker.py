@@ -36,8 +36,8 @@ HINDERED_S = 5.0
 class Labeller(Protocol):
     """What labels frames `(H, W, 3)` RGB."""
 
-    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Return what is seen in each frame, in that order, boxes in the frame's pixels."""
+    def label(self, frames: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> list[Detections]:
+        """Return what is seen of `classes` in each frame, in that order, boxes in the frame's pixels."""
 
 
 @dataclass
@@ -81,23 +81,26 @@ class Worker:
             self.teacher = self.load()  # before any frame is leased, which it must not be held against
         if (batch := self.queue.take(self.size, self._worth)) is None:
             return False
-        kept = self.queue.finish(batch.token, self._labels(self.teacher, batch))
+        made_for = {frame.id: frame.classes for frame in batch.frames}
+        kept = self.queue.finish(batch.token, self._labels(self.teacher, batch), made_for)
         self.well()
         log.info("frames_labelled", frames=kept, cameras=len({frame.camera for frame in batch.frames}))
         return True
 
     def _labels(self, teacher: Labeller, batch: Batch) -> dict[str, Detections]:
-        names, images = [], []
+        by_list: dict[tuple[str, ...], dict[str, NDArray[np.uint8]]] = {}
         for frame in batch.frames:
             if (jpeg := self.store.jpeg(frame)) is None:
                 continue
             try:
-                images.append(decode_jpeg(jpeg))
-                names.append(frame.id)
+                by_list.setdefault(frame.classes, {})[frame.id] = decode_jpeg(jpeg)
             except ProtocolError:  # only its header was checked on arrival
                 self.store.put_aside(frame)
-        found = teacher.label(images) if images else []
-        return {name: seen.above(self.floor) for name, seen in zip(names, found, strict=True)}
+        labels: dict[str, Detections] = {}
+        for classes, images in by_list.items():
+            found = teacher.label(list(images.values()), classes)
+            labels |= {name: seen.above(self.floor) for name, seen in zip(images, found, strict=True)}
+        return labels
 
     def _worth(self, camera: str) -> Worth | None:
         """Return the live model's ranker as a function of a frame (0 for unreadable features), None if it has none."""

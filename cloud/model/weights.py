@@ -18,9 +18,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from culling.cloud.model.family import family_named, family_of
+from culling.cloud.weights.classes import CLASSES
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 
 Kind = Literal["student", "teacher"]
 Format = Literal["fp16", "int8"]
@@ -74,8 +74,10 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     return model.eval(), classes
 
 
-def load_student(path: Path, family: str | None = None) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return a student, as `load_weights` does; of `family` if given, which may also read it from ONNX.
+def load_student(
+    path: Path, family: str | None = None, classes: tuple[str, ...] = CLASSES
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a student, as `load_weights` does; of `family` if given, which may also read it from ONNX, for `classes`.
 
     Raises `ModelError` for a teacher too, and for a student of another family.
     """
@@ -83,7 +85,7 @@ def load_student(path: Path, family: str | None = None) -> tuple[nn.Module, tupl
         wanted = family_named(family)
         if wanted.read is None:
             raise ModelError(f"{path}: students of the family {family} start from safetensors, not from ONNX")
-        return wanted.read(path, CLASSES), CLASSES
+        return wanted.read(path, classes), classes
     model, classes = load_weights(path)
     found = family_of(model)
     if not found.student(model):

@@ -5,7 +5,7 @@ One row per camera and one per round; and of one camera its day, its hard frames
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from culling.cloud.labelling.state import read_problem
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
+from culling.cloud.store.classes.lists import Reading
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts
@@ -34,10 +35,9 @@ from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S
 from culling.common.errors import ProtocolError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
 from culling.common.process.keeping_up import Look, keeping_up
-from culling.common.wire.messages import WireDetections, from_wire
 
 log = structlog.get_logger(__name__)
 
@@ -261,9 +261,10 @@ def gallery(
     with index.read() as connection:
         query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
         rows = connection.execute(query).all()
+        reading = Reading(connection, rows)
     said = Reviews(index).of(name, [row.id for row in rows])
     decisions = {frame: review.decision for frame, review in said.items()}
-    found = (_readable(row, settings) for row in rows)
+    found = (_readable(row, reading, settings) for row in rows)
     return [told | {"decision": decisions.get(told["id"])} for told in found if told is not None]
 
 
@@ -295,37 +296,31 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     return rows
 
 
-def _readable(row: sa.Row[Any], settings: CloudSettings) -> Row | None:
+def _readable(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row | None:
     """Return what a frame's row says, None for one that rotted: it must not hide the others; rounds put it aside."""
     try:
-        return _frame(row, settings)
+        return _frame(row, reading, settings)
     except (msgspec.MsgspecError, ProtocolError, TypeError):
         log.warning("frame_unreadable", camera=row.camera, frame=row.id)
         return None
 
 
-def _frame(row: sa.Row[Any], settings: CloudSettings) -> Row:
-    seen = _detections(row.detections)
-    labels = None if row.labels is None else _detections(row.labels).above(settings.teacher.min_score)
+def _frame(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row:
+    seen, labels, classes = reading.found(row), reading.labels(row), reading.classes(row.camera)
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
-    told |= {"bytes": row.bytes, "student": _boxes(seen.above(STUDENT_FLOOR)), "teacher": None, "ap": None}
+    told |= {"bytes": row.bytes, "student": _boxes(seen.above(STUDENT_FLOOR), classes), "teacher": None, "ap": None}
     if labels is not None:
+        labels = labels.above(settings.teacher.min_score)
         sure = labels.scores >= settings.teacher.true_score
         compared = Compared(seen.above(STUDENT_FLOOR), labels.where(sure), labels.where(~sure))
-        hard = hardness(compared, settings.round.labels_of_interest)
-        told |= {"teacher": _boxes(labels.where(sure)), "ap": round(1 - hard.value, 3), "kind": hard.kind}
+        hard = hardness(compared, settings.round.labels_of_interest(classes))
+        told |= {"teacher": _boxes(labels.where(sure), classes), "ap": round(1 - hard.value, 3), "kind": hard.kind}
     return told
 
 
-def _detections(blob: bytes | None) -> Detections:
-    if blob is None:
-        return Detections.empty()
-    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections), len(CLASSES))
-
-
-def _boxes(found: Detections) -> list[list[Any]]:
+def _boxes(found: Detections, classes: Sequence[str]) -> list[list[Any]]:
     return [
-        [*(round(float(value), 1) for value in box), round(float(score), 2), CLASSES[int(label)]]
+        [*(round(float(value), 1) for value in box), round(float(score), 2), classes[int(label)]]
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
     ]

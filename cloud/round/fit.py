@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from culling.cloud.model.base import base_artefact
+from culling.cloud.model.base import first_student
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
@@ -33,7 +33,6 @@ from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.errors import ModelError, StorageError, TrainingError
-from culling.common.frame import CLASSES
 from culling.common.scaler import input_size
 
 log = structlog.get_logger(__name__)
@@ -63,7 +62,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     heart = context.heart
     heart.expect(recipe.steps)
     model, run = retrain(
-        lambda: _warm_start(context, turn.camera),
+        lambda: start_from(context, turn.camera),
         batches,
         recipe,
         context.folder / "train.checkpoint",
@@ -78,7 +77,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         context.work.learn(batches.size(step), batches.batch)
     context.work.look(sizes[0], len(run.looks) * len(watched))
     path = context.folder / "candidate.safetensors"
-    save_weights(path, model, "fp16")
+    save_weights(path, model, "fp16", context.classes)
     return {
         "steps": run.step,
         "most_steps": recipe.steps,
@@ -87,7 +86,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         "train_s": train_s,
         "losses": _curve(run),
         "looks": [(step, round(loss, 4)) for step, loss in run.looks],
-        "spared": [CLASSES[label] for label in spared],
+        "spared": [context.classes[label] for label in spared],
         "weights": context.files.add(path.read_bytes(), "safetensors"),
     }
 
@@ -245,23 +244,38 @@ def _curve(run: Run) -> list[tuple[int, float]]:
     return [(index * stride + len(part), round(sum(part) / len(part), 4)) for index, part in enumerate(parts)]
 
 
-def _warm_start(context: Context, camera: str) -> nn.Module:
-    """Return the camera's newest student; or where every camera starts, if its family is no longer the wanted one."""
-    model = _newest(context, camera)
-    if family_of(model).name != context.settings.student.family:
-        base = base_artefact(context.settings, context.files).weights
-        assert base is not None  # a base student is made of weights
-        model = load_weights(context.files.path(base, "safetensors"))[0]
-        log.info("family_changed", camera=camera, family=context.settings.student.family)
+def start_from(context: Context, camera: str) -> nn.Module:
+    """Return the student that a round trains: the camera's newest, or where every camera starts, if that is of another
+    family, or knows more of the classes that are wanted now.
+
+    Where one of them is new to both, training starts from the latter: the former was taught that it is background.
+    """
+    model, known = _newest(context, camera)
+    wanted, family = context.classes, context.settings.student.family
+    missing = _missing(wanted, known)
+    if family_of(model).name != family or missing:
+        first, finds = first_student(context.settings, wanted)
+        if family_of(model).name != family:
+            log.info("family_changed", camera=camera, family=family)
+            model, known = first, finds
+        elif _missing(wanted, finds) <= missing:
+            model, known = first, finds
+    if known != wanted:
+        log.info("student_relisted", camera=camera, classes=list(wanted), new=sorted(_missing(wanted, known)))
+        model = family_of(model).relist(model, known, wanted)
     family_of(model).freeze(model, context.settings.round.frozen)
     return model
 
 
-def _newest(context: Context, camera: str) -> nn.Module:
+def _missing(wanted: Sequence[str], known: Sequence[str]) -> set[str]:
+    return set(wanted) - set(known)
+
+
+def _newest(context: Context, camera: str) -> tuple[nn.Module, tuple[str, ...]]:
     for known in context.registry.models(camera):
         if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
             path = context.files.path(weights, "safetensors")
             if path.exists():
                 context.files.read(weights, "safetensors")  # raises if its bytes are damaged
-                return load_weights(path)[0]
+                return load_weights(path)
     raise RefusedError(f"camera {camera} has no weights to start from: all its models were published as ONNX")

@@ -2,12 +2,14 @@
 
 [service]   where its state lives and where it listens    [round]       what a round keeps and trains on
 [store]     index, quota and retention of frames          [resolution]  how far the input may shrink
+[classes]   what cameras look for, in sets
 [teacher]   who labels                                    [gate]        when a candidate may be published
 [labelling] how many frames a day are labelled            [publish]     how long a manifest holds
 [student]   what every camera starts with                 [metrics]     where the counters are served
 [schedule]  when a round starts by itself                 [page]        where the live page is served
 """
 
+from culling.cloud.settings.classes import DEFAULT, ClassSet
 from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
 from culling.cloud.settings.rounds import CULLED, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
@@ -17,6 +19,8 @@ from culling.cloud.settings.teacher import Colours, Fit, LabellingSettings, Layo
 
 __all__ = [
     "CULLED",
+    "DEFAULT",
+    "ClassSet",
     "CloudSettings",
     "Colours",
     "Fit",

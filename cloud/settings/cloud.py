@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import URL
 
+from culling.cloud.settings.classes import DEFAULT, ClassSet, all_sets, check_sets, set_name
 from culling.cloud.settings.rounds import CULLED, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
@@ -26,6 +27,7 @@ class CloudSettings(Settings):
 
     service: ServiceSettings
     store: StoreSettings = StoreSettings()
+    classes: dict[str, ClassSet] = Field(default={})
     teacher: TeacherSettings = TeacherSettings()
     labelling: LabellingSettings = LabellingSettings()
     student: StudentSettings = StudentSettings()
@@ -36,6 +38,23 @@ class CloudSettings(Settings):
     publish: PublishSettings = PublishSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+
+    @field_validator("classes")
+    @classmethod
+    def _apart(cls, classes: dict[str, ClassSet]) -> dict[str, ClassSet]:
+        check_sets(classes)
+        return classes
+
+    @field_validator("round")
+    @classmethod
+    def _known(cls, round_: RoundSettings, info: ValidationInfo) -> RoundSettings:
+        if "classes" not in info.data:
+            return round_
+        known = list(dict.fromkeys(name for one in all_sets(info.data["classes"]).values() for name in one.names))
+        for name in round_.interest:
+            if name not in known:
+                raise ValueError(f"interest names {name}, which is a class of no set; there are {', '.join(known)}")
+        return round_
 
     @field_validator("round")
     @classmethod
@@ -55,6 +74,28 @@ class CloudSettings(Settings):
         if gate.least > most:
             raise ValueError(f"least is {gate.least}, but round.held_out is {most}: no round could be judged")
         return gate
+
+    @property
+    def class_sets(self) -> dict[str, ClassSet]:
+        """Every set of classes by name, that of all other cameras among them."""
+        return all_sets(self.classes)
+
+    def set_of(self, camera: str, asked: str | None = None) -> tuple[str, ClassSet]:
+        """Return a camera's set and its name; `asked` is the one that an operator wanted.
+
+        Raises SettingsError where patterns of two sets hold the camera.
+        """
+        name = set_name(self.classes, camera, asked)
+        return name, self.class_sets[name]
+
+    def set_like(self, names: tuple[str, ...]) -> ClassSet:
+        """Return the set that has those classes; one of them alone where the settings have none any more."""
+        return next((one for one in self.class_sets.values() if one.names == names), ClassSet(names=names))
+
+    @property
+    def default_classes(self) -> tuple[str, ...]:
+        """The classes of every camera that no set holds."""
+        return self.class_sets[DEFAULT].names
 
     @property
     def data_dir(self) -> Path:
@@ -82,4 +123,4 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> CloudSettings
 
 def to_toml(settings: CloudSettings) -> bytes:
     """Return the settings as a file that `load_settings` reads back, for a child process; it may hold a password."""
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)).encode()
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, by_alias=True)).encode()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from culling.common.config import Section
-from culling.common.frame import CLASSES, ClassName
 
 
 class ScheduleSettings(Section):
@@ -133,16 +133,15 @@ class RoundSettings(Section):
         description="seconds without a step of its process after which a round is killed and tried once more; the "
         "process that labels is replaced after as long",
     )
-    interest: tuple[ClassName, ...] = Field(
+    interest: tuple[str, ...] = Field(
         default=(),
-        description="classes that frames are culled, scaled and gated by; an empty list: all six. Every class "
-        "is trained",
+        description="classes that frames are culled, scaled and gated by; an empty list: all, as for a camera whose "
+        "set has none of them. Every class is trained",
     )
 
-    @property
-    def labels_of_interest(self) -> list[int] | None:
-        """The labels of the classes of interest, None for every class."""
-        return [CLASSES.index(name) for name in self.interest] or None
+    def labels_of_interest(self, classes: Sequence[str]) -> list[int] | None:
+        """Return which of `classes` are of interest, by their indices; None for every one."""
+        return [classes.index(name) for name in self.interest if name in classes] or None
 
 
 class GateSettings(Section):

@@ -23,8 +23,9 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
+from culling.cloud.store.classes.lists import Reading
 from culling.cloud.store.folders import make_folder
-from culling.cloud.store.index import UNREAD, Index, frames, scores, totals
+from culling.cloud.store.index import UNREAD, Index, frames, scores, shelf, totals
 from culling.cloud.store.people import reviews
 from culling.cloud.store.picture import Record, seal, sealed_size, unseal
 from culling.cloud.store.purge.withheld import Withheld, withheld
@@ -32,7 +33,7 @@ from culling.common.atomic import write_all_atomic
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
-from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire
+from culling.common.wire.messages import HardFrame, WireFeatures
 
 HELD_OUT_ONE_IN = 5
 """A fifth of the time judges students: with fewer frames the gate is a matter of chance, more are lost to training."""
@@ -87,6 +88,7 @@ class StoredFrame:
     """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it, or a
     person did.
 
+    `detections` and `labels` are by the list `classes`, the one in force for the camera.
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
     `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
     """
@@ -106,6 +108,7 @@ class StoredFrame:
     features: WireFeatures | None
     labels: Detections | None
     probability: float | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,22 +245,24 @@ class FrameStore:
         query = frames.select().where(frames.c.camera == camera, frames.c.state == "stored", condition)
         with self._index.read() as connection:
             rows = connection.execute(query.order_by(order, frames.c.id).limit(limit)).all()
-        return self._readable(rows)
+            reading = Reading(connection, rows)
+        return self._readable(rows, reading)
 
     def get(self, ids: Collection[str]) -> list[StoredFrame]:
         """Return the frames of those names that are still stored, in the order named."""
         query = frames.select().where(frames.c.id.in_(ids), frames.c.state == "stored")
         with self._index.read() as connection:
             rows = connection.execute(query).all()
-        found = {frame.id: frame for frame in self._readable(rows)}
+            reading = Reading(connection, rows)
+        found = {frame.id: frame for frame in self._readable(rows, reading)}
         return [found[name] for name in ids if name in found]
 
-    def _readable(self, rows: Sequence[Any]) -> list[StoredFrame]:
+    def _readable(self, rows: Sequence[Any], reading: Reading) -> list[StoredFrame]:
         """Return the frames of rows; one that cannot be decoded is put aside, so that it never stops a round."""
         found = []
         for row in rows:
             try:
-                found.append(_stored(row))
+                found.append(_stored(row, reading))
             except (msgspec.MsgspecError, ProtocolError, TypeError):
                 self.put_aside(row)
         return found
@@ -364,7 +369,8 @@ class FrameStore:
         with self._index.write() as connection:
             ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             connection.execute(ended.values(state=state, bytes=0, detections=None, features=None, labels=None))
-            connection.execute(scores.delete().where(scores.c.frame.in_(names)))
+            for table in (scores, shelf):
+                connection.execute(table.delete().where(table.c.frame.in_(names)))
             reviews.forget(connection, names)
 
     def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:
@@ -400,7 +406,7 @@ def _sealed(arrival: Arrival, received: float) -> bytes:
     return seal(arrival.jpeg, Record(arrival.edge_key, received, arrival.frame))
 
 
-def _stored(row: Any) -> StoredFrame:
+def _stored(row: Any, reading: Reading) -> StoredFrame:
     return StoredFrame(
         id=row.id,
         camera=row.camera,
@@ -413,15 +419,12 @@ def _stored(row: Any) -> StoredFrame:
         sha256=row.sha256,
         held_out=row.held_out,
         guard=bool(row.guard),
-        detections=_detections(row.detections),
+        detections=reading.found(row),
         features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
-        labels=None if row.labels is None else _detections(row.labels),
+        labels=reading.labels(row),
         probability=row.probability,
+        classes=reading.classes(row.camera),
     )
-
-
-def _detections(blob: bytes) -> Detections:
-    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
 from culling.cloud.round.progress import Heartbeat
 from culling.cloud.round.rank import Lesson
+from culling.cloud.store.classes.lists import ClassLists
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import WireFeatures
@@ -86,6 +87,7 @@ def context_of(cloud: CloudState) -> Context:
         lambda: False,
         heart,
         Rates(cloud.index),
+        ClassLists(cloud.index).of(CAMERA),
     )
 
 

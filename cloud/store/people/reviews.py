@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from culling.cloud.store.classes.lists import Reading, current, number
 from culling.cloud.store.index import Index, frames, reviews
 from culling.common.errors import InputError, ProtocolError
 from culling.common.frame import Detections
-from culling.common.wire.messages import MAX_BOXES, WireDetections, from_wire, to_wire
+from culling.common.wire.messages import MAX_BOXES, to_wire
 
 Decision: TypeAlias = Literal["corrected", "teacher", "student", "skipped"]
 OVERRULES = tuple(one for one in get_args(Decision) if one != "skipped")
@@ -72,7 +73,9 @@ class Reviews:
         with self._index.read() as connection:
             for some in _parts(names):
                 query = reviews.select().where(reviews.c.camera == camera, reviews.c.frame.in_(some))
-                found |= {row.frame: _review(row) for row in connection.execute(query)}
+                rows = connection.execute(query).all()
+                reading = Reading(connection, rows)
+                found |= {row.frame: _review(row, reading) for row in rows}
         return found
 
     def last(self, camera: str) -> float | None:
@@ -99,14 +102,19 @@ class Reviews:
         return new
 
 
-def keep_teachers(connection: sa.Connection, labels: Mapping[str, bytes]) -> set[str]:
-    """Keep what the teacher says of frames that a person labelled, beside that; return which frames these are."""
+def keep_teachers(connection: sa.Connection, labels: Mapping[str, bytes], lists: Mapping[str, int]) -> set[str]:
+    """Keep what the teacher says of frames that a person labelled, beside that; return which frames these are.
+
+    `lists` are the numbers of the class lists of what it says, by frame.
+    """
     kept: set[str] = set()
     for some in _parts(labels):
         theirs = reviews.c.frame.in_(some) & reviews.c.decision.in_(OVERRULES)
         kept.update(connection.execute(sa.select(reviews.c.frame).where(theirs)).scalars())
     for name in kept:
-        connection.execute(reviews.update().where(reviews.c.frame == name).values(teacher=labels[name]))
+        connection.execute(
+            reviews.update().where(reviews.c.frame == name).values(teacher=labels[name], class_list=lists[name])
+        )
     return kept
 
 
@@ -119,10 +127,12 @@ def forget(connection: sa.Connection, names: Collection[str]) -> None:
 def _enter(
     connection: sa.Connection, camera: str, some: Collection[str], said: Mapping[str, Said], who: str, at: float
 ) -> list[str]:
-    stored = sa.select(frames.c.id, frames.c.labels).where(
+    stored = sa.select(frames.c.id, frames.c.labels, frames.c.class_list).where(
         frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored"
     )
-    labels = dict(connection.execute(stored).all())
+    rows = connection.execute(stored).all()
+    labels, lists = {row.id: row.labels for row in rows}, {row.id: row.class_list for row in rows}
+    in_force = number(connection, current(connection, camera))
     before = {row.frame: row for row in connection.execute(reviews.select().where(reviews.c.frame.in_(some)))}
     new = []
     for name in some:
@@ -134,8 +144,11 @@ def _enter(
         blob, teacher = values
         if blob is not None:
             unread = {"round": None} if labels[name] is None else {}  # what nobody had labelled waits for a round
-            connection.execute(frames.update().where(frames.c.id == name).values(labels=blob, **unread))
+            changed = {"labels": blob, "class_list": in_force, **unread}
+            connection.execute(frames.update().where(frames.c.id == name).values(**changed))
         row = {"camera": camera, "decision": said[name].decision, "who": who, "at": at, "teacher": teacher}
+        kept = before[name].class_list if name in before and before[name].decision in OVERRULES else lists[name]
+        row["class_list"] = kept if teacher is not None else None
         connection.execute(reviews.delete().where(reviews.c.frame == name))
         connection.execute(reviews.insert().values(frame=name, **row))
         new.append(name)
@@ -158,15 +171,15 @@ def _values(
     return blob, (before.teacher if overruled and before is not None else labels)
 
 
-def _review(row: sa.Row[tuple[object, ...]]) -> Review:
-    return Review(row.frame, row.decision, row.who, row.at, _read(row.teacher))
+def _review(row: sa.Row[tuple[object, ...]], reading: Reading) -> Review:
+    return Review(row.frame, row.decision, row.who, row.at, _teachers(row, reading))
 
 
-def _read(blob: bytes | None) -> Detections | None:
-    if blob is None:
+def _teachers(row: sa.Row[tuple[object, ...]], reading: Reading) -> Detections | None:
+    if row.teacher is None:
         return None
     try:
-        return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+        return reading.translated(row.camera, row.teacher, row.class_list)
     except (msgspec.MsgspecError, ProtocolError, TypeError):  # a damaged one must not stop what reads the others
         return None
 

@@ -9,8 +9,8 @@ from culling.cloud.model.base import base_artefact, student_artefact
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.registry import ModelFiles
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg

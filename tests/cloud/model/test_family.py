@@ -9,8 +9,8 @@ from torch import nn
 from culling.cloud.model.family import families, family_named, family_of
 from culling.cloud.model.weights import load_bundled, load_student, load_weights, save_weights
 from culling.cloud.model.yolox.network import NANO, TINY, Yolox, YoloxSpec
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from support.detectors import small_student
 
 

@@ -11,8 +11,8 @@ from culling.cloud.model.export import check_parity, run_torch
 from culling.cloud.model.faster_rcnn.family import fold_norms
 from culling.cloud.model.faster_rcnn.network import STUDENT
 from culling.cloud.model.refit import export_proven, outline, refill
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
 from support import tiny
 from support.detectors import picture, small_student

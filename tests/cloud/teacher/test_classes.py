@@ -8,8 +8,9 @@ import pytest
 from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.teacher.classes import Translated, translation
 from culling.cloud.teacher.interface import Picture
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 
 VOC = ("aeroplane", "bicycle", "bus", "car", "motorbike", "person", "pickup truck")
 

@@ -9,8 +9,8 @@ from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import TeacherPart, TeacherSettings, load_settings
 from culling.cloud.teacher.bundled import Bundled
 from culling.cloud.teacher.loading import identity, load_teacher
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
-from culling.common.frame import CLASSES
 from support.detectors import picture, small_student
 
 

@@ -15,8 +15,8 @@ from culling.cloud.model.weights import load_bundled
 from culling.cloud.model.yolox.graph import FLOOR, MOST, YoloxGraph
 from culling.cloud.model.yolox.network import Yolox
 from culling.cloud.store.registry import ModelFiles
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
 from culling.common.scaler import resize
 from culling.common.video import BUNDLED_CLIP, read_frames
