@@ -21,6 +21,7 @@ from culling.cloud.model.family import family_named, family_of
 from culling.cloud.weights.classes import CLASSES
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
+from culling.common.wire.classes import check_classes
 
 Kind = Literal["student", "teacher"]
 Format = Literal["fp16", "int8"]
@@ -67,7 +68,10 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     truncated, not safetensors, or of another architecture, naming the first tensor that is wrong.
     """
     tensors, metadata = read_tensors(path)
-    classes = tuple(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
+    try:
+        classes = check_classes(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
+    except ValueError as error:
+        raise ModelError(f"{path}: its classes are no list of classes: {error}") from None
     model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)

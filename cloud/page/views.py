@@ -23,7 +23,7 @@ from culling.cloud.labelling.state import read_problem
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
-from culling.cloud.store.classes.lists import Reading
+from culling.cloud.store.classes.lists import ClassLists, Reading
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts
@@ -244,14 +244,44 @@ def camera(index: Index, name: str, now: float) -> Row:
     }
 
 
+def classes(index: Index, settings: CloudSettings, name: str) -> Row:
+    """Return what a camera looks for: its `set`, whether an operator `asked` for it, and its `classes`.
+
+    `in_force` is the list that its labels are read by, `since` when that came into force, None where there was no other
+    before. `model` is the one in use, which `finds` some classes; `labelled` counts the frames with labels of that
+    list; `sets` are all there are. Raises InputError when there is no camera of that name, SettingsError when it is in
+    two sets.
+    """
+    Roster(index).require(name)
+    asked = DesiredStates(index).all().get(name, DesiredState()).classes
+    chosen, one = settings.set_of(name, asked)
+    lists, live = ClassLists(index), Registry(index).live().get(name)
+    stored = (frames.c.camera == name) & (frames.c.state == "stored") & frames.c.labels.is_not(None)
+    with index.read() as connection:
+        labelled = connection.execute(sa.select(sa.func.count()).select_from(frames).where(stored)).scalar_one()
+    return {
+        "camera": name,
+        "set": chosen,
+        "asked": chosen == asked,
+        "classes": list(one.names),
+        "in_force": list(lists.of(name)),
+        "since": lists.since().get(name),
+        "model": live.model_id if live else None,
+        "finds": list(live.artefact.classes) if live else [],
+        "labelled": labelled,
+        "sets": {key: list(each.names) for key, each in settings.class_sets.items()},
+    }
+
+
 def gallery(
     index: Index, settings: CloudSettings, name: str, before: float, limit: int, reason: str | None, kept: bool | None
 ) -> list[Row]:
     """Return at most `limit` stored frames of a camera that came before `before`, newest first.
 
-    Boxes are `[x1, y1, x2, y2, score, class]` in pixels; `ap` is the student's against the teacher, None where the
-    teacher has not looked. `kept` of a row is the round whose culled set it is in, `round` the one that considered it.
-    `decision` is what a person said of it (`people/reviews.py`), None where nobody did: whose the teacher's boxes are.
+    Boxes are `[x1, y1, x2, y2, score, class]` in pixels, `colours` those of the classes; `ap` is the student's against
+    the teacher, None where the teacher has not looked. `kept` of a row is the round whose culled set it is in, `round`
+    the one that considered it. `decision` is what a person said of it (`people/reviews.py`), None where nobody did:
+    whose the teacher's boxes are.
     """
     mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
     if reason is not None:
@@ -310,6 +340,7 @@ def _frame(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row:
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
     told |= {"bytes": row.bytes, "student": _boxes(seen.above(STUDENT_FLOOR), classes), "teacher": None, "ap": None}
+    told["colours"] = {name: settings.set_like(classes).colour(name) for name in classes}
     if labels is not None:
         labels = labels.above(settings.teacher.min_score)
         sure = labels.scores >= settings.teacher.true_score

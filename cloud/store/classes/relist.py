@@ -70,7 +70,8 @@ def _shelve(connection: sa.Connection, camera: str, which: sa.ColumnElement[bool
     columns += [*(reviews.c[name] for name in _REVIEW), reviews.c.teacher, reviews.c.class_list]
     names = ["frame", "class_list", "camera", "labels", *_REVIEW, "teacher", "teacher_list"]
     gone = sa.select(frames.c.id).where(which)
-    connection.execute(shelf.delete().where(shelf.c.camera == camera, shelf.c.frame.in_(gone)))
+    same = (frames.c.id == shelf.c.frame) & (sa.func.coalesce(frames.c.class_list, FIRST) == shelf.c.class_list)
+    connection.execute(shelf.delete().where(shelf.c.camera == camera, sa.exists().where(same, which)))
     connection.execute(shelf.insert().from_select(names, sa.select(*columns).select_from(review).where(which)))
     connection.execute(reviews.delete().where(reviews.c.frame.in_(gone)))
     done = connection.execute(frames.update().where(which).values(labels=None, class_list=None, round=PASSED))

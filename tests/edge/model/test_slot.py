@@ -237,10 +237,6 @@ class TestRejection:
     def test_no_numbers(self, rig: Rig) -> None:
         assert "not numbers" in self.rejected(rig, rig.ship(tiny.student(nan_above=0.1), golden_from=NEW))
 
-    def test_other_classes_than_the_one_in_use(self, rig: Rig) -> None:
-        cats = ("cat", "dog")
-        assert "other classes" in self.rejected(rig, rig.ship(tiny.student(classes=cats), classes=cats))
-
     @pytest.mark.parametrize("hostile", [tiny.foreign, tiny.external, tiny.crowded, tiny.failing])
     def test_a_hostile_file_even_when_it_is_signed(self, rig: Rig, hostile: Callable[[], bytes]) -> None:
         assert self.rejected(rig, rig.ship(hostile(), golden_from=NEW))
