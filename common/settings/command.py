@@ -57,7 +57,7 @@ def list_settings(
     if section is not None and section not in sections(model):
         known = ", ".join(sections(model))
         raise SettingsError(f"the {side} has no section {section}; {_meant(model, section)}known are {known}")
-    found = [key for key in keys(model) if section in (None, key.section)]
+    found = [key for key in keys(model) if section in (None, key.top)]
     if as_json:
         print(json.dumps([{"key": key.dotted} | _plain(key) for key in found], indent=2, ensure_ascii=False))
         return

@@ -34,6 +34,11 @@ class Key:
     meaning: str
 
     @property
+    def top(self) -> str:
+        """The section without the name that each of its tables has."""
+        return self.section.partition(".")[0]
+
+    @property
     def dotted(self) -> str:
         """The key as `--set` takes it."""
         return f"{self.section}.{self.name}"
