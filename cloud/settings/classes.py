@@ -102,11 +102,15 @@ def check_sets(sets: Mapping[str, ClassSet]) -> None:
         if not _SET.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a set: use letters, digits, dashes and underscores")
         if (other := lists.setdefault(one.names, name)) != name:
-            raise ValueError(f"{other} and {name} have the same names: make them one set, with the cameras of both")
+            raise ValueError(
+                f"classes.{other}.names and classes.{name}.names are the same: make them one set, with the cameras of both"
+            )
         for camera in one.cameras:
             for another in sets:
                 if another != name and sets[another].holds(camera):
-                    raise ValueError(f"camera {camera} is in {name}.cameras and in {another}.cameras: leave it in one")
+                    raise ValueError(
+                        f"camera {camera} is in classes.{name}.cameras and in classes.{another}.cameras: leave it in one"
+                    )
 
 
 def all_sets(sets: Mapping[str, ClassSet]) -> dict[str, ClassSet]:

@@ -53,7 +53,7 @@ class CloudSettings(Settings):
         known = list(dict.fromkeys(name for one in all_sets(info.data["classes"]).values() for name in one.names))
         for name in round_.interest:
             if name not in known:
-                raise ValueError(f"interest names {name}, which is a class of no set; there are {', '.join(known)}")
+                raise ValueError(f"round.interest: {name} is a class of no set; there are {', '.join(known)}")
         return round_
 
     @field_validator("round")

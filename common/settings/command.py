@@ -78,7 +78,7 @@ def _meant(model: type[config.Settings], section: str) -> str:
 def _section(model: type[config.Settings], name: str, found: list[Key]) -> str:
     about = inspect.cleandoc(sections(model)[name].__doc__ or "").partition(": ")[2]
     head = textwrap.fill(_bare(f"{heading(model, name)} {about}"), WIDTH)
-    return "\n\n".join([head, *(_entry(key) for key in found if key.section == name)])
+    return "\n\n".join([head, *(_entry(key) for key in found if key.top == name)])
 
 
 def _entry(key: Key) -> str:

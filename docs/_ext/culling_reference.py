@@ -71,9 +71,7 @@ def setting_keys(side: str) -> dict[str, Key]:
 def _section(name: str, side: str) -> str:
     model = settings_model(side)
     rows = [
-        (f"`{key.name}`", key.type, key.default, key.meaning)
-        for key in setting_keys(side).values()
-        if key.top == name
+        (f"`{key.name}`", key.type, key.default, key.meaning) for key in setting_keys(side).values() if key.top == name
     ]
     prose = re.sub(r"^`\[+[\w.]+\]+`: (.)", lambda found: found[1].upper(), _prose(sections(model)[name]))
     return f"## `{heading(model, name)}`\n\n{prose}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}"

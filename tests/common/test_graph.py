@@ -350,7 +350,7 @@ class TestCheck:
         with pytest.raises(ModelError, match="expected a fixed number up to 300"):
             check(spoiled(spoil))
 
-    @pytest.mark.parametrize("classes", ["", ",", "person,,car", "car,car", ",".join(map(str, range(256)))])
+    @pytest.mark.parametrize("classes", ["", ",", "person,,car", "car,car", ",".join(map(str, range(257)))])
     def test_no_sound_list_of_classes(self, classes: str) -> None:
         with pytest.raises(ModelError, match=r"no list of classes under 'culling\.classes'"):
             check(spoiled(lambda model: helper.set_model_props(model, {"culling.classes": classes})))
