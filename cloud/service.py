@@ -118,6 +118,7 @@ class Service:
         self._lifecycle = FrameLifecycle(self._index, self._frames, self._clock)
         self._files = ModelFiles(data_dir / "models")
         self._registry = Registry(self._index)
+        pending(self._settings, self._index)  # raises where a camera is in two sets of classes
         self._roster = Roster(self._index)
         self._rounds = Rounds(self._index)
         self._requests = Requests(self._index)

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from culling.cloud.evaluation.comparison import FEW_OBJECTS, Comparison, Judged, Rules, compare_students
 from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.verdict import Verdict, describe
-
-FOUND = 0.1
-"""The AP50 from which a class counts as found; a student that was never taught it has next to none."""
+from culling.cloud.settings import GateSettings
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,15 @@ class Newcomer:
         """Whether too few objects judge to say that it is not found."""
         return self.objects < FEW_OBJECTS
 
-    @property
-    def certain(self) -> bool:
-        """Whether the class is certainly found."""
-        return not self.few and self.low is not None and self.low >= FOUND
+    def certain(self, least: float) -> bool:
+        """Whether the class is certainly found: with an AP50 of `least`."""
+        return not self.few and self.low is not None and self.low >= least
 
-    def likely(self, worse: float) -> bool:
-        """Whether the class is found, as far as the figure itself tells; of few objects, whether it is not imagined."""
-        return (self.alarms or 0.0) <= worse if self.few else (self.ap50 or 0.0) >= FOUND
+    def likely(self, least: float, worse: float) -> bool:
+        """Whether the class is found, as far as the figure itself tells; of few objects, whether it is not imagined in
+        more than a share `worse` of the frames.
+        """
+        return (self.alarms or 0.0) <= worse if self.few else (self.ap50 or 0.0) >= least
 
     def told(self) -> str:
         """Return it in words."""
@@ -69,9 +68,10 @@ def newcomer(frames: Sequence[Judged], name: str, rules: Rules) -> Newcomer:
 
 
 def decide_relisted(
-    found: Comparison | None, new: Sequence[Newcomer], worse: float, wanted: int, classes: Sequence[str]
+    found: Comparison | None, new: Sequence[Newcomer], gate: GateSettings, wanted: int, classes: Sequence[str]
 ) -> Verdict:
     """Return the verdict on a candidate for another list; `found` compares the classes that both find, if any judge."""
+    worse = gate.worse
     told, likely, certain = [], True, True
     if found is not None:
         names = " and ".join(check_names(found, classes)) or "the classes that both find"
@@ -85,9 +85,9 @@ def decide_relisted(
     told += [one.told() for one in new]
     told.append(f"{found.frames} of {wanted} judges wanted" if found else f"{wanted} judges wanted")
     text = "; ".join(told)
-    if not likely or not all(one.likely(worse) for one in new):
+    if not likely or not all(one.likely(gate.found, worse) for one in new):
         return Verdict("refused", f"{text}: a class is lost, or not found")
-    if certain and all(one.certain for one in new):
+    if certain and all(one.certain(gate.found) for one in new):
         return Verdict("published", text)
     return Verdict("provisional", f"{text}; provisional, since that is not certain")
 

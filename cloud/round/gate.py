@@ -178,7 +178,7 @@ class _Pair:
         shown = found or compare_students(self.judged, self._rules(self.new))
         if shown is None:
             raise self._nothing()
-        return shown, decide_relisted(found, self.newcomers, settings.worse, wanted, self.context.classes)
+        return shown, decide_relisted(found, self.newcomers, settings, wanted, self.context.classes)
 
     def _rules(self, labels: tuple[int, ...]) -> Rules:
         return Rules(labels, self.context.settings.gate.worse, self.certainty)

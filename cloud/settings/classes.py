@@ -103,13 +103,13 @@ def check_sets(sets: Mapping[str, ClassSet]) -> None:
             raise ValueError(f"{name!r} is no name of a set: use letters, digits, dashes and underscores")
         if (other := lists.setdefault(one.names, name)) != name:
             raise ValueError(
-                f"classes.{other}.names and classes.{name}.names are the same: make them one set, with the cameras of both"
+                f"classes.{other}.names and classes.{name}.names are the same: make them one set with all cameras"
             )
         for camera in one.cameras:
             for another in sets:
                 if another != name and sets[another].holds(camera):
                     raise ValueError(
-                        f"camera {camera} is in classes.{name}.cameras and in classes.{another}.cameras: leave it in one"
+                        f"classes.{name}.cameras and classes.{another}.cameras both hold {camera}: leave it in one"
                     )
 
 

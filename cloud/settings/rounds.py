@@ -148,7 +148,8 @@ class GateSettings(Section):
     """`[gate]`: the candidate's AP50 must certainly exceed the incumbent's by `margin`, on `least` held-out frames.
 
     `certainty` is that of a one-sided bound; .5 takes the likelier of the two. No class, no part of the day and no
-    false alarm may be worse by more than `worse` (see `evaluation/comparison.py`).
+    false alarm may be worse by more than `worse` (see `evaluation/comparison.py`). A class that the incumbent does not
+    find at all must be `found` (see `evaluation/relisted.py`).
     """
 
     margin: float = Field(
@@ -170,4 +171,10 @@ class GateSettings(Section):
         gt=0,
         le=1,
         description="AP50 by which no class of interest and no part of the day may be worse, false alarms likewise",
+    )
+    found: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="AP50 from which a class counts as found that the model in use does not look for",
     )

@@ -45,7 +45,7 @@ class Loop:
                 "lr": 1e-6, "threads": 1,
             },
             "resolution": {"choose": "loss", "max_steps": 2},
-            "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
+            "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0, "found": 0.0},
             "publish": {"reoffer_s": 1.0},
             "metrics": {"port": 0},
             "page": {"port": 0},
