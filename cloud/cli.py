@@ -25,6 +25,7 @@ from culling.cloud.page import views
 from culling.cloud.page.watch import ago
 from culling.cloud.service import Service
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.objects.places import frame_store, model_files
@@ -33,7 +34,6 @@ from culling.cloud.store.roster import Roster
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import InputError, ModelError, StorageError
-from culling.common.frame import CLASSES
 from culling.common.progress import say
 from culling.common.wire.manifest import Golden
 
@@ -228,8 +228,9 @@ def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) ->
         graph = open_graph(data, provider="cpu")
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from None
-    if graph.info.classes != CLASSES:
-        raise ModelError(f"{file}: finds {', '.join(graph.info.classes)}; expected {', '.join(CLASSES)}")
+    wanted = ClassLists(Index(settings.store_url)).of(camera)
+    if missing := [name for name in wanted if name not in graph.info.classes]:
+        raise ModelError(f"{file}: finds {', '.join(graph.info.classes)}; {camera} looks for {', '.join(missing)}, too")
     return Artefact(
         sha256=files.add(data, "onnx"),
         size=len(data),

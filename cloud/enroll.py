@@ -57,6 +57,8 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock, sa
     Raises SettingsError for names or an address that cannot be used, ModelError for weights that cannot.
     """
     _check(who)
+    for camera in who.cameras:
+        settings.set_of(camera)  # raises where it is in two sets of classes
     keys = load_keys(settings.data_dir)
     index = Index(settings.store_url)
     with index.read() as connection:
@@ -96,6 +98,7 @@ def add(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Path
     Raises SettingsError for names that cannot be used, ModelError for weights that cannot.
     """
     _check_names((who.camera,))
+    settings.set_of(who.camera)
     index, files = Index(settings.store_url), model_files(settings)
     publisher = _publisher(settings, index, files, clock)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,6 +67,7 @@ def add_commands(app: typer.Typer) -> None:
         (pin, " north-door-3"),
         (budget, " 120"),
         (models, ""),
+        (classes, " shop"),
         (export_model, " --out /media/stick"),
     ):
         example = f"Example: culling cloud {command.__name__.replace('_', '-')} north-door{rest}"
@@ -143,6 +145,48 @@ def export_model(
     write_atomic(file.with_suffix(".onnx"), files.read(found.artefact.sha256))
     write_atomic(file, found.manifest)
     print(f"{file}, and {found.model_id}.onnx beside it: `culling edge install` takes both to camera {camera}")
+
+
+def classes(
+    camera: Camera,
+    chosen: Annotated[str | None, typer.Argument(metavar="[SET]", help="A set of the settings' [classes].")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Go back to the set that the settings give it.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    override: Overrides = None,
+) -> None:
+    """Show what a camera looks for, or have it look for another set: a round is asked for, which starts once labelled.
+
+    Labels whose list has every class of the new one go on counting; of the others the newest are asked again.
+    """
+    settings = settings_of(config, override)
+    if chosen is None and not reset:
+        told = views.classes(Index(settings.store_url), settings, camera)
+        print(json.dumps(told, indent=2) if as_json else "\n".join(_classes_lines(told)))
+        return
+    if chosen is not None and reset:
+        raise InputError("name a set, or give --reset, not both")
+    if chosen is not None and chosen not in settings.class_sets:
+        raise InputError(f"no set is called {chosen}: there are {', '.join(settings.class_sets)} (settings, [classes])")
+    ask_and_print(settings, "classes", camera, {} if chosen is None else {"classes": chosen})
+
+
+def _classes_lines(told: dict[str, Any]) -> Iterator[str]:
+    why = "by command" if told["asked"] else "by the settings"
+    yield f"{told['camera']} looks for {', '.join(told['classes'])} (set {told['set']}, {why})"
+    if told["in_force"] != told["classes"]:
+        yield f"labels are still read as {', '.join(told['in_force'])}: the service changes that between two rounds"
+    since = "" if told["since"] is None else f" since {datetime.fromtimestamp(told['since'], UTC):%m-%d %H:%M}"
+    yield f"{told['labelled']} frames are labelled for it{since}"
+    if told["model"] is None:
+        yield "it has no model"
+        return
+    yield f"{told['model']} finds {', '.join(told['finds'])}"
+    new = [name for name in told["classes"] if name not in told["finds"]]
+    if new or set(told["classes"]) != set(told["finds"]):
+        yield f"the next round changes that: new is {', '.join(new) or 'nothing'}; see `culling cloud rounds`"
+    for name, names in told["sets"].items():
+        yield f"set {name}: {', '.join(names)}"
 
 
 def ask_and_print(settings: CloudSettings, kind: Kind, camera: str, payload: dict[str, Any]) -> None:

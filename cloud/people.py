@@ -107,7 +107,7 @@ def import_command(
 
     settings = settings_of(config, override)
     desk = _desk(settings)
-    wanted = Wanted(desk.classes, parse_map(renamed or []), drop)
+    wanted = Wanted(desk.classes(camera), parse_map(renamed or []), drop)
     found = read(file, told, wanted, Sizes(images, parse_size(size)))
     author = by or account()
     note = _audited(settings, "labels_imported", camera=camera, file=str(file), by=author)

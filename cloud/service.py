@@ -26,6 +26,7 @@ from culling.cloud.bill.series import CostSeries
 from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
+from culling.cloud.control.classes import pending
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -37,6 +38,8 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.store.classes.lists import ClassLists
+from culling.cloud.store.classes.relist import relist
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import Counts
@@ -91,7 +94,7 @@ class Service:
         self._stopping = threading.Event()
         self._held = ExitStack()
         self._problem = ""
-        self._next_upkeep = self._next_measure = self._next_schedule = self._next_count = 0.0
+        self._next_classes = self._next_upkeep = self._next_measure = self._next_schedule = self._next_count = 0.0
         self._next_collect = self._clock.monotonic() + COLLECT_S  # never at a start: it would only hold that up
         self._counted = self._clock.now() - LATE_S
         self._minute = int(self._clock.now() // 60)
@@ -126,6 +129,7 @@ class Service:
         self._lifecycle = FrameLifecycle(self._index, self._frames, self._clock)
         self._files = model_files(self._settings)
         self._registry = Registry(self._index)
+        pending(self._settings, self._index)  # raises where a camera is in two sets of classes
         self._roster = Roster(self._index)
         self._rounds = Rounds(self._index)
         self._requests = Requests(self._index)
@@ -167,7 +171,14 @@ class Service:
     def _take_turn(self) -> None:
         """Take every step once. One that cannot read or write keeps no other back: the upkeep is what makes room."""
         problem = ""
-        steps = (self._answer_requests, self._tend_labelling, self._advance_rounds, self._pass_minute, self._upkeep)
+        steps = (
+            self._answer_requests,
+            self._change_classes,
+            self._tend_labelling,
+            self._advance_rounds,
+            self._pass_minute,
+            self._upkeep,
+        )
         for step in (*steps, self._measure_next, self._collect_orphans):
             try:
                 with surviving("service", self._metrics, step=step.__name__):
@@ -241,6 +252,25 @@ class Service:
     def _has_rounds(self, camera: str) -> bool:
         return any(row.name == camera and not row.revoked for row in self._roster.rows())
 
+    # Classes
+
+    def _change_classes(self) -> None:
+        """Bring the list of each camera's set into force, when no round of the camera runs, and ask for a round of it.
+
+        A camera that has no frame yet begins with its set, and needs none.
+        """
+        if self._clock.monotonic() < self._next_classes:
+            return
+        self._next_classes = self._clock.monotonic() + SCHEDULE_S
+        busy = {turn.camera for turn in self._rounds.unfinished()}
+        counts, now = self._frames.counts(), self._clock.now()
+        for camera, wanted in pending(self._settings, self._index).items():
+            if camera in busy:
+                continue
+            relist(self._index, camera, wanted, now)
+            if camera in counts:
+                self._requests.ask_once("round", camera, now)
+
     # Labels
 
     def _tend_labelling(self) -> None:
@@ -280,7 +310,9 @@ class Service:
     def _start_next(self) -> None:
         asked = self._requests.rounds()
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
+        since = ClassLists(self._index).since()
         taught = self._rounds.taught()
+        pools = {camera: self._lifecycle.pool_size(camera) for camera in asked if camera in since}
         cameras = [
             camera_stats(
                 row,
@@ -290,6 +322,7 @@ class Service:
                 row.name not in taught,
                 row.name in asked,
                 self._settings.labelling.per_day > 0,
+                missing=max(0, self._settings.schedule.first - pools.get(row.name, self._settings.schedule.first)),
             )
             for row in self._roster.rows()
             if not row.revoked

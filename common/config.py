@@ -33,7 +33,19 @@ SECTIONS = {
         *("agent", "camera", "cloud", "confidence", "difference", "metrics", "output", "selector", "spool", "student"),
     },
     "cloud": {
-        *("gate", "labelling", "metrics", "page", "publish", "resolution", "round", "schedule", "service", "store"),
+        *(
+            "classes",
+            "gate",
+            "labelling",
+            "metrics",
+            "page",
+            "publish",
+            "resolution",
+            "round",
+            "schedule",
+            "service",
+            "store",
+        ),
         *("student", "teacher"),
     },
 }
@@ -144,7 +156,7 @@ def _value(text: str) -> Any:
 
 def print_config(model: BaseModel) -> str:
     """Return the settings as TOML, with secrets as `**********` and credentials in URLs as `***`."""
-    return tomli_w.dumps(_printable(model.model_dump(mode="json")))
+    return tomli_w.dumps(_printable(model.model_dump(mode="json", by_alias=True)))
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-
-ClassName = Literal["person", "bicycle", "car", "motorcycle", "bus", "truck"]
-CLASSES: tuple[str, ...] = get_args(ClassName)
-"""The classes of the bundled student and teacher, in label order."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,19 @@ class Detections:
     def where(self, mask: NDArray[np.bool_]) -> Detections:
         """Return the detections selected by the boolean `mask` of shape `(N,)`."""
         return Detections(self.boxes[mask], self.scores[mask], self.labels[mask])
+
+    def among(self, own: Sequence[str], wanted: Sequence[str]) -> Detections:
+        """Return the detections, whose labels are of the class list `own`, by the list `wanted`.
+
+        What is no class of `wanted` is left out; so is a label that `own` has no name for.
+        """
+        known = (self.labels >= 0) & (self.labels < len(own))
+        if tuple(own) == tuple(wanted) and known.all():
+            return self
+        places = {name: at for at, name in enumerate(wanted)}
+        table = np.array([places.get(name, -1) for name in own] or [-1], np.int64)
+        labels = np.where(known, table[np.where(known, self.labels, 0)], -1)
+        return Detections(self.boxes, self.scores, labels).where(labels >= 0)
 
 
 def iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
+from culling.common.wire.classes import check_classes
 from culling.common.wire.messages import MAX_BOXES, MAX_MODEL
 
 Provider = Literal["cuda", "cpu"]
@@ -400,10 +401,10 @@ def _classes(proto: Any) -> tuple[str, ...]:
     found = {entry.key: entry.value for entry in proto.metadata_props}.get(CLASSES_KEY, "")
     # protobuf gives text that is not UTF-8 as bytes.
     classes = tuple(found.split(",")) if isinstance(found, str) else ()
-    distinct = len(set(classes)) == len(classes) <= 255
-    if not classes or not distinct or not all(name and name.isprintable() for name in classes):
-        raise ModelError(f"the model's metadata has no list of classes under {CLASSES_KEY!r}")
-    return classes
+    try:
+        return check_classes(classes)
+    except ValueError as error:
+        raise ModelError(f"the model's metadata has no list of classes under {CLASSES_KEY!r}: {error}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -234,6 +234,9 @@ class Lane:
         if self._student is not None:
             self._selector.note_swap()
         manifest, clock = student.manifest, self._clock
+        if self._tracks is not None and self._student is not None and self._student.classes != student.classes:
+            self._tracks.forget()
+        self._warn_of_strangers(student)
         self._scorer = Scorer(manifest, self._confidence)
         self._difference = Difference(self._difference_settings) if self._difference_settings.skip else None
         self._student, self._losses = student, 0
@@ -241,6 +244,16 @@ class Lane:
         self._metrics.set("model_counter", manifest.counter, camera=self.name)
         self._metrics.set("model_scale", manifest.scale, camera=self.name)
         self._metrics.follow("model_age_seconds", lambda: max(0.0, clock.now() - manifest.created), camera=self.name)
+
+    def _warn_of_strangers(self, student: Student) -> None:
+        """Warn of settings that ask for classes which the student does not find: models change, settings need not."""
+        places = [("confidence.interest", self._confidence.interest)]
+        places += [(f"camera.{self.name}.{key}", classes) for key, classes in self._regions.asking()]
+        places += self._outlets.asking(self.name) if self._outlets is not None else ()
+        for key, classes in places:
+            if strange := [name for name in classes if name not in student.classes]:
+                told = {"key": key, "classes": strange, "known": list(student.classes)}
+                log.warning("classes_unknown", camera=self.name, model_id=student.model_id, **told)
 
     def _nothing_new(self, frame: Frame) -> bool:
         """Return whether the frame is skipped, and counted, as unchanged; a frame that an operator wants never is."""

@@ -11,7 +11,7 @@ stands: at the middle of its box's lower edge.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -134,6 +134,11 @@ class Regions:
         """The names of the zones."""
         return tuple(zone.name for zone in self._zones)
 
+    def asking(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the places that ask for some classes alone, by their keys in the camera's table, with the classes."""
+        yield from ((f"ignore.{number}.classes", place.classes) for number, place in enumerate(self.ignored))
+        yield from ((f"zone.{zone.name}.classes", zone.classes) for zone in self._zones)
+
     def kept(self, found: Detections, classes: Sequence[str], width: int, height: int) -> Detections:
         """Return the detections, in pixels of a frame of that size, that are not ignored."""
         if not (self.ignored and len(found)):
@@ -190,7 +195,7 @@ class _Zone:
     """One zone, and who is in it: by number where objects are tracked, else by counts that have held for a while."""
 
     def __init__(self, settings: ZoneSettings) -> None:
-        self.name = settings.name
+        self.name, self.classes = settings.name, settings.classes
         self._settings = settings
         self._newest: deque[Counter[str]] = deque(maxlen=STEADY)
         self._steady: Counter[str] = Counter()

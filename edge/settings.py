@@ -23,7 +23,6 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from culling.common.address import Endpoint, Host
 from culling.common.config import Section, Settings, load
 from culling.common.errors import SettingsError
-from culling.common.frame import ClassName
 from culling.common.logs import redact
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import SelectorSettings
@@ -134,9 +133,7 @@ class ConfidenceSettings(Section):
         default="paper",
         description="form of the confidence loss: `paper`, `zero-intercept`, `reference` or `per-object`",
     )
-    interest: tuple[ClassName, ...] = Field(
-        default=(), description="classes that count towards the loss; an empty list: all six"
-    )
+    interest: tuple[str, ...] = Field(default=(), description="classes that count towards the loss; an empty list: all")
     min_side: float = Field(default=0.0, ge=0, description="boxes with a side below so many pixels do not count")
     normalise: bool = Field(
         default=False, description="divide each class's loss by its running spread, and take the mean over classes"

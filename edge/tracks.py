@@ -58,6 +58,10 @@ class Tracks:
             self._numbers[label] = {number: ours for number, ours in known.items() if number in alive}
         return numbers
 
+    def forget(self) -> None:
+        """Begin anew: labels have another meaning from now on. No number is given twice."""
+        self._trackers, self._numbers = {}, {}
+
     def _number(self, label: int, number: int) -> int:
         """Return a camera's own number of an object that a class's tracker numbered."""
         if number < 0:

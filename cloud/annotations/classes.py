@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from culling.cloud.annotations.picture import Contents, Picture
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES
 
 
 @dataclass(frozen=True)

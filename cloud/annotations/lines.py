@@ -21,8 +21,9 @@ import structlog
 
 from culling.cloud.annotations.looks import TITLES, looks_like
 from culling.cloud.annotations.picture import Box, Fitted, Picture, fitted
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 
 log = structlog.get_logger(__name__)
 

@@ -31,8 +31,8 @@ from culling.cloud.evaluation.comparison import Judged, Rules, StudentComparison
 from culling.cloud.evaluation.verdict import decide
 from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.settings import GateSettings
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES
 from culling.common.progress import shown
 from culling.common.video import BUNDLED_CLIP
 

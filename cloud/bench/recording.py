@@ -26,10 +26,11 @@ from culling.cloud.store.index import Index, frames
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Artefact, ModelFiles, Registry
 from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.weights.classes import CLASSES
 from culling.common.atomic import write_atomic
 from culling.common.clock import SystemClock
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import open_graph, see, to_frame
 from culling.common.progress import shown
 from culling.common.scaler import input_size

@@ -29,6 +29,25 @@ class TimedTeacher:
         self._clock = clock
         self._each: dict[tuple[int, int], float | None] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its labels mean, in order."""
+        return self._teacher.names
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._teacher.device
+
+    @property
+    def batch(self) -> int:
+        """The most pictures that it looks at in one pass."""
+        return self._teacher.batch
+
+    def gflops(self, height: int, width: int) -> float | None:
+        """Return what a frame of that size costs the teacher."""
+        return self._teacher.gflops(height, width)
+
     def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
         if not frames:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from culling.cloud.settings import load_settings
-from culling.cloud.teacher.loading import load_teacher
+from culling.cloud.teacher.loading import load_teachers
 from culling.common.errors import CullingError
 
 
@@ -15,7 +15,10 @@ def main(arguments: Sequence[str]) -> int:
     """Return 0 when the teacher of the settings file opens, else the error's exit code, with a line on stderr."""
     try:
         settings = load_settings(Path(arguments[0]), {})
-        teacher = load_teacher(settings)
+        teachers = load_teachers(settings)
+        for one in settings.classes.values():
+            teachers.saying(one.names)
+        teacher = teachers.own if settings.classes else teachers.saying(settings.default_classes)
     except CullingError as error:
         print(error, file=sys.stderr)
         return error.exit_code

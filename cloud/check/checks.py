@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from culling.cloud.check.header import BUNDLED, check_detector
 from culling.cloud.check.probe import try_teacher
+from culling.cloud.control.classes import pending
 from culling.cloud.link.admission import free_bytes
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, cameras
@@ -24,12 +25,13 @@ UNSYNCHRONISED = 5
 
 
 def check_all(settings: CloudSettings) -> Iterator[Result]:
-    """Try keys, index, frames folder, teacher, student, disk, GPU and clock; each result is yielded as it is known."""
+    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; each is yielded as it is known."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
     yield attempt("frames", lambda: writable(settings.data_dir / "frames", "service.data_dir"))
     yield attempt("teacher", lambda: check_teacher(settings))
     yield attempt("student", lambda: check_student(settings))
+    yield attempt("classes", lambda: _classes(settings))
     yield attempt("room", lambda: _room(settings))
     yield _gpu()
     yield _clock()
@@ -42,7 +44,7 @@ def check_teacher(settings: CloudSettings) -> str:
     own, since the service never holds torch.
     """
     teacher = settings.teacher
-    sayings = teacher.map or (teacher.file and settings.round.interest)  # a file of other classes may do then
+    sayings = teacher.map or settings.classes or (teacher.file and settings.round.interest)  # other classes may do
     if teacher.kind == "bundled" and not sayings:
         return check_detector(teacher.file or BUNDLED / "teacher.safetensors")
     return try_teacher(settings)
@@ -79,6 +81,19 @@ def _index(settings: CloudSettings) -> str:
     finally:
         index.close()
     return f"readable, {count} cameras"
+
+
+def _classes(settings: CloudSettings) -> str:
+    """Return how many sets there are. Raises SettingsError where one of the cameras is in two."""
+    sets = ", ".join(settings.class_sets)
+    if settings.store.url is None and not os.path.exists(settings.data_dir / "index.sqlite"):
+        return f"sets {sets}; no cameras yet"
+    index = Index(settings.store_url)
+    try:
+        changes = pending(settings, index)
+    finally:
+        index.close()
+    return f"sets {sets}" + (f"; the service will change those of {', '.join(sorted(changes))}" if changes else "")
 
 
 def _room(settings: CloudSettings) -> str:

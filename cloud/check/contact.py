@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from culling.cloud.check.trial import Shown
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 
 COLUMNS = 2
 WIDE = 6.0

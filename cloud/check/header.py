@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 MOST_BYTES = 100_000_000

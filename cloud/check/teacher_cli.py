@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from culling.cloud.operate import ConfigFile, Overrides
-from culling.cloud.settings import CloudSettings
+from culling.cloud.settings import DEFAULT, CloudSettings
 from culling.common.atomic import write_atomic
 from culling.common.config import load, parse_overrides, settings_file
 from culling.common.errors import SettingsError
@@ -32,6 +32,7 @@ def check_command(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="label file of the video, to measure AP by")] = None,
     out: Annotated[Path, typer.Option(help="contact sheet to write, a PNG")] = Path("teacher.png"),
+    classes: Annotated[str, typer.Option(help="set of the settings' [classes] that it is asked for")] = DEFAULT,
     override: Overrides = None,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -39,10 +40,16 @@ def check_command(
     """Try a teacher on ten frames of a video: its boxes as a picture, its classes, speed, cost, memory and AP."""
     from culling.cloud.check.contact import contact_sheet
     from culling.cloud.check.trial import try_out
+    from culling.cloud.teacher.loading import sayings
 
     settings = _settings(teacher, config, override)
-    trial, shown = try_out(settings.teacher, video, labels, settings.round.interest)
-    write_atomic(out, contact_sheet(shown))
+    if classes not in settings.class_sets:
+        raise SettingsError(f"--classes {classes}: there is no such set; there are {', '.join(settings.class_sets)}")
+    names = settings.class_sets[classes].names
+    teaching = settings.teacher.model_copy(update={"map": sayings(settings, names)[0]})
+    wanted = [name for name in settings.round.interest if name in names]
+    trial, shown = try_out(teaching, video, labels, wanted, names)
+    write_atomic(out, contact_sheet(shown, names))
     if as_json:
         print(msgspec.json.encode(trial).decode())
         return

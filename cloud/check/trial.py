@@ -19,8 +19,9 @@ from culling.cloud.settings import TeacherSettings
 from culling.cloud.teacher.classes import translation
 from culling.cloud.teacher.interface import Picture, Teacher
 from culling.cloud.teacher.loading import as_ours, open_named
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import CameraError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import to_frame
 from culling.common.video import count_frames, read_frames
 
@@ -68,17 +69,21 @@ class Shown:
 
 
 def try_out(
-    settings: TeacherSettings, video: Path, labels: Path | None, interest: Collection[str] = ()
+    settings: TeacherSettings,
+    video: Path,
+    labels: Path | None,
+    interest: Collection[str] = (),
+    classes: tuple[str, ...] = CLASSES,
 ) -> tuple[Trial, list[Shown]]:
     """Return what the teacher of `settings` does on `video`, and the frames to show.
 
     It must have a name for each class of `interest` (empty: for all). Raises what `load_teacher` raises, `CameraError`
     for a video and `InputError` for labels that cannot be used.
     """
-    own = open_named(settings, CLASSES)
-    teacher = as_ours(own, settings, CLASSES, interest)
+    own = open_named(settings, classes)
+    teacher = as_ours(own, settings, classes, interest)
     length = count_frames(video)
-    chosen = _labelled(labels, video, length) if labels else {}
+    chosen = _labelled(labels, classes, video, length) if labels else {}
     numbers = {length * number // SHOWN for number in range(SHOWN)}
     seconds: list[float] = []
     shown = [Shown(number, frame, _see(teacher, frame, seconds)) for number, frame in read_frames(video, numbers)]
@@ -87,12 +92,12 @@ def try_out(
     compared = [_compare(teacher, label, frame, settings, seconds) for label, frame in frames_of(video, chosen)]
     height, width = shown[0].picture.shape[:2]
     found = [one.found.above(settings.true_score) for one in shown]
-    counts = {name: sum(int((one.labels == label).sum()) for one in found) for label, name in enumerate(CLASSES)}
+    counts = {name: sum(int((one.labels == label).sum()) for one in found) for label, name in enumerate(classes)}
     trial = Trial(
         kind=settings.kind,
         device=teacher.device,
         names=len(own.names),
-        says=_says(own, settings, interest),
+        says=_says(own, settings, classes, interest),
         frames=len(seconds),
         size=(width, height),
         ms=1000 * median(seconds[1:] or seconds),
@@ -100,14 +105,14 @@ def try_out(
         memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // MIB,
         gpu_memory_mib=torch.cuda.max_memory_allocated() // MIB if torch.cuda.is_available() else None,
         boxes={name: count for name, count in counts.items() if count},
-        precision=_precision(compared),
+        precision=_precision(compared, classes),
     )
     return trial, [Shown(one.number, one.picture, sure) for one, sure in zip(shown, found, strict=True)]
 
 
-def _labelled(labels: Path, video: Path, length: int) -> dict[int, Label]:
+def _labelled(labels: Path, classes: tuple[str, ...], video: Path, length: int) -> dict[int, Label]:
     """Return at most `MEASURED` labels of the video, evenly spaced."""
-    chosen = sorted(select(read_labels(labels), video, length).items())
+    chosen = sorted(select(read_labels(labels, classes), video, length).items())
     step = -(-len(chosen) // MEASURED)
     return dict(chosen[::step])
 
@@ -126,17 +131,19 @@ def _compare(
     return compare(_see(teacher, frame, seconds), truth, settings.true_score, DOUBTFUL)
 
 
-def _precision(compared: Sequence[Compared]) -> dict[str, Precision]:
+def _precision(compared: Sequence[Compared], classes: Sequence[str]) -> dict[str, Precision]:
     if not compared:
         return {}
-    result = score(compared)
+    result = score(compared, classes)
     return {name: Precision(one.ap50, one.ap50_95, one.objects) for name, one in result.per_class.items()}
 
 
-def _says(own: Teacher, settings: TeacherSettings, interest: Collection[str]) -> dict[str, list[str]]:
+def _says(
+    own: Teacher, settings: TeacherSettings, classes: tuple[str, ...], interest: Collection[str]
+) -> dict[str, list[str]]:
     """Return which of the teacher's names mean each class."""
-    names, table = own.names, translation(own.names, CLASSES, settings.map, interest or CLASSES)
+    names, table = own.names, translation(own.names, classes, settings.map, interest or classes)
     return {
         ours: [name for name, meant in zip(names, table, strict=True) if meant == label]
-        for label, ours in enumerate(CLASSES)
+        for label, ours in enumerate(classes)
     }

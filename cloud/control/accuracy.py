@@ -30,9 +30,9 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, cameras, frames
 from culling.cloud.store.people.reviews import Reviews
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.common.clock import Clock
-from culling.common.frame import CLASSES
 
 AUDITS = 60
 """Audits that an estimate looks at: at the defaults a day and a quarter of them."""
@@ -125,8 +125,9 @@ class Measurer:
         newest = self._standing_for_all(camera, model_id, newest)
         since = frames.c.captured >= newest[-1].captured
         beside = self._store.select(camera, hard & since, frames.c.captured.desc(), MOST_HARD)
+        own = Registry(self._index).classes(camera, model_id)
         now = measure(
-            [self._forwarded(frame) for frame in newest + beside], CLASSES, self._settings.round.labels_of_interest
+            [self._forwarded(frame) for frame in newest + beside], newest[0].classes, self._interest(newest[0], own)
         )
         if now is None:
             return None
@@ -155,18 +156,30 @@ class Measurer:
         earlier = DRAWN & (frames.c.model_id != model_id) & (frames.c.captured < mine[0].captured)
         other = self._store.select(camera, earlier, frames.c.captured.desc(), PARTS * MOST_BEFORE)
         other = [frame for frame in other if frame.model_id == other[0].model_id]
-        found = watch([self._audit(frame) for frame in mine], [self._audit(frame) for frame in other], last)
+        registry = Registry(self._index)
+        mine_of, other_of = (registry.classes(camera, some[0].model_id) if some else () for some in (mine, other))
+        if set(mine_of) != set(other_of):  # what one of them does not look for says nothing of a fall
+            other = []
+        audits, before = ([self._audit(frame, mine_of) for frame in some] for some in (mine, other))
+        found = watch(audits, before, last)
         known = {fall.part for fall in last.falls} if last else set()
         for fall in found.falls if found else ():
             if fall.part not in known:
                 log.warning("student_fell", camera=camera, model=model_id, told=fall.told())
         return found
 
-    def _audit(self, frame: StoredFrame) -> Audit:
-        interest = self._settings.round.labels_of_interest
-        labels = range(len(CLASSES)) if interest is None else interest
+    def _interest(self, frame: StoredFrame, own: Sequence[str]) -> list[int]:
+        """Return the labels that a student which finds `own` is measured by: it is not asked for what it never learnt,
+        unless it has nothing in common with what the camera looks for.
+        """
+        wanted = self._settings.round.labels_of_interest(frame.classes)
+        every = range(len(frame.classes)) if wanted is None else wanted
+        return [label for label in every if frame.classes[label] in own] or list(every)
+
+    def _audit(self, frame: StoredFrame, own: Sequence[str]) -> Audit:
+        labels = self._interest(frame, own)
         assert frame.probability is not None, "only audits of known probability are selected"
-        seen = tallies(self._compared(frame), len(CLASSES))[0]
+        seen = tallies(self._compared(frame), len(frame.classes))[0]
         return Audit(frame.captured, frame.probability, pooled(seen, labels))
 
     def _forwarded(self, frame: StoredFrame) -> Forwarded:

@@ -3,7 +3,7 @@
     round            start a round now                       publish, rollback, renew   make another model live
     hold, unhold     stop rounds from starting, or let them  pin, unpin                 stay with one model, or not
     pause, resume    stop forwarding frames, or go on        budget                     set the frames per window
-    frame            forward one frame now
+    frame            forward one frame now                   classes                    look for another set of classes
 
 What holds until the next request changes the camera's desired state (`desired.py`).
 """
@@ -28,10 +28,13 @@ MOST_FRAMES = 100_000
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a request says beyond kind and camera; None is the budget of the camera's settings, or the live model."""
+    """What a request says beyond kind and camera; None is the budget of the camera's settings, the live model, or the
+    set of classes of the settings.
+    """
 
     frames_per_window: int | None = None
     model_id: str | None = None
+    classes: str | None = None
 
 
 def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
@@ -67,6 +70,12 @@ def carry_out(request: Request, index: Index, publisher: Publisher) -> str:
         case "frame":
             desired_states.change(camera, frame=request.id)
             return f"{camera} will forward its next frame"
+        case "classes":
+            if desired.pinned:
+                raise InputError(f"camera {camera} is pinned to {desired.pinned}: unpin it first")
+            desired_states.change(camera, classes=parameters.classes)
+            named = "the set of the settings" if parameters.classes is None else f"the set {parameters.classes}"
+            return f"{camera} will look for the classes of {named}: see `culling cloud classes {camera}`"
         case "pin":
             return _pin(camera, parameters.model_id, index, publisher)
         case "unpin":

@@ -70,14 +70,16 @@ def camera_stats(
     new: bool,
     asked: bool = False,
     labels: bool = True,
+    missing: int = 0,
 ) -> CameraStats:
     """Return what decides for a camera, from what the index says of it; without `labels` the teacher labels nothing,
-    and nothing is worth waiting for.
+    and nothing is worth waiting for. `missing` are frames that its pool lacks since its classes were changed.
     """
     judged = counts.held_out >= least_judges
     lacking = 0
     if labels:
         lacking = counts.asking_judges if not judged else counts.asking_others if new and not counts.waiting else 0
+        lacking = lacking or min(missing, counts.asking_others)
     return CameraStats(
         row.name,
         counts.waiting,

@@ -26,8 +26,9 @@ from culling.cloud.model.export import run_torch
 from culling.cloud.model.family import family_of
 from culling.cloud.model.weights import load_weights
 from culling.cloud.teacher.bundled import MOST_ENLARGED, SHORT_SIDE, Bundled
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError, ModelError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import Graph, has_cuda, open_graph, to_frame
 from culling.common.scaler import LONG_SIDE, input_size, resize
 from culling.common.video import count_frames, read_frames

@@ -12,7 +12,7 @@ import numpy as np
 
 from culling.cloud.evaluation.matching import Compared, compare
 from culling.cloud.store.frames import StoredFrame
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.wire.ignored import standing
 
 
@@ -25,7 +25,11 @@ def counted(frame: StoredFrame, true_score: float) -> StoredFrame:
 
 def outside(frame: StoredFrame, found: Detections) -> Detections:
     """Return the detections, in the frame's pixels, that stand in no ignored place."""
-    return found.where(~standing(frame.ignored, found, CLASSES, frame.width, frame.height)) if frame.ignored else found
+    return (
+        found.where(~standing(frame.ignored, found, frame.classes, frame.width, frame.height))
+        if frame.ignored
+        else found
+    )
 
 
 def compare_on(frame: StoredFrame, found: Detections, true_score: float, doubtful_score: float) -> Compared:
@@ -36,7 +40,7 @@ def compare_on(frame: StoredFrame, found: Detections, true_score: float, doubtfu
 
 
 def _doubted(frame: StoredFrame, labels: Detections, true_score: float) -> Detections:
-    there = standing(frame.ignored, labels, CLASSES, frame.width, frame.height)
+    there = standing(frame.ignored, labels, frame.classes, frame.width, frame.height)
     if not there.any():
         return labels
     doubtful = np.nextafter(np.float32(true_score), np.float32(0))

@@ -26,7 +26,7 @@ from culling.cloud.store.folders import alone, make_folder
 from culling.cloud.store.index import Index
 from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.registry import Registry
-from culling.cloud.teacher.loading import load_teacher
+from culling.cloud.teacher.loading import Teachers, load_teachers
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
@@ -48,9 +48,9 @@ def build(settings: CloudSettings, clock: Clock) -> Worker:
     heart = ProgressWriter(settings.data_dir / FOLDER, clock.now)
 
     def load() -> Labeller:
-        teacher = load_teacher(settings)
-        log.info("teacher_loaded", kind=settings.teacher.kind, device=teacher.device)
-        return TimedTeacher(teacher, Rates(index))
+        teachers = load_teachers(settings)
+        log.info("teacher_loaded", kind=settings.teacher.kind, device=teachers.device)
+        return Teachers(TimedTeacher(teachers.own, Rates(index)), settings)
 
     return Worker(
         LabelQueue(index, store, clock, settings.labelling.per_day),

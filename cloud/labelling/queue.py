@@ -102,9 +102,12 @@ class LabelQueue:
         kept = tuple(frame for frame in chosen if frame.id in won)
         return LeasedBatch(token, kept) if kept else None
 
-    def finish(self, token: str, labels: Mapping[str, Detections]) -> int:
+    def finish(
+        self, token: str, labels: Mapping[str, Detections], made_for: Mapping[str, tuple[str, ...]] | None = None
+    ) -> int:
         """Keep the labels of a batch, by frame, and end its lease, also of frames without labels; durable on return.
 
+        `made_for` are their class lists, by frame, None for those in force: see `enter_labels`.
         Returns how many were kept: labels of a frame whose lease ran out are dropped, another worker has it.
         """
         with self._index.write() as connection:
@@ -113,7 +116,7 @@ class LabelQueue:
             open_ = frames.c.labels.is_(None) | by_a_person()  # a person may have labelled it meanwhile
             query = sa.select(frames.c.id).where(frames.c.id.in_(mine), open_)
             new = list(connection.execute(query).scalars())
-            kept = enter_labels(connection, {name: labels[name] for name in new}, self._clock.now())
+            kept = enter_labels(connection, {name: labels[name] for name in new}, self._clock.now(), made_for)
             connection.execute(leases.delete().where(leases.c.token == token))
         return kept
 

@@ -39,8 +39,8 @@ CURE = "try it with `culling teacher check`; nothing is lost, and it is tried ag
 class Labeller(Protocol):
     """What labels frames `(H, W, 3)` RGB."""
 
-    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Return what is seen in each frame, in that order, boxes in the frame's pixels."""
+    def label(self, frames: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> list[Detections]:
+        """Return what is seen of `classes` in each frame, in that order, boxes in the frame's pixels."""
 
 
 @dataclass
@@ -84,23 +84,26 @@ class Worker:
             self.teacher = self.load()  # before any frame is leased, which it must not be held against
         if (batch := self.queue.take(self.size, self._worth)) is None:
             return False
-        kept = self.queue.finish(batch.token, self._labels(self.teacher, batch))
+        made_for = {frame.id: frame.classes for frame in batch.frames}
+        kept = self.queue.finish(batch.token, self._labels(self.teacher, batch), made_for)
         self.well()
         log.info("frames_labelled", frames=kept, cameras=len({frame.camera for frame in batch.frames}))
         return True
 
     def _labels(self, teacher: Labeller, batch: LeasedBatch) -> dict[str, Detections]:
-        names, images = [], []
+        by_list: dict[tuple[str, ...], dict[str, NDArray[np.uint8]]] = {}
         for frame in batch.frames:
             if (jpeg := self.store.jpeg(frame)) is None:
                 continue
             try:
-                images.append(decode_jpeg(jpeg))
-                names.append(frame.id)
+                by_list.setdefault(frame.classes, {})[frame.id] = decode_jpeg(jpeg)
             except ProtocolError:  # only its header was checked on arrival
                 self.store.put_aside(frame)
-        found = _look(teacher, images) if images else []
-        return {name: seen.above(self.floor) for name, seen in zip(names, found, strict=True)}
+        labels: dict[str, Detections] = {}
+        for classes, images in by_list.items():
+            found = _look(teacher, list(images.values()), classes)
+            labels |= {name: seen.above(self.floor) for name, seen in zip(images, found, strict=True)}
+        return labels
 
     def _worth(self, camera: str) -> Worth | None:
         """Return the live model's ranker as a function of a frame (0 for unreadable features), None if it has none."""
@@ -116,10 +119,10 @@ class Worker:
         return worth
 
 
-def _look(teacher: Labeller, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+def _look(teacher: Labeller, images: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> list[Detections]:
     """Return what the teacher sees in each picture. Raises ModelError where it raises, or says too little."""
     try:
-        found = teacher.label(images)
+        found = teacher.label(images, classes)
     except CullingError:
         raise
     except Exception as error:  # any package's teacher may raise anything

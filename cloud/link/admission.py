@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias
 from culling.cloud.settings import ServiceSettings
 from culling.cloud.store.frames import Counts
 from culling.common.errors import ProtocolError, StorageError
-from culling.common.frame import CLASSES
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.ignored import check as check_places
 from culling.common.wire.messages import HardFrame, from_wire
@@ -75,7 +74,7 @@ def check_frame(frame: HardFrame, jpeg: bytes) -> None:
         raise ProtocolError("wrong-hash", "the picture is not the one that its message describes")
     if jpeg_size(jpeg) != (frame.width, frame.height):
         raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
-    from_wire(frame.detections, len(CLASSES))
+    from_wire(frame.detections)
     check_places(frame.ignored)
 
 

@@ -24,7 +24,6 @@ from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.registry import Artefact, ModelFiles
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
 from culling.common.progress import Say, say_nothing
 from culling.common.scaler import LONG_SIDE
@@ -37,13 +36,12 @@ OUTLINES = "*.outline.xz"
 def base_artefact(settings: CloudSettings, files: ModelFiles, say: Say = say_nothing) -> Artefact:
     """Return the student of `[student] weights`, exported and proven equal to its weights.
 
-    It has a golden frame from the bundled clip. Raises ModelError when the weights cannot be used, or find other
-    classes than `CLASSES`.
+    It has a golden frame from the bundled clip, and finds what its weights find, whatever a camera looks for: the
+    cameras of an edge begin with one file, and each changes its classes with its first round. Raises ModelError when
+    the weights cannot be used.
     """
-    wanted, family = settings.student.weights, settings.student.family
-    bundled = wanted == "bundled"
-    model, classes = load_bundled("student", family=family) if bundled else load_student(Path(wanted), family)
-    artefact, known = _kept(settings.data_dir / "base", model, _ours(str(wanted), classes), files, say)
+    model, classes = first_student(settings, settings.default_classes)
+    artefact, known = _kept(settings.data_dir / "base", model, classes, files, say)
     long_side = settings.student.long_side
     if artefact.long_side != long_side or not artefact.golden:
         graph = open_graph(files.read(artefact.sha256), provider="cpu")
@@ -53,24 +51,29 @@ def base_artefact(settings: CloudSettings, files: ModelFiles, say: Say = say_not
     return artefact
 
 
+def first_student(settings: CloudSettings, classes: tuple[str, ...]) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the student of `[student] weights`, and what it finds: `classes` where they are ONNX, which know more.
+
+    Raises ModelError when they cannot be used.
+    """
+    wanted, family = settings.student.weights, settings.student.family
+    if wanted == "bundled":
+        return load_bundled("student", family=family)
+    return load_student(Path(wanted), family, classes)
+
+
 def student_artefact(path: Path, data_dir: Path, files: ModelFiles, say: Say = say_nothing) -> Artefact:
     """Return the student of a weights file, as `base_artefact` does, without a golden frame of its own."""
     say(f"reading {path.name}")
     model, classes = load_student(path)
-    return _kept(data_dir / "base", model, _ours(str(path), classes), files, say)[0]
-
-
-def _ours(weights: str, classes: tuple[str, ...]) -> tuple[str, ...]:
-    if classes != CLASSES:
-        raise ModelError(f"{weights}: the student finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
-    return classes
+    return _kept(data_dir / "base", model, classes, files, say)[0]
 
 
 def _kept(
     folder: Path, model: nn.Module, classes: tuple[str, ...], files: ModelFiles, say: Say
 ) -> tuple[Artefact, Path]:
     """Return the student as it was exported, now or before, and where that is written down."""
-    known = folder / f"{_fingerprint(model)}.json"
+    known = folder / f"{_fingerprint(model, classes)}.json"
     if (artefact := _known(known, files)) is None:
         folder.mkdir(exist_ok=True)
         artefact = _export(model, classes, known.with_suffix(".safetensors"), files, say)
@@ -103,9 +106,11 @@ def templates(data_dir: Path, files: ModelFiles) -> Iterator[bytes]:
             yield files.read(artefact.sha256)
 
 
-def _fingerprint(model: nn.Module) -> str:
-    """Return a hash of the weights themselves: the same ones may be saved as different bytes of safetensors."""
-    digest = hashlib.sha256()
+def _fingerprint(model: nn.Module, classes: tuple[str, ...]) -> str:
+    """Return a hash of what the student finds and of the weights themselves: the same ones may be saved as different
+    bytes of safetensors.
+    """
+    digest = hashlib.sha256(",".join(classes).encode() + b"\0")
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + b"\0" + tensor.numpy().tobytes())
     return digest.hexdigest()

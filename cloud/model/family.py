@@ -9,7 +9,7 @@ family by a round like any other. A family under another licence is another pack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -57,6 +57,11 @@ class Family:
 
     freeze: Callable[[Any, int], None]
     """Freeze the stem and so many stages of the trunk; everything else learns."""
+
+    relist: Callable[[Any, Sequence[str], Sequence[str]], Any]
+    """Return a model whose classes are the second argument as one of the third: everything but the rows of new names is
+    kept, and those find nothing until they have learnt.
+    """
 
     cut: Callable[[Any], tuple[float, int]]
     """Return the score below which a model gives nothing, and how many detections it gives per image at most."""

@@ -17,12 +17,13 @@ import onnx
 import structlog
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 from culling.cloud.model.export import Parity, check_parity, export_student
 from culling.cloud.model.family import family_of
 from culling.common.errors import ModelError
+from culling.common.graph import CLASSES_KEY
 from culling.common.progress import Say, say_nothing
 
 log = structlog.get_logger(__name__)
@@ -34,20 +35,24 @@ def export_refillable(model: nn.Module, classes: tuple[str, ...]) -> bytes:
     with torch.no_grad():
         for number, parameter in enumerate(distinct.parameters()):
             parameter.uniform_(number, number + 1)  # the exporter merges tensors of equal values
-    filled = refill(export_student(distinct, classes), model)
+    filled = refill(export_student(distinct, classes), model, classes)
     if filled is None:
         raise ModelError("the exported graph does not hold the student's tensors under their own names")
     return filled
 
 
-def refill(template: bytes, model: nn.Module) -> bytes | None:
-    """Return `template` with the weights of `model`; None if it was not made by `export_refillable` for that shape."""
+def refill(template: bytes, model: nn.Module, classes: Sequence[str]) -> bytes | None:
+    """Return `template` with the weights of `model` and its classes; None if it was not made by `export_refillable` for
+    that shape.
+    """
     proto = onnx.load_model_from_string(template)
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     for name, value in _weights(model).items():
         if name not in tensors or tuple(tensors[name].dims) != tuple(value.shape):
             return None
         tensors[name].CopyFrom(numpy_helper.from_array(value.numpy(), name))
+    told = {entry.key: entry.value for entry in proto.metadata_props} | {CLASSES_KEY: ",".join(classes)}
+    helper.set_model_props(proto, told)
     return bytes(proto.SerializeToString())
 
 
@@ -79,7 +84,7 @@ def export_proven(
     The first of `templates` that fits is refilled if the result agrees with the model, else the model is exported.
     Raises ModelError if that does not agree either.
     """
-    filled = (refill(template, model) for template in templates)
+    filled = (refill(template, model, classes) for template in templates)
     if (data := next((each for each in filled if each is not None), None)) is not None:
         say("comparing the graph with the weights")
         try:

@@ -18,9 +18,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from culling.cloud.model.family import family_named, family_of
+from culling.cloud.weights.classes import CLASSES
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
+from culling.common.wire.classes import check_classes
 
 Kind = Literal["student", "teacher"]
 Format = Literal["fp16", "int8"]
@@ -67,15 +68,20 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     truncated, not safetensors, or of another architecture, naming the first tensor that is wrong.
     """
     tensors, metadata = read_tensors(path)
-    classes = tuple(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
+    try:
+        classes = check_classes(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
+    except ValueError as error:
+        raise ModelError(f"{path}: its classes are no list of classes: {error}") from None
     model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes
 
 
-def load_student(path: Path, family: str | None = None) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return a student, as `load_weights` does; of `family` if given, which may also read it from ONNX.
+def load_student(
+    path: Path, family: str | None = None, classes: tuple[str, ...] = CLASSES
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a student, as `load_weights` does; of `family` if given, which may also read it from ONNX, for `classes`.
 
     Raises `ModelError` for a teacher too, and for a student of another family.
     """
@@ -83,7 +89,7 @@ def load_student(path: Path, family: str | None = None) -> tuple[nn.Module, tupl
         wanted = family_named(family)
         if wanted.read is None:
             raise ModelError(f"{path}: students of the family {family} start from safetensors, not from ONNX")
-        return wanted.read(path, CLASSES), CLASSES
+        return wanted.read(path, classes), classes
     model, classes = load_weights(path)
     found = family_of(model)
     if not found.student(model):

@@ -5,7 +5,7 @@ One row per camera and one per round; and of one camera its day, its hard frames
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
+from culling.cloud.store.classes.lists import ClassLists, Reading
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts, stored
@@ -34,7 +35,7 @@ from culling.cloud.store.roster import CameraRow, Roster, state_of
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S
 from culling.common.errors import ProtocolError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
 from culling.common.process.keeping_up import Look, keeping_up
 
@@ -247,14 +248,44 @@ def camera(index: Index, name: str, now: float) -> Row:
     }
 
 
+def classes(index: Index, settings: CloudSettings, name: str) -> Row:
+    """Return what a camera looks for: its `set`, whether an operator `asked` for it, and its `classes`.
+
+    `in_force` is the list that its labels are read by, `since` when that came into force, None where there was no other
+    before. `model` is the one in use, which `finds` some classes; `labelled` counts the frames with labels of that
+    list; `sets` are all there are. Raises InputError when there is no camera of that name, SettingsError when it is in
+    two sets.
+    """
+    Roster(index).require(name)
+    asked = DesiredStates(index).all().get(name, DesiredState()).classes
+    chosen, one = settings.set_of(name, asked)
+    lists, live = ClassLists(index), Registry(index).live().get(name)
+    stored = (frames.c.camera == name) & (frames.c.state == "stored") & frames.c.labels.is_not(None)
+    with index.read() as connection:
+        labelled = connection.execute(sa.select(sa.func.count()).select_from(frames).where(stored)).scalar_one()
+    return {
+        "camera": name,
+        "set": chosen,
+        "asked": chosen == asked,
+        "classes": list(one.names),
+        "in_force": list(lists.of(name)),
+        "since": lists.since().get(name),
+        "model": live.model_id if live else None,
+        "finds": list(live.artefact.classes) if live else [],
+        "labelled": labelled,
+        "sets": {key: list(each.names) for key, each in settings.class_sets.items()},
+    }
+
+
 def gallery(
     index: Index, settings: CloudSettings, name: str, before: float, limit: int, reason: str | None, kept: bool | None
 ) -> list[Row]:
     """Return at most `limit` stored frames of a camera that came before `before`, newest first.
 
-    Boxes are `[x1, y1, x2, y2, score, class]` in pixels; `ap` is the student's against the teacher, None where the
-    teacher has not looked. `kept` of a row is the round whose culled set it is in, `round` the one that considered it.
-    `decision` is what a person said of it (`people/reviews.py`), None where nobody did: whose the teacher's boxes are.
+    Boxes are `[x1, y1, x2, y2, score, class]` in pixels, `colours` those of the classes; `ap` is the student's against
+    the teacher, None where the teacher has not looked. `kept` of a row is the round whose culled set it is in, `round`
+    the one that considered it. `decision` is what a person said of it (`people/reviews.py`), None where nobody did:
+    whose the teacher's boxes are.
     """
     mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
     if reason is not None:
@@ -264,9 +295,10 @@ def gallery(
     with index.read() as connection:
         query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
         rows = connection.execute(query).all()
+        reading = Reading(connection, rows)
     said = Reviews(index).of(name, [row.id for row in rows])
     decisions = {frame: review.decision for frame, review in said.items()}
-    found = (_readable(row, settings) for row in rows)
+    found = (_readable(row, reading, settings) for row in rows)
     return [told | {"decision": decisions.get(told["id"])} for told in found if told is not None]
 
 
@@ -298,30 +330,31 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     return rows
 
 
-def _readable(row: sa.Row[Any], settings: CloudSettings) -> Row | None:
+def _readable(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row | None:
     """Return what a frame's row says, None for one that rotted: it must not hide the others; rounds put it aside."""
     try:
-        return _frame(row, settings)
+        return _frame(row, reading, settings)
     except (msgspec.MsgspecError, ProtocolError, TypeError):
         log.warning("frame_unreadable", camera=row.camera, frame=row.id)
         return None
 
 
-def _frame(row: sa.Row[Any], settings: CloudSettings) -> Row:
-    frame, teacher = stored(row, len(CLASSES)), settings.teacher
-    seen = frame.detections.above(STUDENT_FLOOR)
+def _frame(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row:
+    frame, teacher = stored(row, reading), settings.teacher
+    seen, classes = frame.detections.above(STUDENT_FLOOR), frame.classes
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
-    told |= {"bytes": row.bytes, "student": _boxes(seen), "teacher": None, "ap": None}
+    told |= {"bytes": row.bytes, "student": _boxes(seen, classes), "teacher": None, "ap": None}
+    told["colours"] = {name: settings.set_like(classes).colour(name) for name in classes}
     if frame.labels is not None:
         compared = compare_on(frame, seen, teacher.true_score, teacher.min_score)
-        hard = hardness(compared, settings.round.labels_of_interest)
-        told |= {"teacher": _boxes(compared.true), "ap": round(1 - hard.value, 3), "kind": hard.kind}
+        hard = hardness(compared, settings.round.labels_of_interest(classes))
+        told |= {"teacher": _boxes(compared.true, classes), "ap": round(1 - hard.value, 3), "kind": hard.kind}
     return told
 
 
-def _boxes(found: Detections) -> list[list[Any]]:
+def _boxes(found: Detections, classes: Sequence[str]) -> list[list[Any]]:
     return [
-        [*(round(float(value), 1) for value in box), round(float(score), 2), CLASSES[int(label)]]
+        [*(round(float(value), 1) for value in box), round(float(score), 2), classes[int(label)]]
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
     ]

@@ -72,14 +72,14 @@ def _row(desk: Desk, one: Dispute) -> dict[str, Any]:
         "mass": one.mass,
         "why": one.why,
         "model": one.model,
-        "teacher": _boxes(desk, true),
-        "student": _boxes(desk, one.found),
+        "teacher": _boxes(frame, true),
+        "student": _boxes(frame, one.found),
     }
 
 
-def _boxes(desk: Desk, found: Detections) -> list[list[Any]]:
+def _boxes(frame: StoredFrame, found: Detections) -> list[list[Any]]:
     return [
-        [*(round(float(edge), 1) for edge in box), round(float(score), 2), desk.classes[int(label)]]
+        [*(round(float(edge), 1) for edge in box), round(float(score), 2), frame.classes[int(label)]]
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
     ]
 
@@ -149,4 +149,4 @@ class _Case:
         rows = tuple(Box(name, 1.0, x1, y1, x2, y2) for x1, y1, x2, y2, name in one.boxes or ())
         picture = Picture(frame.id, 0, frame.width, frame.height, rows, f"frame {frame.id}")
         (kept,) = fitted([picture]).pictures
-        return to_label(kept, self.desk.classes).detections
+        return to_label(kept, frame.classes).detections

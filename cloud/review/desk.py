@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.ignored import counted
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.lifecycle import FrameLifecycle
@@ -18,12 +19,12 @@ from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster
 from culling.common.clock import Clock
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 
 
 @dataclass(frozen=True)
 class Desk:
-    """One cloud's frames, labels and models; `classes` are those of its labels."""
+    """One cloud's frames, labels and models."""
 
     settings: CloudSettings
     index: Index
@@ -32,7 +33,10 @@ class Desk:
     reviews: Reviews
     registry: Registry
     clock: Clock
-    classes: tuple[str, ...] = CLASSES
+
+    def classes(self, camera: str) -> tuple[str, ...]:
+        """Return the classes of a camera's labels."""
+        return ClassLists(self.index).of(camera)
 
     def require(self, camera: str) -> None:
         """Raise InputError where there is no such camera."""

@@ -85,7 +85,7 @@ class Students:
 def _wrong(desk: Desk, frame: StoredFrame, students: Students) -> Mistakes:
     teacher, (_, found) = desk.settings.teacher, students.found(frame)
     compared = compare_on(frame, found, teacher.true_score, teacher.min_score)
-    return mistakes(compared, desk.settings.round.labels_of_interest)
+    return mistakes(compared, desk.settings.round.labels_of_interest(frame.classes))
 
 
 def _dispute(desk: Desk, frame: StoredFrame, students: Students) -> Dispute | None:
@@ -93,7 +93,7 @@ def _dispute(desk: Desk, frame: StoredFrame, students: Students) -> Dispute | No
     if wrong.easy:
         return None
     model, found = students.found(frame)
-    return Dispute(frame, model, found, round(wrong.mass, 4), _why(wrong, desk.classes))
+    return Dispute(frame, model, found, round(wrong.mass, 4), _why(wrong, frame.classes))
 
 
 def _why(wrong: Mistakes, classes: tuple[str, ...]) -> str:

@@ -84,9 +84,9 @@ def export(desk: Desk, frames: Sequence[StoredFrame], out: Path, to: Format, sho
         raise InputError(f"none of the {len(frames)} pictures can be read: see `culling cloud fsck`")
     labels = out / kind.file
     if kind.folder:
-        kind.write(out, pictures, desk.classes)
+        kind.write(out, pictures, frames[0].classes)
     else:
-        write(labels, to, pictures, desk.classes)
+        write(labels, to, pictures, frames[0].classes)
     return Exported(len(pictures), sum(len(one.boxes) for one in pictures), labels, len(frames) - len(pictures))
 
 
@@ -99,4 +99,4 @@ def _read(desk: Desk, frames: Sequence[StoredFrame]) -> Iterator[tuple[StoredFra
 
 def _picture(desk: Desk, frame: StoredFrame) -> Picture:
     true = desk.true(frame.labels or Detections.empty())
-    return to_picture(Label(f"{frame.id}.jpg", 0, frame.width, frame.height, true, frame.id), desk.classes)
+    return to_picture(Label(f"{frame.id}.jpg", 0, frame.width, frame.height, true, frame.id), frame.classes)

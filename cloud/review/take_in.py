@@ -57,7 +57,7 @@ def take_in(
     """
     desk.require(camera)
     pairs = _matched(desk, camera, found.pictures, images)
-    labels = {frame.id: to_label(picture, desk.classes).detections for frame, picture in pairs}
+    labels = {frame.id: to_label(picture, frame.classes).detections for frame, picture in pairs}
     known = {frame.id: frame for frame, _ in pairs}
     theirs = desk.reviews.of(camera, labels.keys())
     new = _differ(desk, camera, list(known.values()), labels, KINDS[found.format].precision)

@@ -52,7 +52,8 @@ class Context:
     """What every stage works with; `folder` belongs to this round, `stopping()` turns true when the round must stop.
 
     `heart` is told of every step: a process that stays silent for `round.stall_s` is killed; `work` of every frame that
-    a student looks at or learns from, for the bill.
+    a student looks at or learns from, for the bill. `classes` is the list in force for the camera: labels and
+    detections are read by it, and the candidate finds them.
     """
 
     settings: CloudSettings
@@ -64,6 +65,7 @@ class Context:
     stopping: Callable[[], bool]
     heart: ProgressWriter
     rates: Rates
+    classes: tuple[str, ...]
     work: WorkMeter = field(default_factory=WorkMeter)
     _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
 
@@ -143,9 +145,16 @@ class Context:
     def see(
         self, graph: Graph, cost: StudentCost | None, image: NDArray[np.uint8], size: tuple[int, int]
     ) -> Detections:
-        """Return what a student of that cost finds in a picture at an input size, as `graph.see` does."""
+        """Return what a student of that cost finds in a picture at an input size, as `graph.see` does, of the camera's
+        classes.
+        """
         self.work.look(cost, size)
-        return see(graph, image, size)
+        return see(graph, image, size).among(graph.info.classes, self.classes)
+
+    @property
+    def interest(self) -> list[int] | None:
+        """The labels of the classes of interest, None for every class."""
+        return self.settings.round.labels_of_interest(self.classes)
 
     def compared(self, frame: StoredFrame, found: Detections) -> Compared:
         """Return a student's detections on a frame beside the teacher's labels, split into true and doubtful ones."""
@@ -154,18 +163,15 @@ class Context:
 
     def hardness(self, frame: StoredFrame, found: Detections) -> Hardness:
         """Return what share of the frame's classes a student's detections get wrong: the paper's 1 - AP."""
-        return hardness(self.compared(frame, found.above(STUDENT_FLOOR)), self.settings.round.labels_of_interest)
+        return hardness(self.compared(frame, found.above(STUDENT_FLOOR)), self.interest)
 
     def mistakes(self, frame: StoredFrame, found: Detections) -> Mistakes:
         """Return all that a student's detections get wrong on a frame."""
-        return mistakes(self.compared(frame, found.above(STUDENT_FLOOR)), self.settings.round.labels_of_interest)
+        return mistakes(self.compared(frame, found.above(STUDENT_FLOOR)), self.interest)
 
     def objects(self, frame: StoredFrame) -> Detections:
         """Return a frame's true labels, of the classes of interest; none that stand in an ignored place."""
-        return wanted(
-            outside(frame, labels(frame)).above(self.settings.teacher.true_score),
-            self.settings.round.labels_of_interest,
-        )
+        return wanted(outside(frame, labels(frame)).above(self.settings.teacher.true_score), self.interest)
 
 
 def labels(frame: StoredFrame) -> Detections:

@@ -23,7 +23,7 @@ from culling.cloud.round.score import POOL, seen, settled
 from culling.cloud.settings import CULLED
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 
 EMPTY_SHARE = 0.25
 """Most hard negatives among the kept frames: where a teacher sees nothing, a student would learn to see nothing."""
@@ -128,7 +128,7 @@ def _worth(context: Context, one: _Judged, policy: str) -> float:
 def _pool_frame(context: Context, one: _Judged, policy: str) -> PoolFrame:
     context.heart.advance()
     worth, frame = one.worth(policy), one.frame
-    spread = places(one.mistakes, worth, frame.width, frame.height, len(CLASSES))
+    spread = places(one.mistakes, worth, frame.width, frame.height, len(one.context.classes))
     return PoolFrame(frame.captured, worth, spread, one.empty)
 
 

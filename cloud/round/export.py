@@ -40,7 +40,8 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
     busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
-    known = chain([context.files.read(base.artefact.sha256)], templates(context.settings.data_dir, context.files))
+    own = [context.files.read(one.artefact.sha256) for one in (incumbent, base)]  # one of another list has other shapes
+    known = chain(own, templates(context.settings.data_dir, context.files))
     data, parity = export_proven(known, model, classes, images)
     cost = student_cost(model, context.settings.round.frozen)  # its family may be another than the incumbent's
     for size in PARITY_SIZES:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from culling.cloud.bill.count import student_cost
-from culling.cloud.model.base import base_artefact
+from culling.cloud.model.base import first_student
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
@@ -34,7 +34,6 @@ from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.rounds import Round
 from culling.common.errors import ModelError, StorageError, TrainingError
-from culling.common.frame import CLASSES
 from culling.common.scaler import input_size
 
 log = structlog.get_logger(__name__)
@@ -64,7 +63,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     heart = context.heart
     heart.expect(recipe.steps)
     model, run = retrain(
-        lambda: _warm_start(context, turn.camera),
+        lambda: start_from(context, turn.camera),
         batches,
         recipe,
         context.folder / "train.checkpoint",
@@ -76,7 +75,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         raise StoppedError
     train_s = round(time.monotonic() - started, 1)
     path = context.folder / "candidate.safetensors"
-    save_weights(path, model, "fp16")
+    save_weights(path, model, "fp16", context.classes)
     cost = student_cost(model, settings.frozen)  # its family may be another than that of the student in use
     for step in range(run.step):
         context.work.learn(cost, batches.size(step), batches.batch)
@@ -89,7 +88,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         "train_s": train_s,
         "losses": _curve(run),
         "looks": [(step, round(loss, 4)) for step, loss in run.looks],
-        "spared": [CLASSES[label] for label in spared],
+        "spared": [context.classes[label] for label in spared],
         "weights": context.files.add(path.read_bytes(), "safetensors"),
     }
 
@@ -247,25 +246,39 @@ def _curve(run: Run) -> list[tuple[int, float]]:
     return [(index * stride + len(part), round(sum(part) / len(part), 4)) for index, part in enumerate(parts)]
 
 
-def _warm_start(context: Context, camera: str) -> nn.Module:
-    """Return the camera's newest student; or where every camera starts, if its family is no longer the wanted one, or
-    all its models were published as ONNX.
+def start_from(context: Context, camera: str) -> nn.Module:
+    """Return the student that a round trains: the camera's newest; or where every camera starts, if that is of another
+    family, knows more of the classes that are wanted now, or all the camera's models were published as ONNX.
+
+    Where a class is new to both, training starts from the latter: the former was taught that it is background.
     """
-    model = _newest(context, camera)
-    if model is None or family_of(model).name != context.settings.student.family:
-        base = base_artefact(context.settings, context.files).weights
-        assert base is not None  # a base student is made of weights
-        model = load_weights(context.files.path(base, "safetensors"))[0]
-        log.info("base_started_from", camera=camera, family=context.settings.student.family)
+    wanted, family = context.classes, context.settings.student.family
+    newest = _newest(context, camera)
+    if newest is None or family_of(newest[0]).name != family:
+        model, known = first_student(context.settings, wanted)
+        log.info("base_started_from", camera=camera, family=family)
+    else:
+        model, known = newest
+        if missing := _missing(wanted, known):
+            first, finds = first_student(context.settings, wanted)
+            if _missing(wanted, finds) <= missing:
+                model, known = first, finds
+    if known != wanted:
+        log.info("student_relisted", camera=camera, classes=list(wanted), new=sorted(_missing(wanted, known)))
+        model = family_of(model).relist(model, known, wanted)
     family_of(model).freeze(model, context.settings.round.frozen)
     return model
 
 
-def _newest(context: Context, camera: str) -> nn.Module | None:
+def _missing(wanted: Sequence[str], known: Sequence[str]) -> set[str]:
+    return set(wanted) - set(known)
+
+
+def _newest(context: Context, camera: str) -> tuple[nn.Module, tuple[str, ...]] | None:
     for known in context.registry.models(camera):
         if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
             path = context.files.path(weights, "safetensors")
             if path.exists():
                 context.files.read(weights, "safetensors")  # raises if its bytes are damaged
-                return load_weights(path)[0]
+                return load_weights(path)
     return None

@@ -4,12 +4,16 @@ How they are compared stands in `evaluation/comparison.py`, what follows in `eva
 fails at the input scale that was found for it is judged at full size before the round is given up. A camera's first
 student may be published as provisional, when only certainty is missing; the next round's gate compares it with the
 model before it once more, and confirms it or takes it back.
+
+A candidate for another class list is compared by the classes that both students find. What the incumbent never learnt
+to find is held against the labels alone (`evaluation/relisted.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -17,6 +21,7 @@ import numpy as np
 from culling.cloud.archive.day import hour_of
 from culling.cloud.evaluation.comparison import Check, Judged, Rules, StudentComparison, class_weights, compare_students
 from culling.cloud.evaluation.matching import IOUS
+from culling.cloud.evaluation.relisted import Newcomer, decide_relisted, newcomer
 from culling.cloud.evaluation.tally import Tally, rank, tallies
 from culling.cloud.evaluation.verdict import Verdict, decide, describe
 from culling.cloud.model.golden import golden_frame
@@ -39,10 +44,15 @@ Tallies = Mapping[str, Sequence[Tally]]
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate at one scale, what it did on each frame by name, and what was found."""
+    """A candidate at one scale, what it did on each frame by name, by which labels it was compared, and what was found.
+
+    `new` says how it does with classes that the incumbent does not find.
+    """
 
     artefact: Artefact
+    labels: tuple[int, ...]
     found: StudentComparison
+    new: tuple[Newcomer, ...]
     verdict: Verdict
     after: Tallies
 
@@ -99,8 +109,11 @@ def _try(
     certainty: float,
 ) -> Tried:
     after = _look(context, artefact, frames)
-    found = _compare(context, frames, before, after, artefact.classes, certainty)
-    return Tried(artefact, found, _decide(context, found, artefact.classes, context.is_base(incumbent)), after)
+    pair = _Pair(
+        context, incumbent.artefact.classes, artefact.classes, _judged(context, frames, before, after), certainty
+    )
+    found, verdict = pair.decide(context.is_base(incumbent))
+    return Tried(artefact, pair.shared or pair.new, found, pair.newcomers, verdict, after)
 
 
 def _judge_again(
@@ -111,26 +124,73 @@ def _judge_again(
     It is confirmed once it would be published without being the first; it is withdrawn when it is no longer the better
     one, or when as many frames judge as were wanted and that is still not certain.
     """
-    classes, certainty = incumbent.artefact.classes, context.settings.gate.certainty
-    seen = _look(context, _priced(context, earlier), frames)
-    found = _compare(context, frames, seen, before, classes, certainty)
-    verdict = _decide(context, found, classes, first=True)
+    seen, certainty = _look(context, _priced(context, earlier), frames), context.settings.gate.certainty
+    judged = _judged(context, frames, seen, before)
+    pair = _Pair(context, earlier.artefact.classes, incumbent.artefact.classes, judged, certainty)
+    _, verdict = pair.decide(first=True)
     if verdict.outcome == "refused":
         return {"withdrawn": incumbent.model_id, "back_to": earlier.model_id, "again": verdict.reason}, seen
     sure = {"confirmed": incumbent.model_id} if verdict.outcome == "published" else {}
     return {**sure, "again": verdict.reason}, None
 
 
-def _compare(
-    context: Context,
-    frames: Sequence[StoredFrame],
-    before: Tallies,
-    after: Tallies,
-    classes: Sequence[str],
-    certainty: float,
-) -> StudentComparison:
-    settings = context.settings.gate
-    judged = [
+@dataclass(frozen=True)
+class _Pair:
+    """Two students that find `before` and `after`, on the same frames."""
+
+    context: Context
+    before: Sequence[str]
+    after: Sequence[str]
+    judged: Sequence[Judged]
+    certainty: float
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """The labels of interest that both find."""
+        return tuple(at for at in self._of_interest if self.context.classes[at] in self.before)
+
+    @property
+    def new(self) -> tuple[int, ...]:
+        """The labels of interest that only the second finds."""
+        return tuple(at for at in self._of_interest if self.context.classes[at] not in self.before)
+
+    @property
+    def _of_interest(self) -> list[int]:
+        interest, classes = self.context.interest, self.context.classes
+        return [at for at in (range(len(classes)) if interest is None else interest) if classes[at] in self.after]
+
+    @cached_property
+    def newcomers(self) -> tuple[Newcomer, ...]:
+        """How the second does with classes that the first does not find."""
+        return tuple(newcomer(self.judged, self.context.classes[at], self._rules((at,))) for at in self.new)
+
+    def decide(self, first: bool) -> tuple[StudentComparison, Verdict]:
+        """Return how both compare, and what becomes of the second. Raises RoundRefusedError where nothing compares.
+
+        `first` is whether that would be the first trained student of its camera.
+        """
+        settings, wanted = self.context.settings.gate, self.context.settings.round.held_out
+        found = compare_students(self.judged, self._rules(self.shared))
+        if not self.new and set(self.before) == set(self.after):
+            if found is None:
+                raise self._nothing()
+            return found, decide(found, settings.margin, wanted, first, self.context.classes)
+        shown = found or compare_students(self.judged, self._rules(self.new))
+        if shown is None:
+            raise self._nothing()
+        return shown, decide_relisted(found, self.newcomers, settings, wanted, self.context.classes)
+
+    def _rules(self, labels: tuple[int, ...]) -> Rules:
+        return Rules(labels, self.context.settings.gate.worse, self.certainty)
+
+    def _nothing(self) -> RoundRefusedError:
+        return RoundRefusedError(
+            f"the gate cannot judge: none of the {len(self.judged)} labelled frames has an object to measure by"
+        )
+
+
+def _judged(context: Context, frames: Sequence[StoredFrame], before: Tallies, after: Tallies) -> list[Judged]:
+    return [
         Judged(
             frame.id,
             context.store.block(frame),
@@ -142,16 +202,6 @@ def _compare(
         for frame in frames
         if frame.id in before and frame.id in after
     ]
-    rules = Rules(_labels(context, classes), settings.worse, certainty)
-    if (found := compare_students(judged, rules)) is None:
-        raise RoundRefusedError(
-            f"the gate cannot judge: none of the {len(judged)} labelled frames has an object to measure by"
-        )
-    return found
-
-
-def _decide(context: Context, found: StudentComparison, classes: Sequence[str], first: bool) -> Verdict:
-    return decide(found, context.settings.gate.margin, context.settings.round.held_out, first, classes)
 
 
 def _priced(context: Context, model: Model) -> Artefact:
@@ -166,7 +216,7 @@ def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> T
     for frame, jpeg in context.pictures(frames):
         size = input_size(frame.width, frame.height, model.scale, model.long_side)
         compared = context.compared(frame, context.see(graph, model.cost, decode_jpeg(jpeg), size))
-        seen[frame.id] = tallies(compared, len(model.classes))
+        seen[frame.id] = tallies(compared, len(context.classes))
     return seen
 
 
@@ -176,16 +226,12 @@ def _weight(frame: StoredFrame) -> float:
     return 1.0 if not probability else min(1.0 / probability, MOST_WEIGHT)
 
 
-def _labels(context: Context, classes: Sequence[str]) -> tuple[int, ...]:
-    interest = context.settings.round.labels_of_interest
-    return tuple(range(len(classes)) if interest is None else interest)
-
-
 def _result(context: Context, tried: Tried, before: Tallies) -> Result:
-    found, verdict, classes = tried.found, tried.verdict, tried.artefact.classes
-    refused = verdict.outcome == "refused"
-    labels = _labels(context, classes)
+    found, verdict, classes = tried.found, tried.verdict, context.classes
+    refused, labels = verdict.outcome == "refused", tried.labels
+    compared = {"compared": [classes[at] for at in labels], "new_classes": [asdict(one) for one in tried.new]}
     return {
+        **(compared if tried.new or len(tried.labels) < len(_every(context)) else {}),
         "frames": found.frames,
         "wanted": context.settings.round.held_out,
         "blocks": found.blocks,
@@ -202,6 +248,10 @@ def _result(context: Context, tried: Tried, before: Tallies) -> Result:
         "scale": tried.artefact.scale,
         "artefact": msgspec.to_builtins(tried.artefact),
     }
+
+
+def _every(context: Context) -> Sequence[int]:
+    return range(len(context.classes)) if context.interest is None else context.interest
 
 
 def _told(check: Check, classes: Sequence[str]) -> Result:

@@ -34,6 +34,7 @@ from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
 from culling.cloud.round.score import score
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.folders import alone
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
@@ -87,6 +88,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         stopping.is_set,
         ProgressWriter(folder, clock.now),
         Rates(index),
+        ClassLists(index).of(turn.camera),
     )
     folder.mkdir(parents=True, exist_ok=True)
     state, reason, spent = _work(context, turn, rounds)

@@ -127,7 +127,7 @@ def scale(context: Context, turn: Round, results: Results) -> Result:
     kept = [frame for frame in frames if frame.id in names]
     long_side = context.settings.student.long_side
     inputs = scales(partial(_size, frame_size(kept), long_side), settings.max_steps, settings.min_scale)
-    meter = LossMeter(POLICIES[settings.policy], len(graph.info.classes), context.settings.round.labels_of_interest)
+    meter = LossMeter(POLICIES[settings.policy], len(context.classes), context.interest)
     if settings.choose == "labels":
         context.heart.expect(len(frames))
         trial = _trial(context, frames, graph, cost, meter)
@@ -143,7 +143,7 @@ def _size(frame: tuple[int, int], long_side: int, scale: float) -> Size:
 def _trial(
     context: Context, frames: Sequence[StoredFrame], graph: Graph, cost: StudentCost | None, meter: LossMeter
 ) -> ScaleTrial:
-    classes, interest = graph.info.classes, context.settings.round.labels_of_interest
+    classes, interest = context.classes, context.interest
 
     def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:
         places = {frames[at].id: at for at in chosen}

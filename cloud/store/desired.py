@@ -19,7 +19,8 @@ from culling.common.wire.messages import CameraState, Desired
 class DesiredState:
     """What is wanted of one camera.
 
-    `held`: no round starts by itself. `pinned`: the model to stay with. `paused`, `frames_per_window` and `frame` are
+    `held`: no round starts by itself. `pinned`: the model to stay with. `classes`: the set of classes to look for, None
+    for that of the settings. `paused`, `frames_per_window` and `frame` are
     what its edge is sent, see the wire's `Desired`.
     """
 
@@ -28,6 +29,7 @@ class DesiredState:
     paused: bool = False
     frames_per_window: int | None = None
     frame: int | None = None
+    classes: str | None = None
 
     def message(self, camera: str) -> Desired:
         """Return the part of it that the camera's edge is sent."""
@@ -66,4 +68,4 @@ class DesiredStates:
 
 
 def _desired(row: sa.Row[Any]) -> DesiredState:
-    return DesiredState(row.held, row.pinned, row.paused, row.frames_per_window, row.frame)
+    return DesiredState(row.held, row.pinned, row.paused, row.frames_per_window, row.frame, row.classes)

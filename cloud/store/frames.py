@@ -25,7 +25,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from culling.cloud.store.index import UNREAD, Index, frames, scores, totals
+from culling.cloud.store.classes.lists import Reading
+from culling.cloud.store.index import UNREAD, Index, frames, scores, shelf, totals
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.people import reviews
@@ -36,7 +37,7 @@ from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
 from culling.common.wire import ignored
 from culling.common.wire.ignored import Places
-from culling.common.wire.messages import HardFrame, WireDetections, WireFeatures, from_wire
+from culling.common.wire.messages import HardFrame, WireFeatures
 
 HELD_OUT_ONE_IN = 5
 """A fifth of the time judges students: with fewer frames the gate is a matter of chance, more are lost to training."""
@@ -91,6 +92,7 @@ class StoredFrame:
     """One frame of the store; `captured` is seconds since the epoch, `labels` None before the teacher saw it, or a
     person did.
 
+    `detections` and `labels` are by the list `classes`, the one in force for the camera.
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
     `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
     In the places that its camera `ignored`, `labels` do not count: `evaluation/ignored.py` applies that.
@@ -112,6 +114,7 @@ class StoredFrame:
     labels: Detections | None
     probability: float | None = None
     ignored: Places = ()
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -251,22 +254,24 @@ class FrameStore:
         query = frames.select().where(frames.c.camera == camera, frames.c.state == "stored", condition)
         with self._index.read() as connection:
             rows = connection.execute(query.order_by(order, frames.c.id).limit(limit)).all()
-        return self._readable(rows)
+            reading = Reading(connection, rows)
+        return self._readable(rows, reading)
 
     def get(self, ids: Collection[str]) -> list[StoredFrame]:
         """Return the frames of those names that are still stored, in the order named."""
         query = frames.select().where(frames.c.id.in_(ids), frames.c.state == "stored")
         with self._index.read() as connection:
             rows = connection.execute(query).all()
-        found = {frame.id: frame for frame in self._readable(rows)}
+            reading = Reading(connection, rows)
+        found = {frame.id: frame for frame in self._readable(rows, reading)}
         return [found[name] for name in ids if name in found]
 
-    def _readable(self, rows: Sequence[Any]) -> list[StoredFrame]:
+    def _readable(self, rows: Sequence[Any], reading: Reading) -> list[StoredFrame]:
         """Return the frames of rows; one that cannot be decoded is put aside, so that it never stops a round."""
         found = []
         for row in rows:
             try:
-                found.append(stored(row))
+                found.append(stored(row, reading))
             except (msgspec.MsgspecError, ProtocolError, TypeError):
                 self.put_aside(row)
         return found
@@ -400,7 +405,8 @@ class FrameStore:
             ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
-            connection.execute(scores.delete().where(scores.c.frame.in_(names)))
+            for table in (scores, shelf):
+                connection.execute(table.delete().where(table.c.frame.in_(names)))
             reviews.forget(connection, names)
 
     def _row(self, arrival: Arrival, received: float, size: int) -> dict[str, Any]:
@@ -448,8 +454,8 @@ def _sealed(arrival: Arrival, received: float) -> bytes:
     return seal(arrival.jpeg, FrameRecord(arrival.edge_key, received, arrival.frame))
 
 
-def stored(row: Any, classes: int = 256) -> StoredFrame:
-    """Return the frame of a row of the index whose labels are below `classes`.
+def stored(row: Any, reading: Reading) -> StoredFrame:
+    """Return the frame of a row of the index.
 
     Raises msgspec.MsgspecError, ProtocolError or TypeError for one that is damaged.
     """
@@ -465,16 +471,13 @@ def stored(row: Any, classes: int = 256) -> StoredFrame:
         sha256=row.sha256,
         held_out=row.held_out,
         guard=bool(row.guard),
-        detections=_detections(row.detections, classes),
+        detections=reading.found(row),
         features=None if row.features is None else msgspec.msgpack.decode(row.features, type=WireFeatures),
-        labels=None if row.labels is None else _detections(row.labels, classes),
+        labels=reading.labels(row),
         probability=row.probability,
         ignored=ignored.decode(row.ignored),
+        classes=reading.classes(row.camera),
     )
-
-
-def _detections(blob: bytes, classes: int) -> Detections:
-    return from_wire(msgspec.msgpack.decode(blob, type=WireDetections), classes)
 
 
 @contextmanager

@@ -51,6 +51,8 @@ cameras = Table(
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
     Column("accuracy", Text),  # `control.accuracy.MeasuredAccuracy`, JSON
+    Column("class_list", Integer),  # the one in force; NULL where no other than the first was wanted yet
+    Column("class_list_since", Float),  # when that came into force
 )
 
 frames = Table(
@@ -80,6 +82,7 @@ frames = Table(
     Column("features", LargeBinary),  # WireFeatures
     Column("ignored", LargeBinary),  # the places that its camera ignored, `wire.ignored.Places`; NULL: none
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
+    Column("class_list", Integer),  # that of the labels; NULL where an earlier version wrote them: the first
     Column("labelled", Float),  # when the teacher saw it
     Column("round", Integer),  # that first read its labels; `lifecycle.PASSED`: it was never labelled
     Column("kept", Integer),  # round whose culled set it is in
@@ -127,7 +130,29 @@ reviews = Table(  # what people said of frames
     Column("who", Text, nullable=False),
     Column("at", Float, nullable=False),
     Column("teacher", LargeBinary),  # what the teacher says of it, WireDetections
+    Column("class_list", Integer),  # that of what the teacher says; NULL: the first
     sa.Index("reviews_by_time", "camera", "at"),
+)
+
+class_lists = Table(  # what labels mean; rows are only ever added
+    "class_lists",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("names", Text, nullable=False, unique=True),  # JSON
+)
+
+shelf = Table(  # labels that were made for a list which says too little for the one in force; they may come back
+    "shelf",
+    _tables,
+    Column("frame", String(32), primary_key=True),
+    Column("class_list", Integer, primary_key=True),
+    Column("camera", String(64), nullable=False, index=True),
+    Column("labels", LargeBinary, nullable=False),
+    Column("decision", String(16)),  # these are of its review, if it had one
+    Column("who", Text),
+    Column("at", Float),
+    Column("teacher", LargeBinary),
+    Column("teacher_list", Integer),
 )
 
 models = Table(
@@ -248,6 +273,7 @@ wishes = Table(  # the desired state of each camera
     Column("paused", Boolean, nullable=False, default=False),
     Column("frames_per_window", Integer),
     Column("frame", Integer),  # the request for a frame that is still to be taken
+    Column("classes", String(64)),  # the set of classes that an operator chose
 )
 
 

@@ -14,22 +14,24 @@ Rows of frames that expired stay for a while, so that a late repeat is recognise
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.archive.judges import Archived, in_order
+from culling.cloud.store.classes.lists import FIRST, Names, Reading, all_lists, detections, number
 from culling.cloud.store.frames import ENDED, JUDGES, FrameStore, StoredFrame
-from culling.cloud.store.index import ASKING, Index, frames, history, rounds, scores, totals
+from culling.cloud.store.index import ASKING, Index, cameras, frames, history, rounds, scores, shelf, totals
 from culling.cloud.store.people.reviews import by_a_person, keep_teachers
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
-from culling.common.wire.messages import WireDetections, from_wire, to_wire
+from culling.common.wire.messages import to_wire
 
 FRESH_S = DAY_S
 """For so long a frame may be labelled: one to learn from that was not among the best of its day never will be, and what
@@ -124,10 +126,11 @@ class FrameLifecycle:
     def labelled(self, camera: str) -> list[tuple[str, float, Detections]]:
         """Return name, time of capture and labels of every frame that has labels, held out or not, in order of time."""
         mine = (frames.c.camera == camera) & (frames.c.state == "stored") & frames.c.labels.is_not(None)
-        query = sa.select(frames.c.id, frames.c.captured, frames.c.labels).where(mine)
+        columns = (frames.c.id, frames.c.camera, frames.c.captured, frames.c.labels, frames.c.class_list)
         with self._index.read() as connection:
-            rows = connection.execute(query.order_by(frames.c.captured, frames.c.id)).all()
-        told = ((name, captured, _read(blob)) for name, captured, blob in rows)
+            rows = connection.execute(sa.select(*columns).where(mine).order_by(frames.c.captured, frames.c.id)).all()
+            reading = Reading(connection, rows)
+        told = ((row.id, row.captured, _read(partial(reading.labels, row))) for row in rows)
         return [(name, captured, found) for name, captured, found in told if found is not None]
 
     def labelled_between(self, since: float, until: float) -> dict[str, int]:
@@ -142,9 +145,16 @@ class FrameLifecycle:
         return {camera: int(seen) for camera, seen in rows if seen}
 
     def label(self, labels: Mapping[str, Detections]) -> int:
-        """As `enter_labels`; durable on return."""
+        """As `enter_labels`, by the lists in force; durable on return."""
         with self._index.write() as connection:
             return enter_labels(connection, labels, self._clock.now())
+
+    def pool_size(self, camera: str) -> int:
+        """Return how many frames of a camera were labelled and may be trained on."""
+        mine = (frames.c.camera == camera) & (frames.c.state == "stored")
+        trainable = mine & frames.c.labels.is_not(None) & ~frames.c.held_out
+        with self._index.read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(frames).where(trainable)).scalar_one())
 
     def pass_over(self) -> dict[tuple[str, str], int]:
         """Give up frames of a day ago that the teacher has not labelled, `AT_ONCE` at most.
@@ -164,11 +174,11 @@ class FrameLifecycle:
         return dict(Counter((row.camera, row.why) for row in rows))
 
     def scores(self, model_id: str) -> dict[str, Detections]:
-        """Return what a model found in the frames that it scored, by frame."""
+        """Return what a model found in the frames that it scored, by frame, and by the list in force for the camera."""
         query = sa.select(scores.c.frame, scores.c.detections).where(scores.c.model == model_id)
         with self._index.read() as connection:
             rows = connection.execute(query).all()
-        return {name: found for name, blob in rows if (found := _read(blob)) is not None}
+        return {name: found for name, blob in rows if (found := _read(partial(detections, blob))) is not None}
 
     def score(self, model_id: str, found: dict[str, Detections]) -> None:
         """Keep what a model found, by frame; durable on return. Of a frame that is gone by then nothing is kept."""
@@ -299,7 +309,8 @@ class FrameLifecycle:
         with self._index.write() as connection:
             names = list(connection.execute(over).scalars())
             connection.execute(frames.delete().where(frames.c.id.in_(names)))
-            connection.execute(scores.delete().where(scores.c.frame.in_(names)))
+            for table in (scores, shelf):
+                connection.execute(table.delete().where(table.c.frame.in_(names)))
 
 
 @dataclass(frozen=True)
@@ -325,21 +336,44 @@ def _latest_set(connection: sa.Connection, camera: str) -> int:
     return int(connection.execute(sa.select(sa.func.max(frames.c.kept)).where(mine)).scalar() or 0)
 
 
-def enter_labels(connection: sa.Connection, labels: Mapping[str, Detections], now: float) -> int:
+def enter_labels(
+    connection: sa.Connection,
+    labels: Mapping[str, Detections],
+    now: float,
+    made_for: Mapping[str, Names] | None = None,
+) -> int:
     """Enter the teacher's labels, by frame; return of how many frames: one that is gone by then gets none.
 
+    `made_for` are the class lists of the labels, by frame; None: those in force. Labels that say too little for the
+    list that came into force meanwhile are dropped, and the frame asks again.
     One that a person labelled keeps that person's, and the teacher's beside them. A frame that had none before waits
     for a round from then on, whatever happened to it meanwhile.
     """
     read = sa.case((frames.c.labels.is_(None), sa.null()), else_=frames.c.round)
     blobs = {name: msgspec.msgpack.encode(to_wire(found)) for name, found in labels.items()}
-    overruled = keep_teachers(connection, blobs)
+    lists = _lists_of(connection, blobs, made_for)
+    blobs = {name: blob for name, blob in blobs.items() if name in lists}
+    overruled = keep_teachers(connection, blobs, lists)
     entered = 0
     for name, blob in blobs.items():
-        given = {} if name in overruled else {"labels": blob, "round": read}
+        given = {} if name in overruled else {"labels": blob, "class_list": lists[name], "round": read}
         here = frames.update().where(frames.c.id == name, frames.c.state == "stored")
         entered += connection.execute(here.values(labelled=now, **given)).rowcount
     return entered
+
+
+def _lists_of(
+    connection: sa.Connection, names: Collection[str], made_for: Mapping[str, Names] | None
+) -> dict[str, int]:
+    """Return the number of the list of each frame's labels, without frames whose list in force asks for more."""
+    query = sa.select(frames.c.id, cameras.c.class_list).outerjoin(cameras, cameras.c.name == frames.c.camera)
+    in_force = {name: chosen or FIRST for name, chosen in connection.execute(query.where(frames.c.id.in_(names)))}
+    if made_for is None:
+        return in_force
+    known = all_lists(connection)
+    enough = {name for name, chosen in in_force.items() if set(known[chosen]) <= set(made_for[name])}
+    numbers = {names: number(connection, names) for names in {made_for[name] for name in enough}}
+    return {name: numbers[made_for[name]] for name in enough}
 
 
 def _classes(frame: StoredFrame) -> frozenset[int]:
@@ -348,9 +382,9 @@ def _classes(frame: StoredFrame) -> frozenset[int]:
     return frozenset(int(label) for label in found.above(SEEN).labels)
 
 
-def _read(blob: bytes) -> Detections | None:
+def _read(read: Callable[[], Detections | None]) -> Detections | None:
     """Return detections that were kept; None for damaged ones, which must not stop a round."""
     try:
-        return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
+        return read()
     except (msgspec.MsgspecError, ProtocolError, TypeError):
         return None

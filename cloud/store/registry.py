@@ -184,6 +184,13 @@ class Registry:
             row = connection.execute(models.select().where(named & models.c.state.in_(("live", "previous")))).first()
             return None if row is None else _model(row)
 
+    def classes(self, camera: str, model_id: str) -> tuple[str, ...]:
+        """Return what a camera's model finds; nothing for one that is not known any more."""
+        named = (models.c.camera == camera) & (models.c.model_id == model_id)
+        with self._index.read() as connection:
+            text = connection.execute(sa.select(models.c.classes).where(named)).scalar()
+        return () if text is None else tuple(msgspec.json.decode(text, type=list[str]))
+
     def price(self, camera: str, weights: str, cost: StudentCost) -> None:
         """Note what students of those weights cost, where that was not counted when they were made."""
         mine = (models.c.camera == camera) & (models.c.weights == weights) & models.c.cost.is_(None)

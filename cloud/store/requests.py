@@ -15,9 +15,8 @@ import sqlalchemy as sa
 from culling.cloud.store.index import Index, requests
 from culling.common.errors import InputError
 
-Kind = Literal[
-    "round", "publish", "rollback", "renew", "hold", "unhold", "pin", "unpin", "pause", "resume", "budget", "frame"
-]
+Act = Literal["hold", "unhold", "pin", "unpin", "pause", "resume", "budget", "frame", "classes"]
+Kind = Literal["round", "publish", "rollback", "renew", Act]
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,11 @@ class Rounds:
         return {camera: at for camera, at in found if at is not None}
 
     def taught(self) -> frozenset[str]:
-        """Return the enrolled cameras that had a round which found something to teach, whatever became of it."""
+        """Return the enrolled cameras that had a round which found something to teach, whatever became of it, since
+        their class list came into force.
+        """
         mine = (rounds.c.camera == cameras.c.name) & rounds.c.finished.is_not(None)
+        mine &= rounds.c.started >= sa.func.coalesce(cameras.c.class_list_since, 0.0)
         found = sa.exists().where(mine, rounds.c.stages.contains('"cull":'))
         with self._index.read() as connection:
             return frozenset(connection.execute(sa.select(cameras.c.name).where(found)).scalars())

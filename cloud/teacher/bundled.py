@@ -18,7 +18,8 @@ from culling.cloud.model.weights import load_bundled, load_weights
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.cost import torch_gflops
 from culling.cloud.teacher.interface import Picture
-from culling.common.frame import CLASSES, Detections
+from culling.cloud.weights.classes import CLASSES
+from culling.common.frame import Detections
 from culling.common.graph import to_frame
 from culling.common.scaler import STRIDE, resize
 

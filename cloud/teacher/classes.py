@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,20 @@ Map = Mapping[str, Sequence[str]]
 NONE = -1
 
 
-def translation(names: Sequence[str], classes: Sequence[str], given: Map, wanted: Collection[str]) -> list[int]:
+def translation(
+    names: Sequence[str],
+    classes: Sequence[str],
+    given: Map,
+    wanted: Collection[str],
+    keys: Mapping[str, str] = MappingProxyType({}),
+) -> list[int]:
     """Return for each of the teacher's `names` the index in `classes` of what it means, -1 where that is nothing.
 
-    A class in `given` means only what is listed there. Raises `SettingsError` for a map that does not fit the names,
-    and `ModelError` where nothing means a class of `wanted`, with the nearest names there are.
+    A class in `given` means only what is listed there; `keys` are the settings that list it, where these are not
+    `[teacher.map]`. Raises `SettingsError` for a map that does not fit the names, and `ModelError` where nothing means
+    a class of `wanted`, with the nearest names there are.
     """
-    _check(names, classes, given)
+    _check(names, classes, given, keys)
     meant = {plain(one): name for name in given for one in given[name]}
     meant |= {plain(name): name for name in classes if name not in given and plain(name) not in meant}
     table = [classes.index(meant[plain(name)]) if plain(name) in meant else NONE for name in names]
@@ -39,23 +47,25 @@ def translation(names: Sequence[str], classes: Sequence[str], given: Map, wanted
     return table
 
 
-def _check(names: Sequence[str], classes: Sequence[str], given: Map) -> None:
+def _check(names: Sequence[str], classes: Sequence[str], given: Map, keys: Mapping[str, str]) -> None:
     known, taken = {plain(name) for name in names}, dict[str, str]()
     for name, listed in given.items():
         if name not in classes:
             raise SettingsError(f"teacher.map: {name} is none of the classes; they are {', '.join(classes)}")
         for one in listed:
             if plain(one) not in known:
-                raise SettingsError(f"teacher.map.{name}: the teacher never says {one!r}; {_nearest(one, names)}")
+                key = keys.get(name, f"teacher.map.{name}")
+                raise SettingsError(f"{key}: the teacher never says {one!r}; {_nearest(one, names)}")
             if (other := taken.setdefault(plain(one), name)) != name:
-                raise SettingsError(f"teacher.map: {one!r} is listed under {other} and {name}; leave it under one")
+                told = " and ".join(keys.get(each, f"teacher.map.{each}") for each in (other, name))
+                raise SettingsError(f"{told} both list {one!r}; leave it under one")
 
 
 def _uncovered(names: Sequence[str], missing: Sequence[str]) -> str:
     hints = "; ".join(f"for {name}, {_nearest(name, names)}" for name in missing)
     return (
-        f"the teacher has no name for {', '.join(missing)}: {hints}. Say in [teacher.map] which of its names mean "
-        f"what, or in round.interest which classes are wanted at all"
+        f"the teacher has no name for {', '.join(missing)}: {hints}. Say in [teacher.map] or in a set's "
+        f"`from` which of its names mean what, or in round.interest which classes are wanted at all"
     )
 
 

@@ -3,29 +3,98 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from culling.cloud.model.weights import file_hash, read_index
-from culling.cloud.settings import CloudSettings, TeacherPart, TeacherSettings
+from culling.cloud.settings import DEFAULT, CloudSettings, TeacherPart, TeacherSettings
 from culling.cloud.teacher.classes import Translated, translation
 from culling.cloud.teacher.ensemble import with_views
-from culling.cloud.teacher.interface import Teacher, find_kind
-from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
+from culling.cloud.teacher.interface import Picture, Teacher, find_kind
+from culling.common.errors import ModelError, SettingsError
+from culling.common.frame import Detections
 
 SCORES = {"min_score", "true_score", "batch"}
 """What does not change what a teacher says."""
 
 
-def load_teacher(settings: CloudSettings) -> Teacher:
-    """Return the teacher that the settings name; its labels are those of `CLASSES`.
+class Teachers:
+    """The teacher of the settings, loaded once, which says the classes of any set."""
 
-    Raises `ModelError` when it cannot be used or has no name for a class of interest, `SettingsError` for settings that
-    do not fit it, `MissingExtraError` when it needs a package that is not installed.
+    def __init__(self, own: Teacher, settings: CloudSettings) -> None:
+        self.own = own
+        self._settings = settings
+        self._saying: dict[tuple[str, ...], Teacher] = {}
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self.own.device
+
+    def saying(self, classes: tuple[str, ...]) -> Teacher:
+        """Return the teacher as one that says `classes`. Raises `ModelError` where it has no name for one of interest,
+        `SettingsError` where a set's `from` does not fit it.
+        """
+        if classes not in self._saying:
+            self._saying[classes] = self._translated(classes)
+        return self._saying[classes]
+
+    def label(self, frames: Sequence[Picture], classes: tuple[str, ...]) -> list[Detections]:
+        """Return what the teacher sees of `classes` in each frame. Raises as `saying`."""
+        return self.saying(classes).label(frames)
+
+    def _translated(self, classes: tuple[str, ...]) -> Teacher:
+        settings = self._settings
+        given, keys = sayings(settings, classes)
+        if self.own.names == classes and not given:
+            return self.own
+        wanted = [name for name in settings.round.interest if name in classes] or classes
+        return Translated(self.own, translation(self.own.names, classes, given, wanted, keys), classes)
+
+
+def load_teachers(settings: CloudSettings) -> Teachers:
+    """Return the teacher that the settings name, for every set of classes.
+
+    Raises `ModelError` when it cannot be used, `SettingsError` for settings that do not fit it, `MissingExtraError`
+    when it needs a package that is not installed.
     """
-    return open_part(settings.teacher, CLASSES, settings.round.interest)
+    part, words = settings.teacher, vocabulary(settings)
+    for name in part.map:
+        if name not in words:
+            raise SettingsError(f"teacher.map: {name} is none of the classes; they are {', '.join(words)}")
+    return Teachers(with_views(open_named(part, words), part.views), settings)
+
+
+def load_teacher(settings: CloudSettings) -> Teacher:
+    """Return the teacher that the settings name, as one that says the classes of the default set.
+
+    Raises as `load_teachers` and `Teachers.saying`.
+    """
+    return load_teachers(settings).saying(settings.default_classes)
+
+
+def vocabulary(settings: CloudSettings) -> tuple[str, ...]:
+    """Return every word that a set wants a teacher to say."""
+    sets = settings.class_sets.values()
+    return tuple(dict.fromkeys(word for one in sets for name in one.names for word in one.words(name)))
+
+
+def sayings(settings: CloudSettings, classes: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Return what of a teacher's names means each class, where it is not the class's own, and the settings that say so.
+
+    A set's `from` names words, and `[teacher.map]` the names of this teacher that mean a word.
+    """
+    one, said = settings.set_like(classes), settings.teacher.map
+    given, keys = {}, {}
+    where = next((name for name, other in settings.classes.items() if other.names == classes), DEFAULT)
+    for name in classes:
+        words = one.words(name)
+        if name in one.means or any(word in said for word in words):
+            given[name] = tuple(each for word in words for each in said.get(word, (word,)))
+        if name in one.means:
+            keys[name] = f"classes.{where}.from.{name}"
+    return given, keys
 
 
 def open_part(part: TeacherPart, classes: tuple[str, ...], interest: Collection[str] = ()) -> Teacher:

@@ -57,7 +57,7 @@ def list_settings(
     if section is not None and section not in sections(model):
         known = ", ".join(sections(model))
         raise SettingsError(f"the {side} has no section {section}; {_meant(model, section)}known are {known}")
-    found = [key for key in keys(model) if section in (None, key.section)]
+    found = [key for key in keys(model) if section in (None, key.top)]
     if as_json:
         print(json.dumps([{"key": key.dotted} | _plain(key) for key in found], indent=2, ensure_ascii=False))
         return
@@ -79,7 +79,7 @@ def _meant(model: type[config.Settings], section: str) -> str:
 def _section(model: type[config.Settings], name: str, found: list[Key]) -> str:
     about = inspect.cleandoc(sections(model)[name].__doc__ or "").partition(": ")[2]
     head = textwrap.fill(_bare(f"{heading(model, name)} {about}"), WIDTH)
-    return "\n\n".join([head, *(_entry(key) for key in found if key.section == name)])
+    return "\n\n".join([head, *(_entry(key) for key in found if key.top == name)])
 
 
 def _entry(key: Key) -> str:

@@ -34,6 +34,11 @@ class Key:
     meaning: str
 
     @property
+    def top(self) -> str:
+        """The section without the name that each of its tables has."""
+        return self.section.partition(".")[0]
+
+    @property
     def dotted(self) -> str:
         """The key as `--set` takes it."""
         return f"{self.section}.{self.name}"
@@ -42,7 +47,7 @@ class Key:
 def keys(model: type[BaseModel]) -> list[Key]:
     """Return every key of a settings class, section by section. Raises ValueError for one without a meaning."""
     found = [
-        Key(name, below, _type(field), _default(field), field.description or "")
+        Key(_path(model, name), field.alias or below, _type(field), _default(field), field.description or "")
         for name, section in sections(model).items()
         for below, field in section.model_fields.items()
     ]
@@ -59,7 +64,12 @@ def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 def heading(model: type[BaseModel], section: str) -> str:
     """Return how a section begins in a file: `[agent]`, or `[[camera]]` where there may be several."""
     many = get_origin(model.model_fields[section].annotation) is tuple
-    return f"[[{section}]]" if many else f"[{section}]"
+    return f"[[{section}]]" if many else f"[{_path(model, section)}]"
+
+
+def _path(model: type[BaseModel], section: str) -> str:
+    """Return a section as it stands before its keys: where each has a name of its own, that too."""
+    return f"{section}.NAME" if get_origin(model.model_fields[section].annotation) is dict else section
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:

@@ -60,7 +60,7 @@ def settings_model(side: str) -> type[Settings]:
     """Return the class that holds all settings of a side."""
     module = import_module(f"culling.{side}.settings")
     found = [one for one in vars(module).values() if inspect.isclass(one) and issubclass(one, Settings)]
-    return next(one for one in found if one.__module__ == module.__name__)
+    return next(one for one in found if one.__module__.startswith(module.__name__))
 
 
 def setting_keys(side: str) -> dict[str, Key]:
@@ -71,11 +71,9 @@ def setting_keys(side: str) -> dict[str, Key]:
 def _section(name: str, side: str) -> str:
     model = settings_model(side)
     rows = [
-        (f"`{key.name}`", key.type, key.default, key.meaning)
-        for key in setting_keys(side).values()
-        if key.section == name
+        (f"`{key.name}`", key.type, key.default, key.meaning) for key in setting_keys(side).values() if key.top == name
     ]
-    prose = re.sub(r"^`\[+\w+\]+`: (.)", lambda found: found[1].upper(), _prose(sections(model)[name]))
+    prose = re.sub(r"^`\[+[\w.]+\]+`: (.)", lambda found: found[1].upper(), _prose(sections(model)[name]))
     return f"## `{heading(model, name)}`\n\n{prose}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}"
 
 

@@ -7,7 +7,6 @@ import structlog
 from onnx import TensorProto, helper, numpy_helper
 
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import CLASSES_KEY, Provider, open_graph
 
 log = structlog.get_logger(__name__)
@@ -61,5 +60,5 @@ def probe() -> bytes:
     found = [helper.make_tensor_value_info(name, kind, ["B", *shape]) for name, (kind, shape) in outputs.items()]
     graph = helper.make_graph(nodes, "probe", [frames], found, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, {CLASSES_KEY: ",".join(CLASSES)})
+    helper.set_model_props(model, {CLASSES_KEY: "nothing"})
     return bytes(model.SerializeToString())

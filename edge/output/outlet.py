@@ -44,7 +44,7 @@ class Outlet:
     def __init__(
         self, settings: OutputSettings, sink: Sink, metrics: Metrics, clock: Clock, backoff: Backoff | None = None
     ) -> None:
-        self.name = settings.name
+        self.name, self.cameras, self.classes = settings.name, settings.cameras, settings.classes
         self.problem = "not opened yet"
         self._refusal = ""
         self._choice = Choice(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from culling.common.metrics import Metrics
@@ -47,6 +47,12 @@ class Outlets:
         """Start the threads."""
         for outlet in self._outlets.values():
             outlet.start()
+
+    def asking(self, camera: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the keys of the outputs of a camera that ask for some classes alone, with the classes."""
+        for name, outlet in self._outlets.items():
+            if not outlet.cameras or camera in outlet.cameras:
+                yield f"output.{name}.classes", outlet.classes
 
     def offer(self, seen: Seen) -> None:
         """Hand a frame to every output; what one of them throws costs it that frame."""

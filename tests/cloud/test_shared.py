@@ -1,4 +1,4 @@
-"""The whole service on PostgreSQL and a bucket: what was acknowledged is there after it, or the database, was killed."""
+"""The whole service on PostgreSQL and a bucket: what was acknowledged is there after it or the database was killed."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import (
     PROVIDERS,
     Graph,
@@ -349,7 +350,7 @@ class TestCheck:
         with pytest.raises(ModelError, match="expected a fixed number up to 300"):
             check(spoiled(spoil))
 
-    @pytest.mark.parametrize("classes", ["", ",", "person,,car", "car,car", ",".join(map(str, range(256)))])
+    @pytest.mark.parametrize("classes", ["", ",", "person,,car", "car,car", ",".join(map(str, range(257)))])
     def test_no_sound_list_of_classes(self, classes: str) -> None:
         with pytest.raises(ModelError, match=r"no list of classes under 'culling\.classes'"):
             check(spoiled(lambda model: helper.set_model_props(model, {"culling.classes": classes})))

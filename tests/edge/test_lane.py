@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import open_graph
 from culling.common.metrics import Metrics
 from culling.common.selection.budget import ASSUMED_BYTES

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import SettingsError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.scaler import upright
 from culling.edge.regions import PLANES, STEADY, IgnoreSettings, Mask, Regions, ZoneSettings, inside
 from culling.edge.settings import load_settings

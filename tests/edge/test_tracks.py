@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import MissingExtraError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.edge.regions import Regions, ZoneSettings
 from culling.edge.tracks import NONE, Tracks
 

@@ -26,8 +26,9 @@ from culling.cloud.store.registry import Artefact, Registry
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, add_edge
 from culling.cloud.store.rounds import Rounds
+from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import Clock, SystemClock
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import CameraState, FromEdge, HardFrame, Hello, Message, pack, to_wire, unpack
 from culling.common.wire.transport import EdgeSocket, new_keypair, public_key

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.faster_rcnn.network import STUDENT, build
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 
 SMALL_STUDENT = replace(STUDENT, fpn_width=16, head_width=32)
 

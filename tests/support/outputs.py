@@ -30,9 +30,10 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client import CollectorRegistry
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import Clock, SystemClock
 from culling.common.detections import Batch, Record
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import Action, Decision
 from culling.edge.camera.pacing import Backoff

@@ -15,6 +15,7 @@ from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.round.rank import Lesson
+from culling.cloud.store.classes.lists import ClassLists
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import WireFeatures
@@ -37,7 +38,7 @@ QUICK = {
     "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
     "student": {"long_side": 128},
     "resolution": {"choose": "loss", "max_steps": 2, "threshold": 1e9},
-    "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
+    "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0, "found": 0.0},
 }
 
 
@@ -86,6 +87,7 @@ def context_of(cloud: CloudState) -> Context:
         lambda: False,
         heart,
         Rates(cloud.index),
+        ClassLists(cloud.index).of(CAMERA),
     )
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 from culling.common.graph import open_graph
 from culling.common.scaler import input_size, resize
 from culling.common.wire.codec import encode_jpeg

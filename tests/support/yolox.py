@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from culling.cloud.model.yolox.network import Yolox, YoloxSpec
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 
 SMALL = YoloxSpec(width=8, depth=1, depthwise=True)
 

@@ -20,7 +20,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 
 ANCHOR_SIDES = (16, 32, 64, 128, 256)
 """One anchor side per FPN level in input pixels; half of torchvision's, since fixed cameras see small objects."""

@@ -11,7 +11,7 @@ from culling.cloud.model.family import Family
 from culling.cloud.model.yolox.graph import FLOOR, MOST, YoloxGraph, find
 from culling.cloud.model.yolox.loss import yolox_loss
 from culling.cloud.model.yolox.network import NANO, Yolox, YoloxSpec
-from culling.cloud.model.yolox.read import read_yolox
+from culling.cloud.model.yolox.read import read_yolox, with_classes
 
 
 def freeze(model: Yolox, stages: int) -> None:
@@ -43,6 +43,7 @@ YOLOX = Family(
     graph=YoloxGraph,
     fold=lambda model: copy.deepcopy(model).cpu().eval(),
     freeze=freeze,
+    relist=lambda model, names, classes: with_classes(model, classes, names),
     read=read_yolox,
     cut=lambda model: (FLOOR, MOST),
     rate=0.05,

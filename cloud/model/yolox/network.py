@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from culling.common.frame import CLASSES
-
 STRIDES = (8, 16, 32)
 """Pixels of the input for one cell of each level."""
 
@@ -45,7 +43,7 @@ TINY = YoloxSpec(width=24, depth=1, depthwise=False)
 class Yolox(nn.Module):
     """A detector of `classes` classes; what it puts out for each cell stands at `forward`."""
 
-    def __init__(self, spec: YoloxSpec, classes: int = len(CLASSES)) -> None:
+    def __init__(self, spec: YoloxSpec, classes: int) -> None:
         super().__init__()
         self.spec, self.classes = spec, classes
         self.trunk = _Trunk(spec)

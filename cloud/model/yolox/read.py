@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from culling.cloud.model.coco import COCO_80
 from culling.cloud.model.yolox.network import NANO, TINY, Yolox, YoloxSpec
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.wire.messages import MAX_MODEL
 
 SIZES = {"nano": NANO, "tiny": TINY}
 
 
-def read_yolox(path: Path, classes: Sequence[str] = CLASSES, names: Sequence[str] = COCO_80) -> Yolox:
+def read_yolox(path: Path, classes: Sequence[str], names: Sequence[str] = COCO_80) -> Yolox:
     """Return the detector in the ONNX file at `path`, whose rows are `names`, as one that finds `classes`.
 
     Rows of known names are kept, those of others start anew. Raises ModelError for a file that is no YOLOX of a
@@ -47,13 +46,18 @@ def read_yolox(path: Path, classes: Sequence[str] = CLASSES, names: Sequence[str
 
 
 def with_classes(model: Yolox, classes: Sequence[str], names: Sequence[str]) -> Yolox:
-    """Return `model`, whose classes are `names`, as one of `classes`: rows of known names are kept."""
+    """Return `model`, whose classes are `names`, as one of `classes`: rows of known names are kept.
+
+    Those of others start with no weight, at the prior of a new class: the same every time, so that it is exported once.
+    """
     other = Yolox(model.spec, len(classes)).eval()
     kept = {name: tensor for name, tensor in model.state_dict().items() if ".classes." not in name}
     other.load_state_dict(kept, strict=False)
     known = [(row, names.index(name)) for row, name in enumerate(classes) if name in names]
     ours, theirs = other.state_dict(), model.state_dict()
     for name in ours.keys() - kept.keys():
+        if name.endswith(".weight"):
+            ours[name].zero_()
         for row, at in known:
             ours[name][row] = theirs[name][at]
     return other

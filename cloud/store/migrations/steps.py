@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.store.migrations import totals
+from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import DAY_S
 
 LAST_DAYS = 2
@@ -54,6 +56,14 @@ def _ask_again(connection: sa.Connection) -> None:
     totals.install(connection)
 
 
+def _list_the_first_classes(connection: sa.Connection) -> None:
+    """Enter the list that every label and detection of an earlier version was made for."""
+    names = {"names": msgspec.json.encode(CLASSES).decode()}
+    connection.execute(sa.text("INSERT INTO class_lists (names) VALUES (:names)"), names)  # as number 1
+    connection.exec_driver_sql("UPDATE frames SET class_list = 1 WHERE labels IS NOT NULL")
+    connection.exec_driver_sql("UPDATE reviews SET class_list = 1 WHERE teacher IS NOT NULL")
+
+
 STEPS = (
     Step("totals", totals.install),
     Step("indexes for bounded reads", _drop_counting_index),
@@ -74,4 +84,11 @@ STEPS = (
     Step("totals.asking_judges"),
     Step("totals.asking_others", _ask_again),
     Step("frames.ignored"),
+    Step("cameras.class_list"),
+    Step("cameras.class_list_since"),
+    Step("frames.class_list"),
+    Step("reviews.class_list"),
+    Step("wishes.classes"),
+    Step("shelf"),
+    Step("class_lists", _list_the_first_classes),
 )

@@ -9,7 +9,7 @@ labels follows them: rounds, gate, measured accuracy, page. What the teacher had
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -17,11 +17,12 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from culling.cloud.store.classes.lists import FIRST, Reading, all_lists, current, detections, number
 from culling.cloud.store.index import Index, frames, reviews
 from culling.common.errors import InputError, ProtocolError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.wire import ignored
-from culling.common.wire.messages import MAX_BOXES, WireDetections, from_wire, to_wire
+from culling.common.wire.messages import MAX_BOXES, to_wire
 
 Decision: TypeAlias = Literal["corrected", "teacher", "student", "skipped"]
 OVERRULES = tuple(one for one in get_args(Decision) if one != "skipped")
@@ -75,7 +76,9 @@ class Reviews:
         with self._index.read() as connection:
             for some in _parts(names):
                 query = reviews.select().where(reviews.c.camera == camera, reviews.c.frame.in_(some))
-                found |= {row.frame: _review(row) for row in connection.execute(query)}
+                rows = connection.execute(query).all()
+                reading = Reading(connection, rows)
+                found |= {row.frame: _review(row, reading) for row in rows}
         return found
 
     def last(self, camera: str) -> float | None:
@@ -102,14 +105,19 @@ class Reviews:
         return new
 
 
-def keep_teachers(connection: sa.Connection, labels: Mapping[str, bytes]) -> set[str]:
-    """Keep what the teacher says of frames that a person labelled, beside that; return which frames these are."""
+def keep_teachers(connection: sa.Connection, labels: Mapping[str, bytes], lists: Mapping[str, int]) -> set[str]:
+    """Keep what the teacher says of frames that a person labelled, beside that; return which frames these are.
+
+    `lists` are the numbers of the class lists of what it says, by frame.
+    """
     kept: set[str] = set()
     for some in _parts(labels):
         theirs = reviews.c.frame.in_(some) & reviews.c.decision.in_(OVERRULES)
         kept.update(connection.execute(sa.select(reviews.c.frame).where(theirs)).scalars())
     for name in kept:
-        connection.execute(reviews.update().where(reviews.c.frame == name).values(teacher=labels[name]))
+        connection.execute(
+            reviews.update().where(reviews.c.frame == name).values(teacher=labels[name], class_list=lists[name])
+        )
     return kept
 
 
@@ -122,23 +130,28 @@ def forget(connection: sa.Connection, names: Collection[str]) -> None:
 def _enter(
     connection: sa.Connection, camera: str, some: Collection[str], said: Mapping[str, Said], who: str, at: float
 ) -> list[str]:
-    columns = (frames.c.id, frames.c.labels, frames.c.ignored, frames.c.width, frames.c.height)
+    columns = (frames.c.id, frames.c.labels, frames.c.class_list, frames.c.ignored, frames.c.width, frames.c.height)
     stored = sa.select(*columns).where(frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored")
     known = {row.id: row for row in connection.execute(stored)}
+    classes = current(connection, camera)
+    lists, in_force = all_lists(connection), number(connection, classes)
     before = {row.frame: row for row in connection.execute(reviews.select().where(reviews.c.frame.in_(some)))}
     new = []
     for name in some:
         if name not in known:
             raise InputError(f"camera {camera} has no stored frame {name}: nothing is taken over")
-        labels = known[name].labels
-        values = _values(said[name], known[name], before.get(name))
+        labels, by = known[name].labels, known[name].class_list
+        values = _values(said[name], known[name], before.get(name), lists[by or FIRST], classes)
         if values is None:
             continue
         blob, teacher = values
         if blob is not None:
             unread = {"round": None} if labels is None else {}  # what nobody had labelled waits for a round
-            connection.execute(frames.update().where(frames.c.id == name).values(labels=blob, **unread))
+            changed = {"labels": blob, "class_list": in_force, **unread}
+            connection.execute(frames.update().where(frames.c.id == name).values(**changed))
         row = {"camera": camera, "decision": said[name].decision, "who": who, "at": at, "teacher": teacher}
+        kept = before[name].class_list if name in before and before[name].decision in OVERRULES else by
+        row["class_list"] = kept if teacher is not None else None
         connection.execute(reviews.delete().where(reviews.c.frame == name))
         connection.execute(reviews.insert().values(frame=name, **row))
         new.append(name)
@@ -146,40 +159,57 @@ def _enter(
 
 
 def _values(
-    said: Said, frame: sa.Row[*tuple[Any, ...]], before: sa.Row[tuple[object, ...]] | None
+    said: Said,
+    frame: sa.Row[*tuple[Any, ...]],
+    before: sa.Row[tuple[object, ...]] | None,
+    made_for: Sequence[str],
+    classes: Sequence[str],
 ) -> tuple[bytes | None, bytes | None] | None:
-    """Return a frame's new labels, and what the teacher had said; None where nothing is new."""
+    """Return a frame's new labels, by `classes`, and what the teacher had said; None where nothing is new.
+
+    The labels that it has were `made_for` another list, maybe.
+    """
     overruled = before is not None and before.decision in OVERRULES
     if said.labels is None:
         if overruled:
             raise InputError(f"frame {frame.id} has a person's labels: it cannot be skipped any more")
         return None if before is not None else (None, None)
-    blob = msgspec.msgpack.encode(to_wire(_certain(said.labels, frame)))
+    blob = msgspec.msgpack.encode(to_wire(_certain(said.labels, frame, made_for, classes)))
     if overruled and blob == frame.labels:
         return None
     return blob, (before.teacher if overruled and before is not None else frame.labels)
 
 
-def _certain(said: Detections, frame: sa.Row[*tuple[Any, ...]]) -> Detections:
+def _certain(
+    said: Detections, frame: sa.Row[*tuple[Any, ...]], made_for: Sequence[str], classes: Sequence[str]
+) -> Detections:
     """Return a person's boxes, certain; in places that the camera ignores, where nobody draws, the labels stay."""
     boxes = [said]
-    if (places := ignored.decode(frame.ignored)) and (labels := _read(frame.labels)) is not None:
-        there, drawn = (ignored.standing(places, one, CLASSES, frame.width, frame.height) for one in (labels, said))
+    if (places := ignored.decode(frame.ignored)) and (known := _read(frame.labels)) is not None:
+        labels = known.among(made_for, classes)
+        there, drawn = (ignored.standing(places, one, classes, frame.width, frame.height) for one in (labels, said))
         boxes = [said.where(~drawn), labels.where(there)]
     every = Detections(*(np.concatenate([getattr(one, part) for one in boxes]) for part in PARTS))
     return Detections(every.boxes, np.ones(len(every), np.float32), every.labels)
 
 
-def _review(row: sa.Row[tuple[object, ...]]) -> Review:
-    return Review(row.frame, row.decision, row.who, row.at, _read(row.teacher))
+def _review(row: sa.Row[tuple[object, ...]], reading: Reading) -> Review:
+    return Review(row.frame, row.decision, row.who, row.at, _teachers(row, reading))
+
+
+def _teachers(row: sa.Row[tuple[object, ...]], reading: Reading) -> Detections | None:
+    if row.teacher is None:
+        return None
+    try:
+        return reading.translated(row.camera, row.teacher, row.class_list)
+    except (msgspec.MsgspecError, ProtocolError, TypeError):  # a damaged one must not stop what reads the others
+        return None
 
 
 def _read(blob: bytes | None) -> Detections | None:
-    if blob is None:
-        return None
     try:
-        return from_wire(msgspec.msgpack.decode(blob, type=WireDetections))
-    except (msgspec.MsgspecError, ProtocolError, TypeError):  # a damaged one must not stop what reads the others
+        return None if blob is None else detections(blob)
+    except (msgspec.MsgspecError, ProtocolError, TypeError):
         return None
 
 

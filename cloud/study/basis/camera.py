@@ -29,9 +29,10 @@ from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, add_edge
 from culling.cloud.store.rounds import Round, Rounds
 from culling.cloud.study.basis.lights import Fed
+from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import SystemClock
 from culling.common.errors import TrainingError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.selection.confidence import POLICIES, LossMeter

@@ -132,9 +132,14 @@ class Corpus:
         meter = self.meter(policy)
         return np.array([meter.loss(seen.found) for seen in self.seen])
 
+    @property
+    def interest(self) -> list[int] | None:
+        """The labels of the classes of interest, None for every class."""
+        return self.settings.round.labels_of_interest(self.graph.info.classes)
+
     def meter(self, policy: str) -> LossMeter:
         """Return a new meter of the student's confidence loss."""
-        return LossMeter(POLICIES[policy], len(self.graph.info.classes), self.settings.round.labels_of_interest)
+        return LossMeter(POLICIES[policy], len(self.graph.info.classes), self.interest)
 
     def labels(self, indices: Sequence[int]) -> list[Seen]:
         """Return what the teacher finds in the frames of those indices; it runs only on frames that it has not seen."""
@@ -145,13 +150,13 @@ class Corpus:
 
     def hardness(self, indices: Sequence[int]) -> list[Hardness]:
         """Return how wrong the base student is on those frames, compared with the teacher."""
-        interest, new = self.settings.round.labels_of_interest, [i for i in indices if i not in self._hardness]
+        interest, new = self.interest, [i for i in indices if i not in self._hardness]
         self._hardness |= {i: hardness(frame, interest) for i, frame in zip(new, self._compared(new), strict=True)}
         return [self._hardness[index] for index in indices]
 
     def mistakes(self, indices: Sequence[int]) -> list[Mistakes]:
         """Return all that the base student gets wrong on those frames, compared with the teacher."""
-        return [mistakes(frame, self.settings.round.labels_of_interest) for frame in self._compared(indices)]
+        return [mistakes(frame, self.interest) for frame in self._compared(indices)]
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """Return a frame to learn from as `(H, W, 3)` RGB, as the cloud would receive it."""
@@ -170,7 +175,7 @@ class Corpus:
     @cached_property
     def held_out(self) -> HeldOut:
         """The frames to measure on; the teacher labels them at the first use."""
-        return HeldOut(self.measured, self.labeller, self.settings.round.labels_of_interest)
+        return HeldOut(self.measured, self.labeller, self.interest)
 
     def _compared(self, indices: Sequence[int]) -> list[Compared]:
         teacher = self.settings.teacher

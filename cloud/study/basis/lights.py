@@ -96,7 +96,7 @@ def measured(corpus: Corpus, light: Light) -> HeldOut:
     """Return what students are measured on in a light: as many frames of its last part as the corpus measures on."""
     count = len(corpus.measured.numbers)
     chosen = plan(corpus.video, light.learnt_until, count, corpus.label_file, light.last)
-    return HeldOut(chosen, corpus.labeller, corpus.settings.round.labels_of_interest, light.shown)
+    return HeldOut(chosen, corpus.labeller, corpus.interest, light.shown)
 
 
 def _darkened(light: Light, number: int, jpeg: bytes) -> bytes:

@@ -85,7 +85,7 @@ def _inputs(corpus: Corpus) -> dict[int, tuple[float, tuple[int, int]]]:
 
 def _trial(corpus: Corpus, frames: Sequence[int]) -> ScaleTrial:
     teacher, classes = corpus.settings.teacher, corpus.graph.info.classes
-    interest = corpus.settings.round.labels_of_interest
+    interest = corpus.interest
     truth = [seen.found for seen in corpus.labels(frames)]
 
     def pictures(chosen: Sequence[int]) -> Iterator[tuple[int, Picture]]:

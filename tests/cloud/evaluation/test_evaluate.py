@@ -11,8 +11,9 @@ from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.evaluation.evaluate import evaluate, frames_of, open_model, score, select, student
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.model.weights import save_weights
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import CameraError, InputError, ModelError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from support import tiny
 from support.clips import make_clip, number_of
 from support.detectors import small_student

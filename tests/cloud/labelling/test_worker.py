@@ -27,7 +27,7 @@ class Brightness:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def label(self, frames: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> list[Detections]:
         self.sizes.append(len(frames))
         return [detections((1, 2, 30, 40, 0.9, 0), (1, 2, 9, 9, 0.05, 1)) for _ in frames]
 
@@ -160,7 +160,7 @@ def test_a_teacher_that_tells_of_too_few_frames_ends_the_worker(cloud: CloudStat
 def test_a_disk_that_is_full_costs_no_frame_a_try(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, stopping = worker_of(cloud, Brightness()), threading.Event()
 
-    def full(token: str, labels: object) -> int:
+    def full(token: str, labels: object, made_for: object) -> int:
         assert leased(cloud) == 5
         stopping.set()
         raise StorageError("the disk is full")

@@ -9,8 +9,8 @@ from culling.cloud.model.base import base_artefact, student_artefact
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.registry import ModelFiles
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph, see
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
@@ -54,10 +54,10 @@ def test_the_base_says_what_it_finds_on_a_frame_of_the_clip(settings: Settings, 
     assert usual.golden != small.golden
 
 
-def test_a_student_of_other_classes_is_no_base(settings: Settings, tmp_path: Path) -> None:
+def test_a_student_without_a_list_of_classes_is_no_base(settings: Settings, tmp_path: Path) -> None:
     save_weights(tmp_path / "cats.safetensors", small_student(), "fp16", ("cat",) * len(CLASSES))
     chosen = settings(**{"student.weights": str(tmp_path / "cats.safetensors")})
-    with pytest.raises(ModelError, match="finds cat"):
+    with pytest.raises(ModelError, match=r"cats\.safetensors: its classes are no list of classes: cat is there twice"):
         base_artefact(chosen, ModelFiles(chosen.data_dir / "models"))
 
 

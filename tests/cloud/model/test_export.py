@@ -10,8 +10,9 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.export import check_parity, export_student, run_torch
 from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.graph import open_graph
 from culling.common.video import BUNDLED_CLIP, read_frames
 from support.detectors import picture, small_student

@@ -9,15 +9,15 @@ from torch import nn
 from culling.cloud.model.family import families, family_named, family_of
 from culling.cloud.model.weights import load_bundled, load_student, load_weights, save_weights
 from culling.cloud.model.yolox.network import NANO, TINY, Yolox, YoloxSpec
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from support.detectors import small_student
 
 
 def test_both_families_are_found_by_name_and_by_their_models() -> None:
     assert set(families()) >= {"faster-rcnn-resnet18", "yolox"}
     assert family_of(small_student()).name == "faster-rcnn-resnet18"
-    assert family_of(Yolox(NANO)).name == "yolox"
+    assert family_of(Yolox(NANO, 6)).name == "yolox"
 
 
 def test_a_name_that_is_none_is_answered_with_those_that_are() -> None:
@@ -45,7 +45,7 @@ def test_a_weights_file_tells_family_and_size(spec: YoloxSpec, tmp_path: Path) -
 
 
 def test_a_student_of_another_family_than_the_wanted_one_is_refused(tmp_path: Path) -> None:
-    save_weights(tmp_path / "w.safetensors", Yolox(NANO), "fp16")
+    save_weights(tmp_path / "w.safetensors", Yolox(NANO, 6), "fp16")
     load_student(tmp_path / "w.safetensors", "yolox")
     with pytest.raises(ModelError, match=r"is a student of the family yolox, expected faster-rcnn-resnet18"):
         load_student(tmp_path / "w.safetensors", "faster-rcnn-resnet18")

@@ -11,8 +11,8 @@ from culling.cloud.model.export import check_parity, run_torch
 from culling.cloud.model.faster_rcnn.family import fold_norms
 from culling.cloud.model.faster_rcnn.network import STUDENT
 from culling.cloud.model.refit import export_proven, outline, refill
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
 from support import tiny
 from support.detectors import picture, small_student
@@ -67,25 +67,25 @@ def test_folding_leaves_the_model_as_it_was() -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_refilled_graph_is_the_other_model(template: bytes, seed: int) -> None:
     model = trained(seed)
-    data = refill(template, model)
+    data = refill(template, model, CLASSES)
     assert data is not None
     assert check_parity(model, data, [picture(96, 128, seed)], SIZES).unmatched == 0
 
 
 def test_a_refilled_graph_is_a_template_too(template: bytes) -> None:
-    once = refill(template, trained(1))
+    once = refill(template, trained(1), CLASSES)
     assert once is not None
-    assert refill(once, trained(2)) == refill(template, trained(2))
+    assert refill(once, trained(2), CLASSES) == refill(template, trained(2), CLASSES)
 
 
 def test_a_template_without_its_weights_is_small_and_as_good(template: bytes) -> None:
     bare = outline(template, trained(1))
     assert len(bare) < len(template) / 4
-    assert refill(bare, trained(2)) == refill(template, trained(2))
+    assert refill(bare, trained(2), CLASSES) == refill(template, trained(2), CLASSES)
 
 
 def test_metadata_and_structure_stay(template: bytes) -> None:
-    data = refill(template, trained(1))
+    data = refill(template, trained(1), CLASSES)
     assert data is not None
     assert open_graph(data, provider="cpu", threads=1).info == open_graph(template, provider="cpu", threads=1).info
     nodes = [[node.op_type for node in onnx.load_model_from_string(each).graph.node] for each in (template, data)]
@@ -93,11 +93,11 @@ def test_metadata_and_structure_stay(template: bytes) -> None:
 
 
 def test_another_graph_is_no_template() -> None:
-    assert refill(tiny.student(), student()) is None
+    assert refill(tiny.student(), student(), CLASSES) is None
 
 
 def test_a_student_of_another_shape_does_not_fit(template: bytes) -> None:
-    assert refill(template, student(classes=("person", "car"))) is None
+    assert refill(template, student(classes=("person", "car")), ("person", "car")) is None
 
 
 def test_what_the_template_cannot_become_is_exported_anew_and_proven_again(

@@ -27,8 +27,8 @@ from culling.cloud.model.weights import (
     write_index,
 )
 from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.video import BUNDLED_CLIP, read_frames
 from support.detectors import SMALL_STUDENT, picture
 

@@ -13,8 +13,8 @@ from culling.cloud.annotations.looks import FORMATS, Format
 from culling.cloud.review.desk import Desk
 from culling.cloud.review.export import What, chosen, export
 from culling.cloud.store.people.reviews import Said
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES
 from support.cloud import CAMERA, CloudState, detections
 from support.reviewing import CAR, by_number, number
 

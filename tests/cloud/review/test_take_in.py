@@ -16,8 +16,8 @@ from culling.cloud.review.desk import Desk
 from culling.cloud.review.export import chosen, export
 from culling.cloud.review.take_in import TakenIn, take_in
 from culling.cloud.store.index import frames
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
-from culling.common.frame import CLASSES
 from support.cloud import CAMERA, CloudState, detections
 from support.reviewing import CAR, PERSON, by_number, rows
 from support.stored import add

@@ -13,8 +13,9 @@ from culling.cloud.teacher.classes import Translated
 from culling.cloud.teacher.ensemble import Ensemble, open_ensemble, with_views
 from culling.cloud.teacher.interface import Picture, Teacher
 from culling.cloud.teacher.loading import open_part
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import SettingsError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from support.detectors import small_student
 from support.graphs import answering
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import TeacherPart, TeacherSettings, load_settings
 from culling.cloud.teacher.bundled import Bundled
-from culling.cloud.teacher.loading import identity, load_teacher
+from culling.cloud.teacher.loading import Teachers, identity, load_teacher, load_teachers
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
-from culling.common.frame import CLASSES
+from culling.common.frame import Detections
 from support.detectors import picture, small_student
 
 
@@ -88,3 +92,60 @@ def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path: Path) -> None:
     shutil.copy(folder / "config.json", folder / "more.json")
     assert identity(told) != before
     assert identity(TeacherSettings(kind="ensemble", member=(TeacherPart(), TeacherPart(kind="own"))))["files"]
+
+
+class TestSets:
+    """One teacher, loaded once, says the classes of every set."""
+
+    def teachers(self, tmp_path: Path, names: tuple[str, ...], **sections: Any) -> Teachers:
+        told = load_settings(None, {"service.data_dir": str(tmp_path), **sections})
+        return Teachers(Says(names), told)
+
+    def test_what_it_sees_is_told_by_the_list_of_each_set(self, tmp_path: Path) -> None:
+        sets = {"shop": {"names": ["bottle", "vehicle"], "from": {"vehicle": ["car", "bus"]}}}
+        teachers = self.teachers(tmp_path, ("person", "car", "bottle", "bus"), classes=sets)
+        [found] = teachers.label([PICTURE], ("bottle", "vehicle"))
+        assert found.labels.tolist() == [1, 0]
+        [found] = teachers.saying(("person",)).label([PICTURE])
+        assert found.labels.tolist() == [0]
+
+    def test_a_map_says_what_this_teacher_calls_a_word(self, tmp_path: Path) -> None:
+        sets = {"shop": {"names": ["vehicle"], "from": {"vehicle": ["car"]}}}
+        given = {"classes": sets, "teacher.map": {"car": ["auto"]}}
+        [found] = self.teachers(tmp_path, ("auto", "car"), **given).label([PICTURE], ("vehicle",))
+        assert len(found) == 1
+
+    def test_a_teacher_whose_names_do_not_cover_a_set_is_refused_with_the_nearest(self, tmp_path: Path) -> None:
+        teachers = self.teachers(tmp_path, ("bottles", "person"), classes={"shop": {"names": ["bottle", "person"]}})
+        with pytest.raises(ModelError, match=r"no name for bottle: for bottle, nearest are bottles"):
+            teachers.saying(("bottle", "person"))
+
+    def test_a_word_that_it_never_says_is_named_by_its_key(self, tmp_path: Path) -> None:
+        sets = {"shop": {"names": ["vehicle"], "from": {"vehicle": ["car", "lorry"]}}}
+        with pytest.raises(SettingsError, match=r"classes\.shop\.from\.vehicle: the teacher never says 'lorry'"):
+            self.teachers(tmp_path, ("car", "truck"), classes=sets).saying(("vehicle",))
+
+    def test_a_map_of_a_class_that_no_set_has_is_refused(self, tmp_path: Path) -> None:
+        told = load_settings(None, {"service.data_dir": str(tmp_path), "teacher.map": {"lorry": ["truck"]}})
+        with pytest.raises(SettingsError, match=r"teacher\.map: lorry is none of the classes"):
+            load_teachers(told)
+
+
+PICTURE = np.zeros((32, 32, 3), np.uint8)
+
+
+class Says:
+    """A teacher that sees one box of each of its names, apart from each other."""
+
+    device, batch = "cpu", 4
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def label(self, frames: Sequence[Any]) -> list[Detections]:
+        count = len(self.names)
+        boxes = np.array([(0, 0, 4, 4)] * count, np.float32)
+        return [Detections(boxes, np.linspace(0.9, 0.5, count, dtype=np.float32), np.arange(count))] * len(frames)
+
+    def gflops(self, height: int, width: int) -> float | None:
+        return None

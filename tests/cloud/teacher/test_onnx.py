@@ -11,8 +11,9 @@ from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.loading import open_part
 from culling.cloud.teacher.onnx import OnnxTeacher, open_onnx, place, run, to_frame
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
-from culling.common.frame import CLASSES, Detections, iou
+from culling.common.frame import Detections, iou
 from culling.common.video import read_frames
 from support.detectors import picture
 from support.graphs import answering, changed, echoing

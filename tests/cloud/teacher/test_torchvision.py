@@ -14,8 +14,8 @@ from culling.cloud.model.coco import COCO_91
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.loading import open_part
 from culling.cloud.teacher.torchvision import open_torchvision
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
-from culling.common.frame import CLASSES
 from support.detectors import picture
 
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"

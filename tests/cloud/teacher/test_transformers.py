@@ -13,8 +13,8 @@ from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher import transformers as stage
 from culling.cloud.teacher.loading import open_part
 from culling.cloud.teacher.transformers import Grounding, open_transformers
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import MissingExtraError, ModelError, SettingsError
-from culling.common.frame import CLASSES
 from support.detectors import picture
 
 hub = pytest.importorskip("transformers", reason="needs culling[transformers]")

@@ -37,7 +37,7 @@ class Silent(Settings):
 @pytest.mark.parametrize("model", [EdgeSettings, CloudSettings])
 def test_every_key_of_both_sides_says_what_it_means(model: type[Settings]) -> None:
     found = keys(model)
-    assert {key.section for key in found} == set(model.model_fields)
+    assert {key.top for key in found} == set(model.model_fields)
     assert all(key.type and key.default and key.meaning for key in found)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.detections import decode
 from culling.common.errors import SettingsError
-from culling.common.frame import CLASSES
 from culling.edge.output import mqtt
 from culling.edge.output.sink import CameraNow, DownError
 from support.outputs import (

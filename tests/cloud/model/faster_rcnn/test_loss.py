@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.faster_rcnn.loss import _excused, _match, faster_rcnn_loss
 from culling.cloud.model.faster_rcnn.network import build
 from culling.cloud.model.target import Target
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 from support.detectors import SMALL_STUDENT
 
 BOXES = torch.tensor([[8.0, 8, 40, 56], [60, 20, 90, 50]])

@@ -19,7 +19,7 @@ from culling.cloud.model.faster_rcnn.network import (
     load_resnet50,
     reestimate_statistics,
 )
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 from support.detectors import SMALL_STUDENT, small_student
 
 SHALLOW = DetectorSpec(depth=50, fpn_width=16, head_width=32, proposals=20)

@@ -15,8 +15,8 @@ from culling.cloud.model.weights import load_bundled
 from culling.cloud.model.yolox.graph import FLOOR, MOST, YoloxGraph
 from culling.cloud.model.yolox.network import Yolox
 from culling.cloud.store.registry import ModelFiles
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.common.graph import open_graph
 from culling.common.scaler import resize
 from culling.common.video import BUNDLED_CLIP, read_frames
@@ -69,7 +69,7 @@ def test_a_graph_is_refilled_with_the_weights_of_another_student(
     other = copy.deepcopy(student)
     for parameter in other.parameters():
         parameter.data *= 1.02
-    data = refill(exported, other)
+    data = refill(exported, other, CLASSES)
     assert data is not None
     assert check_parity(other, data, frames, SIZES[:2]).unmatched == 0
 
@@ -77,7 +77,7 @@ def test_a_graph_is_refilled_with_the_weights_of_another_student(
 def test_the_graph_that_comes_along_fits_the_student_that_does(
     student: Yolox, frames: list[NDArray[np.uint8]], tmp_path: Path
 ) -> None:
-    fitting = [refill(template, student) for template in templates(tmp_path, ModelFiles(tmp_path))]
+    fitting = [refill(template, student, CLASSES) for template in templates(tmp_path, ModelFiles(tmp_path))]
     (data,) = [each for each in fitting if each is not None]
     assert check_parity(student, data, frames, SIZES[:1]).unmatched == 0
 

@@ -79,12 +79,12 @@ def test_a_file_that_is_another_is_refused_by_its_first_difference(change, messa
 def test_a_file_that_is_no_model_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"m\.onnx"):
-        read_yolox(tmp_path / "m.onnx")
+        read_yolox(tmp_path / "m.onnx", NAMES)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx: cannot be read"):
-        read_yolox(tmp_path / "none.onnx")
+        read_yolox(tmp_path / "none.onnx", NAMES)
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs yolox_nano.onnx beside the checkout")

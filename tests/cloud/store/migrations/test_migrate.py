@@ -8,13 +8,16 @@ import pytest
 import sqlalchemy as sa
 
 from culling.cloud.settings import sqlite_url
-from culling.cloud.store.frames import Counts, frame_counts
+from culling.cloud.store.classes.lists import ClassLists
+from culling.cloud.store.frames import Counts, FrameStore, frame_counts
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.migrations import migrate, totals
 from culling.cloud.store.migrations.steps import STEPS, Step
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.rounds import Rounds
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import StorageError
+from support.clock import FakeClock
 
 DUMP = Path(__file__).parent / "index-0.2.0.sql"
 """A small index as version 0.2.0 wrote it: two cameras, 22 frames of which 3 expired, one round that was published."""
@@ -64,6 +67,17 @@ def test_frames_that_came_days_before_the_newest_do_not_wait_for_the_teacher_aga
     index = Index(sqlite_url(old))
     assert frame_counts(index)["gate"].asking_others == 9 - 3
     index.close()
+
+
+def test_labels_of_an_earlier_version_are_by_the_bundled_classes(old: Path, tmp_path: Path) -> None:
+    index = Index(sqlite_url(old))
+    assert ClassLists(index).all() == {"gate": CLASSES, "yard": CLASSES}
+    store = FrameStore(index, tmp_path / "frames", FakeClock())
+    labelled = store.select("gate", frames.c.labels.is_not(None), frames.c.captured, None)
+    assert labelled
+    assert {frame.classes for frame in labelled} == {CLASSES}
+    index.close()
+    assert told(old, "SELECT DISTINCT class_list FROM frames WHERE labels IS NOT NULL") == [(1,)]
 
 
 def test_a_migrated_index_is_made_like_a_new_one(old: Path, tmp_path: Path) -> None:
@@ -138,7 +152,8 @@ def test_a_column_of_a_later_version_comes_with_its_default_and_its_fill(
     wider = sa.Table("edges", tables, sa.Column("note", sa.Text), sa.Column("rank", sa.Integer, server_default="7"))
     sa.Table("frames", tables, sa.Column("guard", sa.Boolean))
     fill = Step("edges.note", lambda connection: connection.execute(wider.update().values(note="hello")) and None)
-    monkeypatch.setattr(migrate, "STEPS", (*STEPS, fill, Step("edges.rank")))
+    others = (step for step in STEPS if step.name != "class_lists")  # whose table this index lacks
+    monkeypatch.setattr(migrate, "STEPS", (*others, fill, Step("edges.rank")))
     engine = sa.create_engine(sqlite_url(old))
     with engine.begin() as connection:
         totals_table = sa.Table("totals", tables, sa.Column("camera", sa.Text, primary_key=True))

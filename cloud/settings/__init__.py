@@ -1,0 +1,45 @@
+"""Every setting of the cloud service: TOML, then `CULLING_SECTION__KEY` variables, then flags.
+
+[service]   where its state lives and where it listens    [round]       what a round keeps and trains on
+[store]     index, quota and retention of frames          [resolution]  how far the input may shrink
+[classes]   what cameras look for, in sets
+[teacher]   who labels                                    [gate]        when a candidate may be published
+[labelling] how many frames a day are labelled            [publish]     how long a manifest holds
+[student]   what every camera starts with                 [metrics]     where the counters are served
+[schedule]  when a round starts by itself                 [page]        where the live page is served
+"""
+
+from culling.cloud.settings.classes import DEFAULT, ClassSet
+from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
+from culling.cloud.settings.rounds import CULLED, GateSettings, RoundSettings, ScheduleSettings
+from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
+from culling.cloud.settings.store import StoreSettings, sqlite_url
+from culling.cloud.settings.student import PublishSettings, ResolutionSettings, StudentSettings
+from culling.cloud.settings.teacher import Colours, Fit, LabellingSettings, Layout, Pixels, TeacherPart, TeacherSettings
+
+__all__ = [
+    "CULLED",
+    "DEFAULT",
+    "ClassSet",
+    "CloudSettings",
+    "Colours",
+    "Fit",
+    "GateSettings",
+    "LabellingSettings",
+    "Layout",
+    "MetricsSettings",
+    "PageSettings",
+    "Pixels",
+    "PublishSettings",
+    "ResolutionSettings",
+    "RoundSettings",
+    "ScheduleSettings",
+    "ServiceSettings",
+    "StoreSettings",
+    "StudentSettings",
+    "TeacherPart",
+    "TeacherSettings",
+    "load_settings",
+    "sqlite_url",
+    "to_toml",
+]

@@ -1,0 +1,122 @@
+"""`[teacher]` and `[labelling]`: who labels, and how many frames a day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from culling.cloud.teacher.views import parse_view
+from culling.common.config import Section
+
+Layout = Literal["torchvision", "yolox", "yolov5", "yolov8", "end-to-end", "detr"]
+Colours = Literal["rgb", "bgr"]
+Pixels = Literal["0-1", "0-255", "imagenet"]
+Fit = Literal["stretch", "corner", "centre"]
+
+
+class TeacherPart(Section):
+    """One teacher: of which `kind`, from which `file`, and how it looks (see `cloud/teacher`)."""
+
+    kind: str = Field(
+        default="bundled",
+        description="`bundled`, `torchvision`, `detectron2`, `transformers`, `onnx`, `ensemble`, or one that another "
+        "package brings",
+    )
+    file: Path | None = Field(
+        default=None,
+        description="the teacher's weights, model file or folder; none: what comes with the kind, if anything does",
+    )
+    builder: str | None = Field(
+        default=None, description="`torchvision`: which of its detectors, e.g. `fasterrcnn_resnet50_fpn_v2`"
+    )
+    names: tuple[str, ...] = Field(
+        default=(), description="what the teacher's labels mean, in order; an empty list: what its file says, or COCO's"
+    )
+    map: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description='for a class, the teacher\'s names that mean it, e.g. `car = ["car", "van"]`; a class that is not '
+        "here is meant by its own name. An open-vocabulary teacher is asked for these words",
+    )
+    views: tuple[str, ...] = Field(
+        default=(),
+        description="how it looks at each frame, merged: `whole`, `flip`, `tiles 2x2`, `scale 1.5`; empty: whole",
+    )
+    short_side: int | None = Field(
+        default=None,
+        ge=64,
+        le=2160,
+        description="pixels of the short side of the frames that the teacher sees; none: what it was made for, 480 for "
+        "the bundled one, which enlarges small frames 1.5 times at most",
+    )
+    batch: int = Field(default=4, ge=1, le=64, description="frames per forward pass")
+    layout: Layout | None = Field(default=None, description="`onnx`: what the outputs mean; none: it is recognised")
+    colours: Colours | None = Field(default=None, description="`onnx`: order of colours; none: as the layout has it")
+    pixels: Pixels | None = Field(
+        default=None,
+        description="`onnx`: range of the input, or `imagenet`, normalised by its mean and deviation; none: as the "
+        "layout has it",
+    )
+    fit: Fit | None = Field(
+        default=None,
+        description="`onnx`: how a frame comes to the input's size, stretched or with grey beside it; none: as the "
+        "layout has it",
+    )
+
+    @field_validator("views")
+    @classmethod
+    def _seen(cls, views: tuple[str, ...]) -> tuple[str, ...]:
+        for view in views:
+            parse_view(view)
+        return views
+
+
+class TeacherSettings(TeacherPart):
+    """`[teacher]`: who labels, and which of its boxes are believed (see `cloud/teacher`).
+
+    When a student is compared with the labels, those of `true_score` or more count as true, and those between
+    `min_score` and that count neither way; labels below `min_score` are not kept.
+    """
+
+    member: tuple[TeacherPart, ...] = Field(
+        default=(), description="`ensemble`: two or more `[[teacher.member]]`, each with the keys above"
+    )
+    min_score: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="boxes below this score are not kept; those from here to `true_score` count neither as right "
+        "nor as wrong",
+    )
+    true_score: float = Field(default=0.4, ge=0, le=1, description="boxes from this score on are taken as true")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "weights" in given:
+            file = given["weights"]
+            raise ValueError(f'write file = "{file}" instead of weights' if file != "bundled" else "leave out weights")
+        return given
+
+
+class LabellingSettings(Section):
+    """`[labelling]`: of each camera at most `per_day` frames are labelled in a UTC day, as they come.
+
+    It accrues over the day: half for held-out and audit frames, half for the others, those worth most, and what one of
+    them leaves for the other. Forwarding 40 an hour, a camera sends 960 a day: two thirds of them are labelled.
+    """
+
+    per_day: int = Field(
+        default=640,
+        ge=0,
+        description="frames of a camera that are labelled in a UTC day at most, 0 for none, as they accrue over the "
+        "day: half for held-out and audit frames, half for those worth most, what one leaves for the other",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="threads of the process that labels; 0: half as many as there are cores, so that a round that "
+        "trains meanwhile has the others",
+    )
