@@ -34,6 +34,7 @@ from culling.cloud.store.roster import Roster
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import InputError, ModelError, StorageError
+from culling.common.process.console import counted
 from culling.common.progress import say
 from culling.common.wire.manifest import Golden
 
@@ -205,7 +206,8 @@ def fsck(
     report = checker.fsck(settings_of(config, override), repair)
     for finding in report.findings:
         print(finding)
-    print(f"checked {report.frames} frames and {report.models} models; {len(report.findings)} findings")
+    checked = f"{counted(report.frames, 'frame')} and {counted(report.models, 'model')}"
+    print(f"checked {checked}; {counted(len(report.findings), 'finding')}")
     if report.open:
         raise StorageError(f"{len(report.open)} findings need your attention: see above")
 

@@ -22,6 +22,7 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.purge.audit import Event, record, who
 from culling.common.clock import SystemClock
 from culling.common.errors import InputError
+from culling.common.process.console import counted
 from culling.common.progress import shown
 
 PANEL = "Labels of a camera"
@@ -76,7 +77,7 @@ def export_command(
     with shown("export", "frame", len(frames)) as show:
         done = export(desk, frames, out, to, show)
     _audited(settings, "frames_exported", camera=camera, what=what, out=str(out.resolve()))(done.frames)
-    print(f"exported {done.frames} frames of {camera} with {done.boxes} boxes: {done.labels}")
+    print(f"exported {counted(done.frames, 'frame')} of {camera} with {counted(done.boxes, 'box')}: {done.labels}")
     if done.lost:
         print(f"{done.lost} pictures were damaged and are put aside: see `culling cloud fsck`")
 
@@ -112,10 +113,11 @@ def import_command(
     author = by or account()
     note = _audited(settings, "labels_imported", camera=camera, file=str(file), by=author)
     done = take_in(desk, camera, found, images, author, confirm, note)
-    print(f"{file} ({TITLES[found.format]}): labels of {done.taken} frames of {camera} are a person's now")
+    print(f"{file} ({TITLES[found.format]}): labels of {counted(done.taken, 'frame')} of {camera} are a person's now")
     if done.same:
         hint = "" if confirm else "; --all takes those over too, if a person has looked at every one"
-        print(f"{done.same} frames say what their labels say already{hint}")
+        said = "frame says what its" if done.same == 1 else "frames say what their"
+        print(f"{done.same} {said} labels say already{hint}")
     for line in found.told():
         print(line)
 
@@ -153,7 +155,7 @@ def review_command(
         print(json.dumps(found, indent=2))
         return
     if told:
-        print(f"decided {told['decided']} frames, {told['same']} as before; {found['left']} are left")
+        print(f"decided {counted(told['decided'], 'frame')}, {told['same']} as before; {found['left']} are left")
         return
     rows = [{"id": row["id"], "in dispute": f"{row['mass']:.2f}", "why": row["why"]} for row in found["frames"]]
     print_table(rows, f"camera {camera}: teacher and student dispute nothing that nobody has looked at")

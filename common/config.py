@@ -252,7 +252,7 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
     if error["type"] == "extra_forbidden":
         return f"{origin}: {key} is not a setting; {_meant(model, loc)}"
     hint = "; lists are given as JSON" if error["type"] == "tuple_type" and origin == "command line" else ""
-    return f"{origin}: {key}: {error['msg']}{hint}"
+    return f"{origin}: {key}: {error['msg'].removeprefix('Value error, ')}{hint}"
 
 
 def _no_file(model: type[Settings]) -> str:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-LINES = 20
-"""Plain lines that a whole run prints: enough to follow it, few enough for a log."""
+EVERY_S = 30.0
+"""Seconds between plain lines: enough to follow a run, few enough for a log."""
 
 Show = Callable[[int, str], None]
 """Called with how many are done by now, and a note to show behind that."""
@@ -43,20 +43,19 @@ def shown(title: str, unit: str, total: int) -> Iterator[Show]:
         yield lambda done, note: progress.update(task, completed=done, description=f"{title}{note}", refresh=True)
 
 
-def _plain(title: str, unit: str, total: int) -> Show:
-    every, last = max(1, total // LINES), 0
-    start: tuple[int, float] | None = None
+def _plain(title: str, unit: str, total: int, clock: Callable[[], float] = time.monotonic) -> Show:
+    began = last = clock()
+    first: int | None = None
 
     def show(done: int, note: str) -> None:
-        nonlocal last, start
-        now = time.monotonic()
-        start = start or (done, now)  # a resumed run begins in the middle, and its pace is measured from there
-        if done // every > last // every or done == total:
-            pace = (now - start[1]) / max(1, done - start[0])
-            print(
-                f"{title}: {unit} {done}/{total}{note}, about {(total - done) * pace / 60:.0f} min left",
-                file=sys.stderr,
-            )
-        last = done
+        nonlocal first, last
+        now = clock()
+        first = done if first is None else first  # a resumed run begins in the middle: its pace is measured from there
+        if done >= total:
+            print(f"{title}: {unit} {done}/{total}{note}", file=sys.stderr)
+        elif now - last >= EVERY_S:
+            last = now
+            left = (total - done) * (now - began) / max(1, done - first) / 60
+            print(f"{title}: {unit} {done}/{total}{note}, about {left:.0f} min left", file=sys.stderr)
 
     return show

@@ -41,6 +41,7 @@ from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import CameraState, Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
+from culling.edge.classes import strange
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
 from culling.edge.model.builder import Builder
@@ -98,6 +99,7 @@ class Prepared:
     lanes: list[Lane]
     tracks: dict[str, Tracks | None]
     outputs: Others
+    warnings: tuple[str, ...] = ()
 
 
 class Agent:
@@ -398,7 +400,8 @@ class Agent:
         if (prepared := self._prepared) is not None:
             self._prepared = None
             self._take(prepared)
-            self._builder.submit(lambda: self._answer(str(prepared.change)))
+            text = "\n".join([str(prepared.change), *(f"warning: {one}" for one in prepared.warnings)])
+            self._builder.submit(lambda: self._answer(text))
 
     def _prepare(self) -> None:
         """On the builder's thread: read the settings, and make a lane for each camera that is new."""
@@ -408,11 +411,13 @@ class Agent:
             lanes = [self._make_lane(camera, self._make_slot(camera.name)) for camera in change.added]
             tracks = {camera.name: _tracks(camera) for camera in change.moved}
             outputs = self._outlets.prepare(change.outputs, change.outputs_gone)
+            classes = {name for lane in (*self._lanes, *lanes) for name in lane.now().classes}
+            warnings = tuple(f"{key}: {told}" for key, told in strange(settings, classes))
         except CullingError as error:
             log.error("reload_refused", error=str(error))
             self._answer(redact(str(error)), error.exit_code)
             return
-        self._prepared = Prepared(settings, change, lanes, tracks, outputs)
+        self._prepared = Prepared(settings, change, lanes, tracks, outputs, warnings)
 
     def _answer(self, text: str, code: int = 0) -> None:
         self._reloading = False
@@ -441,6 +446,8 @@ class Agent:
         self._gauges.watch(lane.name for lane in prepared.lanes)
         for lane in prepared.lanes:
             lane.camera.start()
+        for warning in prepared.warnings:
+            log.warning("classes_unknown", told=warning)
         log.info("settings_reloaded", change=str(change), cameras=[lane.name for lane in self._lanes])
 
     # Shutdown

@@ -19,6 +19,7 @@ from culling.common.scaler import input_size, quarter_turns
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.camera.camera import CameraSettings, Frame
 from culling.edge.camera.source import Source
+from culling.edge.classes import strange
 from culling.edge.model.builder import Builder
 from culling.edge.model.families import OUTLINES, open_family
 from culling.edge.model.package import initial_package
@@ -78,10 +79,10 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield Result("families", str(error), error)
     running = holder(settings.agent.state_dir / LOCK) is not None
     classes = {name for camera in cameras if camera.student for name in camera.student.classes}
-    for camera in cameras:
-        yield from _regions(camera, classes)
+    for key, told in strange(settings, classes):
+        yield Result(key, told, warning=True)
     for output in settings.output:
-        yield _output(output, running, classes)
+        yield _output(output, running)
     yield attempt("cloud", lambda: _cloud(settings))
 
 
@@ -116,17 +117,6 @@ def _camera(camera: _Camera) -> str:
     if settings.track:
         Tracks(settings.name)
     return f"{redact(settings.url)} gives {pictures[0].width}x{pictures[0].height}"
-
-
-def _regions(camera: _Camera, classes: set[str]) -> Iterator[Result]:
-    """Warn of classes that no student here finds: such a place ignores, or counts, nothing."""
-    settings, known = camera.settings, ", ".join(sorted(classes))
-    places = [(f"ignore.{number}", place.classes) for number, place in enumerate(settings.ignore)]
-    places += [(f"zone {place.name}", place.classes) for place in settings.zone]
-    for what, named in places:
-        if classes and (strange := sorted(set(named) - classes)):
-            told = f"classes: no student here finds {', '.join(strange)}; known are {known}"
-            yield Result(f"{what} of {settings.name}", told, warning=True)
 
 
 def _pace(cameras: Sequence[_Camera]) -> Result:
@@ -189,18 +179,15 @@ def _families(cameras: Sequence[_Camera], provider: Provider, threads: int) -> R
     return Result("families", "; ".join(told))
 
 
-def _output(settings: OutputSettings, running: bool, classes: set[str]) -> Result:
-    """Try whether records would arrive; what could be read by others, or is never found, is a warning."""
+def _output(settings: OutputSettings, running: bool) -> Result:
+    """Try whether records would arrive; what could be read by others is a warning."""
     what = f"output {settings.name}"
     if running and settings.kind == "zmq":
         return Result(what, f"not tried: the agent that runs publishes at {settings.bind}")
     found = attempt(what, lambda: build(settings, Around(SystemClock())).check())
-    hints = ["anybody on the way can read it: use TLS or CURVE"] if settings.exposed else []
-    if classes and (strange := sorted(set(settings.classes) - classes)):
-        hints.append(f"classes: no student here finds {', '.join(strange)}; known are {', '.join(sorted(classes))}")
-    if found.error is not None or not hints:
+    if found.error is not None or not settings.exposed:
         return found
-    return Result(what, "; ".join([found.detail, *hints]), warning=True)
+    return Result(what, f"{found.detail}; anybody on the way can read it: use TLS or CURVE", warning=True)
 
 
 def _cloud(settings: EdgeSettings) -> str:

@@ -41,7 +41,15 @@ PLANES: dict[str, tuple[str, ...]] = {
 }
 """Formats whose planes are hidden in place, 8 bits a sample; any other becomes RGB."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+
+def _fraction(value: float) -> float:
+    if not 0 <= value <= 1:
+        pixels = ": divide pixels by the frame's width or height" if value > 1 else ""
+        raise ValueError(f"{value:g} is outside the frame: points are fractions of the frame, 0 to 1{pixels}")
+    return value
+
+
+Fraction = Annotated[float, AfterValidator(_fraction)]
 
 
 def _simple(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:

@@ -9,6 +9,7 @@ import typer
 
 from culling.cloud.annotations.looks import TITLES, Format
 from culling.common.errors import InputError
+from culling.common.process.console import counted
 
 HELP = "Convert label files: COCO, YOLO, Pascal VOC, CVAT, and culling's lines."
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False)
@@ -56,12 +57,14 @@ def convert_command(
 
     wanted = Wanted(_classes(classes), parse_map(renamed or []), drop)
     found = convert(source, out, to, told, wanted, Sizes(images, parse_size(size)), min_score)
-    print(f"{source} ({TITLES[found.format]}): {len(found.pictures)} pictures, {found.boxes} boxes → {out}")
+    read = f"{counted(len(found.pictures), 'picture')}, {counted(found.boxes, 'box')}"
+    print(f"{source} ({TITLES[found.format]}): {read} → {out}")
     for line in found.told():
         print(line)
     lost = sum(box.score < 1 for picture in found.pictures for box in picture.boxes)
     if lost and not KINDS[to].scores:
-        print(f"{lost} boxes had a score below 1, which {TITLES[to]} does not keep: --min-score leaves out weak ones")
+        weak = counted(lost, "box")
+        print(f"{weak} had a score below 1, which {TITLES[to]} does not keep: --min-score leaves out weak ones")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from culling.cloud.annotations.folder import Sizes
 from culling.cloud.annotations.looks import TITLES, Format, formats_in
 from culling.cloud.annotations.picture import Contents, Picture, fitted
 from culling.common.errors import InputError, StorageError
+from culling.common.process.console import counted
 
 Write = Callable[[Path, Sequence[Picture], Sequence[str]], None]
 
@@ -54,7 +55,7 @@ KINDS: dict[Format, Kind] = {
 
 @dataclass(frozen=True)
 class Converted:
-    """What was read: pictures with their boxes inside, the classes, and what was cut, dropped or left out."""
+    """What was read: pictures with their boxes inside, the classes, and what was cut, dropped, left out or joined."""
 
     format: Format
     pictures: tuple[Picture, ...]
@@ -64,6 +65,7 @@ class Converted:
     first: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    joined: int = 0
 
     @property
     def boxes(self) -> int:
@@ -75,9 +77,11 @@ class Converted:
         told = []
         if self.clipped or self.outside:
             told.append(
-                f"{self.clipped} boxes stuck out of their pictures and are cut at the edge, {self.outside} lay outside "
-                f"and are left out; the first: {self.first}"
+                f"{counted(self.clipped, 'box')} stuck out of a picture, cut at its edge; {self.outside} lay outside, "
+                f"left out; the first: {self.first}"
             )
+        if self.joined:
+            told.append(f"{self.joined} entries are of pictures that have one before: the boxes of both count together")
         if self.dropped:
             rest = ", ".join(f"{count} {name}" for name, count in sorted(self.dropped.items()))
             told.append(f"dropped, of other classes: {rest}")
@@ -121,7 +125,9 @@ def read(path: Path, told: Format | None, wanted: Wanted, sizes: Sizes) -> Conve
     if not found.pictures:
         raise InputError(f"{path}: holds no pictures")
     cut = (found.clipped, found.outside, found.first)
-    return Converted(kind, joined(found.pictures), contents.classes, *cut, dropped, contents.left_out)
+    pictures = joined(found.pictures)
+    again = len(found.pictures) - len(pictures)
+    return Converted(kind, pictures, contents.classes, *cut, dropped, contents.left_out, again)
 
 
 def _likely(path: Path) -> Format:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from culling.cloud.check.header import BUNDLED, check_detector
+from culling.cloud.check.header import BUNDLED, check_detector, check_student_file
 from culling.cloud.check.probe import try_teacher
 from culling.cloud.control.classes import pending
 from culling.cloud.link.admission import free_bytes
@@ -51,17 +51,22 @@ def check_teacher(settings: CloudSettings) -> str:
 
 
 def check_student(settings: CloudSettings) -> str:
-    """Return where students start. Raises ModelError for a family that is not installed, or weights that are not there.
+    """Return where students start. Raises ModelError for a family that is not installed, or other weights.
 
     Families are told by their entry points' names alone: they bring torch, which the service never holds.
     """
     family, weights = settings.student.family, settings.student.weights
-    known = sorted(entry.name for entry in entry_points(group="culling.students"))
+    known = sorted({entry.name for entry in entry_points(group="culling.students")})
     if family not in known:
         raise ModelError(f"student.family: no family of students is called {family!r}; there are {', '.join(known)}")
-    if weights != "bundled" and not os.path.isfile(weights):
+    if weights == "bundled":
+        return f"{family}, {weights}"
+    if not os.path.isfile(weights):
         raise ModelError(f"student.weights: there is no file {weights}")
-    return f"{family}, {weights}"
+    try:
+        return check_student_file(Path(weights), family)
+    except ModelError as error:
+        raise ModelError(f"student.weights: {error}") from None
 
 
 def _keys(data_dir: Path) -> str:

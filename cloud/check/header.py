@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import onnx
 
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
+from culling.common.wire.messages import MAX_MODEL
 
 BUNDLED = Path(__file__).parents[1] / "weights"
+REFERENCE = "faster-rcnn-resnet18"
+"""The family of a file that names none, as `model/weights.py` has it."""
 MOST_BYTES = 100_000_000
 """The format's own limit for a header."""
 
@@ -58,15 +62,15 @@ def read_header(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_detector(path: Path) -> str:
-    """Return in words what the file at `path` is: a detector of the bundled architectures and of our classes.
+    """Return in words what the file at `path` is: a detector of the bundled architectures; a teacher finds our classes.
 
     Raises ModelError, which names the file and the first tensor that is wrong, for any other.
     """
     tensors, metadata = read_header(path)
     classes = tuple(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
-    if classes != CLASSES:
-        raise ModelError(f"{path}: finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
     kind = "teacher" if _DEEP in tensors else "student"
+    if kind == "teacher" and classes != CLASSES:
+        raise ModelError(f"{path}: finds {', '.join(classes)}; expected {', '.join(CLASSES)}")
     mine, known = _plan(tensors), _plan(read_header(BUNDLED / f"{kind}.safetensors")[0])
     for name in sorted(mine.keys() ^ known.keys()):
         what = "lacks" if name in known else "has an unknown"
@@ -74,9 +78,46 @@ def check_detector(path: Path) -> str:
     for name, sides in mine.items():
         if sides != known[name]:
             raise ModelError(f"{path}: tensor {name} has {sides} dimensions, expected {known[name]}")
-    if (found := tensors[_SCORES].shape[0]) != len(CLASSES) + 1:
-        raise ModelError(f"{path}: tensor {_SCORES} is for {found - 1} classes, expected {len(CLASSES)}")
-    return f"{path.name}, a {kind}'s architecture, {len(CLASSES)} classes"
+    if (found := tensors[_SCORES].shape[0]) != len(classes) + 1:
+        raise ModelError(f"{path}: tensor {_SCORES} is for {found - 1} classes, expected {len(classes)}")
+    return f"{path.name}, a {kind}'s architecture, {len(classes)} classes"
+
+
+def check_student_file(path: Path, family: str) -> str:
+    """Return in words what the student in the weights file at `path` is. Raises ModelError naming what is wrong.
+
+    An ONNX file that others made has no header of ours: it only has to be one; its family reads it when it is needed.
+    """
+    if path.suffix == ".onnx":
+        return f"{path.name}, ONNX of {_onnx_tensors(path)} tensors"
+    tensors, metadata = read_header(path)
+    if metadata.get("kind") == "teacher":
+        raise ModelError(f"{path}: holds a teacher's weights; a student's are needed")
+    if (found := metadata.get("family", REFERENCE)) != family:
+        raise ModelError(f"{path}: is a student of the family {found}, expected {family} (student.family)")
+    if family == REFERENCE:
+        return check_detector(path)
+    classes = tuple(metadata.get("classes", "").split(","))
+    for name, tensor in sorted(tensors.items()):
+        if ".classes." in name and tensor.shape[:1] != [len(classes)]:
+            raise ModelError(f"{path}: tensor {name} is for {tensor.shape[:1]} classes, expected {len(classes)}")
+    return f"{path.name}, a {family} of {len(tensors)} tensors, {len(classes)} classes"
+
+
+def _onnx_tensors(path: Path) -> int:
+    try:
+        if path.stat().st_size > MAX_MODEL:
+            raise ModelError(f"{path}: is larger than {MAX_MODEL >> 20} MiB")
+        count = len(onnx.load_model_from_string(path.read_bytes()).graph.initializer)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except ModelError:
+        raise
+    except Exception as error:  # protobuf's DecodeError, or a bare ValueError, by version
+        raise ModelError(f"{path}: is no ONNX file: {error}") from None
+    if not count:
+        raise ModelError(f"{path}: holds no weights")
+    return count
 
 
 def _plan(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -124,15 +124,15 @@ class LabelQueue:
         """End the leases that an earlier process of this worker left when it died; its tries stay counted."""
         now = self._clock.now()
         with self._index.write() as connection:
-            connection.execute(leases.update().where(self._mine(now)).values(until=now))
+            connection.execute(leases.update().where(self._mine(), leases.c.until > now).values(until=now))
 
     def give_back(self) -> None:
         """Give up the leases of this worker as if it had never had them: it was stopped, and did not die of a frame."""
         with self._index.write() as connection:
-            connection.execute(leases.delete().where(self._mine(self._clock.now())))
+            connection.execute(leases.delete().where(self._mine()))
 
-    def _mine(self, now: float) -> sa.ColumnElement[bool]:
-        return leases.c.token.startswith(f"{self._worker}-", autoescape=True) & (leases.c.until > now)
+    def _mine(self) -> sa.ColumnElement[bool]:
+        return leases.c.token.startswith(f"{self._worker}-", autoescape=True)
 
     def _frames(self, helping: Helping, now: float, worths: Callable[[str], Worth | None]) -> list[StoredFrame]:
         """Return the frames of a helping: the others by worth, judges by chance, those of the newest hour first.

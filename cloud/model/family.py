@@ -84,6 +84,10 @@ def families() -> dict[str, Family]:
         family = entry.load()
         if not isinstance(family, Family):
             raise ModelError(f"the entry {entry.name!r} of {STUDENTS} is {entry.value}, which is no family of students")
+        if entry.name != family.name:
+            raise ModelError(
+                f"the entry {entry.name!r} of {STUDENTS} is a family called {family.name!r}: give both one name"
+            )
         found[family.name] = family
     return found
 

@@ -18,6 +18,12 @@ NEAREST = {
 _HANDLER = "culling.nearest"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts: "1 frame", "2 frames", "1 box", "2 boxes"."""
+    plural = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch")) else "s"
+    return f"{number} {noun}{plural}"
+
+
 def degrade() -> None:
     """Let stdout and stderr take every text, in any locale and with any `PYTHONIOENCODING`."""
     codecs.register_error(_HANDLER, _nearest)

@@ -20,6 +20,7 @@ from culling.common.detections import Batch
 from culling.common.errors import CullingError
 from culling.common.logs import redact
 from culling.common.metrics import Metrics
+from culling.common.process.console import counted
 from culling.common.process.survival import note_failed
 from culling.edge.camera.pacing import Backoff
 from culling.edge.output.choice import Choice
@@ -84,7 +85,7 @@ class Outlet:
         """What is wrong with it: why it is down, and how many records it has dropped where some were lately; or ""."""
         down = [] if self.up else [f"down: {self.problem or f'nothing was taken for {STALLED_S:g} s'}"]
         lately = self._clock.monotonic() - self._dropped_at < DROPS_S
-        return "; ".join([*down, *([f"{self._dropped:,} records dropped since the start"] if lately else [])])
+        return "; ".join([*down, *([f"{counted(self._dropped, 'record')} dropped since the start"] if lately else [])])
 
     def offer(self, seen: Seen) -> None:
         """Queue a frame of the camera path if this output tells of it; never waits for anything but a moment's lock."""

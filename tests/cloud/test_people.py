@@ -54,9 +54,9 @@ def test_labels_go_out_and_come_back(cloud: CloudState, tmp_path: Path, capsys: 
     move_a_box(out / "annotations.json", name)
     assert culling(cloud, "import", CAMERA, out / "annotations.json", "--by", "ann") == 0
     said = capsys.readouterr()
-    assert "(COCO): labels of 1 frames of gate are a person's now" in said.out
+    assert "(COCO): labels of 1 frame of gate are a person's now" in said.out
     assert "9 frames say what their labels say already; --all takes those over too" in said.out
-    assert "1 boxes stuck out of their pictures and are cut at the edge" in said.out
+    assert "1 box stuck out of a picture, cut at its edge" in said.out
     assert rows(by_number(cloud)[3].labels) == [(3.0, 4.0, 64.0, 24.0, 1.0, 4)]
     assert culling(cloud, "import", CAMERA, out / "annotations.json", "--by", "ann") == 0
     assert "labels of 0 frames" in capsys.readouterr().out

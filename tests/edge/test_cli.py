@@ -105,8 +105,11 @@ def test_check_warns_of_a_place_whose_classes_no_student_finds(site: Site, cloud
 
     warned = [line for line in out.splitlines() if line.startswith("warning")]
     assert code == 0
-    assert [line.partition(": ")[0] for line in warned] == ["warning ignore.0 of gate", "warning zone yard of gate"]
-    assert all("classes: no student here finds unicorn; known are bicycle, " in line for line in warned)
+    assert [line.partition(": ")[0] for line in warned] == [
+        "warning camera.0.ignore.0.classes",
+        "warning camera.0.zone.0.classes",
+    ]
+    assert all(": no student here finds unicorn; known are bicycle, " in line for line in warned)
 
 
 def test_check_says_beforehand_that_a_student_is_too_slow_for_its_cameras(

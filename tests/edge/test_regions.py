@@ -50,8 +50,11 @@ def refused(folder: Path, **camera: Any) -> str:
         ([[0, 0], [0.5, 0], [0.2, 0]], "crosses itself"),
         ([[0, 0], [1, 0], [1, 1], [0.5, 0], [0, 1]], "crosses itself"),
         ([[0, 0], [1, 0], [1, 1], [0, 0]], "a point of the polygon is given twice"),
-        ([[0.1, 0.1], [1.2, 0.1], [0.5, 0.5]], "less than or equal to 1"),
-        ([[-0.1, 0.1], [0.2, 0.1], [0.5, 0.5]], "greater than or equal to 0"),
+        (
+            [[0.1, 0.1], [1.2, 0.1], [0.5, 0.5]],
+            "1.2 is outside the frame: points are fractions of the frame, 0 to 1: divide pixels",
+        ),
+        ([[-0.1, 0.1], [0.2, 0.1], [0.5, 0.5]], "-0.1 is outside the frame: points are fractions of the frame, 0 to 1"),
         ([[0.1, 0.1], [0.2], [0.5, 0.5]], "missing"),
         ([[n / 200, 0.5 * (n % 2)] for n in range(101)], "at most 100 points"),
         ("everywhere", "tuple"),

@@ -157,6 +157,21 @@ def test_what_cannot_be_taken_changes_nothing_and_says_why(site: Site, capsys: p
     assert "settings_reloaded" not in ended(site)
 
 
+def test_classes_that_no_student_finds_are_taken_with_a_warning_that_names_the_key(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(site)
+    triangle = [[0, 0], [1, 0], [1, 1]]
+    site.settings["camera"][1]["zone"] = [{"name": "yard", "polygon": triangle, "classes": ["person", "unicorn"]}]
+
+    assert main(["edge", "reload", "--config", str(site.write())]) == 0
+
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "changed ramp"
+    assert said[1].startswith("warning: camera.1.zone.0.classes: no student here finds unicorn; known are bicycle, ")
+    assert '"classes_unknown"' in ended(site)
+
+
 def test_sections_that_an_agent_reads_only_at_its_start_are_named(site: Site) -> None:
     started(site)
     site.settings["spool"] = {"queue": 8}

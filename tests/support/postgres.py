@@ -17,7 +17,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from culling.cloud.store.index import Index, _tables
+from culling.cloud.store.classes.lists import FIRST
+from culling.cloud.store.index import Index, _tables, class_lists
 from support.children import die_with_parent
 
 TEMPLATE = "empty"
@@ -91,8 +92,10 @@ class Postgres:
         engine = sa.create_engine(url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             for table in _tables.sorted_tables:
-                connection.exec_driver_sql(f"DELETE FROM {table.name}")
-            connection.exec_driver_sql("SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'")
+                kept = f" WHERE id > {FIRST}" if table is class_lists else ""
+                connection.exec_driver_sql(f"DELETE FROM {table.name}{kept}")
+            others = "relkind = 'S' AND relname NOT LIKE 'class_lists%'"
+            connection.exec_driver_sql(f"SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE {others}")
         self._free.append(url)
 
     def drop(self, url: str) -> None:

@@ -101,8 +101,8 @@ def test_check_tries_every_output_and_repeats_no_secret(site: Site, capsys: pyte
     out, err = capsys.readouterr()
     lines = {line[8:].partition(":")[0]: line for line in out.splitlines()}
     assert code == 6
-    assert lines["output jsonl"].startswith("warning output jsonl: ")
-    assert "no student here finds unicorn; known are bicycle, bus, car" in lines["output jsonl"]
+    assert lines["output jsonl"].startswith("ok      output jsonl: ")
+    assert "no student here finds unicorn; known are bicycle, bus, car" in lines["output.0.classes"]
     assert "anybody on the way can read it" in lines["output zmq"]
     assert lines["output webhook"].startswith("ok      output webhook: http://127.0.0.1:")
     assert lines["output away"].startswith("failed  output away: https://127.0.0.1:")

@@ -31,10 +31,9 @@ def test_a_file_is_converted_and_what_a_person_should_know_is_said(
     assert convert(lines, out, "--to", "cvat", "--map", "van=car") == 0
     told = capsys.readouterr().out.splitlines()
     assert told == [
-        f"{lines} (culling's lines): 1 pictures, 2 boxes → {out}",
-        "1 boxes stuck out of their pictures and are cut at the edge, 0 lay outside and are left out; the first: "
-        f"{lines}:1",
-        "1 boxes had a score below 1, which CVAT for images does not keep: --min-score leaves out weak ones",
+        f"{lines} (culling's lines): 1 picture, 2 boxes → {out}",
+        f"1 box stuck out of a picture, cut at its edge; 0 lay outside, left out; the first: {lines}:1",
+        "1 box had a score below 1, which CVAT for images does not keep: --min-score leaves out weak ones",
     ]
     assert 'label="car"' in out.read_text()
 

@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from culling.cloud.annotations.classes import Wanted, parse_map
-from culling.cloud.annotations.convert import KINDS, convert, read, write
+from culling.cloud.annotations.convert import KINDS, Converted, convert, read, write
 from culling.cloud.annotations.folder import Sizes
 from culling.cloud.annotations.looks import FORMATS, Format, looks_like
 from culling.cloud.annotations.picture import Box, Picture
@@ -195,7 +195,7 @@ def test_a_box_that_sticks_out_is_cut_and_one_outside_goes_and_both_are_counted(
     np.testing.assert_allclose(corners, [(0, 20, 110, 70), (300, 200, 320, 240)], atol=KINDS[kind].precision)
     assert found.pictures[0].boxes[0].corners == pytest.approx(kept.corners)
     (told,) = found.told()
-    assert told.startswith("2 boxes stuck out of their pictures and are cut at the edge, 1 lay outside")
+    assert told.startswith("2 boxes stuck out of a picture, cut at its edge; 1 lay outside")
 
 
 def ready(path: Path, kind: Format) -> Path:
@@ -479,3 +479,8 @@ def test_a_folder_as_roboflow_makes_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: ../train/images\nnc: 1\nnames: ['person']\n")
     found = read(tmp_path, None, ANY, SIZES)
     assert [picture.source for picture in found.pictures] == ["train/a.jpg", "valid/a.jpg"]
+
+
+def test_that_entries_of_one_picture_are_joined_is_said() -> None:
+    found = Converted("culling", (), (), joined=2)
+    assert found.told() == ["2 entries are of pictures that have one before: the boxes of both count together"]

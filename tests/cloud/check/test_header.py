@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.check.header import BUNDLED, check_detector, read_header
+from culling.cloud.check.header import BUNDLED, check_detector, check_student_file, read_header
 from culling.common.errors import ModelError
 
 
@@ -81,3 +81,28 @@ def test_a_file_that_is_missing_or_cut_short_is_named(tmp_path: Path) -> None:
         check_detector(tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match="copy it again"):
         check_detector(write(tmp_path / "cut.safetensors", size=4_000_000))
+
+
+@pytest.mark.parametrize(("name", "family"), [("student", "faster-rcnn-resnet18"), ("yolox-nano", "yolox")])
+def test_a_student_s_file_is_told_from_its_header(name: str, family: str) -> None:
+    told = check_student_file(BUNDLED / f"{name}.safetensors", family)
+    assert "6 classes" in told
+
+
+def test_a_student_of_another_family_a_teacher_and_other_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is a student of the family yolox, expected faster-rcnn-resnet18"):
+        check_student_file(BUNDLED / "yolox-nano.safetensors", "faster-rcnn-resnet18")
+    with pytest.raises(ModelError, match="holds a teacher's weights"):
+        check_student_file(BUNDLED / "teacher.safetensors", "faster-rcnn-resnet18")
+
+    def dog(header: dict[str, Any]) -> None:
+        header["__metadata__"] |= {"kind": "student", "family": "yolox", "classes": "dog"}
+
+    with pytest.raises(ModelError, match="finds dog; expected person"):
+        check_student_file(write(tmp_path / "dog.safetensors", dog), "yolox")
+
+
+def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ModelError, match=r"a\.onnx: "):
+        check_student_file(tmp_path / "a.onnx", "yolox")

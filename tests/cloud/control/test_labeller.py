@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_in_mid_batch_again_and_again_loses_no_label_and
     for _ in range(3):
         labeller.tend()
         done = len(before)
-        wait_until(lambda least=done: leased(cloud) > 0 and len(labelled(cloud)) >= least + 4, 60)  # type: ignore[misc]
+        wait_until(lambda least=done: leased(cloud) > 0 and len(labelled(cloud)) >= least + 2, 90)  # type: ignore[misc]
         kill(labeller)
         now = labelled(cloud)
         assert {name: now.get(name) for name in before} == before

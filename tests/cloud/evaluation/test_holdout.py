@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.evaluation.holdout import HeldOut, plan
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import CameraError, InputError
-from culling.common.frame import CLASSES, Detections
+from culling.common.frame import Detections
 from culling.common.video import count_frames, read_frames
 from support import tiny
 from support.clips import make_clip, make_hole

@@ -15,7 +15,7 @@ from culling.cloud.review.disputes import disputes
 from culling.cloud.review.export import chosen, export
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.people.reviews import Said
-from culling.common.frame import CLASSES
+from culling.cloud.weights.classes import CLASSES
 from culling.common.wire.ignored import place
 from support.cloud import CAMERA, CloudState, detections
 from support.reviewing import desk_of, rows

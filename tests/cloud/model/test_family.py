@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from culling.cloud.model.family import families, family_named, family_of
+from culling.cloud.model.family import STUDENTS, families, family_named, family_of
 from culling.cloud.model.weights import load_bundled, load_student, load_weights, save_weights
 from culling.cloud.model.yolox.network import NANO, TINY, Yolox, YoloxSpec
 from culling.cloud.weights.classes import CLASSES
@@ -23,6 +24,13 @@ def test_both_families_are_found_by_name_and_by_their_models() -> None:
 def test_a_name_that_is_none_is_answered_with_those_that_are() -> None:
     with pytest.raises(ModelError, match="'yolo'; there are faster-rcnn-resnet18, yolox"):
         family_named("yolo")
+
+
+def test_an_entry_and_its_family_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("yolo", "culling.cloud.model.yolox.family:YOLOX", STUDENTS)
+    monkeypatch.setattr("culling.cloud.model.family.entry_points", lambda group: [entry])
+    with pytest.raises(ModelError, match=r"the entry 'yolo' of .* is a family called 'yolox': give both one name"):
+        families.__wrapped__()
 
 
 def test_a_model_of_no_family_is_refused() -> None:

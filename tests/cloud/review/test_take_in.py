@@ -68,6 +68,14 @@ def test_a_person_who_looked_at_all_of_them_says_so(reviewed: Reviewed, tmp_path
     assert rows(by_number(cloud)[3].labels) == rows(sure), "the doubtful one is gone, the others are certain"
 
 
+def test_a_second_import_of_a_picture_takes_the_place_of_the_first(reviewed: Reviewed) -> None:
+    cloud, desk = reviewed
+    name = f"{by_number(cloud)[3].id}.jpg"
+    assert take(desk, file_of(picture(name, BUS))) == TakenIn(1, 0, 1)
+    assert take(desk, file_of(picture(name, replace(BUS, name="car")))) == TakenIn(1, 0, 1)
+    assert rows(by_number(cloud)[3].labels) == [(3.0, 4.0, 33.0, 44.0, 1.0, 2)]
+
+
 def test_a_frame_in_which_a_person_sees_nothing_is_taken_over(reviewed: Reviewed) -> None:
     cloud, desk = reviewed
     assert take(desk, file_of(picture(f"{by_number(cloud)[3].id}.jpg"))) == TakenIn(1, 0, 0)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from culling.common.cli import commands, main
-from culling.common.process.console import NEAREST, degrade
+from culling.common.process.console import NEAREST, counted, degrade
 
 ENCODINGS = ("ascii", "iso-8859-1", "cp437")
 
@@ -86,3 +86,8 @@ def test_json_stays_json_and_a_path_that_is_no_text_is_shown(monkeypatch: pytest
     told = {"camera": "Tür 🚪", "path": b"caf\xe9".decode("utf-8", "surrogateescape")}
     print(json.dumps(told, ensure_ascii=False))
     assert json.loads(shown.getvalue()) == told
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "frame") for number in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]
+    assert counted(2, "box") == "2 boxes"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
-from culling.common.frame import CLASSES
 from culling.edge.model import families
 from culling.edge.model.families import OUTLINES, open_family
 

@@ -124,9 +124,9 @@ def test_its_trouble_is_told_in_words_and_drops_only_for_a_while() -> None:
     assert outlet.trouble == ""
     for number in range(3):
         outlet.offer(seen(number))
-    assert outlet.trouble == "1 records dropped since the start"
+    assert outlet.trouble == "1 record dropped since the start"
     outlet.problem = "a place: connection refused"
-    assert outlet.trouble == "down: a place: connection refused; 1 records dropped since the start"
+    assert outlet.trouble == "down: a place: connection refused; 1 record dropped since the start"
     outlet.problem = ""
     clock.advance(DROPS_S)
     assert outlet.trouble == ""
