@@ -28,12 +28,10 @@ from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
 from culling.cloud.study.basis.training import Scores, TrainedStudent, Trainer
+from culling.cloud.study.studies.fig4 import TIMED
 from culling.common.atomic import write_atomic
 from culling.common.graph import open_graph, see
 from culling.common.scaler import resize
-
-TIMED = 20
-"""Frames that every graph is timed on, at most: enough for a steady median."""
 
 FORMS = ("fp32", "int8")
 
