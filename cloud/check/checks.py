@@ -25,7 +25,7 @@ UNSYNCHRONISED = 5
 
 
 def check_all(settings: CloudSettings) -> Iterator[Result]:
-    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; each is yielded as it is known."""
+    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; each is yielded once known."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
     yield attempt("frames", lambda: writable(settings.data_dir / "frames", "service.data_dir"))

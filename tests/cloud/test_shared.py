@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_nothing_that_was_acknowledged_is_lost_or_stored_twice(cloud: CloudState
                 postgres.kill()
                 assert send(edge, 100) == set()
                 postgres.start()
-                wait_until(lambda: send(edge, 100) == {100})
+                wait_until(partial(lambda one: send(one, 100) == {100}, edge))
             edge.close()
             service.kill()
     assert acked == set(range(16))

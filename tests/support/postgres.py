@@ -94,7 +94,7 @@ class Postgres:
             for table in _tables.sorted_tables:
                 kept = f" WHERE id > {FIRST}" if table is class_lists else ""
                 connection.exec_driver_sql(f"DELETE FROM {table.name}{kept}")
-            others = "relkind = 'S' AND relname NOT LIKE 'class_lists%'"
+            others = "relkind = 'S' AND relname <> 'class_lists_id_seq'"
             connection.exec_driver_sql(f"SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE {others}")
         self._free.append(url)
 
