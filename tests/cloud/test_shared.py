@@ -1,4 +1,4 @@
-"""The whole service on PostgreSQL and a bucket: what was acknowledged is there after it, or the database, was killed."""
+"""The whole service on PostgreSQL and a bucket: what was acknowledged outlives it, and a database that was killed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nothing_that_was_acknowledged_is_lost_or_stored_twice(cloud: CloudState
                 postgres.kill()
                 assert send(edge, 100) == set()
                 postgres.start()
-                wait_until(lambda: send(edge, 100) == {100})
+                wait_until(lambda edge=edge: send(edge, 100) == {100})
             edge.close()
             service.kill()
     assert acked == set(range(16))

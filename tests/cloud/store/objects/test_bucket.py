@@ -109,6 +109,24 @@ def test_a_frame_that_its_edge_sent_again_is_no_orphan_any_more(cloud: CloudStat
     assert names(objects) == [name]
 
 
+def test_frames_that_came_before_there_was_a_bucket_are_read_where_they_lie(tmp_path: Path, bucket: str) -> None:
+    before = CloudState(tmp_path)
+    before.enroll()
+    add(before, 1, 2, 3)
+    before.close()
+    cloud = CloudState(tmp_path, store={"objects": bucket})
+    add(cloud, 4)
+    assert all(cloud.frames.jpeg(frame) is not None for frame in everything(cloud))
+    cloud.frames.remove(CAMERA, [NAME])
+    cloud.frames.put_aside(everything(cloud)[0])
+    assert len(list((cloud.data_dir / "frames").rglob("*.jpg"))) == 1
+    objects = Bucket(bucket)
+    done = purge(cloud.index, cloud.data_dir, CAMERA, None, SystemClock().now(), objects)
+    assert done.pictures == 3
+    assert [*cloud.data_dir.rglob("*.jpg"), *objects.list("frames")] == []
+    cloud.close()
+
+
 @pytest.mark.fault
 def test_while_the_bucket_is_gone_nothing_is_acknowledged_and_nothing_is_put_aside(
     cloud: CloudState, objects: Bucket, s3: S3, bucket: str
