@@ -1,7 +1,7 @@
 """PostgreSQL, through psycopg: a change holds a lock of its database, so that one at a time is made, as in SQLite.
 
 Everything that writes reads first what it depends on, and relies on nobody changing that meanwhile. The lock is taken
-before the first read, is given back by the commit, and is gone with a connection that breaks (`docs/adr/0017`).
+before the first read, is given back by the commit, and is gone with a connection that breaks (`docs/adr/0016`).
 """
 
 from __future__ import annotations
