@@ -50,10 +50,8 @@ class Postgres:
         self._tell(f"CREATE DATABASE {TEMPLATE}")
         index = Index(self.url(TEMPLATE), migrating=True)
         with index.read() as connection:
-            tables = frames.metadata.sorted_tables
-            self._first = {
-                table: [dict(row) for row in connection.execute(table.select()).mappings()] for table in tables
-            }
+            found = {table: connection.execute(table.select()) for table in frames.metadata.sorted_tables}
+            self._first = {table: [dict(row) for row in rows.mappings()] for table, rows in found.items()}
         index.close()
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -92,7 +90,7 @@ class Postgres:
         return self.url(name)
 
     def give_back(self, url: str) -> None:
-        """End what is still connected to a database, and have it hold what a new one does: cheaper than another copy."""
+        """End what is still connected to a database, and empty it as a new one is: cheaper than another copy."""
         name = sa.make_url(url).database
         self._tell(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         engine = sa.create_engine(url, poolclass=sa.NullPool)
