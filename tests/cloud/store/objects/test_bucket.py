@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from culling.cloud.check.checks import check_all
 from culling.cloud.store.frames import Reconciled, frame_id
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.objects.bucket import Bucket
@@ -17,6 +18,7 @@ from culling.cloud.store.purge.purge import purge
 from culling.cloud.store.registry import ModelFiles
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, StorageError
+from culling.common.process.checks import Result
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.s3 import S3
 from support.stored import EDGE, add, everything
@@ -164,3 +166,13 @@ def test_a_live_model_outlives_the_machine_that_made_it(cloud: CloudState, tmp_p
     new.enroll()
     assert new.publisher.publish(CAMERA, model.artefact, "base").artefact.sha256 == model.artefact.sha256
     new.close()
+
+
+def test_a_check_tries_the_bucket(cloud: CloudState, objects: Bucket, s3: S3) -> None:
+    def tried() -> Result:
+        return next(result for result in check_all(cloud.settings) if result.what == "frames")
+
+    assert tried().detail == f"written, read and removed in {cloud.settings.store.objects}"
+    assert names(objects, "check") == []
+    s3.lose()
+    assert "there is no such bucket" in str(tried().error)
