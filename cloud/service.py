@@ -391,7 +391,8 @@ class Service:
         # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
         self._files.prune(self._registry.wanted_files(), now - (SHORT_S if spare > 0 else DAY_S))
         people_days = store.people_days or store.records_days
-        gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, spare, people_days)
+        room = 0 if self._objects.shared else spare  # pictures in a bucket take none of the disk
+        gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, room, people_days)
         for (camera, reason), count in gone.items():
             self._metrics.count("frames_expired", count, camera=camera, reason=reason)
         passed = self._lifecycle.pass_over()

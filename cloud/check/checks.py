@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import uuid
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +18,7 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.keys import load_keys
+from culling.cloud.store.objects.objects import open_objects
 from culling.common.errors import ModelError, StorageError
 from culling.common.process.checks import Result, attempt, writable
 
@@ -28,7 +30,7 @@ def check_all(settings: CloudSettings) -> Iterator[Result]:
     """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; each is yielded once known."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
-    yield attempt("frames", lambda: writable(settings.data_dir / "frames", "service.data_dir"))
+    yield attempt("frames", lambda: _frames(settings))
     yield attempt("teacher", lambda: check_teacher(settings))
     yield attempt("student", lambda: check_student(settings))
     yield attempt("classes", lambda: _classes(settings))
@@ -99,6 +101,16 @@ def _classes(settings: CloudSettings) -> str:
     finally:
         index.close()
     return f"sets {sets}" + (f"; the service will change those of {', '.join(sorted(changes))}" if changes else "")
+
+
+def _frames(settings: CloudSettings) -> str:
+    if settings.store.objects is None:
+        return writable(settings.data_dir / "frames", "service.data_dir")
+    place, name = open_objects(settings.store.objects, settings.data_dir), f"check/{uuid.uuid4().hex}"
+    place.put({name: b"check"})
+    place.get(name)
+    place.delete([name])
+    return f"written, read and removed in {settings.store.objects}"
 
 
 def _room(settings: CloudSettings) -> str:

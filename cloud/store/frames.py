@@ -188,7 +188,8 @@ class FrameStore:
         objects: Objects | None = None,
     ) -> None:
         self._index = index
-        self._objects = objects or Folder(folder.parent)
+        self._local = Folder(folder.parent)
+        self._objects = objects or self._local
         self._folder = folder
         self._quarantine = folder.with_name("corrupt")
         self._clock = clock
@@ -288,14 +289,23 @@ class FrameStore:
 
     def picture(self, camera: str, name: str, sha256: str) -> bytes | None:
         """Return the picture of a frame; None if it is another than was stored. Raises LostError where it is gone."""
-        data, _ = unseal(self._objects.get(self._name(camera, name, sha256)))
+        try:
+            sealed = self._objects.get(self._name(camera, name, sha256))
+        except LostError:
+            if not self._objects.shared:
+                raise
+            sealed = self._local.get(self._name_here(camera, name))  # it came before there was a bucket
+        data, _ = unseal(sealed)
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def put_aside(self, frame: StoredFrame | sa.Row[Any]) -> None:
         """Take a frame whose picture cannot be used out of the store; its file is kept for inspection."""
         self._end([frame.id], "corrupt")
-        name = self._name(frame.camera, frame.id, frame.sha256)
-        self._objects.move(name, f"{self._quarantine.name}/{name.rpartition('/')[2]}")
+        for place, name in (
+            (self._objects, self._name(frame.camera, frame.id, frame.sha256)),
+            (self._local, self._name_here(frame.camera, frame.id)),
+        ):
+            place.move(name, self._aside(name))
         log.error("frame_put_aside", camera=frame.camera, frame=frame.id)
 
     # Upkeep
@@ -365,7 +375,7 @@ class FrameStore:
         jpeg, record = unseal(data := self._objects.get(name))
         arrival = None if record is None else Arrival(record.edge_key, record.frame, jpeg)
         if record is None or arrival is None or name != self._name_of(arrival):
-            self._objects.move(name, f"{self._quarantine.name}/{name.rpartition('/')[2]}")
+            self._objects.move(name, self._aside(name))
             log.warning("file_quarantined", camera=name.split("/")[1], file=name.rpartition("/")[2])
             return "quarantine"
         if self._enter_one(self._row(arrival, record.received, len(data))) == "stored":
@@ -393,12 +403,12 @@ class FrameStore:
 
     def remove_all(self, names: Mapping[str, Collection[str]]) -> None:
         """Remove frames, by camera, for good: first what the rows hold, then the files; their names stay known."""
-        every = [name for mine in names.values() for name in mine]
-        hashes = self.known(every)
-        self._end(every, "expired")
-        self._objects.delete(
-            [self._name(camera, name, hashes.get(name, "")) for camera, mine in names.items() for name in mine]
-        )
+        every = [(camera, name) for camera, mine in names.items() for name in mine]
+        self._end([name for _, name in every], "expired")
+        self._local.delete([self._name_here(*one) for one in every])
+        if self._objects.shared:
+            hashes = self.known([name for _, name in every])
+            self._objects.delete([self._name(*one, hashes[one[1]]) for one in every if one[1] in hashes])
 
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
@@ -442,8 +452,13 @@ class FrameStore:
         return self._name(arrival.frame.camera, arrival.name, arrival.frame.sha256)
 
     def _name(self, camera: str, name: str, sha256: str) -> str:
-        stem = f"{name}-{sha256[:16]}" if self._objects.shared else name
-        return f"{self._folder.name}/{camera}/{stem}.jpg"
+        return self._name_here(camera, f"{name}-{sha256[:16]}" if self._objects.shared else name)
+
+    def _name_here(self, camera: str, name: str) -> str:
+        return f"{self._folder.name}/{camera}/{name}.jpg"
+
+    def _aside(self, name: str) -> str:
+        return f"{self._quarantine.name}/{name.rpartition('/')[2]}"
 
 
 def _later(before: float, now: float) -> float:

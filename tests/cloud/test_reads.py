@@ -77,7 +77,7 @@ def plans(cloud: CloudState, act: Callable[[], object]) -> list[str]:
         if re.match(r"SELECT|WITH|UPDATE|DELETE", statement.strip(), re.IGNORECASE) and not many:
             seen.append((statement, parameters))
 
-    engine = cloud.index._engine
+    engine = cloud.index._database.reading
     sa.event.listen(engine, "before_cursor_execute", note)
     act()
     sa.event.remove(engine, "before_cursor_execute", note)

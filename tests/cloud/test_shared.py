@@ -1,13 +1,14 @@
-"""The whole service on PostgreSQL and a bucket: what was acknowledged is there after it or the database was killed."""
+"""The whole service on PostgreSQL and a bucket: what was acknowledged outlives it, and a database that was killed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from culling.cloud.store.migrations.steps import STEPS
+from culling.common.cli import main
 from culling.common.wire.messages import Ack, Nack
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame, hello, wait_until
 from support.postgres import Postgres
@@ -46,7 +47,7 @@ def test_nothing_that_was_acknowledged_is_lost_or_stored_twice(cloud: CloudState
                 postgres.kill()
                 assert send(edge, 100) == set()
                 postgres.start()
-                wait_until(partial(lambda one: send(one, 100) == {100}, edge))
+                wait_until(lambda edge=edge: send(edge, 100) == {100})
             edge.close()
             service.kill()
     assert acked == set(range(16))
@@ -54,6 +55,20 @@ def test_nothing_that_was_acknowledged_is_lost_or_stored_twice(cloud: CloudState
     assert len(stored) == len({frame.id for frame in stored}) == 17
     assert all(cloud.frames.jpeg(frame) is not None for frame in stored)
     assert cloud.frames.counts()[CAMERA].stored == 17
+
+
+def test_an_index_is_made_by_the_command_that_its_refusal_names(
+    tmp_path: Path, postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres.empty()
+    of = ["--set", f"service.data_dir={tmp_path}", "--set", f"store.url={url}"]
+    assert main(["cloud", "status", *of]) == 7
+    assert "the database is empty: run `culling cloud migrate`" in capsys.readouterr().err
+    for taken in (len(STEPS), 0):
+        assert main(["cloud", "migrate", *of]) == 0
+        assert f"the index took {taken} steps" in capsys.readouterr().out
+    assert main(["cloud", "status", *of]) == 0
+    postgres.drop(url)
 
 
 def test_a_second_service_on_the_same_index_is_refused(cloud: CloudState, tmp_path: Path) -> None:

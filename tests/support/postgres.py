@@ -17,8 +17,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from culling.cloud.store.classes.lists import FIRST
-from culling.cloud.store.index import Index, _tables, class_lists
+from culling.cloud.store.database.copy import go_on_counting
+from culling.cloud.store.index import Index, frames
 from support.children import die_with_parent
 
 TEMPLATE = "empty"
@@ -48,7 +48,11 @@ class Postgres:
         self._process = self.start()
         self._administrator = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", pool_pre_ping=True)
         self._tell(f"CREATE DATABASE {TEMPLATE}")
-        Index(self.url(TEMPLATE), migrating=True).close()
+        index = Index(self.url(TEMPLATE), migrating=True)
+        with index.read() as connection:
+            found = {table: connection.execute(table.select()) for table in frames.metadata.sorted_tables}
+            self._first = {table: [dict(row) for row in rows.mappings()] for table, rows in found.items()}
+        index.close()
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server, and wait until it takes connections."""
@@ -86,16 +90,16 @@ class Postgres:
         return self.url(name)
 
     def give_back(self, url: str) -> None:
-        """End what is still connected to a database that was taken, and empty it: that costs less than another copy."""
+        """End what is still connected to a database, and empty it as a new one is: cheaper than another copy."""
         name = sa.make_url(url).database
         self._tell(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         engine = sa.create_engine(url, poolclass=sa.NullPool)
         with engine.begin() as connection:
-            for table in _tables.sorted_tables:
-                kept = f" WHERE id > {FIRST}" if table is class_lists else ""
-                connection.exec_driver_sql(f"DELETE FROM {table.name}{kept}")
-            others = "relkind = 'S' AND relname <> 'class_lists_id_seq'"
-            connection.exec_driver_sql(f"SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE {others}")
+            for table in frames.metadata.sorted_tables:
+                connection.execute(table.delete())
+                if rows := self._first[table]:
+                    connection.execute(table.insert(), rows)
+            go_on_counting(connection)
         self._free.append(url)
 
     def drop(self, url: str) -> None:

@@ -87,10 +87,11 @@ def purge(
         raise InputError("--before: that time lies in the future; give one that has passed")
     until = inf if before is None else before
     told = {"camera": camera, "before": None if before is None else iso(before)}
-    objects = objects or Folder(data_dir)
+    places: list[Objects] = [Folder(data_dir)]  # it has what came before there was a bucket
+    places += [objects] if objects is not None and objects.shared else []
     theirs = f"frames/{camera}"
     with index.read() as connection:
-        if not _is_known(connection, camera) and next(objects.list(theirs), None) is None:
+        if not _is_known(connection, camera) and not any(next(place.list(theirs), None) for place in places):
             raise InputError(f"there is no camera {camera}, and nothing of one: see `culling cloud status`")
     record(data_dir, "camera_purge_began", now, **told)
     with index.write() as connection:
@@ -103,8 +104,9 @@ def purge(
         records = sum(connection.execute(query).rowcount for query in _records(connection, camera, until))
         kept = _forget_golden(connection, camera, until)
     index.settle()
-    pictures = sum(_remove(objects, _pictures(objects, folder, names, camera, until)) for folder in (theirs, CORRUPT))
-    unreadable = sum(1 for _ in _unreadable(index, objects))
+    folders = [(place, folder) for place in places for folder in (theirs, CORRUPT)]
+    pictures = sum(_remove(place, _pictures(place, folder, names, camera, until)) for place, folder in folders)
+    unreadable = sum(1 for place in places for _ in _unreadable(index, place))
     purged = Purged(len(names), pictures, labels, past, records, unreadable, kept)
     log.warning("camera_purged", **told, **asdict(purged))
     record(data_dir, "camera_purged", now, **told, **asdict(purged))

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from culling.cloud.check.checks import check_all
 from culling.cloud.store.frames import Reconciled, frame_id
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.objects.bucket import Bucket
@@ -17,6 +18,7 @@ from culling.cloud.store.purge.purge import purge
 from culling.cloud.store.registry import ModelFiles
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, StorageError
+from culling.common.process.checks import Result
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.s3 import S3
 from support.stored import EDGE, add, everything
@@ -109,6 +111,24 @@ def test_a_frame_that_its_edge_sent_again_is_no_orphan_any_more(cloud: CloudStat
     assert names(objects) == [name]
 
 
+def test_frames_that_came_before_there_was_a_bucket_are_read_where_they_lie(tmp_path: Path, bucket: str) -> None:
+    before = CloudState(tmp_path)
+    before.enroll()
+    add(before, 1, 2, 3)
+    before.close()
+    cloud = CloudState(tmp_path, store={"objects": bucket})
+    add(cloud, 4)
+    assert all(cloud.frames.jpeg(frame) is not None for frame in everything(cloud))
+    cloud.frames.remove(CAMERA, [NAME])
+    cloud.frames.put_aside(everything(cloud)[0])
+    assert len(list((cloud.data_dir / "frames").rglob("*.jpg"))) == 1
+    objects = Bucket(bucket)
+    done = purge(cloud.index, cloud.data_dir, CAMERA, None, SystemClock().now(), objects)
+    assert done.pictures == 3
+    assert [*cloud.data_dir.rglob("*.jpg"), *objects.list("frames")] == []
+    cloud.close()
+
+
 @pytest.mark.fault
 def test_while_the_bucket_is_gone_nothing_is_acknowledged_and_nothing_is_put_aside(
     cloud: CloudState, objects: Bucket, s3: S3, bucket: str
@@ -146,3 +166,13 @@ def test_a_live_model_outlives_the_machine_that_made_it(cloud: CloudState, tmp_p
     new.enroll()
     assert new.publisher.publish(CAMERA, model.artefact, "base").artefact.sha256 == model.artefact.sha256
     new.close()
+
+
+def test_a_check_tries_the_bucket(cloud: CloudState, objects: Bucket, s3: S3) -> None:
+    def tried() -> Result:
+        return next(result for result in check_all(cloud.settings) if result.what == "frames")
+
+    assert tried().detail == f"written, read and removed in {cloud.settings.store.objects}"
+    assert names(objects, "check") == []
+    s3.lose()
+    assert "there is no such bucket" in str(tried().error)
