@@ -25,7 +25,7 @@ UNSYNCHRONISED = 5
 
 
 def check_all(settings: CloudSettings) -> Iterator[Result]:
-    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; each result is yielded as it is known."""
+    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; yield results as they come."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
     yield attempt("frames", lambda: writable(settings.data_dir / "frames", "service.data_dir"))
@@ -56,7 +56,7 @@ def check_student(settings: CloudSettings) -> str:
     Families are told by their entry points' names alone: they bring torch, which the service never holds.
     """
     family, weights = settings.student.family, settings.student.weights
-    known = sorted(entry.name for entry in entry_points(group="culling.students"))
+    known = sorted({entry.name for entry in entry_points(group="culling.students")})
     if family not in known:
         raise ModelError(f"student.family: no family of students is called {family!r}; there are {', '.join(known)}")
     if weights != "bundled" and not os.path.isfile(weights):
