@@ -26,7 +26,7 @@ from culling.cloud.bill.series import CostSeries
 from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
-from culling.cloud.control.classes import pending
+from culling.cloud.control.classes import missing, pending
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -38,7 +38,6 @@ from culling.cloud.link.admission import free_bytes
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings, to_toml
-from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.classes.relist import relist
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.folders import only_one
@@ -310,9 +309,7 @@ class Service:
     def _start_next(self) -> None:
         asked = self._requests.rounds()
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
-        since = ClassLists(self._index).since()
-        taught = self._rounds.taught()
-        pools = {camera: self._lifecycle.pool_size(camera) for camera in asked if camera in since}
+        taught, lacks = self._rounds.taught(), missing(self._settings, self._index, asked)
         cameras = [
             camera_stats(
                 row,
@@ -322,7 +319,7 @@ class Service:
                 row.name not in taught,
                 row.name in asked,
                 self._settings.labelling.per_day > 0,
-                missing=max(0, self._settings.schedule.first - pools.get(row.name, self._settings.schedule.first)),
+                lacks.get(row.name, 0),
             )
             for row in self._roster.rows()
             if not row.revoked

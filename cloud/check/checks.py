@@ -27,7 +27,7 @@ UNSYNCHRONISED = 5
 
 
 def check_all(settings: CloudSettings) -> Iterator[Result]:
-    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; each is yielded once known."""
+    """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; yield results as they come."""
     yield attempt("keys", lambda: _keys(settings.data_dir))
     yield attempt("index", lambda: _index(settings))
     yield attempt("frames", lambda: _frames(settings))

@@ -50,7 +50,7 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
     console.print(f"Labelling {plan.sizes.measured} held-back frames to measure students by …")
     # The truth is the same on every machine: one teacher, at a size that the plan does not change.
     held_out = HeldOut(
-        choose_held_out(run.video, FED, plan.sizes.measured, labels),
+        choose_held_out(run.video, FED, plan.sizes.measured, labels, classes=teacher.names),
         teacher,
         settings.round.labels_of_interest(teacher.names),
     )

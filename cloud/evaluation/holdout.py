@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from culling.cloud.annotations.lines import read_labels
 from culling.cloud.evaluation.evaluate import DOUBTFUL, EvaluationResult, open_model, score, select
 from culling.cloud.evaluation.matching import compare
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
 from culling.common.graph import to_frame
@@ -42,15 +43,25 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class HeldOutPlan:
-    """Which frames of `video` are measured: `numbers`, and those that `labels` has."""
+    """Which frames of `video` are measured: `numbers`, and those that `labels` has, which are by the list `classes`."""
 
     video: Path
     numbers: frozenset[int]
     labels: Truth
+    classes: tuple[str, ...] = CLASSES
 
 
-def plan(video: Path, first: float, count: int, label_file: Path | None, last: float = 1.0) -> HeldOutPlan:
+def plan(
+    video: Path,
+    first: float,
+    count: int,
+    label_file: Path | None,
+    last: float = 1.0,
+    classes: tuple[str, ...] = CLASSES,
+) -> HeldOutPlan:
     """Choose `count` frames, evenly spaced, between two fractions of the clip, and as many labelled ones.
+
+    Labels, the teacher's too, are by the list `classes`.
 
     Raises `CameraError` when nothing lies there, `InputError` for labels that cannot be used or lie elsewhere.
     """
@@ -60,17 +71,16 @@ def plan(video: Path, first: float, count: int, label_file: Path | None, last: f
         raise CameraError(f"{video}: its {total} frames leave none to hold back")
     numbers = frozenset(int(number) for number in np.linspace(start, end - 1, min(count, end - start)))
     if label_file is None:
-        return HeldOutPlan(video, numbers, {})
-    own = list(select(read_labels(label_file), video, total, first, last).values())
+        return HeldOutPlan(video, numbers, {}, classes)
+    own = list(select(read_labels(label_file, classes), video, total, first, last).values())
     if (latest := max(own, key=lambda row: row.frame)).frame >= total:
         raise InputError(f"{latest.at}: {video} has no frame {latest.frame}")
     size = next((frame.shape[:2] for _, frame in read_frames(video, range(start, end))), None)
     if size is None:
         raise CameraError(f"{video}: none of the frames that are held back can be decoded")
     picked = own[:: max(1, -(-len(own) // count))]
-    return HeldOutPlan(
-        video, numbers, {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked}
-    )
+    told = {row.frame: to_frame(row.detections, (row.height, row.width), size) for row in picked}
+    return HeldOutPlan(video, numbers, told, classes)
 
 
 class HeldOut:
@@ -87,7 +97,7 @@ class HeldOut:
         interest: Collection[int] | None = None,
         shown: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]] = lambda number, frame: frame,
     ) -> None:
-        self._interest = interest
+        self._interest, self._classes = interest, chosen.classes
         self._frames: dict[int, NDArray[np.uint8]] = dict(
             read_frames(chosen.video, chosen.numbers | chosen.labels.keys())
         )
@@ -103,17 +113,18 @@ class HeldOut:
     def score(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> HeldOutScores:
         """Return how good the student in `model` is with the input size that its manifest says."""
         detect, classes = open_model(model, scale, long_side)
-        found = {number: detect(frame) for number, frame in self._frames.items()}
-        return HeldOutScores(*(self._score(found, truth, classes) for truth in (self._teacher, self._labels)))
+        found = {number: detect(frame).among(classes, self._classes) for number, frame in self._frames.items()}
+        return HeldOutScores(*(self._score(found, truth) for truth in (self._teacher, self._labels)))
 
     def score_teacher(self, teacher: Labeller, classes: tuple[str, ...]) -> EvaluationResult | None:
         """Return how good whoever labels `classes` is by the label file; None where that has nothing to measure by."""
         found = teacher.label([self._frames[number] for number in self._labels])
-        return self._score(dict(zip(self._labels, found, strict=True)), self._labels, classes)
+        ours = [one.among(classes, self._classes) for one in found]
+        return self._score(dict(zip(self._labels, ours, strict=True)), self._labels)
 
-    def _score(self, found: Truth, truth: Truth, classes: tuple[str, ...]) -> EvaluationResult | None:
+    def _score(self, found: Truth, truth: Truth) -> EvaluationResult | None:
         compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
         try:
-            return score(compared, classes, self._interest)
+            return score(compared, self._classes, self._interest)
         except InputError:
             return None  # no object to measure by, which is not the student's fault

@@ -75,7 +75,7 @@ def _kept(
     """Return the student as it was exported, now or before, and where that is written down."""
     known = folder / f"{_fingerprint(model, classes)}.json"
     if (artefact := _known(known, files)) is None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         artefact = _export(model, classes, known.with_suffix(".safetensors"), files, say)
     if artefact.cost is None:  # an earlier version did not count it
         artefact = msgspec.structs.replace(artefact, cost=student_cost(model, RoundSettings().frozen))

@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.bill.account import statements
+from culling.cloud.control.classes import missing
 from culling.cloud.labelling.state import read_problem
 from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running_rounds
 from culling.cloud.settings import CloudSettings
@@ -194,6 +195,7 @@ class Board:
                 self._clock.now(),
                 name in slow.asked,
                 slow.problem,
+                slow.lacks.get(name, 0),
             ),
             "round": slow.running.get(name),
             "frame_asked": desired.frame is not None,
@@ -245,6 +247,7 @@ class _Slow:
         self.running: dict[str, Row] = {}
         self.bills: dict[str, Row] = {}
         self.asked: Set[str] = frozenset()
+        self.lacks: dict[str, int] = {}
         self.problem = ""
 
     def read(self, told: Mapping[str, Told]) -> None:
@@ -255,6 +258,7 @@ class _Slow:
         self.taught = Rounds(self._index).taught()
         self.running = running_rounds(self._index, self._settings.data_dir)
         self.asked = Requests(self._index).rounds().keys()
+        self.lacks = missing(self._settings, self._index, self.asked)
         self.problem = read_problem(self._settings.data_dir)
         if self._clock.monotonic() >= self._next_bill:
             self._next_bill = self._clock.monotonic() + BILL_S

@@ -486,7 +486,7 @@ function framesPane(name) {
   const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
-const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart from training" : frame.round === 0 ? "never labelled: others were worth more" : frame.teacher == null ? "waiting for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
+const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart from training" : frame.round === 0 && frame.teacher == null ? "never labelled: others were worth more" : frame.teacher == null ? "waiting for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
 function boxes(frame) {
   const draw = (list, which) => (list || []).map(([x1, y1, x2, y2, score, label]) => s("rect", { class: which, fill: (frame.colours || {})[label] || "none", x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }, s("title", {}, `${which === "s" ? "student" : "teacher"}: ${label} ${score}`)));
   return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));

@@ -16,6 +16,7 @@ import structlog
 
 from culling.cloud.bill.account import statements
 from culling.cloud.control.accuracy import falls, read_measured
+from culling.cloud.control.classes import missing
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.ignored import compare_on
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
@@ -73,6 +74,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     desired, taught = DesiredStates(index).all(), Rounds(index).taught()
     turns, bills = running_rounds(index, settings.data_dir), statements(index, settings, now - DAY_S, now)
     asked, problem = Requests(index).rounds(), read_problem(settings.data_dir)
+    lacks = missing(settings, index, asked)
     rows = []
     for camera in Roster(index).rows():
         risen = next(iter(lately.get(camera.name, [])), None)
@@ -81,7 +83,8 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         silent_s = None if camera.heard is None else round(now - camera.heard, 1)
         forwarded = sum(camera.state.forwarded.values()) if camera.state else 0
         new = camera.name not in taught
-        told = next_round(camera, count, wish, new, settings, now, camera.name in asked, problem)
+        lacking = lacks.get(camera.name, 0)
+        told = next_round(camera, count, wish, new, settings, now, camera.name in asked, problem, lacking)
         kept = pace(row["state"], risen, 60.0 * risen["minutes"] if risen else 0.0)
         wanted = settings.round.held_out
         judges = {"judges": min(count.held_out, wanted), "judges_needed": settings.gate.least, "judges_wanted": wanted}
@@ -101,17 +104,18 @@ def next_round(
     now: float,
     asked: bool = False,
     problem: str = "",
+    missing: int = 0,
 ) -> Row | None:
     """Return what a camera's next round waits for: `waiting` of `needed` frames, `at` about when, and `told` in words.
 
-    `problem` is why nothing is labelled, "" where all is well. None when a round is due, and for a revoked camera,
-    which gets none.
+    `problem` is why nothing is labelled, "" where all is well, `missing` as in `camera_stats`. None when a round is
+    due, and for a revoked camera, which gets none.
     """
     if camera.revoked:
         return None
     labels = settings.labelling.per_day > 0
     problem = problem if labels else UNWANTED
-    stats = camera_stats(camera, counts, desired, settings.gate.least, new, asked, labels)
+    stats = camera_stats(camera, counts, desired, settings.gate.least, new, asked, labels, missing)
     wait = expect(stats, now, settings.schedule)
     if wait is None:
         return None

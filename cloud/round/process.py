@@ -61,7 +61,10 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 }
 """Every stage in order, under the name that the index and reports store: three are older than their files' names."""
 
-GATE_FIGURES = ("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again")
+GATE_FIGURES = (
+    *("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again"),
+    *("compared", "new_classes"),  # where the candidate is for another class list
+)
 
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "budget", "proven")
 

@@ -149,13 +149,6 @@ class FrameLifecycle:
         with self._index.write() as connection:
             return enter_labels(connection, labels, self._clock.now())
 
-    def pool_size(self, camera: str) -> int:
-        """Return how many frames of a camera were labelled and may be trained on."""
-        mine = (frames.c.camera == camera) & (frames.c.state == "stored")
-        trainable = mine & frames.c.labels.is_not(None) & ~frames.c.held_out
-        with self._index.read() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(frames).where(trainable)).scalar_one())
-
     def pass_over(self) -> dict[tuple[str, str], int]:
         """Give up frames of a day ago that the teacher has not labelled, `AT_ONCE` at most.
 

@@ -50,7 +50,12 @@ class Teachers:
         if self.own.names == classes and not given:
             return self.own
         wanted = [name for name in settings.round.interest if name in classes] or classes
-        return Translated(self.own, translation(self.own.names, classes, given, wanted, keys), classes)
+        where = next((f"classes.{name}.names: " for name, one in settings.classes.items() if one.names == classes), "")
+        try:
+            table = translation(self.own.names, classes, given, wanted, keys)
+        except ModelError as error:
+            raise ModelError(f"{where}{error}") from None
+        return Translated(self.own, table, classes)
 
 
 def load_teachers(settings: CloudSettings) -> Teachers:

@@ -289,7 +289,8 @@ class ModelSlot:
         try:
             (old, old_s), (new, new_s) = [self._timed(*picture) for picture in pictures]
             before, after = (picture.shape[0] * picture.shape[1] for _, picture in pictures)
-            old = old.among(*(student.classes for student, _ in pictures))  # of another list: by what both find
+            own, other = (student.classes for student, _ in pictures)  # of two lists: by what both find
+            old, new = old.among(own, other), new.among(other, own).among(own, other)
             comparison = ModelComparison(old_s, new_s, old, new, max(1.0, after / before))
         except ModelError:
             comparison = NOTHING  # the new model's own failures are counted on the camera's frames

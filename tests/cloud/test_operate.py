@@ -9,7 +9,7 @@ import pytest
 
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.cli import main
-from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
+from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state, wait_until
 
 OFFERED = "is offered; live once the edge reports it"
 
@@ -82,3 +82,31 @@ def test_a_model_is_written_for_a_stick_with_its_signed_manifest(
     assert culling(cloud, "export-model", CAMERA, "--out", str(tmp_path / "stick"), "--model", "gate-2") == 0
     assert culling(cloud, "export-model", CAMERA, "--out", str(tmp_path / "stick"), "--model", "gate-9") == 3
     assert "no live or previous model gate-9: see `culling cloud models gate`" in capsys.readouterr().err
+
+
+def test_what_a_camera_looks_for_is_shown_and_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud = CloudState(tmp_path, classes={"shop": {"names": ["bottle", "person"], "from": {"bottle": ["car"]}}})
+    cloud.enroll()
+    cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
+    capsys.readouterr()
+    told = shown(cloud, capsys).splitlines()
+    assert told[0] == "gate looks for person, bicycle, car, motorcycle, bus, truck (set default, by the settings)"
+    assert told[-1] == "set shop: bottle, person"
+    assert culling(cloud, "classes", CAMERA, "shp") == 3
+    assert "no set is called shp: there are default, shop" in capsys.readouterr().err
+    assert culling(cloud, "classes", CAMERA, "shop") == 0
+    assert [(request.kind, request.payload) for request in cloud.requests.open()] == [("classes", {"classes": "shop"})]
+    with ServiceProcess(cloud):
+        wait_until(lambda: not cloud.requests.open())
+        capsys.readouterr()
+        wait_until(lambda: "labels are still read" not in shown(cloud, capsys))
+    told = shown(cloud, capsys).splitlines()
+    assert told[0] == "gate looks for bottle, person (set shop, by command)"
+    assert "the next round changes that: new is bottle; see `culling cloud rounds`" in told
+    assert culling(cloud, "classes", CAMERA, "shop", "--reset") == 3
+    cloud.close()
+
+
+def shown(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> str:
+    assert culling(cloud, "classes", CAMERA) == 0
+    return capsys.readouterr().out

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
@@ -99,6 +100,9 @@ class StandIn:
             self.told.append(item)
         else:
             self.recorded.append(item)
+
+    def asking(self, camera: str) -> list[tuple[str, tuple[str, ...]]]:
+        return [("output.all.classes", ("person", "cup"))]
 
     def end_window(self, end: WindowEnd) -> None:
         self.ends.append(end)
@@ -587,6 +591,13 @@ def test_what_is_ignored_is_in_no_loss_no_count_no_frame_that_leaves_and_no_outp
     assert rig.around.recorded[0].ignored == (place(EVERYWHERE, ("person",)),), "it travels with the frame"
     assert rig.metrics.total("detections") == 0
     assert len(rig.around.observed[0]) == 2, "a model on probation is judged by all that it finds"
+
+
+def test_settings_that_ask_for_what_a_student_does_not_find_are_warned_of_by_their_key(first: Student) -> None:
+    with capture_logs() as logs:
+        Rig(first, regions=Regions([IgnoreSettings(polygon=EVERYWHERE, classes=("bottle", "car"))]))
+    told = {log["key"]: log["classes"] for log in logs if log["event"] == "classes_unknown"}
+    assert told == {"camera.gate.ignore.0.classes": ["bottle"], "output.all.classes": ["cup"]}
 
 
 def test_zones_are_counted_and_another_source_may_have_others(first: Student) -> None:

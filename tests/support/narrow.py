@@ -21,12 +21,14 @@ import culling.cloud.model.faster_rcnn.graph
 import culling.cloud.model.faster_rcnn.network
 import culling.cloud.model.refit
 import culling.cloud.model.weights
-from culling.cloud.model.base import base_artefact
+from culling.cloud.model.base import base_artefact, student_artefact
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import load_settings
 from culling.cloud.store.registry import ModelFiles
 from support import detectors
 from support.detectors import small_student
+
+TWO = ("one", "other")
 
 SOURCES = (
     culling.cloud.model.base,
@@ -53,8 +55,15 @@ def narrow_base(config: pytest.Config) -> Path:
             save_weights(weights, small_student(), "fp16")
             settings = load_settings(None, {"service.data_dir": folder, "student.weights": str(weights)})
             base_artefact(settings, ModelFiles(folder / "models"))
+            save_weights(folder / "two.safetensors", small_student(classes=TWO), "fp16", TWO)
+            student_artefact(folder / "two.safetensors", folder / "two", ModelFiles(folder / "two" / "models"))
             (folder / "done").touch()
     return folder
+
+
+def install_two(narrow: Path, data_dir: Path) -> None:
+    """Put the graph of a student of two classes beside it, which that of another one with as many is filled from."""
+    install(narrow / "two", data_dir)
 
 
 def install(narrow: Path, data_dir: Path) -> None:

@@ -12,7 +12,7 @@ from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.registry import Registry
 from culling.cloud.weights.classes import CLASSES
 from support.loop import CAMERA, Loop
-from support.narrow import narrow_base
+from support.narrow import install_two, narrow_base
 
 pytestmark = pytest.mark.timeout(900)  # two minutes on free cores: a graph of another shape is traced
 SHOP = ("bottle", "person")
@@ -34,6 +34,7 @@ def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
     if real and not (TEACHER.exists() and CLIP.exists()):
         pytest.skip("needs yolox_nano.onnx and shop.mp4 beside the checkout")
     loop = Loop(tmp_path, narrow_base(request.config), CLIP if real else None, **(REAL if real else SYNTHETIC))
+    install_two(narrow_base(request.config), tmp_path / "data")
     yield loop
     for process in loop.processes.values():
         if process.poll() is None:

@@ -29,7 +29,7 @@ from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.basis.cache import Memo, Remembered, Seen
 from culling.cloud.teacher.interface import Teacher
 from culling.cloud.teacher.loading import identity, load_teacher
-from culling.common.errors import CameraError
+from culling.common.errors import CameraError, ModelError
 from culling.common.graph import Graph, has_cuda, open_graph, see
 from culling.common.scaler import input_size, resize
 from culling.common.selection.confidence import POLICIES, LossMeter
@@ -77,11 +77,16 @@ class Corpus:
         self.epochs = epochs
         self.settings = settings
         self.memo = Memo(settings.data_dir)
-        self.measured = plan(video, FED, measured, labels)
+        self.measured = plan(video, FED, measured, labels, classes=settings.default_classes)
         self.clip = file_hash(video)
         self.files = ModelFiles(settings.data_dir / "models")
         self.artefact = base_artefact(settings, self.files)
         assert self.artefact.weights is not None, "an exported base comes from weights"
+        if self.artefact.classes != settings.default_classes:
+            raise ModelError(
+                f"the student of [student] finds {', '.join(self.artefact.classes)}; a study wants one of the default "
+                f"set, {', '.join(settings.default_classes)}"
+            )
         self.base = self.files.path(self.artefact.weights, "safetensors")
         self.graph: Graph = open_graph(
             self.files.read(self.artefact.sha256),

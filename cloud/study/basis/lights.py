@@ -95,7 +95,7 @@ def fed(corpus: Corpus, light: Light, count: int, turn: int, turns: int) -> list
 def measured(corpus: Corpus, light: Light) -> HeldOut:
     """Return what students are measured on in a light: as many frames of its last part as the corpus measures on."""
     count = len(corpus.measured.numbers)
-    chosen = plan(corpus.video, light.learnt_until, count, corpus.label_file, light.last)
+    chosen = plan(corpus.video, light.learnt_until, count, corpus.label_file, light.last, corpus.measured.classes)
     return HeldOut(chosen, corpus.labeller, corpus.interest, light.shown)
 
 

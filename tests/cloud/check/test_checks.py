@@ -25,7 +25,18 @@ def check(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str
 def test_each_thing_is_one_line_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = check(settings(tmp_path), capsys)
     assert code == 0
-    assert list(lines) == ["settings", "keys", "index", "frames", "teacher", "student", "room", "gpu", "clock"]
+    assert list(lines) == [
+        "settings",
+        "keys",
+        "index",
+        "frames",
+        "teacher",
+        "student",
+        "classes",
+        "room",
+        "gpu",
+        "clock",
+    ]
     assert list((tmp_path / "data").iterdir()) == []
 
 

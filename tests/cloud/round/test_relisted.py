@@ -19,6 +19,7 @@ from culling.cloud.store.registry import Artefact
 from culling.cloud.weights.classes import CLASSES
 from culling.common.graph import open_graph
 from support.cloud import CAMERA, CloudState
+from support.narrow import install_two
 from support.rounds import add, context_of, run, start
 
 SHOP = ("bottle", "person")
@@ -32,7 +33,8 @@ def look_for(cloud: CloudState, *names: str, **means: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("family", ["faster-rcnn-resnet18", "yolox"])
-def test_a_round_makes_a_student_of_the_new_list(cloud: CloudState, family: str) -> None:
+def test_a_round_makes_a_student_of_the_new_list(cloud: CloudState, narrow: Path, family: str) -> None:
+    install_two(narrow, cloud.data_dir)
     if family == "yolox":
         student = cloud.settings.student.model_copy(update={"family": "yolox", "weights": "bundled"})
         cloud.settings = cloud.settings.model_copy(update={"student": student})
