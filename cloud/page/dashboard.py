@@ -19,7 +19,6 @@ a request, only the client's address is believed, for the log, and only from `pa
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 import logging
@@ -28,7 +27,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
@@ -45,6 +43,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
 from culling.cloud.page import review, views
+from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
 from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
@@ -383,28 +382,6 @@ def make_token(data_dir: Path) -> str:
     token = secrets.token_urlsafe(32)
     write_atomic(path, f"{token}\n".encode(), mode=0o600)
     return token
-
-
-def assemble_page() -> tuple[bytes, str]:
-    """Return the page in one piece, and the policy that lets a browser run nothing else."""
-    folder = resources.files("culling.cloud.page")
-    style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    page = (folder / "page.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
-    rules = {
-        "default-src": "'none'",
-        "style-src": f"'sha256-{_sha256(style)}'",
-        "script-src": f"'sha256-{_sha256(script)}'",
-        "img-src": "'self' data:",
-        "connect-src": "'self'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
-    }
-    return page.encode(), "; ".join(f"{name} {value}" for name, value in rules.items())
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _picture(path: Path, sha256: str) -> bytes | None:

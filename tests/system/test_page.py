@@ -104,7 +104,7 @@ def test_the_fleet_is_summed_up_and_cameras_share_one_scale(watching: Watching) 
         {"t": int(time.time()) - 1800 * ago, "seen": 1000, "audit": 0, "bootstrap": 0, "manual": 0} for ago in range(9)
     ]
     sparks = {CAMERA: [{**slot, "hard": 1} for slot in day], HOSTILE: [{**slot, "hard": 4} for slot in day]}
-    browser.run("state.sparks = arguments[0]; view.news({ cameras: [], sparks: state.sparks })", sparks)
+    browser.run("state.sparks = arguments[0]; state.view.news({ cameras: [], sparks: state.sparks })", sparks)
     bars = "[...document.querySelectorAll(`tr:nth-child(${arguments[0]}) .hard`)]"
     tall = f"return Math.max(...{bars}.map(one => one.height.baseVal.value))"
     heights = sorted(browser.run(tall, row) for row in (1, 2))
@@ -202,7 +202,7 @@ def test_a_camera_shows_what_its_round_does_and_what_the_next_one_waits_for(watc
     # Told and read in one script: the service's own news come in between.
     changed = "const row = { ...state.cameras.get(arguments[0]), ...arguments[1] }; state.cameras.set(row.camera, row);"
     shown = "return document.querySelector('.facts [data-k=rounds]').textContent"
-    told = f"{changed} view.news({{ cameras: [row] }}); {shown}"
+    told = f"{changed} state.view.news({{ cameras: [row] }}); {shown}"
     running = {"id": 3, "told": "train 40%, 12 min left"}
     assert browser.run(told, CAMERA, {"round": running}) == "round 3: train 40%, 12 min left"
     at = time.mktime((2026, 11, 28, 14, 5, 0, 0, 0, -1))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
-from culling.cloud.page.dashboard import Dashboard, assemble_page, make_token, own
+from culling.cloud.page.dashboard import Dashboard, make_token, own
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import SettingsError
@@ -19,7 +20,7 @@ from culling.common.metrics import Metrics
 from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
 from support.http import Stream, fetch
 
-WEIGHT_LIMIT = 200_000
+WEIGHT_LIMIT = 250_000
 
 
 class Served:

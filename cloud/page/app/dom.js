@@ -1,0 +1,19 @@
+// Everything is made with textContent and attributes, never from markup, so that a camera's name is always shown as text.
+export const $ = id => document.getElementById(id);
+
+export function h(tag, props, ...kids) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props || {})) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value === true) node.setAttribute(key, "");
+    else if (value !== false && value != null) node.setAttribute(key, value);
+  }
+  node.append(...kids.flat().filter(kid => kid != null && kid !== false));
+  return node;
+}
+export function s(tag, props, ...kids) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(props || {})) if (value != null) node.setAttribute(key, value);
+  node.append(...kids.flat().filter(kid => kid != null));
+  return node;
+}

@@ -1,0 +1,23 @@
+import { offer } from "./actions.js";
+import { cameraView } from "./camera.js";
+import { $, h } from "./dom.js";
+import { fleetView } from "./fleet.js";
+import { connect, get } from "./link.js";
+import { roundsView } from "./rounds.js";
+import { state } from "./state.js";
+
+// Views: each has `node`, and may have `news` (rows came), `tick` (a second passed), `close`
+
+function route() {
+  const [where, name, tab] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  if (state.view.close) state.view.close();
+  state.view = where === "camera" && name ? cameraView(name, tab || "now") : where === "rounds" ? roundsView(null) : fleetView();
+  $("view").replaceChildren(state.view.node);
+  if (state.view.drawn) state.view.drawn();
+  document.title = name ? `${name} – Culling` : "Culling";
+  $("crumbs").replaceChildren(...(name ? [h("a", { href: "#/" }, "all cameras"), ` / ${name}`] : where === "rounds" ? [h("a", { href: "#/" }, "all cameras"), " / rounds"] : [h("a", { href: "#/rounds" }, "rounds")]));
+}
+addEventListener("hashchange", route);
+connect();
+route();
+get("api/actions").then(found => { state.actions = found.actions; offer(); route(); }).catch(() => {});
