@@ -3,6 +3,7 @@
     GET  /                        the page, self-contained        GET  /api/rounds            rounds, newest first
     GET  /events                  changed rows, as they change    GET  /api/requests/ID       the answer to a request
     GET  /api/fleet               all rows                        POST /api/actions           a request, with a token
+    GET  /api/alerts              what is wrong, and was          GET  /api/frames/ID         a hard frame's boxes
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
     GET  /api/cameras/NAME/frames, .../models                     its hard frames, its models
     GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
@@ -23,6 +24,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -42,7 +44,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
+from culling.cloud.labelling.state import read_problem
 from culling.cloud.page import review, views
+from culling.cloud.page.alerts import service_alerts
 from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
 from culling.cloud.review.desk import open_desk
@@ -261,15 +265,27 @@ def _add_reads(
     async def fleet() -> Response:
         return Response(board.since(0), media_type="application/json")
 
+    @app.get("/api/alerts")
+    def wrong() -> dict[str, list[dict[str, Any]]]:
+        ringing, data_dir = board.watchman.alerts(), settings.data_dir
+        ours = service_alerts(read_problem(data_dir), shutil.disk_usage(data_dir).free, clock.now())
+        return {**ringing, "now": [*ours, *ringing["now"]]}
+
     @app.get("/api/cameras/{name}")
     def camera(name: str) -> dict[str, Any]:
         return {**views.camera(index, name, clock.now()), "row": board.row(name)}
 
     @app.get("/api/cameras/{name}/frames")
     def gallery(
-        name: str, before: float = 1e11, limit: Limit = 24, reason: str | None = None, kept: bool | None = None
+        name: str,
+        before: float = 1e11,
+        limit: Limit = 24,
+        reason: str | None = None,
+        kept: bool | None = None,
+        labelled: bool | None = None,
+        culled_by: int | None = None,
     ) -> list[dict[str, Any]]:
-        return views.gallery(index, settings, name, before, limit, reason, kept)
+        return views.gallery(index, settings, name, before, limit, reason, kept, labelled, culled_by)
 
     @app.get("/api/cameras/{name}/models")
     def models(name: str) -> list[dict[str, Any]]:
@@ -286,6 +302,13 @@ def _add_reads(
         if data is None:
             raise HTTPException(404, "no such picture")
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
+
+    @app.get("/api/frames/{frame}")
+    def boxes(frame: FrameName) -> dict[str, Any]:
+        found = views.frame(index, settings, frame)
+        if found is None:
+            raise HTTPException(404, "no such frame")
+        return found
 
 
 def _add_requests(

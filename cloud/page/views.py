@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf, nextafter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import read_problem
+from culling.cloud.page.why import why
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
@@ -245,12 +247,21 @@ def camera(index: Index, name: str, now: float) -> Row:
 
 
 def gallery(
-    index: Index, settings: CloudSettings, name: str, before: float, limit: int, reason: str | None, kept: bool | None
+    index: Index,
+    settings: CloudSettings,
+    name: str,
+    before: float,
+    limit: int,
+    reason: str | None,
+    kept: bool | None,
+    labelled: bool | None = None,
+    culled_by: int | None = None,
 ) -> list[Row]:
     """Return at most `limit` stored frames of a camera that came before `before`, newest first.
 
     Boxes are `[x1, y1, x2, y2, score, class]` in pixels; `ap` is the student's against the teacher, None where the
-    teacher has not looked. `kept` of a row is the round whose culled set it is in, `round` the one that considered it.
+    teacher has not looked; `why` says in words why it was hard. `kept` of a row is the round whose culled set it is in,
+    `round` the one that considered it. Frames may be narrowed to a reason, to labelled ones, to culled sets, to one.
     `decision` is what a person said of it (`people/reviews.py`), None where nobody did: whose the teacher's boxes are.
     """
     mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
@@ -258,13 +269,26 @@ def gallery(
         mine &= frames.c.reason == reason
     if kept is not None:
         mine &= frames.c.kept.is_not(None) if kept else frames.c.kept.is_(None)
+    if labelled is not None:
+        mine &= frames.c.labels.is_not(None) if labelled else frames.c.labels.is_(None)
+    if culled_by is not None:
+        mine &= frames.c.kept == culled_by
     with index.read() as connection:
         query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
         rows = connection.execute(query).all()
     said = Reviews(index).of(name, [row.id for row in rows])
     decisions = {frame: review.decision for frame, review in said.items()}
     found = (_readable(row, settings) for row in rows)
-    return [told | {"decision": decisions.get(told["id"])} for told in found if told is not None]
+    return [told | {"decision": decisions.get(told["id"]), "why": why(told)} for told in found if told is not None]
+
+
+def frame(index: Index, settings: CloudSettings, name: str) -> Row | None:
+    """Return one stored frame as `gallery` does, None where there is none of that name."""
+    query = sa.select(frames.c.camera, frames.c.received).where(frames.c.id == name, frames.c.state == "stored")
+    with index.read() as connection:
+        row = connection.execute(query).first()
+    found = [] if row is None else gallery(index, settings, row.camera, nextafter(row.received, inf), 1, None, None)
+    return found[0] if found and found[0]["id"] == name else None
 
 
 def picture(index: Index, frame: str) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state
 from support.showcase import Showcase
 from support.site import free_port
 
-RATE = f"[data-camera={CAMERA}] .k-rate span"
+RATE = f"[data-camera={CAMERA}] .rate .v"
 BOXES = "[document.documentElement, ...document.querySelectorAll('.scroll')]"
 WIDER = f"return {BOXES}.filter(one => one.scrollWidth > one.clientWidth)"
 WATCHERS = 1000
@@ -98,18 +98,18 @@ def test_the_fleet_is_summed_up_and_cameras_share_one_scale(watching: Watching) 
     browser = watching.browser
     browser.go("")
     watching.edge.send(watching.beat(seen=1000, hard=10, spool_bytes=2_000_000_000))
-    browser.wait(lambda: browser.text(".totals [data-k='in the spools']") == "2.0 GB")
-    assert browser.text(".totals [data-k=live]") == "1 of 2"
+    browser.wait(lambda: "2.0 GB at the edges" in browser.text(".totals"))
+    assert browser.text(".told") == f"1 of 2 cameras fine; {HOSTILE} never seen"
     day = [
         {"t": int(time.time()) - 1800 * ago, "seen": 1000, "audit": 0, "bootstrap": 0, "manual": 0} for ago in range(9)
     ]
     sparks = {CAMERA: [{**slot, "hard": 1} for slot in day], HOSTILE: [{**slot, "hard": 4} for slot in day]}
     browser.run("state.sparks = arguments[0]; state.view.news({ cameras: [], sparks: state.sparks })", sparks)
-    bars = "[...document.querySelectorAll(`tr:nth-child(${arguments[0]}) .hard`)]"
+    bars = "[...document.querySelectorAll(`.virtual .cam:nth-child(${arguments[0]}) .spark .hard`)]"
     tall = f"return Math.max(...{bars}.map(one => one.height.baseVal.value))"
     heights = sorted(browser.run(tall, row) for row in (1, 2))
     assert heights[1] == pytest.approx(4 * heights[0], rel=0.01)
-    assert "full height: 0.4 %" in browser.text(".legend")
+    assert "full height 0.4 %" in browser.text(".legend")
     browser.run("location.reload()")
 
 
@@ -120,12 +120,57 @@ def test_a_camera_whose_frames_are_mostly_missed_is_not_shown_as_well(watching: 
     for newer in (0, 950, 1900):
         watching.edge.send(watching.beat(seen=1000, dropped={"newer": newer}))
         browser.wait(lambda: browser.run("return state.cameras.get('gate')?.seen") == watching.seen)
-    shown = browser.wait(lambda: browser.text(f"[data-camera={CAMERA}] .pace"))
-    assert re.fullmatch(r"keeping up: 0 of [\d.]+ frames/s", shown)
-    assert browser.text(".totals [data-k='keeping up']") == "0 of 1"
+    browser.wait(lambda: browser.text(f"[data-camera={CAMERA}] .word") == "too slow")
+    assert re.fullmatch(r"0 of [\d.]+ frames/s", browser.text(f"[data-camera={CAMERA}] .pace .v"))
+    assert browser.text(".told").startswith(f"0 of 2 cameras fine; {CAMERA} too slow for")
+    assert "0 of 1 students keep up" in browser.text(".totals")
     browser.go(f"camera/{CAMERA}")
     browser.wait(lambda: "set the camera's max_fps to" in browser.text(".slow"))
     assert browser.text("[data-k='keeping up']").endswith(" frames/s")
+
+
+@needs_chromium
+def test_tiles_or_rows_is_a_choice_that_the_browser_remembers(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go("")
+    browser.click("tiles")
+    browser.wait(lambda: browser.count(".virtual.tiles .cam") == 2)
+    browser.run("location.reload()")
+    browser.wait(lambda: browser.count(".virtual.tiles .cam .pic .over"))  # the last picture, with boxes
+    browser.click("rows")
+    browser.wait(lambda: browser.count(".virtual.rows .cam") == 2)
+    browser.click("group by edge")
+    heads = "return [...document.querySelectorAll('.group')].map(one => one.textContent.split(':')[0])"
+    browser.wait(lambda: browser.run(heads) == ["edge-1", "edge-x"])
+    browser.click("group by edge")
+
+
+@needs_chromium
+def test_two_thousand_cameras_are_scrolled_without_a_stutter(watching: Watching) -> None:
+    browser = Browser(watching.browser.url)
+    try:
+        browser.wait(lambda: browser.count(".virtual .cam") == 2)
+        many = (
+            "const one = state.cameras.get('gate'), cameras = Array.from({ length: 2000 },"
+            " (_, at) => ({ ...one, camera: `camera-${at + 1}` }));"
+            "take({ now: now(), all: true, cameras }); return document.querySelectorAll('.virtual .cam').length"
+        )
+        assert 0 < browser.run(many) < 60
+        scroll = (
+            "const done = arguments[0], gaps = [], spent = [], ask = requestAnimationFrame; let last = performance.now();"
+            "window.requestAnimationFrame = draw => ask(at => {"
+            " const from = performance.now(); draw(at); spent.push(performance.now() - from) });"
+            "const most = (list, at = Math.floor(0.9 * list.length)) => list.sort((a, b) => a - b)[at];"
+            "const step = at => { gaps.push(at - last); last = at; scrollBy(0, 900);"
+            " gaps.length < 60 ? ask(step) : done([most(gaps), most(spent)]) };"
+            "ask(step)"
+        )
+        frame, ours = browser.driver.execute_async_script(scroll)
+        print(f"nine of ten frames within {frame:.0f} ms, of which the page draws for {ours:.1f} ms")
+        assert ours < 20  # of 20 ms a frame at 50 a second; the rest is the machine's
+        assert "camera-" in browser.run("return document.querySelector('.virtual .cam:last-child').dataset.camera")
+    finally:
+        browser.close()
 
 
 @needs_chromium
@@ -171,9 +216,9 @@ def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) 
     browser.click("ok")
     desired, _ = watching.edge.receive(Desired, within_s=30, beat=watching.beat(seen=1))
     assert (desired.camera, desired.paused) == (CAMERA, True)
-    browser.wait(lambda: "pause pending" in browser.text("h1 + p"))
+    browser.wait(lambda: "its edge has not said so yet" in browser.text("h1 + p"))
     watching.edge.send(watching.beat(seen=1, paused=True))
-    browser.wait(lambda: "· paused" in browser.text("h1 + p") or browser.text("h1 + p").startswith("live paused"))
+    browser.wait(lambda: re.match("paused.*chooses no frames ·", browser.text("h1 + p")))
     browser.click("resume forwarding")
     browser.wait(lambda: "forward frames again" in browser.text(".answer"))
 
@@ -221,7 +266,7 @@ def test_a_camera_shows_what_its_round_does_and_what_the_next_one_waits_for(watc
 def test_whatever_a_camera_is_called_it_is_shown_as_text(watching: Watching) -> None:
     browser = watching.browser
     browser.go("")
-    browser.wait(lambda: HOSTILE in browser.text("table.fleet"))
+    browser.wait(lambda: HOSTILE in browser.text(".fleet"))
     browser.go(f"camera/{HOSTILE.replace('/', '%2F')}")
     browser.wait(lambda: browser.text("h1") == HOSTILE)
     assert browser.run("return document.title").startswith(HOSTILE)

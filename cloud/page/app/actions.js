@@ -5,7 +5,7 @@ import { TOKEN, state } from "./state.js";
 // Requests
 
 export const may = () => Boolean(state.actions && state.token);
-function buttons(row, answer) {
+export function buttons(row, answer) {
   if (!may()) return [];
   const name = row.camera, button = (text, kind, extra, question) => h("button", { onclick: () => question ? sure(question, () => act(answer, name, kind, extra)) : act(answer, name, kind, extra) }, text);
   return [
@@ -33,16 +33,19 @@ export async function act(answer, camera, kind, extra) {
     answer.textContent = `${kind}: ${error.message}`;
   }
 }
-export function open(...kids) {
-  const close = h("button", { onclick: () => $("dialog").close() }, "close");
-  $("dialog").className = "big";
-  $("dialog").replaceChildren(...kids, h("div", { class: "bar" }, close));
-  $("dialog").showModal();
+// Shows something large over the page, with buttons below it; `typed` hears the keys.
+export function open(kids, below, typed) {
+  const dialog = $("dialog");
+  dialog.className = "big";
+  dialog.replaceChildren(...kids, h("div", { class: "bar" }, below, h("button", { onclick: () => dialog.close() }, "close")));
+  dialog.onkeydown = typed;
+  dialog.showModal();
 }
 function form(question, kids, done) {
   const box = h("form", { method: "dialog", onsubmit: event => { event.preventDefault(); $("dialog").close(); done(); } }, h("p", {}, question), kids,
     h("div", { class: "bar" }, h("button", { type: "button", onclick: () => $("dialog").close() }, "cancel"), h("button", { type: "submit" }, "ok")));
   $("dialog").className = "";
+  $("dialog").onkeydown = null;
   $("dialog").replaceChildren(box);
   $("dialog").showModal();
 }

@@ -1,3 +1,4 @@
+import { buttons } from "./actions.js";
 import { legend, lossChart, rateChart } from "./charts.js";
 import { h } from "./dom.js";
 import { framesPane } from "./frames.js";
@@ -5,8 +6,8 @@ import { inside, poller } from "./link.js";
 import { modelsPane } from "./models.js";
 import { roundsView } from "./rounds.js";
 import { now, state } from "./state.js";
-import { dayOf, tooSlow } from "./sums.js";
-import { WORDS, ago, bytes, link, percent, real, reasonOf, roundOf, span, whole } from "./words.js";
+import { dayOf } from "./sums.js";
+import { accuracyOf, ago, askedOf, bytes, interval, link, paceOf, percent, real, roundOf, sinceOf, span, whole } from "./words.js";
 
 export function cameraView(name, tab) {
   const facts = h("div", { class: "facts" }), pane = h("div"), acts = h("div", { class: "bar" }), answer = h("p", { class: "answer small", role: "status" });
@@ -20,17 +21,18 @@ export function cameraView(name, tab) {
   function news() {
     const row = state.cameras.get(name);
     if (!row) { word.textContent = "unknown camera"; return; }
-    word.className = `state ${row.state}`;
-    word.textContent = WORDS[row.state];
-    why.textContent = [reasonOf(row), row.heard ? `last seen ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · ");
-    slow.hidden = !tooSlow(row);
-    slow.textContent = tooSlow(row) ? `Keeping up: ${row.keeping_up.told}. ${row.keeping_up.hint}` : "";
+    word.className = "word";
+    word.parentNode.dataset.rank = row.standing.rank;
+    word.textContent = row.standing.word;
+    why.textContent = [sinceOf(row.standing), row.standing.cause, askedOf(row), row.heard ? `heard of ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · ");
+    slow.hidden = row.keeping_up?.enough !== false;
+    slow.textContent = slow.hidden ? "" : `Keeping up: ${row.keeping_up.told}. ${row.keeping_up.hint}`;
     const day = dayOf(name), live = row.state === "live";
     const told = [
-      ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : WORDS[row.state]], ["over the day", percent(day.rate)],
-      ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", live ? row.keeping_up?.told ?? "…" : "–"], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
+      ["forwarded now", live ? row.rate == null ? "…" : percent(row.rate) : "–"], ["over the day", percent(day.rate)],
+      ["frames seen", live && row.fps ? `${real(row.fps, 1)} /s` : "–"], ["keeping up", paceOf(row)], ["model", row.model || "–"], ["scale", real(row.scale)], ["model lag", span(row.lag_s)],
       ["threshold", row.ranker ? "learned" : real(row.threshold)], ["mean loss", real(row.loss)], ["spool", row.spool_frames == null ? "–" : `${whole(row.spool_frames)} (${bytes(row.spool_bytes)})`],
-      ["AP50, measured", measuredOf(row.accuracy)], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []), ["24 h cost", row.bill?.told ?? "–"],
+      ["accuracy", accuracyOf(row) ? interval(accuracyOf(row)) : "not measured yet"], ...(row.worse.length ? [["since it came", row.worse.join("; ")]] : []), ["24 h cost", row.bill?.told ?? "–"],
       ["stored", `${whole(row.stored)} (${bytes(row.stored_bytes)})`], ["waiting for the teacher", whole(row.asking)], ["waiting for a round", whole(row.waiting)], ["rounds", roundOf(row) || "–"],
     ];
     facts.replaceChildren(...told.map(([key, value]) => h("div", { class: key === "rounds" || key === "24 h cost" ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
@@ -38,12 +40,6 @@ export function cameraView(name, tab) {
   }
   news();
   return { node, news: fresh => { news(); if (part.news) part.news(fresh); }, tick: () => { news(); if (part.tick) part.tick(); }, close: part.close, drawn: part.drawn, act: news };
-}
-function measuredOf(accuracy) {
-  if (!accuracy) return "too few audits";
-  const told = one => `${real(one.value)} (${real(one.low)} to ${real(one.high)})`;
-  if (!accuracy.ap50) return "nothing seen";
-  return h("span", { title: [`by ${accuracy.audits} audits`, ...Object.entries(accuracy.per_class).map(([name, one]) => `${name} ${told(one)}`), `hard among the frames not forwarded: ${percent(accuracy.stayed_hard.value)}`].join("\n") }, told(accuracy.ap50));
 }
 const desiredOf = row => JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, state.token && state.actions]);
 

@@ -29,7 +29,7 @@ function hatch(svg, count, silent, left, wide, top, bottom) {
     if (to > from) svg.append(s("line", { class: "gap", x1: left + from * wide, x2: left + to * wide, y1: y, y2: y, "stroke-width": bottom - top }, s("title", {}, "no data")));
   }
 }
-export const short = value => value === 0 ? "0" : value >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M` : value >= 1e4 ? `${+(value / 1e3).toPrecision(3)}k` : `${+value.toPrecision(3)}`;
+const short = value => value === 0 ? "0" : value >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M` : value >= 1e4 ? `${+(value / 1e3).toPrecision(3)}k` : `${+value.toPrecision(3)}`;
 
 export function rateChart(width, slots, first, step, count, swaps, heard) {
   const top = nice(Math.max(...slots.map(slot => slot.seen ? 100 * total(slot) / slot.seen : 0), 0.01));
@@ -104,14 +104,19 @@ export function lineChart(width, points, unit, below, label, chosen) {
   svg.append(s("text", { x: box.right, y: box.bottom + 31, "text-anchor": "end" }, below));
   return svg;
 }
+// A camera's day in 48 bars. What was before it was first heard is blank; an outage after that is a line in the middle.
 export function spark(camera, top) {
   const { slots } = dayOf(camera), peak = Math.max(...slots.map(slot => slot.seen ? total(slot) / slot.seen : 0), 0);
   const end = Math.floor(now() / 1800) * 1800 + 1800, first = end - 86400;
   const svg = s("svg", { viewBox: "0 0 480 32", preserveAspectRatio: "none", role: "img", "aria-label": `forwarded over the day, at most ${percent(peak)} in half an hour` });
   const have = new Map(slots.map(slot => [Math.round((slot.t - first) / 1800), slot]));
-  for (let at = 0; at < 48; at++) {
+  const begun = Math.min(...have.keys(), 48), heardLately = state.cameras.get(camera)?.heard >= end - 1800;
+  for (let at = begun; at < 48; at++) {
     const slot = have.get(at);
-    if (!slot?.seen) continue;
+    if (!slot?.seen) {
+      if (!(at === 47 && heardLately)) svg.append(s("line", { class: "gap", x1: at * 10, x2: at * 10 + 10, y1: 31, y2: 31 }, s("title", {}, "nothing heard")));
+      continue;
+    }
     svg.append(s("rect", { class: "base", x: at * 10, width: 9, y: 31, height: 1 }));
     const scale = 28 / Math.max(top, total(slot) / slot.seen);
     let y = 31;
@@ -121,8 +126,6 @@ export function spark(camera, top) {
     }
     if (total(slot) / slot.seen > top) svg.append(s("rect", { class: "over-top", x: at * 10, width: 9, y: 0, height: 3 }));
   }
-  const heard = state.cameras.get(camera)?.heard >= end - 1800;  // what has just begun is told at the end of its first minute
-  hatch(svg, 48, at => !have.get(at)?.seen && !(heard && at === 47), 0, 10, -34, 66);  // its dashes are screen pixels: more than it can be tall
   return svg;
 }
-export const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, h("i", { class: "gap" }), "no data"), extra);
+export const legend = extra => h("span", { class: "legend" }, REASONS.map(reason => h("span", {}, h("i", { class: reason }), reason)), h("span", {}, h("i", { class: "gap" }), "nothing heard"), extra);

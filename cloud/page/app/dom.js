@@ -17,3 +17,13 @@ export function s(tag, props, ...kids) {
   node.append(...kids.flat().filter(kid => kid != null));
   return node;
 }
+// Writes a text only where it changed, so that nothing is laid out again for nothing.
+export const put = (where, text) => { if (where.textContent !== text) where.textContent = text; };
+// One of several that exclude each other: buttons that say which is pressed.
+export function choice(label, options, chosen, done) {
+  const node = h("span", { class: "choice", role: "group", "aria-label": label });
+  const draw = now => node.replaceChildren(...Object.entries(options).map(([key, text]) =>
+    h("button", { "aria-pressed": String(key === now), onclick: () => { draw(key); done(key); } }, text)));
+  draw(chosen);
+  return node;
+}

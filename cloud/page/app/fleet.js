@@ -1,103 +1,129 @@
+import { boxes, knownFrame, image } from "./boxes.js";
 import { legend, spark } from "./charts.js";
-import { h } from "./dom.js";
+import { choice, h, put } from "./dom.js";
 import { state } from "./state.js";
-import { dayOf, dayTop, fleetNow, tooSlow } from "./sums.js";
-import { WORDS, ago, bytes, link, percent, real, reasonOf, roundOf, span, whole } from "./words.js";
+import { dayOf, dayTop } from "./sums.js";
+import { virtual } from "./virtual.js";
+import { accuracyOf, ageOf, ago, askedOf, bytes, count, interval, link, paceOf, percent, roundOf, sentence, sinceOf, trendOf, whole } from "./words.js";
+
+// All cameras: those first that need a person, as rows or as tiles
+
+const COLUMNS = { pic: "", who: "camera", how: "state", pace: "keeping up", acc: "accuracy", rate: "forwarded", model: "model", next: "next round" };
+const HINTS = {
+  pace: "frames that its student looked at, of those that came to it, over the last five minutes",
+  acc: "AP50 of the student in use against the teacher, estimated from frames drawn at random; in brackets the interval that holds 95 of 100 times",
+  rate: "frames that left of frames seen, over the last five minutes, and over the day",
+};
+const remember = (what, value) => { try { localStorage.setItem(`culling ${what}`, value); } catch { /* a browser that keeps nothing */ } };
+const recall = what => { try { return localStorage.getItem(`culling ${what}`); } catch { return null; } };
 
 export function fleetView() {
-  const rows = new Map(), body = h("tbody"), chips = h("span", { class: "bar" }), empty = h("p", { class: "soft" });
-  const totals = h("div", { class: "facts totals" }), height = h("span"), over = h("span", {}, h("i", { class: "over-top" }), "above");
-  const find = h("input", { type: "search", placeholder: "find a camera", "aria-label": "find a camera", oninput: arrange });
-  let only = null;
-  const columns = ["camera", "state", "forwarded now", "forwarded over the day", "model", "spool", "lag", "waiting", "last seen"];
-  const titles = twin => h("tr", { class: twin ? "twin" : null, "aria-hidden": twin }, columns.map((name, at) => h("th", { scope: "col", class: `k-${KEYS[at]} ${[2, 5, 6, 7, 8].includes(at) ? "n" : ""}`, title: TITLES[name] }, name)));
-  const node = h("div", {}, totals, h("div", { class: "bar" }, chips, find, h("span", { class: "push" }, legend([height, over]))), h("table", { class: "fleet" }, h("thead", {}, titles(false), titles(true)), body), empty);
-  function sum() {
-    const fleet = fleetNow(), told = [
-      ["live", h("span", { class: fleet.down ? "bad" : null }, `${fleet.live} of ${fleet.rows.length}`)], ["forwarded now", percent(fleet.rate)], ["over the day", percent(fleet.day)],
-      ["frames seen", fleet.fps == null ? "–" : `${whole(fleet.fps)} /s`], ["keeping up", h("span", { class: fleet.slow ? "bad" : null }, fleet.told ? `${fleet.told - fleet.slow} of ${fleet.told}` : "–")], ["in the spools", bytes(fleet.bytes)], ["waiting for a round", whole(fleet.waiting)],
-    ];
-    totals.hidden = !fleet.rows.length;
-    totals.replaceChildren(...told.map(([key, value]) => h("div", {}, h("div", { class: "k" }, key), h("div", { class: "v", "data-k": key }, value))));
-  }
-  function drawSparks() {
-    const top = dayTop();
-    for (const row of rows.values()) row.spark(top);
-    height.textContent = `full height: ${+(100 * top).toPrecision(3)} %`;
-    over.hidden = !node.querySelector(".over-top:not(i)");
+  let look = recall("look") === "tiles" ? "tiles" : "rows", grouped = recall("groups") === "edge", only = "";
+  const told = h("p", { class: "told", role: "status" }), facts = h("p", { class: "soft totals" }), heads = h("div", { class: "heads", "aria-hidden": "true" });
+  const find = h("input", { type: "search", placeholder: "find a camera or an edge", "aria-label": "find a camera or an edge", oninput: () => arrange() });
+  const chips = h("span", { class: "chips" }), empty = h("p", { class: "soft empty" }), list = virtual(fleetItem), scale = h("span", {});
+  const looks = choice("show as", { rows: "rows", tiles: "tiles" }, look, key => { look = key; remember("look", key); arrange(); });
+  const group = h("button", { "aria-pressed": String(grouped), onclick: () => { grouped = !grouped; remember("groups", grouped ? "edge" : ""); group.setAttribute("aria-pressed", grouped); arrange(); } }, "group by edge");
+  const bar = h("div", { class: "bar" }, chips, find, group, looks, h("span", { class: "push" }, legend(scale)));
+  const node = h("div", { class: "fleet" }, told, facts, bar, heads, list.node, empty);
+
+  function say(rows) {
+    const { head, parts, more } = sentence(rows);
+    told.replaceChildren(head, ...parts.flatMap(([name, text]) => ["; ", h("a", { href: link(name) }, name), text]), more > 0 ? `; and ${more} more` : "");
+    told.className = `told ${rows.some(row => row.standing.rank === 0) ? "bad" : rows.some(row => row.standing.rank < 3) ? "warn" : ""}`;
+    const add = of => rows.reduce((sum, row) => sum + (of(row) || 0), 0), days = rows.map(row => dayOf(row.camera));
+    const seen = days.reduce((sum, day) => sum + day.seen, 0), sent = days.reduce((sum, day) => sum + day.sent, 0), running = rows.filter(row => row.round).length;
+    const paced = rows.filter(row => row.keeping_up);
+    put(facts, [`${percent(seen ? sent / seen : null)} of frames forwarded over the day`, paced.length ? `${paced.filter(row => row.keeping_up.enough).length} of ${paced.length} students keep up` : "",
+      running ? `${count(running, "round")} running` : "no round is running", `${count(add(row => row.waiting), "labelled frame")} waiting for a round`, `${bytes(add(row => row.spool_bytes))} at the edges`].filter(Boolean).join(" · "));
   }
   function arrange() {
-    const wanted = find.value.trim().toLowerCase(), counts = {};
-    const bad = name => ["down", "frozen"].includes(state.cameras.get(name).state) ? 0 : tooSlow(state.cameras.get(name)) ? 1 : 2;
-    const names = [...state.cameras.keys()].sort((a, b) => bad(a) - bad(b) || a.localeCompare(b, "en", { numeric: true }));
-    for (const name of names) counts[state.cameras.get(name).state] = (counts[state.cameras.get(name).state] || 0) + 1;
-    if (only && !counts[only]) only = null;
-    const shown = names.filter(name => (!only || state.cameras.get(name).state === only) && name.toLowerCase().includes(wanted));
-    for (const name of [...rows.keys()]) if (!state.cameras.has(name)) { rows.get(name).node.remove(); rows.delete(name); }
-    for (const name of names) {
-      if (!rows.has(name)) { rows.set(name, fleetRow(name)); rows.get(name).spark(dayTop()); }
-    }
-    const nodes = shown.map(name => rows.get(name).node);
-    if (nodes.length !== body.children.length || nodes.some((one, at) => body.children[at] !== one)) body.replaceChildren(...nodes);
-    chips.replaceChildren(chip(null, `all ${names.length}`), ...Object.keys(WORDS).filter(word => counts[word]).map(word => chip(word, `${WORDS[word]} ${counts[word]}`)));
-    empty.textContent = !state.heardAt ? "" : names.length ? shown.length ? "" : "No camera matches." : "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT";
-    node.querySelector("table").hidden = node.querySelector("div.bar").hidden = !names.length;
-    sum();
+    const rows = [...state.cameras.values()], wanted = find.value.trim().toLowerCase();
+    if (only && !rows.some(row => row.standing.word === only)) only = "";
+    const order = (a, b) => a.standing.rank - b.standing.rank || a.camera.localeCompare(b.camera, "en", { numeric: true });
+    const shown = rows.filter(row => (!only || row.standing.word === only) && `${row.camera} ${row.edge}`.toLowerCase().includes(wanted)).sort(order);
+    const words = new Map();
+    for (const row of [...rows].sort(order)) words.set(row.standing.word, (words.get(row.standing.word) || 0) + 1);
+    chips.replaceChildren(chip("", `all ${rows.length}`), ...[...words].map(([word, number]) => chip(word, `${word} ${number}`)));
+    bar.hidden = facts.hidden = told.hidden = !rows.length;
+    put(empty, !state.heardAt ? "" : !rows.length ? "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT" : shown.length ? "" : "No camera matches.");
+    const narrow = innerWidth < 760, items = [];
+    if (grouped) {
+      const edges = new Map();
+      for (const row of shown) edges.set(row.edge, [...(edges.get(row.edge) || []), row]);
+      for (const [edge, mine] of edges) items.push({ head: `${edge}: ${mine.filter(row => row.standing.word === "fine").length} of ${mine.length} fine` }, ...mine.map(row => row.camera));
+    } else items.push(...shown.map(row => row.camera));
+    list.node.className = `virtual ${look}`;
+    if (look === "tiles") list.lay(items, narrow ? 330 : 290, narrow ? 404 : 392);
+    else list.lay(items, narrow ? 300 : 1130, narrow ? 148 : 84);
+    heads.hidden = look === "tiles" || narrow || !shown.length;
+    heads.replaceChildren(...Array.from({ length: list.columns() }, () => h("div", { class: "cam" }, Object.entries(COLUMNS).map(([key, text]) => h("span", { class: key, title: HINTS[key] }, text)))));
+    if (rows.length) say(rows);
   }
-  const chip = (word, text) => h("button", { class: word ? `state ${word}` : null, "aria-pressed": String(only === word), onclick: () => { only = word; arrange(); } }, text);
+  const chip = (word, text) => h("button", { class: "chip", "data-word": word, "aria-pressed": String(only === word), onclick: () => { only = word; arrange(); } }, text);
   function news(fresh) {
     arrange();
-    for (const row of fresh.cameras) rows.get(row.camera).update(row);
-    if (fresh.sparks) drawSparks();
+    const changed = new Set(fresh.cameras.map(row => row.camera));
+    list.each((one, key) => { if (changed.has(key) || fresh.sparks) one.update(fresh.sparks); });
+    if (fresh.sparks) top();
   }
-  arrange();
-  drawSparks();
-  for (const [name, row] of rows) row.update(state.cameras.get(name));
-  return { node, news, tick: () => { for (const row of rows.values()) row.tick(); } };
+  const top = () => put(scale, `full height ${+(100 * dayTop()).toPrecision(3)} %`);
+  const tick = () => { say([...state.cameras.values()]); list.each(one => one.tick?.()); };
+  const typed = event => { if (event.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(document.activeElement.tagName)) { event.preventDefault(); find.focus(); } };
+  addEventListener("resize", arrange);
+  addEventListener("keydown", typed);
+  return { node, news, tick, drawn: () => { arrange(); top(); }, close: () => { list.close(); removeEventListener("resize", arrange); removeEventListener("keydown", typed); } };
 }
-const TITLES = {
-  "forwarded now": "frames forwarded of frames seen, over the last five minutes", "spool": "frames waiting at the edge",
-  "lag": "from the capture of a model's last training frame to its first detection", "waiting": "frames waiting for a round",
-};
-const KEYS = ["camera", "state", "rate", "spark", "model", "spool", "lag", "waiting", "heard"];
-function fleetRow(name) {
-  const cell = {}, node = h("tr", { "data-camera": name });
-  for (const key of KEYS) {
-    cell[key] = h("td", { class: `k-${key} ` + ({ camera: "name", rate: "n rate", spark: "spark", spool: "n", lag: "n right", waiting: "n", heard: "n right" }[key] || ""), "data-k": { spool: "spool", lag: "lag", waiting: "waiting", heard: "seen" }[key] });
+
+function fleetItem(name) {
+  const text = key => h("span", { class: key }), part = (key, ...kids) => h("div", { class: key, title: HINTS[key] }, h("span", { class: "k" }, COLUMNS[key]), kids);
+  const edge = text("sub"), word = text("word"), since = text("since"), cause = text("sub cause"), asked = text("sub asked"), pace = text("v"), acc = text("v"), trend = text("sub trend");
+  const rate = text("v"), day = text("sub"), bars = h("div", { class: "spark" }), model = text("v"), age = text("sub"), next = text("v next-text"), done = h("progress", { hidden: true, max: 1, "aria-label": "done of the running stage" });
+  const pic = h("a", { class: "pic", href: link(name), tabindex: -1, "aria-hidden": "true" });
+  const node = h("article", { class: "cam", role: "listitem", "data-camera": name }, pic, h("div", { class: "who" }, h("a", { href: link(name) }, name), edge), h("div", { class: "how" }, h("div", {}, word, " ", since), cause, asked),
+    part("pace", pace), part("acc", acc, trend), part("rate", h("div", {}, rate, " ", day), bars), part("model", model, age), part("next", next, done));
+  let row = {}, shownPicture = "";
+  async function show() {
+    const id = row.picture ? `${row.picture.id} ${row.picture.labelled}` : "none";
+    if (id === shownPicture) return;
+    shownPicture = id;
+    if (!row.picture) { pic.replaceChildren(h("span", { class: "nopic" }, "no picture yet")); return; }
+    const frame = await knownFrame(row.picture.id);
+    if (frame && shownPicture === id) pic.replaceChildren(image(frame), boxes(frame, { floor: 0.4 }), h("span", { class: "when" }, ago(frame.captured)));
   }
-  const edge = h("span", { class: "sub" }), word = h("span"), why = h("span", { class: "sub" }), pace = h("span", { class: "sub bad pace" }), rate = h("span"), day = h("span", { class: "sub" });
-  const model = h("span"), scale = h("span", { class: "sub" }), spool = h("span"), full = h("span", { class: "sub" });
-  cell.camera.append(h("a", { href: link(name) }, name), edge);
-  cell.state.append(word, why, pace);
-  cell.rate.append(rate, day);
-  cell.model.append(model, scale);
-  cell.spool.append(spool, full);
-  node.append(cell.camera, cell.state, cell.rate, cell.spark, cell.model, cell.spool, cell.lag, cell.waiting, cell.heard);
-  let row = {};
-  const put = (where, text) => { if (where.textContent !== text) where.textContent = text; };
-  function update(fresh) {
-    row = fresh;
-    word.className = `state ${row.state}`;
+  function update(drawBars = true) {
+    row = state.cameras.get(name);
+    if (!row) return;
+    const standing = row.standing, live = row.state === "live", measured = accuracyOf(row), moves = trendOf(row);
+    node.dataset.rank = standing.rank;
     put(edge, row.edge);
-    put(word, WORDS[row.state]);
-    put(why, reasonOf(row));
-    put(pace, tooSlow(row) ? `keeping up: ${row.keeping_up.told}` : "");
-    pace.title = row.keeping_up?.hint || "";
-    put(rate, row.state !== "live" ? WORDS[row.state] : row.rate == null ? "…" : percent(row.rate));
-    rate.className = row.state === "live" ? "" : "soft";
+    put(word, standing.word);
+    put(cause, standing.cause);
+    cause.title = standing.cause;
+    put(asked, askedOf(row));
+    put(pace, paceOf(row));
+    pace.className = row.keeping_up?.enough === false ? "v bad" : "v";
+    put(acc, measured ? interval(measured) : "not measured yet");
+    acc.className = measured ? "v" : "v soft";
+    put(trend, moves ? `${moves.sign} ${moves.word}` : "");
+    trend.className = `sub trend ${moves?.tone || ""}`;
+    put(rate, !live ? "–" : row.rate == null ? "…" : percent(row.rate));
+    const past = dayOf(name);
+    put(day, `${past.rate == null ? "" : `day ${percent(past.rate)}`}${row.frames_per_window ? `, budget ${row.frames_per_window}` : ""}`);
     put(model, row.model || "–");
-    put(scale, [row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `offered ${row.live}` : "", row.pinned ? "pinned" : ""].filter(Boolean).join(", "));
-    put(spool, row.spool_frames == null ? "–" : whole(row.spool_frames));
-    put(full, row.spool_bytes ? bytes(row.spool_bytes) : "");
-    put(cell.lag, span(row.lag_s));
-    put(cell.waiting, whole(row.waiting));
-    cell.waiting.title = roundOf(row);
+    put(next, roundOf(row));
+    next.title = roundOf(row);
+    done.hidden = row.round?.share == null;
+    if (row.round?.share != null) done.value = row.round.share;
+    if (drawBars !== false) bars.replaceChildren(spark(name, dayTop()));
+    show();
     tick();
   }
-  function drawSpark(top) {
-    cell.spark.replaceChildren(spark(name, top));
-    put(day, dayOf(name).rate == null ? "" : `day ${percent(dayOf(name).rate)}`);
+  function tick() {
+    if (!row.standing) return;
+    put(since, sinceOf(row.standing));
+    put(age, [ageOf(row), row.live && row.model && row.live !== row.model ? `offered ${row.live}` : ""].filter(Boolean).join(", "));
+    node.title = row.heard ? `heard of ${ago(row.heard)}; ${whole(row.spool_frames || 0)} frames wait at its edge` : "";
   }
-  const tick = () => put(cell.heard, row.heard ? ago(row.heard) : "never");
-  return { node, update, tick, spark: drawSpark };
+  return { node, update, tick };
 }

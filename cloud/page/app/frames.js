@@ -1,40 +1,62 @@
 import { open } from "./actions.js";
-import { h, s } from "./dom.js";
-import { poller } from "./link.js";
+import { boxes, byPerson, image, key } from "./boxes.js";
+import { h } from "./dom.js";
+import { get, poller } from "./link.js";
 import { REASONS } from "./sums.js";
 import { bytes, real, stamp } from "./words.js";
 
+// A camera's hard frames: what left, why it was hard, the student's boxes beside the teacher's, and which of it was kept
+
+const PAGE = 24, MOST = 192;
+
 export function framesPane(name) {
-  const cards = h("div", { class: "gallery" }), older = h("button", { hidden: true, onclick: () => { shown += 24; poll.turn(); } }, "older");
-  let shown = 24;
-  const reason = h("select", { "aria-label": "why it was chosen", onchange: () => poll.turn() }, h("option", { value: "" }, "any reason"), REASONS.map(one => h("option", { value: one }, one)));
-  const kept = h("select", { "aria-label": "culled set", onchange: () => poll.turn() }, h("option", { value: "" }, "in the culled set or not"), h("option", { value: "true" }, "in the culled set"), h("option", { value: "false" }, "not in the culled set"));
-  const node = h("div", {}, h("div", { class: "bar" }, reason, kept, h("span", { class: "push legend" }, key("s", "student"), key("t", "teacher"))), cards, h("p", {}, older));
-  function key(which, text) {
-    const mark = h("i", { class: which === "t" ? "line dash" : "line" });
-    mark.style.borderColor = which === "t" ? "var(--teacher)" : "var(--student)";
-    return h("span", {}, mark, text);
-  }
+  const cards = h("div", { class: "gallery" }), older = h("button", { hidden: true, onclick: () => { shown += PAGE; poll.turn(); } }, "older");
+  let shown = PAGE, floor = 0.1, list = [];
+  const pick = (label, options) => h("select", { "aria-label": label, onchange: () => poll.turn() }, Object.entries(options).map(([value, text]) => h("option", { value }, text)));
+  const reason = pick("why it was chosen", { "": "any reason", ...Object.fromEntries(REASONS.map(one => [one, one])) });
+  const kept = pick("culled set", { "": "in the culled set or not", true: "in the culled set", false: "not in the culled set" });
+  const least = h("output", {}, real(floor)), slide = h("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: floor, "aria-label": "least score of the student's boxes", oninput: () => { floor = Number(slide.value); least.textContent = real(floor); redraw(); } });
+  const node = h("div", {}, h("div", { class: "bar" }, reason, kept, h("label", { class: "soft small" }, "scores from ", slide, " ", least), h("span", { class: "push" }, key())), cards, h("p", {}, older));
   function draw(found, error) {
     if (error) { cards.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
-    older.hidden = found.length < shown || shown >= 192;
-    const have = new Map([...cards.children].map(card => [card.dataset.is, card]));
-    cards.replaceChildren(...(found.length ? found.map(frame => have.get(JSON.stringify(frame)) || frameCard(frame)) : [h("p", { class: "soft" }, "No stored hard frame matches.")]));
+    list = found.rows;
+    older.hidden = !found.more || shown >= MOST;
+    redraw();
   }
-  const poll = poller(() => `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}`, draw);
+  function redraw() {
+    const have = new Map([...cards.children].map(card => [card.dataset.is, card]));
+    cards.replaceChildren(...(list.length ? list.map((frame, at) => have.get(JSON.stringify([frame, floor, at])) || frameCard(frame, floor, at, () => enlarge(list, at, floor))) : [h("p", { class: "soft" }, "No stored hard frame matches.")]));
+  }
+  // Labelled ones first: of the others nobody can say yet how hard they were.
+  async function fetchBoth() {
+    const path = `api/cameras/${encodeURIComponent(name)}/frames?limit=${shown}${reason.value && `&reason=${reason.value}`}${kept.value && `&kept=${kept.value}`}&labelled=`;
+    const [labelled, waiting] = await Promise.all([get(`${path}true`), kept.value === "true" ? [] : get(`${path}false`)]);
+    return { rows: [...labelled, ...waiting].slice(0, shown), more: labelled.length + waiting.length > shown || labelled.length === shown };
+  }
+  const poll = poller(fetchBoth, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
-const SET = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart from training" : frame.round === 0 ? "never labelled: others were worth more" : frame.teacher == null ? "waiting for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waiting for a round";
-function boxes(frame) {
-  const draw = (list, which) => (list || []).map(([x1, y1, x2, y2, score, label]) => s("rect", { class: which, x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }, s("title", {}, `${which === "s" ? "student" : "teacher"}: ${label} ${score}`)));
-  return s("svg", { class: "over", viewBox: `0 0 ${frame.width} ${frame.height}`, preserveAspectRatio: "none" }, draw(frame.teacher, "t"), draw(frame.student, "s"));
+const setOf = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart, to judge by" : frame.round === 0 ? "never labelled: others were worth more" : frame.teacher == null ? "waits for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waits for a round";
+const judgedOf = frame => frame.ap == null ? "" : `AP ${real(frame.ap)}`;
+const saidOf = frame => byPerson(frame) ? `boxes by a person (${frame.decision})` : frame.decision === "skipped" ? "skipped by a person" : "";
+
+function frameCard(frame, floor, at, show) {
+  return h("figure", { class: "frame", "data-is": JSON.stringify([frame, floor, at]) },
+    h("button", { class: "pic", "aria-label": `enlarge the frame of ${stamp(frame.captured)}`, onclick: show }, image(frame), boxes(frame, { floor })),
+    h("figcaption", { class: "small" }, h("span", { class: "why" }, frame.why), h("span", { class: frame.kept != null ? "good" : "soft" }, [setOf(frame), saidOf(frame)].filter(Boolean).join(", ")),
+      h("span", { class: "soft" }, [stamp(frame.captured), frame.model_id, `loss ${real(frame.loss)}`, judgedOf(frame)].filter(Boolean).join(" · "))));
 }
-function frameCard(frame) {
-  const image = () => h("img", { src: `api/frames/${frame.id}.jpg`, width: frame.width, height: frame.height, loading: "lazy", alt: `hard frame of ${stamp(frame.captured)}` });
-  const judged = frame.ap == null ? "not labelled yet" : `AP ${real(frame.ap)}${frame.kind === "hard-negative" ? ", negative" : ""}`;
-  return h("figure", { class: "frame", "data-is": JSON.stringify(frame) },
-    h("button", { class: "pic", "aria-label": "enlarge", onclick: () => open(h("div", { class: "pic" }, image(), boxes(frame)),
-      h("p", { class: "small soft" }, `${frame.student.length} student and ${frame.teacher ? frame.teacher.length : "no"} teacher boxes · ${judged} · ${frame.width} × ${frame.height} px, ${bytes(frame.bytes)}`)) }, image(), boxes(frame)),
-    h("figcaption", { class: "small" }, h("span", {}, `${frame.reason}, loss ${real(frame.loss)}`), h("span", { class: "n" }, judged), h("span", { class: frame.kept != null ? "all good" : "all soft" }, SET(frame)),
-      h("span", { class: "soft" }, frame.model_id), h("span", { class: "n soft" }, stamp(frame.captured))));
+// One frame over the page; the arrow keys go to the others.
+function enlarge(list, at, floor = 0.1) {
+  const stage = h("div", { class: "pic" }), text = h("div", { class: "small" }), place = h("span", { class: "soft small" });
+  const move = by => { at = (at + by + list.length) % list.length; show(); };
+  function show() {
+    const frame = list[at];
+    stage.replaceChildren(image(frame, false), boxes(frame, { floor, named: true }));
+    text.replaceChildren(h("p", {}, frame.why), h("p", { class: "soft" }, [stamp(frame.captured), frame.reason, `loss ${real(frame.loss)}`, judgedOf(frame), setOf(frame), saidOf(frame), frame.model_id, `${frame.width} × ${frame.height} px, ${bytes(frame.bytes)}`].filter(Boolean).join(" · ")));
+    place.textContent = `${at + 1} of ${list.length}`;
+  }
+  show();
+  open([stage, text], [key(), place, h("button", { onclick: () => move(-1), "aria-keyshortcuts": "ArrowLeft" }, "← previous"), h("button", { onclick: () => move(1), "aria-keyshortcuts": "ArrowRight" }, "next →")],
+    event => { const by = { ArrowLeft: -1, ArrowRight: 1, k: -1, j: 1 }[event.key]; if (by) { event.preventDefault(); move(by); } });
 }

@@ -14,7 +14,7 @@ export function connect() {
   source.onerror = () => { lose(); if (source.readyState === EventSource.CLOSED) retry(); };
 }
 function retry() { clearTimeout(again); again = setTimeout(connect, 2000 + 3000 * Math.random()); }
-export function heard() {
+function heard() {
   state.heardAt = Date.now();
   document.body.classList.remove("stale");
   $("lost").hidden = true;
@@ -53,13 +53,13 @@ export async function get(path) {
   return answer.json();
 }
 
-// Fetches `path` now and every two seconds while the page is looked at; draws only what changed.
+// Fetches `path`, or what it returns a promise of, now and every two seconds while the page is looked at; draws only what changed.
 export function poller(path, draw) {
   let last = "", closed = false;
   async function turn(force) {
     if (closed || (document.hidden && !force)) return;
     try {
-      const found = await get(path()), text = JSON.stringify(found);
+      const asked = path(), found = await (typeof asked === "string" ? get(asked) : asked), text = JSON.stringify(found);
       if (!closed && (force || text !== last)) { last = text; draw(found); }
     } catch (error) {
       if (!closed && !last) draw(null, error);

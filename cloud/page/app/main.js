@@ -6,7 +6,9 @@ import { connect, get } from "./link.js";
 import { roundsView } from "./rounds.js";
 import { state } from "./state.js";
 
-// Views: each has `node`, and may have `news` (rows came), `tick` (a second passed), `close`
+// Views: each has `node`, and may have `drawn` (it is on the page), `news` (rows came), `tick` (a second passed), `close`
+
+const NAV = { "": "cameras", rounds: "rounds" };
 
 function route() {
   const [where, name, tab] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
@@ -14,9 +16,11 @@ function route() {
   state.view = where === "camera" && name ? cameraView(name, tab || "now") : where === "rounds" ? roundsView(null) : fleetView();
   $("view").replaceChildren(state.view.node);
   if (state.view.drawn) state.view.drawn();
-  document.title = name ? `${name} – Culling` : "Culling";
-  $("crumbs").replaceChildren(...(name ? [h("a", { href: "#/" }, "all cameras"), ` / ${name}`] : where === "rounds" ? [h("a", { href: "#/" }, "all cameras"), " / rounds"] : [h("a", { href: "#/rounds" }, "rounds")]));
+  document.title = name ? `${name} – Culling` : where ? `${NAV[where] || where} – Culling` : "Culling";
+  const here = where === "camera" ? "" : where;
+  $("crumbs").replaceChildren(...Object.entries(NAV).map(([key, text]) => h("a", { href: `#/${key}`, "aria-current": key === here ? "page" : null }, text)), ...(name ? [h("span", { class: "soft" }, `/ ${name}`)] : []));
 }
+
 addEventListener("hashchange", route);
 connect();
 route();
