@@ -5,7 +5,7 @@
     GET  /api/fleet               all rows                        POST /api/actions           a request, with a token
     GET  /api/alerts              what is wrong, and was          GET  /api/frames/ID         a hard frame's boxes
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
-    GET  /api/cameras/NAME/frames, .../models                     its hard frames, its models
+    GET  /api/cameras/NAME/frames, .../models, .../day            its hard frames, its models, its day on one axis
     GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
@@ -49,6 +49,7 @@ from culling.cloud.page import review, views
 from culling.cloud.page.alerts import service_alerts
 from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
+from culling.cloud.page.day import day
 from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
@@ -286,6 +287,10 @@ def _add_reads(
         culled_by: int | None = None,
     ) -> list[dict[str, Any]]:
         return views.gallery(index, settings, name, before, limit, reason, kept, labelled, culled_by)
+
+    @app.get("/api/cameras/{name}/day")
+    def whole_day(name: str) -> dict[str, Any]:
+        return day(index, settings, name, clock.now())
 
     @app.get("/api/cameras/{name}/models")
     def models(name: str) -> list[dict[str, Any]]:

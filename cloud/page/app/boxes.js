@@ -18,7 +18,9 @@ export function boxes(frame, { floor = 0, named = false, whole = 900 } = {}) {
       svg.append(s("rect", { class: "rim", ...place }), s("rect", { class: which, ...place }, s("title", {}, `${WHO[which]}: ${text}`)));
       if (!named) continue;
       const low = which !== "s", size = 15 * unit;
-      svg.append(s("text", { class: `on ${which}`, x: low ? x2 - 2 * unit : x1 + 2 * unit, y: low ? y2 - 4 * unit : Math.max(size, y1 - 4 * unit), "font-size": size, "stroke-width": 4 * unit, "text-anchor": low ? "end" : "start" }, text));
+      const name = s("text", { class: which, x: low ? x2 - 2 * unit : x1 + 2 * unit, y: low ? y2 - 5 * unit : Math.max(size, y1 - 5 * unit), "stroke-width": 3 * unit, "text-anchor": low ? "end" : "start" }, text);
+      name.style.fontSize = `${size}px`;
+      svg.append(name);
     }
   };
   draw(frame.teacher, whose);

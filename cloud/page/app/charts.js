@@ -1,7 +1,7 @@
 import { h, s } from "./dom.js";
 import { now, state } from "./state.js";
 import { REASONS, dayOf, total } from "./sums.js";
-import { clock, percent, real, span, stamp, whole } from "./words.js";
+import { percent, real, whole } from "./words.js";
 
 // Charts: drawn to the pixel width they have, so that their text keeps its size
 
@@ -21,49 +21,8 @@ function frameOf(width, height, top, unit, label, left = 46) {
   svg.append(s("text", { x: 0, y: 12 }, unit));
   return [svg, box];
 }
-// Hatches every run of slots without data: a thick dashed line, since a pattern would have to be named by address.
-function hatch(svg, count, silent, left, wide, top, bottom) {
-  for (let from = 0, to; from < count; from = to + 1) {
-    for (to = from; to < count && silent(to); to++);
-    const y = (top + bottom) / 2;
-    if (to > from) svg.append(s("line", { class: "gap", x1: left + from * wide, x2: left + to * wide, y1: y, y2: y, "stroke-width": bottom - top }, s("title", {}, "no data")));
-  }
-}
 const short = value => value === 0 ? "0" : value >= 1e6 ? `${+(value / 1e6).toPrecision(3)}M` : value >= 1e4 ? `${+(value / 1e3).toPrecision(3)}k` : `${+value.toPrecision(3)}`;
 
-export function rateChart(width, slots, first, step, count, swaps, heard) {
-  const top = nice(Math.max(...slots.map(slot => slot.seen ? 100 * total(slot) / slot.seen : 0), 0.01));
-  const [svg, box] = frameOf(width, 230, top, "% of seen frames forwarded", "Forwarded-frame rate by reason over time"), said = at => have.get(at)?.seen;
-  const x = at => box.left + (at - first) / (step * count) * (box.right - box.left), wide = (box.right - box.left) / count;
-  const have = new Map(slots.map(slot => [Math.round((slot.t - first) / step), slot]));
-  hatch(svg, count, at => !said(at) && !(at === count - 1 && heard >= first + step * at), box.left, wide, box.top, box.bottom);
-  for (let at = 0; at < count; at++) {
-    if (!said(at)) continue;
-    const slot = have.get(at);
-    let y = box.bottom;
-    for (const reason of REASONS) {
-      const tall = 100 * slot[reason] / slot.seen / top * (box.bottom - box.top);
-      if (!tall) continue;
-      y -= tall;
-      svg.append(s("rect", { class: reason, x: box.left + at * wide + 0.5, width: Math.max(1, wide - 1), y, height: tall },
-        s("title", {}, `${clock(slot.t)}: ${slot[reason]} ${reason} of ${whole(slot.seen)} seen`)));
-    }
-  }
-  for (const swap of swaps.filter(swap => swap.at >= first && swap.at <= first + step * count)) {
-    const at = x(swap.at), late = at > box.right - 90;
-    svg.append(s("g", { class: "swap" },
-      s("line", { class: swap.outcome === "live" ? "mark" : "mark bad", x1: at, x2: at, y1: box.top - 4, y2: box.bottom }),
-      s("text", { class: "strong", x: late ? at - 4 : at + 4, y: box.top + 6, "text-anchor": late ? "end" : "start" }, `${swap.model_id}${swap.outcome === "live" ? "" : ` ${swap.outcome}`}`),
-      s("title", {}, `${stamp(swap.at)}: ${swap.model_id} ${swap.outcome}, gap ${span(swap.gap_ms / 1000)}`)));
-  }
-  const ticks = width < 500 ? 3 : 6;
-  for (let at = 0; at <= ticks; at++) {
-    const time = first + step * count * at / ticks;
-    svg.append(s("text", { x: x(time), y: box.bottom + 16, "text-anchor": at === ticks ? "end" : at ? "middle" : "start" }, clock(time)));
-  }
-  svg.append(s("text", { x: box.right, y: box.bottom + 31, "text-anchor": "end" }, "local time"));
-  return svg;
-}
 export function lossChart(width, buckets, losses, threshold) {
   const sum = losses.reduce((a, b) => a + b, 0) || 1, shares = losses.map(count => 100 * count / sum);
   const top = nice(Math.max(...shares)), [svg, box] = frameOf(width, 230, top, "% of scored frames", "Histogram of the confidence loss");

@@ -47,7 +47,7 @@ function frameCard(frame, floor, at, show) {
       h("span", { class: "soft" }, [stamp(frame.captured), frame.model_id, `loss ${real(frame.loss)}`, judgedOf(frame)].filter(Boolean).join(" · "))));
 }
 // One frame over the page; the arrow keys go to the others.
-function enlarge(list, at, floor = 0.1) {
+export function enlarge(list, at, floor = 0.1) {
   const stage = h("div", { class: "pic" }), text = h("div", { class: "small" }), place = h("span", { class: "soft small" });
   const move = by => { at = (at + by + list.length) % list.length; show(); };
   function show() {

@@ -53,8 +53,8 @@ export async function get(path) {
   return answer.json();
 }
 
-// Fetches `path`, or what it returns a promise of, now and every two seconds while the page is looked at; draws only what changed.
-export function poller(path, draw) {
+// Fetches `path`, or what it returns a promise of, now and again, every two seconds if nothing else is said, while the page is looked at; draws only what changed.
+export function poller(path, draw, every = 2000) {
   let last = "", closed = false;
   async function turn(force) {
     if (closed || (document.hidden && !force)) return;
@@ -65,7 +65,7 @@ export function poller(path, draw) {
       if (!closed && !last) draw(null, error);
     }
   }
-  const timer = setInterval(turn, 2000), resized = () => { last = ""; turn(true); };
+  const timer = setInterval(turn, every), resized = () => { last = ""; turn(true); };
   addEventListener("resize", resized);
   return { turn: () => turn(true), close: () => { closed = true; clearInterval(timer); removeEventListener("resize", resized); } };
 }

@@ -1,30 +1,70 @@
 import { lineChart } from "./charts.js";
+import { enlarge } from "./frames.js";
+import { boxes, image } from "./boxes.js";
 import { h } from "./dom.js";
-import { inside, poller } from "./link.js";
-import { link, real, span, stamp } from "./words.js";
+import { get, inside, poller } from "./link.js";
+import { count, link, real, signed, span, stamp } from "./words.js";
+
+// Rounds: one that runs with its stages, and each that is over as a story of how it went
+
+const STAGES = { claim: "take frames", label: "label", score: "score", cull: "cull", rank: "learn to choose", resolution: "find the scale", fit: "train", train: "train", export: "export", gate: "judge" };
+const TRIGGERS = { manual: "somebody asked for it", "new-frames": "enough new frames were labelled", age: "the oldest frames had waited long enough", drift: "the student in use fell" };
+const OUTCOMES = { published: "published", refused: "refused", failed: "failed", running: "running", ready: "about to be published" };
 
 export function roundsView(name) {
-  const list = h("div", { class: "grid" }), node = h("div", {}, name ? null : h("h1", {}, "Rounds"), list);
+  const list = h("div", { class: "stories" }), node = h("div", {}, name ? null : h("h1", {}, "Rounds"), list);
   function draw(found, error) {
-    list.replaceChildren(...(error ? [h("p", { class: "bad" }, error.message)] : found.length ? found.map(turn => h("section", { class: "panel round" })) : [h("p", { class: "soft" }, "No round yet.")]));
+    list.replaceChildren(...(error ? [h("p", { class: "bad" }, error.message)] : found.length ? found.map(turn => h("section", { class: `panel round ${turn.state}` })) : [h("p", { class: "soft" }, "No round yet. The first one starts by itself once enough frames are labelled.")]));
     if (!error) found.forEach((turn, at) => roundCard(list.children[at], turn, !name));
   }
   const poll = poller(() => `api/rounds?limit=${name ? 20 : 12}${name ? `&camera=${encodeURIComponent(name)}` : ""}`, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
+
 function roundCard(card, turn, named) {
-  const gain = turn.map_after == null ? null : turn.map_after - turn.map_before;
-  const tone = { published: "good", failed: "bad", refused: "soft" }[turn.state] || "";
-  const fact = (key, value, wide) => h("div", { class: wide ? "two" : null }, h("div", { class: "k" }, key), h("div", { class: "v" }, value));
-  card.append(h("header", {}, h("h2", {}, `Round ${turn.id}`, named ? " of " : "", named ? h("a", { href: link(turn.camera, "rounds") }, turn.camera) : ""), h("span", { class: tone }, turn.running ? turn.running.told : turn.state)),
-    h("p", { class: "small soft" }, `${turn.trigger}, started ${stamp(turn.started)}${turn.finished ? `, took ${span(turn.finished - turn.started)}` : ""}${turn.model_id ? `, ${turn.model_id}` : ""}`),
-    h("div", { class: "facts" }, fact("kept of labelled", turn.kept ? `${turn.kept} of ${turn.labelled}` : "–"),
-      fact("AP50 before → after", gain == null ? "–" : h("span", {}, `${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} `, h("span", { class: gain > 0 ? "good" : "bad" }, `${gain >= 0 ? "+" : "−"}${real(Math.abs(gain), 3)}`)), true),
-      fact("gate", turn.state === "published" ? turn.provisional ? "provisional" : "passed" : turn.state === "refused" ? "refused" : turn.state === "failed" ? "not reached" : "–"),
-      fact("judged on", turn.frames == null ? "–" : `${turn.frames} frames${turn.wanted > turn.frames ? ` of ${turn.wanted}` : ""}`), fact("gain at least", turn.gain_low == null ? "–" : real(turn.gain_low, 3)), fact("scale", real(turn.scale)), fact("ranker", turn.ranker == null ? "–" : `${turn.ranker.proven ? "proven" : "not proven"} on ${turn.ranker.audits} audits`), fact("whole cost", turn.bill?.told ?? "–", true), fact("model lag", span(turn.model_lag_s)), fact("swap, its gap", turn.swap ? `${turn.swap}, ${span(turn.swap_gap_ms / 1000)}` : "–")),
-    turn.running?.share != null ? h("progress", { value: turn.running.share, "aria-label": `done of the stage ${turn.running.stage}` }) : "",
-    turn.reason || turn.verdict ? h("p", { class: turn.state === "failed" ? "bad small" : "small" }, turn.reason || turn.verdict) : "",
-    turn.checks?.length ? h("details", { class: "small" }, h("summary", {}, "by class and hour"), turn.checks.map(check => h("div", { class: check.passed ? "soft" : "bad" }, check.text))) : "");
-  if (turn.curve?.length > 1) card.append(h("h2", {}, "optResolution"), lineChart(inside(card), turn.curve.map(point => [point.scale, point.normalised]), "relative change of the loss, squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
-  if (turn.losses?.length > 1) card.append(h("h2", {}, "Training"), lineChart(inside(card), turn.losses, "loss", "step", "training curve"));
+  const tone = { published: "good", failed: "bad", refused: "warn" }[turn.state] || "";
+  card.append(h("header", {}, h("h2", {}, `Round ${turn.id}`, named ? " of " : "", named ? h("a", { href: link(turn.camera, "rounds") }, turn.camera) : ""), h("span", { class: `outcome ${tone}` }, turn.running ? turn.running.told : turn.provisional ? "published, provisional" : OUTCOMES[turn.state] || turn.state)),
+    h("p", { class: "soft small" }, `${stamp(turn.started)}: ${TRIGGERS[turn.trigger] || turn.trigger}${turn.finished ? `; took ${span(turn.finished - turn.started)}` : ""}`));
+  if (turn.state === "running" || turn.state === "ready") { card.append(...underWay(turn)); return; }
+  card.append(h("p", { class: "verdict" }, verdictOf(turn)), h("ol", { class: "story" }, storyOf(turn).map(line => h("li", {}, line))), h("div", { class: "strip" }));
+  if (turn.map_after != null) card.append(gateOf(turn));
+  if (turn.checks?.length) card.append(h("details", { class: "small" }, h("summary", {}, `by class and hour: ${turn.checks.filter(check => check.passed).length} of ${turn.checks.length} passed`), turn.checks.map(check => h("div", { class: check.passed ? "soft" : "bad" }, `${check.passed ? "✓" : "✗"} ${check.text}`))));
+  const curves = h("details", { class: "small" }, h("summary", {}, "training and scale"));
+  curves.addEventListener("toggle", () => { if (curves.open && curves.children.length === 1) curves.append(...curvesOf(turn, inside(card))); });
+  if (turn.losses?.length > 1 || turn.curve?.length > 1) card.append(curves);
+  if (turn.kept) chosen(card.querySelector(".strip"), turn);
+}
+// The stages in order: those that are over, the one that runs with its share, those to come.
+function underWay(turn) {
+  const running = turn.running, order = [...new Set([...Object.keys(turn.seconds || {}), ...Object.keys(STAGES)])].filter(one => !["fit", "score", "rank"].includes(one));
+  const here = order.indexOf(running?.stage ?? turn.stage);
+  return [h("ol", { class: "stages" }, order.map((one, at) => h("li", { class: at < here ? "done" : at === here ? "here" : "", "aria-current": at === here ? "step" : null }, STAGES[one] || one))),
+    running?.share != null ? h("progress", { value: running.share, "aria-label": `done of the stage ${running.stage}` }) : h("p", { class: "small soft" }, running ? "this stage does not tell how far it is" : "it is about to begin"),
+    running?.left_s != null ? h("p", { class: "small soft" }, `${Math.round(100 * running.share)} % of ${STAGES[running.stage] || running.stage}, about ${span(running.left_s)} left of it`) : ""];
+}
+const verdictOf = turn => turn.reason || turn.verdict || (turn.state === "published" ? "It was certainly better than the student in use." : "");
+function storyOf(turn) {
+  return [
+    turn.labelled ? `${turn.kept ?? "none"} of ${count(turn.labelled, "labelled frame")} were chosen${turn.replayed ? `, with ${turn.replayed} of earlier rounds` : ""}.` : "",
+    turn.scale != null ? `Scale ${real(turn.scale)}${turn.scale_why ? `: ${turn.scale_why.replace(/^scale [\d.]+: /, "")}` : ""}.` : "",
+    turn.train_s != null ? `Trained for ${span(turn.train_s)}${turn.ended ? `: ${turn.ended}` : ""}.` : "",
+    turn.map_after != null ? `AP50 ${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} (${signed(turn.map_after - turn.map_before, 3)}) on ${count(turn.frames, "held-out frame")}${turn.blocks ? ` in ${count(turn.blocks, "block")} of time` : ""}${turn.gain_low == null ? "" : `; at least ${signed(turn.gain_low, 3)}`}.` : "",
+    turn.swap ? `${turn.model_id} is ${turn.swap} at the edge, with a gap of ${span(turn.swap_gap_ms / 1000)}${turn.model_lag_s != null ? `, ${span(turn.model_lag_s)} after the last frame it learnt from` : ""}.` : turn.model_id ? `${turn.model_id} waits for the edge to take it.` : "",
+    turn.bill?.told ? `It cost ${turn.bill.told}.` : "",
+  ].filter(Boolean);
+}
+// The gate as a picture: both students, and how low the gain may be.
+function gateOf(turn) {
+  const row = (label, value, style, text) => h("div", { class: "bar-row small" }, h("span", {}, label), h("meter", { class: style, min: 0, max: 1, value, "aria-label": `${label}: AP50 ${real(value, 3)}` }), h("span", {}, text));
+  return h("div", { class: "gate" }, row("before", turn.map_before, "before", real(turn.map_before, 3)), row("after", turn.map_after, "after", `${real(turn.map_after, 3)}${turn.gain_low == null ? "" : `, certainly over ${real(turn.map_before + turn.gain_low, 3)}`}`));
+}
+function curvesOf(turn, width) {
+  const found = [];
+  if (turn.losses?.length > 1) found.push(h("h2", {}, "Training"), lineChart(width, turn.losses, "loss", "step", "training curve"));
+  if (turn.curve?.length > 1) found.push(h("h2", {}, "Scale (optResolution)"), lineChart(width, turn.curve.map(point => [point.scale, point.normalised]), "relative change of the loss, squared", "scale (ring: chosen)", "optResolution curve", turn.scale));
+  return found;
+}
+async function chosen(strip, turn) {
+  const found = await get(`api/cameras/${encodeURIComponent(turn.camera)}/frames?limit=6&culled_by=${turn.id}`).catch(() => []);
+  strip.replaceChildren(...found.map((frame, at) => h("button", { class: "pic", "aria-label": `chosen frame of ${stamp(frame.captured)}`, onclick: () => enlarge(found, at) }, image(frame), boxes(frame, { floor: 0.3 }))));
 }

@@ -6,7 +6,7 @@ export const whole = value => Math.round(value).toLocaleString("en");
 export const percent = share => share == null ? "–" : share === 0 ? "0 %"
   : `${(100 * share).toFixed(share < 0.001 ? 3 : share < 0.0995 ? 2 : 1)} %`;
 export const real = (value, digits = 2) => value == null ? "–" : value.toFixed(digits);
-const signed = (value, digits = 2) => `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(digits)}`;
+export const signed = (value, digits = 2) => `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(digits)}`;
 export const count = (number, thing, more = `${thing}s`) => `${whole(number)} ${number === 1 ? thing : more}`;
 export function bytes(value) {
   if (value == null) return "–";
