@@ -171,9 +171,11 @@ def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
 
 def told(fleet: Fleet) -> Text:
     """Return the fleet in one sentence, as the page says it."""
-    rows: list[Row] = [{"camera": clean(name), "standing": standing_of(row)} for name, row in sorted(fleet.rows.items())]
+    rows: list[Row] = [
+        {"camera": clean(name), "standing": standing_of(row)} for name, row in sorted(fleet.rows.items())
+    ]
     worst = min((row["standing"]["rank"] for row in rows), default=len(COLOURS) - 1)
-    return Text(clean(sentence(rows, time.time())), style=f"bold {COLOURS[worst]}".replace("bold bold", "bold"))
+    return Text(sentence(rows, time.time()), COLOURS[worst], no_wrap=True, overflow="ellipsis")
 
 
 def standing_of(row: Row) -> Row:
