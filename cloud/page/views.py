@@ -21,6 +21,7 @@ from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import read_problem
+from culling.cloud.page.story import STARTED, story, verdict
 from culling.cloud.page.why import why
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
@@ -167,7 +168,7 @@ def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | N
 
 
 def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
-    """Return one row per round, newest first: its row, its report, and how its model's swap went."""
+    """Return one row per round, newest first: its row, its report, how its model's swap went, and that in words."""
     turns = Rounds(index).all(camera, limit)
     swaps = Registry(index).swaps([(turn.camera, turn.model_id) for turn in turns if turn.model_id])
     rows = []
@@ -188,7 +189,10 @@ def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
             "swap_gap_ms": swap.gap_ms if swap else None,
             "model_lag_s": round(swap.at - newest, 1) if swap and newest and swap.outcome == "live" else None,
         }
-        rows.append(row | turn.report)
+        row |= turn.report
+        rows.append(
+            row | {"told": verdict(row), "story": story(row), "started_by": STARTED.get(turn.trigger, turn.trigger)}
+        )
     return rows
 
 

@@ -3,12 +3,11 @@ import { enlarge } from "./frames.js";
 import { boxes, image } from "./boxes.js";
 import { h } from "./dom.js";
 import { get, inside, poller } from "./link.js";
-import { count, link, real, signed, span, stamp } from "./words.js";
+import { link, real, span, stamp } from "./words.js";
 
 // Rounds: one that runs with its stages, and each that is over as a story of how it went
 
 const STAGES = { claim: "take frames", label: "label", score: "score", cull: "cull", rank: "learn to choose", resolution: "find the scale", fit: "train", train: "train", export: "export", gate: "judge" };
-const TRIGGERS = { manual: "somebody asked for it", "new-frames": "enough new frames were labelled", age: "the oldest frames had waited long enough", drift: "the student in use fell" };
 const OUTCOMES = { published: "published", refused: "refused", failed: "failed", running: "running", ready: "about to be published" };
 
 export function roundsView(name) {
@@ -24,9 +23,9 @@ export function roundsView(name) {
 function roundCard(card, turn, named) {
   const tone = { published: "good", failed: "bad", refused: "warn" }[turn.state] || "";
   card.append(h("header", {}, h("h2", {}, `Round ${turn.id}`, named ? " of " : "", named ? h("a", { href: link(turn.camera, "rounds") }, turn.camera) : ""), h("span", { class: `outcome ${tone}` }, turn.running ? turn.running.told : turn.provisional ? "published, provisional" : OUTCOMES[turn.state] || turn.state)),
-    h("p", { class: "soft small" }, `${stamp(turn.started)}: ${TRIGGERS[turn.trigger] || turn.trigger}${turn.finished ? `; took ${span(turn.finished - turn.started)}` : ""}`));
+    h("p", { class: "soft small" }, `${stamp(turn.started)}: ${turn.started_by ?? turn.trigger}${turn.finished ? `; took ${span(turn.finished - turn.started)}` : ""}`));
   if (turn.state === "running" || turn.state === "ready") { card.append(...underWay(turn)); return; }
-  card.append(h("p", { class: "verdict" }, verdictOf(turn)), h("ol", { class: "story" }, storyOf(turn).map(line => h("li", {}, line))), h("div", { class: "strip" }));
+  card.append(h("p", { class: "verdict" }, turn.told), h("ol", { class: "story" }, turn.story.map(line => h("li", {}, line))), h("div", { class: "strip" }));
   if (turn.map_after != null) card.append(gateOf(turn));
   if (turn.checks?.length) card.append(h("details", { class: "small" }, h("summary", {}, `by class and hour: ${turn.checks.filter(check => check.passed).length} of ${turn.checks.length} passed`), turn.checks.map(check => h("div", { class: check.passed ? "soft" : "bad" }, `${check.passed ? "✓" : "✗"} ${check.text}`))));
   const curves = h("details", { class: "small" }, h("summary", {}, "training and scale"));
@@ -41,17 +40,6 @@ function underWay(turn) {
   return [h("ol", { class: "stages" }, order.map((one, at) => h("li", { class: at < here ? "done" : at === here ? "here" : "", "aria-current": at === here ? "step" : null }, STAGES[one] || one))),
     running?.share != null ? h("progress", { value: running.share, "aria-label": `done of the stage ${running.stage}` }) : h("p", { class: "small soft" }, running ? "this stage does not tell how far it is" : "it is about to begin"),
     running?.left_s != null ? h("p", { class: "small soft" }, `${Math.round(100 * running.share)} % of ${STAGES[running.stage] || running.stage}, about ${span(running.left_s)} left of it`) : ""];
-}
-const verdictOf = turn => turn.reason || turn.verdict || (turn.state === "published" ? "It was certainly better than the student in use." : "");
-function storyOf(turn) {
-  return [
-    turn.labelled ? `${turn.kept ?? "none"} of ${count(turn.labelled, "labelled frame")} were chosen${turn.replayed ? `, with ${turn.replayed} of earlier rounds` : ""}.` : "",
-    turn.scale != null ? `Scale ${real(turn.scale)}${turn.scale_why ? `: ${turn.scale_why.replace(/^scale [\d.]+: /, "")}` : ""}.` : "",
-    turn.train_s != null ? `Trained for ${span(turn.train_s)}${turn.ended ? `: ${turn.ended}` : ""}.` : "",
-    turn.map_after != null ? `AP50 ${real(turn.map_before, 3)} → ${real(turn.map_after, 3)} (${signed(turn.map_after - turn.map_before, 3)}) on ${count(turn.frames, "held-out frame")}${turn.blocks ? ` in ${count(turn.blocks, "block")} of time` : ""}${turn.gain_low == null ? "" : `; at least ${signed(turn.gain_low, 3)}`}.` : "",
-    turn.swap ? `${turn.model_id} is ${turn.swap} at the edge, with a gap of ${span(turn.swap_gap_ms / 1000)}${turn.model_lag_s != null ? `, ${span(turn.model_lag_s)} after the last frame it learnt from` : ""}.` : turn.model_id ? `${turn.model_id} waits for the edge to take it.` : "",
-    turn.bill?.told ? `It cost ${turn.bill.told}.` : "",
-  ].filter(Boolean);
 }
 // The gate as a picture: both students, and how low the gain may be.
 function gateOf(turn) {
