@@ -54,7 +54,7 @@ export function fleetView() {
       for (const [edge, mine] of edges) items.push({ head: `${edge}: ${mine.filter(row => row.standing.word === "fine").length} of ${mine.length} fine` }, ...mine.map(row => row.camera));
     } else items.push(...shown.map(row => row.camera));
     list.node.className = `virtual ${look}`;
-    if (look === "tiles") list.lay(items, narrow ? 330 : 290, narrow ? 404 : 392);
+    if (look === "tiles") list.lay(items, narrow ? 330 : 290, narrow ? 436 : 424);
     else list.lay(items, narrow ? 300 : 1130, narrow ? 148 : 84);
     heads.hidden = look === "tiles" || narrow || !shown.length;
     heads.replaceChildren(...Array.from({ length: list.columns() }, () => h("div", { class: "cam" }, Object.entries(COLUMNS).map(([key, text]) => h("span", { class: key, title: HINTS[key] }, text)))));
