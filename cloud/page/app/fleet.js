@@ -19,7 +19,7 @@ const recall = what => { try { return localStorage.getItem(`culling ${what}`); }
 
 export function fleetView() {
   let look = recall("look") === "tiles" ? "tiles" : "rows", grouped = recall("groups") === "edge", only = "";
-  const told = h("p", { class: "told", role: "status" }), facts = h("p", { class: "soft totals" }), heads = h("div", { class: "heads", "aria-hidden": "true" });
+  const told = h("h1", { class: "told" }), facts = h("p", { class: "soft totals" }), heads = h("div", { class: "heads", "aria-hidden": "true" });
   const find = h("input", { type: "search", placeholder: "find a camera or an edge", "aria-label": "find a camera or an edge", oninput: () => arrange() });
   const chips = h("span", { class: "chips" }), empty = h("p", { class: "soft empty" }), list = virtual(fleetItem), scale = h("span", {});
   const looks = choice("show as", { rows: "rows", tiles: "tiles" }, look, key => { look = key; remember("look", key); arrange(); });
@@ -80,7 +80,7 @@ function fleetItem(name) {
   const edge = text("sub"), word = text("word"), since = text("since"), cause = text("sub cause"), asked = text("sub asked"), pace = text("v"), acc = text("v"), trend = text("sub trend");
   const rate = text("v"), day = text("sub"), bars = h("div", { class: "spark" }), model = text("v"), age = text("sub"), next = text("v next-text"), done = h("progress", { hidden: true, max: 1, "aria-label": "done of the running stage" });
   const pic = h("a", { class: "pic", href: link(name), tabindex: -1, "aria-hidden": "true" });
-  const node = h("article", { class: "cam", role: "listitem", "data-camera": name }, pic, h("div", { class: "who" }, h("a", { href: link(name) }, name), edge), h("div", { class: "how" }, h("div", {}, word, " ", since), cause, asked),
+  const node = h("div", { class: "cam", role: "listitem", "data-camera": name }, pic, h("div", { class: "who" }, h("a", { href: link(name) }, name), edge), h("div", { class: "how" }, h("div", {}, word, " ", since), cause, asked),
     part("pace", pace), part("acc", acc, trend), part("rate", h("div", {}, rate, " ", day), bars), part("model", model, age), part("next", next, done));
   let row = {}, shownPicture = "";
   async function show() {

@@ -10,7 +10,7 @@ const FIELDS = { state: one => one.state, from: one => one.round ? `round ${one.
 export function modelsPane(name, answer) {
   const curve = h("div"), compared = h("div"), body = h("tbody"), heads = ["model", "state", "in use", "AP50", "from", "scale", "made", "swap", ""];
   const panel = h("section", { class: "panel" }, h("h2", {}, "Accuracy of every model, by its gate"), curve), pair = h("section", { class: "panel" }, h("h2", {}, "Two models beside each other"), compared);
-  const node = h("div", {}, h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, heads.map((text, at) => h("th", { class: [3, 5].includes(at) ? "n" : null }, text)))), body)), h("div", { class: "grid fit below" }, panel, pair));
+  const node = h("div", {}, h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, heads.map((text, at) => h(text ? "th" : "td", { class: [3, 5].includes(at) ? "n" : null }, text)))), body)), h("div", { class: "grid fit below" }, panel, pair));
   const path = `api/cameras/${encodeURIComponent(name)}`;
   let picked = ["", ""];
   async function both() {
@@ -38,7 +38,7 @@ export function modelsPane(name, answer) {
       table.replaceChildren(...Object.entries(FIELDS).map(([key, told]) => h("tr", { class: told(one) === told(other) ? "soft" : "differs" }, h("td", { class: "soft" }, key), h("td", {}, told(one)), h("td", {}, told(other)))));
     }
     const table = h("tbody");
-    compared.replaceChildren(h("div", { class: "scroll" }, h("table", { class: "list pair" }, h("thead", {}, h("tr", {}, h("th"), h("th", {}, choose(0)), h("th", {}, choose(1)))), table)));
+    compared.replaceChildren(h("div", { class: "scroll" }, h("table", { class: "list pair" }, h("thead", {}, h("tr", {}, h("td"), h("th", {}, choose(0)), h("th", {}, choose(1)))), table)));
     compare();
   }
   const poll = poller(both, draw);

@@ -76,6 +76,16 @@ def test_a_time_without_a_word_can_be_told_from_its_ground(ground: str) -> None:
         assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
 
 
+@pytest.mark.parametrize("word", ["text", "soft", "good", "warn", "bad", "link"])
+def test_every_colour_of_words_can_be_read_on_its_ground(word: str) -> None:
+    style = assemble_page()[0].decode()
+    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
+        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
+        for ground in ("ground", "panel"):
+            low, high = sorted(luminance(named[name]) for name in (word, ground))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, f"{word} on {ground}"  # WCAG 2.2, 1.4.3
+
+
 def luminance(colour: str) -> float:
     """Return the relative luminance of `#rgb` or `#rrggbb`, in [0, 1] (WCAG 2.2)."""
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
