@@ -54,8 +54,9 @@ export function fleetView() {
       for (const [edge, mine] of edges) items.push({ head: `${edge}: ${mine.filter(row => row.standing.word === "fine").length} of ${mine.length} fine` }, ...mine.map(row => row.camera));
     } else items.push(...shown.map(row => row.camera));
     list.node.className = `virtual ${look}`;
-    if (look === "tiles") list.lay(items, narrow ? 330 : 290, narrow ? 436 : 424);
-    else list.lay(items, narrow ? 300 : 1130, narrow ? 148 : 84);
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);  // what fits follows the size of letters
+    if (look === "tiles") list.lay(items, 19.5 * rem, 30.2 * rem);
+    else list.lay(items, (narrow ? 20 : 67.5) * rem, (narrow ? 10.4 : 5.8) * rem);
     heads.hidden = look === "tiles" || narrow || !shown.length;
     heads.replaceChildren(...Array.from({ length: list.columns() }, () => h("div", { class: "cam" }, Object.entries(COLUMNS).map(([key, text]) => h("span", { class: key, title: HINTS[key] }, text)))));
     if (rows.length) say(rows);
@@ -109,7 +110,7 @@ function fleetItem(name) {
     trend.className = `sub trend ${moves?.tone || ""}`;
     put(rate, !live ? "–" : row.rate == null ? "…" : percent(row.rate));
     const past = dayOf(name);
-    put(day, `${past.rate == null ? "" : `day ${percent(past.rate)}`}${row.frames_per_window ? `, budget ${row.frames_per_window}` : ""}`);
+    put(day, past.rate == null ? "" : `day ${percent(past.rate)}`);
     put(model, row.model || "–");
     put(next, roundOf(row));
     next.title = roundOf(row);
