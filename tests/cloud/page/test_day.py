@@ -25,7 +25,8 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
 
 def test_a_day_has_its_minutes_its_rounds_and_its_swaps_on_one_axis(cloud: CloudState) -> None:
     state = camera_state(seen=50, forwarded={"hard": 3}, inferred=40, dropped={"newer": 10})
-    History(cloud.index, {CAMERA: camera_state(seen=0)}).record({CAMERA: state}, int(NOW // 60) - 5)
+    before = camera_state(seen=0, inferred=0, forwarded={}, dropped={})
+    History(cloud.index, {CAMERA: before}).record({CAMERA: state}, int(NOW // 60) - 5)
     for started, ended in ((NOW - 200_000, NOW - 190_000), (NOW - 4000, NOW - 3000)):
         turn = cloud.rounds.start(CAMERA, "age", started)
         cloud.rounds.end(turn.id, "refused", {}, "no gain", ended)
@@ -40,7 +41,7 @@ def test_a_day_has_its_minutes_its_rounds_and_its_swaps_on_one_axis(cloud: Cloud
 
 
 def test_what_was_found_is_counted_by_class_and_audits_say_how_right_it_was(cloud: CloudState) -> None:
-    found = detections((0, 0, 20, 20, 0.9, 0), (40, 0, 60, 20, 0.8, 0), (1, 1, 9, 9, 0.2, 1))
+    found = detections((0, 0, 20, 20, 0.9, 0), (40, 0, 60, 20, 0.8, 0), (1, 1, 9, 9, 0.04, 1))
     names = []
     for seq in (1, 2):
         frame, jpeg = hard_frame(seq, found=found, captured=NOW - 60 * seq, reason="audit", probability=0.01)
