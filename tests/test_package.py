@@ -74,7 +74,7 @@ ENDS = (".py", "/__init__.py")
 DATA = (
     "cloud/page/page.html",
     "cloud/page/page.css",
-    "cloud/page/page.js",
+    "cloud/page/app/main.js",
     "cloud/weights/index.json",
     "cloud/weights/student.outline.xz",
     "cloud/weights/student.safetensors",

@@ -18,13 +18,16 @@ import sqlalchemy as sa
 from culling.cloud.bill.account import statements
 from culling.cloud.control.classes import missing
 from culling.cloud.labelling.state import read_problem
+from culling.cloud.page.alerts import Watchman
+from culling.cloud.page.recent import Recent
+from culling.cloud.page.standing import standing, troubles
 from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, running_rounds
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
-from culling.cloud.store.index import Index, models, rounds, swaps
+from culling.cloud.store.index import Index, models
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.cloud.store.rounds import Rounds
@@ -57,6 +60,7 @@ class Board:
         self, index: Index, latest: Callable[[], Mapping[str, Told]], clock: Clock, settings: CloudSettings
     ) -> None:
         self.revision = 1
+        self.watchman = Watchman()
         self._index = index
         self._latest = latest
         self._clock = clock
@@ -128,6 +132,7 @@ class Board:
             self.revision += 1
             for name in gone:
                 del self._rows[name], self._changed[name]
+                self.watchman.forget(name)
                 self._shrunk = self.revision
             for name in changed:
                 self._rows[name], self._changed[name] = rows[name], self.revision
@@ -180,7 +185,11 @@ class Board:
             "bill": slow.bills.get(name),
             "told": camera.state.state if camera.state else None,
             "heard": camera.heard,
-            "lag_s": slow.lags.get(name),
+            "lag_s": slow.recent.lags.get(name),
+            "gain": slow.recent.gains.get(name),
+            "picture": slow.recent.pictures.get(name),
+            "swap": slow.recent.swaps.get(name),
+            "failed_round": slow.recent.failed.get(name),
             "stored_bytes": counts.bytes,
             "held": desired.held,
             "pinned": desired.pinned,
@@ -204,7 +213,11 @@ class Board:
         }
         if row["rate"] is not None:
             row["rate_by"] = {reason: risen[reason] for reason in REASONS if risen[reason]}
-        return row | self._numbers(name, camera.state) if camera.state else row
+        if camera.state:
+            row |= self._numbers(name, camera.state)
+        now = self._clock.now()
+        found = [] if row["state"] == "revoked" else self.watchman.note(name, troubles(row, now), now)
+        return row | {"standing": standing(row, found)}
 
     def _risen(self, name: str) -> tuple[Mapping[str, int], float]:
         """Return what a camera's counters rose by over the last `NOW_S`, and in how many seconds they did."""
@@ -214,8 +227,10 @@ class Board:
         return rise(samples[0][1], samples[-1][1]), samples[-1][0] - samples[0][0]
 
     def _numbers(self, name: str, state: CameraState) -> Row:
+        scale, made = self._slow.models.get((name, state.model_id), (None, None))
         return {
-            "scale": self._slow.scales.get((name, state.model_id)),
+            "scale": scale,
+            "made": made,
             "inferred": state.inferred,
             "forwarded": dict(state.forwarded),
             "dropped": sum(state.dropped.values()),
@@ -236,13 +251,14 @@ class _Slow:
         self._settings = settings
         self._clock = clock
         self._next_bill = clock.monotonic()
-        self._swap = -1  # the last one that was read
+        self.recent = Recent(index)
         self.cameras: dict[str, CameraRow] = {}
         self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
         self.live: dict[str, str] = {}
-        self.scales: dict[tuple[str, str], float | None] = {}
-        self.lags: dict[str, float] = {}
+        self.models: dict[
+            tuple[str, str], tuple[float | None, float | None]
+        ] = {}  # their scale, and when they were made
         self.taught: frozenset[str] = frozenset()
         self.running: dict[str, Row] = {}
         self.bills: dict[str, Row] = {}
@@ -267,7 +283,7 @@ class _Slow:
         states |= {name: state for name, (state, _) in told.items()}
         with self._index.read() as connection:
             self._read_models(connection, {(name, state.model_id) for name, state in states.items()})
-        self._read_lags()
+        self.recent.read(self.cameras, self.counts, self._clock.now())
 
     def _read_bills(self) -> dict[str, Row]:
         """Return what the last day of each camera cost, without the times, which change with every look."""
@@ -276,34 +292,14 @@ class _Slow:
         return {name: {key: row[key] for key in BILLED} for name, row in found.items()}
 
     def _read_models(self, connection: sa.Connection, running: Set[tuple[str, str]]) -> None:
-        """Read which models are live, and the scales of those that run; a model's scale never changes."""
-        known = sa.select(models.c.camera, models.c.model_id, models.c.scale)
+        """Read which models are live, and of those that run their scale and age, which never change."""
+        known = sa.select(models.c.camera, models.c.model_id, models.c.scale, models.c.created)
         live = connection.execute(known.where(models.c.state == "live")).all()
         self.live = {row.camera: row.model_id for row in live}
-        found = {key: scale for key, scale in self.scales.items() if key in running}
-        found |= {(row.camera, row.model_id): row.scale for row in live}
+        found = {key: told for key, told in self.models.items() if key in running}
+        found |= {(row.camera, row.model_id): (row.scale, row.created) for row in live}
         if missing := running - found.keys():
             named = connection.execute(known.where(models.c.model_id.in_({model_id for _, model_id in missing})))
-            found |= dict.fromkeys(missing)  # one that is not known is not asked for again
-            found |= {(row.camera, row.model_id): row.scale for row in named}
-        self.scales = found
-
-    def _read_lags(self) -> None:
-        """Read the model lag of each camera that swapped since the last time; of all at first."""
-        newest = sa.select(sa.func.max(swaps.c.id))
-        since = sa.select(swaps.c.camera).where(swaps.c.id > self._swap, swaps.c.outcome == "live")
-        with self._index.read() as connection:
-            names = set(self.cameras) if self._swap < 0 else set(connection.execute(since).scalars())
-            self._swap = connection.execute(newest).scalar() or 0
-        lags = {name: lag for name in names if (lag := _lag(self._index, name)) is not None}
-        self.lags = {name: lag for name, lag in (self.lags | lags).items() if name in self.cameras}
-
-
-def _lag(index: Index, camera: str) -> float | None:
-    """Return a camera's latest model lag, in seconds: that of the last round whose model it ran."""
-    same = (swaps.c.camera == rounds.c.camera) & (swaps.c.model_id == rounds.c.model_id) & (swaps.c.outcome == "live")
-    query = sa.select(rounds.c.model_id, swaps.c.at).join(swaps, same).where(rounds.c.camera == camera)
-    with index.read() as connection:
-        row = connection.execute(query.order_by(rounds.c.id.desc(), swaps.c.at).limit(1)).first()
-    newest = None if row is None else Rounds(index).newest_capture(camera, row.model_id)
-    return None if row is None or newest is None else round(max(0.0, row.at - newest), 1)
+            found |= dict.fromkeys(missing, (None, None))  # one that is not known is not asked for again
+            found |= {(row.camera, row.model_id): (row.scale, row.created) for row in named}
+        self.models = found

@@ -3,8 +3,9 @@
     GET  /                        the page, self-contained        GET  /api/rounds            rounds, newest first
     GET  /events                  changed rows, as they change    GET  /api/requests/ID       the answer to a request
     GET  /api/fleet               all rows                        POST /api/actions           a request, with a token
+    GET  /api/alerts              what is wrong, and was          GET  /api/frames/ID         a hard frame's boxes
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
-    GET  /api/cameras/NAME/frames, .../models                     its hard frames, its models
+    GET  /api/cameras/NAME/frames, .../models, .../day            its hard frames, its models, its day on one axis
     GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
@@ -19,16 +20,14 @@ a request, only the client's address is believed, for the log, and only from `pa
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import hmac
 import logging
 import secrets
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
@@ -44,8 +43,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
+from culling.cloud.labelling.state import read_problem
 from culling.cloud.page import review, views
+from culling.cloud.page.alerts import service_alerts
+from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
+from culling.cloud.page.day import day
 from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
@@ -262,15 +265,31 @@ def _add_reads(
     async def fleet() -> Response:
         return Response(board.since(0), media_type="application/json")
 
+    @app.get("/api/alerts")
+    def wrong() -> dict[str, list[dict[str, Any]]]:
+        ringing, data_dir = board.watchman.alerts(), settings.data_dir
+        ours = service_alerts(read_problem(data_dir), shutil.disk_usage(data_dir).free, clock.now())
+        return {**ringing, "now": [*ours, *ringing["now"]]}
+
     @app.get("/api/cameras/{name}")
     def camera(name: str) -> dict[str, Any]:
         return {**views.camera(index, name, clock.now()), "row": board.row(name)}
 
     @app.get("/api/cameras/{name}/frames")
     def gallery(
-        name: str, before: float = 1e11, limit: Limit = 24, reason: str | None = None, kept: bool | None = None
+        name: str,
+        before: float = 1e11,
+        limit: Limit = 24,
+        reason: str | None = None,
+        kept: bool | None = None,
+        labelled: bool | None = None,
+        culled_by: int | None = None,
     ) -> list[dict[str, Any]]:
-        return views.gallery(index, settings, name, before, limit, reason, kept)
+        return views.gallery(index, settings, name, before, limit, reason, kept, labelled, culled_by)
+
+    @app.get("/api/cameras/{name}/day")
+    def whole_day(name: str) -> dict[str, Any]:
+        return day(index, settings, name, clock.now())
 
     @app.get("/api/cameras/{name}/models")
     def models(name: str) -> list[dict[str, Any]]:
@@ -290,6 +309,13 @@ def _add_reads(
         if data is None:
             raise HTTPException(404, "no such picture")
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
+
+    @app.get("/api/frames/{frame}")
+    def boxes(frame: FrameName) -> dict[str, Any]:
+        found = views.frame(index, settings, frame)
+        if found is None:
+            raise HTTPException(404, "no such frame")
+        return found
 
 
 def _add_requests(
@@ -386,28 +412,6 @@ def make_token(data_dir: Path) -> str:
     token = secrets.token_urlsafe(32)
     write_atomic(path, f"{token}\n".encode(), mode=0o600)
     return token
-
-
-def assemble_page() -> tuple[bytes, str]:
-    """Return the page in one piece, and the policy that lets a browser run nothing else."""
-    folder = resources.files("culling.cloud.page")
-    style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    page = (folder / "page.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
-    rules = {
-        "default-src": "'none'",
-        "style-src": f"'sha256-{_sha256(style)}'",
-        "script-src": f"'sha256-{_sha256(script)}'",
-        "img-src": "'self' data:",
-        "connect-src": "'self'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
-    }
-    return page.encode(), "; ".join(f"{name} {value}" for name, value in rules.items())
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _capped(most: int) -> type[H11Protocol]:

@@ -6,6 +6,7 @@ bill.csv, .png        what each day of that week cost, beside full training on a
 scale.csv, .png       the optResolution curves
 cost.csv, .png        seconds per stage
 round-N.html          one round: its figures, its curves, and the gate's decision
+week.html             the week in one page: accuracy, what left, the story of each round, cost
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 from culling.cloud.bill.account import statements
 from culling.cloud.bill.cost import EDGE, PARTS
 from culling.cloud.page import views
+from culling.cloud.page.week import FILE as WEEK
+from culling.cloud.page.week import week_page
 from culling.cloud.settings import CloudSettings
 from culling.cloud.sheet import Draw, to_csv, to_png
 from culling.cloud.store import history
@@ -56,20 +59,23 @@ def write_report(index: Index, settings: CloudSettings, camera: str, out: Path, 
 
     Raises InputError when there is no such camera, StorageError when the folder cannot be written.
     """
-    Roster(index).require(camera)
+    row = Roster(index).require(camera)
     day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, camera).get(camera, [])
     rounds = list(reversed(views.rounds(index, camera, MOST_ROUNDS)))
     bills = _bills(index, settings, camera, now)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return [
+        files = [
             *_both(out, "forwarded", _forwarded_rows(day), lambda axes: _plot_forwarded(axes, day)),
             *_both(out, "rounds", _round_rows(rounds), lambda axes: _plot_rounds(axes, rounds)),
             *_both(out, "scale", _scale_rows(rounds), lambda axes: _plot_scale(axes, rounds)),
             *_both(out, "cost", _cost_rows(rounds), lambda axes: _plot_cost(axes, rounds)),
             *_both(out, "bill", _bill_rows(bills), lambda axes: _plot_bills(axes, bills)),
-            *(_page(out, row) for row in rounds),
+            *(_page(out, turn) for turn in rounds),
+            out / WEEK,
         ]
+        files[-1].write_text(week_page(row, rounds, bills, out, now), encoding="utf-8")
+        return files
     except OSError as error:
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf, nextafter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.ignored import compare_on
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import UNWANTED, read_problem
+from culling.cloud.page.story import STARTED, story, verdict
+from culling.cloud.page.why import why
 from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
@@ -173,7 +176,7 @@ def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | N
 
 
 def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
-    """Return one row per round, newest first: its row, its report, and how its model's swap went."""
+    """Return one row per round, newest first: its row, its report, how its model's swap went, and that in words."""
     turns = Rounds(index).all(camera, limit)
     swaps = Registry(index).swaps([(turn.camera, turn.model_id) for turn in turns if turn.model_id])
     rows = []
@@ -194,7 +197,10 @@ def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
             "swap_gap_ms": swap.gap_ms if swap else None,
             "model_lag_s": round(swap.at - newest, 1) if swap and newest and swap.outcome == "live" else None,
         }
-        rows.append(row | turn.report)
+        row |= turn.report
+        rows.append(
+            row | {"told": verdict(row), "story": story(row), "started_by": STARTED.get(turn.trigger, turn.trigger)}
+        )
     return rows
 
 
@@ -282,20 +288,33 @@ def classes(index: Index, settings: CloudSettings, name: str) -> Row:
 
 
 def gallery(
-    index: Index, settings: CloudSettings, name: str, before: float, limit: int, reason: str | None, kept: bool | None
+    index: Index,
+    settings: CloudSettings,
+    name: str,
+    before: float,
+    limit: int,
+    reason: str | None,
+    kept: bool | None,
+    labelled: bool | None = None,
+    culled_by: int | None = None,
 ) -> list[Row]:
     """Return at most `limit` stored frames of a camera that came before `before`, newest first.
 
     Boxes are `[x1, y1, x2, y2, score, class]` in pixels, `colours` those of the classes; `ap` is the student's against
-    the teacher, None where the teacher has not looked. `kept` of a row is the round whose culled set it is in, `round`
-    the one that considered it. `decision` is what a person said of it (`people/reviews.py`), None where nobody did:
-    whose the teacher's boxes are.
+    the teacher, None where the teacher has not looked; `why` says in words why it was hard. `kept` of a row is the
+    round whose culled set it is in, `round` the one that considered it. Frames may be narrowed to a reason, to labelled ones,
+    to culled sets, to one. `decision` is what a person said of it (`people/reviews.py`), None where nobody did: whose
+    the teacher's boxes are.
     """
     mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
     if reason is not None:
         mine &= frames.c.reason == reason
     if kept is not None:
         mine &= frames.c.kept.is_not(None) if kept else frames.c.kept.is_(None)
+    if labelled is not None:
+        mine &= frames.c.labels.is_not(None) if labelled else frames.c.labels.is_(None)
+    if culled_by is not None:
+        mine &= frames.c.kept == culled_by
     with index.read() as connection:
         query = frames.select().where(mine).order_by(frames.c.received.desc(), frames.c.id).limit(limit)
         rows = connection.execute(query).all()
@@ -303,7 +322,16 @@ def gallery(
     said = Reviews(index).of(name, [row.id for row in rows])
     decisions = {frame: review.decision for frame, review in said.items()}
     found = (_readable(row, reading, settings) for row in rows)
-    return [told | {"decision": decisions.get(told["id"])} for told in found if told is not None]
+    return [told | {"decision": decisions.get(told["id"]), "why": why(told)} for told in found if told is not None]
+
+
+def frame(index: Index, settings: CloudSettings, name: str) -> Row | None:
+    """Return one stored frame as `gallery` does, None where there is none of that name."""
+    query = sa.select(frames.c.camera, frames.c.received).where(frames.c.id == name, frames.c.state == "stored")
+    with index.read() as connection:
+        row = connection.execute(query).first()
+    found = [] if row is None else gallery(index, settings, row.camera, nextafter(row.received, inf), 1, None, None)
+    return found[0] if found and found[0]["id"] == name else None
 
 
 def picture(index: Index, frame: str) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from culling.cloud.page.standing import sentence
 from culling.common.errors import InputError
 
 DEFAULT_URL = "http://127.0.0.1:9466"
@@ -52,7 +53,8 @@ SLOTS = 48
 HINTS = 3
 """A machine that is too slow is so for all its cameras: more hints than these say the same again."""
 
-COLOURS = {"live": "green", "frozen": "yellow", "down": "bold red", "revoked": "red"}
+COLOURS = ("bold red", "yellow", "cyan", "dim", "dim", "green")
+"""By the rank of how a camera stands: those that need a person first."""
 
 Row = dict[str, Any]
 app = typer.Typer(add_completion=False)
@@ -104,6 +106,7 @@ def watch(
     elif once:
         for _ in _follow(url, fleet, once):
             console.print(
+                told(fleet),
                 *hints(fleet),
                 *rounds(fleet),
                 _table(fleet, console.width),
@@ -159,11 +162,26 @@ def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
 def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
     """Return what fits on the screen: a lost link, the charts, and as many rows of the fleet as there is room for."""
     lost = [Text(f"connection lost: {fleet.lost}; retrying", style="bold red")] if fleet.lost else []
-    above = Group(*lost, *hints(fleet), *rounds(fleet), *charts)
+    above = Group(*lost, told(fleet), *hints(fleet), *rounds(fleet), *charts)
     room = max(1, console.height - len(console.render_lines(above)) - 3)  # the heading, the last line, and the cursor
     more = len(fleet.rows) - room
     cut = [Text(f"and {more} more", style="dim")] if more > 0 else []
     return Group(above, _table(fleet, console.width, room), *cut)
+
+
+def told(fleet: Fleet) -> Text:
+    """Return the fleet in one sentence, as the page says it."""
+    rows: list[Row] = [
+        {"camera": clean(name), "standing": standing_of(row)} for name, row in sorted(fleet.rows.items())
+    ]
+    worst = min((row["standing"]["rank"] for row in rows), default=len(COLOURS) - 1)
+    return Text(sentence(rows, time.time()), COLOURS[worst], no_wrap=True, overflow="ellipsis")
+
+
+def standing_of(row: Row) -> Row:
+    """Return how a camera stands; of a service of an earlier version, what its state says."""
+    live = row["state"] == "live"
+    return row.get("standing") or {"rank": 5 if live else 0, "word": "fine" if live else row["state"], "since": None}
 
 
 def rounds(fleet: Fleet) -> list[Text]:
@@ -184,7 +202,7 @@ def _print_lines(news: Iterator[list[Row]]) -> None:
     said: dict[str, str] = {}
     for rows in news:
         for row in rows:
-            words = (row["state"], _rate(row), row.get("model") or "-", _spool(row))
+            words = (_word(row), _rate(row), row.get("model") or "-", _spool(row))
             line = "  ".join((*words, f"keeping up: {_pace(row)}") if _too_slow(row) else words)
             if said.get(row["camera"]) != line:
                 said[row["camera"]] = line
@@ -192,8 +210,8 @@ def _print_lines(news: Iterator[list[Row]]) -> None:
 
 
 def _table(fleet: Fleet, width: int, most: int | None = None) -> Table:
-    """Return `most` cameras, or all, in `width` columns, those that are not live first."""
-    names = sorted(fleet.rows, key=lambda name: (fleet.rows[name]["state"] == "live", name))
+    """Return `most` cameras, or all, in `width` columns, those that need a person first."""
+    names = sorted(fleet.rows, key=lambda name: (standing_of(fleet.rows[name])["rank"], name))
     cells = {name: _cells(fleet.rows[name], fleet.sparks.get(name, [])) for name in names}
     widths = _widths(list(cells.values()), width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
@@ -210,7 +228,7 @@ def _cells(row: Row, slots: list[Row]) -> dict[str, Text]:
     seen = sum(slot["seen"] for slot in slots)
     return {
         "camera": Text(clean(row["camera"]), style="bold"),
-        "state": Text(row["state"], style=COLOURS.get(row["state"], "dim")),
+        "state": Text(_word(row), style=COLOURS[standing_of(row)["rank"]]),
         "now": Text(_rate(row)),
         "day": Text(_percent(sum(map(_forwarded, slots)) / seen) if seen else "-"),
         "keeping up": Text(_pace(row), style="yellow" if _too_slow(row) else ""),
@@ -284,14 +302,18 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def _word(row: Row) -> str:
+    return clean(str(standing_of(row)["word"]))
+
+
 def _forwarded(slot: Row) -> int:
     return sum(int(slot[reason]) for reason in REASONS)
 
 
 def _rate(row: Row) -> str:
-    """A camera that is not live has no rate: a word, never 0 %."""
+    """A camera that is not live has no rate, which is not a rate of 0 %."""
     if row["state"] != "live":
-        return str(row["state"])
+        return "-"
     return "…" if row["rate"] is None else _percent(row["rate"])
 
 

@@ -15,6 +15,7 @@ from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.link.offers import Offers
 from culling.cloud.page import views
 from culling.cloud.page.board import Board
+from culling.cloud.page.day import day
 from culling.cloud.review.disputes import disputes
 from culling.cloud.store.history import History
 from culling.cloud.store.people.reviews import Reviews
@@ -139,6 +140,9 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     "the page's rounds": lambda watched: views.rounds(watched.cloud.index, None, 12),
     "a camera's rounds": lambda watched: views.rounds(watched.cloud.index, CAMERA, 20),
     "a camera's day": lambda watched: views.camera(watched.cloud.index, CAMERA, watched.clock.now()),
+    "a camera's day on one axis": lambda watched: day(
+        watched.cloud.index, watched.cloud.settings, CAMERA, watched.clock.now()
+    ),
     "a camera's frames": lambda watched: views.gallery(
         watched.cloud.index, watched.cloud.settings, CAMERA, 1e11, 24, "audit", True
     ),

@@ -77,6 +77,12 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
     assert "on 170 labelled frames" in page
     assert "http" not in page
     assert empty == []
+    week = (out / "week.html").read_text()
+    assert "3 rounds: 2 published, 1 refused." in week
+    assert "the published ones gained +0.060 AP50 in total." in week
+    assert "128 of 512 labelled frames were chosen" in week
+    assert week.count("data:image/png;base64,") == 3
+    assert "http" not in week
 
 
 def test_a_camera_without_a_past_is_told_as_such(cloud: CloudState, tmp_path: Path, empty: list[str]) -> None:
@@ -95,6 +101,7 @@ def test_a_round_that_failed_early_has_a_page_and_its_reason_is_text(cloud: Clou
     page = (tmp_path / "report" / f"round-{turn.id}.html").read_text()
     assert "&lt;script&gt;" in page
     assert "<script" not in page
+    assert "<script" not in (tmp_path / "report" / "week.html").read_text()
 
 
 def test_a_camera_that_is_not_there_is_named(cloud: CloudState, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+import { $, h } from "./dom.js";
+import { get } from "./link.js";
+import { TOKEN, state } from "./state.js";
+
+// Requests
+
+export const may = () => Boolean(state.actions && state.token);
+export function buttons(row, answer) {
+  if (!may()) return [];
+  const name = row.camera, button = (text, kind, extra, question) => h("button", { onclick: () => question ? sure(question, () => act(answer, name, kind, extra)) : act(answer, name, kind, extra) }, text);
+  return [
+    button("start a round", "round"), button(row.frame_asked ? "frame requested" : "forward a frame now", "frame"),
+    row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Stop ${name} from forwarding frames until resumed? Frames already in its spool are still sent.`),
+    row.held ? button("resume rounds", "unhold") : button("hold rounds", "hold"), h("button", { onclick: () => budget(row, answer) }, "budget …"),
+    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), button("roll back", "rollback", null, `Roll ${name} back to its previous model?`),
+  ];
+}
+export async function act(answer, camera, kind, extra) {
+  answer.className = "answer small soft";
+  answer.textContent = `${kind}: requested …`;
+  try {
+    const asked = await fetch("api/actions", { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify({ kind, camera, ...extra }) });
+    const told = await asked.json();
+    if (!asked.ok) throw new Error(told.detail || told.error);
+    for (let tries = 0; tries < 40; tries++) {
+      await new Promise(done => setTimeout(done, 250));
+      const found = await get(`api/requests/${told.request}`);
+      if (found.done) { if (!found.ok) throw new Error(found.answer); answer.className = "answer small good"; answer.textContent = `${kind}: ${found.answer}`; return; }
+    }
+    answer.textContent = `${kind}: request ${told.request} is waiting to be carried out`;
+  } catch (error) {
+    answer.className = "answer small bad";
+    answer.textContent = `${kind}: ${error.message}`;
+  }
+}
+// Shows something large over the page, with buttons below it; `typed` hears the keys.
+export function open(kids, below, typed) {
+  const dialog = $("dialog");
+  dialog.className = "big";
+  dialog.replaceChildren(...kids, h("div", { class: "bar" }, below, h("button", { onclick: () => dialog.close() }, "close")));
+  dialog.onkeydown = typed;
+  dialog.showModal();
+}
+function form(question, kids, done) {
+  const box = h("form", { method: "dialog", onsubmit: event => { event.preventDefault(); $("dialog").close(); done(); } }, h("p", {}, question), kids,
+    h("div", { class: "bar" }, h("button", { type: "button", onclick: () => $("dialog").close() }, "cancel"), h("button", { type: "submit" }, "ok")));
+  $("dialog").className = "";
+  $("dialog").onkeydown = null;
+  $("dialog").replaceChildren(box);
+  $("dialog").showModal();
+}
+export const sure = (question, done) => form(question, [], done);
+function budget(row, answer) {
+  const field = h("input", { type: "number", min: 1, max: 100000, value: row.frames_per_window, "aria-label": "frames per window", placeholder: "budget in its settings" });
+  form(`Frames that ${row.camera} may forward per window. Leave it empty for the budget in its settings.`, [field], () => act(answer, row.camera, "budget", { frames_per_window: field.value ? Number(field.value) : null }));
+}
+function unlock() {
+  const field = h("input", { type: "password", autocomplete: "off", "aria-label": "token" });
+  form("Token (the line in page.token of the service's data folder); it stays in this tab.", [field], async () => {
+    const found = await fetch("api/actions", { headers: { "X-Culling-Token": field.value.trim() } });
+    if (!found.ok) { sure("Wrong token.", unlock); return; }
+    state.token = field.value.trim();
+    sessionStorage.setItem(TOKEN, state.token);
+    offer();
+    dispatchEvent(new Event("hashchange"));
+  });
+}
+export function offer() {
+  $("unlock").hidden = !state.actions;
+  $("unlock").textContent = may() ? "lock" : "unlock …";
+}
+$("unlock").addEventListener("click", () => {
+  if (!may()) { unlock(); return; }
+  state.token = "";
+  sessionStorage.removeItem(TOKEN);
+  offer();
+  dispatchEvent(new Event("hashchange"));
+});

@@ -1,0 +1,72 @@
+import { $ } from "./dom.js";
+import { now, state } from "./state.js";
+import { clock } from "./words.js";
+
+// The link
+
+let source = null, again = 0;
+export function connect() {
+  clearTimeout(again);
+  if (source) source.close();
+  source = new EventSource("events");
+  source.addEventListener("fleet", event => take(JSON.parse(event.data)));
+  source.addEventListener("ping", event => { state.skew = Number(event.data) - Date.now() / 1000; heard(); });
+  source.onerror = () => { lose(); if (source.readyState === EventSource.CLOSED) retry(); };
+}
+function retry() { clearTimeout(again); again = setTimeout(connect, 2000 + 3000 * Math.random()); }
+function heard() {
+  state.heardAt = Date.now();
+  document.body.classList.remove("stale");
+  $("lost").hidden = true;
+  $("link").className = "on";
+}
+function lose() {
+  document.body.classList.add("stale");
+  $("lost").hidden = false;
+  $("lost").textContent = state.heardAt ? `Connection lost: figures are of ${clock(state.heardAt / 1000, true)}. Retrying …` : "No connection yet. Retrying …";
+  $("link").className = "off";
+  $("link").textContent = "not connected";
+}
+function take(news) {
+  state.skew = news.now - Date.now() / 1000;
+  heard();
+  if (news.all) { state.cameras.clear(); state.sparks = {}; }
+  for (const row of news.cameras) state.cameras.set(row.camera, row);
+  if (news.sparks) takeSlots(news.sparks, news.day);
+  if (state.view.news) state.view.news(news);
+}
+// Only slots that changed are sent; those that began before `day` are over, also of a camera that is silent.
+function takeSlots(sparks, day) {
+  for (const name of new Set([...Object.keys(state.sparks), ...Object.keys(sparks)])) {
+    const slots = new Map([...(state.sparks[name] || []), ...(sparks[name] || [])].map(slot => [slot.t, slot]));
+    state.sparks[name] = [...slots.values()].filter(slot => slot.t >= day).sort((a, b) => a.t - b.t);
+  }
+}
+setInterval(() => {
+  if (state.heardAt && Date.now() - state.heardAt > 25000) { lose(); state.heardAt = Date.now(); connect(); }
+  if ($("link").className === "on") $("link").textContent = clock(now(), true);
+  if (state.view.tick) state.view.tick();
+}, 1000);
+export async function get(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || `${answer.status} ${answer.statusText}`);
+  return answer.json();
+}
+
+// Fetches `path`, or what it returns a promise of, now and again, every two seconds if nothing else is said, while the page is looked at; draws only what changed.
+export function poller(path, draw, every = 2000) {
+  let last = "", closed = false;
+  async function turn(force) {
+    if (closed || (document.hidden && !force)) return;
+    try {
+      const asked = path(), found = await (typeof asked === "string" ? get(asked) : asked), text = JSON.stringify(found);
+      if (!closed && (force || text !== last)) { last = text; draw(found); }
+    } catch (error) {
+      if (!closed && !last) draw(null, error);
+    }
+  }
+  const timer = setInterval(turn, every), resized = () => { last = ""; turn(true); };
+  addEventListener("resize", resized);
+  return { turn: () => turn(true), close: () => { closed = true; clearInterval(timer); removeEventListener("resize", resized); } };
+}
+export const inside = node => Math.max(260, node.clientWidth - 34);

@@ -1,0 +1,63 @@
+"""The page in one piece: its markup, its style, and the ES modules of `app/`, one for each view.
+
+A browser is sent a single document that loads nothing, under a policy that names the hash of its one script. So the
+modules are joined here rather than fetched: each comes after those that it imports, and the lines that link them go.
+What two modules call by the same name would clash; `tests/cloud/page/test_assemble.py` says so first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from importlib import resources
+
+ENTRY = "main"
+"""The module that starts the page."""
+
+IMPORT = re.compile(r'^import \{ [\w$, ]+ \} from "\./(\w+)\.js";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(async )?function |const |let )", re.MULTILINE)
+
+
+def assemble_page() -> tuple[bytes, str]:
+    """Return the page in one piece, and the policy that lets a browser run nothing else."""
+    folder = resources.files("culling.cloud.page")
+    style = (folder / "page.css").read_text("utf-8")
+    script = join_modules(read_modules())
+    page = (folder / "page.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
+    rules = {
+        "default-src": "'none'",
+        "style-src": f"'sha256-{_sha256(style)}'",
+        "script-src": f"'sha256-{_sha256(script)}'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return page.encode(), "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def read_modules() -> dict[str, str]:
+    """Return the text of every module, by its name."""
+    folder = resources.files("culling.cloud.page") / "app"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name[:-3]: file.read_text("utf-8") for file in files if file.name.endswith(".js")}
+
+
+def join_modules(modules: dict[str, str]) -> str:
+    """Return one classic script of them, in an order in which each follows what it imports."""
+    done: list[str] = []
+
+    def visit(name: str) -> None:
+        if name not in done:
+            for wanted in IMPORT.findall(modules[name]):
+                visit(wanted)
+            done.append(name)
+
+    visit(ENTRY)
+    return '"use strict";\n' + "".join(EXPORT.sub("", IMPORT.sub("", modules[name])) for name in done)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
