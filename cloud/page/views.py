@@ -302,9 +302,9 @@ def gallery(
 
     Boxes are `[x1, y1, x2, y2, score, class]` in pixels, `colours` those of the classes; `ap` is the student's against
     the teacher, None where the teacher has not looked; `why` says in words why it was hard. `kept` of a row is the
-    round whose culled set it is in, `round` the one that considered it. Frames may be narrowed to a reason, to labelled ones,
-    to culled sets, to one. `decision` is what a person said of it (`people/reviews.py`), None where nobody did: whose
-    the teacher's boxes are.
+    round whose culled set it is in, `round` the one that considered it. `decision` is what a person said of it
+    (`people/reviews.py`), None where nobody did: whose the teacher's boxes are. Frames may be narrowed to a reason, to
+    labelled ones, to culled sets, to one.
     """
     mine = (frames.c.camera == name) & (frames.c.state == "stored") & (frames.c.received < before)
     if reason is not None:
