@@ -39,8 +39,21 @@ DETAIL_S = 5.0
 BLOCKS = "▁▂▃▄▅▆▇█"
 REASONS = ("hard", "audit", "bootstrap", "manual")
 DAY = "over the day"
-COLUMNS = ("camera", "state", "now", "day", DAY, "keeping up", "model", "scale", "spool", "lag", "last seen")
-GIVEN_UP = ("keeping up", DAY, "lag", "scale", "day", "spool", "model")
+COLUMNS = (
+    "camera",
+    "state",
+    "now",
+    "day",
+    DAY,
+    "keeping up",
+    "accuracy",
+    "model",
+    "scale",
+    "spool",
+    "lag",
+    "last seen",
+)
+GIVEN_UP = ("accuracy", "keeping up", DAY, "lag", "scale", "day", "spool", "model")
 """Columns left out where there is no room for all, in this order; what does not keep up has a line of its own."""
 
 WIDTHS = {"state": 6, "now": 6, "day": 6, "spool": 5, "lag": 6, "last seen": 10}
@@ -232,6 +245,7 @@ def _cells(row: Row, slots: list[Row]) -> dict[str, Text]:
         "now": Text(_rate(row)),
         "day": Text(_percent(sum(map(_forwarded, slots)) / seen) if seen else "-"),
         "keeping up": Text(_pace(row), style="yellow" if _too_slow(row) else ""),
+        "accuracy": Text(_accuracy(row)),
         "model": Text(clean(row.get("model") or "-")),
         "scale": Text(f"{row['scale']:.2f}" if row.get("scale") else "-"),
         "spool": Text(_spool(row)),
@@ -320,6 +334,11 @@ def _rate(row: Row) -> str:
 def _pace(row: Row) -> str:
     kept = row.get("keeping_up")  # a service of an earlier version does not tell
     return clean(kept["told"]) if kept else "-"
+
+
+def _accuracy(row: Row) -> str:
+    ap50 = (row.get("accuracy") or {}).get("ap50")
+    return f"{ap50['value']:.2f} ({ap50['low']:.2f}-{ap50['high']:.2f})" if ap50 else "-"
 
 
 def _too_slow(row: Row) -> bool:

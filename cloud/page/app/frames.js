@@ -52,6 +52,7 @@ export function enlarge(list, at, floor = 0.1) {
   const move = by => { at = (at + by + list.length) % list.length; show(); };
   function show() {
     const frame = list[at];
+    stage.style.maxWidth = `${74 * frame.width / frame.height}vh`;  // all of it fits, with the buttons below
     stage.replaceChildren(image(frame, false), boxes(frame, { floor, named: true }));
     text.replaceChildren(h("p", {}, frame.why), h("p", { class: "soft" }, [stamp(frame.captured), frame.reason, `loss ${real(frame.loss)}`, judgedOf(frame), setOf(frame), saidOf(frame), frame.model_id, `${frame.width} × ${frame.height} px, ${bytes(frame.bytes)}`].filter(Boolean).join(" · ")));
     place.textContent = `${at + 1} of ${list.length}`;

@@ -35,7 +35,7 @@ export function reviewPane(name) {
     if (!one) { stage.replaceChildren(); for (const part of [why, bar, help]) part.replaceChildren(); return; }
     put(why, `${one.why} · ${stamp(one.captured)}, ${one.reason}${one.held_out ? ", kept apart to judge by" : ""}`);
     const layer = edit ? editLayer(one) : boxes(one, { named: true, whole: 760 });
-    stage.style.maxWidth = `${64 * one.width / one.height}vh`;  // all of it fits, with the buttons below
+    stage.style.maxWidth = `${54 * one.width / one.height}vh`;  // all of it fits, with the buttons below
     stage.replaceChildren(image(one, false), layer);
     stage.classList.toggle("editing", Boolean(edit));
     field.hidden = !edit || edit.at < 0;

@@ -106,10 +106,12 @@ export function timeline() {
     }
     const heard = day.minutes.length ? Math.max(LEFT, x(begun)) : width;
     ours.append(s("line", { class: "link-line", x1: heard, x2: x(Math.min(to, day.until)), y1: linkDown, y2: linkDown }));
+    let named = -1;  // where the last name ends: one that does not fit beside it is left out, and is read at the cursor
     for (const swap of day.swaps.filter(swap => swap.at >= from && swap.at <= to)) {
-      const at = x(swap.at), late = at > width - 130, good = swap.outcome === "live";
+      const at = x(swap.at), good = swap.outcome === "live", name = `${swap.model_id}${good ? "" : ` ${swap.outcome}`}`, long = 7 * name.length, late = at + long > width - RIGHT, left = late ? at - 4 - long : at + 4, fits = left > named;
+      if (fits) named = left + long;
       ours.append(s("g", { class: "swap" }, s("line", { class: good ? "mark" : "mark bad", x1: at, x2: at, y1: places.rate[0], y2: linkDown }),
-        s("text", { class: "strong", x: late ? at - 4 : at + 4, y: linkUp + 12, "text-anchor": late ? "end" : "start" }, `${swap.model_id}${good ? "" : ` ${swap.outcome}`}`), s("title", {}, swapWords(swap))));
+        fits ? s("text", { class: "strong", x: late ? at - 4 : at + 4, y: linkUp + 12, "text-anchor": late ? "end" : "start" }, name) : null, s("title", {}, swapWords(swap))));
     }
     const ticks = Math.max(2, Math.floor((width - LEFT) / 110));
     for (let at = 0; at <= ticks; at++) svg.append(s("text", { x: x(from + (to - from) * at / ticks), y: tall - 6, "text-anchor": at === ticks ? "end" : at ? "middle" : "start" }, clock(from + (to - from) * at / ticks)));

@@ -200,6 +200,12 @@ def test_a_student_that_is_too_slow_is_told_with_what_to_do_and_a_whole_fleet_of
     assert (lines[4], len(lines)) == ("and 197 more do not keep up", 23)
 
 
+def test_measured_accuracy_is_told_with_its_interval() -> None:
+    watched = fleet(2)
+    watched.rows["camera-000"]["accuracy"] = {"ap50": {"value": 0.71, "low": 0.65, "high": 0.76}}
+    assert sum("0.71 (0.65-0.76)" in line for line in shown(watched, [], 180, 24)) == 1
+
+
 def test_charts_stay_in_sight_however_many_cameras_there_are() -> None:
     lines = shown(fleet(200), [Text("line\n" * 19 + "chart")], 120, 40)
     assert len(lines) < 40
@@ -217,7 +223,12 @@ def test_a_fleet_that_fits_is_shown_whole() -> None:
 
 @pytest.mark.parametrize(
     ("width", "gone"),
-    [(160, set()), (100, {"keeping up"}), (80, {"keeping up", "over the day", "lag"}), (50, set(GIVEN_UP))],
+    [
+        (160, set()),
+        (100, {"accuracy", "keeping up"}),
+        (80, {"accuracy", "keeping up", "over the day", "lag"}),
+        (50, set(GIVEN_UP)),
+    ],
 )
 def test_names_and_times_stay_whole_where_the_terminal_is_narrow(width: int, gone: set[str]) -> None:
     lines = shown(fleet(3), [], width, 24)[1:]
