@@ -342,7 +342,8 @@ class Lane:
         metrics, camera = self._metrics, self.name
         metrics.count("frames_inferred", camera=camera)
         metrics.observe("inference_seconds", seconds, camera=camera)
-        metrics.observe("detection_seconds", self._clock.monotonic() - frame.arrived, camera=camera)
+        latency = self._clock.monotonic() - frame.arrived
+        metrics.observe("detection_seconds", latency, camera=camera)
         metrics.observe("confidence_loss", loss, camera=camera)
         metrics.set("threshold", self._threshold, camera=camera)
         seen = found.above(POLICIES[self._confidence.policy].floor).labels
@@ -350,7 +351,7 @@ class Lane:
             metrics.count("detections", boxes, camera=camera, label=student.classes[label])
         if self._trace is not None:
             verdict = f"{decision.action.value}:{decision.reason}"
-            self._trace.write(TraceLine(camera, frame.seq, self._clock.now(), student.model_id, loss, verdict))
+            self._trace.write(TraceLine(camera, frame.seq, self._clock.now(), student.model_id, loss, verdict, latency))
 
     def _thumbnail(self, frame: Frame, worth: float) -> NDArray[np.uint8] | None:
         return frame.input(*THUMBNAIL)[..., 1] if worth > 0 else None

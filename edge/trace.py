@@ -17,7 +17,9 @@ FLUSH_S = 1.0
 
 
 class TraceLine(msgspec.Struct, frozen=True):
-    """One inferred frame: `frame` is its number in the stream, `t` the wall time at which its detections were ready."""
+    """One inferred frame: `frame` is its number in the stream, `t` the wall time at which its detections were ready,
+    `latency` the seconds from its arrival at the agent till then.
+    """
 
     camera: str
     frame: int
@@ -25,6 +27,7 @@ class TraceLine(msgspec.Struct, frozen=True):
     model_id: str
     loss: float
     decision: str
+    latency: float
 
 
 class Trace:

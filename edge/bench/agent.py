@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -86,6 +87,18 @@ def agent_speed(
             times = [line.t for line in agent.finish(process)]
     timed = times[WARM * cameras - 1 :]
     return (len(timed) - 1) / (timed[-1] - timed[0])
+
+
+def agent_latency(
+    material: Material, threads: int, frames: int, fps: float, outputs: Sequence[dict[str, Any]] = ()
+) -> float:
+    """Return the 99th percentile of a frame's time in a whole agent, ms, at `fps` frames a second of one camera."""
+    with TemporaryDirectory(prefix="culling-bench-") as folder:
+        agent = AgentProcess(Path(folder), material, 1, threads, "real", fps=fps, outputs=outputs)
+        with agent.running() as process:
+            agent.wait_for(frames + WARM, process)
+            latencies = [line.latency for line in agent.trace()[WARM:]]
+    return 1000 * statistics.quantiles(latencies, n=100)[-1]
 
 
 def _counts(text: str) -> list[int]:

@@ -14,15 +14,15 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from culling.common import bench
-from culling.common.bench import Comparison, Measured, Report, Stated, at_least
+from culling.common.bench import Comparison, Measured, Report, Stated, at_least, at_most
 from culling.common.clock import SystemClock
 from culling.common.errors import CullingError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.selection.selector import Action, Decision
-from culling.edge.bench.agent import agent_speed
+from culling.edge.bench.agent import agent_latency, agent_speed
 from culling.edge.bench.material import Material
-from culling.edge.bench.receivers import Table, receivers
+from culling.edge.bench.receivers import Table, receivers, stalled
 from culling.edge.model.provider import choose_provider
 from culling.edge.output.outlet import Outlet
 from culling.edge.output.seen import Seen
@@ -38,7 +38,9 @@ MOST_S = 120.0
 
 
 def outputs_report(material: Material, frames: int, threads: int, rounds: int) -> Report:
-    """Measure the agent's frames/s with and without outputs, then how many records a second each output takes."""
+    """Measure the agent's frames/s with outputs and without, the latency of its frames with outputs that stall and
+    without, and how many records a second each output takes.
+    """
     with TemporaryDirectory(prefix="culling-bench-") as folder, receivers(Path(folder)) as tables:
         everything = list(tables.values())
         on, off = bench.in_turn(
@@ -46,6 +48,13 @@ def outputs_report(material: Material, frames: int, threads: int, rounds: int) -
             lambda: agent_speed(material, threads, frames, 1, everything),
             lambda: agent_speed(material, threads, frames, 1),
         )
+        pace = sum(off) / len(off) / 2
+        with stalled() as silent:
+            late, prompt = bench.in_turn(
+                rounds,
+                lambda: agent_latency(material, threads, frames, pace, list(silent.values())),
+                lambda: agent_latency(material, threads, frames, pace),
+            )
         taken = {kind: tuple(_records_a_second(table) for _ in range(rounds)) for kind, table in tables.items()}
     names = ", ".join(tables)
     compared = Comparison(
@@ -54,12 +63,18 @@ def outputs_report(material: Material, frames: int, threads: int, rounds: int) -
         Measured("the agent with no output", "frames/s", off),
         at_least(0.98),
     )
+    stalling = Comparison(
+        "p99 latency",
+        Measured(f"a frame while {', '.join(silent)} stall", "ms", late),
+        Measured("a frame with no output", "ms", prompt),
+        at_most(1.05),
+    )
     stated = tuple(
         Stated(Measured(f"records of {BOXES} boxes through {kind}, on loopback", "records/s", values), at_least(10_000))
         for kind, values in taken.items()
     )
     missing = () if "mqtt" in tables else ("mqtt was not measured: mosquitto is not installed",)
-    return Report("overhead", (compared,), stated, missing, bench.machine(choose_provider(allow_cpu=True)))
+    return Report("overhead", (compared, stalling), stated, missing, bench.machine(choose_provider(allow_cpu=True)))
 
 
 def _records_a_second(table: Table) -> float:

@@ -1,4 +1,6 @@
-"""What the bench of outputs sends to: a mosquitto where there is one, an HTTPS server, and a reader of ZeroMQ."""
+"""What the bench of outputs sends to: a mosquitto where there is one, an HTTPS server, and a reader of ZeroMQ; or ends
+that take a connection and then do nothing at all.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +62,18 @@ def receivers(folder: Path) -> Iterator[dict[str, Table]]:
             _wait_for(at)
             tables["mqtt"] = {"kind": "mqtt", "url": f"mqtt://{HERE}:{at}", "client_id": "bench"}
             yield tables
+
+
+@contextmanager
+def stalled() -> Iterator[dict[str, Table]]:
+    """Yield the `[[output]]` table for each kind that another machine can hold up, whose other end never answers."""
+    with socket.create_server((HERE, 0)) as silent:
+        port = silent.getsockname()[1]
+        yield {
+            "zmq": {"kind": "zmq", "bind": f"tcp://{HERE}:{free_port()}"},
+            "webhook": {"kind": "webhook", "url": f"http://{HERE}:{port}/"},
+            "mqtt": {"kind": "mqtt", "url": f"mqtt://{HERE}:{port}", "client_id": "bench"},
+        }
 
 
 def free_port() -> int:

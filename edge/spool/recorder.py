@@ -146,7 +146,8 @@ class Recorder:
         What is still queued then is dropped and counted.
         """
         self._queue.put(None)
-        self._thread.join(within_s)
+        if self._thread.ident is not None:  # an agent that could not start ends it too
+            self._thread.join(within_s)
         if lost := self._give_up():
             log.warning("queued_frames_dropped", frames=lost)
         return not self._thread.is_alive()

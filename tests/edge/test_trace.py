@@ -11,7 +11,7 @@ from support.clock import FakeClock
 
 
 def line(frame: int) -> TraceLine:
-    return TraceLine("gate", frame, 1_800_000_000.5, "gate-1", 2.5, "forward:hard")
+    return TraceLine("gate", frame, 1_800_000_000.5, "gate-1", 2.5, "forward:hard", 0.25)
 
 
 def test_every_line_is_json_under_stable_keys(tmp_path: Path) -> None:
@@ -28,6 +28,7 @@ def test_every_line_is_json_under_stable_keys(tmp_path: Path) -> None:
         "model_id": "gate-1",
         "loss": 2.5,
         "decision": "forward:hard",
+        "latency": 0.25,
     }
 
 

@@ -21,8 +21,11 @@ def test_outputs_are_compared_with_none_and_each_says_its_records_a_second(
 ) -> None:
     monkeypatch.setattr("culling.edge.bench.outputs.RECORDS", 500)
     told = bench("overhead", "--outputs", "--frames", "16")
-    assert told["ours"]["unit"] == told["reference"]["unit"] == "frames/s"
-    assert told["target"] == {"sense": "at least", "value": 0.98}
+    speed, latency = told["comparisons"]
+    assert speed["ours"]["unit"] == speed["reference"]["unit"] == "frames/s"
+    assert speed["target"] == {"sense": "at least", "value": 0.98}
+    assert "zmq, webhook, mqtt stall" in latency["ours"]["what"]
+    assert latency["ours"]["median"] > 0
     kinds = {"jsonl", "stdout", "zmq", "webhook"} | ({"mqtt"} if MOSQUITTO else set())
     assert {one["what"].split("through ")[1].partition(",")[0] for one in told["stated"]} == kinds
     assert all(one["median"] > 100 for one in told["stated"])

@@ -84,6 +84,10 @@ def test_a_selected_frame_is_on_disk_as_jpeg_once_the_recorder_drained(spool: Sp
     assert metrics.total("frames_spooled", camera="gate") == 1
 
 
+def test_a_recorder_that_was_never_started_has_nothing_to_drain(spool: Spool, metrics: Metrics) -> None:
+    assert Recorder(spool, metrics, SystemClock(), Watchdog(), depth=16, quality=90).drain(0.0)
+
+
 def test_held_frames_wait_for_the_end_of_their_window_and_the_best_leave(spool: Spool, metrics: Metrics) -> None:
     left: list[int] = []
     subject = recorder(spool, metrics)
