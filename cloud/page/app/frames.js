@@ -36,7 +36,7 @@ export function framesPane(name) {
   const poll = poller(fetchBoth, draw);
   return { node, close: poll.close, drawn: poll.turn };
 }
-const setOf = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart, to judge by" : frame.round === 0 ? "never labelled: others were worth more" : frame.teacher == null ? "waits for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waits for a round";
+const setOf = frame => frame.kept != null ? `in the culled set of round ${frame.kept}` : frame.held_out ? "kept apart, to judge by" : frame.round === 0 && frame.teacher == null ? "never labelled: others were worth more" : frame.teacher == null ? "waits for the teacher" : frame.round != null ? `not in the culled set of round ${frame.round}` : "waits for a round";
 const judgedOf = frame => frame.ap == null ? "" : `AP ${real(frame.ap)}`;
 const saidOf = frame => byPerson(frame) ? `boxes by a person (${frame.decision})` : frame.decision === "skipped" ? "skipped by a person" : "";
 
