@@ -138,7 +138,7 @@ def report(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Write plots and tables of a camera, and a page for each of its rounds."""
+    """Write a camera's week as one page, plots and tables of it, and a page for each of its rounds."""
     from culling.cloud.page.report import write_report
 
     settings = settings_of(config, override)

@@ -40,7 +40,7 @@ source.addEventListener("fleet", event => {
 def event_to_pixel(fleet: Showcase, url: str) -> list[float]:
     browser = Browser(url, width=2560, height=1440)
     try:
-        browser.wait(lambda: browser.count("tbody tr") > len(fleet.names))
+        browser.wait(lambda: browser.run("return state.cameras.size") > len(fleet.names))
         browser.run(RECORD)
         sent: dict[tuple[str, int], float] = {}
         for _ in range(BEATS):

@@ -177,6 +177,39 @@ def test_two_thousand_cameras_are_scrolled_without_a_stutter(watching: Watching)
 
 
 @needs_chromium
+def test_what_one_of_two_thousand_cameras_says_is_on_the_screen_within_a_second(tmp_path: Path) -> None:
+    cloud, names = CloudState(tmp_path, page={"port": free_port()}), [f"camera-{at:04d}" for at in range(2000)]
+    for start in range(0, len(names), 50):
+        with cloud.index.write() as connection:
+            add_edge(connection, f"edge-{start // 50}", new_keypair()[0], names[start : start + 50], time.time())
+    told = {name: (camera_state(name, seen=1000), time.time()) for name in names}
+    page = Dashboard(
+        cloud.settings, cloud.index, cloud.frames, lambda: told, SystemClock(), Metrics(CollectorRegistry(), "cloud")
+    )
+    browser = Browser(page.url)
+    watch = (
+        "window.drawn = 0; (function look() { state.cameras.get('camera-0000')?.seen === arguments[0]"
+        " ? requestAnimationFrame(() => { window.drawn = Date.now() / 1000 }) : setTimeout(look, 5, arguments[0]) })"
+        "(arguments[0])"
+    )
+    took = []
+    try:
+        browser.wait(lambda: browser.run("return state.cameras.size") == len(names))
+        for beat in range(1, 12):
+            browser.run(watch, 1000 + beat)
+            at = time.time()
+            told.update({name: (camera_state(name, seen=1000 + beat), at) for name in names[:50]})  # one edge's
+            browser.wait(lambda: browser.run("return window.drawn"))
+            took.append(browser.run("return window.drawn") - at)
+        print(f"from event to pixel: median {statistics.median(took):.2f} s, most {max(took):.2f} s")
+        assert statistics.median(took) < 1
+    finally:
+        browser.close()
+        page.close()
+        cloud.close()
+
+
+@needs_chromium
 def test_an_empty_fleet_is_one_sentence(tmp_path: Path) -> None:
     cloud = CloudState(tmp_path, page={"port": free_port()})
     page = Dashboard(

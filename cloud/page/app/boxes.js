@@ -15,7 +15,7 @@ export function boxes(frame, { floor = 0, named = false, whole = 900 } = {}) {
       if (which === "s" && score < floor) continue;
       const place = { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) };
       const text = which === "s" ? `${label} ${score.toFixed(2)}` : label;
-      svg.append(s("rect", { class: "rim", ...place }), s("rect", { class: which, fill: (frame.colours || {})[label] || "none", ...place }, s("title", {}, `${WHO[which]}: ${text}`)));
+      svg.append(s("rect", { class: "rim", ...place }), s("rect", { class: which, fill: frame.colours?.[label], ...place }, s("title", {}, `${WHO[which]}: ${text}`)));
       if (!named) continue;
       const low = which !== "s", size = 15 * unit;
       const name = s("text", { class: which, x: low ? x2 - 2 * unit : x1 + 2 * unit, y: low ? y2 - 5 * unit : Math.max(size, y1 - 5 * unit), "stroke-width": 3 * unit, "text-anchor": low ? "end" : "start" }, text);

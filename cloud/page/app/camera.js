@@ -59,11 +59,13 @@ function nowPane(name) {
   const axis = h("section", { class: "panel wide" }, h("h2", {}, "The last day"), today, line.node);
   const behind = h("details", { class: "panel wide" }, h("summary", {}, "What lies behind the choice of frames"), h("div", { class: "grid fit" }, h("section", {}, h("h2", {}, "Confidence loss since the agent started"), losses), h("section", {}, h("h2", {}, "Bytes, and frames not forwarded"), drops)));
   const node = h("div", { class: "grid" }, h("div", { class: "look wide" }, h("section", { class: "panel" }, view, under), h("section", { class: "panel" }, facts)), axis, behind);
-  let shown = "", changed = "";
+  let shown = "", changed = "", said = "";
   function news() {
     const row = state.cameras.get(name);
     if (!row) return;
-    facts.replaceChildren(...answers(row).map(([asked, told, more, tone, share]) => h("div", {}, h("dt", {}, asked), h("dd", {}, h("span", { class: `v ${tone || ""}`, "data-k": asked }, told), share == null ? null : h("progress", { value: share, "aria-label": "done of the running stage" }), h("span", { class: "sub" }, more)))));
+    const found = answers(row), text = JSON.stringify(found);
+    if (text !== said) facts.replaceChildren(...found.map(([asked, told, more, tone, share]) => h("div", {}, h("dt", {}, asked), h("dd", {}, h("span", { class: `v ${tone || ""}`, "data-k": asked }, told), share == null ? null : h("progress", { value: share, "aria-label": "done of the running stage" }), h("span", { class: "sub" }, more)))));
+    said = text;
     show(row);
     const happened = JSON.stringify([row.swap, row.round?.id]);
     if (changed !== happened && changed) daily.turn();

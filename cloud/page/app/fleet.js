@@ -18,7 +18,7 @@ const remember = (what, value) => { try { localStorage.setItem(`culling ${what}`
 const recall = what => { try { return localStorage.getItem(`culling ${what}`); } catch { return null; } };
 
 export function fleetView() {
-  let look = recall("look") === "tiles" ? "tiles" : "rows", grouped = recall("groups") === "edge", only = "";
+  let look = recall("look") === "tiles" ? "tiles" : "rows", grouped = recall("groups") === "edge", only = "", saidOfThem = null;
   const told = h("h1", { class: "told" }), facts = h("p", { class: "soft totals" }), heads = h("div", { class: "heads", "aria-hidden": "true" });
   const find = h("input", { type: "search", placeholder: "find a camera or an edge", "aria-label": "find a camera or an edge", oninput: () => arrange() });
   const chips = h("span", { class: "chips" }), empty = h("p", { class: "soft empty" }), list = virtual(fleetItem), scale = h("span", {});
@@ -29,7 +29,15 @@ export function fleetView() {
 
   function say(rows) {
     const { head, parts, more } = sentence(rows);
-    told.replaceChildren(head, ...parts.flatMap(([name, text]) => ["; ", h("a", { href: link(name) }, name), text]), more > 0 ? `; and ${more} more` : "");
+    const named = parts.map(part => part[0]).join("\n");
+    if (named !== saidOfThem) {  // links stay where they are, or whoever is on one would lose it every second
+      saidOfThem = named;
+      told.replaceChildren(h("span"), ...parts.flatMap(([name]) => ["; ", h("a", { href: link(name) }, name), h("span")]), h("span"));
+    }
+    const spans = told.querySelectorAll("span");
+    put(spans[0], head);
+    parts.forEach(([, text], at) => put(spans[at + 1], text));
+    put(spans[parts.length + 1], more > 0 ? `; and ${more} more` : "");
     told.className = `told ${rows.some(row => row.standing.rank === 0) ? "bad" : rows.some(row => row.standing.rank < 3) ? "warn" : ""}`;
     const add = of => rows.reduce((sum, row) => sum + (of(row) || 0), 0), days = rows.map(row => dayOf(row.camera));
     const seen = days.reduce((sum, day) => sum + day.seen, 0), sent = days.reduce((sum, day) => sum + day.sent, 0), running = rows.filter(row => row.round).length;
