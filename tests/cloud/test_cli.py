@@ -284,7 +284,7 @@ def test_a_student_of_other_classes_is_not_published(
 ) -> None:
     (tmp_path / "b.onnx").write_bytes(tiny.student(classes=("cat", "dog")))
     assert culling(cloud, "publish", CAMERA, str(tmp_path / "b.onnx")) == 5
-    assert "finds cat, dog; expected person" in capsys.readouterr().err
+    assert "finds cat, dog; gate looks for person, bicycle" in capsys.readouterr().err
 
 
 def test_an_edge_can_be_revoked(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:

@@ -369,7 +369,7 @@ def test_a_builder_that_died_ends_the_agent_with_what_it_died_of(agent: Agent) -
 def test_a_disk_that_fails_shows(agent: Agent, recorder: bool, forwarder: bool) -> None:
     made: Any = agent
     made._recorder, made._forwarder, made._builder = Thread(failing=recorder), Thread(failing=forwarder), Thread()
-    made._metrics, made._gauges = Metrics(CollectorRegistry(), "edge"), Thread()
+    made._metrics, made._gauges, made._inbox = Metrics(CollectorRegistry(), "edge"), Thread(), Thread()
 
     agent._tick()
 
@@ -382,6 +382,7 @@ class Thread:
     def __init__(self, failure: BaseException | None = None, failing: bool = False) -> None:
         self.failure = failure
         self.failing = self.storage_failing = failing
+        self.waiting = False
 
     def export(self) -> None:
         pass

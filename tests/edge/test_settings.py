@@ -75,7 +75,6 @@ def test_a_missing_section_is_named(site: Site, section: str) -> None:
         ("spool", "jpeg_quality", 101),
         ("metrics", "port", 70_000),
         ("confidence", "policy", "guess"),
-        ("confidence", "interest", ["unicorn"]),
     ],
 )
 def test_a_wrong_value_is_named_by_its_key(site: Site, section: str, key: str, value: object) -> None:

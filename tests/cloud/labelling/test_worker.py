@@ -106,10 +106,10 @@ class Failing(Brightness):
         super().__init__()
         self.bad = bad
 
-    def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def label(self, frames: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> list[Detections]:
         if self.bad is None or any(round(float(frame.mean())) == self.bad for frame in frames):
             raise RuntimeError("CUDA error: device-side assert triggered\nand a hundred lines")
-        return super().label(frames)
+        return super().label(frames, classes)
 
 
 def run_again_and_again(cloud: CloudState, teacher: Brightness, times: int) -> list[str]:
@@ -150,8 +150,8 @@ def test_a_single_frame_on_which_the_teacher_fails_is_given_up_and_the_others_ar
 
 def test_a_teacher_that_tells_of_too_few_frames_ends_the_worker(cloud: CloudState) -> None:
     class Short(Brightness):
-        def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-            return super().label(frames)[1:]
+        def label(self, frames: Sequence[NDArray[np.uint8]], classes: tuple[str, ...]) -> list[Detections]:
+            return super().label(frames, classes)[1:]
 
     [told] = run_again_and_again(cloud, Short(), 1)
     assert "told of 4 frames when it was shown 5" in told

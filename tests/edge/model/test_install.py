@@ -55,7 +55,7 @@ def test_a_running_agent_swaps_it_and_says_so(site: Site, capsys: pytest.Capture
 
 
 def test_a_running_agent_that_turns_it_down_says_why(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = site.ship(tiny.student(classes=("dog",)), counter=2, classes=("dog",))
+    wrong = site.ship(tiny.student(classes=("dog",)), counter=2, classes=("cat",))
     site.start()
     wait_until(lambda: "agent_started" in site.log(), 60)
     assert install(site, stick(site, wrong)) == 5
