@@ -152,8 +152,8 @@ class Outlet:
             self._fell(error, error.after_s)
             return False
         except RefusedError as error:
+            self._note_refusal(error)  # first: whoever sees the count finds the reason
             self._lose(records, "refused")
-            self._note_refusal(error)
         except Exception as error:  # one batch costs itself
             note_failed("output", self._metrics, error, output=self.name)
             self._lose(records, "broken")
