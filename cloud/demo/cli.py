@@ -48,7 +48,9 @@ def demo(
     override: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="a setting of cloud or edge, e.g. student.family=yolox; repeatable"
+            "--set",
+            metavar="KEY=VALUE",
+            help="override a setting of cloud or edge, e.g. student.family=yolox, see `culling settings`; repeatable",
         ),
     ] = None,
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_student_s_file_is_told_from_its_header(name: str, family: str) -> Non
     assert "6 classes" in told
 
 
-def test_a_student_of_another_family_a_teacher_and_other_classes_are_refused(tmp_path: Path) -> None:
+def test_a_student_of_another_family_and_a_teacher_are_refused_and_other_classes_are_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is a student of the family yolox, expected faster-rcnn-resnet18"):
         check_student_file(BUNDLED / "yolox-nano.safetensors", "faster-rcnn-resnet18")
     with pytest.raises(ModelError, match="holds a teacher's weights"):
@@ -98,8 +98,7 @@ def test_a_student_of_another_family_a_teacher_and_other_classes_are_refused(tmp
     def dog(header: dict[str, Any]) -> None:
         header["__metadata__"] |= {"kind": "student", "family": "yolox", "classes": "dog"}
 
-    with pytest.raises(ModelError, match="finds dog; expected person"):
-        check_student_file(write(tmp_path / "dog.safetensors", dog), "yolox")
+    assert "1 classes" in check_student_file(write(tmp_path / "dog.safetensors", dog), "yolox")
 
 
 def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
