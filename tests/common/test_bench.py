@@ -88,7 +88,7 @@ def test_how_far_a_bench_is_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -
     in_turn(2, lambda: 1.0, lambda: 2.0)
     told = capsys.readouterr()
     assert told.out == ""
-    assert [line.split(",")[0] for line in told.err.splitlines()] == [f"bench: measurement {n}/4" for n in range(1, 5)]
+    assert told.err == "bench: measurement 4/4\n"  # those before it took less than half a minute
 
 
 def test_json_has_stable_keys(capsys: pytest.CaptureFixture[str]) -> None:
