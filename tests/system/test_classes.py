@@ -28,7 +28,7 @@ REAL = {
 }
 
 
-@pytest.fixture(params=["synthetic", "yolox"])
+@pytest.fixture(params=["synthetic", pytest.param("yolox", marks=pytest.mark.soak)])
 def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
     real = request.param == "yolox"
     if real and not (TEACHER.exists() and CLIP.exists()):
@@ -74,4 +74,4 @@ def test_a_camera_looks_for_other_classes_after_one_round_and_goes_back(loop: Lo
     assert loop.end("edge") == 0
     assert loop.end("cloud") == 0
     assert lost(loop.folder / "edge" / "spool.sqlite", loop.stored(), {}) == 0
-    assert len(read_trace(loop.folder / "trace.jsonl")) >= 3, "all of them saw the camera"
+    assert len(read_trace(loop.folder / "trace.jsonl")) >= 2, "students of both lists saw the camera"

@@ -18,8 +18,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.roster import add_edge
+from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import SystemClock
-from culling.common.frame import CLASSES
 from culling.common.metrics import Metrics
 from culling.common.wire.messages import Ack, Desired, Hello, SwapReport, Welcome
 from culling.common.wire.transport import new_keypair

@@ -14,7 +14,7 @@ from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.recipe.watch import Watch
 from culling.cloud.model.train import Recipe, Run
 from culling.cloud.model.weights import load_weights
-from culling.cloud.round.fit import _warm_start, canvases, retrain, round_recipe, unseen, watch_over, why_ended
+from culling.cloud.round.fit import canvases, retrain, round_recipe, start_from, unseen, watch_over, why_ended
 from culling.cloud.settings import RoundSettings
 from culling.cloud.store.frames import StoredFrame
 from culling.common.errors import TrainingError
@@ -153,6 +153,6 @@ def test_a_camera_whose_models_were_all_published_as_onnx_starts_where_every_cam
     onnx_only = msgspec.structs.replace(cloud.registry.live()[CAMERA].artefact, weights=None)
     cloud.enroll("yard", edge="edge-2")
     cloud.publisher.publish("yard", onnx_only, "manual")
-    started, base = _warm_start(context_of(cloud), "yard"), _warm_start(context_of(cloud), CAMERA)
+    started, base = start_from(context_of(cloud), "yard"), start_from(context_of(cloud), CAMERA)
     for name, tensor in base.state_dict().items():
         assert torch.equal(tensor, started.state_dict()[name]), name
