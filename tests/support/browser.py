@@ -40,8 +40,11 @@ class Browser:
         self.driver.get(f"{url}/")
 
     def go(self, view: str) -> None:
-        """Show a view, named as behind the `#/` of its address."""
-        self.run("location.hash = '#/' + arguments[0]", view)
+        """Show a view anew, named as behind the `#/` of its address."""
+        self.run(
+            "const before = location.hash; location.hash = '#/' + arguments[0]; if (location.hash === before) route()",
+            view,
+        )
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
