@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from culling.cloud.settings import ServiceSettings
 from culling.cloud.store.frames import Counts
 from culling.common.errors import ProtocolError, StorageError
+from culling.common.wire.classes import MOST
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.ignored import check as check_places
 from culling.common.wire.messages import HardFrame, from_wire
@@ -68,13 +69,16 @@ class Room:
         return max(1, int(settings.window * min(queue, room, pace, 1.0)))
 
 
-def check_frame(frame: HardFrame, jpeg: bytes) -> None:
-    """Raise ProtocolError unless `jpeg` is the picture that `frame` describes, by hash and by header."""
+def check_frame(frame: HardFrame, jpeg: bytes, classes: int = MOST) -> None:
+    """Raise ProtocolError unless `jpeg` is the picture that `frame` describes, by hash and by header.
+
+    Its labels have to be below `classes`, the number of those that its model finds.
+    """
     if hashlib.sha256(jpeg).hexdigest() != frame.sha256:
         raise ProtocolError("wrong-hash", "the picture is not the one that its message describes")
     if jpeg_size(jpeg) != (frame.width, frame.height):
         raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
-    from_wire(frame.detections)
+    from_wire(frame.detections, classes)
     check_places(frame.ignored)
 
 

@@ -24,6 +24,7 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.roster import Members, Roster, state_of
 from culling.cloud.store.rounds import Rounds
+from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
@@ -100,6 +101,7 @@ class Ingest:
         self._unsaved: dict[str, CameraState] = {}
         self._heard: dict[str, float] = {}
         self._boots: dict[str, str] = {}
+        self._finds: dict[tuple[str, str], int] = {}  # how many classes, by camera and model
         self._announced: set[str] = set()
         self._next_tick = self._next_count = clock.monotonic()
         self._stopping = threading.Event()
@@ -260,12 +262,19 @@ class Ingest:
         try:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
-            check_frame(frame, jpeg)
+            check_frame(frame, jpeg, self._classes(frame))
             if arrival.name in self._arrivals:  # a repeat: the outcome of the first must be known
                 self._store_arrivals()
             self._arrivals.add(arrival)
         except ProtocolError as error:
             self._nack(arrival, error.reason, retry=False)
+
+    def _classes(self, frame: HardFrame) -> int:
+        """Return how many classes the model of a frame finds; of one that is not known, those that it is read by."""
+        model = frame.camera, frame.model_id
+        if model not in self._finds and (known := len(self._registry.classes(*model))):
+            self._finds[model] = known
+        return self._finds.get(model, len(CLASSES))
 
     def _store_arrivals(self) -> None:
         """Store the frames that wait, and answer each."""

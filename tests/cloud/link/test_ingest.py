@@ -164,7 +164,7 @@ def spoilt(reason: str) -> tuple[Any, bytes]:
             bomb[at : at + 4] = (65_500).to_bytes(2, "big") * 2
             return hard_frame(1, jpeg=bytes(bomb), width=65_500, height=65_500)
         case "malformed":
-            return hard_frame(1, found=detections((20, 20, 1, 1, 0.9, 2)))
+            return hard_frame(1, found=detections((1, 1, 20, 20, 0.9, 77)))
         case "not-your-camera":
             return hard_frame(1, camera="yard")
     raise AssertionError(reason)
