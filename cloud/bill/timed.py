@@ -11,42 +11,23 @@ import structlog
 from numpy.typing import NDArray
 
 from culling.cloud.bill.rates import Rates
-from culling.cloud.teacher.interface import Teacher
+from culling.cloud.teacher.interface import Teacher, Wrapped
 from culling.common.frame import Detections
 
 log = structlog.get_logger(__name__)
 
 
-class TimedTeacher:
+class TimedTeacher(Wrapped):
     """Labels as `teacher` does, and notes what that took in `rates`; `clock` is in seconds.
 
     The work of a teacher that cannot be counted is not noted: it has no price, and its cameras no ratio.
     """
 
     def __init__(self, teacher: Teacher, rates: Rates, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._teacher = teacher
+        super().__init__(teacher)
         self._rates = rates
         self._clock = clock
         self._each: dict[tuple[int, int], float | None] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What its labels mean, in order."""
-        return self._teacher.names
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self._teacher.device
-
-    @property
-    def batch(self) -> int:
-        """The most pictures that it looks at in one pass."""
-        return self._teacher.batch
-
-    def gflops(self, height: int, width: int) -> float | None:
-        """Return what a frame of that size costs the teacher."""
-        return self._teacher.gflops(height, width)
 
     def label(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from culling.cloud.model.coco import plain
 from culling.cloud.teacher.fusion import SAME, suppress
-from culling.cloud.teacher.interface import Picture, Teacher
+from culling.cloud.teacher.interface import Picture, Teacher, Wrapped
 from culling.common.errors import ModelError, SettingsError
 from culling.common.frame import Detections
 
@@ -77,14 +77,14 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     return f"it says {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
 
 
-class Translated:
+class Translated(Wrapped):
     """A teacher that says our classes: what it finds of others is left out.
 
     Where several of its names mean one class, boxes of one object, say as a car and as a truck, become one.
     """
 
     def __init__(self, teacher: Teacher, table: Sequence[int], classes: tuple[str, ...]) -> None:
-        self._teacher = teacher
+        super().__init__(teacher)
         self._table = np.asarray(table, np.int64)
         self._merged = {label for label in range(len(classes)) if list(table).count(label) > 1}
         self.names = classes
@@ -94,23 +94,9 @@ class Translated:
         """The labels of our classes that the teacher has a name for."""
         return frozenset(self._table[self._table != NONE].tolist())
 
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self._teacher.device
-
-    @property
-    def batch(self) -> int:
-        """The most pictures that it looks at in one pass."""
-        return self._teacher.batch
-
     def label(self, frames: Sequence[Picture]) -> list[Detections]:
         """Return what the teacher sees of our classes in each frame, best first."""
         return [self._translate(found) for found in self._teacher.label(frames)]
-
-    def gflops(self, height: int, width: int) -> float | None:
-        """Return what a frame of that size costs the teacher."""
-        return self._teacher.gflops(height, width)
 
     def _translate(self, found: Detections) -> Detections:
         labels = self._table[found.labels] if len(found) else found.labels

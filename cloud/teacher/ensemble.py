@@ -10,7 +10,7 @@ from culling.cloud.model.coco import NOTHING
 from culling.cloud.settings import TeacherPart, TeacherSettings
 from culling.cloud.teacher.classes import Translated, translation
 from culling.cloud.teacher.fusion import Look, fuse
-from culling.cloud.teacher.interface import Picture, Scalable, Teacher
+from culling.cloud.teacher.interface import Picture, Scalable, Teacher, Wrapped
 from culling.cloud.teacher.views import View, Window, parse_view, to_whole, windows
 from culling.common.errors import SettingsError
 from culling.common.frame import Detections
@@ -19,23 +19,12 @@ FLOOR = 0.05
 """Boxes below this score are not merged: there are very many of them, and no label comes of them."""
 
 
-class Viewed:
+class Viewed(Wrapped):
     """One teacher that looks at each frame in several ways."""
 
     def __init__(self, teacher: Teacher, views: Sequence[View]) -> None:
-        self._teacher = teacher
+        super().__init__(teacher)
         self._looks = [(view, _scaled(teacher, view.scale)) for view in views]
-        self.names = teacher.names
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self._teacher.device
-
-    @property
-    def batch(self) -> int:
-        """The most pictures that it looks at in one pass."""
-        return self._teacher.batch
 
     def label(self, frames: Sequence[Picture]) -> list[Detections]:
         """Return what all views together show in each frame, best first."""

@@ -55,6 +55,28 @@ class Teacher(Protocol):
         ...
 
 
+class Wrapped:
+    """What every teacher that works through another has of it: names, device, batch and cost."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+        self.names = teacher.names
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._teacher.device
+
+    @property
+    def batch(self) -> int:
+        """The most pictures that it looks at in one pass."""
+        return self._teacher.batch
+
+    def gflops(self, height: int, width: int) -> float | None:
+        """Return what a frame of that size costs the teacher."""
+        return self._teacher.gflops(height, width)
+
+
 @runtime_checkable
 class Scalable(Protocol):
     """A teacher whose input may be made larger or smaller, as the view `scale 1.5` asks for."""
