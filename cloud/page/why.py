@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from culling.common.frame import iou
+from culling.common.process.console import counted
 
 UNSURE = (0.4, 0.6)
 """Scores between which a student says neither yes nor no."""
@@ -34,7 +35,7 @@ def why(frame: Mapping[str, Any]) -> str:
     parts = [DRAWN[frame["reason"]]] if frame["reason"] in DRAWN else []
     low, high = UNSURE
     if unsure := sum(low <= box[4] < high for box in student):
-        parts.append(f"{_boxes(unsure)} between {low:.1f} and {high:.1f}")
+        parts.append(f"{counted(unsure, "box")} between {low:.1f} and {high:.1f}")
     if teacher is None:
         return "; ".join([*parts, "the teacher has not looked yet"])
     missed, false = _apart(teacher, student), _apart(student, teacher)
@@ -65,8 +66,4 @@ def _array(boxes: Sequence[Box]) -> Any:
 
 
 def _named(classes: Sequence[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in Counter(classes).most_common())
-
-
-def _boxes(count: int) -> str:
-    return "1 box" if count == 1 else f"{count} boxes"
+    return ", ".join(counted(count, name) for name, count in Counter(classes).most_common())

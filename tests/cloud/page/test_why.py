@@ -16,7 +16,7 @@ CAR = [100.0, 0.0, 180.0, 40.0, 0.9, "car"]
     [
         ("hard", [PERSON], None, "the teacher has not looked yet"),
         ("hard", [DOUBTED, PERSON], [PERSON, DOUBTED], "1 box between 0.4 and 0.6; both see the same"),
-        ("hard", [PERSON], [PERSON, CAR, CAR], "the teacher sees 2 car more"),
+        ("hard", [PERSON], [PERSON, CAR, CAR], "the teacher sees 2 cars more"),
         ("hard", [PERSON, CAR], [PERSON], "the student sees 1 car that the teacher does not"),
         ("hard", [[*PERSON[:5], "car"]], [PERSON], "the teacher sees 1 person more; the student sees 1 car that the"),
         ("audit", [], [], "drawn at random, to see what is missed; both see nothing"),
