@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from culling.common.clock import DAY_S
+from culling.common.process.console import counted
 
 FLOOD = 0.05
 """The share of frames beyond which too many are forwarded; as in CullingForwardedRateOutOfBand."""
@@ -107,7 +108,7 @@ def sentence(rows: Sequence[Mapping[str, Any]], now: float) -> str:
         return "no camera is enrolled yet"
     fine = sum(row["standing"]["word"] == FINE for row in rows)
     needy = sorted((row for row in rows if row["standing"]["rank"] < 3), key=lambda row: row["standing"]["rank"])
-    parts = [f"{fine} of {len(rows)} camera{'s' if len(rows) != 1 else ''} fine"]
+    parts = [f"{fine} of {counted(len(rows), 'camera')} fine"]
     parts += [f"{row['camera']} {row['standing']['word']}{_when(row['standing'], now)}" for row in needy[:NAMED]]
     return "; ".join([*parts, *([f"and {len(needy) - NAMED} more"] if len(needy) > NAMED else [])])
 

@@ -35,7 +35,7 @@ def why(frame: Mapping[str, Any]) -> str:
     parts = [DRAWN[frame["reason"]]] if frame["reason"] in DRAWN else []
     low, high = UNSURE
     if unsure := sum(low <= box[4] < high for box in student):
-        parts.append(f"{counted(unsure, "box")} between {low:.1f} and {high:.1f}")
+        parts.append(f"{counted(unsure, 'box')} between {low:.1f} and {high:.1f}")
     if teacher is None:
         return "; ".join([*parts, "the teacher has not looked yet"])
     missed, false = _apart(teacher, student), _apart(student, teacher)
