@@ -15,6 +15,7 @@ import typer
 from culling.cloud.bench.crowd import BareDisk, Crowd, Folder, acked_by_service, bare_socket, frames, service
 from culling.common import bench
 from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, Stated, at_least
+from culling.common.process.console import counted
 
 
 def ingest_command(
@@ -35,7 +36,7 @@ def ingest_command(
     disk = Measured("SQLite commits, WAL, synchronous=FULL", unit, found["disk"])
     comparisons, stated = [], [Stated(disk)]
     for number in (1, edges):
-        who = "1 edge" if number == 1 else f"{number} edges"
+        who = counted(number, "edge")
         socket = Measured(f"a bare CURVE socket, {who}", unit, found[f"socket {number}"])
         smaller = tuple(map(min, socket.values, disk.values))
         reference = Measured("the smaller of the bare socket and the bare disk", unit, smaller)

@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from culling.common.process.console import counted
+
 WORDS = ("round", "outcome")
 """Columns of the table that hold words, aligned left."""
 
@@ -33,7 +35,7 @@ def verdict(figures: Figures) -> str:
     """Return one sentence on whether the loop made the student better."""
     rounds, base, final = figures["rounds"], figures["map_base"], figures["map_final"]
     used = sum(_outcome(row) == "published" for row in rounds)
-    told = f"{used} of {len(rounds)} round{'s' if len(rounds) != 1 else ''} put a new student into use"
+    told = f"{used} of {counted(len(rounds), 'round')} put a new student into use"
     if not rounds:
         return "No round ended before the time limit, so there is nothing to compare: allow more with --minutes."
     if base is None or final is None:

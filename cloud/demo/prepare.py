@@ -17,6 +17,7 @@ from culling.cloud.model.family import family_named
 from culling.cloud.settings import load_settings
 from culling.cloud.teacher.loading import load_teacher
 from culling.common.errors import InputError
+from culling.common.process.console import counted
 from culling.common.video import FED
 
 
@@ -65,8 +66,8 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
 
 def announce(speed: Speed, plan: Plan) -> str:
     """Return what a demo will take, and why, in two sentences."""
-    sizes, threads = plan.sizes, f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    rounds = f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}"
+    sizes, threads = plan.sizes, counted(plan.threads, "thread")
+    rounds = counted(plan.rounds, "round")
     bits = " in 8 bits" if plan.int8 else ""
     return (
         f"{rounds}, about {max(1, round(plan.total_s / 60))} minutes on this machine: a student's frame takes "

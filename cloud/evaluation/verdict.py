@@ -8,6 +8,7 @@ from typing import Literal
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS
 from culling.cloud.evaluation.comparison import Check, StudentComparison
+from culling.common.process.console import counted
 
 Outcome = Literal["published", "provisional", "refused"]
 
@@ -66,7 +67,7 @@ def _percent(found: StudentComparison) -> str:
 
 
 def _on(found: StudentComparison, wanted: int) -> str:
-    blocks = f"in {found.blocks} block{'s' if found.blocks != 1 else ''}"
+    blocks = f"in {counted(found.blocks, 'block')}"
     if found.frames < wanted:
         return f"{found.frames} of {wanted} judges wanted, {blocks}"
     return f"{found.frames} judges {blocks}"
