@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -19,9 +20,15 @@ SIDES = ("common", "edge", "cloud")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, built without a network."""
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    """The wheel of this checkout, built without a network; from a copy, since a build writes beside its sources, and
+    tests that run side by side would write there at once.
+    """
+    out, copy = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    for side in SIDES:
+        shutil.copytree(ROOT / side, copy / side, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, copy)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=out)
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = out.glob("*.whl")
