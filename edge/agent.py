@@ -41,7 +41,7 @@ from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import CameraState, Desired
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.classes import strange
+from culling.edge.classes import Unfound, asking_for, unfound
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
 from culling.edge.model.builder import Builder
@@ -99,7 +99,7 @@ class Prepared:
     lanes: list[Lane]
     tracks: dict[str, Tracks | None]
     outputs: Others
-    warnings: tuple[str, ...] = ()
+    unfound: tuple[Unfound, ...] = ()
 
 
 class Agent:
@@ -400,7 +400,7 @@ class Agent:
         if (prepared := self._prepared) is not None:
             self._prepared = None
             self._take(prepared)
-            text = "\n".join([str(prepared.change), *(f"warning: {one}" for one in prepared.warnings)])
+            text = "\n".join([str(prepared.change), *(f"warning: {one.key}: {one}" for one in prepared.unfound)])
             self._builder.submit(lambda: self._answer(text))
 
     def _prepare(self) -> None:
@@ -412,12 +412,12 @@ class Agent:
             tracks = {camera.name: _tracks(camera) for camera in change.moved}
             outputs = self._outlets.prepare(change.outputs, change.outputs_gone)
             classes = {name for lane in (*self._lanes, *lanes) for name in lane.now().classes}
-            warnings = tuple(f"{key}: {told}" for key, told in strange(settings, classes))
+            missing = tuple(unfound(asking_for(settings), classes))
         except CullingError as error:
             log.error("reload_refused", error=str(error))
             self._answer(redact(str(error)), error.exit_code)
             return
-        self._prepared = Prepared(settings, change, lanes, tracks, outputs, warnings)
+        self._prepared = Prepared(settings, change, lanes, tracks, outputs, missing)
 
     def _answer(self, text: str, code: int = 0) -> None:
         self._reloading = False
@@ -446,8 +446,8 @@ class Agent:
         self._gauges.watch(lane.name for lane in prepared.lanes)
         for lane in prepared.lanes:
             lane.camera.start()
-        for warning in prepared.warnings:
-            log.warning("classes_unknown", told=warning)
+        for one in prepared.unfound:
+            log.warning("classes_unknown", key=one.key, classes=list(one.classes), known=list(one.known))
         log.info("settings_reloaded", change=str(change), cameras=[lane.name for lane in self._lanes])
 
     # Shutdown

@@ -19,7 +19,7 @@ from culling.common.scaler import input_size, quarter_turns
 from culling.common.wire.transport import EdgeSocket
 from culling.edge.camera.camera import CameraSettings, Frame
 from culling.edge.camera.source import Source
-from culling.edge.classes import strange
+from culling.edge.classes import asking_for, unfound
 from culling.edge.model.builder import Builder
 from culling.edge.model.families import OUTLINES, open_family
 from culling.edge.model.package import initial_package
@@ -79,8 +79,8 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield Result("families", str(error), error)
     running = holder(settings.agent.state_dir / LOCK) is not None
     classes = {name for camera in cameras if camera.student for name in camera.student.classes}
-    for key, told in strange(settings, classes):
-        yield Result(key, told, warning=True)
+    for one in unfound(asking_for(settings), classes):
+        yield Result(one.key, str(one), warning=True)
     for output in settings.output:
         yield _output(output, running)
     yield attempt("cloud", lambda: _cloud(settings))

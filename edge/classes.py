@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from culling.edge.settings import EdgeSettings
 
+Asking = tuple[str, Collection[str]]
+"""A key of the settings, and the classes that it names."""
 
-def strange(settings: EdgeSettings, known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield each key that names classes which are not `known`, and what is wrong; nothing while none are known."""
-    for key, named in _named(settings) if known else ():
+
+@dataclass(frozen=True)
+class Unfound:
+    """A key that names `classes` which are not among those `known`; as text, what is wrong with it."""
+
+    key: str
+    classes: tuple[str, ...]
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"no student here finds {', '.join(self.classes)}; known are {', '.join(sorted(self.known))}"
+
+
+def unfound(asking: Iterable[Asking], known: Collection[str]) -> Iterator[Unfound]:
+    """Yield each key that names classes which are not `known`; nothing while none are known."""
+    for key, named in asking if known else ():
         if missing := sorted(set(named) - set(known)):
-            yield key, f"no student here finds {', '.join(missing)}; known are {', '.join(sorted(known))}"
+            yield Unfound(key, tuple(missing), tuple(known))
 
 
-def _named(settings: EdgeSettings) -> Iterator[tuple[str, Collection[str]]]:
+def asking_for(settings: EdgeSettings) -> Iterator[Asking]:
+    """Yield every key of the settings that names classes, with them."""
     for number, camera in enumerate(settings.camera):
         for at, ignored in enumerate(camera.ignore):
             yield f"camera.{number}.ignore.{at}.classes", ignored.classes

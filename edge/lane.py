@@ -22,6 +22,7 @@ from culling.common.selection.selector import THUMBNAIL, Action, Decision, Relea
 from culling.common.wire.messages import CameraState, Desired
 from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
+from culling.edge.classes import Asking, unfound
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.output.outlets import Outlets
@@ -247,13 +248,12 @@ class Lane:
 
     def _warn_of_strangers(self, student: Student) -> None:
         """Warn of settings that ask for classes which the student does not find: models change, settings need not."""
-        places = [("confidence.interest", self._confidence.interest)]
+        places: list[Asking] = [("confidence.interest", self._confidence.interest)]
         places += [(f"camera.{self.name}.{key}", classes) for key, classes in self._regions.asking()]
         places += self._outlets.asking(self.name) if self._outlets is not None else ()
-        for key, classes in places:
-            if strange := [name for name in classes if name not in student.classes]:
-                told = {"key": key, "classes": strange, "known": list(student.classes)}
-                log.warning("classes_unknown", camera=self.name, model_id=student.model_id, **told)
+        for one in unfound(places, student.classes):
+            told = {"key": one.key, "classes": list(one.classes), "known": list(one.known)}
+            log.warning("classes_unknown", camera=self.name, model_id=student.model_id, **told)
 
     def _nothing_new(self, frame: Frame) -> bool:
         """Return whether the frame is skipped, and counted, as unchanged; a frame that an operator wants never is."""
