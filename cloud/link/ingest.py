@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Set
+from functools import lru_cache
 from importlib.metadata import version
 
 import structlog
@@ -62,6 +63,9 @@ COUNT_S = 5.0
 AT_ONCE = 32
 """Messages taken in a row before the frames among them are stored: a full window of one edge."""
 
+MODELS = 4096
+"""Of so many models is it remembered how many classes they find."""
+
 SILENT_S = 30.0
 """An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
 
@@ -101,7 +105,7 @@ class Ingest:
         self._unsaved: dict[str, CameraState] = {}
         self._heard: dict[str, float] = {}
         self._boots: dict[str, str] = {}
-        self._finds: dict[tuple[str, str], int] = {}  # how many classes, by camera and model
+        self._classes = lru_cache(MODELS)(self._count_classes)
         self._announced: set[str] = set()
         self._next_tick = self._next_count = clock.monotonic()
         self._stopping = threading.Event()
@@ -262,19 +266,19 @@ class Ingest:
         try:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
-            check_frame(frame, jpeg, self._classes(frame))
+            check_frame(frame, jpeg, self._classes(frame.camera, frame.model_id))
             if arrival.name in self._arrivals:  # a repeat: the outcome of the first must be known
                 self._store_arrivals()
             self._arrivals.add(arrival)
         except ProtocolError as error:
             self._nack(arrival, error.reason, retry=False)
+        except StorageError as error:
+            self._troubled(error)
+            self._nack(arrival, "busy", retry=True)
 
-    def _classes(self, frame: HardFrame) -> int:
-        """Return how many classes the model of a frame finds; of one that is not known, those that it is read by."""
-        model = frame.camera, frame.model_id
-        if model not in self._finds and (known := len(self._registry.classes(*model))):
-            self._finds[model] = known
-        return self._finds.get(model, len(CLASSES))
+    def _count_classes(self, camera: str, model_id: str) -> int:
+        """Return how many classes a camera's model finds; of one that is not known, those that it is read by."""
+        return len(self._registry.classes(camera, model_id)) or len(CLASSES)
 
     def _store_arrivals(self) -> None:
         """Store the frames that wait, and answer each."""

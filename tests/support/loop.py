@@ -74,6 +74,14 @@ class Loop:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def close(self) -> None:
+        """Kill what still runs."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+        self.index.close()
+
     def start(self, side: str) -> None:
         command = {"cloud": ("cloud", "serve", self.folder / "cloud.toml"), "edge": ("edge", "run", self.edge_toml)}
         name, verb, config = command[side]

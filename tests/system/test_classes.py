@@ -36,11 +36,7 @@ def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
     loop = Loop(tmp_path, narrow_base(request.config), CLIP if real else None, **(REAL if real else SYNTHETIC))
     install_two(narrow_base(request.config), tmp_path / "data")
     yield loop
-    for process in loop.processes.values():
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-    loop.index.close()
+    loop.close()
 
 
 def finds(loop: Loop) -> tuple[str, ...]:

@@ -25,11 +25,7 @@ pytestmark = pytest.mark.timeout(360)  # a minute on free cores, several on busy
 def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
     loop = Loop(tmp_path, narrow_base(request.config))
     yield loop
-    for process in loop.processes.values():
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-    loop.index.close()
+    loop.close()
 
 
 def test_three_rounds_and_three_hot_swaps_lose_nothing(loop: Loop) -> None:

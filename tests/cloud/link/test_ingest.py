@@ -234,6 +234,23 @@ def test_a_store_that_fails_says_busy_and_recovers_by_itself(start: Start) -> No
     wait_until(lambda: running.metrics.total("storage_failing") == 0)
 
 
+def test_a_frame_whose_model_cannot_be_looked_up_is_asked_for_again(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+
+    def rename(table: str, to: str) -> None:
+        with running.cloud.index.write() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}")
+
+    rename("models", "away")
+    frame, jpeg = hard_frame(1)
+    nack = edge.ask(frame, Nack, payload=jpeg)
+    assert (nack.reason, nack.retry) == ("busy", True)
+    rename("away", "models")
+    assert edge.ask(frame, Ack, payload=jpeg).seq == 1
+
+
 def test_a_disk_that_fails_shows_in_the_metrics(start: Start) -> None:
     running = start()
     running.ingest._troubled(StorageError("the disk is gone"))

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from culling.cloud.page.day import day
@@ -13,14 +10,6 @@ from support.cloud import CAMERA, CloudState, camera_state, detections, hard_fra
 
 EDGE = "e" * 40
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    state = CloudState(tmp_path)
-    state.enroll()
-    yield state
-    state.close()
 
 
 def test_a_day_has_its_minutes_its_rounds_and_its_swaps_on_one_axis(cloud: CloudState) -> None:

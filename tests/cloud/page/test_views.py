@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +13,6 @@ from support.cloud import CAMERA, CloudState, camera_state, captured, detections
 
 EDGE = "e" * 40
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    state = CloudState(tmp_path)
-    state.enroll()
-    yield state
-    state.close()
 
 
 def test_one_camera_tells_its_hour_its_swaps_and_its_drops(cloud: CloudState) -> None:
