@@ -416,11 +416,12 @@ class Service:
             log.info("orphans_collected", **asdict(done))
 
     def _measure_next(self) -> None:
-        """Measure how right the student of one camera is: each of them in turn, one a minute."""
+        """Measure how right the student of one camera is: each of them in turn, one a minute; the first one at once."""
         if self._clock.monotonic() < self._next_measure:
             return
-        self._next_measure = self._clock.monotonic() + UPKEEP_S
-        if (told := self._measurer.next()) is None:
+        told = self._measurer.next()
+        self._next_measure = self._clock.monotonic() + (SCHEDULE_S if told is None else UPKEEP_S)
+        if told is None:
             return
         camera, found = told
         ap50 = None if found is None else found.now.ap50

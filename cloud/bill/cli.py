@@ -103,7 +103,7 @@ def models_of(settings: CloudSettings, frame: str) -> Models:
     Raises SettingsError for another `frame`, ModelError for weights that cannot be used.
     """
     from culling.cloud.bill.count import student_cost
-    from culling.cloud.model.export import PARITY_SIZES
+    from culling.cloud.model.export import parity_sizes
     from culling.cloud.model.weights import load_bundled, load_student
     from culling.cloud.round.export import BLANK, PARITY_FRAMES
     from culling.cloud.round.fit import canvases
@@ -128,5 +128,5 @@ def models_of(settings: CloudSettings, frame: str) -> Models:
         label,
         canvases(size, 1.0, long_side),
         [at for _, at in inputs.values()],
-        list(PARITY_SIZES) * (2 * PARITY_FRAMES + BLANK),
+        parity_sizes(long_side) * (2 * PARITY_FRAMES + BLANK),
     )

@@ -141,12 +141,14 @@ class LabelQueue:
         it judges.
         """
         leased = sa.exists().where(leases.c.frame == frames.c.id)  # or was, by a worker that died
-        asking = sa.and_(ASKING, ~leased, frames.c.received > now - FRESH_S)
+        # Not as columns, by which SQLite would rather take an index of every frame than that of those that ask.
+        fresh, held_out = frames.c.received - (now - FRESH_S) > 0, sa.func.coalesce(frames.c.held_out, sa.false())
+        asking = sa.and_(ASKING, ~leased, fresh)
         if helping.judges:
             newest = sa.cast(frames.c.received / HOUR_S, sa.Integer).desc()  # of equals `select` goes by name
             return self._store.select(helping.camera, asking & JUDGING, newest, helping.frames)
         worth = worths(helping.camera)
-        others = asking & ~frames.c.held_out & (frames.c.reason != "audit")
+        others = asking & ~held_out & (frames.c.reason != "audit")
         most = helping.frames if worth is None else MOST_WEIGHED
         found = self._store.select(helping.camera, others, frames.c.loss.desc(), most)
         return found if worth is None else sorted(found, key=worth, reverse=True)[: helping.frames]

@@ -34,8 +34,8 @@ BOX_TOLERANCE, SCORE_TOLERANCE = 1e-2, 1e-3
 UNMATCHED = 0.01
 """Share of detections that may have no equal: where two overlaps or logits round to a tie, other boxes survive."""
 
-PARITY_SIZES = ((352, 640), (288, 384), (256, 320), (480, 480))
-"""`(height, width)`: wide, two smaller ones of 4:3 and 5:4, and square."""
+PARITY_SHARES = ((0.55, 1.0), (0.45, 0.6), (0.4, 0.5), (0.75, 0.75))
+"""Height and width of the parity check's inputs, in long sides: wide, two smaller ones of 4:3 and 5:4, and square."""
 
 
 def export_student(model: nn.Module, classes: Sequence[str]) -> bytes:
@@ -90,15 +90,24 @@ class Parity:
     score_error: float
 
 
+def parity_sizes(long_side: int) -> list[tuple[int, int]]:
+    """Return the sizes `(height, width)` at which a student of this `long_side`, in pixels, is compared with its graph.
+
+    They are multiples of the stride, of two strides at least.
+    """
+
+    def pixels(share: float) -> int:
+        return STRIDE * max(2, round(long_side * share / STRIDE))
+
+    return [(pixels(height), pixels(width)) for height, width in PARITY_SHARES]
+
+
 def check_parity(
-    model: nn.Module,
-    data: bytes,
-    frames: Sequence[NDArray[np.uint8]],
-    sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+    model: nn.Module, data: bytes, frames: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]
 ) -> Parity:
     """Return how the graph in `data` agrees with `model` on `frames`, each `(H, W, 3)` RGB, and on a blank one.
 
-    Every frame is tried in every one of `sizes`, `(height, width)` in multiples of the stride. Raises `ModelError`
+    Every frame is tried in every one of `sizes`, as `parity_sizes` gives them. Raises `ModelError`
     if more than one in a hundred detections has no equal, or the best score on a nearly blank frame differs. On one of
     zeros the graph only has to answer: all its places are alike, so rounding decides which of them survive.
     Equal means same label, 0.01 px and 0.001 in score.

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import nn
 
-from culling.cloud.model.export import Parity, check_parity, export_student
+from culling.cloud.model.export import Parity, check_parity, export_student, parity_sizes
 from culling.cloud.model.family import family_of
 from culling.common.errors import ModelError
 from culling.common.graph import CLASSES_KEY
 from culling.common.progress import Say, say_nothing
+from culling.common.scaler import LONG_SIDE
 
 log = structlog.get_logger(__name__)
 
@@ -78,20 +79,22 @@ def export_proven(
     classes: tuple[str, ...],
     frames: Sequence[NDArray[np.uint8]],
     say: Say = say_nothing,
+    long_side: int = LONG_SIDE,
 ) -> tuple[bytes, Parity]:
-    """Return `model` as ONNX, and how the two agree on `frames`, each `(H, W, 3)` RGB.
+    """Return `model` as ONNX, and how the two agree on `frames`, each `(H, W, 3)` RGB, at sizes of that `long_side`.
 
     The first of `templates` that fits is refilled if the result agrees with the model, else the model is exported.
     Raises ModelError if that does not agree either.
     """
+    sizes = parity_sizes(long_side)
     filled = (refill(template, model, classes) for template in templates)
     if (data := next((each for each in filled if each is not None), None)) is not None:
         say("comparing the graph with the weights")
         try:
-            return data, check_parity(model, data, frames)
+            return data, check_parity(model, data, frames, sizes)
         except ModelError as error:  # another version of this program made the template, for example
             log.warning("refill_failed", error=str(error))
     say("tracing the student into a graph: a minute or more, once for students of its shape")
     data = export_refillable(model, classes)
     say("comparing the graph with the weights")
-    return data, check_parity(model, data, frames)
+    return data, check_parity(model, data, frames, sizes)

@@ -9,7 +9,7 @@ import msgspec
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.model.base import templates
-from culling.cloud.model.export import PARITY_SIZES
+from culling.cloud.model.export import parity_sizes
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
@@ -26,7 +26,7 @@ BLANK = 3
 """Passes of the parity check at each size that look at no frame."""
 
 PARITY_FRAMES = 2
-"""Torch and onnxruntime run each at every one of `PARITY_SIZES`, which every round waits for."""
+"""Torch and onnxruntime run each at every size of the parity check, which every round waits for."""
 
 
 def export(context: Context, turn: Round, results: Results) -> Result:
@@ -42,11 +42,11 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
     own = [context.files.read(one.artefact.sha256) for one in (incumbent, base)]  # one of another list has other shapes
     known = chain(own, templates(context.settings.data_dir, context.files))
-    data, parity = export_proven(known, model, classes, images)
-    cost = student_cost(model, context.settings.round.frozen)  # its family may be another than the incumbent's
-    for size in PARITY_SIZES:
-        context.work.look(cost, size, 2 * len(images) + BLANK)
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side
+    data, parity = export_proven(known, model, classes, images, long_side=long_side)
+    cost = student_cost(model, context.settings.round.frozen)  # its family may be another than the incumbent's
+    for size in parity_sizes(long_side):
+        context.work.look(cost, size, 2 * len(images) + BLANK)
     if context.settings.student.int8:
         kept = context.store.get(results["cull"]["kept"][:CALIBRATED])
         size = input_size(*frame_size(kept), scale, long_side)

@@ -41,7 +41,7 @@ class Loop:
             "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {
-                "kept": 4, "most_steps": 2, "patience": 2, "batch": 2, "held_out": 4, "warmup": 1,
+                "kept": 4, "scored": 12, "most_steps": 2, "patience": 2, "batch": 2, "held_out": 4, "warmup": 1,
                 "lr": 1e-6, "threads": 1,
             },
             "resolution": {"choose": "loss", "max_steps": 2},
@@ -56,7 +56,7 @@ class Loop:
         install(narrow, folder / "data")
         self.culling("cloud", "enroll", "edge-1", CAMERA, "--out", str(folder / "kit"), "--config",
                      str(folder / "cloud.toml"))  # fmt: skip
-        clip = clip or make_clip(folder / "clip.mp4", frames=120, width=128, height=96, fps=15)
+        clip = clip or make_clip(folder / "clip.mp4", frames=60, width=128, height=96, fps=6)
         self.edge_toml = folder / "kit" / "edge.toml"
         edge = tomllib.loads(self.edge_toml.read_text())
         edge["agent"] |= {"state_dir": str(folder / "edge"), "allow_cpu": True, "threads": 1}

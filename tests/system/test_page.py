@@ -145,7 +145,7 @@ def test_tiles_or_rows_is_a_choice_that_the_browser_remembers(watching: Watching
     browser.wait(lambda: browser.count(".virtual.rows .cam") == 2)
     browser.click("group by edge")
     heads = "return [...document.querySelectorAll('.group')].map(one => one.textContent.split(':')[0])"
-    browser.wait(lambda: browser.run(heads) == ["edge-1", "edge-x"])
+    browser.wait(lambda: browser.run(heads) == ["edge-x", "edge-1"])  # that which needs somebody first
     browser.click("group by edge")
 
 
@@ -442,7 +442,9 @@ def test_nothing_is_cut_off_at_any_width(watching: Watching, width: int) -> None
         ):
             browser.go(view)
             browser.wait(lambda: browser.text("#link") not in ("", "connecting …"))
-            browser.wait(lambda: browser.count("main svg, main img, main section, main tbody tr, main .cam"))
+            browser.wait(
+                lambda: browser.count("main svg, main img, main section, main tbody tr, main .cam, main .alerts p")
+            )
             assert browser.run(WIDER) == [], view
     finally:
         browser.close()

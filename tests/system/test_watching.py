@@ -57,7 +57,7 @@ class Running:
             {"name": "nobody", "kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/", "queue": 10},
         ]
         self.site.settings["selector"] = {
-            "frames_per_window": 40, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0,
+            "frames_per_window": 8, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0,
         }  # fmt: skip
         moving_clip(folder / "clip.mp4", frames=120)
         self.site.install_student()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.model.export import check_parity, export_student, run_torch
+from culling.cloud.model.export import check_parity, export_student, parity_sizes, run_torch
 from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
+from culling.cloud.model.weights import load_weights
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
@@ -27,9 +29,9 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def exported() -> Exported:
-    model = small_student()
-    return Exported(model, export_student(model, CLASSES))
+def exported(narrow: Path) -> Exported:
+    model, _ = load_weights(narrow / "student.safetensors")
+    return Exported(model, max((narrow / "models").glob("*.onnx")).read_bytes())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -52,6 +54,12 @@ def test_the_exported_graph_is_the_model_on_frames_a_blank_one_and_four_sizes(ex
     assert parity.unmatched == 0
     assert parity.box_error <= 1e-2
     assert parity.score_error <= 1e-3
+
+
+def test_a_student_is_compared_at_sizes_that_it_will_run_at() -> None:
+    assert parity_sizes(640) == [(352, 640), (288, 384), (256, 320), (480, 480)]
+    assert max(max(size) for size in parity_sizes(320)) == 320
+    assert parity_sizes(32) == [(64, 64)] * 4
 
 
 def test_the_graph_of_another_model_is_refused(exported: Exported) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.bill.rates import Rates
-from culling.cloud.model.export import PARITY_SIZES
+from culling.cloud.model.export import parity_sizes
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
 from culling.cloud.model.weights import load_weights
@@ -104,7 +104,9 @@ def test_a_camera_changes_its_family_by_a_round(cloud: CloudState) -> None:
     assert open_graph(cloud.files.read(artefact.sha256), provider="cpu", threads=1).info.classes == classes
     assert artefact.cost == student_cost(learnt, cloud.settings.round.frozen), "a pass of it costs what its own does"
     spent = cloud.rounds.get(round_id).report["spent"]
-    looks = (2 * PARITY_FRAMES + BLANK) * sum(artefact.cost.look.gflops(size) for size in PARITY_SIZES)
+    looks = (2 * PARITY_FRAMES + BLANK) * sum(
+        artefact.cost.look.gflops(size) for size in parity_sizes(artefact.long_side)
+    )
     assert spent["export"]["gflops"] == pytest.approx(looks, rel=0.01)
     learnt_at_most = artefact.cost.learn.gflops((128, 128)) * ROUND["most_steps"] * ROUND["batch"]
     assert spent["train"]["gflops"] <= learnt_at_most, "billed by its own family's price"
