@@ -70,6 +70,15 @@ def database(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    """A data folder with one camera enrolled."""
+    state = CloudState(tmp_path)
+    state.enroll()
+    yield state
+    state.close()
+
+
 @pytest.fixture(scope="session")
 def narrow(request: pytest.FixtureRequest) -> Path:
     """A folder with a narrow student's weights and its exported base."""

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from culling.cloud.bill.cost import StudentCost
 from culling.cloud.bill.count import student_cost
@@ -12,14 +10,6 @@ from culling.cloud.bill.pricing import price
 from culling.cloud.model.weights import save_weights
 from support.cloud import CAMERA, CloudState
 from support.detectors import small_student
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    state = CloudState(tmp_path)
-    state.enroll()
-    yield state
-    state.close()
 
 
 def priced(cloud: CloudState) -> StudentCost | None:

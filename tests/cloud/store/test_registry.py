@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,14 +10,6 @@ from culling.common.selection.ranker import Ranker
 from culling.common.wire.messages import SwapReport
 from support.cloud import CAMERA, CloudState
 from support.scores import ranker
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    state = CloudState(tmp_path)
-    state.enroll()
-    yield state
-    state.close()
 
 
 def publish(cloud: CloudState, tag: str, origin: str = "round") -> str:
