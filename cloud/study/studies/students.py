@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from statistics import mean, median
@@ -117,7 +118,7 @@ def _bytes(corpus: Corpus, student: TrainedStudent | None, frames: Sequence[int]
 
 
 def _scores(corpus: Corpus, graph: Path) -> Scores:
-    decided = corpus.identity | corpus.truth | {"graph": graph.name, "at": corpus.scale}
+    decided = corpus.identity | corpus.truth | {"graph": sha256(graph.read_bytes()).hexdigest(), "at": corpus.scale}
 
     def measure() -> Scores:
         found = corpus.held_out.score(graph, corpus.scale, corpus.settings.student.long_side)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from culling.cloud.model.quantise import CALIBRATED, calibration_frames, quantise
@@ -27,17 +28,33 @@ def int8(plain: bytes) -> bytes:
     return quantise(plain, FRAMES)
 
 
-def test_every_convolution_and_the_box_head_have_weights_of_7_bits(plain: bytes, int8: bytes) -> None:
-    graph = onnx.load_model_from_string(int8).graph
+def heavy(model: bytes) -> dict[str, NDArray[np.generic]]:
+    """Return the weights of each convolution and of the box head, as they are stored."""
+    graph = onnx.load_model_from_string(model).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    made = {node.output[0]: node for node in graph.node}
-    heavy = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
-    assert len(heavy) == sum(node.op_type in ("Conv", "Gemm") for node in onnx.load_model_from_string(plain).graph.node)
-    for node in heavy:
-        weights = numpy_helper.to_array(tensors[made[node.input[1]].input[0]])
+    made = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    nodes = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    return {node.name: numpy_helper.to_array(tensors[made.get(node.input[1], node.input[1])]) for node in nodes}
+
+
+def test_every_convolution_and_the_box_head_have_weights_of_7_bits(plain: bytes, int8: bytes) -> None:
+    assert heavy(int8).keys() == heavy(plain).keys()
+    for weights in heavy(int8).values():
         assert weights.dtype == np.int8
         assert abs(weights.astype(int)).max() <= 64
     assert len(int8) < 0.5 * len(plain)
+
+
+def test_what_makes_and_reads_a_tensor_that_8_bits_round_away_stays_in_floats(plain: bytes) -> None:
+    proto = onnx.load_model_from_string(plain)
+    shared = next(node.input[1] for node in reversed(proto.graph.node) if node.op_type == "Conv")  # by every level
+    (tensor,) = (tensor for tensor in proto.graph.initializer if tensor.name == shared)
+    wide = numpy_helper.to_array(tensor).copy()
+    wide[0] *= 1e4
+    tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    made = heavy(quantise(proto.SerializeToString(), FRAMES))
+    floats = {name for name, weights in made.items() if weights.dtype == np.float32}
+    assert floats == {node.name for node in proto.graph.node if shared in node.input}
 
 
 def test_it_finds_about_what_it_found_before(plain: bytes, int8: bytes) -> None:
