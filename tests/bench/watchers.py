@@ -1,6 +1,7 @@
 """What watching costs: `python tests/bench/watchers.py [CAMERAS]` prints, each with its unit,
 
 event to pixel   from a beat's leaving its edge to the frame of the browser that shows it, p50 and p95
+scrolling        frames a second that the browser draws while all cameras are scrolled through, and its longest pause
 ingest           frames made durable a second with 0 and with 100 watchers, one edge with a window of 32
 """
 
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,34 @@ source.addEventListener("fleet", event => {
   }));
 });
 """
+SCROLL = """
+const [spend, done] = arguments, times = [];
+let down = 1;
+function step(at) {
+  times.push(at);
+  if (scrollY + innerHeight >= document.documentElement.scrollHeight - 1) down = -1;
+  if (scrollY <= 0) down = 1;
+  scrollBy(0, 40 * down);
+  if (at - times[0] < spend) requestAnimationFrame(step);
+  else done(times);
+}
+requestAnimationFrame(step);
+"""
+"""A quick hand on the wheel: 40 pixels a frame, which is a screen and a half a second."""
+SCROLLED_MS = 10_000
+
+
+def scrolling(fleet: Showcase, url: str) -> tuple[float, float]:
+    """Return the frames a second that were drawn while the page was scrolled, and the longest pause, ms."""
+    browser = Browser(url, width=1280, height=900)
+    try:
+        browser.wait(lambda: browser.run("return state.cameras.size") > len(fleet.names))
+        fleet.beat()
+        times = browser.driver.execute_async_script(SCROLL, SCROLLED_MS)
+        pauses = [later - one for one, later in pairwise(times)]
+        return 1000 * len(pauses) / (times[-1] - times[0]), max(pauses)
+    finally:
+        browser.close()
 
 
 def event_to_pixel(fleet: Showcase, url: str) -> list[float]:
@@ -115,6 +145,8 @@ def main() -> None:
             if CHROMIUM:
                 delays = event_to_pixel(fleet, url)
                 print(f"event to pixel: {describe(delays)} ({len(delays)} beats of {cameras} cameras)")
+                drawn, pause = scrolling(fleet, url)
+                print(f"scrolling: {drawn:.0f} frames/s, the longest pause {pause:.0f} ms, of {cameras} cameras")
             edge.close()
             fleet.close()
         cloud.close()
