@@ -57,7 +57,7 @@ def rewritten(text: str, camera: str, regions: Drawn) -> str:
     _put_plain(_table(wanted.get("camera", ()), camera), regions)
     try:
         document = tomlkit.parse(text)
-        _put(_table(document["camera"], camera), regions)  # type: ignore[arg-type]
+        _put(_table(document["camera"], camera), regions)
         told = tomlkit.dumps(document)
         if tomllib.loads(told) == wanted:
             return told

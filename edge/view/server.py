@@ -1,6 +1,7 @@
 """The view's own small server: the page, each camera's newest picture, and regions that are drawn there.
 
     GET  /                               the page, self-contained
+    GET  /api/access                     whether a token is asked for
     GET  /api/cameras                    all cameras: state, classes, regions, and whether regions may be applied
     GET  /api/cameras/NAME/live?last=N   the next picture but number N, with its boxes; waits for it for some seconds
     POST /api/cameras/NAME/check         drawn regions → TOML to paste
@@ -196,6 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         match path:
             case [""]:
                 self._send(self._view.page, "text/html; charset=utf-8")
+            case ["api", "access"]:
+                self._told({"token": self._view.settings.token})
             case ["api", "cameras"]:
                 self._let_look()
                 self._told({"cameras": [self._camera(one) for one in self._view.cameras()], "actions": self._may_act()})

@@ -4,8 +4,8 @@ import { ago, byClass, clock } from "./words.js";
 
 // What stands below the picture: how fast, how old, what is in it; or, in a sentence, why there is none
 
-const SPAN_S = 4;
-let heard = [];
+const SPAN_S = 4, PATIENT_S = 6;
+let heard = [], cameAt = 0;
 
 export const forgetRates = () => { heard = []; };
 export function tell(head) {
@@ -15,7 +15,7 @@ export function tell(head) {
   const pictures = heard.slice(1).reduce((sum, one) => sum + one.shown, 0), of = state.head || head;
   facts({
     pictures: `${rate(pictures, 0)} a second`,
-    student: `${rate(head.inferred, first.inferred)} of ${rate(head.seen, first.seen)} frames a second`,
+    student: `${rate(head.inferred, first.inferred)} of ${rate(head.seen, first.seen)} frames/s`,
     "taken at": of.at ? `${clock(of.at)}, ${ago(Math.max(0, head.now - of.at))}` : "-",
     "in the picture": of.record ? byClass(above(of.record)) : "-",
     model: of.record?.model || "none",
@@ -24,7 +24,9 @@ export function tell(head) {
   zones(of.record?.zones || {});
   put($("link"), `${clock(head.now)}`);
   $("link").className = "on";
-  put($("why"), state.picture ? head.why : "");
+  if (head.number) cameAt = head.now;
+  const settled = head.number || head.state !== "live" || head.now - cameAt > PATIENT_S;  // a slow student is no trouble yet
+  put($("why"), state.picture && settled ? head.why : "");
   put($("nothing"), state.picture ? "" : head.why || "Waiting for the next picture …");
   $("canvas").setAttribute("aria-label", `live picture of ${state.camera}${of.record ? `: ${byClass(above(of.record))}` : ""}; D draws a region`);
 }

@@ -12,6 +12,7 @@ let looking = false;
 
 async function begin() {
   try {
+    if (!state.token && (await (await ask("api/access")).json()).token) { lock(""); return; }
     await readCameras();
   } catch (error) {
     if (error.status === 401) { lock(state.token ? error.message : ""); return; }

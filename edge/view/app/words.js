@@ -5,4 +5,4 @@ export function ago(seconds) {
   if (seconds < 1.5) return "just now";
   return seconds < 90 ? `${Math.round(seconds)} s ago` : seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${Math.round(seconds / 3600)} h ago`;
 }
-export const byClass = counts => Object.entries(counts).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([name, count]) => `${count} ${name}`).join(", ") || "nobody";
+export const byClass = counts => Object.entries(counts).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([name, count]) => `${count}× ${name}`).join(", ") || "nothing";

@@ -86,5 +86,5 @@ def test_cameras_in_one_line_are_changed_there() -> None:
 
 
 def test_a_camera_that_is_not_in_the_file_is_named() -> None:
-    with pytest.raises(SettingsError, match="no .*camera.* named yard: paste the TOML"):
+    with pytest.raises(SettingsError, match=r"no .*camera.* named yard: paste the TOML"):
         rewritten(FILE, "yard", ALL)

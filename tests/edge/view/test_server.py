@@ -44,9 +44,7 @@ class Served:
         self.live = LiveFrames(self.settings, self.metrics, self.clock)
         self.cameras = [CameraNow("gate", "live", ("person",))]
         desk = Desk(lambda: settings, folder / "edge.toml")
-        self.server = ViewServer(
-            self.settings, TOKEN, self.live, desk, lambda: self.cameras, self.metrics, self.clock
-        )
+        self.server = ViewServer(self.settings, TOKEN, self.live, desk, lambda: self.cameras, self.metrics, self.clock)
         self.url = self.server.url
 
     def get(self, path: str = "", **headers: str) -> Answer:

@@ -13,7 +13,7 @@ def test_it_is_off_on_this_machine_alone_and_only_shows() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "edge.example"])
 def test_without_a_token_it_is_served_on_loopback_only(host: str) -> None:
-    with pytest.raises(ValidationError, match="keep the token, or set host to 127.0.0.1"):
+    with pytest.raises(ValidationError, match=r"keep the token, or set host to 127\.0\.0\.1"):
         ViewSettings(host=host, token=False)
     assert ViewSettings(host=host).token
 
