@@ -179,6 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answered(self, act: Callable[[list[str]], None]) -> None:
         """Answer, whatever is raised."""
+        self._unread = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         try:
             self._known_host()
             act(urlsplit(self.path).path.strip("/").split("/"))
@@ -192,6 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             note_failed("view", self._view.metrics, error)
             with suppress(OSError):
                 self._told({"error": "a defect of ours: the agent's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        self.close_connection = self.close_connection or self._unread  # a body that was not read is no next request
 
     def _get(self, path: list[str]) -> None:
         match path:
@@ -274,9 +276,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MOST_BODY:
-            self.close_connection = True  # what is not read is no next request
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_BODY} bytes")
         body = self.rfile.read(int(length))
+        self._unread = False
         if self.headers.get_content_type() != "application/json":
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected application/json")
         return body

@@ -14,10 +14,10 @@ export function tell(head) {
   const first = heard[0], seconds = head.now - first.at, rate = (last, from) => seconds > 0.5 ? ((last - from) / seconds).toFixed(1) : "…";
   const pictures = heard.slice(1).reduce((sum, one) => sum + one.shown, 0), of = state.head || head;
   facts({
+    "in the picture": of.record ? byClass(above(of.record)) : "-",
     pictures: `${rate(pictures, 0)} a second`,
     student: `${rate(head.inferred, first.inferred)} of ${rate(head.seen, first.seen)} frames/s`,
     "taken at": of.at ? `${clock(of.at)}, ${ago(Math.max(0, head.now - of.at))}` : "-",
-    "in the picture": of.record ? byClass(above(of.record)) : "-",
     model: of.record?.model || "none",
     size: of.width ? `${of.width} × ${of.height}` : "-",
   });

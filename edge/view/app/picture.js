@@ -7,7 +7,7 @@ import { current, state } from "./state.js";
 const COLOURS = ["#56b4ff", "#ffb020", "#4fd6a5", "#f08bd0", "#ffe14d", "#ff7f6e"];
 const DASHES = [[], [9, 4], [2, 3], [12, 3, 3, 3], [5, 5]];
 const LINES = { mask: { colour: "#fff", dash: [] }, ignore: { colour: "#ffb020", dash: [3, 4] }, zone: { colour: "#4fd6a5", dash: [14, 5] } };
-const SIZE = 13, GRIP = 6;
+const GRIP = 6;
 
 export function drawPicture(editor) {
   const canvas = $("canvas"), ratio = window.devicePixelRatio || 1, { width: wide, height: tall } = shape();
@@ -87,10 +87,11 @@ function boxes(pen, sx, sy) {
 }
 // A text above a point, or below it where there is no room, on a dark ground.
 function label(pen, text, x, y, colour, below = false) {
-  pen.font = `600 ${SIZE}px system-ui, sans-serif`;
-  const wide = pen.measureText(text).width + 8, left = Math.max(0, Math.min(x - 1, pen.canvas.clientWidth - wide)), top = below || y < SIZE + 5 ? y + 1 : y - SIZE - 6;
+  const size = pen.canvas.clientWidth < 600 ? 11 : 13;
+  pen.font = `600 ${size}px system-ui, sans-serif`;
+  const wide = pen.measureText(text).width + 8, left = Math.max(0, Math.min(x - 1, pen.canvas.clientWidth - wide)), top = below || y < size + 5 ? y + 1 : y - size - 6;
   pen.fillStyle = "rgb(0 0 0 / .75)";
-  pen.fillRect(left, top, wide, SIZE + 5);
+  pen.fillRect(left, top, wide, size + 5);
   pen.fillStyle = colour;
   pen.textBaseline = "top";
   pen.fillText(text, left + 4, top + 3);
