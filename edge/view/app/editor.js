@@ -145,7 +145,7 @@ function typed(event) {
   const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key], far = STEP * (event.shiftKey ? 10 : 1);
   const keys = editor.open
     ? { " ": () => addPoint(editor.open.at ?? [0.5, 0.5]), enter: close, backspace: () => { editor.open.points.pop(); show(); }, escape: () => { editor.open = null; show(); } }
-    : { d: start, n: () => nextPoint(1), p: () => nextPoint(-1), u: undo, z: undo, delete: remove, backspace: remove, escape: () => choose(editor.chosen), tab: null };
+    : { d: start, n: () => nextPoint(1), p: () => nextPoint(-1), u: undo, z: undo, delete: remove, backspace: remove, escape: () => choose(editor.chosen) };
   const done = arrow ? () => step(arrow, far) : keys[event.key.toLowerCase()];
   if (!done) return;
   event.preventDefault();
@@ -166,6 +166,7 @@ export function show() {
   put($("draw"), editor.open ? "close it" : `draw a${editor.kind === "ignore" ? " place to ignore" : ` ${editor.kind}`}`);
   $("undo").disabled = !editor.past.length;
   $("canvas").classList.toggle("drawing", Boolean(editor.open));
+  $("canvas").classList.toggle("busy", editor.busy);
   put($("hint"), editor.open ? "Click points; Enter or a double click closes, Backspace takes the last one back, Esc leaves it. Arrows move the cross, Space sets a point."
     : region() ? "Drag a point, or the whole region. N and P choose a point, arrows move it (Shift: farther), Delete takes it out, U takes back."
     : `A ${editor.kind}: ${KINDS[editor.kind]}.`);

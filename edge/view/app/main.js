@@ -36,8 +36,9 @@ function lock(why) {
 async function readCameras() {
   const found = await (await ask("api/cameras")).json();
   Object.assign(state, { cameras: found.cameras, actions: found.actions });
-  const choice = $("camera");
-  choice.replaceChildren(...state.cameras.map(one => h("option", { value: one.name }, one.state === "live" ? one.name : `${one.name} (${one.state})`)));
+  const choice = $("camera"), names = state.cameras.map(one => one.state === "live" ? one.name : `${one.name} (${one.state})`);
+  if (names.join("\n") === [...choice.options].map(one => one.text).join("\n")) return;  // one that is open is left alone
+  choice.replaceChildren(...state.cameras.map((one, at) => h("option", { value: one.name }, names[at])));
   choice.value = state.camera;
 }
 function pick(name) {

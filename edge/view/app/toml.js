@@ -18,6 +18,7 @@ export function fromTables(found) {
 let due = 0, asked = 0;
 export function changed() {
   clearTimeout(due);
+  put($("answer"), "");
   due = setTimeout(check, 120);
 }
 async function check() {

@@ -17,6 +17,7 @@ from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
 from culling.common.page.assemble import assemble
 from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
+from support.colours import contrast, themes
 from support.http import Stream, fetch
 
 WEIGHT_LIMIT = 250_000
@@ -69,29 +70,15 @@ def test_the_page_is_one_piece_and_light(served: Served) -> None:
 
 @pytest.mark.parametrize("ground", ["ground", "panel"])
 def test_a_time_without_a_word_can_be_told_from_its_ground(ground: str) -> None:
-    style = assemble(PAGE)[0].decode()
-    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):  # light, then dark
-        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
-        low, high = sorted(luminance(named[name]) for name in ("gap", ground))
-        assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
+    for named in themes(assemble(PAGE)[0].decode()):
+        assert contrast(named["gap"], named[ground]) >= 3  # WCAG 2.2, 1.4.11
 
 
 @pytest.mark.parametrize("word", ["text", "soft", "good", "warn", "bad", "link"])
 def test_every_colour_of_words_can_be_read_on_its_ground(word: str) -> None:
-    style = assemble(PAGE)[0].decode()
-    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
-        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
+    for named in themes(assemble(PAGE)[0].decode()):
         for ground in ("ground", "panel"):
-            low, high = sorted(luminance(named[name]) for name in (word, ground))
-            assert (high + 0.05) / (low + 0.05) >= 4.5, f"{word} on {ground}"  # WCAG 2.2, 1.4.3
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance of `#rgb` or `#rrggbb`, in [0, 1] (WCAG 2.2)."""
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+            assert contrast(named[word], named[ground]) >= 4.5, f"{word} on {ground}"  # WCAG 2.2, 1.4.3
 
 
 def test_the_browser_is_told_to_run_nothing_else(served: Served) -> None:

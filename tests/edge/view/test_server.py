@@ -26,6 +26,7 @@ from culling.edge.view.desk import Desk
 from culling.edge.view.frames import LiveFrames
 from culling.edge.view.server import MOST_BODY, ViewServer, listen
 from culling.edge.view.settings import ViewSettings
+from support.colours import contrast, themes
 from support.http import Answer, fetch
 from support.outputs import seen
 from support.site import Site, wait_until
@@ -88,6 +89,13 @@ def test_the_page_is_one_piece_and_light_and_holds_nothing_of_a_camera(served: S
     assert b"gate" not in page.body.replace(b"navigate", b"")
     assert page.headers["content-security-policy"] == assemble("culling.edge.view")[1]
     assert page.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("word", ["text", "soft", "good", "bad", "link"])
+def test_every_colour_of_words_can_be_read_on_its_ground(word: str) -> None:
+    for named in themes(assemble("culling.edge.view")[0].decode()):
+        for ground in ("ground", "panel"):
+            assert contrast(named[word], named[ground]) >= 4.5, f"{word} on {ground}"  # WCAG 2.2, 1.4.3
 
 
 def test_every_address_in_the_page_is_relative() -> None:
