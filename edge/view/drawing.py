@@ -1,7 +1,7 @@
 """Regions as a page draws them: as TOML to paste, and in a settings file of which the rest stays as it is.
 
-What is drawn is a table of `mask`, `ignore` and `zone`, as in `[[camera]]`. tomlkit writes it, since it keeps comments and
-order; what came of it is held against what it is to say.
+What is drawn is a table of `mask`, `ignore` and `zone`, as in `[[camera]]`. tomlkit writes it, since it keeps
+comments and order; what came of it is held against what it is to say.
 """
 
 from __future__ import annotations
