@@ -85,7 +85,7 @@ class Lane:
         self._regions = regions or Regions()
         self._tracks = tracks
         self._live = live
-        self._told: Seen | None = None
+        self._hide()
         self._difference_settings = difference
         self._difference: Difference | None = None
         self._student: Student | None = None
@@ -103,9 +103,7 @@ class Lane:
         """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
         before, self.camera, self._patient = self.camera, camera, patient
         self._regions, self._tracks = regions, tracks
-        self._told = None
-        if self._live is not None:
-            self._live.forget(self.name)
+        self._hide()
         if self._difference is not None:
             self._difference.forget()
         return before
@@ -350,6 +348,12 @@ class Lane:
     @property
     def _watched(self) -> bool:
         return self._live is not None and self._live.wanted(self.name)
+
+    def _hide(self) -> None:
+        """Let nobody see what came before: under that name, and these masks, it may have been another picture."""
+        self._told: Seen | None = None
+        if self._live is not None:
+            self._live.forget(self.name)
 
     def _show(self, frame: Frame, seen: Seen | None) -> None:
         """Let whoever looks see a frame, with what was found in it or stands for it."""
