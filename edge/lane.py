@@ -85,6 +85,7 @@ class Lane:
         self._regions = regions or Regions()
         self._tracks = tracks
         self._live = live
+        self._told: Seen | None = None
         self._hide()
         self._difference_settings = difference
         self._difference: Difference | None = None
@@ -351,7 +352,7 @@ class Lane:
 
     def _hide(self) -> None:
         """Let nobody see what came before: under that name, and these masks, it may have been another picture."""
-        self._told: Seen | None = None
+        self._told = None
         if self._live is not None:
             self._live.forget(self.name)
 
