@@ -54,6 +54,14 @@ def is_endpoint(text: str) -> bool:
     return match is not None and int(match[2]) <= MOST_PORT  # ZeroMQ would take what is left of a larger one
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a `Host`, also as it stands in a URL, is this machine's own and reached from nowhere else."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def http_url(host: str, port: int) -> str:
     """Return the `http://` URL of a `Host` and port."""
     return f"http://{in_url(host)}:{port}"

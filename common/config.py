@@ -31,6 +31,7 @@ PREFIX = "CULLING_"
 SECTIONS = {
     "edge": {
         *("agent", "camera", "cloud", "confidence", "difference", "metrics", "output", "selector", "spool", "student"),
+        "view",
     },
     "cloud": {
         *(
@@ -121,11 +122,19 @@ def load(model: type[S], toml: Path | None, overrides: Mapping[str, Any] | None 
     data = _anchored(model, _read(toml), toml.parent if toml else Path())
     for given in (_environment(model), *(_nested(key, value) for key, value in flags.items())):
         data = _merge(data, _anchored(model, given, Path()))
+    return checked(model, data, toml, flags)
+
+
+def checked(model: type[S], data: Mapping[str, Any], toml: Path | None, flags: Mapping[str, Any] | None = None) -> S:
+    """Return `data`, which came from the file `toml` and from `flags`, as settings.
+
+    Raises `SettingsError`, as `load` does.
+    """
     try:
         return model(**data)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        lines = [_explain(model, details, toml, flags) for details in found if not _follows(details, found)]
+        lines = [_explain(model, details, toml, flags or {}) for details in found if not _follows(details, found)]
         alone = [_no_file(model)] if toml is None and any(one["type"] == "missing" for one in found) else []
         raise SettingsError(redact("; ".join(alone + lines))) from None
 

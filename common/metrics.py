@@ -105,6 +105,16 @@ SERIES: tuple[Series, ...] = (
     _count("output_records", "output", "records", "records that an output handed over", "edge"),
     _count("output_records_dropped", "output reason", "records", "records that were not handed over, and why", "edge"),
     _count("output_retries", "output", "attempts", "attempts of an output that failed, to be made again", "edge"),
+    # the live picture
+    _gauge("view_viewers", "", "browsers", "browsers that look at a live picture now", "edge"),
+    _count("view_frames", "camera", "frames", "pictures encoded for those who look", "edge"),
+    _count(
+        "view_frames_skipped",
+        "camera reason",
+        "frames",
+        "frames that somebody looked for and were not shown, and why",
+        "edge",
+    ),
     # models
     _count("swaps", "camera outcome", "swaps", "models offered, by how it ended: live, rejected, rolled-back", "edge"),
     _spread("swap_gap_seconds", "camera", "seconds", "longest time between two results across a swap", "edge", _FAST),

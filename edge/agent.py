@@ -5,6 +5,7 @@
     recorder thread    queue → JPEG → spool                                                  recorder.py, spool.py
     forwarder thread   spool → cloud, models ← cloud                                         forwarder.py, updater.py
     output threads     detections → files, brokers, servers                                  output/
+    view threads       frames and detections → whoever looks                                 view/
     builder thread     proves and warms a new model; it is taken between two frames          builder.py, slot.py
 
 The camera path never waits for network or disk. An error that cannot be retried ends the agent, with its exit code.
@@ -52,7 +53,7 @@ from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
 from culling.edge.model.updater import Updater
 from culling.edge.output.outlets import DRAIN_S, Others, Outlets
-from culling.edge.output.sink import Around
+from culling.edge.output.sink import Around, CameraNow
 from culling.edge.regions import Regions
 from culling.edge.reload import LOCK, SettingsChange, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
@@ -61,6 +62,7 @@ from culling.edge.spool.recorder import Recorder
 from culling.edge.spool.spool import Spool
 from culling.edge.trace import Trace
 from culling.edge.tracks import Tracks
+from culling.edge.view.view import View
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -106,14 +108,20 @@ class Agent:
     """One process beside its cameras. `run` returns after a signal, or when all its files have ended.
 
     `load` reads the settings again when SIGHUP asks for it; without it an agent keeps the cameras that it started with.
+    They stand in `file`, where regions that are drawn in the view are written.
     """
 
     def __init__(
-        self, settings: EdgeSettings, clock: Clock | None = None, load: Callable[[], EdgeSettings] | None = None
+        self,
+        settings: EdgeSettings,
+        clock: Clock | None = None,
+        load: Callable[[], EdgeSettings] | None = None,
+        file: Path | None = None,
     ) -> None:
         self.boot = uuid.uuid4().hex
         self._settings = settings
         self._load = load or (lambda: settings)
+        self._file = file
         self._clock = clock or SystemClock()
         self._life = ExitStack()
         self._lanes: list[Lane] = []
@@ -160,6 +168,8 @@ class Agent:
         self._recorder = self._make_recorder()
         life.callback(lambda: self._recorder.drain(self._time_left()))
         self._outlets = self._make_outlets()
+        self._view = View(lambda: self._settings, self._file, self._now, self._metrics, self._clock)
+        life.callback(self._view.close)
         self._lanes = [self._make_lane(camera, slots[camera.name]) for camera in self._settings.camera]
         life.callback(lambda: self._outlets.close(min(DRAIN_S, self._time_left())))
         life.callback(self._stop_cameras)
@@ -247,8 +257,10 @@ class Agent:
         return [msgspec.structs.replace(one, outputs=self._outlets.troubles) for one in states[:1]] + states[1:]
 
     def _make_outlets(self) -> Outlets:
-        around = Around(self._clock, lambda: [lane.now() for lane in self._lanes])
-        return Outlets(self._settings.output, around, self._metrics)
+        return Outlets(self._settings.output, Around(self._clock, self._now), self._metrics)
+
+    def _now(self) -> list[CameraNow]:
+        return [lane.now() for lane in self._lanes]
 
     def _make_lane(self, camera: CameraSettings, slot: ModelSlot) -> Lane:
         # A camera that ran here before has had its first frames already.
@@ -263,11 +275,12 @@ class Agent:
             self._metrics,
             self._clock,
             self._trace,
-            patient=_patient(camera),
+            patient=camera.patient,
             difference=self._settings.difference,
             outlets=self._outlets,
-            regions=_regions(camera),
+            regions=Regions(camera.ignore, camera.zone),
             tracks=_tracks(camera),
+            live=self._view.live,
         )
 
     def _make_camera(self, camera: CameraSettings) -> Camera:
@@ -433,10 +446,8 @@ class Agent:
             lanes[name].end_window(final=True)
             _replace(lanes.pop(name).camera, None)
         for camera in change.moved:
-            new = self._make_camera(camera)
-            _replace(
-                lanes[camera.name].move(new, _patient(camera), _regions(camera), prepared.tracks[camera.name]), new
-            )
+            new, regions = self._make_camera(camera), Regions(camera.ignore, camera.zone)
+            _replace(lanes[camera.name].move(new, camera.patient, regions, prepared.tracks[camera.name]), new)
         self._lanes = [*lanes.values(), *prepared.lanes]
         self._outlets.take(prepared.outputs)
         self._settings = self._settings.model_copy(
@@ -521,15 +532,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"agent.state_dir: cannot use {folder}: {error.strerror}") from None
-
-
-def _patient(camera: CameraSettings) -> bool:
-    """Whether the source waits until its frames are used."""
-    return not camera.live and camera.pace == "max"
-
-
-def _regions(camera: CameraSettings) -> Regions:
-    return Regions(camera.ignore, camera.zone)
 
 
 def _tracks(camera: CameraSettings) -> Tracks | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from culling.common.address import http_url, is_loopback
 from culling.common.clock import SystemClock
 from culling.common.errors import CameraError, CullingError, ProtocolError
 from culling.common.graph import Provider
@@ -32,6 +33,8 @@ from culling.edge.reload import LOCK
 from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import REFUSED
 from culling.edge.tracks import Tracks
+from culling.edge.view.server import listen
+from culling.edge.view.settings import ViewSettings
 
 HANDSHAKE_S = 10.0
 """Several times what a handshake takes on a mobile line; a wrong address answers only by silence."""
@@ -52,7 +55,7 @@ class _Camera:
 
 
 def check_all(settings: EdgeSettings) -> Iterator[Result]:
-    """Try state folder, provider, installed students, cameras, their pace, both families, outputs, and the cloud.
+    """Try state folder, provider, installed students, cameras, their pace, both families, outputs, view, and the cloud.
 
     Each result is yielded as it is known.
     """
@@ -83,6 +86,8 @@ def check_all(settings: EdgeSettings) -> Iterator[Result]:
         yield Result(one.key, str(one), warning=True)
     for output in settings.output:
         yield _output(output, running)
+    if settings.view.enabled:
+        yield _view(settings.view, running)
     yield attempt("cloud", lambda: _cloud(settings))
 
 
@@ -188,6 +193,23 @@ def _output(settings: OutputSettings, running: bool) -> Result:
     if found.error is not None or not settings.exposed:
         return found
     return Result(what, f"{found.detail}; anybody on the way can read it: use TLS or CURVE", warning=True)
+
+
+def _view(settings: ViewSettings, running: bool) -> Result:
+    """Try whether the live picture can be served; that others may read it on the way is a warning."""
+    where = http_url(settings.host, settings.port)
+    if running:
+        return Result("view", f"not tried: the agent that runs serves it at {where}")
+    found = attempt("view", lambda: _can_listen(settings, where))
+    if found.error is not None or is_loopback(settings.host):
+        return found
+    told = "pictures and token can be read on the way: use a tunnel, or a proxy with TLS"
+    return Result("view", f"{found.detail}; {told}", warning=True)
+
+
+def _can_listen(settings: ViewSettings, where: str) -> str:
+    listen(settings).server_close()
+    return f"it can be served at {where}"
 
 
 def _cloud(settings: EdgeSettings) -> str:

@@ -66,7 +66,7 @@ def run(
     file = settings_file(EdgeSettings, config)
     settings = load_settings(file, overrides)
     logs.setup(settings.agent.log_level)
-    Agent(settings, load=lambda: load_settings(file, overrides)).run()
+    Agent(settings, load=lambda: load_settings(file, overrides), file=file).run()
 
 
 @app.command(epilog="Example: culling edge reload --config /var/lib/culling-edge/edge.toml")

@@ -34,6 +34,7 @@ from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
 from culling.edge.trace import Trace, TraceLine
 from culling.edge.tracks import Tracks
+from culling.edge.view.frames import LiveFrames
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Lane:
         outlets: Outlets | None = None,
         regions: Regions | None = None,
         tracks: Tracks | None = None,
+        live: LiveFrames | None = None,
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -82,6 +84,9 @@ class Lane:
         self._outlets = outlets
         self._regions = regions or Regions()
         self._tracks = tracks
+        self._live = live
+        self._told: Seen | None = None
+        self._hide()
         self._difference_settings = difference
         self._difference: Difference | None = None
         self._student: Student | None = None
@@ -99,6 +104,7 @@ class Lane:
         """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
         before, self.camera, self._patient = self.camera, camera, patient
         self._regions, self._tracks = regions, tracks
+        self._hide()
         if self._difference is not None:
             self._difference.forget()
         return before
@@ -120,6 +126,7 @@ class Lane:
         student = self.slot.between_frames(self._clock.monotonic())
         if student is None:
             self.drop("no-model")
+            self._show(frame, None)
             return None
         self._adopt(student)
         return None if self._nothing_new(frame) else (frame, student)
@@ -270,6 +277,7 @@ class Lane:
         self.slot.stands(self._clock.monotonic())
         self._close_window(frame.captured)
         self._metrics.count("frames_dropped", camera=self.name, stage="difference", reason="unchanged")
+        self._show(frame, self._told)
         return True
 
     def _score(self, frame: Frame, found: Detections) -> Score:
@@ -312,29 +320,46 @@ class Lane:
         self._recorder.offer(selected, self._patient)
 
     def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
-        if not self._outlets:
+        if not (self._outlets or self._watched):
+            self._told = None
             return
         tracks = None if self._tracks is None else self._tracks.update(found, frame.pts)
         inside, zones = self._regions.count(found, student.classes, frame.width, frame.height, tracks, frame.pts)
-        self._outlets.offer(
-            Seen(
-                camera=self.name,
-                seq=frame.seq,
-                pts=frame.pts,
-                captured=frame.captured,
-                width=frame.width,
-                height=frame.height,
-                model=student.model_id,
-                counter=student.manifest.counter,
-                classes=student.classes,
-                found=found,
-                decision=decision,
-                loss=loss,
-                zones=zones,
-                inside=inside,
-                tracks=tracks,
-            )
+        self._told = Seen(
+            camera=self.name,
+            seq=frame.seq,
+            pts=frame.pts,
+            captured=frame.captured,
+            width=frame.width,
+            height=frame.height,
+            model=student.model_id,
+            counter=student.manifest.counter,
+            classes=student.classes,
+            found=found,
+            decision=decision,
+            loss=loss,
+            zones=zones,
+            inside=inside,
+            tracks=tracks,
         )
+        if self._outlets:
+            self._outlets.offer(self._told)
+        self._show(frame, self._told)
+
+    @property
+    def _watched(self) -> bool:
+        return self._live is not None and self._live.wanted(self.name)
+
+    def _hide(self) -> None:
+        """Let nobody see what came before: under that name, and these masks, it may have been another picture."""
+        self._told = None
+        if self._live is not None:
+            self._live.forget(self.name)
+
+    def _show(self, frame: Frame, seen: Seen | None) -> None:
+        """Let whoever looks see a frame, with what was found in it or stands for it."""
+        if self._live is not None:
+            self._live.offer(frame, seen)
 
     def _count(
         self, frame: Frame, student: Student, found: Detections, loss: float, seconds: float, decision: Decision

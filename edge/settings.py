@@ -5,6 +5,7 @@
 [student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
 [spool]       frames that wait on disk for the cloud              [metrics]    where the counters are served
 [difference]  which frames need no inference (`difference.py`)    [[output]]   where detections go (`output/`)
+[view]        the live picture, for people (`view/`)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from culling.common.selection.selector import SelectorSettings
 from culling.edge.camera.camera import CameraSettings
 from culling.edge.camera.difference import DifferenceSettings
 from culling.edge.output.settings import SECRETS, OutputSettings
+from culling.edge.view.settings import ViewSettings
 
 _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
@@ -193,6 +195,7 @@ class EdgeSettings(Settings):
     selector: SelectorSettings = SelectorSettings()
     spool: SpoolSettings = SpoolSettings()
     metrics: MetricsSettings = MetricsSettings()
+    view: ViewSettings = ViewSettings()
     output: tuple[OutputSettings, ...] = ()
 
     @field_validator("camera")

@@ -87,6 +87,9 @@ DATA = (
     "cloud/weights/student.safetensors",
     "cloud/weights/teacher.safetensors",
     "common/clip/campus.mp4",
+    "edge/view/page.html",
+    "edge/view/page.css",
+    "edge/view/app/main.js",
 )
 
 

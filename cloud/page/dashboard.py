@@ -20,17 +20,13 @@ a request, only the client's address is believed, for the log, and only from `pa
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import secrets
 import shutil
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any, get_args
-from urllib.parse import urlsplit
 
 import fastapi
 import msgspec
@@ -46,7 +42,6 @@ from culling.cloud.control import actions
 from culling.cloud.labelling.state import read_problem
 from culling.cloud.page import review, views
 from culling.cloud.page.alerts import service_alerts
-from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
 from culling.cloud.page.day import day
 from culling.cloud.review.desk import open_desk
@@ -57,10 +52,11 @@ from culling.cloud.store.objects.objects import LostError
 from culling.cloud.store.objects.places import model_files
 from culling.cloud.store.requests import Kind, Requests
 from culling.common.address import family, http_url, in_url
-from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
 from culling.common.metrics import Metrics
+from culling.common.page.access import holds, make_token, own, token_of
+from culling.common.page.assemble import assemble
 from culling.common.process.survival import note_failed
 
 log = structlog.get_logger(__name__)
@@ -109,7 +105,7 @@ class Dashboard:
         port = self._listener.getsockname()[1]
         self.url = f"{http_url(page.host, port)}{page.root_path}"
         board = Board(index, latest, clock, settings)
-        app = build_app(settings, index, frames, board, clock, metrics, make_token(settings.data_dir))
+        app = build_app(settings, index, frames, board, clock, metrics, make_token(settings.data_dir / "page.token"))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),
@@ -158,7 +154,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
     )
-    page, policy = assemble_page()
+    page, policy = assemble("culling.cloud.page")
     _add_reads(app, settings, index, frames, board, clock)
     allowed = _add_requests(app, settings, index, clock, token)
     review.add_routes(app, open_desk(settings, index, frames, clock), allowed)
@@ -329,8 +325,7 @@ def _add_requests(
             raise HTTPException(
                 403, "this page is read-only: set page.actions to allow requests, or use the command line"
             )
-        given = token_of(request.headers)
-        if given is None or not hmac.compare_digest(given.encode(), token.encode()):
+        if not holds(request.headers, token):
             log.warning("request_refused", client=request.client.host if request.client else "", reason="token")
             raise HTTPException(401, "wrong token: use the line in page.token of the data folder")
         origin = request.headers.get("origin")
@@ -375,21 +370,6 @@ def _add_requests(
     return allowed
 
 
-def token_of(headers: Mapping[str, str]) -> str | None:
-    """Return the token that a request carries; None where it carries none, but for example a proxy's password."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    return headers.get("x-culling-token", given if scheme.lower() == "bearer" else None)
-
-
-def own(origin: str, host: str, names: Sequence[str]) -> bool:
-    """Return whether a page of `origin` is ours: loaded from the `host` asked, or from one of a proxy's `names`."""
-    try:
-        name = urlsplit(origin).hostname
-    except ValueError:  # an IPv6 address that is none
-        return False
-    return origin.partition("://")[2] == host or name in {known.lower() for known in names}
-
-
 class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /api/actions`."""
 
@@ -397,21 +377,6 @@ class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
     camera: str
     frames_per_window: int | None = None
     model_id: str | None = None
-
-
-def make_token(data_dir: Path) -> str:
-    """Return the token that requests must carry, created once; `page.token` holds it, readable by its owner alone."""
-    path = data_dir / "page.token"
-    try:
-        if (token := path.read_text(encoding="utf-8-sig").strip()) and not path.stat().st_mode & 0o077:
-            return token
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from None
-    token = secrets.token_urlsafe(32)
-    write_atomic(path, f"{token}\n".encode(), mode=0o600)
-    return token
 
 
 def _capped(most: int) -> type[H11Protocol]:

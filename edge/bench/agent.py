@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,12 +77,17 @@ def bare_loop(material: Material, provider: Provider, threads: int, frames: int)
 
 
 def agent_speed(
-    material: Material, threads: int, frames: int, cameras: int, outputs: Sequence[dict[str, Any]] = ()
+    material: Material,
+    threads: int,
+    frames: int,
+    cameras: int,
+    outputs: Sequence[dict[str, Any]] = (),
+    view: Mapping[str, Any] | None = None,
 ) -> float:
     """Return frames/s of a whole agent whose cameras play `frames` frames together; its start is not timed."""
     each = max(WARM + 1, frames // cameras) + WARM
     with TemporaryDirectory(prefix="culling-bench-") as folder:
-        agent = AgentProcess(Path(folder), material, cameras, threads, "max", frames=each, outputs=outputs)
+        agent = AgentProcess(Path(folder), material, cameras, threads, "max", frames=each, outputs=outputs, view=view)
         with agent.running() as process:
             times = [line.t for line in agent.finish(process)]
     timed = times[WARM * cameras - 1 :]

@@ -3,6 +3,7 @@
     culling bench edge --cameras 1,4,16      the whole agent's frames/s, against a bare loop of the same model
     culling bench overhead                   confidence, selection and spool, against the inference of the same frames
     culling bench overhead --outputs         the agent with every output on, against the same agent with none
+    culling bench overhead --view            the agent with its live view on, against the same agent without one
     culling bench swap                       200 swaps on a camera at work, against the same camera without swaps
     culling bench memory edge                what each further camera costs
 

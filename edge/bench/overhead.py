@@ -1,4 +1,4 @@
-"""`culling bench overhead`: confidence, selection and spool, against the inference of the same frames; or outputs."""
+"""`culling bench overhead`: confidence, selection and spool, against inference; or outputs, or the view."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from culling.common.selection.selector import THUMBNAIL, Action, Decision, Selec
 from culling.common.wire.codec import encode_jpeg
 from culling.edge.bench.material import Material, Model, Threads, Video, gather
 from culling.edge.bench.outputs import outputs_report
+from culling.edge.bench.view import view_report
 from culling.edge.camera.camera import Frame
 from culling.edge.model.provider import choose_provider
 from culling.edge.scoring import Score, Scorer
@@ -41,6 +42,9 @@ def overhead_command(
     outputs: Annotated[
         bool, typer.Option("--outputs", help="instead: the agent with every output on, against none; and records/s")
     ] = False,
+    view: Annotated[
+        bool, typer.Option("--view", help="instead: the agent with its live view on, looked at and not, against none")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time per frame of confidence, selection and spool, against that of inference, on a camera's first frames.
@@ -50,6 +54,9 @@ def overhead_command(
     material, provider = gather(video, model), choose_provider(allow_cpu=True)
     if outputs:
         bench.print_report(outputs_report(material, frames, threads, rounds), as_json)
+        return
+    if view:
+        bench.print_report(view_report(material, frames, threads, rounds), as_json)
         return
     graph = open_graph(material.model, provider=provider, threads=threads)
     load = Workload(material, material.pictures(frames), material.inputs(frames), graph)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +86,7 @@ class AgentProcess:
         frames: int = 0,
         fps: float = 0.0,
         outputs: Sequence[dict[str, Any]] = (),
+        view: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._keys = Ed25519PrivateKey.generate()
@@ -107,6 +108,7 @@ class AgentProcess:
             "camera": [{"name": name, **played} for name in self._names],
             "metrics": {"port": 0},
             "output": list(outputs),
+            "view": dict(view or {}),
         }
         (folder / "student.onnx").write_bytes(material.model)
         for name in self._names:

@@ -113,7 +113,7 @@ class Camera:
         self._clock = clock
         self._counters = counters
         self._backoff = backoff or Backoff(random.Random())
-        self._lossless = not settings.live and settings.pace == "max"
+        self._lossless = settings.patient
         self._paced = not settings.live and settings.pace == "real"
         self._seq = 0
         self._began = clock.now()

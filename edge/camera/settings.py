@@ -121,6 +121,11 @@ class CameraSettings(Section):
         return bool(_STREAM.match(self.url) or remote or self.device)
 
     @property
+    def patient(self) -> bool:
+        """Whether the source waits until its frames are used."""
+        return not self.live and self.pace == "max"
+
+    @property
     def rtsp(self) -> bool:
         """Whether the source speaks RTSP."""
         return bool(_RTSP.match(self.url))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import stat
@@ -12,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from culling.common.address import Endpoint
+from culling.common.address import Endpoint, is_loopback
 from culling.common.config import Section
 from culling.common.errors import SettingsError
 
@@ -154,9 +153,9 @@ class OutputSettings(Section):
     def exposed(self) -> bool:
         """Whether what it sends can be read, or its endpoint be reached, from outside this machine without a key."""
         if self.kind == "zmq":
-            return not self.readers and not _loopback(self.bind.removeprefix("tcp://").rpartition(":")[0])
+            return not self.readers and not is_loopback(self.bind.removeprefix("tcp://").rpartition(":")[0])
         plain = self.kind in SCHEMES and self.address.scheme in ("mqtt", "http")
-        return plain and not _loopback(self.address.hostname or "")
+        return plain and not is_loopback(self.address.hostname or "")
 
     def read_secret(self) -> str | None:
         """Return the secret, from wherever it is; None if there is none. Raises SettingsError if it cannot be had."""
@@ -190,10 +189,3 @@ def _check_url(kind: str, url: SplitResult) -> None:
     if not known:
         first, other = SCHEMES[kind]
         raise ValueError(f"url: expected {first}://HOST… or {other}://HOST…")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

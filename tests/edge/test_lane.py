@@ -32,6 +32,8 @@ from culling.edge.regions import IgnoreSettings, Regions, ZoneSettings
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Selected, WindowEnd
 from culling.edge.trace import Trace
+from culling.edge.view.frames import LiveFrames
+from culling.edge.view.settings import ViewSettings
 from support import tiny
 from support.clock import FakeClock
 from support.scores import ranker
@@ -122,6 +124,7 @@ class Rig:
     ) -> None:
         self.clock = FakeClock()
         self.metrics = Metrics(CollectorRegistry(), "edge")
+        self.live = LiveFrames(ViewSettings(), self.metrics, self.clock)
         self.around = StandIn(student=student)
         self.selector = build_selector(
             SelectorSettings(**{"bootstrap": 0, "spacing_s": 0, **selector}), random.Random(1)
@@ -140,8 +143,14 @@ class Rig:
             difference=difference,
             outlets=around,
             regions=regions,
+            live=self.live,
         )
         self.seq = 0
+
+    def watched(self) -> Any:
+        """Have somebody look; return the newest that waits for them, with its number, frame and what was seen."""
+        self.live.newest("gate", 0, 0.0)
+        return self.live._slots["gate"].waiting
 
     def frame(self) -> Any:
         self.clock.advance(0.04)
@@ -227,6 +236,73 @@ def test_without_a_model_frames_are_counted_as_dropped(first: Student) -> None:
     assert rig.metrics.by("reason", "frames_dropped", stage="student") == {"no-model": 1}
     assert rig.lane.state().model_id == "none"
     assert not rig.lane.inferring
+
+
+# Whoever looks
+
+
+@pytest.fixture
+def unencoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave what is offered where it waits: the frames of these tests are no pictures."""
+    monkeypatch.setattr(LiveFrames, "_encode", lambda live, camera, slot: None)
+
+
+@pytest.mark.usefixtures("unencoded")
+def test_who_looks_sees_the_frame_and_what_was_told_of_it(first: Student) -> None:
+    rig = Rig(first)
+    rig.see(0.9)
+    assert rig.watched() is None, "before somebody looked, nothing was kept"
+    rig.see(0.9)
+    shown = rig.watched()
+    assert shown.seen is rig.around.told[-1]
+    assert shown.frame.seq == 2
+
+
+@pytest.mark.usefixtures("unencoded")
+def test_who_looks_sees_frames_that_there_is_no_model_for(first: Student) -> None:
+    rig = Rig(student=None)
+    rig.watched()
+    rig.around.latest.put(rig.frame())
+    assert rig.lane.take() is None
+    shown = rig.watched()
+    assert (shown.frame.seq, shown.seen) == (1, None)
+
+
+@pytest.mark.usefixtures("unencoded")
+def test_where_nothing_moves_the_last_detections_stand_in_the_newest_picture(first: Student) -> None:
+    rig = Rig(first, difference=DifferenceSettings(skip=True))
+    for _ in range(3 * LEARNING):
+        rig.watched()
+        rig.clock.advance(1.0)
+        if rig.skips(0.9):
+            break
+    shown = rig.watched()
+    assert shown.seen is rig.around.told[-1]
+    assert shown.frame.seq > shown.seen.seq
+
+
+@pytest.mark.usefixtures("unencoded")
+def test_from_another_source_nothing_is_seen_of_the_one_before(first: Student) -> None:
+    rig = Rig(first)
+    rig.watched()
+    rig.see(0.9)
+    assert rig.watched() is not None
+    rig.lane.move(rig.lane.camera, False, Regions())
+    assert rig.watched() is None
+
+
+@pytest.mark.usefixtures("unencoded")
+def test_a_camera_that_comes_back_shows_nothing_of_its_time_before(first: Student) -> None:
+    rig = Rig(first)
+    rig.watched()
+    rig.see(0.9)
+    assert rig.watched() is not None
+    around: Any = rig.around
+    Lane(
+        around, around, rig.selector, ConfidenceSettings(), around, rig.metrics, rig.clock, None,
+        patient=False, live=rig.live,
+    )  # fmt: skip
+    assert rig.watched() is None
 
 
 def test_a_drawn_frame_is_held_with_its_draw_and_the_draw_is_written_down_by_the_minute(first: Student) -> None:

@@ -56,6 +56,7 @@ class Running:
             {"name": "lines", "kind": "jsonl", "path": str(folder / "detections.jsonl")},
             {"name": "nobody", "kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/", "queue": 10},
         ]
+        self.site.settings["view"] = {"enabled": True, "port": free_port(), "token": False}
         self.site.settings["selector"] = {
             "frames_per_window": 8, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0,
         }  # fmt: skip
@@ -74,6 +75,11 @@ class Running:
 
     def edge_target(self) -> str:
         return f"127.0.0.1:{self.site.settings['metrics']['port']}"
+
+    def look(self) -> None:
+        """Look at the camera's live picture once."""
+        port = self.site.settings["view"]["port"]
+        assert fetch(f"http://127.0.0.1:{port}/api/cameras/{CAMERA}/live").status == 200
 
     def culling(self, *arguments: str) -> int:
         return main(["cloud", *arguments, "--config", str(self.cloud.toml)])
@@ -226,6 +232,7 @@ def test_every_panel_has_data_from_a_running_edge_and_cloud(running: Running, tm
         }
         deadline = time.monotonic() + 60
         while missing and time.monotonic() < deadline:
+            running.look()
             missing = {(title, expression) for title, expression in missing if not prometheus.ask(expression)}
             time.sleep(0.5)
         assert missing == set()

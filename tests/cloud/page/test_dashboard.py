@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import re
 import socket
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +8,19 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from culling.cloud.page.assemble import assemble_page
 from culling.cloud.page.board import Board, Told
-from culling.cloud.page.dashboard import Dashboard, make_token, own
+from culling.cloud.page.dashboard import Dashboard
 from culling.common import logs
 from culling.common.clock import SystemClock
 from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
+from culling.common.page.assemble import assemble
 from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
+from support.colours import contrast, themes
 from support.http import Stream, fetch
 
 WEIGHT_LIMIT = 250_000
+PAGE = "culling.cloud.page"
 
 
 class Served:
@@ -69,34 +69,20 @@ def test_the_page_is_one_piece_and_light(served: Served) -> None:
 
 @pytest.mark.parametrize("ground", ["ground", "panel"])
 def test_a_time_without_a_word_can_be_told_from_its_ground(ground: str) -> None:
-    style = assemble_page()[0].decode()
-    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):  # light, then dark
-        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
-        low, high = sorted(luminance(named[name]) for name in ("gap", ground))
-        assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
+    for named in themes(assemble(PAGE)[0].decode()):
+        assert contrast(named["gap"], named[ground]) >= 3  # WCAG 2.2, 1.4.11
 
 
 @pytest.mark.parametrize("word", ["text", "soft", "good", "warn", "bad", "link"])
 def test_every_colour_of_words_can_be_read_on_its_ground(word: str) -> None:
-    style = assemble_page()[0].decode()
-    for colours in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
-        named = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", colours))
+    for named in themes(assemble(PAGE)[0].decode()):
         for ground in ("ground", "panel"):
-            low, high = sorted(luminance(named[name]) for name in (word, ground))
-            assert (high + 0.05) / (low + 0.05) >= 4.5, f"{word} on {ground}"  # WCAG 2.2, 1.4.3
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance of `#rgb` or `#rrggbb`, in [0, 1] (WCAG 2.2)."""
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+            assert contrast(named[word], named[ground]) >= 4.5, f"{word} on {ground}"  # WCAG 2.2, 1.4.3
 
 
 def test_the_browser_is_told_to_run_nothing_else(served: Served) -> None:
     policy = fetch(f"{served.url}/").headers["content-security-policy"]
-    assert policy == assemble_page()[1]
+    assert policy == assemble(PAGE)[1]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
 
@@ -288,13 +274,6 @@ def test_a_proxys_password_is_no_token(served: Served) -> None:
     assert fetch(f"{served.url}/api/actions", **both).json() == {"actions": True}
 
 
-@pytest.mark.parametrize("origin", ["http://elsewhere.example", "null", "https://[", "https://wall.example.elsewhere"])
-def test_the_page_of_another_host_is_not_ours(origin: str) -> None:
-    assert own("https://wall.example", "wall.example", []) is True
-    assert own("https://WALL.example:8443", "127.0.0.1:9466", ["Wall.example"]) is True
-    assert own(origin, "127.0.0.1:9466", ["wall.example"]) is False
-
-
 @pytest.mark.parametrize(
     ("key", "value"), [("root_path", "culling"), ("root_path", "/culling/"), ("proxies", ["ours"])]
 )
@@ -308,15 +287,6 @@ def test_it_answers_to_its_own_names_alone(tmp_path: Path) -> None:
     assert fetch(f"{served.url}/", Host="wall.example").status == 200
     assert fetch(f"{served.url}/", Host="rebound.example").status == 400
     served.close()
-
-
-def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    token = make_token(tmp_path)
-    path = tmp_path / "page.token"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert make_token(tmp_path) == token
-    path.chmod(0o644)
-    assert make_token(tmp_path) != token  # others may have read it
 
 
 @pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])

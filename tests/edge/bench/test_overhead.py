@@ -16,6 +16,15 @@ def test_the_overhead_says_how_many_frames_went_to_the_spool(bench: Bench) -> No
     assert 0 < told["stated"][0]["median"] <= 1
 
 
+def test_the_view_is_compared_with_none_and_a_watcher_is_stated(bench: Bench) -> None:
+    told = bench("overhead", "--view", "--frames", "60")
+    assert told["ours"]["what"] == "the agent with a view that nobody looks at"
+    assert told["target"] == {"sense": "at least", "value": 0.99}
+    watched, pictures = told["stated"]
+    assert watched["median"] > 0
+    assert pictures["median"] >= 1
+
+
 def test_outputs_are_compared_with_none_and_each_says_its_records_a_second(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

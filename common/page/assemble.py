@@ -1,8 +1,8 @@
-"""The page in one piece: its markup, its style, and the ES modules of `app/`, one for each view.
+"""A page in one piece: its markup, its style, and the ES modules of its `app/`.
 
 A browser is sent a single document that loads nothing, under a policy that names the hash of its one script. So the
 modules are joined here rather than fetched: each comes after those that it imports, and the lines that link them go.
-What two modules call by the same name would clash; `tests/cloud/page/test_assemble.py` says so first.
+What two modules call by the same name would clash; the tests of each page say so first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from importlib import resources
 
 ENTRY = "main"
@@ -19,13 +20,13 @@ IMPORT = re.compile(r'^import \{ [\w$, ]+ \} from "\./(\w+)\.js";\n', re.MULTILI
 EXPORT = re.compile(r"^export (?=(async )?function |const |let )", re.MULTILINE)
 
 
-def assemble_page() -> tuple[bytes, str]:
-    """Return the page in one piece, and the policy that lets a browser run nothing else."""
-    folder = resources.files("culling.cloud.page")
+def assemble(package: str) -> tuple[bytes, str]:
+    """Return the page of a package in one piece, and the policy that lets a browser run nothing else."""
+    folder = resources.files(package)
     style = (folder / "page.css").read_text("utf-8")
-    script = join_modules(read_modules())
+    script = join_modules(read_modules(package))
     page = (folder / "page.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
-    rules = {
+    policy = {
         "default-src": "'none'",
         "style-src": f"'sha256-{_sha256(style)}'",
         "script-src": f"'sha256-{_sha256(script)}'",
@@ -35,17 +36,17 @@ def assemble_page() -> tuple[bytes, str]:
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
-    return page.encode(), "; ".join(f"{name} {value}" for name, value in rules.items())
+    return page.encode(), "; ".join(f"{name} {value}" for name, value in policy.items())
 
 
-def read_modules() -> dict[str, str]:
-    """Return the text of every module, by its name."""
-    folder = resources.files("culling.cloud.page") / "app"
+def read_modules(package: str) -> dict[str, str]:
+    """Return the text of every module of a package's page, by its name."""
+    folder = resources.files(package) / "app"
     files = sorted(folder.iterdir(), key=lambda file: file.name)
     return {file.name[:-3]: file.read_text("utf-8") for file in files if file.name.endswith(".js")}
 
 
-def join_modules(modules: dict[str, str]) -> str:
+def join_modules(modules: Mapping[str, str]) -> str:
     """Return one classic script of them, in an order in which each follows what it imports."""
     done: list[str] = []
 

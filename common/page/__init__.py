@@ -1,0 +1,1 @@
+"""What the pages of both sides share: modules joined into one document, and who may ask for what."""
