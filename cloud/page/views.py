@@ -376,16 +376,17 @@ def _frame(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row:
     seen, classes = frame.detections.above(STUDENT_FLOOR), frame.classes
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
-    told |= {"bytes": row.bytes, "student": _boxes(seen, classes), "teacher": None, "ap": None}
+    told |= {"bytes": row.bytes, "student": boxes_of(seen, classes), "teacher": None, "ap": None}
     told["colours"] = {name: settings.set_like(classes).colour(name) for name in classes}
     if frame.labels is not None:
         compared = compare_on(frame, seen, teacher.true_score, teacher.min_score)
         hard = hardness(compared, settings.round.labels_of_interest(classes))
-        told |= {"teacher": _boxes(compared.true, classes), "ap": round(1 - hard.value, 3), "kind": hard.kind}
+        told |= {"teacher": boxes_of(compared.true, classes), "ap": round(1 - hard.value, 3), "kind": hard.kind}
     return told
 
 
-def _boxes(found: Detections, classes: Sequence[str]) -> list[list[Any]]:
+def boxes_of(found: Detections, classes: Sequence[str]) -> list[list[Any]]:
+    """Return detections as `[x1, y1, x2, y2, score, class]`, in pixels."""
     return [
         [*(round(float(value), 1) for value in box), round(float(score), 2), classes[int(label)]]
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)

@@ -121,6 +121,19 @@ scores = Table(  # what a student in use finds in frames that others forwarded
     sa.Index("scores_by_model", "model"),
 )
 
+changes = Table(  # what two students found where they differ most, the one before a round and its candidate
+    "changes",
+    _tables,
+    Column("round", Integer, primary_key=True),
+    Column("frame", String(32), primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("difference", Float, nullable=False),
+    Column("before", LargeBinary, nullable=False),  # WireDetections, as `after`
+    Column("after", LargeBinary, nullable=False),
+    Column("class_list", Integer, nullable=False),  # that of both
+    sa.Index("changes_by_frame", "frame"),
+)
+
 reviews = Table(  # what people said of frames
     "reviews",
     _tables,

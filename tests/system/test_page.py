@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.store.people.reviews import Reviews
@@ -313,6 +314,41 @@ def test_hard_frames_rounds_and_models_are_shown(watching: Watching) -> None:
     browser.wait(lambda: browser.count(".models tbody tr") == 3)
     assert browser.run("return document.querySelector('.models [data-k=AP50]').textContent") == "0.610 +0.030"
     assert browser.count(".rise") == 2
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_changed_by_a_round_is_compared_with_a_slider_and_the_next_frame_is_a_key_away(
+    watching: Watching, width: int
+) -> None:
+    watching.fleet.add_changes(CAMERA, 2, 3, gone=1)
+    browser = Browser(watching.browser.url, width=width)
+    try:
+        browser.go(f"camera/{CAMERA}/rounds")
+        browser.wait(lambda: browser.count(".changed .wipe") == 3)
+        assert browser.count("section.changed") == 1, "a round of an earlier version has none"
+        assert "1 of the 4 frames is no longer stored: retention, a quota or a purge" in browser.text(".changed p")
+        browser.run("document.querySelector('.changed .wipe').click()")
+        told = "of 2 labelled objects the student before found 1, the new one 2; boxes where nothing is labelled: 1"
+        assert browser.text("dialog [role=status] p").startswith(told)
+        assert [browser.text(f"dialog .side.{side}") for side in ("left", "right")] == ["gate-1", "gate-3"]
+        assert browser.count("dialog .old rect.s") == browser.count("dialog .new rect.n") == 2
+        assert browser.count("dialog .over rect.t") == 2
+        shown = "const one = document.querySelector(arguments[0]); return getComputedStyle(one).clipPath"
+        half = [browser.run(shown, f"dialog .{side}") for side in ("old", "new")]
+        slide = browser.driver.find_element("css selector", "dialog input[type=range]")
+        slide.send_keys(Keys.HOME)
+        assert [browser.run(shown, f"dialog .{side}") for side in ("old", "new")] != half
+        assert browser.run(shown, "dialog .old") == "inset(0px 100% 0px 0px)"
+        assert slide.get_attribute("aria-valuetext") == "0 % gate-1, 100 % gate-3"
+        slide.send_keys("n")
+        assert "2 of 3" in browser.text("dialog .bar")
+        browser.driver.switch_to.active_element.send_keys("pp")
+        assert "3 of 3" in browser.text("dialog .bar")
+        assert browser.run(WIDER) == []
+        assert browser.run("return document.querySelector('dialog').scrollWidth <= innerWidth")
+    finally:
+        browser.close()
 
 
 @needs_chromium

@@ -91,4 +91,5 @@ STEPS = (
     Step("wishes.classes"),
     Step("shelf"),
     Step("class_lists", _list_the_first_classes),
+    Step("changes"),
 )
