@@ -19,7 +19,7 @@ from culling.cloud.bill.account import statements
 from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.classes import missing
 from culling.cloud.control.schedule import camera_stats, expect
-from culling.cloud.evaluation.ignored import compare_on
+from culling.cloud.evaluation.ignored import compare_on, outside
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.page.story import STARTED, story, verdict
@@ -373,7 +373,7 @@ def _readable(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Ro
 
 def _frame(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row:
     frame, teacher = stored(row, reading), settings.teacher
-    seen, classes = frame.detections.above(STUDENT_FLOOR), frame.classes
+    seen, classes = outside(frame, frame.detections).above(STUDENT_FLOOR), frame.classes
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
     told |= {"bytes": row.bytes, "student": boxes_of(seen, classes), "teacher": None, "ap": None}

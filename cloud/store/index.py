@@ -147,6 +147,17 @@ reviews = Table(  # what people said of frames
     sa.Index("reviews_by_time", "camera", "at"),
 )
 
+ignores = Table(  # places that people had ignored in frames, beside those that the cameras ignored
+    "ignores",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("frame", String(32), nullable=False, index=True),
+    Column("camera", String(64), nullable=False, index=True),
+    Column("place", LargeBinary, nullable=False),  # `wire.ignored.Places`, of one
+    Column("who", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
 class_lists = Table(  # what labels mean; rows are only ever added
     "class_lists",
     _tables,

@@ -17,6 +17,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from culling.cloud.page.dashboard import Dashboard
+from culling.cloud.store.people.ignores import ignored_in
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.roster import add_edge
 from culling.cloud.weights.classes import CLASSES
@@ -331,7 +332,7 @@ def test_what_changed_by_a_round_is_compared_with_a_slider_and_the_next_frame_is
         browser.run("document.querySelector('.changed .wipe').click()")
         told = "of 2 labelled objects the student before found 1, the new one 2; boxes where nothing is labelled: 1"
         assert browser.text("dialog [role=status] p").startswith(told)
-        assert [browser.text(f"dialog .side.{side}") for side in ("left", "right")] == ["gate-1", "gate-3"]
+        assert browser.text("dialog .sides") == "← gate-1gate-3 →"
         assert browser.count("dialog .old rect.s") == browser.count("dialog .new rect.n") == 2
         assert browser.count("dialog .over rect.t") == 2
         shown = "const one = document.querySelector(arguments[0]); return getComputedStyle(one).clipPath"
@@ -413,6 +414,37 @@ def test_disputes_are_decided_with_the_keyboard_and_boxes_are_drawn_with_the_mou
     assert [CLASSES[label] for label in row.labels.labels] == ["car"]
     x1, y1, x2, y2 = row.labels.boxes[0]
     assert (x2 - x1) / (y2 - y1) == pytest.approx(120 / 90, rel=0.1)
+
+
+@needs_chromium
+def test_a_place_is_ignored_with_a_key_shown_for_the_edges_settings_and_counted_again(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go(f"camera/{CAMERA}/review")
+    browser.run("state.token = arguments[0]; route()", watching.token)
+    browser.wait(lambda: browser.text(".review [role=status]").startswith("4 frames in dispute"))
+    name = browser.run("return document.querySelector('.review img').src.split('/').pop().split('.')[0]")
+    press = (
+        "document.querySelector('.review .pic')"
+        ".dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))"
+    )
+    for key in ("e", "n"):
+        browser.run(press, key)
+    browser.run(press, "i")
+    browser.wait(lambda: browser.count(".review .over .ignored") == 1)
+    assert browser.text(".review .answer").startswith("ignored in this frame: a car that stands there is neither")
+    toml = browser.text(".review pre")
+    assert toml.startswith('# below [[camera]] with name = "gate", in edge.toml\n[[camera.ignore]]\npolygon = [[')
+    assert toml.endswith('classes = ["car"]\n')
+    assert browser.count(".editing rect.p") == 1, "its box is none any more"
+    (frame,) = watching.cloud.frames.get([name])
+    assert [one.classes for one in frame.ignored] == [("car",)]
+    assert [one.who.split(",")[0] for one in ignored_in(watching.cloud.index, [name])] == ["page"]
+    browser.run(press, "o")
+    browser.wait(lambda: browser.count(".review .over .ignored") == 0)
+    assert watching.cloud.frames.get([name])[0].ignored == ()
+    before = browser.count(".editing rect.p")
+    browser.run(press, "s")
+    assert browser.count(".editing rect.p") == before + 1, "the student's box is the person's now"
 
 
 @needs_chromium

@@ -23,9 +23,21 @@ export function boxes(frame, { floor = 0, named = false, whole = 900, by = "s" }
       svg.append(name);
     }
   };
+  svg.append(...places(frame, unit, named));
   draw(frame.teacher, whose);
   draw(frame.student, by);
   return svg;
+}
+// Places of a frame that do not count: dark, with a thin light edge, and which classes do not count there.
+export function places(frame, unit, named) {
+  return (frame.ignored || []).flatMap(({ polygon, classes }) => {
+    const points = polygon.map(([x, y]) => [x * frame.width, y * frame.height]), text = `ignored: ${classes.join(", ") || "everything"}`, size = 13 * unit;
+    const area = s("polygon", { class: "ignored", points: points.map(point => point.join(",")).join(" ") }, s("title", {}, text));
+    if (!named) return [area];
+    const name = s("text", { class: "p", x: Math.min(...points.map(point => point[0])) + 3 * unit, y: Math.min(...points.map(point => point[1])) + size, "stroke-width": 3 * unit }, text);
+    name.style.fontSize = `${size}px`;
+    return [area, name];
+  });
 }
 export const byPerson = frame => ["corrected", "teacher", "student"].includes(frame.decision);
 export function image(frame, lazy = true) {

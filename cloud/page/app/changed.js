@@ -29,9 +29,10 @@ function layers(frame, named) {
 }
 // One frame over the page: left of the line the student before, right of it the new one. A slider, or a finger, moves the line; keys go to the others.
 function compare(found, at) {
-  const stage = h("div", { class: "pic wipe" }), text = h("div", { class: "small", role: "status" }), legend = h("span"), place = h("span", { class: "soft small" }), list = found.frames;
+  const stage = h("div", { class: "pic wipe" }), text = h("div", { class: "small", role: "status" }), legend = h("div"), place = h("span", { class: "soft small" }), list = found.frames;
   const slide = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "how much of the picture shows the student before", oninput: () => draw(Number(slide.value)) });
   const row = h("label", { class: "slide small soft" }, "all new", slide, "all before"), newer = found.after || "the candidate";
+  const sides = h("div", { class: "sides small" }, h("span", {}, "← ", found.before), h("span", {}, newer, " →"));
   const draw = share => { slide.value = share; slide.setAttribute("aria-valuetext", `${share} % ${found.before}, ${100 - share} % ${newer}`); stage.style.setProperty("--at", `${share}%`); };
   const move = by => { at = (at + by + list.length) % list.length; show(); };
   const drag = event => { const box = stage.getBoundingClientRect(); draw(Math.round(100 * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)))); };
@@ -39,16 +40,16 @@ function compare(found, at) {
   stage.addEventListener("pointermove", event => { if (stage.hasPointerCapture(event.pointerId)) drag(event); });
   function show() {
     const frame = list[at], fits = `${66 * frame.width / frame.height}vh`;  // all of it fits, with the slider below
-    stage.style.maxWidth = row.style.maxWidth = fits;
+    stage.style.maxWidth = row.style.maxWidth = sides.style.maxWidth = fits;
     const picture = image(frame, false);
     picture.draggable = false;
-    stage.replaceChildren(picture, ...layers(frame, true), h("span", { class: "side left" }, found.before), h("span", { class: "side right" }, newer));
+    stage.replaceChildren(picture, ...layers(frame, true));
     text.replaceChildren(h("p", {}, frame.told), h("p", { class: "soft" }, [stamp(frame.captured), frame.reason, byPerson(frame) ? "labelled by a person" : "labelled by the teacher", found.gone_told].filter(Boolean).join(" · ")));
     legend.replaceChildren(key({ s: "before", n: "new", ...(byPerson(frame) ? { p: "a person" } : { t: "teacher" }) }));
     place.textContent = `${at + 1} of ${list.length}`;
   }
   show();
   draw(50);
-  open([stage, row, text], [legend, place, h("button", { onclick: () => move(-1), "aria-keyshortcuts": "p" }, "← previous"), h("button", { onclick: () => move(1), "aria-keyshortcuts": "n" }, "next →")],
+  open([sides, stage, row, legend, text], [place, h("button", { onclick: () => move(-1), "aria-keyshortcuts": "p" }, "← previous"), h("button", { onclick: () => move(1), "aria-keyshortcuts": "n" }, "next →")],
     event => { const arrow = event.target === slide ? 0 : { ArrowLeft: -1, ArrowRight: 1 }[event.key], by = arrow || { p: -1, k: -1, n: 1, j: 1 }[event.key]; if (by) { event.preventDefault(); move(by); } });
 }

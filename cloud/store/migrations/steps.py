@@ -92,4 +92,5 @@ STEPS = (
     Step("shelf"),
     Step("class_lists", _list_the_first_classes),
     Step("changes"),
+    Step("ignores"),
 )
