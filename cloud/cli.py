@@ -131,17 +131,33 @@ def publish(
     ask_and_print(settings, "publish", camera, msgspec.to_builtins(artefact))
 
 
-@app.command(epilog="Example: culling cloud report north-door --out report")
+@app.command(epilog="Example: culling cloud report --site yard --out report")
 def report(
-    camera: Camera,
+    camera: Annotated[str | None, typer.Argument(help="Name of the camera.", show_default=False)] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EDGE", help="Instead: a site, all cameras of an edge. Repeat it for several edges."),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Write a camera's week as one page, plots and tables of it, and a page for each of its rounds."""
-    from culling.cloud.page.report import write_report
+    """Write a camera's week as one page, plots and tables of it, and a page for each of its rounds.
 
+    A site is what an edge looks after, or several: all of its cameras become one page, those first that need a person.
+    """
+    from culling.cloud.page.report import write_report
+    from culling.cloud.page.site.week import write_site
+
+    if (camera is None) == (not site):
+        raise InputError("name a camera, or a site by its edge: --site EDGE")
     settings = settings_of(config, override)
+    if camera is None:
+        index, clock = Index(settings.store_url), SystemClock()
+        file = write_site(index, settings, frame_store(settings, index, clock), site or [], out, clock)
+        print(f"wrote {file}")
+        return
     files = write_report(Index(settings.store_url), settings, camera, out, time.time())
     print(f"wrote {len(files)} files into {out}: {', '.join(path.name for path in files)}")
 

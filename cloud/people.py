@@ -14,7 +14,7 @@ from culling.cloud.annotations.classes import Wanted, parse_map
 from culling.cloud.annotations.cli import Drop, From, Images, Renamed, Size, parse_size
 from culling.cloud.annotations.looks import TITLES, Format
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, print_table, settings_of
-from culling.cloud.review.decide import Decided, decide, listed, read_decisions
+from culling.cloud.review.decide import Decided, decide, ignoring, listed, read_decisions
 from culling.cloud.review.desk import Desk, open_desk
 from culling.cloud.review.export import What, chosen, export
 from culling.cloud.settings import CloudSettings
@@ -127,7 +127,10 @@ def review_command(
     accept_teacher: Annotated[Frames, typer.Option(metavar="ID", help="The teacher is right; repeatable.")] = None,
     accept_student: Annotated[Frames, typer.Option(metavar="ID", help="The student is right; repeatable.")] = None,
     skip: Annotated[Frames, typer.Option(metavar="ID", help="Show a frame no more; repeatable.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Decisions as JSON: a list of id, decision, boxes.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Decisions as JSON: a list of id, decision, boxes."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many frames to show.")] = 20,
     by: By = None,
     config: ConfigFile = None,
@@ -136,7 +139,8 @@ def review_command(
 ) -> None:
     """Show the frames on which teacher and student dispute most, or decide who is right there.
 
-    What a person decides overrules the teacher, and such a frame is not shown again.
+    What a person decides overrules the teacher, and such a frame is not shown again. A file of decisions may also have
+    a place of a frame ignored (`ignore`, with one box), or take that back (`unignore`).
     """
     settings = settings_of(config, override)
     desk = _desk(settings)
@@ -148,6 +152,8 @@ def review_command(
         author = by or account()
         taken = decide(desk, camera, decisions, author, _audited(settings, "frames_reviewed", camera=camera, by=author))
         told = {"decided": taken.new, "same": taken.same}
+        if places := [row["toml"] for row in ignoring(desk, camera, decisions) if row["toml"]]:
+            told["ignored"] = places
     found = told | listed(desk, camera, limit)
     for row in found["frames"]:
         row["path"] = desk.store.place(camera, row["id"])
@@ -156,6 +162,9 @@ def review_command(
         return
     if told:
         print(f"decided {counted(told['decided'], 'frame')}, {told['same']} as before; {found['left']} are left")
+        if told.get("ignored"):
+            print("Ignored in those frames. For later ones, put into the settings of the camera's edge:")
+            print(*told["ignored"], sep="\n", end="")
         return
     rows = [{"id": row["id"], "in dispute": f"{row['mass']:.2f}", "why": row["why"]} for row in found["frames"]]
     print_table(rows, f"camera {camera}: teacher and student dispute nothing that nobody has looked at")

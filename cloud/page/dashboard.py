@@ -6,6 +6,7 @@
     GET  /api/alerts              what is wrong, and was          GET  /api/frames/ID         a hard frame's boxes
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
     GET  /api/cameras/NAME/frames, .../models, .../day            its hard frames, its models, its day on one axis
+    GET  /api/rounds/ID/changed                                   where its students differ most (`changed.py`)
     GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
@@ -43,6 +44,7 @@ from culling.cloud.labelling.state import read_problem
 from culling.cloud.page import review, views
 from culling.cloud.page.alerts import service_alerts
 from culling.cloud.page.board import Board, Told
+from culling.cloud.page.changed import changed
 from culling.cloud.page.day import day
 from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
@@ -294,6 +296,13 @@ def _add_reads(
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
         return views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
+
+    @app.get("/api/rounds/{number}/changed")
+    def differing(number: Number) -> dict[str, Any]:
+        found = changed(index, settings, number)
+        if found is None:
+            raise HTTPException(404, "no such round, or its gate kept nothing")
+        return found
 
     @app.get("/api/frames/{frame}.jpg")
     def picture(frame: FrameName) -> Response:

@@ -6,7 +6,7 @@ bill.csv, .png        what each day of that week cost, beside full training on a
 scale.csv, .png       the optResolution curves
 cost.csv, .png        seconds per stage
 round-N.html          one round: its figures, its curves, and the gate's decision
-week.html             the week in one page: accuracy, what left, the story of each round, cost
+week.html             the week in one page: accuracy, what left, the story of each round and what changed, cost
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from culling.cloud.bill.account import statements
 from culling.cloud.bill.cost import EDGE, PARTS
 from culling.cloud.page import views
+from culling.cloud.page.site.stills import Stills
 from culling.cloud.page.week import FILE as WEEK
 from culling.cloud.page.week import week_page
 from culling.cloud.settings import CloudSettings
@@ -28,8 +29,9 @@ from culling.cloud.sheet import Draw, to_csv, to_png
 from culling.cloud.store import history
 from culling.cloud.store.history import KEEP_MINUTES
 from culling.cloud.store.index import Index
+from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.roster import Roster
-from culling.common.clock import DAY_S
+from culling.common.clock import DAY_S, SystemClock
 from culling.common.errors import StorageError
 from culling.common.metrics import REASONS
 
@@ -63,6 +65,7 @@ def write_report(index: Index, settings: CloudSettings, camera: str, out: Path, 
     day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, camera).get(camera, [])
     rounds = list(reversed(views.rounds(index, camera, MOST_ROUNDS)))
     bills = _bills(index, settings, camera, now)
+    stills = Stills(index, settings, frame_store(settings, index, SystemClock()))
     try:
         out.mkdir(parents=True, exist_ok=True)
         files = [
@@ -74,7 +77,7 @@ def write_report(index: Index, settings: CloudSettings, camera: str, out: Path, 
             *(_page(out, turn) for turn in rounds),
             out / WEEK,
         ]
-        files[-1].write_text(week_page(row, rounds, bills, out, now), encoding="utf-8")
+        files[-1].write_text(week_page(row, rounds, bills, out, now, stills), encoding="utf-8")
         return files
     except OSError as error:
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from error

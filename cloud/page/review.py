@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from fastapi import FastAPI, HTTPException, Query, Request
 
-from culling.cloud.review.decide import Decisions, decide, listed
+from culling.cloud.review.decide import Decisions, decide, ignoring, listed
 from culling.cloud.review.desk import Desk
 from culling.cloud.store.purge.audit import record
 from culling.common.errors import InputError
@@ -33,12 +33,10 @@ def add_routes(app: FastAPI, desk: Desk, allowed: Callable[[Request], None]) -> 
     @app.get("/api/cameras/{name}/review")
     def disputed(name: str, limit: Limit = 24) -> dict[str, Any]:
         found = listed(desk, name, limit)
-        for row in found["frames"]:
-            row["picture"] = f"api/frames/{row['id']}.jpg"
-        return found
+        return found | {"frames": _with_pictures(found["frames"])}
 
     @app.post("/api/cameras/{name}/review")
-    async def take(request: Request, name: str) -> dict[str, int]:
+    async def take(request: Request, name: str) -> dict[str, Any]:
         allowed(request)
         decisions = await _body(request)
         client = request.client.host if request.client else ""
@@ -60,10 +58,16 @@ async def _body(request: Request) -> Decisions:
         raise HTTPException(422, str(error)) from None
 
 
-def _take(desk: Desk, camera: str, decisions: Decisions, client: str) -> dict[str, int]:
+def _take(desk: Desk, camera: str, decisions: Decisions, client: str) -> dict[str, Any]:
     def note(frames: int) -> None:
         record(desk.settings.data_dir, "frames_reviewed", desk.clock.now(), camera=camera, frames=frames, client=client)
 
     done = decide(desk, camera, decisions.decisions, f"page, {client}", note)
     log.info("frames_reviewed", camera=camera, decided=done.new, same=done.same, client=client)
-    return {"decided": done.new, "same": done.same, "left": listed(desk, camera, 1)["left"]}
+    told = {"decided": done.new, "same": done.same, "left": listed(desk, camera, 1)["left"]}
+    changed = ignoring(desk, camera, decisions.decisions)
+    return told | ({"frames": _with_pictures(changed)} if changed else {})
+
+
+def _with_pictures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row | {"picture": f"api/frames/{row['id']}.jpg"} for row in rows]

@@ -19,7 +19,7 @@ from culling.cloud.bill.account import statements
 from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.classes import missing
 from culling.cloud.control.schedule import camera_stats, expect
-from culling.cloud.evaluation.ignored import compare_on
+from culling.cloud.evaluation.ignored import compare_on, outside
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.page.story import STARTED, story, verdict
@@ -373,19 +373,20 @@ def _readable(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Ro
 
 def _frame(row: sa.Row[Any], reading: Reading, settings: CloudSettings) -> Row:
     frame, teacher = stored(row, reading), settings.teacher
-    seen, classes = frame.detections.above(STUDENT_FLOOR), frame.classes
+    seen, classes = outside(frame, frame.detections).above(STUDENT_FLOOR), frame.classes
     shown = ("id", "captured", "received", "reason", "loss", "model_id", "width", "height", "held_out", "round", "kept")
     told: Row = {name: getattr(row, name) for name in shown}
-    told |= {"bytes": row.bytes, "student": _boxes(seen, classes), "teacher": None, "ap": None}
+    told |= {"bytes": row.bytes, "student": boxes_of(seen, classes), "teacher": None, "ap": None}
     told["colours"] = {name: settings.set_like(classes).colour(name) for name in classes}
     if frame.labels is not None:
         compared = compare_on(frame, seen, teacher.true_score, teacher.min_score)
         hard = hardness(compared, settings.round.labels_of_interest(classes))
-        told |= {"teacher": _boxes(compared.true, classes), "ap": round(1 - hard.value, 3), "kind": hard.kind}
+        told |= {"teacher": boxes_of(compared.true, classes), "ap": round(1 - hard.value, 3), "kind": hard.kind}
     return told
 
 
-def _boxes(found: Detections, classes: Sequence[str]) -> list[list[Any]]:
+def boxes_of(found: Detections, classes: Sequence[str]) -> list[list[Any]]:
+    """Return detections as `[x1, y1, x2, y2, score, class]`, in pixels."""
     return [
         [*(round(float(value), 1) for value in box), round(float(score), 2), classes[int(label)]]
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)

@@ -11,6 +11,8 @@ from typing import Any
 
 from culling.cloud.control.accuracy import read_measured
 from culling.cloud.evaluation.accuracy import Estimate
+from culling.cloud.page.site.stills import STYLE as OF_STILLS
+from culling.cloud.page.site.stills import Stills
 from culling.cloud.page.story import span
 from culling.cloud.store.roster import CameraRow
 from culling.common.clock import DAY_S
@@ -30,15 +32,18 @@ STYLE = (
 Row = dict[str, Any]
 
 
-def week_page(camera: CameraRow, rounds: Sequence[Row], bills: Sequence[Row], folder: Path, now: float) -> str:
+def week_page(
+    camera: CameraRow, rounds: Sequence[Row], bills: Sequence[Row], folder: Path, now: float, stills: Stills
+) -> str:
     """Return the page; its plots are read from `folder`, and `rounds`, the oldest first, are narrowed to the week."""
     lately = [turn for turn in rounds if turn["started"] >= now - DAYS * DAY_S]
     title = f"A week of {camera.name}"
-    stories = "".join(_story(turn) for turn in reversed(lately)) or "<p>No round started in this week.</p>"
+    told = "".join(story_of(turn, stills.of(turn["id"])) for turn in reversed(lately))
+    stories = told or "<p>No round started in this week.</p>"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"
-        f'<p class="soft">edge {html.escape(camera.edge)}, until {_time(now)}</p>'
+        f"<title>{html.escape(title)}</title><style>{STYLE}{OF_STILLS}</style><h1>{html.escape(title)}</h1>"
+        f'<p class="soft">edge {html.escape(camera.edge)}, until {time_of(now)}</p>'
         f"{''.join(f'<p>{html.escape(line)}</p>' for line in _sums(camera, lately, bills))}"
         f"{''.join(_plot(folder / name, heading) for name, heading in PLOTS.items())}"
         f"<h2>Rounds</h2>{stories}</html>\n"
@@ -69,14 +74,15 @@ def _count(rounds: Sequence[Row], state: str) -> int:
     return sum(turn["state"] == state for turn in rounds)
 
 
-def _story(turn: Row) -> str:
+def story_of(turn: Row, changed: str = "") -> str:
+    """Return what a round did as HTML; `changed` is what changed by it, as HTML."""
     took = f", took {span(turn['finished'] - turn['started'])}" if turn["finished"] else ""
-    head = f"{_time(turn['started'])}: {turn['started_by']}{took}"
+    head = f"{time_of(turn['started'])}: {turn['started_by']}{took}"
     lines = [turn["told"], *turn["story"]]
     return (
         f'<article class="{html.escape(turn["state"])}"><h3>Round {turn["id"]}: {html.escape(turn["state"])}</h3>'
         f'<p class="soft">{html.escape(head)}</p>{"".join(f"<p>{html.escape(line)}</p>" for line in lines if line)}'
-        "</article>"
+        f"{changed}</article>"
     )
 
 
@@ -85,5 +91,6 @@ def _plot(path: Path, heading: str) -> str:
     return f'<h2>{html.escape(heading)}</h2><img alt="{html.escape(heading)}" src="data:image/png;base64,{data}">'
 
 
-def _time(at: float) -> str:
+def time_of(at: float) -> str:
+    """Return a time as a person reads it, UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%d %b %H:%M UTC")

@@ -38,7 +38,7 @@ def why(frame: Mapping[str, Any]) -> str:
         parts.append(f"{counted(unsure, 'box')} between {low:.1f} and {high:.1f}")
     if teacher is None:
         return "; ".join([*parts, "the teacher has not looked yet"])
-    missed, false = _apart(teacher, student), _apart(student, teacher)
+    missed, false = apart(teacher, student), apart(student, teacher)
     if missed:
         parts.append(f"the teacher sees {_named(missed)} more")
     if false:
@@ -48,7 +48,7 @@ def why(frame: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _apart(mine: Sequence[Box], theirs: Sequence[Box]) -> list[str]:
+def apart(mine: Sequence[Box], theirs: Sequence[Box]) -> list[str]:
     """Return the class of each of my boxes that none of theirs matches, each of theirs matching once."""
     left, alone = list(theirs), []
     for box in sorted(mine, key=lambda one: -one[4]):

@@ -2,6 +2,12 @@
 
     {"id": "0f3a...", "decision": "student"}        teacher, student or skip
     {"id": "77c1...", "decision": "corrected", "boxes": [[12.0, 40.5, 40.0, 98.0, "person"]]}
+    {"id": "b2d0...", "decision": "ignore", "boxes": [[12.0, 40.5, 40.0, 98.0, "person"]]}
+    {"id": "b2d0...", "decision": "unignore"}
+
+With `ignore`, objects of that class ("": of every class) that stand where the box is do not count in that frame, in
+labels, training and evaluation (`store/people/ignores.py`); `unignore` takes the last such place of a frame back. The
+frame stays in dispute as long as anything else of it is.
 
 Boxes are xyxy in pixels of the frame. A decision may say which student's boxes were shown (`model`): where another one
 is in use since, it is refused, since nobody has seen its boxes.
@@ -21,11 +27,17 @@ from msgspec import Meta
 from culling.cloud.annotations.lines import to_label
 from culling.cloud.annotations.picture import Box, Picture, fitted
 from culling.cloud.review.desk import Desk
-from culling.cloud.review.disputes import Dispute, Students, disputes
+from culling.cloud.review.disputes import Dispute, Students, dispute, disputes
+from culling.cloud.review.place import place_of, to_toml
 from culling.cloud.store.frames import StoredFrame
+from culling.cloud.store.people.ignores import ignored_in
 from culling.cloud.store.people.reviews import OVERRULES, Review, Said
 from culling.common.errors import InputError
 from culling.common.frame import Detections
+from culling.common.wire.ignored import Ignored
+
+PLACES = ("ignore", "unignore")
+"""Decisions of a place alone: the labels stay as they are."""
 
 Boxes = list[tuple[float, float, float, float, str]]
 
@@ -34,7 +46,7 @@ class Decided(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One decision."""
 
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-    decision: Literal["teacher", "student", "corrected", "skip"]
+    decision: Literal["teacher", "student", "corrected", "skip", "ignore", "unignore"]
     boxes: Boxes | None = None
     model: str | None = None
 
@@ -74,7 +86,16 @@ def _row(desk: Desk, one: Dispute) -> dict[str, Any]:
         "model": one.model,
         "teacher": _boxes(frame, true),
         "student": _boxes(frame, one.found),
+        "ignored": _ignored(desk, frame),
     }
+
+
+def _ignored(desk: Desk, frame: StoredFrame) -> list[dict[str, Any]]:
+    """Return the places of a frame that do not count; `who` had it ignored in this frame, None: its camera."""
+    if not frame.ignored:
+        return []
+    who = {one.place: one.who for one in ignored_in(desk.index, [frame.id])}
+    return [{"polygon": one.polygon, "classes": list(one.classes), "who": who.get(one)} for one in frame.ignored]
 
 
 def _boxes(frame: StoredFrame, found: Detections) -> list[list[Any]]:
@@ -110,9 +131,41 @@ def decide(desk: Desk, camera: str, decisions: Sequence[Decided], who: str, also
         raise InputError(f"camera {camera} has no stored frame {', '.join(missing)}: nothing is decided")
     settled = {frame.id: frame for frame in desk.settled(camera, list(frames.values()))}
     case = _Case(desk, desk.reviews.of(camera, by_id), Students(desk, camera))
-    said = {name: case.said(one, settled.get(name, frames[name])) for name, one in by_id.items()}
-    new = desk.reviews.enter(camera, said, who, desk.clock.now(), also)
-    return Taken(len(new), len(said) - len(new))
+    said, places = dict[str, Said](), dict[str, Ignored | None]()
+    for name, one in by_id.items():
+        if one.decision in PLACES:
+            places[name] = _place(one, frames[name])
+        else:
+            said[name] = case.said(one, settled.get(name, frames[name]))
+    new = desk.reviews.enter(camera, said, who, desk.clock.now(), also, places)
+    return Taken(len(new), len(by_id) - len(new))
+
+
+def ignoring(desk: Desk, camera: str, decisions: Sequence[Decided]) -> list[dict[str, Any]]:
+    """Return the frames of decisions that had a place ignored, or took that back, as `listed` does.
+
+    Where a place was ignored, `toml` has it for the settings of the camera's edge: later frames ignore it by those.
+    """
+    asked = {one.id: one for one in decisions if one.decision in PLACES}
+    frames, students, rows = desk.store.get(asked), Students(desk, camera), []
+    settled = {frame.id: frame for frame in desk.settled(camera, frames)} if frames else {}
+    for frame in (settled.get(one.id, one) for one in frames):
+        one = dispute(desk, frame, students) if frame.labels is not None else None
+        row = _row(desk, one or Dispute(frame, *students.found(frame), 0.0, "nothing of it is in dispute any more"))
+        place = _place(asked[frame.id], frame)
+        rows.append(row | {"toml": None if place is None else to_toml(camera, place)})
+    return rows
+
+
+def _place(one: Decided, frame: StoredFrame) -> Ignored | None:
+    """Return what a decision wants ignored, None where it takes that back. Raises InputError."""
+    if one.decision == "unignore":
+        if one.boxes is not None:
+            raise InputError(f"frame {one.id}: `unignore` takes the last place back, and no boxes")
+        return None
+    if one.boxes is None or len(one.boxes) != 1:
+        raise InputError(f"frame {one.id}: `ignore` takes one box, whose class does not count where it stands")
+    return place_of(frame, one.boxes[0])
 
 
 @dataclass(frozen=True)
@@ -129,7 +182,9 @@ class _Case:
             return Said("skipped")
         if one.decision == "corrected":
             return Said("corrected", self._corrected(one, frame))
-        return Said(one.decision, self._teachers(frame) if one.decision == "teacher" else self._students(one, frame))
+        if one.decision == "teacher":
+            return Said("teacher", self._teachers(frame))
+        return Said("student", self._students(one, frame))
 
     def _teachers(self, frame: StoredFrame) -> Detections:
         review = self.reviews.get(frame.id)

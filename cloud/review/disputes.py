@@ -62,7 +62,7 @@ def disputes(desk: Desk, camera: str, most: int | None = None) -> Disputed:
         if most is not None and len(found) >= most and found[most - 1].mass >= waiting[start][0]:
             break
         asked = settle([frame for _, frame in waiting[start : start + size]])
-        new = [one for frame in asked if (one := _dispute(desk, frame, students)) is not None]
+        new = [one for frame in asked if (one := dispute(desk, frame, students)) is not None]
         left -= len(waiting[start : start + size]) - len(new)
         found = sorted([*found, *new], key=lambda one: (-one.mass, one.frame.id))
     return Disputed(found[:most], left)
@@ -79,7 +79,7 @@ class Students:
         """Return which student it was, and what it found outside places that the camera ignores."""
         if frame.model_id != self._live and frame.id in self._scored:
             return self._live, outside(frame, self._scored[frame.id]).above(STUDENT_FLOOR)
-        return frame.model_id, frame.detections.above(STUDENT_FLOOR)
+        return frame.model_id, outside(frame, frame.detections).above(STUDENT_FLOOR)
 
 
 def _wrong(desk: Desk, frame: StoredFrame, students: Students) -> Mistakes:
@@ -88,7 +88,8 @@ def _wrong(desk: Desk, frame: StoredFrame, students: Students) -> Mistakes:
     return mistakes(compared, desk.settings.round.labels_of_interest(frame.classes))
 
 
-def _dispute(desk: Desk, frame: StoredFrame, students: Students) -> Dispute | None:
+def dispute(desk: Desk, frame: StoredFrame, students: Students) -> Dispute | None:
+    """Return what is in dispute of a labelled frame; None where nothing is."""
     wrong = _wrong(desk, frame, students)
     if wrong.easy:
         return None

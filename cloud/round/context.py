@@ -19,6 +19,7 @@ from culling.cloud.bill.cost import StudentCost
 from culling.cloud.bill.pricing import price
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.work import WorkMeter
+from culling.cloud.changed.kept import Changes
 from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.ignored import compare_on, counted, outside
 from culling.cloud.evaluation.matching import Compared
@@ -65,6 +66,7 @@ class Context:
     stopping: Callable[[], bool]
     heart: ProgressWriter
     rates: Rates
+    changes: Changes
     classes: tuple[str, ...]
     work: WorkMeter = field(default_factory=WorkMeter)
     _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
@@ -168,6 +170,10 @@ class Context:
     def mistakes(self, frame: StoredFrame, found: Detections) -> Mistakes:
         """Return all that a student's detections get wrong on a frame."""
         return mistakes(self.compared(frame, found.above(STUDENT_FLOOR)), self.interest)
+
+    def counting(self, frame: StoredFrame, found: Detections) -> Detections:
+        """Return the detections of a frame that count: sure enough, of interest, in no ignored place."""
+        return wanted(outside(frame, found).above(STUDENT_FLOOR), self.interest)
 
     def objects(self, frame: StoredFrame) -> Detections:
         """Return a frame's true labels, of the classes of interest; none that stand in an ignored place."""

@@ -5,6 +5,8 @@ fails at the input scale that was found for it is judged at full size before the
 student may be published as provisional, when only certainty is missing; the next round's gate compares it with the
 model before it once more, and confirms it or takes it back.
 
+The frames on which both differ most are kept for people to see (`changed/`): what is shown was found to judge by.
+
 A candidate for another class list is compared by the classes that both students find. What the incumbent never learnt
 to find is held against the labels alone (`evaluation/relisted.py`).
 """
@@ -19,6 +21,7 @@ import msgspec
 import numpy as np
 
 from culling.cloud.archive.day import hour_of
+from culling.cloud.changed.differ import Pair, most_different
 from culling.cloud.evaluation.comparison import Check, Judged, Rules, StudentComparison, class_weights, compare_students
 from culling.cloud.evaluation.matching import IOUS
 from culling.cloud.evaluation.relisted import Newcomer, decide_relisted, newcomer
@@ -29,6 +32,7 @@ from culling.cloud.round.context import Context, Result, Results, RoundRefusedEr
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.registry import Artefact, Model
 from culling.cloud.store.rounds import Round
+from culling.common.frame import Detections
 from culling.common.graph import open_graph
 from culling.common.scaler import input_size
 from culling.common.wire.codec import decode_jpeg
@@ -43,8 +47,16 @@ Tallies = Mapping[str, Sequence[Tally]]
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What a student did on each frame, by name: its tallies at each overlap, and the boxes that count."""
+
+    tallies: Tallies
+    found: Mapping[str, Detections]
+
+
+@dataclass(frozen=True)
 class Tried:
-    """A candidate at one scale, what it did on each frame by name, by which labels it was compared, and what was found.
+    """A candidate at one scale, what it did on each frame, by which labels it was compared, and what was found.
 
     `new` says how it does with classes that the incumbent does not find.
     """
@@ -54,7 +66,7 @@ class Tried:
     found: StudentComparison
     new: tuple[Newcomer, ...]
     verdict: Verdict
-    after: Tallies
+    after: Looked
 
 
 def gate(context: Context, turn: Round, results: Results) -> Result:
@@ -76,11 +88,23 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
         told.pop("back_to", None)  # what takes its place was held against the one before it
         if (gone := told.pop("withdrawn", None)) is not None:
             told["replaced"] = gone
-    return {**told, **_result(context, tried, before)}
+    changed = _keep_changes(context, turn, frames, before, tried.after)
+    return {**told, **_result(context, tried, before), "changed": {"before": incumbent.model_id, "frames": changed}}
+
+
+def _keep_changes(context: Context, turn: Round, frames: Sequence[StoredFrame], before: Looked, after: Looked) -> int:
+    """Keep the frames on which both students differ most, in place of what a gate that was cut short kept."""
+    both = [frame for frame in frames if frame.id in before.found and frame.id in after.found]
+    pairs = [
+        Pair(frame.id, context.store.block(frame), before.found[frame.id], after.found[frame.id]) for frame in both
+    ]
+    most = most_different(pairs)
+    context.changes.keep(turn.id, turn.camera, most, context.classes)
+    return len(most)
 
 
 def _try_in_order(
-    context: Context, incumbent: Model, artefact: Artefact, frames: Sequence[StoredFrame], before: Tallies
+    context: Context, incumbent: Model, artefact: Artefact, frames: Sequence[StoredFrame], before: Looked
 ) -> Tried:
     """Return the candidate at its own scale, or where it is refused there, at full size; the former if both are."""
     first = _try(context, incumbent, artefact, frames, before, context.settings.gate.certainty)
@@ -105,7 +129,7 @@ def _try(
     incumbent: Model,
     artefact: Artefact,
     frames: Sequence[StoredFrame],
-    before: Tallies,
+    before: Looked,
     certainty: float,
 ) -> Tried:
     after = _look(context, artefact, frames)
@@ -117,8 +141,8 @@ def _try(
 
 
 def _judge_again(
-    context: Context, incumbent: Model, earlier: Model, frames: Sequence[StoredFrame], before: Tallies
-) -> tuple[Result, Tallies | None]:
+    context: Context, incumbent: Model, earlier: Model, frames: Sequence[StoredFrame], before: Looked
+) -> tuple[Result, Looked | None]:
     """Return what becomes of a provisional incumbent, and what `earlier` did on each frame if that is to be in use.
 
     It is confirmed once it would be published without being the first; it is withdrawn when it is no longer the better
@@ -189,18 +213,18 @@ class _Pair:
         )
 
 
-def _judged(context: Context, frames: Sequence[StoredFrame], before: Tallies, after: Tallies) -> list[Judged]:
+def _judged(context: Context, frames: Sequence[StoredFrame], before: Looked, after: Looked) -> list[Judged]:
     return [
         Judged(
             frame.id,
             context.store.block(frame),
             hour_of(frame.captured),
             _weight(frame),
-            before[frame.id][0],
-            after[frame.id][0],
+            before.tallies[frame.id][0],
+            after.tallies[frame.id][0],
         )
         for frame in frames
-        if frame.id in before and frame.id in after
+        if frame.id in before.tallies and frame.id in after.tallies
     ]
 
 
@@ -208,16 +232,17 @@ def _priced(context: Context, model: Model) -> Artefact:
     return msgspec.structs.replace(model.artefact, cost=context.cost(model))
 
 
-def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> Tallies:
-    """Return what a model does on each frame, by name and overlap."""
+def _look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> Looked:
+    """Return what a model does on each frame."""
     graph = context.graph(model.sha256)
     context.heart.expect(len(frames))
-    seen = {}
+    seen, boxes = {}, {}
     for frame, jpeg in context.pictures(frames):
         size = input_size(frame.width, frame.height, model.scale, model.long_side)
-        compared = context.compared(frame, context.see(graph, model.cost, decode_jpeg(jpeg), size))
-        seen[frame.id] = tallies(compared, len(context.classes))
-    return seen
+        found = context.see(graph, model.cost, decode_jpeg(jpeg), size)
+        seen[frame.id] = tallies(context.compared(frame, found), len(context.classes))
+        boxes[frame.id] = context.counting(frame, found)
+    return Looked(seen, boxes)
 
 
 def _weight(frame: StoredFrame) -> float:
@@ -226,7 +251,7 @@ def _weight(frame: StoredFrame) -> float:
     return 1.0 if not probability else min(1.0 / probability, MOST_WEIGHT)
 
 
-def _result(context: Context, tried: Tried, before: Tallies) -> Result:
+def _result(context: Context, tried: Tried, before: Looked) -> Result:
     found, verdict, classes = tried.found, tried.verdict, context.classes
     refused, labels = verdict.outcome == "refused", tried.labels
     compared = {"compared": [classes[at] for at in labels], "new_classes": [asdict(one) for one in tried.new]}
@@ -237,8 +262,8 @@ def _result(context: Context, tried: Tried, before: Tallies) -> Result:
         "blocks": found.blocks,
         "map_before": round(found.before, 4),
         "map_after": round(found.after, 4),
-        "map_before_50_95": round(_strict(before, labels), 4),
-        "map_after_50_95": round(_strict(tried.after, labels), 4),
+        "map_before_50_95": round(_strict(before.tallies, labels), 4),
+        "map_after_50_95": round(_strict(tried.after.tallies, labels), 4),
         "gain_low": round(found.low, 4) if found.low > -1.0 else None,
         "certainty": found.certainty,
         "checks": [_told(check, classes) for check in found.checks],

@@ -23,6 +23,7 @@ import torch
 from culling.cloud.bill.account import round_figures, to_spent, to_told
 from culling.cloud.bill.cost import NOTHING, Cost
 from culling.cloud.bill.rates import Rates
+from culling.cloud.changed.kept import Changes
 from culling.cloud.round.context import Context, Result, Results, RoundRefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.export import export
@@ -63,6 +64,7 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
 
 GATE_FIGURES = (
     *("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again"),
+    "changed",  # see `changed/`
     *("compared", "new_classes"),  # where the candidate is for another class list
 )
 
@@ -91,6 +93,7 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         stopping.is_set,
         ProgressWriter(folder, clock.now),
         Rates(index),
+        Changes(index),
         ClassLists(index).of(turn.camera),
     )
     folder.mkdir(parents=True, exist_ok=True)

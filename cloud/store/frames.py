@@ -26,7 +26,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.classes.lists import Reading
-from culling.cloud.store.index import UNREAD, Index, frames, scores, shelf, totals
+from culling.cloud.store.index import UNREAD, Index, changes, frames, ignores, scores, shelf, totals
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.people import reviews
@@ -415,7 +415,7 @@ class FrameStore:
             ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
             gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
-            for table in (scores, shelf):
+            for table in (scores, shelf, changes, ignores):
                 connection.execute(table.delete().where(table.c.frame.in_(names)))
             reviews.forget(connection, names)
 

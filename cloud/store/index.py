@@ -121,6 +121,19 @@ scores = Table(  # what a student in use finds in frames that others forwarded
     sa.Index("scores_by_model", "model"),
 )
 
+changes = Table(  # what two students found where they differ most, the one before a round and its candidate
+    "changes",
+    _tables,
+    Column("round", Integer, primary_key=True),
+    Column("frame", String(32), primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("difference", Float, nullable=False),
+    Column("before", LargeBinary, nullable=False),  # WireDetections, as `after`
+    Column("after", LargeBinary, nullable=False),
+    Column("class_list", Integer, nullable=False),  # that of both
+    sa.Index("changes_by_frame", "frame"),
+)
+
 reviews = Table(  # what people said of frames
     "reviews",
     _tables,
@@ -132,6 +145,17 @@ reviews = Table(  # what people said of frames
     Column("teacher", LargeBinary),  # what the teacher says of it, WireDetections
     Column("class_list", Integer),  # that of what the teacher says; NULL: the first
     sa.Index("reviews_by_time", "camera", "at"),
+)
+
+ignores = Table(  # places that people had ignored in frames, beside those that the cameras ignored
+    "ignores",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("frame", String(32), nullable=False, index=True),
+    Column("camera", String(64), nullable=False, index=True),
+    Column("place", LargeBinary, nullable=False),  # `wire.ignored.Places`, of one
+    Column("who", Text, nullable=False),
+    Column("at", Float, nullable=False),
 )
 
 class_lists = Table(  # what labels mean; rows are only ever added

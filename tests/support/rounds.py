@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from culling.cloud.bill.rates import Rates
+from culling.cloud.changed.kept import Changes
 from culling.cloud.labelling.process import build
 from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
@@ -87,6 +88,7 @@ def context_of(cloud: CloudState) -> Context:
         lambda: False,
         heart,
         Rates(cloud.index),
+        Changes(cloud.index),
         ClassLists(cloud.index).of(CAMERA),
     )
 

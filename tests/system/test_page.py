@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from culling.cloud.page.dashboard import Dashboard
+from culling.cloud.store.people.ignores import ignored_in
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.roster import add_edge
 from culling.cloud.weights.classes import CLASSES
@@ -316,6 +318,41 @@ def test_hard_frames_rounds_and_models_are_shown(watching: Watching) -> None:
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_changed_by_a_round_is_compared_with_a_slider_and_the_next_frame_is_a_key_away(
+    watching: Watching, width: int
+) -> None:
+    watching.fleet.add_changes(CAMERA, 2, 3, gone=1)
+    browser = Browser(watching.browser.url, width=width)
+    try:
+        browser.go(f"camera/{CAMERA}/rounds")
+        browser.wait(lambda: browser.count(".changed .wipe") == 3)
+        assert browser.count("section.changed") == 1, "a round of an earlier version has none"
+        assert "1 of the 4 frames is no longer stored: retention, a quota or a purge" in browser.text(".changed p")
+        browser.run("document.querySelector('.changed .wipe').click()")
+        told = "of 2 labelled objects the student before found 1, the new one 2; boxes where nothing is labelled: 1"
+        assert browser.text("dialog [role=status] p").startswith(told)
+        assert browser.text("dialog .sides") == "← gate-1gate-3 →"
+        assert browser.count("dialog .old rect.s") == browser.count("dialog .new rect.n") == 2
+        assert browser.count("dialog .over rect.t") == 2
+        shown = "const one = document.querySelector(arguments[0]); return getComputedStyle(one).clipPath"
+        half = [browser.run(shown, f"dialog .{side}") for side in ("old", "new")]
+        slide = browser.driver.find_element("css selector", "dialog input[type=range]")
+        slide.send_keys(Keys.HOME)
+        assert [browser.run(shown, f"dialog .{side}") for side in ("old", "new")] != half
+        assert browser.run(shown, "dialog .old") == "inset(0px 100% 0px 0px)"
+        assert slide.get_attribute("aria-valuetext") == "0 % gate-1, 100 % gate-3"
+        slide.send_keys("n")
+        assert "2 of 3" in browser.text("dialog .bar")
+        browser.driver.switch_to.active_element.send_keys("pp")
+        assert "3 of 3" in browser.text("dialog .bar")
+        assert browser.run(WIDER) == []
+        assert browser.run("return document.querySelector('dialog').scrollWidth <= innerWidth")
+    finally:
+        browser.close()
+
+
+@needs_chromium
 def test_a_hard_frame_says_why_it_was_hard_and_the_next_one_is_a_key_away(watching: Watching) -> None:
     browser = watching.browser
     browser.go(f"camera/{CAMERA}/frames")
@@ -377,6 +414,37 @@ def test_disputes_are_decided_with_the_keyboard_and_boxes_are_drawn_with_the_mou
     assert [CLASSES[label] for label in row.labels.labels] == ["car"]
     x1, y1, x2, y2 = row.labels.boxes[0]
     assert (x2 - x1) / (y2 - y1) == pytest.approx(120 / 90, rel=0.1)
+
+
+@needs_chromium
+def test_a_place_is_ignored_with_a_key_shown_for_the_edges_settings_and_counted_again(watching: Watching) -> None:
+    browser = watching.browser
+    browser.go(f"camera/{CAMERA}/review")
+    browser.run("state.token = arguments[0]; route()", watching.token)
+    browser.wait(lambda: browser.text(".review [role=status]").startswith("4 frames in dispute"))
+    name = browser.run("return document.querySelector('.review img').src.split('/').pop().split('.')[0]")
+    press = (
+        "document.querySelector('.review .pic')"
+        ".dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))"
+    )
+    for key in ("e", "n"):
+        browser.run(press, key)
+    browser.run(press, "i")
+    browser.wait(lambda: browser.count(".review .over .ignored") == 1)
+    assert browser.text(".review .answer").startswith("ignored in this frame: a car that stands there is neither")
+    toml = browser.text(".review pre")
+    assert toml.startswith('# below [[camera]] with name = "gate", in edge.toml\n[[camera.ignore]]\npolygon = [[')
+    assert toml.endswith('classes = ["car"]\n')
+    assert browser.count(".editing rect.p") == 1, "its box is none any more"
+    (frame,) = watching.cloud.frames.get([name])
+    assert [one.classes for one in frame.ignored] == [("car",)]
+    assert [one.who.split(",")[0] for one in ignored_in(watching.cloud.index, [name])] == ["page"]
+    browser.run(press, "o")
+    browser.wait(lambda: browser.count(".review .over .ignored") == 0)
+    assert watching.cloud.frames.get([name])[0].ignored == ()
+    before = browser.count(".editing rect.p")
+    browser.run(press, "s")
+    assert browser.count(".editing rect.p") == before + 1, "the student's box is the person's now"
 
 
 @needs_chromium

@@ -1,5 +1,5 @@
 import { may } from "./actions.js";
-import { boxes, image, key } from "./boxes.js";
+import { boxes, image, key, places } from "./boxes.js";
 import { h, put, s } from "./dom.js";
 import { get } from "./link.js";
 import { state } from "./state.js";
@@ -9,12 +9,12 @@ import { count, stamp } from "./words.js";
 
 const LEAST = 4, KEYS = { t: "teacher", s: "student", x: "skip" };
 const HELP = [["T", "the teacher is right"], ["S", "the student is right"], ["E", "correct the boxes"], ["X", "skip"], ["B", "back to the last one"]];
-const EDIT_HELP = [["N", "next box"], ["arrows", "move it, with Shift resize it"], ["A", "add a box"], ["D", "delete it"], ["C", "its class"], ["U", "undo"], ["Enter", "save"], ["Esc", "leave it"]];
+const EDIT_HELP = [["N", "next box"], ["arrows", "move it, with Shift resize it"], ["A", "add a box"], ["D", "delete it"], ["C", "its class"], ["S", "take the student's next box"], ["I", "ignore its class here"], ["O", "count that place again"], ["U", "undo"], ["Enter", "save"], ["Esc", "leave it"]];
 
 export function reviewPane(name) {
-  const stage = h("div", { class: "pic" }), why = h("p", { class: "why" }), left = h("p", { class: "soft small", role: "status" }), answer = h("p", { class: "answer small", role: "status" }), bar = h("div", { class: "bar" }), help = h("p", { class: "small soft keys" });
+  const stage = h("div", { class: "pic" }), why = h("p", { class: "why" }), left = h("p", { class: "soft small", role: "status" }), answer = h("p", { class: "answer small", role: "status" }), settings = h("div", { class: "small", hidden: true }), bar = h("div", { class: "bar" }), help = h("p", { class: "small soft keys" });
   const classes = h("datalist", { id: "classes" }), field = h("input", { list: "classes", "aria-label": "class of the box", hidden: true, onchange: () => { if (edit?.boxes[edit.at]) { change(() => { edit.boxes[edit.at][4] = field.value.trim(); }); stage.focus(); } } });
-  const node = h("div", { class: "review" }, left, h("div", { class: "bar" }, key()), stage, why, bar, field, classes, answer, help);
+  const node = h("div", { class: "review" }, left, h("div", { class: "bar" }, key()), stage, why, bar, field, classes, answer, settings, help);
   const path = `api/cameras/${encodeURIComponent(name)}/review`;
   let list = [], at = 0, open = 0, edit = null, dragged = null, busy = false, scale = () => 1;
   const frame = () => list[at];
@@ -49,23 +49,47 @@ export function reviewPane(name) {
     put(help, (edit ? EDIT_HELP : may() ? HELP : []).map(([one, text]) => `${one} ${text}`).join(" · "));
     if (!may()) { bar.replaceChildren(h("span", { class: "soft" }, state.actions ? "Unlock the page to decide here." : "This page only shows; page.actions lets it decide. culling cloud review does the same in a terminal.")); return; }
     bar.replaceChildren(...(edit
-      ? [button("save these boxes", save, "Enter"), button("add a box", add, "a"), button("delete the box", remove, "d"), button("undo", undo, "u"), button("cancel", cancel, "Escape")]
+      ? [button("save these boxes", save, "Enter"), button("add a box", add, "a"), frame().student.length ? button("take the student's next box", adopt, "s") : "", button("delete the box", remove, "d"), edit.at >= 0 ? button("ignore here", () => place("ignore"), "i") : "", byUs() ? button("count the ignored place again", () => place("unignore"), "o") : "", button("undo", undo, "u"), button("cancel", cancel, "Escape")]
       : [button("teacher is right", () => decide("teacher"), "t"), button("student is right", () => decide("student"), "s"), button("correct the boxes", correct, "e"), button("skip", () => decide("skip"), "x"), button("back", back, "b")]));
+  }
+  async function ask(one, decision, mine) {
+    const body = { decisions: [{ id: one.id, decision, ...(mine ? { boxes: mine } : {}), ...(decision === "student" ? { model: one.model } : {}) }] };
+    const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify(body) }), told = await asked.json();
+    if (!asked.ok) throw new Error(told.detail || told.error);
+    open = told.left;
+    return told;
   }
   async function decide(decision, mine) {
     const one = frame();
     if (!one || busy || !may()) return;
     busy = true;
+    settings.hidden = true;
     try {
-      const body = { decisions: [{ id: one.id, decision, ...(mine ? { boxes: mine } : {}), ...(decision === "student" ? { model: one.model } : {}) }] };
-      const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify(body) }), told = await asked.json();
-      if (!asked.ok) throw new Error(told.detail || told.error);
-      open = told.left;
+      await ask(one, decision, mine);
       answer.className = "answer small good";
       put(answer, `${decision === "skip" ? "skipped" : "labelled"}: ${decision === "corrected" ? count(mine.length, "box", "boxes") + " of yours" : decision === "skip" ? "nothing is said of it" : `the ${decision}'s boxes`}`);
       edit = null; at += 1; busy = false;
       if (at < list.length) draw(); else await load();
     } catch (error) { busy = false; answer.className = "answer small bad"; put(answer, error.message); }
+  }
+  // A place of this frame counts no more, or again; the frame stays, since more of it may be in dispute.
+  const byUs = () => frame()?.ignored?.some(one => one.who);
+  async function place(decision) {
+    const one = frame(), box = edit?.boxes[edit.at], ignored = decision === "ignore";
+    if (!one || busy || !may() || (ignored ? !box : !byUs())) return;
+    busy = true;
+    try {
+      const told = await ask(one, decision, ignored ? [[...box.slice(0, 4), box[4]]] : null), row = told.frames?.[0];
+      if (row) list[at] = row;
+      if (ignored) change(() => { edit.boxes.splice(edit.at, 1); edit.at = Math.min(edit.at, edit.boxes.length - 1); });
+      answer.className = "answer small good";
+      put(answer, ignored ? `ignored in this frame: a ${box[4]} that stands there is neither learnt nor judged` : "that place counts again");
+      settings.hidden = !row?.toml;
+      settings.replaceChildren(...(row?.toml ? [h("span", {}, "For later frames, put this into the settings of the camera's edge; culling edge reload takes it:"), h("pre", {}, row.toml)] : []));
+    } catch (error) { answer.className = "answer small bad"; put(answer, error.message); }
+    busy = false;
+    draw();
+    if (!settings.hidden) settings.scrollIntoView({ block: "nearest" });
   }
   function back() { if (at > 0) { at -= 1; edit = null; put(answer, "decide again: the new word takes the place of the last one"); draw(); } }
 
@@ -81,6 +105,11 @@ export function reviewPane(name) {
   function undo() { const before = edit?.past.pop(); if (before) { [edit.boxes, edit.at] = JSON.parse(before); draw(); } }
   function cancel() { edit = null; draw(); }
   function remove() { if (edit?.at >= 0) change(() => { edit.boxes.splice(edit.at, 1); edit.at = Math.min(edit.at, edit.boxes.length - 1); }); }
+  // The student's boxes that stand faintly below, one after another.
+  function adopt() {
+    const next = frame().student.find(([x1, y1, x2, y2, , name]) => !edit.boxes.some(box => box[4] === name && [x1, y1, x2, y2].every((edge, side) => Math.abs(edge - box[side]) < LEAST)));
+    if (next) change(() => { edit.boxes.push([...next.slice(0, 4), next[5]]); edit.at = edit.boxes.length - 1; });
+  }
   const label = () => edit.boxes[edit.at]?.[4] || classes.children[0]?.value || "";
   function add() { const { width, height } = frame(); change(() => { edit.boxes.push([0.4 * width, 0.4 * height, 0.6 * width, 0.6 * height, label()]); edit.at = edit.boxes.length - 1; }); }
   function save() {
@@ -99,7 +128,7 @@ export function reviewPane(name) {
   function editLayer(one) {
     const unit = one.width / 760, svg = s("svg", { class: "over", viewBox: `0 0 ${one.width} ${one.height}` });
     const faint = s("g", { class: "faint" }, (one.student || []).map(([x1, y1, x2, y2]) => s("rect", { class: "s", x: x1, y: y1, width: x2 - x1, height: y2 - y1 })));
-    svg.append(faint);
+    svg.append(...places(one, unit, true), faint);
     edit.boxes.forEach(([x1, y1, x2, y2, name], place) => {
       const here = place === edit.at, text = s("text", { class: "p", x: x1 + 2 * unit, y: Math.max(15 * unit, y1 - 5 * unit), "stroke-width": 3 * unit }, name);
       text.style.fontSize = `${15 * unit}px`;
@@ -139,7 +168,7 @@ export function reviewPane(name) {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key], pressed = event.key.toLowerCase();
     const unit = frame() ? Math.max(1, Math.round(frame().width / 320)) : 1;
     const done = edit
-      ? step ? () => nudge(step[0] * unit, step[1] * unit, event.shiftKey) : { n: () => { edit.at = edit.boxes.length ? (edit.at + 1) % edit.boxes.length : -1; draw(); }, a: add, d: remove, delete: remove, u: undo, c: () => { field.focus(); field.select(); }, enter: event.target.tagName === "BUTTON" ? null : save, escape: cancel }[pressed]
+      ? step ? () => nudge(step[0] * unit, step[1] * unit, event.shiftKey) : { n: () => { edit.at = edit.boxes.length ? (edit.at + 1) % edit.boxes.length : -1; draw(); }, a: add, d: remove, delete: remove, u: undo, s: adopt, i: () => place("ignore"), o: () => place("unignore"), c: () => { field.focus(); field.select(); }, enter: event.target.tagName === "BUTTON" ? null : save, escape: cancel }[pressed]
       : { e: correct, b: back }[pressed] || (KEYS[pressed] && (() => decide(KEYS[pressed])));
     if (!done) return;
     event.preventDefault();

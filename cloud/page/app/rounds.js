@@ -1,3 +1,4 @@
+import { changedOf } from "./changed.js";
 import { lineChart } from "./charts.js";
 import { enlarge } from "./frames.js";
 import { boxes, image } from "./boxes.js";
@@ -27,6 +28,7 @@ function roundCard(card, turn, named) {
   if (turn.state === "running" || turn.state === "ready") { card.append(...underWay(turn)); return; }
   card.append(h("p", { class: "verdict" }, turn.told), h("ol", { class: "story" }, turn.story.map(line => h("li", {}, line))), h("div", { class: "strip" }));
   if (turn.map_after != null) card.append(gateOf(turn));
+  if (turn.changed) card.append(changedOf(turn));
   if (turn.checks?.length) card.append(h("details", { class: "small" }, h("summary", {}, `by class and hour: ${turn.checks.filter(check => check.passed).length} of ${turn.checks.length} passed`), turn.checks.map(check => h("div", { class: check.passed ? "soft" : "bad" }, `${check.passed ? "✓" : "✗"} ${check.text}`))));
   const curves = h("details", { class: "small" }, h("summary", {}, "training and scale"));
   curves.addEventListener("toggle", () => { if (curves.open && curves.children.length === 1) curves.append(...curvesOf(turn, inside(card))); });

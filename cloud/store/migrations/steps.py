@@ -91,4 +91,6 @@ STEPS = (
     Step("wishes.classes"),
     Step("shelf"),
     Step("class_lists", _list_the_first_classes),
+    Step("changes"),
+    Step("ignores"),
 )

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from culling.cloud.store.classes.lists import FIRST, Reading, all_lists, current, detections, number
 from culling.cloud.store.index import Index, frames, reviews
+from culling.cloud.store.people import ignores
 from culling.common.errors import InputError, ProtocolError
 from culling.common.frame import Detections
 from culling.common.wire import ignored
@@ -82,24 +83,34 @@ class Reviews:
         return found
 
     def last(self, camera: str) -> float | None:
-        """Return when a person last said something of a camera's frames."""
+        """Return when a person last said something of a camera's frames, or had a place of one ignored."""
         query = sa.select(sa.func.max(reviews.c.at)).where(reviews.c.camera == camera)
         with self._index.read() as connection:
-            return connection.execute(query).scalar()
+            said = connection.execute(query).scalar()
+        told = (said, ignores.last_ignored(self._index, camera))
+        return max((at for at in told if at is not None), default=None)
 
     def enter(
-        self, camera: str, said: Mapping[str, Said], who: str, at: float, also: Callable[[int], None]
+        self,
+        camera: str,
+        said: Mapping[str, Said],
+        who: str,
+        at: float,
+        also: Callable[[int], None],
+        places: Mapping[str, ignored.Ignored | None] | None = None,
     ) -> list[str]:
         """Keep what was said of frames, by frame, all of it or nothing; return the frames of which it was new.
 
-        `also` is called with how many those are, before that becomes durable, if there are any. Raises InputError for a
-        frame that is not a stored one of that camera, or that is skipped although a person gave it labels.
+        `places` are what is to be ignored in others, as `ignores.enter` has it. `also` is called with how many those
+        are, before that becomes durable, if there are any. Raises InputError for a frame that is not a stored one of
+        that camera, or that is skipped although a person gave it labels.
         """
         for name, one in said.items():
             if one.labels is not None and len(one.labels) > MAX_BOXES:
                 raise InputError(f"frame {name}: {len(one.labels)} boxes; a frame may have {MAX_BOXES}")
         with self._index.write() as connection:
             new = [name for some in _parts(said) for name in _enter(connection, camera, some, said, who, at)]
+            new += ignores.enter(connection, camera, places or {}, who, at)
             if new:
                 also(len(new))
         return new

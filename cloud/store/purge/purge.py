@@ -20,8 +20,10 @@ import structlog
 from culling.cloud.store.index import (
     Index,
     cameras,
+    changes,
     frames,
     history,
+    ignores,
     models,
     purges,
     requests,
@@ -127,7 +129,7 @@ def _empty_frames(connection: sa.Connection, camera: str, until: float) -> tuple
     emptied = sa.update(frames).where(mine).values(state="purged", **EMPTY).returning(frames.c.id)
     names = set(connection.execute(emptied).scalars())
     purged = sa.select(frames.c.id).where(frames.c.camera == camera, frames.c.state == "purged")
-    for table in (scores, reviews, shelf):
+    for table in (scores, reviews, shelf, changes, ignores):
         connection.execute(sa.delete(table).where(table.c.frame.in_(purged)))
     return names, labels
 

@@ -50,7 +50,9 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
 ) -> None:
     fleet, now = Showcase(cloud, [CAMERA]), time.time()
     fleet.add_past(now)
+    fleet.add_frames(CAMERA, 6, now)
     fleet.add_rounds(CAMERA, 3, now)
+    fleet.add_changes(CAMERA, 2, 4, gone=2)
     out = tmp_path / "report"
     assert main(["cloud", "report", CAMERA, "--out", str(out), "--config", str(cloud.toml)]) == 0
     for name in ("forwarded", "rounds", "scale", "cost", "bill"):
@@ -82,6 +84,10 @@ def test_a_camera_with_a_past_is_told_in_plots_tables_and_pages(
     assert "the published ones gained +0.060 AP50 in total." in week
     assert "128 of 512 labelled frames were chosen" in week
     assert week.count("data:image/png;base64,") == 3
+    assert week.count("<h4>What changed</h4>") == 1, "rounds of an earlier version have none"
+    assert week.count("data:image/jpeg;base64,") == 3, "each picture once, of the frames that differ most"
+    assert week.count("<use href=") == 6
+    assert "2 of the 6 frames are no longer stored" in week
     assert "http" not in week
 
 

@@ -128,3 +128,14 @@ def test_a_camera_that_is_not_there_is_not_found(served: Served) -> None:
     assert fetch(url).status == 404
     answer = fetch(url, "POST", {"decisions": []}, Authorization=f"Bearer {served.token}")
     assert (answer.status, answer.json()) == (404, {"error": "there is no camera yard: see `culling cloud status`"})
+
+
+def test_a_place_is_ignored_and_told_as_the_edges_settings_have_it(served: Served) -> None:
+    name = served.left()["frames"][0]["id"]
+    answer = served.decide({"id": name, "decision": "ignore", "boxes": [[30, 10, 60, 40, "car"]]}).json()
+    assert (answer["decided"], answer["left"]) == (1, 4)
+    (row,) = answer["frames"]
+    assert (row["id"], row["picture"]) == (name, f"api/frames/{name}.jpg")
+    assert row["toml"].splitlines()[1] == "[[camera.ignore]]"
+    assert "frames" not in served.decide({"id": served.left()["frames"][0]["id"], "decision": "skip"}).json()
+    assert served.decide({"id": name, "decision": "ignore", "boxes": []}).status == 422

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.review.decide import Decided, Taken, decide, listed, read_decisions
+from culling.cloud.review.decide import Decided, Taken, decide, ignoring, listed, read_decisions
 from culling.cloud.review.desk import Desk
 from culling.common.errors import InputError
 from support.cloud import CAMERA, CloudState, detections
@@ -143,3 +143,36 @@ def test_a_file_that_holds_no_decisions_names_the_field(tmp_path: Path, text: st
         read_decisions(tmp_path / "a.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_decisions(tmp_path / "none.json")
+
+
+def test_what_stands_in_an_ignored_place_counts_no_more_and_that_can_be_taken_back(reviewed: Reviewed) -> None:
+    cloud, desk = reviewed
+    frame, before = by_number(cloud)[1], listed(desk, CAMERA, 10)["left"]
+    ignore = Decided(frame.id, "ignore", [(*CAR[:4], "car")])
+    assert say(desk, ignore) == Taken(new=1, same=0)
+    assert say(desk, ignore) == Taken(new=0, same=1)
+    (told,) = ignoring(desk, CAMERA, [ignore])
+    assert told["why"] == "nothing of it is in dispute any more"
+    assert [box[5] for box in told["teacher"]] == ["person"]
+    assert [(one["classes"], one["who"]) for one in told["ignored"]] == [(["car"], "ann@desk")]
+    assert told["toml"].endswith('classes = ["car"]\n')
+    assert listed(desk, CAMERA, 10)["left"] == before - 1
+    (settled,) = desk.settled(CAMERA, [by_number(cloud)[1]])
+    assert settled.labels is not None
+    assert len(desk.true(settled.labels)) == 1, "a label there is neither learnt nor an object"
+    assert labels(cloud, 1)[1][:4] == CAR[:4], "and not lost"
+    assert say(desk, Decided(frame.id, "unignore")) == Taken(new=1, same=0)
+    assert by_number(cloud)[1].ignored == ()
+    assert listed(desk, CAMERA, 10)["left"] == before
+
+
+def test_a_place_takes_one_box_and_what_nobody_had_ignored_cannot_be_taken_back(reviewed: Reviewed) -> None:
+    cloud, desk = reviewed
+    name = by_number(cloud)[1].id
+    with pytest.raises(InputError, match="`ignore` takes one box"):
+        say(desk, Decided(name, "ignore"))
+    with pytest.raises(InputError, match="takes the last place back, and no boxes"):
+        say(desk, Decided(name, "unignore", []))
+    with pytest.raises(InputError, match="nobody had a place of it ignored"):
+        say(desk, Decided(by_number(cloud)[3].id, "teacher"), Decided(name, "unignore"))
+    assert desk.reviews.of(CAMERA, [by_number(cloud)[3].id]) == {}, "all or nothing"

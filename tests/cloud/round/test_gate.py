@@ -7,7 +7,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from culling.cloud.evaluation.tally import Tally, tallies
+from culling.cloud.changed.kept import Changes
+from culling.cloud.evaluation.tally import tallies
 from culling.cloud.round import gate as stage
 from culling.cloud.round.context import Context, RoundRefusedError
 from culling.cloud.round.cull import cull
@@ -50,10 +51,11 @@ def judged_by(cloud: CloudState, monkeypatch: pytest.MonkeyPatch, **found: Detec
     """Have every model find what is said of it at its scale; return the list of what was run, model and scale."""
     ran: list[tuple[str, float]] = []
 
-    def look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> dict[str, list[Tally]]:
+    def look(context: Context, model: Artefact, frames: Sequence[StoredFrame]) -> stage.Looked:
         name = f"{'base' if model.parent is None else 'student'}_{model.scale:g}".replace(".", "_")
         ran.append((name, model.scale))
-        return {frame.id: tallies(context.compared(frame, found[name]), len(model.classes)) for frame in frames}
+        seen = {frame.id: tallies(context.compared(frame, found[name]), len(model.classes)) for frame in frames}
+        return stage.Looked(seen, {frame.id: context.counting(frame, found[name]) for frame in frames})
 
     monkeypatch.setattr(stage, "_look", look)
     return ran
@@ -86,6 +88,36 @@ def test_a_candidate_that_fails_at_its_scale_is_judged_at_full_size(
     assert (result["outcome"], result["scale"], result["reason"]) == ("published", 1.0, "")
     assert msgspec.convert(result["artefact"], Artefact).scale == 1.0
     assert result["map_after"] == 1.0
+
+
+def test_where_both_differ_most_is_kept_without_another_look_and_once_however_often_the_gate_runs(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = judged_by(cloud, monkeypatch, base_1=HALF, student_1=TRUTH)
+    turn, results = labelled(cloud, scale=1.0)
+    result = gate(context_of(cloud), turn, results)
+    assert [name for name, _ in ran] == ["base_1", "student_1"]
+    found = Changes(cloud.index).of(turn.id)
+    assert result["changed"] == {"before": "gate-1", "frames": len(found)}
+    assert {one.frame for one in found} <= set(results["label"]["held_out"])
+    assert [(one.difference, len(one.before), len(one.after)) for one in found] == [(0.8, 1, 2)] * len(found)
+    assert report({**results, "gate": result | {"seconds": 0.0}} | seconds(results), "ready")["changed"]["frames"]
+    gate(context_of(cloud), turn, results)  # its process died before its result was kept
+    assert [one.frame for one in Changes(cloud.index).of(turn.id)] == [one.frame for one in found]
+
+
+def test_what_changed_is_what_the_candidate_did_at_the_scale_that_it_is_judged_by(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants(cloud, margin=0.0)
+    judged_by(cloud, monkeypatch, base_1=HALF, student_0_5=NOTHING, student_1=TRUTH)
+    turn, results = labelled(cloud)
+    gate(context_of(cloud), turn, results)
+    assert {len(one.after) for one in Changes(cloud.index).of(turn.id)} == {2}
+
+
+def seconds(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: {**result, "seconds": 0.0} for name, result in results.items()}
 
 
 def test_a_candidate_that_fails_at_both_is_refused_for_what_it_did_at_its_own(
