@@ -71,11 +71,21 @@ class Context:
     work: WorkMeter = field(default_factory=WorkMeter)
     _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
 
-    def incumbent(self, camera: str) -> Model:
-        """Return the camera's live model. Raises RoundRefusedError when it has none."""
-        if (model := self.registry.live().get(camera)) is None:
+    def incumbent(self, camera: str, results: Results | None = None) -> Model:
+        """Return the camera's live model, or the one that a round with these results began with, if that is renewed.
+
+        Raises RoundRefusedError when the camera has none, or by now another than the round began with.
+        """
+        if (live := self.registry.live().get(camera)) is None:
             raise RoundRefusedError(f"camera {camera} has no model to start from: enroll it")
-        return model
+        begun = (results or {}).get("score", {}).get("model", live.model_id)
+        if begun == live.model_id:
+            return live
+        before = self.registry.find(camera, begun)
+        if before is None or before.artefact.sha256 != live.artefact.sha256:
+            found = f"{live.model_id} went live during the round, which began with {begun}"
+            raise RoundRefusedError(f"{found}: the next round starts from it")
+        return before
 
     def provisional_since(self, model: Model) -> Model | None:
         """Return the model that a provisional one took the place of, so that both can be judged again.

@@ -59,13 +59,13 @@ class _Judged:
         return 0.0 if self.mistakes.easy else self.mistakes.mass
 
 
-def cull(context: Context, turn: Round, _: Results) -> Result:
+def cull(context: Context, turn: Round, results: Results) -> Result:
     """Keep the n frames of the pool that teach most, at most one in `CULLED` of the pool, and draw those to replay.
 
     Raises RoundRefusedError when none teaches anything, or when all of them together show no object.
     """
     settings = context.settings.round
-    pool, vain = _but_in_vain(context, turn, _judged(context, turn))
+    pool, vain = _but_in_vain(context, turn, _judged(context, turn, results))
     context.heart.expect(len(pool))
     teaching = [one for one in pool if _worth(context, one, settings.policy) > 0]
     if not teaching:
@@ -96,10 +96,10 @@ def cull(context: Context, turn: Round, _: Results) -> Result:
     }
 
 
-def _judged(context: Context, turn: Round) -> list[_Judged]:
+def _judged(context: Context, turn: Round, results: Results) -> list[_Judged]:
     """Return the frames of the pool that the student in use has seen, with what it gets wrong there."""
     pool = context.lifecycle.pool(turn.camera, POOL)
-    found = seen(context, context.incumbent(turn.camera), pool)
+    found = seen(context, context.incumbent(turn.camera, results), pool)
     frames = settled(context, turn, [frame for frame in pool if frame.id in found])
     return [_Judged(context, frame, found[frame.id]) for frame in frames]
 

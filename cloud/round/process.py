@@ -158,6 +158,8 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str, dict
                 raise StoppedError
             started = time.monotonic()
             context.heart.stage(name)
+            if "score" in results:
+                context.incumbent(turn.camera, results)  # where another one went live, the round shows nothing
             result = stage(context, turn, results)
             spent[name] = take()
             result |= to_told(spent[name])

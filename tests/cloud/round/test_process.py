@@ -16,15 +16,16 @@ from culling.cloud.model.export import parity_sizes
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import train
 from culling.cloud.model.weights import load_weights
-from culling.cloud.round.context import RoundRefusedError, StoppedError
+from culling.cloud.round.context import Context, Results, RoundRefusedError, StoppedError
 from culling.cloud.round.cull import cull
 from culling.cloud.round.export import BLANK, PARITY_FRAMES
 from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
 from culling.cloud.round.process import STAGES, attempt, main, report
 from culling.cloud.round.rank import Lesson
+from culling.cloud.round.score import score
 from culling.cloud.store.registry import Artefact
-from culling.cloud.store.rounds import MAX_CRASHES
+from culling.cloud.store.rounds import MAX_CRASHES, Round
 from culling.common.errors import ModelError
 from culling.common.graph import open_graph
 from culling.common.process.child import DIES_FIRST
@@ -230,6 +231,27 @@ def test_a_camera_without_a_model_is_refused(cloud: CloudState) -> None:
     turn = cloud.rounds.start("yard", "manual", 1.0)
     assert run(cloud, turn.id) == "refused"
     assert "no model to start from" in cloud.rounds.get(turn.id).reason
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_round_whose_camera_got_another_model_meanwhile_says_so_and_goes_on_where_it_was_only_renewed(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    def scored_as_another_came(context: Context, turn: Round, results: Results) -> dict[str, Any]:
+        told = score(context, turn, results)
+        live = cloud.registry.live()[CAMERA].artefact
+        cloud.publisher.publish(CAMERA, live if renewed else cloud.artefact(tag="another"), "base")
+        return told
+
+    only(monkeypatch, **{**FAKE, "label": label, "score": scored_as_another_came, "cull": cull})
+    round_id = start(cloud)
+    state = run(cloud, round_id)
+    turn = cloud.rounds.get(round_id)
+    if renewed:
+        assert (state, len(turn.stages["cull"]["kept"])) == ("ready", 4)
+    else:
+        told = "gate-2 went live during the round, which began with gate-1: the next round starts from it"
+        assert (state, turn.reason) == ("refused", told)
 
 
 # Stages by themselves
