@@ -85,8 +85,10 @@ def decide_relisted(
     told += [one.told() for one in new]
     told.append(f"{found.frames} of {wanted} judges wanted" if found else f"{wanted} judges wanted")
     text = "; ".join(told)
-    if not likely or not all(one.likely(gate.found, worse) for one in new):
-        return Verdict("refused", f"{text}: a class is lost, or not found")
+    against = [] if likely else [f"what both find got worse by more than gate.worse = {worse:g}"]
+    against += [f"{one.name} is not found" for one in new if not one.likely(gate.found, worse)]
+    if against:
+        return Verdict("refused", f"{text}: {', and '.join(against)}")
     if certain and all(one.certain(gate.found) for one in new):
         return Verdict("published", text)
     return Verdict("provisional", f"{text}; provisional, since that is not certain")

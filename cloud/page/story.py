@@ -43,7 +43,8 @@ def _chosen(turn: Row) -> str:
     if not turn.get("labelled"):
         return ""
     earlier = f", with {turn['replayed']} of earlier rounds" if turn.get("replayed") else ""
-    return f"{turn.get('kept') or 'None'} of {turn['labelled']} labelled frames were chosen{earlier}."
+    people = f"; a person labelled {turn['of_people']} of these" if turn.get("of_people") else ""
+    return f"{turn.get('kept') or 'None'} of {turn['labelled']} labelled frames were chosen{earlier}{people}."
 
 
 def _scale(turn: Row) -> str:

@@ -84,6 +84,7 @@ def cull(context: Context, turn: Round, results: Results) -> Result:
     return {
         "kept": [one.frame.id for one in chosen],
         "replay": [frame.id for frame in replay],
+        "of_people": context.lifecycle.of_people([frame.id for frame in (*(one.frame for one in chosen), *replay)]),
         "pool": len(pool),
         "teaching": len(teaching),
         "in_vain": vain,

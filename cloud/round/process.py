@@ -196,6 +196,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
             "mass",
             "hard_negatives",
             "in_vain",
+            "of_people",
             "audits_labelled",
             "audits_missed",
         ),

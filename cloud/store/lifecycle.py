@@ -199,6 +199,12 @@ class FrameLifecycle:
             stages = list(connection.execute(query).scalars())
         return [msgspec.json.decode(each).get("cull", {}).get("masses", {}) for each in stages]
 
+    def of_people(self, ids: Collection[str]) -> int:
+        """Return how many of those frames have a person's labels."""
+        query = sa.select(sa.func.count()).select_from(frames).where(frames.c.id.in_(ids), by_a_person())
+        with self._index.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def keep(self, ids: Collection[str], round_id: int) -> None:
         """Note the culled set of a round."""
         with self._index.write() as connection:

@@ -35,7 +35,9 @@ def test_one_that_finds_what_is_new_and_loses_nothing_is_published() -> None:
 
 
 def test_one_that_loses_a_class_that_both_find_is_refused() -> None:
-    assert verdict(frames_of(tally(PERSON, MISSED), tally(LOST, FOUND))).outcome == "refused"
+    told = verdict(frames_of(tally(PERSON, MISSED), tally(LOST, FOUND)))
+    assert told.outcome == "refused"
+    assert told.reason.endswith(": what both find got worse by more than gate.worse = 0.1"), "and what is new is found"
 
 
 def test_one_that_does_not_find_what_is_new_is_refused() -> None:

@@ -25,6 +25,11 @@ def test_a_round_is_told_in_the_order_of_its_stages() -> None:
     ]
 
 
+def test_a_round_tells_how_many_of_its_frames_a_person_labelled() -> None:
+    (told, *_) = story(TURN | {"of_people": 3})
+    assert told == "128 of 512 labelled frames were chosen, with 42 of earlier rounds; a person labelled 3 of these."
+
+
 def test_what_a_round_did_not_come_to_is_left_out() -> None:
     assert story({"state": "failed", "reason": "it died three times"}) == []
     assert story({"state": "published", "model_id": "gate-2"}) == ["gate-2 waits for the edge to take it."]

@@ -72,6 +72,7 @@ def test_a_box_that_a_person_corrected_is_trained_on_in_the_next_round(
     chosen = cloud.rounds.get(second).stages["cull"]
     name = image["file_name"].removesuffix(".jpg")
     assert name in [*chosen["kept"], *chosen["replay"]]
+    assert cloud.rounds.get(second).report["of_people"] == 1
     sample = training_set(cloud, second, monkeypatch)[name]
     assert len(sample.detections) == boxes
     assert (sample.detections.scores == 1).all(), "a person is certain"
