@@ -66,7 +66,7 @@ export function fleetView() {
     if (look === "tiles") list.lay(items, 19.5 * rem, 30.2 * rem);
     else list.lay(items, (narrow ? 20 : 67.5) * rem, (narrow ? 10.4 : 5.8) * rem);
     heads.hidden = look === "tiles" || narrow || !shown.length;
-    heads.replaceChildren(...Array.from({ length: list.columns() }, () => h("div", { class: "cam" }, Object.entries(COLUMNS).map(([key, text]) => h("span", { class: key, title: HINTS[key] }, text)))));
+    heads.replaceChildren(...Array.from({ length: Math.min(list.columns(), shown.length) }, () => h("div", { class: "cam" }, Object.entries(COLUMNS).map(([key, text]) => h("span", { class: key, title: HINTS[key] }, text)))));
     if (rows.length) say(rows);
   }
   const chip = (word, text) => h("button", { class: "chip", "data-word": word, "aria-pressed": String(only === word), onclick: () => { only = word; arrange(); } }, text);
