@@ -498,7 +498,7 @@ def test_whatever_a_camera_is_called_it_is_shown_as_text(watching: Watching) -> 
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [390, 1280, 2560])
+@pytest.mark.parametrize("width", [390, 1000, 1280, 2560])
 def test_nothing_is_cut_off_at_any_width(watching: Watching, width: int) -> None:
     browser = Browser(watching.browser.url, width=width, dark=width == 390)
     try:

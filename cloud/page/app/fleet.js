@@ -55,7 +55,7 @@ export function fleetView() {
     chips.replaceChildren(chip("", `all ${rows.length}`), ...[...words].map(([word, number]) => chip(word, `${word} ${number}`)));
     bar.hidden = facts.hidden = told.hidden = !rows.length;
     put(empty, !state.heardAt ? "" : !rows.length ? "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT" : shown.length ? "" : "No camera matches.");
-    const narrow = innerWidth < 760, items = [];
+    const narrow = innerWidth <= 1160, items = [];
     if (grouped) {
       const edges = new Map();
       for (const row of shown) edges.set(row.edge, [...(edges.get(row.edge) || []), row]);
@@ -64,7 +64,7 @@ export function fleetView() {
     list.node.className = `virtual ${look}`;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);  // what fits follows the size of letters
     if (look === "tiles") list.lay(items, 19.5 * rem, 30.2 * rem);
-    else list.lay(items, (narrow ? 20 : 67.5) * rem, (narrow ? 10.4 : 5.8) * rem);
+    else list.lay(items, (narrow ? 20 : 69.5) * rem, (narrow ? 10.4 : 5.8) * rem);
     heads.hidden = look === "tiles" || narrow || !shown.length;
     heads.replaceChildren(...Array.from({ length: Math.min(list.columns(), shown.length) }, () => h("div", { class: "cam" }, Object.entries(COLUMNS).map(([key, text]) => h("span", { class: key, title: HINTS[key] }, text)))));
     if (rows.length) say(rows);
