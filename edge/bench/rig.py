@@ -147,10 +147,11 @@ class AgentProcess:
     def trace(self) -> list[TraceLine]:
         """Return a line for every frame inferred so far; those of the last second may be missing."""
         try:
-            lines = (self._folder / "trace.jsonl").read_bytes().splitlines()
+            data = (self._folder / "trace.jsonl").read_bytes()
         except FileNotFoundError:
             return []
-        return [msgspec.json.decode(line, type=TraceLine) for line in lines]
+        whole = data[: data.rfind(b"\n") + 1]  # the agent may be writing the last one
+        return [msgspec.json.decode(line, type=TraceLine) for line in whole.splitlines()]
 
     def _counts(self) -> list[int]:
         cameras = [line.camera for line in self.trace()]
