@@ -66,7 +66,7 @@ def frames(cloud: CloudEnd) -> list[HardFrame]:
 
 
 def trace(site: Site) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (site.folder / "trace.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (site.folder / "trace.jsonl").read_text().rpartition("\n")[0].splitlines()]
 
 
 def spooled(site: Site) -> set[tuple[str, int]]:

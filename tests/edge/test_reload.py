@@ -65,7 +65,7 @@ def inferred(site: Site) -> dict[str, int]:
 
 
 def traced(site: Site, name: str = CAMERA) -> list[int]:
-    lines = [json.loads(line) for line in (site.folder / "trace.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (site.folder / "trace.jsonl").read_text().rpartition("\n")[0].splitlines()]
     return [line["frame"] for line in lines if line["camera"] == name]
 
 
