@@ -14,7 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from culling.common.wire.messages import Ack, Welcome, pack, unpack
 from support.browser import CHROMIUM, Browser
 from support.cloud import CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
-from support.showcase import Showcase
+from support.showcase import PER_EDGE, Showcase
 
-BEATS = 20
+BEAT_S = 10.0
+"""Half as often as by default. Edges speak one after another, as those do that were started at any time."""
+BEATEN_S = 30.0
+LAST_S = 5.0
+"""To let what was sent last come onto the page."""
 FRAMES = 400
 WINDOW = 32
 RECORD = """
@@ -59,12 +65,35 @@ def scrolling(fleet: Showcase, url: str) -> tuple[float, float]:
     browser = Browser(url, width=1280, height=900)
     try:
         browser.wait(lambda: browser.run("return state.cameras.size") > len(fleet.names))
-        fleet.beat()
-        times = browser.driver.execute_async_script(SCROLL, SCROLLED_MS)
+        with beating(fleet):
+            times = browser.driver.execute_async_script(SCROLL, SCROLLED_MS)
         pauses = [later - one for one, later in pairwise(times)]
         return 1000 * len(pauses) / (times[-1] - times[0]), max(pauses)
     finally:
         browser.close()
+
+
+@contextmanager
+def beating(fleet: Showcase) -> Iterator[dict[tuple[str, int], float]]:
+    """Let edge after edge speak, on a thread; yield when each camera's number of frames was sent."""
+    sent: dict[tuple[str, int], float] = {}
+    edges, over = len(fleet.secrets), threading.Event()
+
+    def beat() -> None:
+        for number in count():
+            if over.wait(BEAT_S / edges):
+                return
+            at, only = time.time(), number % edges
+            fleet.beat(only=only)
+            sent.update({(name, fleet.seen(name)): at for name in fleet.names[only * PER_EDGE : (only + 1) * PER_EDGE]})
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        thread.join()
 
 
 def event_to_pixel(fleet: Showcase, url: str) -> list[float]:
@@ -72,12 +101,9 @@ def event_to_pixel(fleet: Showcase, url: str) -> list[float]:
     try:
         browser.wait(lambda: browser.run("return state.cameras.size") > len(fleet.names))
         browser.run(RECORD)
-        sent: dict[tuple[str, int], float] = {}
-        for _ in range(BEATS):
-            fleet.beat()
-            at = time.time()
-            sent |= {(name, fleet.seen(name)): at for name in fleet.names}
-            time.sleep(1.0)
+        with beating(fleet) as sent:
+            time.sleep(BEATEN_S)
+        time.sleep(LAST_S)
         painted = {(name, seen): at for name, seen, at in reversed(browser.run("return painted"))}
         return [painted[key] - at for key, at in sent.items() if key in painted]
     finally:

@@ -122,9 +122,10 @@ class Showcase:
         for edge, names in zip(self._edges, self._groups(), strict=True):
             edge.send(hello(*(self._state(name) for name in names)))
 
-    def beat(self, seen: int = 50, hard: int = 1, **changes: Any) -> None:
-        """Let every edge say that its cameras went on; `changes` are further fields of each state."""
-        for edge, names in zip(self._edges, self._groups(), strict=True):
+    def beat(self, seen: int = 50, hard: int = 1, only: int | None = None, **changes: Any) -> None:
+        """Let every edge, or one `only`, say that its cameras went on; `changes` are further fields of each state."""
+        every = list(zip(self._edges, self._groups(), strict=True))
+        for edge, names in every if only is None else every[only : only + 1]:
             for name in names:
                 self._counts[name]["seen"] += seen
                 self._counts[name]["hard"] += hard if self._rng.random() < 0.5 else 0
