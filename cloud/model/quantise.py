@@ -1,8 +1,8 @@
 """A student in 8 bits, for edges without a GPU: more than twice as fast there, and less than half of the bytes to send.
 
 Weights are scaled by output channel, activations by the ranges that they have on the camera's own frames (static
-quantisation); boxes are decoded and suppressed in floats. All channels of a tensor share one range: where one channel
-is far wider than most, 8 bits round the others away, and what reads or makes such a tensor stays in floats. The first
+quantisation); boxes are decoded and suppressed in floats. All channels of a tensor share one range: where some channels
+are far wider than others, 8 bits round these away, and what reads or makes such a tensor stays in floats. The first
 two convolutions of YOLOX-nano do: else it finds nothing on some cameras. Whether the student is as good as before is
 for the round's gate to say, which judges this very graph.
 """
