@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -53,6 +53,13 @@ Told = tuple[CameraState, float]
 """The last state of a camera, and when it was heard: seconds since the epoch."""
 
 
+class News(NamedTuple):
+    """What a viewer is told: `data`, JSON on one line, brings it to `revision`."""
+
+    revision: int
+    data: bytes
+
+
 class Board:
     """`latest` gives what the edges said last. `refresh` is called from one thread, everything else from any."""
 
@@ -76,7 +83,7 @@ class Board:
         self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
         self._slow = _Slow(index, settings, clock)
         self._next_slow = clock.monotonic()
-        self._encoded: dict[int, bytes] = {}
+        self._encoded: dict[int, News] = {}
 
     def refresh(self) -> bool:
         """Bring the rows up to date; return whether any changed."""
@@ -98,8 +105,8 @@ class Board:
         """Return one camera's row."""
         return self._rows.get(camera)
 
-    def since(self, revision: int) -> bytes:
-        """Return as JSON what is newer than `revision`; all of it for 0. Equal questions are encoded once.
+    def since(self, revision: int) -> News:
+        """Return what is newer than `revision`; all of it for 0. Equal questions are encoded once.
 
         `sparks` holds the slots of a camera's day that are newer; those that began before `day` are over.
         """
@@ -107,7 +114,7 @@ class Board:
             if revision < self._shrunk:  # cameras are gone: a viewer that still shows them is sent everything
                 revision = 0
             if revision not in self._encoded:
-                self._encoded[revision] = msgspec.json.encode(self._newer(revision))
+                self._encoded[revision] = News(self.revision, msgspec.json.encode(self._newer(revision)))
             return self._encoded[revision]
 
     def _newer(self, revision: int) -> dict[str, Any]:

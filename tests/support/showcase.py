@@ -34,6 +34,7 @@ class Showcase:
         self.names = names
         self.secrets: list[str] = []
         self._rng = random.Random(seed)
+        self._draws = np.random.default_rng(seed)
         self._counts = {name: {"seen": 40_000, "hard": 300, "audit": 20} for name in names}
         self._edges: list[Edge] = []
         for start in range(0, len(names), PER_EDGE):
@@ -159,7 +160,7 @@ class Showcase:
         return camera_state(name, live, **{**told, **changes})
 
     def _draw(self, mean: float) -> int:
-        return int(np.random.default_rng(self._rng.randrange(2**31)).poisson(mean))
+        return int(self._draws.poisson(mean))
 
     def _report(self, number: int, started: float) -> dict[str, Any]:
         scales = [round(0.9**k, 4) for k in range(6)]

@@ -14,6 +14,8 @@ const HINTS = {
   acc: "AP50 of the student in use against the teacher, estimated from frames drawn at random; in brackets the interval that holds 95 of 100 times",
   rate: "frames that left of frames seen, over the last five minutes, and over the day",
 };
+const byName = new Intl.Collator("en", { numeric: true }).compare;
+const order = (a, b) => a.standing.rank - b.standing.rank || byName(a.camera, b.camera);
 const remember = (what, value) => { try { localStorage.setItem(`culling ${what}`, value); } catch { /* a browser that keeps nothing */ } };
 const recall = what => { try { return localStorage.getItem(`culling ${what}`); } catch { return null; } };
 
@@ -48,10 +50,9 @@ export function fleetView() {
   function arrange() {
     const rows = [...state.cameras.values()], wanted = find.value.trim().toLowerCase();
     if (only && !rows.some(row => row.standing.word === only)) only = "";
-    const order = (a, b) => a.standing.rank - b.standing.rank || a.camera.localeCompare(b.camera, "en", { numeric: true });
-    const shown = rows.filter(row => (!only || row.standing.word === only) && `${row.camera} ${row.edge}`.toLowerCase().includes(wanted)).sort(order);
-    const words = new Map();
-    for (const row of [...rows].sort(order)) words.set(row.standing.word, (words.get(row.standing.word) || 0) + 1);
+    rows.sort(order);
+    const shown = rows.filter(row => (!only || row.standing.word === only) && `${row.camera} ${row.edge}`.toLowerCase().includes(wanted)), words = new Map();
+    for (const row of rows) words.set(row.standing.word, (words.get(row.standing.word) || 0) + 1);
     chips.replaceChildren(chip("", `all ${rows.length}`), ...[...words].map(([word, number]) => chip(word, `${word} ${number}`)));
     bar.hidden = facts.hidden = told.hidden = !rows.length;
     put(empty, !state.heardAt ? "" : !rows.length ? "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT" : shown.length ? "" : "No camera matches.");

@@ -37,10 +37,14 @@ function take(news) {
 }
 // Only slots that changed are sent; those that began before `day` are over, also of a camera that is silent.
 function takeSlots(sparks, day) {
-  for (const name of new Set([...Object.keys(state.sparks), ...Object.keys(sparks)])) {
-    const slots = new Map([...(state.sparks[name] || []), ...(sparks[name] || [])].map(slot => [slot.t, slot]));
-    state.sparks[name] = [...slots.values()].filter(slot => slot.t >= day).sort((a, b) => a.t - b.t);
+  const all = { ...state.sparks };
+  for (const name of new Set([...Object.keys(all), ...Object.keys(sparks)])) {
+    const old = all[name] || [];
+    if (!sparks[name] && (!old.length || old[0].t >= day)) continue;
+    const slots = new Map([...old, ...(sparks[name] || [])].map(slot => [slot.t, slot]));
+    all[name] = [...slots.values()].filter(slot => slot.t >= day).sort((a, b) => a.t - b.t);
   }
+  state.sparks = all;
 }
 setInterval(() => {
   if (state.heardAt && Date.now() - state.heardAt > 25000) { lose(); state.heardAt = Date.now(); connect(); }

@@ -42,7 +42,7 @@ class Watched:
         return row
 
     def since(self, revision: int) -> dict[str, Any]:
-        return dict(msgspec.json.decode(self.board.since(revision)))
+        return dict(msgspec.json.decode(self.board.since(revision).data))
 
 
 @pytest.fixture
