@@ -3,7 +3,8 @@
     an index that is damaged                                      reported: restore it from a backup
     a camera's totals that differ from a count of its frames      they are counted anew
     a frame whose file is missing or not what was stored          the frame is put aside, as a round would
-    a frame whose detections or labels cannot be read             the same
+    a frame whose detections, labels or ignored places            the same
+    cannot be read
     a frame of a round that does not exist                        it waits for a round again
     a held-out frame in a culled set                              it is taken out of the set
     a frame of a camera that nobody enrolled                      reported: no round uses it
@@ -11,7 +12,8 @@
     a review under another camera than its frame's                it gets that of the frame
     what the teacher said of a reviewed frame, unreadable         it is forgotten
     a lease of a worker that is gone                              it ends, as the next start would end it
-    scores of a frame that is gone                                they are deleted
+    scores, changes or ignored places of a frame that is gone     they are deleted
+    a change between students that cannot be read                 it is deleted
     a file that no row names                                      its row is written again from the file, or it is
                                                                   moved to quarantine
     a live model whose file is missing or damaged                 the one before it is live again
@@ -32,7 +34,7 @@ import sqlalchemy as sa
 
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import only_one
-from culling.cloud.store.index import ASKING, Index, cameras, frames, leases, reviews, rounds, scores
+from culling.cloud.store.index import ASKING, Index, cameras, changes, frames, ignores, leases, reviews, rounds, scores
 from culling.cloud.store.lifecycle import PASSED
 from culling.cloud.store.migrations import totals
 from culling.cloud.store.objects.objects import LostError
@@ -42,6 +44,7 @@ from culling.cloud.store.purge.withheld import removed_cameras
 from culling.cloud.store.registry import Model, Registry
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
+from culling.common.wire.ignored import decode
 from culling.common.wire.messages import WireDetections, from_wire
 
 _BACKUP = "restore it from a backup"
@@ -107,7 +110,8 @@ class _Check:
             *self._frames(stored, needed.keys() | removed),
             *self._reviews(),
             *self._leases(),
-            *self._scores(),
+            *self._without_frames(),
+            *self._unreadable(),
             *self._leftovers(),
             *self._totals(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
@@ -169,6 +173,10 @@ class _Check:
             return f"its file cannot be read: {error}"
         if not all(map(_readable, (row.detections, row.labels or row.detections))):
             return "its detections or labels cannot be read"
+        try:
+            decode(row.ignored)
+        except (msgspec.MsgspecError, ProtocolError):
+            return "its ignored places cannot be read"
         return ""
 
     def _cleared(self, what: str, name: str, wrong: str, mend: str, **values: None) -> Finding:
@@ -216,12 +224,23 @@ class _Check:
                 self._execute(leases.update().where(mine).values(until=now))
                 yield Finding(what, "its worker is gone", repaired=mend)
 
-    def _scores(self) -> Iterator[Finding]:
-        here = sa.exists().where(frames.c.id == scores.c.frame, frames.c.state == "stored")
-        query = sa.select(sa.func.count(scores.c.frame.distinct())).where(~here)
-        if gone := self._query(query)[0][0]:
-            told = f"{gone} of their frames are gone"
-            yield self._changed("scores of students", told, "deleted", scores.delete().where(~here))
+    def _without_frames(self) -> Iterator[Finding]:
+        """Yield what is kept of frames that are gone, or cannot be read."""
+        for table, what in (
+            (scores, "scores of students"),
+            (changes, "changes between students"),
+            (ignores, "places that people had ignored"),
+        ):
+            here = sa.exists().where(frames.c.id == table.c.frame, frames.c.state == "stored")
+            if gone := self._query(sa.select(sa.func.count(table.c.frame.distinct())).where(~here))[0][0]:
+                yield self._changed(what, f"{gone} of their frames are gone", "deleted", table.delete().where(~here))
+
+    def _unreadable(self) -> Iterator[Finding]:
+        for row in self._query(changes.select().order_by(changes.c.round, changes.c.frame)):
+            if not (_readable(row.before) and _readable(row.after)):
+                mine = (changes.c.round == row.round) & (changes.c.frame == row.frame)
+                what = f"change between students of round {row.round} in frame {row.frame}"
+                yield self._changed(what, "it cannot be read", "deleted", changes.delete().where(mine))
 
     def _changed(self, what: str, wrong: str, mend: str, change: sa.Delete | sa.Update) -> Finding:
         self._execute(change)

@@ -6,15 +6,21 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from culling.cloud.changed.differ import Different, Pair
+from culling.cloud.changed.kept import Changes
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.store.folders import only_one
 from culling.cloud.store.frames import frame_id
 from culling.cloud.store.fsck import fsck
-from culling.cloud.store.index import frames, reviews, scores
+from culling.cloud.store.index import changes, frames, ignores, reviews, scores
 from culling.cloud.store.lifecycle import PASSED
+from culling.cloud.store.people.ignores import enter as ignore
+from culling.cloud.store.people.ignores import ignored_in
 from culling.cloud.store.people.reviews import Reviews, Said
+from culling.cloud.weights.classes import CLASSES
 from culling.common.cli import main
 from culling.common.errors import StorageError
+from culling.common.wire.ignored import place
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 
 EDGE = "e" * 40
@@ -71,8 +77,9 @@ def test_what_agrees_is_counted_and_changed_by_nothing(cloud: CloudState) -> Non
         lambda cloud: change(cloud, detections=b"\xc1"),
         lambda cloud: change(cloud, detections=None),
         lambda cloud: change(cloud, labels=b"junk"),
+        lambda cloud: change(cloud, ignored=b"junk"),
     ],
-    ids=["missing", "torn", "another picture", "detections", "no detections", "labels"],
+    ids=["missing", "torn", "another picture", "detections", "no detections", "labels", "ignored places"],
 )
 def test_a_frame_that_cannot_be_used_is_put_aside(cloud: CloudState, spoil: Callable[[CloudState], None]) -> None:
     spoil(cloud)
@@ -276,3 +283,27 @@ def test_scores_of_frames_that_are_gone_are_deleted(cloud: CloudState) -> None:
     fsck(cloud.settings, repair=True)
     assert fsck(cloud.settings).findings == ()
     assert cloud.lifecycle.scores("gate-3").keys() == {name(2)}
+
+
+def test_what_was_kept_of_frames_that_are_gone_or_cannot_be_read_is_deleted(cloud: CloudState) -> None:
+    pairs = [Pair(name(seq), 0, detections(), detections()) for seq in (1, 2, 3)]
+    Changes(cloud.index).keep(1, CAMERA, [Different(pair, 1.0) for pair in pairs], CLASSES)
+    corner = place([(0.1, 0.1), (0.4, 0.1), (0.4, 0.4)], ())
+    with cloud.index.write() as connection:
+        ignore(connection, CAMERA, {name(1): corner, name(2): corner}, "mia", 1.0)
+    assert fsck(cloud.settings).findings == ()
+    alter(
+        cloud,
+        changes.update().where(changes.c.frame == name(1)).values(frame="f" * 32),
+        changes.update().where(changes.c.frame == name(2)).values(after=b"rot"),
+        ignores.update().where(ignores.c.frame == name(1)).values(frame="f" * 32),
+    )
+    assert [finding.what for finding in fsck(cloud.settings).open] == [
+        "changes between students",
+        "places that people had ignored",
+        f"change between students of round 1 in frame {name(2)}",
+    ]
+    fsck(cloud.settings, repair=True)
+    assert fsck(cloud.settings).findings == ()
+    assert [one.frame for one in Changes(cloud.index).of(1)] == [name(3)]
+    assert [one.frame for one in ignored_in(cloud.index, [name(1), name(2)])] == [name(2)]
