@@ -162,6 +162,8 @@ def review_command(
         return
     if told:
         print(f"decided {counted(told['decided'], 'frame')}, {told['same']} as before; {found['left']} are left")
+        if found["effect"] is not None:
+            print(found["effect"]["told"])
         if told.get("ignored"):
             print("Ignored in those frames. For later ones, put into the settings of the camera's edge:")
             print(*told["ignored"], sep="\n", end="")
@@ -170,6 +172,8 @@ def review_command(
     print_table(rows, f"camera {camera}: teacher and student dispute nothing that nobody has looked at")
     if found["left"] > len(rows):
         print(f"{found['left'] - len(rows)} more are in dispute")
+    if found["effect"] is not None:
+        print(found["effect"]["told"])
 
 
 def _decided(name: str, decision: str) -> Decided:

@@ -64,7 +64,8 @@ def _take(desk: Desk, camera: str, decisions: Decisions, client: str) -> dict[st
 
     done = decide(desk, camera, decisions.decisions, f"page, {client}", note)
     log.info("frames_reviewed", camera=camera, decided=done.new, same=done.same, client=client)
-    told = {"decided": done.new, "same": done.same, "left": listed(desk, camera, 1)["left"]}
+    found = listed(desk, camera, 1)
+    told = {"decided": done.new, "same": done.same, "left": found["left"], "effect": found["effect"]}
     changed = ignoring(desk, camera, decisions.decisions)
     return told | ({"frames": _with_pictures(changed)} if changed else {})
 

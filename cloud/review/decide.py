@@ -28,6 +28,7 @@ from culling.cloud.annotations.lines import to_label
 from culling.cloud.annotations.picture import Box, Picture, fitted
 from culling.cloud.review.desk import Desk
 from culling.cloud.review.disputes import Dispute, Students, dispute, disputes
+from culling.cloud.review.effect import effect
 from culling.cloud.review.place import place_of, to_toml
 from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.people.ignores import ignored_in
@@ -68,11 +69,13 @@ class Taken:
 def listed(desk: Desk, camera: str, limit: int) -> dict[str, Any]:
     """Return how many frames of a camera are in dispute (`left`), and the `frames` that are so most, at most `limit`.
 
-    Boxes are `[x1, y1, x2, y2, score, class]` in pixels. Raises InputError where there is no such camera.
+    `effect` is what the last decisions changed where students are judged (see `effect.py`). Boxes are
+    `[x1, y1, x2, y2, score, class]` in pixels. Raises InputError where there is no such camera.
     """
     desk.require(camera)
     found = disputes(desk, camera, limit)
-    return {"left": found.left, "frames": [_row(desk, one) for one in found.frames]}
+    rows = [_row(desk, one) for one in found.frames]
+    return {"left": found.left, "effect": effect(desk, camera), "frames": rows}
 
 
 def _row(desk: Desk, one: Dispute) -> dict[str, Any]:

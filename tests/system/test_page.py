@@ -295,6 +295,25 @@ def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) 
 
 
 @needs_chromium
+def test_who_goes_back_is_told_before_what_happens_and_the_page_says_so_afterwards(watching: Watching) -> None:
+    browser = watching.browser
+    newest, before = f"{CAMERA}-3", f"{CAMERA}-2"
+    browser.go(f"camera/{CAMERA}/models")
+    browser.run("state.token = arguments[0]; route()", watching.token)
+    browser.click("go back")
+    asked = browser.text("dialog p")
+    assert asked.startswith(f"Go back to {before}? The edge downloads ")
+    assert asked.endswith("The model gone back from is never used again.")
+    browser.click("ok")
+    again = f"{CAMERA}-4"  # the one before, signed anew
+    browser.wait(lambda: browser.text(".answer").startswith(f"rollback: {again} is offered"))
+    watching.edge.send(watching.beat(seen=1, model_id=again))
+    browser.go(f"camera/{CAMERA}")
+    browser.wait(lambda: browser.text(".answers [data-k='last new model']") == "not in use any more")
+    assert newest not in browser.text(".answers [data-k=model]")
+
+
+@needs_chromium
 def test_hard_frames_rounds_and_models_are_shown(watching: Watching) -> None:
     browser = watching.browser
     browser.go(f"camera/{CAMERA}/frames")

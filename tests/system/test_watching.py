@@ -21,6 +21,7 @@ from culling.cloud.store.index import frames
 from culling.common.cli import main
 from culling.common.metrics import SERIES
 from culling.common.wire.messages import CameraState
+from support.browser import Browser, needs_chromium
 from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
 from support.http import fetch
 from support.site import Site, free_port, moving_clip
@@ -141,6 +142,33 @@ def test_another_budget_is_in_force_and_given_again_to_an_agent_that_was_started
 
 
 @needs_prometheus
+@needs_chromium
+def test_the_page_answers_what_people_ask_while_an_agent_runs(running: Running) -> None:
+    browser = Browser((running.cloud.data_dir / "page").read_text().strip())
+    try:
+        answer = "return document.querySelector(`.answers [data-k='${arguments[0]}']`)?.parentNode.textContent ?? ''"
+        browser.wait(
+            lambda: f"0 of 1 camera fine; {CAMERA} " in browser.text(".told"), 60
+        )  # its output has no listener
+        browser.go(f"camera/{CAMERA}")
+        browser.wait(lambda: browser.count(".look .pic img"))
+        browser.wait(lambda: "frames/s come from the decoder" in browser.run(answer, "keeping up"))
+        assert re.match(r"\d+ of \d+ frames/s", browser.run(answer, "keeping up"))
+        assert "not measured yet" in browser.run(answer, "accuracy")
+        assert "no round has published one" in browser.run(answer, "last new model")
+        browser.wait(lambda: re.match(r"[\d.]+ %", browser.run(answer, "forwarded")))
+        assert "rounds are on hold" in browser.run(answer, "rounds")
+        assert running.state().model_id in browser.run(answer, "model")
+        assert browser.run(answer, "link").startswith("heard of ")
+        browser.wait(lambda: re.match(r"In \d+ forwarded frames: \d+ ", browser.text(".today")))
+        browser.go(f"camera/{CAMERA}/frames")
+        browser.wait(lambda: browser.count("figure.frame"))
+        assert browser.text("figure.frame figcaption"), "why it was hard"
+        assert not [line for line in browser.complaints() if "favicon" not in line]
+    finally:
+        browser.close()
+
+
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
     command = [str(PROMTOOL), "test", "rules", *RULE_TESTS]
     done = subprocess.run(command, cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=120, check=False)

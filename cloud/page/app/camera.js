@@ -45,7 +45,7 @@ function answers(row) {
   return [
     ["keeping up", paceOf(row), live && row.fps ? `${real(row.fps, 1)} frames/s come from the decoder` : "", row.keeping_up?.enough === false ? "bad" : ""],
     ["accuracy", measured ? interval(measured) : "not measured yet", measured ? [`AP50 by ${count(row.accuracy.audits, "audit")}`, classes, row.worse.length ? row.worse.join("; ") : ""].filter(Boolean).join("; ") : "it takes ten labelled audits of this student", row.worse.length ? "bad" : ""],
-    ["last new model", newer ? `${signed(gain.map_after - gain.map_before)} AP50` : "no round has published one", newer, moves && moves.by < 0 ? "bad" : ""],
+    ["last new model", !newer ? "no round has published one" : gain.model_id === row.model || gain.model_id === row.live ? `${signed(gain.map_after - gain.map_before)} AP50` : "not in use any more", newer, moves && moves.by < 0 ? "bad" : ""],
     ["forwarded", live ? row.rate == null ? "…" : percent(row.rate) : "–", `${percent(day.rate)} over the day${row.frames_per_window ? `; budget ${row.frames_per_window} a window` : "; budget as in the edge's settings"}`],
     ["rounds", roundOf(row) || "–", `${count(row.waiting, "labelled frame")} waiting for a round, ${whole(row.asking)} for the teacher`, "", row.round?.share],
     ["model", row.model || "–", [ageOf(row), row.scale ? `scale ${real(row.scale)}` : "", row.live && row.model && row.live !== row.model ? `${row.live} is offered` : "", row.lag_s != null ? `${span(row.lag_s)} from the last frame it learnt from` : ""].filter(Boolean).join("; ")],

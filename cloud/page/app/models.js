@@ -27,6 +27,7 @@ export function modelsPane(name, answer) {
       h("td", { class: "n", "data-k": "AP50" }, gainOf(model)), h("td", { "data-k": "from" }, FIELDS.from(model)), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { "data-k": "made" }, stamp(model.created)),
       h("td", { title: model.reason, "data-k": "swap" }, FIELDS.swap(model)),
       h("td", { class: "acts" }, may() && model.kept && model.state !== "live" ? h("button", { onclick: () => doubt(model, "publish", `Make ${model.model_id} the live model of ${name}? ${preview(models, running, model)}`) }, "publish") : "", " ",
+        may() && model.kept && model.state === "previous" ? h("button", { onclick: () => sure(`Go back to ${model.model_id}? ${preview(models, running, model)} The model gone back from is never used again.`, () => act(answer, name, "rollback")) }, "go back") : "", " ",
         may() && model.kept ? h("button", { onclick: () => doubt(model, "pin", `Keep ${name} on ${model.model_id}, even if rounds make better models? No round starts by itself until it is unpinned. ${preview(models, running, model)}`) }, "pin") : ""))));
     const drawn = models.filter(model => model.judged?.map_after != null).reverse();
     curve.replaceChildren(drawn.length ? judgedChart(inside(panel), drawn) : h("p", { class: "soft" }, "No model of this camera has been through a gate yet."));

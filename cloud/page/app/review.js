@@ -12,9 +12,9 @@ const HELP = [["T", "the teacher is right"], ["S", "the student is right"], ["E"
 const EDIT_HELP = [["N", "next box"], ["arrows", "move it, with Shift resize it"], ["A", "add a box"], ["D", "delete it"], ["C", "its class"], ["S", "take the student's next box"], ["I", "ignore its class here"], ["O", "count that place again"], ["U", "undo"], ["Enter", "save"], ["Esc", "leave it"]];
 
 export function reviewPane(name) {
-  const stage = h("div", { class: "pic" }), why = h("p", { class: "why" }), left = h("p", { class: "soft small", role: "status" }), answer = h("p", { class: "answer small", role: "status" }), settings = h("div", { class: "small", hidden: true }), bar = h("div", { class: "bar" }), help = h("p", { class: "small soft keys" });
+  const stage = h("div", { class: "pic" }), why = h("p", { class: "why" }), left = h("p", { class: "soft small", role: "status" }), worth = h("p", { class: "soft small worth" }), answer = h("p", { class: "answer small", role: "status" }), settings = h("div", { class: "small", hidden: true }), bar = h("div", { class: "bar" }), help = h("p", { class: "small soft keys" });
   const classes = h("datalist", { id: "classes" }), field = h("input", { list: "classes", "aria-label": "class of the box", hidden: true, onchange: () => { if (edit?.boxes[edit.at]) { change(() => { edit.boxes[edit.at][4] = field.value.trim(); }); stage.focus(); } } });
-  const node = h("div", { class: "review" }, left, h("div", { class: "bar" }, key()), stage, why, bar, field, classes, answer, settings, help);
+  const node = h("div", { class: "review" }, left, worth, h("div", { class: "bar" }, key()), stage, why, bar, field, classes, answer, settings, help);
   const path = `api/cameras/${encodeURIComponent(name)}/review`;
   let list = [], at = 0, open = 0, edit = null, dragged = null, busy = false, scale = () => 1;
   const frame = () => list[at];
@@ -24,7 +24,7 @@ export function reviewPane(name) {
   async function load() {
     try {
       const found = await get(path);
-      list = found.frames; open = found.left; at = 0; edit = null;
+      list = found.frames; open = found.left; put(worth, found.effect?.told ?? ""); at = 0; edit = null;
       draw();
     } catch (error) { answer.className = "answer small bad"; put(answer, error.message); }
   }
@@ -57,6 +57,7 @@ export function reviewPane(name) {
     const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify(body) }), told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     open = told.left;
+    put(worth, told.effect?.told ?? "");
     return told;
   }
   async function decide(decision, mine) {

@@ -82,6 +82,15 @@ class Reviews:
                 found |= {row.frame: _review(row, reading) for row in rows}
         return found
 
+    def newest(self, camera: str, most: int) -> list[Review]:
+        """Return who gave labels to a camera's frames last, the newest first, at most so many."""
+        mine = (reviews.c.camera == camera) & reviews.c.decision.in_(OVERRULES)
+        with self._index.read() as connection:
+            newest = reviews.select().where(mine).order_by(reviews.c.at.desc(), reviews.c.frame).limit(most)
+            rows = connection.execute(newest).all()
+            reading = Reading(connection, rows)
+        return [_review(row, reading) for row in rows]
+
     def last(self, camera: str) -> float | None:
         """Return when a person last said something of a camera's frames, or had a place of one ignored."""
         query = sa.select(sa.func.max(reviews.c.at)).where(reviews.c.camera == camera)
