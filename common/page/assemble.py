@@ -1,4 +1,4 @@
-"""A page in one piece: its markup, its style, and the ES modules of its `app/`.
+"""A page in one piece: its markup, its style, and the ES modules of its `app/`, beside those that all pages share.
 
 A browser is sent a single document that loads nothing, under a policy that names the hash of its one script. So the
 modules are joined here rather than fetched: each comes after those that it imports, and the lines that link them go.
@@ -12,6 +12,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from importlib import resources
+
+SHARED = "culling.common.page"
+"""Holds the modules of every page."""
 
 ENTRY = "main"
 """The module that starts the page."""
@@ -40,9 +43,9 @@ def assemble(package: str) -> tuple[bytes, str]:
 
 
 def read_modules(package: str) -> dict[str, str]:
-    """Return the text of every module of a package's page, by its name."""
-    folder = resources.files(package) / "app"
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    """Return the text of every module that a package's page may import, by its name."""
+    folders = [resources.files(where) / "app" for where in (SHARED, package)]
+    files = sorted((file for folder in folders for file in folder.iterdir()), key=lambda file: file.name)
     return {file.name[:-3]: file.read_text("utf-8") for file in files if file.name.endswith(".js")}
 
 
