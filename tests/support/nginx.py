@@ -19,7 +19,9 @@ from support.site import free_port
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx")
-SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx" / "culling.conf"
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "nginx"
+PORTS = {"culling.conf": 9466, "culling-view.conf": 9467}
+"""Where what the shipped snippets serve listens by default."""
 HOST = "cloud.example"
 USER, PASSWORD = "anna", "open"
 
@@ -34,26 +36,25 @@ http {{
         listen 127.0.0.1:{port} ssl http2;
         server_name {host};
         ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
-        include {folder}/culling.conf;
+        include {folder}/snippet.conf;
     }}
 }}
 """
 
 
 class Nginx:
-    """Serves what listens on `port` of this machine at `url`, until it is closed."""
+    """Serves what listens on `port` of this machine below `path` of `url`, until it is closed."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, snippet: str = "culling.conf", path: str = "/culling") -> None:
         assert NGINX is not None
         self.folder, self.port = folder, free_port()
-        self.url = f"https://{HOST}:{self.port}/culling"
+        self.url = f"https://{HOST}:{self.port}{path}"
         make_certificate(folder)
         (folder / "culling.htpasswd").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-        snippet = SNIPPET.read_text()
-        for shipped, ours in (("127.0.0.1:9466", f"127.0.0.1:{port}"), ("/etc/nginx/culling", f"{folder}/culling")):
-            assert shipped in snippet
-            snippet = snippet.replace(shipped, ours)
-        (folder / "culling.conf").write_text(snippet)
+        text = (DEPLOYED / snippet).read_text()
+        assert f"127.0.0.1:{PORTS[snippet]}" in text
+        text = text.replace(f"127.0.0.1:{PORTS[snippet]}", f"127.0.0.1:{port}")
+        (folder / "snippet.conf").write_text(text.replace("/etc/nginx/culling", f"{folder}/culling"))
         user = "user root;" if os.geteuid() == 0 else ""  # its workers must read the test's folder
         (folder / "nginx.conf").write_text(user + AROUND.format(folder=folder, port=self.port, host=HOST))
         self._process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")])

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from culling.edge.status import fetch
 from support.browser import Browser, needs_chromium
+from support.nginx import HOST, Nginx, needs_nginx
 from support.site import CAMERA
 from support.viewing import Viewing
 
@@ -173,3 +174,28 @@ def test_where_actions_are_off_the_toml_is_all_there_is(tmp_path: Path) -> None:
     assert looking.browser.count("#apply:not([hidden])") == 0
     looking.browser.wait(lambda: "set view.actions" in looking.browser.text("#applies"))
     looking.close()
+
+
+@needs_nginx
+def test_below_the_path_of_a_proxy_the_picture_is_seen_and_a_region_is_applied(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, actions=True, names=[HOST])
+    (tmp_path / "nginx").mkdir()
+    nginx = Nginx(tmp_path / "nginx", looking.viewing.site.settings["view"]["port"], "culling-view.conf", "/gate")
+    looking.browser.close()
+    looking.browser = browser = Browser(nginx.url, hosts=HOST)
+    try:
+        looking.unlock()
+        browser.click("mask")
+        browser.click("draw a mask")
+        looking.click_points(CORNERS)
+        looking.type(Keys.ENTER)
+        browser.wait(lambda: "mask = [[[" in browser.text("#toml"))
+        browser.click("apply now")
+        browser.wait(lambda: browser.text("#answer") == f"in force: changed {CAMERA}", 60)
+        assert looking.file()["camera"][0]["mask"]
+        assert {one for one in browser.loaded() if not one.startswith((f"{nginx.url}/", "data:", "blob:"))} <= {
+            nginx.url
+        }
+    finally:
+        looking.close()
+        nginx.close()
