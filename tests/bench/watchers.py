@@ -3,10 +3,12 @@
 event to pixel   from a beat's leaving its edge to the frame of the browser that shows it, p50 and p95
 scrolling        frames a second that the browser draws while all cameras are scrolled through, and its longest pause
 ingest           frames made durable a second with 0 and with 100 watchers, one edge with a window of 32
+weight           of the page: bytes sent, and packed; until its first paint, until all cameras are there; elements; heap
 """
 
 from __future__ import annotations
 
+import gzip
 import selectors
 import socket
 import statistics
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from culling.common.wire.messages import Ack, Welcome, pack, unpack
 from support.browser import CHROMIUM, Browser
 from support.cloud import CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
+from support.http import fetch
 from support.showcase import PER_EDGE, Showcase
 
 BEAT_S = 10.0
@@ -69,6 +72,25 @@ def scrolling(fleet: Showcase, url: str) -> tuple[float, float]:
             times = browser.driver.execute_async_script(SCROLL, SCROLLED_MS)
         pauses = [later - one for one, later in pairwise(times)]
         return 1000 * len(pauses) / (times[-1] - times[0]), max(pauses)
+    finally:
+        browser.close()
+
+
+PAINTED = "return performance.getEntriesByType('paint').find(one => one.name === 'first-contentful-paint')?.startTime"
+WEIGHT = "return [document.querySelectorAll('*').length, performance.memory.usedJSHeapSize, performance.now()]"
+
+
+def weight(fleet: Showcase, url: str) -> str:
+    """Return what the page weighs, and what a browser has to carry that shows all cameras."""
+    page = fetch(f"{url}/").body
+    browser = Browser(url, width=1280, height=900)
+    try:
+        browser.wait(lambda: browser.run("return state.cameras.size") > len(fleet.names))
+        elements, heap, there = browser.run(WEIGHT)
+        first = browser.wait(lambda: browser.run(PAINTED))
+        sizes = f"{len(page) / 1e3:.0f} kB, packed {len(gzip.compress(page)) / 1e3:.0f} kB"
+        times = f"first paint after {first:.0f} ms, all cameras after {there:.0f} ms"
+        return f"{sizes}; {times}; {elements} elements, a heap of {heap / 1e6:.0f} MB"
     finally:
         browser.close()
 
@@ -169,6 +191,7 @@ def main() -> None:
             watchers.close()
             print(f"ingest: {alone:.0f} frames/s with no watcher, {watched:.0f} with 100, of {cameras} cameras")
             if CHROMIUM:
+                print(f"weight: {weight(fleet, url)}, of {cameras} cameras")
                 delays = event_to_pixel(fleet, url)
                 print(f"event to pixel: {describe(delays)} ({len(delays)} beats of {cameras} cameras)")
                 drawn, pause = scrolling(fleet, url)
