@@ -20,6 +20,7 @@ from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
 from culling.common.wire import ignored
+from culling.common.wire.earlier import in_words_of_0_2
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -239,8 +240,7 @@ class Forwarder:
         self._heard = False
 
     def _greet(self) -> None:
-        told = None if self._plainly else SPEAKS
-        self._send(Hello(f"culling {version('culling')}", self._boot, self._states(), told))
+        self._send(Hello(f"culling {version('culling')}", self._boot, self._states(), SPEAKS))
 
     def _send_frames(self, now: float) -> None:
         for key in self._window.next((), now):
@@ -318,7 +318,7 @@ class Forwarder:
                 self._metrics.observe("swap_gap_seconds", message.gap_ms / 1000, camera=message.camera)
 
     def _send(self, message: FromEdge, payload: bytes | None = None) -> bool:
-        parts = pack(message, payload)
+        parts = pack(in_words_of_0_2(message) if self._plainly else message, payload)
         sent = self._socket.send(parts)
         if sent:
             self._metrics.count("bytes_sent", sum(map(len, parts)))

@@ -369,20 +369,21 @@ def test_bytes_that_mean_nothing_are_refused_and_the_link_lives_on(
 # Other versions
 
 
-def test_an_edge_of_0_2_is_served_and_told_only_what_it_knows(start: Start) -> None:
+@pytest.mark.parametrize("version", ["0.2.0", "strict"])
+def test_an_earlier_edge_is_served_and_told_only_what_it_knows(start: Start, version: str) -> None:
     """With the bytes that it sends: its frames are stored, and every answer is one that it takes."""
     running = start()
     secret = running.cloud.enroll(CAMERA)
     DesiredStates(running.cloud.index).change(CAMERA, paused=True, frames_per_window=9)
     edge = running.connect(secret)
     answers: list[list[bytes]] = []
-    for parts in recorded.said("0.2", "edge"):
+    for parts in recorded.said(version, "edge"):
         edge.send_parts(parts)
         while (answer := edge.socket.poll(0.3)) is not None:
             answers.append(answer)
     assert running.stored() == 2
     assert {recorded.kind(answer) for answer in answers} >= {"Welcome", "Ack", "Orders", "Refused"}
-    assert [answer for answer in answers if not recorded.understood_by("0.2", answer)] == []
+    assert [answer for answer in answers if not recorded.understood_by(version, answer)] == []
     assert running.metrics.by("reason", "messages_refused") == {"unknown-model": 1}
 
 

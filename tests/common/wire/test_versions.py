@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from culling.common.errors import ProtocolError
+from culling.common.wire.earlier import in_words_of_0_2
 from culling.common.wire.messages import FromCloud, FromEdge, Sender, Welcome, pack, unpack
 from culling.common.wire.versions import FIRST, SPEAKS, Speaks, agreed
 from support import recorded
 
+EARLIER = ["0.2.0", "strict"]
 SENDERS: list[Sender] = ["edge", "cloud"]
 
 
@@ -59,14 +61,32 @@ def test_a_range_out_of_bounds_is_refused(speaks: object) -> None:
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-def test_every_message_of_0_2_is_still_read_and_written_in_the_same_bytes(sender: Sender) -> None:
-    for parts in recorded.said("0.2", sender):
+@pytest.mark.parametrize("version", EARLIER)
+def test_every_message_of_earlier_versions_is_still_read_and_says_the_same(version: str, sender: Sender) -> None:
+    for parts in recorded.said(version, sender):
         message, payload = unpack(parts, sender)
-        assert pack(message, payload) == parts
+        assert recorded.kind(parts) == recorded.kind(again := pack(message, payload))
+        assert recorded.understood_by(version, again)
+        assert unpack(again, sender) == (message, payload)
 
 
-def test_0_2_is_recorded_whole() -> None:
-    kinds = {recorded.kind(parts) for sender in SENDERS for parts in recorded.said("0.2", sender)}
+@pytest.mark.parametrize("sender", SENDERS)
+def test_the_last_state_that_refused_fields_is_written_in_the_same_bytes(sender: Sender) -> None:
+    for parts in recorded.said("strict", sender):
+        assert pack(*unpack(parts, sender)) == parts
+
+
+def test_all_that_an_edge_says_in_the_words_of_0_2_is_understood_there() -> None:
+    for parts in recorded.said("future", "edge"):
+        message, payload = unpack(parts, "edge")
+        told = pack(in_words_of_0_2(message), payload)  # type: ignore[arg-type]
+        assert recorded.understood_by("0.2.0", told)
+    assert not all(recorded.understood_by("0.2.0", parts) for parts in recorded.said("strict", "edge"))
+
+
+@pytest.mark.parametrize("version", EARLIER)
+def test_earlier_versions_are_recorded_whole(version: str) -> None:
+    kinds = {recorded.kind(parts) for sender in SENDERS for parts in recorded.said(version, sender)}
     assert kinds == {
         "Hello", "HardFrame", "Heartbeat", "ModelRequest", "SwapReport",
         "Welcome", "Ack", "Nack", "ModelOffer", "ModelChunk", "Orders", "Refused",
@@ -76,8 +96,8 @@ def test_0_2_is_recorded_whole() -> None:
 
 @pytest.mark.parametrize("sender", SENDERS)
 def test_what_a_future_version_adds_is_passed_over(sender: Sender) -> None:
-    """At every level, and to the letter: what is understood is what 0.2 said, but for who says it."""
-    for now, then in zip(recorded.said("future", sender), recorded.said("0.2", sender), strict=True):
+    """At every level, and to the letter: what is understood is what was said before, but for who says it."""
+    for now, then in zip(recorded.said("future", sender), recorded.said("strict", sender), strict=True):
         assert b"colour" in now[0]
         message, payload = unpack(now, sender)
         fields = msgspec.structs.asdict(message) | {"software": "", "speaks": None}

@@ -442,8 +442,8 @@ class CloudOf02(CloudEnd):
         key, parts = received
         message, payload = unpack(parts, "edge")
         self.seen.append((message, payload))
-        welcome, *_, refused = recorded.said("0.2", "cloud")
-        if not recorded.understood_by("0.2", parts):
+        welcome, *_, refused = recorded.said("0.2.0", "cloud")
+        if not recorded.understood_by("0.2.0", parts):
             self.socket.send(key, refused)
         elif isinstance(message, (Hello, Heartbeat)):
             self.socket.send(key, welcome)
@@ -456,6 +456,9 @@ def test_a_cloud_of_0_2_is_greeted_in_its_own_words_and_told_nothing_else(bench:
     bench.cloud.close()
     bench.cloud = CloudOf02(bench.cloud.endpoint, bench.site.server_secret, bench.site.public)
     bench.spool_frames(3)
+    corner = place(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ())
+    values = {"score": score(), "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
+    bench.spool.add(Shot(4), found=Detections.empty(), ignored=(corner,), **values)  # type: ignore[arg-type]
     subject = bench.start(heartbeat_s=0.2)
 
     until(bench, lambda: bench.ready() == 0 and isinstance(bench.cloud.seen[-1][0], Heartbeat))
@@ -464,7 +467,7 @@ def test_a_cloud_of_0_2_is_greeted_in_its_own_words_and_told_nothing_else(bench:
     greetings = [message for message, _ in bench.cloud.seen if isinstance(message, Hello)]
     assert [greeting.speaks for greeting in greetings] == [SPEAKS, None]
     told = [pack(message, payload) for message, payload in bench.cloud.seen if message is not greetings[0]]
-    assert all(recorded.understood_by("0.2", parts) for parts in told)
+    assert all(recorded.understood_by("0.2.0", parts) for parts in told)
     assert bench.metrics.by("reason", "refusals") == {"malformed": 1}
 
 
@@ -472,7 +475,7 @@ def test_what_a_cloud_of_0_2_says_is_taken(bench: Bench) -> None:
     desired: list[Desired] = []
     subject = bench.start(on_desired=desired.append)
     bench.cloud.receive(Hello)
-    for parts in recorded.said("0.2", "cloud"):
+    for parts in recorded.said("0.2.0", "cloud"):
         assert bench.cloud.socket.send(bench.cloud.edge_key, parts)
 
     until(bench, lambda: len(bench.models.told) == 3 and len(desired) == 2)
