@@ -96,6 +96,7 @@ SERIES: tuple[Series, ...] = (
     _gauge(
         "refused", "", "0 or 1", "1 while the cloud refuses this edge: it was revoked, or its key is not known", "edge"
     ),
+    _gauge("incompatible", "", "0 or 1", "1 while this edge and its cloud speak no version in common", "edge"),
     _count("refusals", "reason", "messages", "messages of this edge that the cloud refused, and why", "edge"),
     _gauge("gpu", "", "0 or 1", "1 when the student runs on the GPU, 0 on the CPU", "edge"),
     _gauge("gpu_memory_bytes", "device", "bytes", "memory in use on a GPU, by all its processes", "edge"),

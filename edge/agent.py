@@ -57,7 +57,7 @@ from culling.edge.output.sink import Around, CameraNow
 from culling.edge.regions import Regions
 from culling.edge.reload import LOCK, SettingsChange, answer, compare, has_terminal
 from culling.edge.settings import EdgeSettings
-from culling.edge.spool.forwarder import REFUSED, Forwarder
+from culling.edge.spool.forwarder import INCOMPATIBLE, REFUSED, Forwarder
 from culling.edge.spool.recorder import Recorder
 from culling.edge.spool.spool import Spool
 from culling.edge.trace import Trace
@@ -523,6 +523,8 @@ class Agent:
             return False, "the spool cannot be written"
         if self._forwarder.refused:
             return False, f"{REFUSED}; it detects, and frames wait in the spool"
+        if self._forwarder.incompatible:
+            return False, f"{INCOMPATIBLE}; it detects, and frames wait in the spool"
         waiting = [lane.name for lane in self._lanes if not lane.inferring]
         return (False, f"no detections yet: {', '.join(waiting)}") if waiting else (True, "detecting")
 

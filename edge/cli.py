@@ -21,7 +21,7 @@ from culling.edge.check import check_all
 from culling.edge.model.install import install as bring
 from culling.edge.reload import ask
 from culling.edge.settings import EdgeSettings, load_settings
-from culling.edge.spool.forwarder import REFUSED
+from culling.edge.spool.forwarder import INCOMPATIBLE, REFUSED
 from culling.edge.status import fetch, outputs, pace, rows
 
 app = typer.Typer(help="Run the agent beside the cameras.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -133,8 +133,9 @@ def status(
     for camera, one in kept.items():
         if one is not None and one.hint:
             print(f"camera {camera}: {one.hint}")
-    if any(row["cloud"] == "refused" for row in found):
-        print(REFUSED)
+    for word, told in (("refused", REFUSED), ("incompatible", INCOMPATIBLE)):
+        if any(row["cloud"] == word for row in found):
+            print(told)
 
 
 def _kept(found: KeepingUp | None) -> str | None:

@@ -69,6 +69,8 @@ def _of(camera: str, samples: list[Sample]) -> list[Sample]:
 def _link(gauges: dict[str, float]) -> str:
     if gauges.get("culling_refused"):
         return "refused"
+    if gauges.get("culling_incompatible"):
+        return "incompatible"
     return "connected" if gauges.get("culling_connected") else "away"
 
 

@@ -48,6 +48,7 @@ from culling.common.wire.messages import (
     unpack,
 )
 from culling.common.wire.transport import CloudSocket
+from culling.common.wire.versions import SPEAKS, Speaks, agreed
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +106,7 @@ class Ingest:
         self._unsaved: dict[str, CameraState] = {}
         self._heard: dict[str, float] = {}
         self._boots: dict[str, str] = {}
+        self._speaks: dict[str, Speaks | None] = {}
         self._classes = lru_cache(MODELS)(self._count_classes)
         self._announced: set[str] = set()
         self._next_tick = self._next_count = clock.monotonic()
@@ -246,12 +248,7 @@ class Ingest:
             case HardFrame():
                 self._frame(edge_key, message, payload)
             case Hello():
-                self._keep_states(edge_key, message.cameras, greeting=True)
-                self._welcome(edge_key)
-                if self._boots.get(edge_key) != message.boot:  # an edge greets again whenever we were silent
-                    self._boots[edge_key] = message.boot
-                    edge = self._members.name(edge_key)
-                    log.info("edge_greeted", edge=edge, software=message.software, boot=message.boot)
+                self._greet(edge_key, message)
             case Heartbeat():
                 self._keep_states(edge_key, message.cameras, greeting=False)
                 self._welcome(edge_key)
@@ -260,6 +257,17 @@ class Ingest:
                 self._send(edge_key, *self._offers.piece(message))
             case SwapReport():
                 self._swap(edge_key, message)
+
+    def _greet(self, edge_key: str, hello: Hello) -> None:
+        """Take who an edge says that it is. Raises ProtocolError where it speaks no version of ours."""
+        protocol = agreed(hello.speaks, SPEAKS)
+        self._speaks[edge_key] = hello.speaks
+        self._keep_states(edge_key, hello.cameras, greeting=True)
+        self._welcome(edge_key)
+        if self._boots.get(edge_key) != hello.boot:  # an edge greets again whenever we were silent
+            self._boots[edge_key] = hello.boot
+            edge = self._members.name(edge_key)
+            log.info("edge_greeted", edge=edge, software=hello.software, boot=hello.boot, protocol=protocol)
 
     def _frame(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> None:
         arrival = Arrival(edge_key, frame, jpeg)
@@ -352,7 +360,8 @@ class Ingest:
         self._offers.tell(edge_key, self._members.cameras.get(edge_key, frozenset()))
 
     def _welcome(self, edge_key: str) -> None:
-        self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window()))
+        told = SPEAKS if self._speaks.get(edge_key) else None  # one of 0.2 or before refuses what it does not know
+        self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window(), told))
 
     def _ack(self, arrival: Arrival) -> None:
         frame = arrival.frame

@@ -28,7 +28,7 @@ _POINT = 4  # bytes of a corner
 Points: TypeAlias = Sequence[tuple[float, float]]
 
 
-class Ignored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Ignored(msgspec.Struct, frozen=True, omit_defaults=True):
     """One place, and the names of the classes that do not count there; none: all of them."""
 
     corners: Annotated[bytes, Meta(min_length=3 * _POINT, max_length=MOST_POINTS * _POINT)]

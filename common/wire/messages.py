@@ -4,8 +4,9 @@
     cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Desired · Refused
 
 A message is one or two parts: the header (version byte, then a MessagePack map whose `type` names the struct) and, for
-HardFrame and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded, every field has bounds, and
-unknown types and fields are refused by name, so that nothing but ProtocolError comes out of `unpack`.
+HardFrame and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded and every field has bounds.
+A field that is not known is passed over, without making anything of it: a newer version sent it. A type that is not
+known is refused by name. Nothing but ProtocolError comes out of `unpack`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ from numpy.typing import NDArray
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.wire.ignored import Places
-
-PROTOCOL_VERSION = 1
-"""The first byte of every header; another number is refused before anything is decoded."""
+from culling.common.wire.versions import PROTOCOL_VERSION, SPEAKS, Speaks
 
 MAX_HEADER = 64 * 1024
 """The largest header but an offer is a Heartbeat of MAX_CAMERAS cameras: some 28 kB with counters in the millions."""
@@ -66,7 +65,7 @@ Window = Annotated[int, Meta(ge=1, le=4096)]
 Counts = Annotated[dict[Identifier, Count], Meta(max_length=64)]
 
 
-class WireDetections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class WireDetections(msgspec.Struct, frozen=True):
     """Detections as raw little-endian arrays: `boxes` float32 N×4, `scores` float32 N, `labels` uint8 N."""
 
     boxes: Annotated[bytes, Meta(max_length=16 * MAX_BOXES)]
@@ -74,14 +73,14 @@ class WireDetections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: Annotated[bytes, Meta(max_length=MAX_BOXES)]
 
 
-class WireFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class WireFeatures(msgspec.Struct, frozen=True):
     """What a ranker reads of a frame (`features.py`); `spec` says which features these are."""
 
     spec: Count
     values: Annotated[list[Real], Meta(max_length=MAX_FEATURES)]
 
 
-class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     """One camera's counters since its agent started, as told in Hello and Heartbeat.
 
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
@@ -118,16 +117,20 @@ class CameraState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
 
 
-class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+class _Message(msgspec.Struct, frozen=True, tag=True):
     """The name of the struct travels as `type`."""
 
 
-class Hello(_Message, frozen=True):
-    """First words on a connection; `boot` names this start of the agent, so that `(boot, seq)` never repeats."""
+class Hello(_Message, frozen=True, omit_defaults=True):
+    """First words on a connection; `boot` names this start of the agent, so that `(boot, seq)` never repeats.
+
+    Without `speaks` it is of version 0.2 or before, which refuses fields that it does not know.
+    """
 
     software: Text
     boot: Identifier
     cameras: Cameras
+    speaks: Speaks | None = None
 
 
 class HardFrame(_Message, frozen=True, omit_defaults=True):
@@ -185,11 +188,15 @@ class SwapReport(_Message, frozen=True):
     at: Seconds
 
 
-class Welcome(_Message, frozen=True):
-    """Answer to Hello, and to every Heartbeat so that an idle link is heard; `window` frames may be unacknowledged."""
+class Welcome(_Message, frozen=True, omit_defaults=True):
+    """Answer to Hello, and to every Heartbeat so that an idle link is heard; `window` frames may be unacknowledged.
+
+    It has `speaks` where the Hello had.
+    """
 
     software: Text
     window: Window
+    speaks: Speaks | None = None
 
 
 class Ack(_Message, frozen=True):
@@ -278,8 +285,8 @@ def unpack(parts: Sequence[bytes], kind: Sender) -> tuple[Message, bytes | None]
     _check_length(len(header), MAX_HEADER if kind == "edge" else MAX_OFFER, "header")
     if not header:
         raise ProtocolError("empty", "the header is empty")
-    if header[0] != PROTOCOL_VERSION:
-        raise ProtocolError("version", f"the peer speaks protocol version {header[0]}, this side {PROTOCOL_VERSION}")
+    if not SPEAKS.oldest <= header[0] <= SPEAKS.newest:
+        raise ProtocolError("version", f"the peer speaks protocol version {header[0]}, this side {SPEAKS}")
     message = _decode(header, kind)
     _check_payload(message, payload)
     return message, payload

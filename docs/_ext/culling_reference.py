@@ -30,7 +30,7 @@ import typer
 from culling.common import cli, errors, metrics
 from culling.common.config import Settings
 from culling.common.settings.keys import Key, heading, keys, sections
-from culling.common.wire import manifest, messages
+from culling.common.wire import manifest, messages, versions
 
 ROOT = Path(__file__).parents[2]
 LEVELS = ("debug", "info", "warning", "error", "exception")
@@ -146,7 +146,7 @@ def exit_codes() -> str:
 def wire() -> str:
     """Return every message by direction, then the types of their fields and the limits on bytes."""
     from_edge, from_cloud = get_args(messages.FromEdge), get_args(messages.FromCloud)
-    others = [kind for kind in _structs(messages) if kind not in (*from_edge, *from_cloud)]
+    others = [kind for kind in (*_structs(messages), *_structs(versions)) if kind not in (*from_edge, *from_cloud)]
     parts = []
     for title, kinds in (("Edge to cloud", from_edge), ("Cloud to edge", from_cloud), ("Parts of messages", others)):
         parts += [f"## {title}\n", *(_struct(kind) for kind in kinds)]

@@ -20,6 +20,7 @@ from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
 from culling.common.wire import ignored
+from culling.common.wire.earlier import in_words_of_0_2
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -42,6 +43,7 @@ from culling.common.wire.messages import (
 )
 from culling.common.wire.protocol import Beats, FrameKey, SendWindow
 from culling.common.wire.transport import EdgeSocket
+from culling.common.wire.versions import SPEAKS, agreed
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
 from culling.edge.spool.spool import Spool, Spooled
@@ -57,6 +59,8 @@ STUCK_S = 60.0
 """Far longer than a turn takes while socket and disk work."""
 REFUSED = "refused by the cloud: this edge was revoked, or was never enrolled there: enroll it again"
 """What a person is told of an edge that is `refused`."""
+INCOMPATIBLE = "edge and cloud speak no version of the protocol in common: upgrade the older one, as the log says"
+"""What a person is told of an edge that is `incompatible`."""
 REVOKED = "revoked"
 REFUSALS = frozenset(
     {REVOKED, "busy", "camera-removed", "empty", "malformed", "model-damaged", "not-your-camera", "oversized",
@@ -97,8 +101,8 @@ class Throttle:
 
 class Forwarder:
     """Owns the thread and the socket. `states` returns the cameras' part of a heartbeat; `failure` is what ended the
-    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed, `refused` while the
-    cloud refuses this edge, which only a person can change.
+    thread, if anything did; `storage_failing` is True while the spool cannot be read or changed. What only a person can
+    change: `refused` is True while the cloud refuses this edge, `incompatible` says why the two cannot talk, or is "".
     """
 
     def __init__(
@@ -133,6 +137,8 @@ class Forwarder:
         self._beats = Beats(settings.heartbeat_s, clock.monotonic())
         self._next_age = clock.monotonic()
         self._welcomed = self._heard = self.storage_failing = self.refused = False
+        self._plainly = False  # whether the cloud is of 0.2 or before, and refuses fields that it does not know
+        self.incompatible = ""
         self._deadline: float | None = None
         self._broken_turns = 0
         self._ending = threading.Event()
@@ -187,7 +193,7 @@ class Forwarder:
         if self._deadline is None:
             return False
         nothing_left = not self._flying and not self._spool.counts().ready
-        return nothing_left or self.refused or self._clock.monotonic() >= self._deadline
+        return nothing_left or self.refused or bool(self.incompatible) or self._clock.monotonic() >= self._deadline
 
     def _turn(self) -> None:
         self._beat(self._clock.monotonic())
@@ -206,6 +212,7 @@ class Forwarder:
             self.storage_failing = True
         self._metrics.set("connected", float(self.linked))
         self._metrics.set("refused", float(self.refused))
+        self._metrics.set("incompatible", float(bool(self.incompatible)))
 
     def _export_age(self) -> bool:
         """Export, once a heartbeat, how long the oldest frame has waited; return whether it was time for that.
@@ -229,8 +236,11 @@ class Forwarder:
         if self._welcomed and self._heard:
             self._send(Heartbeat(self._boot, self._states()))
         else:
-            self._send(Hello(f"culling {version('culling')}", self._boot, self._states()))
+            self._greet()
         self._heard = False
+
+    def _greet(self) -> None:
+        self._send(Hello(f"culling {version('culling')}", self._boot, self._states(), SPEAKS))
 
     def _send_frames(self, now: float) -> None:
         for key in self._window.next((), now):
@@ -308,7 +318,7 @@ class Forwarder:
                 self._metrics.observe("swap_gap_seconds", message.gap_ms / 1000, camera=message.camera)
 
     def _send(self, message: FromEdge, payload: bytes | None = None) -> bool:
-        parts = pack(message, payload)
+        parts = pack(in_words_of_0_2(message) if self._plainly else message, payload)
         sent = self._socket.send(parts)
         if sent:
             self._metrics.count("bytes_sent", sum(map(len, parts)))
@@ -356,16 +366,35 @@ class Forwarder:
         if reason == REVOKED and not self.refused:
             self._welcomed, self.refused = False, True  # greeted again and again: it may have been enrolled again
             log.error("edge_refused", reason=text, todo=REFUSED)
+        elif reason == "malformed" and not (self._welcomed or self._plainly):  # how a strict one answers our greeting
+            self._plainly = True
+            log.info("greeted_as_before", reason=text)
+            self._greet()
+        elif reason == "version" and not self._welcomed:
+            self._part(text)
         elif reason != REVOKED:
             log.warning("message_refused_by_cloud", reason=text)
 
+    def _part(self, reason: str) -> None:
+        """Note that no version is spoken by both; the cloud is greeted as ever, since either may be upgraded."""
+        self._welcomed = False
+        if self.incompatible != reason:
+            self.incompatible = reason
+            log.error("edge_incompatible", reason=reason)
+
     def _welcome(self, welcome: Welcome) -> None:
         self.refused = False
+        try:
+            protocol = agreed(SPEAKS, welcome.speaks)
+        except ProtocolError as error:
+            self._part(f"{error.reason}: {error}")
+            return
+        self.incompatible = ""
         if not self._welcomed:
             self._welcomed = True
             self._window.reopen(min(welcome.window, MAX_WINDOW), self._clock.monotonic())
             self._updater.reopen()
-            log.info("cloud_welcomed", software=welcome.software, window=welcome.window)
+            log.info("cloud_welcomed", software=welcome.software, window=welcome.window, protocol=protocol)
 
     def _acked(self, ack: Ack) -> None:
         key = (ack.boot, ack.seq)
@@ -389,7 +418,7 @@ class Forwarder:
     def _on_link(self, event: str) -> None:
         now = self._clock.monotonic()
         log.info("link_changed", event_name=event)
-        self._welcomed = False
+        self._welcomed = self._plainly = False
         if event == "connected":
             self._beats = Beats(self._settings.heartbeat_s, now)
         elif event in ("refused", "handshake-failed"):

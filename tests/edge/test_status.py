@@ -57,3 +57,12 @@ def test_an_agent_is_asked_over_ipv6_too() -> None:
         assert rows(fetch("::1", server.port)) == []
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("link", ["refused", "incompatible", "connected"])
+def test_the_link_is_told_in_a_word(metrics: tuple[Metrics, int], link: str) -> None:
+    counts, port = metrics
+    counts.set("camera_state", 1, camera="gate", state="live")
+    assert rows(fetch("127.0.0.1", port))[0]["cloud"] == "away"
+    counts.set(link, 1)
+    assert rows(fetch("127.0.0.1", port))[0]["cloud"] == link

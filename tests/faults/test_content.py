@@ -25,7 +25,8 @@ from culling.common.errors import CullingError, ModelError, ProtocolError
 from culling.common.graph import check, open_graph
 from culling.common.wire.codec import encode_jpeg, jpeg_size
 from culling.common.wire.manifest import Trust, verify
-from culling.common.wire.messages import PROTOCOL_VERSION, from_wire, unpack
+from culling.common.wire.messages import from_wire, unpack
+from culling.common.wire.versions import PROTOCOL_VERSION
 from culling.edge.model.vetting import Limits, vet
 from support import tiny
 from support.cloud import hard_frame

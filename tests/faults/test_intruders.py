@@ -19,7 +19,6 @@ import pytest
 
 from culling.cloud.store.fsck import fsck
 from culling.common.wire.messages import (
-    PROTOCOL_VERSION,
     Ack,
     FromEdge,
     Heartbeat,
@@ -31,6 +30,7 @@ from culling.common.wire.messages import (
     Welcome,
     pack,
 )
+from culling.common.wire.versions import PROTOCOL_VERSION
 from support import flood
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
 from support.fleet import Fleet

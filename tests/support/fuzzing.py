@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 LIMIT_S = 0.05
 LIMIT_KIB = 64 * 1024
@@ -42,7 +43,7 @@ def _edge_messages() -> list[bytes]:
     frame, jpeg = hard_frame(1)
     swap = SwapReport("gate", "gate-2", "gate-1", "live", "passed", 12.5, 1e9)
     rest = (hello(), Heartbeat("boot-1", [camera_state()]), ModelRequest("gate", "gate-2", 0, 4096), swap)
-    return [pack(frame, jpeg)[0], *(pack(message)[0] for message in rest)]
+    return [pack(frame, jpeg)[0], *(pack(message)[0] for message in rest), *_of_later("edge")]
 
 
 def _cloud_messages() -> list[bytes]:
@@ -50,7 +51,14 @@ def _cloud_messages() -> list[bytes]:
 
     chunk = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0]
     rest = (Welcome("culling", 8), Ack("b", 1, 8), Nack("b", 1, "busy", True), Refused("why"), ModelOffer("gate", b"m"))
-    return [chunk, *(pack(message)[0] for message in rest)]
+    return [chunk, *(pack(message)[0] for message in rest), *_of_later("cloud")]
+
+
+def _of_later(sender: Literal["edge", "cloud"]) -> list[bytes]:
+    """Headers with fields that nobody knows."""
+    from support.recorded import said
+
+    return [parts[0] for parts in said("future", sender)]
 
 
 def _unpack_edge(data: bytes) -> object:

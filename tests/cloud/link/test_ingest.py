@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from culling.cloud.control.publish import Publisher
 from culling.cloud.link import admission, ingest
 from culling.cloud.link.ingest import Ingest
+from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Arrival
 from culling.cloud.store.picture import unseal
 from culling.common.errors import StorageError
@@ -21,7 +23,6 @@ from culling.common.metrics import Metrics
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.manifest import Trust, authentic, key_id, verify, verify_model
 from culling.common.wire.messages import (
-    PROTOCOL_VERSION,
     Ack,
     Heartbeat,
     ModelChunk,
@@ -35,6 +36,8 @@ from culling.common.wire.messages import (
 )
 from culling.common.wire.protocol import Transfer
 from culling.common.wire.transport import new_keypair
+from culling.common.wire.versions import PROTOCOL_VERSION, SPEAKS, Speaks
+from support import recorded
 from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, hard_frame, hello, wait_until
 
 
@@ -361,6 +364,57 @@ def test_bytes_that_mean_nothing_are_refused_and_the_link_lives_on(
     refused, _ = edge.receive(Refused)
     assert refused.reason.startswith(reason)
     assert isinstance(edge.ask(hello(), Welcome), Welcome)
+
+
+# Other versions
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "strict"])
+def test_an_earlier_edge_is_served_and_told_only_what_it_knows(start: Start, version: str) -> None:
+    """With the bytes that it sends: its frames are stored, and every answer is one that it takes."""
+    running = start()
+    secret = running.cloud.enroll(CAMERA)
+    DesiredStates(running.cloud.index).change(CAMERA, paused=True, frames_per_window=9)
+    edge = running.connect(secret)
+    answers: list[list[bytes]] = []
+    for parts in recorded.said(version, "edge"):
+        edge.send_parts(parts)
+        while (answer := edge.socket.poll(0.3)) is not None:
+            answers.append(answer)
+    assert running.stored() == 2
+    assert {recorded.kind(answer) for answer in answers} >= {"Welcome", "Ack", "Orders", "Refused"}
+    assert [answer for answer in answers if not recorded.understood_by(version, answer)] == []
+    assert running.metrics.by("reason", "messages_refused") == {"unknown-model": 1}
+
+
+def test_an_edge_of_the_future_is_served_in_the_version_of_this_side(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    hello, _, frame, *_ = recorded.said("future", "edge")
+    with capture_logs() as logs:
+        edge.send_parts(hello)
+        assert edge.receive(Welcome)[0].speaks == SPEAKS
+        edge.send_parts(frame)
+        assert edge.receive(Ack)[0].seq == 5
+    assert [entry["protocol"] for entry in logs if entry["event"] == "edge_greeted"] == [SPEAKS.newest]
+    edge.send_parts([b"\x01" + msgspec.msgpack.encode({"type": "Whisper", "words": ["a"]})])
+    assert edge.receive(Refused)[0].reason.startswith("unknown-type")
+    assert edge.ask(Heartbeat("boot-1", [camera_state()]), Welcome).speaks == SPEAKS
+    assert running.stored() == 1
+
+
+def test_an_edge_without_a_version_in_common_is_told_so_and_its_link_lives_on(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    greeting = hello()
+    with capture_logs() as logs:
+        for _ in range(2):
+            refused = edge.ask(msgspec.structs.replace(greeting, speaks=Speaks(7, 9)), Refused)
+            assert refused.reason.startswith("version: the edge speaks protocol version 7 to 9, the cloud 1: upgrade")
+    assert [entry["reason"] for entry in logs if entry["event"] == "message_refused"] == ["version"] * 2
+    assert running.metrics.by("reason", "messages_refused") == {"version": 2}
+    assert running.cloud.roster.rows()[0].state is None
+    assert edge.ask(greeting, Welcome).window > 0
 
 
 # Counters

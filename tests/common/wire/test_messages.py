@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import resource
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -26,7 +27,6 @@ from culling.common.wire.messages import (
     MAX_JPEG,
     MAX_MANIFEST,
     MAX_OFFER,
-    PROTOCOL_VERSION,
     Ack,
     CameraState,
     Desired,
@@ -53,6 +53,7 @@ from culling.common.wire.messages import (
     to_wire,
     unpack,
 )
+from culling.common.wire.versions import PROTOCOL_VERSION
 
 STATE = CameraState("gate-1", "live", "gate-1-r6", 900, 880, {"hard": 3, "audit": 1}, 2, 2, 0, {"full": 1}, 1.5, 0.25)
 FOUND = Detections(
@@ -213,12 +214,45 @@ def test_another_version_is_refused_and_named() -> None:
         unpack([newer], "cloud")
 
 
-def test_unknown_type_and_unknown_field_are_refused() -> None:
+def test_unknown_type_is_refused() -> None:
     assert refusal([header(EDGE[0][0], type="Shutdown")]) == "unknown-type"
     assert refusal([header(EDGE[0][0], type=7)]) == "unknown-type"
-    assert refusal([header(EDGE[0][0], root=True)]) == "malformed"
-    with pytest.raises(ProtocolError, match="unknown field `root`"):
-        unpack([header(EDGE[0][0], root=True)], "edge")
+
+
+@pytest.mark.parametrize(("message", "payload", "kind"), ALL, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("value", [True, None, -7, 2.5, "x" * 5000, b"x" * 5000, list(range(2000)), {"a": {"b": [{}]}}])
+def test_unknown_fields_are_passed_over(message: Message, payload: bytes | None, kind: Sender, value: object) -> None:
+    parts = [header(message, unheard_of=value), *([] if payload is None else [payload])]
+    assert unpack(parts, kind) == (message, payload)
+
+
+def test_unknown_fields_are_passed_over_in_parts_of_messages() -> None:
+    told = msgspec.to_builtins(ASIDE, builtin_types=(bytes,))
+    for part in (told["detections"], told["features"], told["ignored"][0]):
+        part["unheard_of"] = [1, 2]
+    assert unpack([b"\x01" + msgpack.packb(told), b"jpeg"], "edge")[0] == ASIDE
+    state = msgspec.to_builtins(STATE) | {"unheard_of": {"a": 1}}
+    assert unpack([header(EDGE[0][0], cameras=[state])], "edge")[0] == EDGE[0][0]
+
+
+def test_an_unknown_field_never_makes_up_for_one_that_is_missing_or_wrong() -> None:
+    assert refusal([header(EDGE[0][0], unheard_of=1, boot="../up")]) == "malformed"
+    assert refusal([b"\x01" + msgpack.packb({"type": "Ack", "unheard_of": 1})], "cloud") == "malformed"
+
+
+def test_unknown_fields_count_against_the_limits_and_nothing_is_made_of_them() -> None:
+    full = header(EDGE[0][0], unheard_of=list(range(MAX_HEADER // 4)))
+    assert MAX_HEADER // 2 < len(full) <= MAX_HEADER
+    unpack([full], "edge")
+    tracemalloc.start()
+    unpack([full], "edge")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * len(full), "thousands of numbers would take more"
+    assert refusal([header(EDGE[0][0], unheard_of=b"x" * MAX_HEADER)]) == "oversized"
+    offer = CLOUD[3][0]
+    assert isinstance(offer, ModelOffer)
+    assert refusal([header(offer, unheard_of=b"x" * MAX_OFFER)], "cloud") == "oversized"
 
 
 def test_missing_field_and_wrong_type_are_refused() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -20,20 +21,28 @@ from culling.common.wire.messages import (
     MAX_JPEG,
     Ack,
     CameraState,
+    Desired,
+    FromCloud,
     HardFrame,
     Heartbeat,
     Hello,
+    Message,
     ModelChunk,
     ModelOffer,
     ModelRequest,
     Nack,
     Refused,
     SwapReport,
+    Welcome,
+    pack,
+    unpack,
 )
+from culling.common.wire.versions import SPEAKS, Speaks
 from culling.edge.settings import load_settings
 from culling.edge.spool.forwarder import Forwarder, Throttle
 from culling.edge.spool.spool import Spool, Spooled
 from culling.edge.watchdog import Watchdog
+from support import recorded
 from support.scores import FEATURES, score
 from support.site import CloudEnd, Site, wait_until
 
@@ -113,7 +122,7 @@ class Bench:
         self.models = Models()
         self.subject: Forwarder | None = None
 
-    def start(self, **changes: Any) -> Forwarder:
+    def start(self, on_desired: Callable[[Desired], None] = lambda _: None, **changes: Any) -> Forwarder:
         self.site.settings["cloud"] |= changes
         settings = load_settings(self.site.write(), {}).cloud
         self.subject = Forwarder(
@@ -125,6 +134,7 @@ class Bench:
             self.metrics,
             SystemClock(),
             Watchdog(),  # type: ignore[arg-type]
+            on_desired,
         )
         self.subject.start()
         return self.subject
@@ -421,6 +431,104 @@ def test_what_cannot_be_understood_is_counted_and_the_link_survives(bench: Bench
     until(bench, lambda: bench.ready() == 0)
 
     assert bench.metrics.by("reason", "messages_refused") == {"malformed": 1, "version": 1}
+
+
+class CloudOf02(CloudEnd):
+    """A cloud of 0.2: it refuses fields that it does not know, in its own bytes, and answers in its own bytes."""
+
+    def turn(self, ack: bool = True, timeout_s: float = 0.1) -> Iterator[tuple[Message, bytes | None]]:
+        if (received := self.socket.poll(timeout_s)) is None:
+            return
+        key, parts = received
+        message, payload = unpack(parts, "edge")
+        self.seen.append((message, payload))
+        welcome, *_, refused = recorded.said("0.2.0", "cloud")
+        if not recorded.understood_by("0.2.0", parts):
+            self.socket.send(key, refused)
+        elif isinstance(message, (Hello, Heartbeat)):
+            self.socket.send(key, welcome)
+        elif isinstance(message, HardFrame):
+            self.socket.send(key, pack(Ack(message.boot, message.seq, window=8)))
+        yield message, payload
+
+
+def test_a_cloud_of_0_2_is_greeted_in_its_own_words_and_told_nothing_else(bench: Bench) -> None:
+    bench.cloud.close()
+    bench.cloud = CloudOf02(bench.cloud.endpoint, bench.site.server_secret, bench.site.public)
+    bench.spool_frames(3)
+    corner = place(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ())
+    values = {"score": score(), "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
+    bench.spool.add(Shot(4), found=Detections.empty(), ignored=(corner,), **values)  # type: ignore[arg-type]
+    subject = bench.start(heartbeat_s=0.2)
+
+    until(bench, lambda: bench.ready() == 0 and isinstance(bench.cloud.seen[-1][0], Heartbeat))
+
+    assert subject.linked
+    greetings = [message for message, _ in bench.cloud.seen if isinstance(message, Hello)]
+    assert [greeting.speaks for greeting in greetings] == [SPEAKS, None]
+    told = [pack(message, payload) for message, payload in bench.cloud.seen if message is not greetings[0]]
+    assert all(recorded.understood_by("0.2.0", parts) for parts in told)
+    assert bench.metrics.by("reason", "refusals") == {"malformed": 1}
+
+
+def test_what_a_cloud_of_0_2_says_is_taken(bench: Bench) -> None:
+    desired: list[Desired] = []
+    subject = bench.start(on_desired=desired.append)
+    bench.cloud.receive(Hello)
+    for parts in recorded.said("0.2.0", "cloud"):
+        assert bench.cloud.socket.send(bench.cloud.edge_key, parts)
+
+    until(bench, lambda: len(bench.models.told) == 3 and len(desired) == 2)
+
+    assert bench.models.told[1] == ModelOffer("gate", b"signed")
+    assert desired == [Desired("gate", True, 12, 4), Desired("gate", False, None, None)]
+    assert subject.linked
+    assert bench.metrics.by("reason", "messages_refused") == {}
+
+
+def test_what_a_newer_cloud_adds_is_passed_over_and_types_it_has_are_counted(bench: Bench) -> None:
+    subject = bench.start()
+    bench.cloud.receive(Hello)
+    assert bench.cloud.socket.send(bench.cloud.edge_key, [b"\x01" + msgspec.msgpack.encode({"type": "Sing"})])
+    for parts in recorded.said("future", "cloud"):
+        assert bench.cloud.socket.send(bench.cloud.edge_key, parts)
+    bench.spool_frames(1)
+
+    until(bench, lambda: bench.ready() == 0 and len(bench.models.told) == 3)
+
+    assert subject.linked
+    assert bench.metrics.by("reason", "messages_refused") == {"unknown-type": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Refused("version: the edge speaks protocol version 1, the cloud 2 to 3: upgrade culling at the edge"),
+        Welcome("culling 9", 8, Speaks(2, 3)),
+    ],
+)
+def test_a_cloud_without_a_version_in_common_is_named_and_greeted_at_the_usual_beat(
+    bench: Bench, answer: FromCloud
+) -> None:
+    bench.spool_frames(2)
+    bench.cloud.answers = False
+    subject = bench.start(heartbeat_s=0.2)
+    with capture_logs() as logs:
+        for _ in range(3):
+            bench.cloud.receive(Hello, ack=False)
+            bench.cloud.send(answer)
+        until(bench, lambda: bench.metrics.total("incompatible") == 1)
+
+    assert not subject.linked
+    assert subject.incompatible.endswith(
+        "the edge speaks protocol version 1, the cloud 2 to 3: upgrade culling at the edge"
+    )
+    assert [entry["reason"] for entry in logs if entry["event"] == "edge_incompatible"] == [subject.incompatible]
+    assert not any(entry["event"] == "link_changed" and entry["event_name"] != "connected" for entry in logs)
+    assert {type(message) for message, _ in bench.cloud.seen} == {Hello}
+    bench.cloud.answers = True
+    until(bench, lambda: bench.ready() == 0)
+    assert (subject.incompatible, bench.metrics.total("incompatible")) == ("", 0)
 
 
 def test_a_spool_that_fails_pauses_forwarding_until_it_works_again(bench: Bench, tmp_path: Path) -> None:
