@@ -1,7 +1,11 @@
 """Is a culled set better, or only trained on more often? {culled n, everything} at equal numbers of updates.
 
-Students on n culled frames and on every frame take the same steps, of `STEPS` each, all at full size. Where everything
+Students on culled frames and on every frame take the same steps, of `STEPS` each, all at full size. Where everything
 catches up with more steps, culling saved time; where it does not, what was culled was in the way.
+
+    culled n       the paper's: the n of the highest 1 - AP among `FACTOR` times as many of the highest loss
+    round's n      what a round with `round.kept = n` trains on: by mistakes, diverse, with its replay
+    everything     all frames
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from typing import Any
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.pool import as_a_round
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled
 from culling.cloud.study.basis.training import Trainer
@@ -23,6 +28,7 @@ def updates(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resu
     """Return a row for each n and everything, at each number of steps, over the seeds."""
     trainer = Trainer(corpus)
     choices = {f"culled {n}": culled(corpus.losses(), corpus.hardness, n, FACTOR) for n in counts}
+    choices |= {f"round's {n}": as_a_round(corpus, n) for n in counts}
     choices["everything"] = list(range(len(corpus)))
     rows = [{"students": "no training", "kept": 0, "steps": 0} | merged([trainer.score(None, corpus.scale).flat()])]
     for steps in STEPS:
