@@ -1,6 +1,5 @@
-"""The cloud service, from start to end: ingest on its own thread, one round at a time and the worker that labels in
-child processes, and a loop that answers requests, publishes what rounds made, starts the next one, and keeps the store
-in bounds.
+"""The cloud service, from start to end: ingest on its own thread, rounds and the worker that labels in child processes,
+and a loop that answers requests, publishes what rounds made, starts the next one, and keeps the store in bounds.
 
 No state is held in memory alone: the process may die at any moment, and its next start goes on from the index. It never
 imports torch. The address it listens on stands in `endpoint` of the data folder, that of its metrics in
@@ -29,8 +28,10 @@ from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.classes import missing, pending
 from culling.cloud.control.executor import Executor
 from culling.cloud.control.labeller import LabellerProcess
+from culling.cloud.control.order import all_due, choose
 from culling.cloud.control.publish import Publisher, SupersededError
-from culling.cloud.control.schedule import camera_stats, choose
+from culling.cloud.control.runner import Runner
+from culling.cloud.control.schedule import camera_stats
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import UNWANTED
@@ -137,7 +138,8 @@ class Service:
         self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
-        self._executor = Executor(round_settings, self._rounds, self._clock, self._settings.round.stall_s)
+        executor = Executor(round_settings, self._settings, self._clock)
+        self._runner = Runner(executor, self._rounds, self._clock, self._settings.round.stall_s)
         queue = LabelQueue(self._index, self._frames, self._clock, self._settings.labelling.per_day)
         self._labeller = LabellerProcess(round_settings, queue, self._clock, self._settings.round.stall_s)
         settled = self._frames.reconcile()
@@ -192,7 +194,7 @@ class Service:
         notify.tell(notify.STOPPING)
         self._forget_addresses()
         self._labeller.terminate()
-        self._executor.stop()
+        self._runner.stop()
         self._labeller.stop()
         self._ingest.stop()
         with suppress(StorageError):
@@ -288,25 +290,24 @@ class Service:
     # Rounds
 
     def _advance_rounds(self) -> None:
-        if self._executor.busy:
-            self._executor.stop_ended()
-            if (stalled := self._executor.kill_stalled()) is not None:
-                self._metrics.count("rounds_stalled", camera=stalled.camera)
-            return
-        ended = self._executor.collect()
-        if ended is not None and ended.state not in UNFINISHED:
-            self._count(ended)
-        for turn in self._rounds.unfinished():
-            if turn.state == "ready":
+        for stalled in self._runner.kill_stalled():
+            self._metrics.count("rounds_stalled", camera=stalled.camera)
+        for ended in self._runner.collect():
+            if ended.state not in UNFINISHED:
+                self._count(ended)
+        turns = self._rounds.unfinished()
+        self._runner.stop_ended([turn.id for turn in turns])
+        for turn in turns:
+            if turn.state == "running":
+                self._runner.start(turn)
+            elif turn.id not in self._runner.running:
                 self._publish(turn)
-            else:
-                self._executor.start(turn)
-                return
-        if self._clock.monotonic() >= self._next_schedule:
+        slots = self._runner.parallel - sum(turn.state == "running" for turn in turns)
+        if slots > 0 and self._clock.monotonic() >= self._next_schedule:
             self._next_schedule = self._clock.monotonic() + SCHEDULE_S
-            self._start_next()
+            self._start_next({turn.camera for turn in turns})
 
-    def _start_next(self) -> None:
+    def _start_next(self, busy: set[str]) -> None:
         asked = self._requests.rounds()
         counts, desired_states = self._frames.counts(), DesiredStates(self._index).all()
         taught, lacks = self._rounds.taught(), missing(self._settings, self._index, asked)
@@ -322,10 +323,12 @@ class Service:
                 lacks.get(row.name, 0),
             )
             for row in self._roster.rows()
-            if not row.revoked
+            if not row.revoked and row.name not in busy
         ]
         now = self._clock.now()
-        if (chosen := choose(cameras, now, self._settings.schedule)) is None:
+        found = all_due(cameras, now, self._settings.schedule)
+        last = self._rounds.last({stats.camera for stats, _ in found}) if len(found) > 1 else {}
+        if (chosen := choose(found, now, self._settings.schedule, last)) is None:
             return
         stats, trigger = chosen
         turn = self._rounds.start(stats.camera, trigger, now)
@@ -335,7 +338,7 @@ class Service:
             if not self._settings.labelling.per_day:
                 answer += f", with the labels that there are: {UNWANTED}"
             self._requests.answer(asked[stats.camera], answer, False, now)
-        self._executor.start(turn)
+        self._runner.start(turn)
 
     def _publish(self, turn: Round) -> None:
         if (pinned := DesiredStates(self._index).all().get(turn.camera, DesiredState()).pinned) is not None:

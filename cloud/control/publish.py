@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.cloud.store.index import Index, models, rounds
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
+from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Manifest, sign
@@ -73,10 +74,14 @@ class Publisher:
         """Publish what a round made and end the round with it: neither can be lost or done twice.
 
         `replaced` is the model that the round's gate found no better than the one before it: nobody goes back to it.
-        Raises SupersededError when the live model is another one than the round's was judged against.
+        Raises SupersededError when the live model is another one than the round's was judged against, and when the
+        round is over: another service ended it.
         """
 
         def judged_against_live(connection: sa.Connection) -> None:
+            state = connection.execute(sa.select(rounds.c.state).where(rounds.c.id == round_id)).scalar()
+            if state not in UNFINISHED:
+                raise SupersededError(f"round {round_id} is over already: it is {state}")
             if artefact.parent is None:
                 return
             parent = connection.execute(_hashes(camera, models.c.model_id == artefact.parent)).first()

@@ -8,12 +8,11 @@ drift       the student in use fell, all day or in a part of the day, by more th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Literal
 
-from culling.cloud.control.accuracy import falls
+from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts
@@ -27,8 +26,9 @@ class CameraStats:
     """What decides: labelled frames `waiting` for a round, when the oldest of them came (seconds since the epoch), by
     how much AP50 the student in use `fell` (0 where chance may explain it), whether a round was requested (`asked`),
     whether only such rounds start (`held`), whether enough frames are held out and labelled to judge one by (`judged`),
-    whether none has found anything to teach yet (`new`), and how many frames the teacher has still to label without
-    which one that was requested could only be refused (`lacking`).
+    whether none has found anything to teach yet (`new`), how many frames the teacher has still to label without which
+    one that was requested could only be refused (`lacking`), and how `right` the student in use is by its audits: its
+    AP50, None where that is not known.
     """
 
     camera: str
@@ -40,6 +40,7 @@ class CameraStats:
     judged: bool = True
     new: bool = False
     lacking: int = 0
+    right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def camera_stats(
     """Return what decides for a camera, from what the index says of it; without `labels` the teacher labels nothing,
     and nothing is worth waiting for. `missing` are frames that its pool lacks since its classes were changed.
     """
-    judged = counts.held_out >= least_judges
+    judged, measured = counts.held_out >= least_judges, read_measured(row)
     lacking = 0
     if labels:
         lacking = counts.asking_judges if not judged else counts.asking_others if new and not counts.waiting else 0
@@ -90,6 +91,7 @@ def camera_stats(
         judged,
         new,
         lacking,
+        None if measured is None or measured.now.ap50 is None else measured.now.ap50.value,
     )
 
 
@@ -136,16 +138,3 @@ def expect(stats: CameraStats, now: float, settings: ScheduleSettings) -> Wait |
     full = now + (wanted - stats.waiting) * pace
     old = max(stats.oldest_waiting + settings.max_age_s, now + (settings.least - stats.waiting) * pace)
     return Wait(stats.waiting, wanted, max(now, min(full, old)))
-
-
-def choose(
-    cameras: Iterable[CameraStats], now: float, settings: ScheduleSettings
-) -> tuple[CameraStats, Trigger] | None:
-    """Return the camera whose round is to start next: requested rounds first, then the longest wait."""
-    found = [(stats, trigger) for stats in cameras if (trigger := due(stats, now, settings)) is not None]
-    return min(found, key=_rank, default=None)
-
-
-def _rank(item: tuple[CameraStats, Trigger]) -> tuple[bool, float, str]:
-    stats, trigger = item
-    return trigger != "manual", stats.oldest_waiting or 0.0, stats.camera

@@ -3,7 +3,7 @@
 The result of each finished stage is saved; a round that starts again after a stop, a crash or a power cut skips those
 stages. The round ends `ready`, `refused` or `failed` in the index; the service, which holds the keys, signs and
 publishes. With `--watch-stdin` the process also stops when its standard input closes, as it does when the service that
-started it dies.
+started it dies. It works under the lease that it was given, and ends as soon as another has taken its place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.objects.places import frame_store, model_files
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Requests
-from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round, Rounds
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, LeaseLostError, Round, Rounds
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
@@ -71,11 +71,18 @@ GATE_FIGURES = (
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "budget", "proven")
 
 
-def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> str:
-    """Run the unfinished stages of a round, and return the state that it ends in.
+def run_round(
+    settings: CloudSettings,
+    index: Index,
+    round_id: int,
+    stopping: threading.Event,
+    clock: Clock,
+    lease: str | None = None,
+) -> str:
+    """Run the unfinished stages of a round, and return the state that it ends in; None is the lease of nobody else.
 
-    Raises StoppedError when `stopping` is set, StorageError when something cannot be read or written. Both leave the
-    round unfinished, so that it can be resumed.
+    Raises StoppedError when `stopping` is set, StorageError when something cannot be read or written, LeaseLostError
+    when it is another's by now. All of them leave the round unfinished, so that it can be resumed.
     """
     rounds = Rounds(index)
     turn = rounds.get(round_id)
@@ -97,13 +104,13 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
         ClassLists(index).of(turn.camera),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    state, reason, spent = _work(context, turn, rounds)
+    state, reason, spent = _work(context, turn, rounds, lease)
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
     if (train := spent.get("train", NOTHING)).gflops > 0:
         context.rates.note("train", train.gflops, train.seconds)
     told = report(results, state) | round_figures(index, settings, turn.camera, clock.now(), spent)
-    rounds.end(round_id, state, told, reason, ended)
+    rounds.end(round_id, state, told, reason, ended, lease)
     if state == "refused" and (judged := results.get("gate", {})).get("withdrawn"):  # only the service can sign a model
         named = {name: judged[name] for name in ("withdrawn", "back_to")}
         Requests(index).ask_once("rollback", turn.camera, clock.now(), named)
@@ -111,19 +118,21 @@ def run_round(settings: CloudSettings, index: Index, round_id: int, stopping: th
     return state
 
 
-def attempt(settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock) -> None:
+def attempt(
+    settings: CloudSettings, index: Index, round_id: int, stopping: threading.Event, clock: Clock, lease: str
+) -> None:
     """Run a round as `run_round` does, for the one process that works on it, whose end the service may not see.
 
     Where memory runs out, process and service are killed together. Uncounted, that would go on for ever; so each
     process leaves word that it ended, and the next one counts a crash where there is none.
     """
     rounds = Rounds(index)
-    lost = rounds.begin(round_id)
+    lost = rounds.begin(round_id, lease)
     try:
         if not (lost and _is_one_too_many(rounds, round_id, clock)):
-            run_round(settings, index, round_id, stopping, clock)
+            run_round(settings, index, round_id, stopping, clock, lease)
     finally:
-        rounds.leave(round_id)
+        rounds.leave(round_id, lease)
 
 
 def _is_one_too_many(rounds: Rounds, round_id: int, clock: Clock) -> bool:
@@ -136,7 +145,7 @@ def _is_one_too_many(rounds: Rounds, round_id: int, clock: Clock) -> bool:
     return True
 
 
-def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str, dict[str, Cost]]:
+def _work(context: Context, turn: Round, rounds: Rounds, lease: str | None) -> tuple[str, str, dict[str, Cost]]:
     """Run every unfinished stage; return the round's new state, the reason for it, and what each stage cost.
 
     What a process computed in a stage that it did not finish, because it was stopped or died, is not known.
@@ -163,7 +172,7 @@ def _work(context: Context, turn: Round, rounds: Rounds) -> tuple[str, str, dict
             result = stage(context, turn, results)
             spent[name] = take()
             result |= to_told(spent[name])
-            rounds.save_stage(turn.id, name, result)
+            rounds.save_stage(turn.id, name, result, lease)
             results[name] = result
             log.info("stage_finished", round=turn.id, camera=turn.camera, stage=name, seconds=result["seconds"])
     except RoundRefusedError as refusal:
@@ -217,11 +226,37 @@ def report(results: Results, state: str) -> dict[str, Any]:
     return told
 
 
+def within(settings: CloudSettings, threads: int, gpu_share: float) -> CloudSettings:
+    """Have this process keep to so many threads (0: as many as `round.threads` says) and a share of each GPU's memory.
+
+    Return the settings with that number of threads.
+    """
+    threads = threads or settings.round.threads
+    if threads:
+        torch.set_num_threads(threads)
+    if gpu_share < 1:
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.set_per_process_memory_fraction(gpu_share, device)
+    return settings.model_copy(update={"round": settings.round.model_copy(update={"threads": threads})})
+
+
+def _run_alone(settings: CloudSettings, round_id: int, lease: str | None, stopping: threading.Event) -> None:
+    folder = settings.data_dir / "rounds" / str(round_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder / "lock"):  # its process of a service that died may still run
+        index = Index(settings.store_url)
+        token = lease or Rounds(index).lease(round_id)
+        attempt(settings, index, round_id, stopping, SystemClock(), token)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one round. The exit code is 0 when it ended, `STOPPED` when it has to be resumed, else that of the error."""
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the service's settings file")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
+    parser.add_argument("--lease", help="the lease to work under; without one the process takes the round over")
+    parser.add_argument("--threads", type=int, default=0, help="threads, in place of round.threads")
+    parser.add_argument("--gpu-share", type=float, default=1.0, help="of each GPU's memory, in (0, 1]")
     parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
     die_first()
@@ -232,12 +267,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for chatty in ("onnx_ir", "onnxscript"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         os.nice(settings.round.nice)
-        if settings.round.threads:
-            torch.set_num_threads(settings.round.threads)
-        with alone(settings.data_dir / "round.lock"):  # a round of a service that died may still run
-            attempt(settings, Index(settings.store_url), arguments.round_id, stopping, SystemClock())
+        settings = within(settings, arguments.threads, arguments.gpu_share)
+        _run_alone(settings, arguments.round_id, arguments.lease, stopping)
     except StoppedError:
         log.info("round_stopped", round=arguments.round_id)
+        return STOPPED
+    except LeaseLostError as lost:
+        log.warning("round_lease_lost", round=arguments.round_id, told=f"{lost}: what this process did is discarded")
         return STOPPED
     except (CullingError, OSError) as error:
         log.error("round_process_failed", round=arguments.round_id, error=str(error))

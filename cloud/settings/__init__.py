@@ -7,11 +7,12 @@
 [labelling] how many frames a day are labelled            [publish]     how long a manifest holds
 [student]   what every camera starts with                 [metrics]     where the counters are served
 [schedule]  when a round starts by itself                 [page]        where the live page is served
+[executor]  where rounds run, and how many at once
 """
 
 from culling.cloud.settings.classes import DEFAULT, ClassSet
 from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
-from culling.cloud.settings.rounds import CULLED, GateSettings, RoundSettings, ScheduleSettings
+from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
 from culling.cloud.settings.student import PublishSettings, ResolutionSettings, StudentSettings
@@ -23,6 +24,7 @@ __all__ = [
     "ClassSet",
     "CloudSettings",
     "Colours",
+    "ExecutorSettings",
     "Fit",
     "GateSettings",
     "LabellingSettings",

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import URL
 
 from culling.cloud.settings.classes import DEFAULT, ClassSet, all_sets, check_sets, set_name
-from culling.cloud.settings.rounds import CULLED, GateSettings, RoundSettings, ScheduleSettings
+from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
 from culling.cloud.settings.student import PublishSettings, ResolutionSettings, StudentSettings
@@ -32,6 +32,7 @@ class CloudSettings(Settings):
     labelling: LabellingSettings = LabellingSettings()
     student: StudentSettings = StudentSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    executor: ExecutorSettings = ExecutorSettings()
     round: RoundSettings = RoundSettings()
     resolution: ResolutionSettings = ResolutionSettings()
     gate: GateSettings = GateSettings()

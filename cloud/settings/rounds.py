@@ -50,6 +50,29 @@ class ScheduleSettings(Section):
     )
 
 
+class ExecutorSettings(Section):
+    """`[executor]`: where rounds run, `parallel` of them at once, each in a process of its own.
+
+    `local` is this machine: rounds that run at once divide its cores (or `round.threads`) and the memory of its GPUs.
+    `ray` is a cluster of Ray, at `address`, that asks for a token (`RAY_AUTH_MODE=token`); a round takes `num_cpus` and
+    `num_gpus` of it.
+    """
+
+    kind: Literal["local", "ray"] = Field(
+        default="local", description="where rounds run: on this machine, or in a cluster of Ray (`culling[ray]`)"
+    )
+    parallel: int = Field(default=1, ge=1, le=1024, description="rounds that run at once, each of another camera")
+    address: str = Field(
+        default="auto", description="`ray`: the cluster, `HOST:PORT`; `auto` is the one that this machine is part of"
+    )
+    num_cpus: float = Field(
+        default=1.0, gt=0, le=256, description="`ray`: cores that a round takes, and as many threads; a share below 1"
+    )
+    num_gpus: float = Field(
+        default=0.0, ge=0, le=16, description="`ray`: GPUs that a round takes; below 1, that share of one's memory"
+    )
+
+
 CULLED = 2
 """A round keeps at most one in so many of the frames that it chooses from: one that keeps all would cull nothing."""
 

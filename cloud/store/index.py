@@ -32,6 +32,9 @@ ASKING = sa.text("labels IS NULL AND round IS NULL AND state = 'stored'")
 UNREAD = sa.text("labels IS NOT NULL AND round IS NULL AND state = 'stored' AND NOT held_out")
 """Frames to train on that the teacher has labelled, and that no round has read."""
 
+UNFINISHED = sa.text("state IN ('running', 'ready')")
+"""Rounds that are not over; a camera has one at most."""
+
 _NAMED = ("camera", "state", "round")  # as if the condition did not say it: or SQLite takes an index of every frame
 
 edges = Table(
@@ -232,11 +235,13 @@ rounds = Table(
     Column("started", Float, nullable=False),
     Column("finished", Float),
     Column("crashes", Integer, nullable=False, default=0),
-    Column("working", Boolean),  # a process was started for it, and its end was not seen yet
+    Column("lease", String(32)),  # of the one process that may write it
+    Column("worker", String(32)),  # the lease of a process that began, and whose end was not seen yet
     Column("stages", Text, nullable=False, default="{}"),  # JSON: stage → its result
     Column("report", Text, nullable=False, default="{}"),
     Column("reason", Text, nullable=False, default=""),
     Column("model_id", String(64)),
+    sa.Index("rounds_unfinished", "camera", unique=True, sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     sa.Index("rounds_by_model", "camera", "model_id"),
     sa.Index("rounds_by_end", "camera", "finished"),
     sa.Index("rounds_by_time", "finished"),

@@ -104,8 +104,8 @@ def test_it_says_where_it_listens_until_it_ends(cloud: CloudState) -> None:
 
 def test_models_out_of_use_go_while_rounds_wait(cloud: CloudState) -> None:
     cloud.enroll()
-    for _ in range(5):
-        cloud.rounds.start(CAMERA, "manual", 1.0)
+    for camera in (CAMERA, "yard", "dock", "hall", "ramp"):
+        cloud.rounds.start(camera, "manual", 1.0)
     path = cloud.files.path(cloud.files.add(b"out of use", "onnx"), "onnx")
     os.utime(path, (1.0, 1.0))
     with ServiceProcess(cloud):

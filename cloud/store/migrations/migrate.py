@@ -46,6 +46,9 @@ def migrate(connection: sa.Connection, tables: MetaData) -> tuple[str, ...]:
     tables.create_all(connection)
     if not is_new:
         _add_columns(connection, tables)
+        for step in STEPS:
+            if step.before is not None and step.name not in taken:
+                step.before(connection)
         _add_indexes(connection, tables)
     software = version("culling")
     for step in STEPS:

@@ -31,12 +31,13 @@ LAST_DAYS = 2
 class Step:
     """One change: a column as `table.column`, a table by its name, anything else in a few words.
 
-    `change` does what adding tables, columns and indexes does not. A new index takes every step as well, so that it has
-    to work on empty tables.
+    `change` does what adding tables, columns and indexes does not; `before` makes way for them, in an index that is not
+    new. A new index takes every step as well, so that `change` has to work on empty tables.
     """
 
     name: str
     change: Callable[[sa.Connection], None] | None = None
+    before: Callable[[sa.Connection], None] | None = None
 
 
 def _drop_counting_index(connection: sa.Connection) -> None:
@@ -62,6 +63,14 @@ def _list_the_first_classes(connection: sa.Connection) -> None:
     connection.execute(sa.text("INSERT INTO class_lists (names) VALUES (:names)"), names)  # as number 1
     connection.exec_driver_sql("UPDATE frames SET class_list = 1 WHERE labels IS NOT NULL")
     connection.exec_driver_sql("UPDATE reviews SET class_list = 1 WHERE teacher IS NOT NULL")
+
+
+def _end_second_rounds(connection: sa.Connection) -> None:
+    """End all unfinished rounds of a camera but the oldest, which an earlier version would go on with."""
+    unfinished = "state IN ('running', 'ready')"
+    oldest = f"SELECT MIN(id) FROM rounds WHERE {unfinished} GROUP BY camera"
+    told = "state = 'failed', finished = started, reason = 'an earlier round of its camera was not finished'"
+    connection.exec_driver_sql(f"UPDATE rounds SET {told} WHERE {unfinished} AND id NOT IN ({oldest})")
 
 
 STEPS = (
@@ -93,4 +102,7 @@ STEPS = (
     Step("class_lists", _list_the_first_classes),
     Step("changes"),
     Step("ignores"),
+    Step("rounds.lease"),
+    Step("rounds.worker"),
+    Step("one unfinished round of a camera", before=_end_second_rounds),
 )

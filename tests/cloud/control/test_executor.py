@@ -1,164 +1,94 @@
 from __future__ import annotations
 
-import sys
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.executor import MAX_HINDERED, RETRY_S, Executor
-from culling.cloud.round.progress import read_progress
+from culling.cloud.control.executor import End, Executor
 from culling.cloud.settings import to_toml
-from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CloudState, wait_until
 
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    state = CloudState(tmp_path, FakeClock())
-    yield state
-    state.close()
-
-
-def make(cloud: CloudState, settings: bytes | None = None) -> Executor:
-    """Return an executor whose processes read these settings."""
-    path = cloud.data_dir / "round.toml"
-    path.write_bytes(to_toml(cloud.settings) if settings is None else settings)
-    return Executor(path, cloud.rounds, cloud.clock, cloud.settings.round.stall_s)
-
-
-def run(executor: Executor, turn: Round) -> Round | None:
-    executor.start(turn)
-    wait_until(lambda: not executor.busy, within_s=90)
-    return executor.collect()
-
-
-def test_a_round_that_its_process_ended_is_returned_once(cloud: CloudState) -> None:
-    executor = make(cloud)
-    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
-    ended = run(executor, turn)
-    assert ended is not None
-    assert (ended.id, ended.state) == (turn.id, "refused")
-    assert executor.collect() is None
-
-
-def test_a_process_that_died_is_started_again_only_after_a_while(cloud: CloudState) -> None:
-    executor = make(cloud, b"no settings")
-    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
-    ended = run(executor, turn)
-    assert ended is not None
-    assert (ended.state, ended.crashes) == ("running", 1)
-    executor.start(turn)
-    assert not executor.busy
-    assert isinstance(cloud.clock, FakeClock)
-    cloud.clock.advance(RETRY_S)
-    executor.start(turn)
-    assert executor.busy
-    executor.stop()
-
-
-def test_a_process_that_works_is_stopped(cloud: CloudState) -> None:
-    executor = make(cloud)
-    executor.start(cloud.rounds.start(CAMERA, "manual", 1.0))
-    assert executor.busy
-    assert executor.collect() is None
-    executor.stop()
-    assert not executor.busy
-    make(cloud).stop()
-
-
-def test_a_round_that_cannot_write_for_too_long_makes_way_for_others(cloud: CloudState) -> None:
-    turn, executor = cloud.rounds.start(CAMERA, "manual", 1.0), make(cloud)
-    assert [executor.gave_up(turn, 7) for _ in range(MAX_HINDERED - 1)] == [""] * (MAX_HINDERED - 1)
-    assert executor.gave_up(turn, STOPPED) == "", "only in a row"
-    for _ in range(MAX_HINDERED - 1):
-        assert executor.gave_up(turn, 7) == ""
-    assert "20 times in a row" in executor.gave_up(turn, 7)
-    assert cloud.rounds.get(turn.id).crashes == 0
-
-
-PYTHON = sys.executable
-HANGS = """
-import signal, sys
-from pathlib import Path
-sys.path[:0] = {path!r}
-from culling.cloud.round.progress import ProgressWriter
-heart = ProgressWriter(Path({folder!r}), lambda: {at})
-heart.stage("train")
-heart.expect(40)
-signal.pause()
+TELLS = """#!/bin/sh
+echo "$@" >> "$(dirname "$0")/told"
+exec sleep 60
 """
 
 
-def hang(cloud: CloudState, monkeypatch: pytest.MonkeyPatch, turn: Round, at: float) -> None:
-    """Have the next process write one heartbeat and then hang."""
-    folder = cloud.data_dir / "rounds" / str(turn.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    script = cloud.data_dir / "hangs"
-    script.write_text("#!/bin/sh\nexec {} -c '{}'\n".format(
-        PYTHON, HANGS.format(path=sys.path, folder=str(folder), at=at).replace("'", '"')
-    ))  # fmt: skip
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that says with which arguments processes were started; each of them then sleeps."""
+    script = tmp_path / "python"
+    script.write_text(TELLS)
     script.chmod(0o700)
     monkeypatch.setattr("culling.cloud.control.child.sys.executable", str(script))
+    return tmp_path / "told"
 
 
-def test_a_round_that_hangs_is_killed_tried_once_more_and_then_fails_with_its_stage(
-    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+def make(tmp_path: Path, **executor: object) -> Executor:
+    cloud = CloudState(tmp_path, FakeClock(), executor=executor, round={"threads": 4})
+    path = cloud.data_dir / "round.toml"
+    path.write_bytes(to_toml(cloud.settings))
+    cloud.close()
+    return Executor(path, cloud.settings, cloud.clock)
+
+
+def started(told: Path, count: int = 1) -> Iterator[str]:
+    wait_until(lambda: told.exists() and len(told.read_text().splitlines()) == count)
+    return (line.split("--watch-stdin ")[1] for line in sorted(told.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("executor", "module", "arguments"),
+    [
+        ({}, "culling.cloud.round", "--lease a1 7"),
+        ({"parallel": 2}, "culling.cloud.round", "--lease a1 --threads 2 --gpu-share 0.500 7"),
+        ({"parallel": 9}, "culling.cloud.round", "--lease a1 --threads 1 --gpu-share 0.111 7"),
+        ({"kind": "ray", "parallel": 2}, "culling.cloud.control.ray", "--lease a1 7"),
+    ],
+)
+def test_a_process_is_told_its_lease_and_its_share_of_the_machine(
+    tmp_path: Path, told: Path, executor: dict[str, object], module: str, arguments: str
 ) -> None:
-    executor, turn, clock = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0), cloud.clock
+    made = make(tmp_path, **executor)
+    made.start(7, "a1")
+    assert list(started(told)) == [arguments]
+    assert told.read_text().startswith(f"-m {module} --config ")
+    assert made.stop() == [(7, "a1")]
+
+
+def test_of_several_each_is_stopped_and_told_of_by_itself(tmp_path: Path, told: Path) -> None:
+    made = make(tmp_path, parallel=3)
+    for number in (1, 2, 3):
+        made.start(number, f"lease-{number}")
+    list(started(told, 3))
+    assert made.running == {1, 2, 3}
+    assert not list(made.poll())
+    made.cancel(2)
+    made.cancel(9)  # of which there is none
+    ends: list[End] = []
+    wait_until(lambda: bool(ends.extend(made.poll()) or ends))
+    assert ends == [End(2, "lease-2", -signal.SIGTERM, False, "before its first stage")]
+    assert made.running == {1, 3}
+    assert made.stop() == [(1, "lease-1"), (3, "lease-3")]
+    assert not made.running
+
+
+def test_one_that_hangs_is_killed_and_the_others_go_on(tmp_path: Path, told: Path) -> None:
+    made = make(tmp_path, parallel=2)
+    clock = made._clock
     assert isinstance(clock, FakeClock)
-    folder = cloud.data_dir / "rounds" / str(turn.id)
-    ends = []
-    for at in (1.0, 2.0):
-        hang(cloud, monkeypatch, turn, at)
-        executor.start(turn)
-        wait_until(lambda: (beat := read_progress(folder)) is not None and (beat.at, beat.steps) == (at, 40), 30)  # noqa: B023
-        clock.advance(899)
-        assert executor.kill_stalled() is None, "it has only just moved"
-        clock.advance(899)
-        assert executor.kill_stalled() is None
-        clock.advance(1)
-        killed = executor.kill_stalled()
-        assert killed is not None
-        assert killed.id == turn.id
-        assert executor.kill_stalled() is None, "counted once"
-        wait_until(lambda: not executor.busy, 30)
-        ends.append(executor.collect())
-        clock.advance(RETRY_S)
-    assert [ended.state for ended in ends if ended] == ["running", "failed"]
-    assert ends[1] is not None
-    assert ends[1].reason == "its process hung 2 times for 900 s, last in stage train, step 0 of 40"
-
-
-def test_a_process_that_is_killed_is_named_as_perhaps_out_of_memory(cloud: CloudState) -> None:
-    turn, executor = cloud.rounds.start(CAMERA, "manual", 1.0), make(cloud)
-    assert [executor.gave_up(turn, -9) for _ in range(MAX_CRASHES - 1)] == [""] * (MAX_CRASHES - 1)
-    assert "3 times, last killed, perhaps for lack of memory" in executor.gave_up(turn, -9)
-
-
-def test_a_process_whose_end_was_seen_has_left_the_round(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, turn, clock = make(cloud), cloud.rounds.start(CAMERA, "manual", 1.0), cloud.clock
-    assert isinstance(clock, FakeClock)
-    monkeypatch.setattr("culling.cloud.control.child.sys.executable", "/bin/false")
-    cloud.rounds.begin(turn.id)
-    run(executor, turn)
-    assert not cloud.rounds.begin(turn.id)
-    clock.advance(RETRY_S)
-    executor.start(turn)
-    executor.stop()
-    assert not cloud.rounds.begin(turn.id)
-
-
-def test_a_process_is_told_to_stop_whose_round_was_ended_by_a_removal(cloud: CloudState) -> None:
-    executor = make(cloud)
-    turn = cloud.rounds.start(CAMERA, "manual", 1.0)
-    executor.start(turn)
-    executor.stop_ended()
-    assert executor.busy, "its round goes on"
-    cloud.rounds.end(turn.id, "failed", {}, "the camera was removed", 2.0)
-    executor.stop_ended()
-    wait_until(lambda: not executor.busy, 60)
-    ended = executor.collect()
-    assert ended is not None
-    assert (ended.state, ended.crashes) == ("failed", 0)
+    made.start(1, "a")
+    clock.advance(899)
+    made.start(2, "b")
+    clock.advance(1)
+    assert made.kill_stalled() == [(1, "before its first stage")]
+    assert made.kill_stalled() == []
+    ends: list[End] = []
+    wait_until(lambda: bool(ends.extend(made.poll()) or ends))
+    assert ends == [End(1, "a", -signal.SIGKILL, True, "before its first stage")]
+    assert made.stop() == [(2, "b")]
+    assert os.path.exists(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.control.schedule import CameraStats, camera_stats, choose, due, expect, needed
+from culling.cloud.control.schedule import CameraStats, camera_stats, due, expect, needed
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts
@@ -79,16 +79,6 @@ def test_a_round_that_was_requested_waits_for_no_labels_where_nothing_is_labelle
     counts = Counts(held_out=3, asking_judges=5, asking_others=9)
     stats = camera_stats(row, counts, DesiredState(), 16, new=True, asked=True, labels=False)
     assert due(stats, NOW, SETTINGS) == "manual", "it says itself why it is refused"
-
-
-def test_one_camera_is_chosen_at_a_time_asked_for_first_then_longest_waiting() -> None:
-    late = replace(QUIET, camera="late", waiting=200, oldest_waiting=NOW - 500)
-    early = replace(QUIET, camera="early", waiting=100, oldest_waiting=NOW - 900)
-    asked = CameraStats("asked", waiting=0, asked=True)
-    assert choose([late, early, QUIET], NOW, SETTINGS) == (early, "new-frames")
-    assert choose([late, early, asked], NOW, SETTINGS) == (asked, "manual")
-    assert choose([QUIET], NOW, SETTINGS) is None
-    assert choose([], NOW, SETTINGS) is None
 
 
 def test_a_new_camera_gets_its_first_round_with_fewer_frames_once_it_can_be_judged() -> None:

@@ -21,18 +21,19 @@ from culling.cloud.round.cull import cull
 from culling.cloud.round.export import BLANK, PARITY_FRAMES
 from culling.cloud.round.fit import fit
 from culling.cloud.round.label import label
-from culling.cloud.round.process import STAGES, attempt, main, report
+from culling.cloud.round.process import STAGES, attempt, main, report, within
 from culling.cloud.round.rank import Lesson
 from culling.cloud.round.score import score
+from culling.cloud.settings import to_toml
 from culling.cloud.store.registry import Artefact
-from culling.cloud.store.rounds import MAX_CRASHES, Round
+from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, LeaseLostError, Round
 from culling.common.errors import ModelError
 from culling.common.graph import open_graph
 from culling.common.process.child import DIES_FIRST
 from culling.common.wire.messages import from_wire
 from support.cloud import CAMERA, CloudState
 from support.detectors import picture
-from support.rounds import FAKE, ROUND, add, only, run, start, teach
+from support.rounds import FAKE, ROUND, add, enter, only, run, start, teach
 from support.scores import ranker
 
 # A whole round
@@ -296,10 +297,52 @@ def test_a_process_that_dies_together_with_the_service_again_and_again_ends_its_
     stopping.set()
     for crashes in range(MAX_CRASHES):
         with pytest.raises(StoppedError):
-            attempt(cloud.settings, cloud.index, round_id, stopping, cloud.clock)
+            attempt(cloud.settings, cloud.index, round_id, stopping, cloud.clock, cloud.rounds.lease(round_id))
         assert cloud.rounds.get(round_id).crashes == crashes, "one that was stopped is no crash"
-        cloud.rounds.begin(round_id)  # one that is killed says nothing after this
-    attempt(cloud.settings, cloud.index, round_id, stopping, cloud.clock)
+        cloud.rounds.begin(round_id, cloud.rounds.lease(round_id))  # one that is killed says nothing after this
+    attempt(cloud.settings, cloud.index, round_id, stopping, cloud.clock, cloud.rounds.lease(round_id))
     ended = cloud.rounds.get(round_id)
     assert (ended.state, ended.crashes, ran) == ("failed", MAX_CRASHES, [])
     assert "together with the service" in ended.reason
+
+
+def test_a_zombie_ends_at_its_next_stage_and_nothing_of_it_stays(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_over(*_: Any) -> dict[str, Any]:
+        cloud.rounds.lease(round_id)
+        return {"scored": 2}
+
+    ran, round_id = only(monkeypatch, **{**FAKE, "score": taken_over}), start(cloud)
+    with pytest.raises(LeaseLostError):
+        attempt(cloud.settings, cloud.index, round_id, threading.Event(), cloud.clock, cloud.rounds.lease(round_id))
+    turn = cloud.rounds.get(round_id)
+    assert (ran, list(turn.stages), turn.state) == (["label", "score"], ["label"], "running")
+    assert not cloud.rounds.begin(round_id, cloud.rounds.lease(round_id)), "the zombie has left"
+
+
+def test_a_process_without_the_lease_ends_with_a_line_that_says_so(cloud: CloudState) -> None:
+    round_id, path = enter(cloud), cloud.data_dir / "round.toml"
+    path.write_bytes(to_toml(cloud.settings))
+    cloud.rounds.lease(round_id)
+    command = [sys.executable, "-m", "culling.cloud.round", "--config", str(path), "--lease", "of another"]
+    ended = subprocess.run([*command, str(round_id)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == STOPPED
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert "round_lease_lost" in line
+    assert f"round {round_id} is over, or another process works on it now: what this process did is discarded" in line
+    assert cloud.rounds.get(round_id).stages == {}
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(0, 1), (3, 3)])
+def test_a_round_keeps_to_its_share_of_the_machine(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch, threads: int, expected: int
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr("torch.set_num_threads", told.append)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda *said: told.append(said))
+    assert within(cloud.settings, threads, 0.5).round.threads == expected
+    assert told == [expected, (0.5, 0), (0.5, 1)]
+    within(cloud.settings, threads, 1.0)
+    assert told[3:] == [expected], "alone on the machine, a round may have all of a GPU"

@@ -128,7 +128,7 @@ def test_a_service_moves_to_another_database_by_a_backup(cloud: CloudState, tmp_
     moved = CloudState(tmp_path / "two", store={"url": url})
     assert moved.frames.counts() == cloud.frames.counts()
     assert moved.registry.live() == cloud.registry.live()
-    assert moved.rounds.start(CAMERA, "manual", 2.0).id == first.id + 1
+    assert moved.rounds.start("yard", "manual", 2.0).id == first.id + 1
     assert (tmp_path / "copy" / "index.sqlite").read_bytes() == before
     moved.close()
     postgres.drop(url)

@@ -55,15 +55,16 @@ def test_a_round_claims_what_came_since_the_last_one_and_only_once(cloud: CloudS
 def test_frames_of_a_round_that_failed_are_taken_up_by_the_next(cloud: CloudState) -> None:
     add(cloud, *range(1, 6))
     label_all(cloud)
-    first, second, third = (cloud.rounds.start(CAMERA, "manual", 1.0).id for _ in range(3))
+    first = cloud.rounds.start(CAMERA, "manual", 1.0).id
     cloud.lifecycle.claim(CAMERA, first)
     cloud.rounds.end(first, "failed", {}, "the teacher is missing", 2.0)
     assert cloud.frames.counts()[CAMERA].waiting == 0, "it would fail again at once"
     add(cloud, 6)
     label_all(cloud)
+    second = cloud.rounds.start(CAMERA, "manual", 2.0).id
     assert cloud.lifecycle.claim(CAMERA, second) == 6
     cloud.rounds.end(second, "refused", {}, "worse", 3.0)
-    assert cloud.lifecycle.claim(CAMERA, third) == 0
+    assert cloud.lifecycle.claim(CAMERA, cloud.rounds.start(CAMERA, "manual", 3.0).id) == 0
 
 
 def test_what_can_be_learnt_from_is_labelled_and_has_features(cloud: CloudState) -> None:
@@ -199,10 +200,9 @@ def test_what_a_running_round_trains_on_stays_though_an_earlier_one_claimed_it(c
     add(cloud, *split(8)[0])
     label_all(cloud)
     cloud.lifecycle.claim(CAMERA, 1)
-    turns = [cloud.rounds.start(CAMERA, "manual", 1.0).id for _ in range(2)]
-    cloud.rounds.end(turns[0], "refused", {}, "no better", 2.0)
+    cloud.rounds.end(cloud.rounds.start(CAMERA, "manual", 1.0).id, "refused", {}, "no better", 2.0)
     kept = [frame.id for frame in everything(cloud)][:2]
-    cloud.lifecycle.keep(kept, turns[1])
+    cloud.lifecycle.keep(kept, cloud.rounds.start(CAMERA, "manual", 3.0).id)
     cloud.lifecycle.expire(quota_bytes=1, retention_days=30)
     assert [frame.id for frame in everything(cloud)] == kept
 

@@ -69,6 +69,26 @@ def test_frames_that_came_days_before_the_newest_do_not_wait_for_the_teacher_aga
     index.close()
 
 
+def test_of_two_unfinished_rounds_of_a_camera_the_older_goes_on(old: Path) -> None:
+    connection = sqlite3.connect(old)
+    with connection:
+        for camera, state in (("gate", "ready"), ("gate", "running"), ("yard", "running")):
+            connection.execute(
+                "INSERT INTO rounds (camera, trigger, state, started, crashes, stages, report, reason) "
+                f"VALUES ('{camera}', 'manual', '{state}', 7.0, 0, '{{}}', '{{}}', '')"
+            )
+    connection.close()
+    index = Index(sqlite_url(old))
+    (second,) = (turn for turn in Rounds(index).all() if turn.state == "failed")
+    assert (second.camera, second.finished) == ("gate", 7.0)
+    assert second.reason == "an earlier round of its camera was not finished"
+    assert [(turn.camera, turn.state) for turn in Rounds(index).unfinished()] == [
+        ("gate", "ready"),
+        ("yard", "running"),
+    ]
+    index.close()
+
+
 def test_labels_of_an_earlier_version_are_by_the_bundled_classes(old: Path, tmp_path: Path) -> None:
     index = Index(sqlite_url(old))
     assert ClassLists(index).all() == {"gate": CLASSES, "yard": CLASSES}
