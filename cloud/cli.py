@@ -23,7 +23,7 @@ from culling.cloud.labelling.state import UNWANTED, read_problem
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
-from culling.cloud.service import Service
+from culling.cloud.service import Role, Service
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.index import Index
@@ -45,14 +45,25 @@ app = typer.Typer(help="Run the service that labels, culls, trains and publishes
 
 
 @app.command(epilog="Example: culling cloud serve --config /etc/culling/cloud.toml --set schedule.first=16")
-def serve(config: ConfigFile = None, override: Overrides = None) -> None:
+def serve(
+    role: Annotated[
+        list[Role] | None,
+        typer.Option(
+            help="What this process does; repeat it for several. Roles apart need store.url and store.objects.",
+            show_default="all three",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP.
 
     It can be killed at any moment: acknowledged frames are safe, and an unfinished round continues where it stopped.
+    Any number of processes may have a role: of those that are control one is elected, the others stand by.
     """
     settings = settings_of(config, override)
     logs.setup(settings.service.log_level)
-    Service(settings).run()
+    Service(settings, role or tuple(Role)).run()
 
 
 @app.command(epilog="Example: culling cloud status --json")
@@ -203,9 +214,9 @@ def revoke(
 @app.command(epilog="Example: culling cloud keys")
 def keys(config: ConfigFile = None, override: Overrides = None) -> None:
     """Print the service's public keys, as an edge's settings take them; missing keys are created."""
-    from culling.cloud.store.keys import load_keys
+    from culling.cloud.store.keys import keys_of
 
-    found = load_keys(settings_of(config, override).data_dir)
+    found = keys_of(settings_of(config, override).service)
     print(f'server_key = "{found.curve_public}"')
     print(f'signing_keys = ["{found.signing_public}"]')
 

@@ -25,7 +25,7 @@ from culling.cloud.model.base import base_artefact
 from culling.cloud.page import views
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, edges
-from culling.cloud.store.keys import CloudKeys, load_keys
+from culling.cloud.store.keys import CloudKeys, keys_of
 from culling.cloud.store.objects.places import model_files
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.registry import add as add_model
@@ -59,7 +59,7 @@ def enroll(settings: CloudSettings, who: Enrollment, out: Path, clock: Clock, sa
     _check(who)
     for camera in who.cameras:
         settings.set_of(camera)  # raises where it is in two sets of classes
-    keys = load_keys(settings.data_dir)
+    keys = keys_of(settings.service)
     index = Index(settings.store_url)
     with index.read() as connection:
         check_free(connection, who.edge, who.cameras, who.replace)
@@ -139,7 +139,7 @@ def move(settings: CloudSettings, who: Newcomer, out: Path, clock: Clock) -> Pat
 
 
 def _publisher(settings: CloudSettings, index: Index, files: ModelFiles, clock: Clock) -> Publisher:
-    keys = load_keys(settings.data_dir)
+    keys = keys_of(settings.service)
     return Publisher(index, files, keys.signing, settings.publish.valid_days, clock)
 
 

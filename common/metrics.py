@@ -132,6 +132,7 @@ SERIES: tuple[Series, ...] = (
     _gauge("storage_failing", "", "0 or 1", "1 while the disk refuses frames; everything else goes on", "both"),
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),
     # in the cloud
+    _gauge("control_elected", "", "0 or 1", "1 where this process is control, 0 where it stands by", "cloud"),
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
     _gauge("camera_heard_seconds", "camera", "seconds", "time since the camera's edge last told its state", "cloud"),
     _gauge("camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud"),

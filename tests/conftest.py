@@ -7,11 +7,17 @@ import os
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 import structlog
+
+if TYPE_CHECKING:
+    from support.postgres import Postgres
+    from support.s3 import S3
 
 hypothesis.settings.register_profile("culling", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("culling")
@@ -37,3 +43,33 @@ def _global_hooks_restored() -> Iterator[None]:
     structlog.reset_defaults()
     root.handlers[:], (sys.excepthook, threading.excepthook) = handlers, hooks
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for the whole run."""
+    from support.postgres import Postgres, binaries
+
+    if (programs := binaries()) is None:
+        pytest.skip("PostgreSQL is not installed: `apt-get install postgresql`")
+    server = Postgres(programs)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3 server for the whole run."""
+    from support.s3 import S3
+
+    server = S3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket; keys and endpoint are in the environment."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.make(f"bucket-{uuid.uuid4().hex}")

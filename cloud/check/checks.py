@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from culling.cloud.check.header import BUNDLED, check_detector, check_student_file
 from culling.cloud.check.probe import try_teacher
 from culling.cloud.control.classes import pending
-from culling.cloud.link.admission import free_bytes
-from culling.cloud.settings import CloudSettings
+from culling.cloud.settings import CloudSettings, ServiceSettings
+from culling.cloud.store.folders import free_bytes
 from culling.cloud.store.index import Index, cameras
-from culling.cloud.store.keys import load_keys
+from culling.cloud.store.keys import keys_of
 from culling.cloud.store.objects.objects import open_objects
 from culling.common.errors import ModelError, StorageError
 from culling.common.process.checks import Result, attempt, writable
@@ -28,7 +28,7 @@ UNSYNCHRONISED = 5
 
 def check_all(settings: CloudSettings) -> Iterator[Result]:
     """Try keys, index, frames folder, teacher, student, classes, disk, GPU and clock; yield results as they come."""
-    yield attempt("keys", lambda: _keys(settings.data_dir))
+    yield attempt("keys", lambda: _keys(settings.service))
     yield attempt("index", lambda: _index(settings))
     yield attempt("frames", lambda: _frames(settings))
     yield attempt("teacher", lambda: check_teacher(settings))
@@ -71,11 +71,12 @@ def check_student(settings: CloudSettings) -> str:
         raise ModelError(f"student.weights: {error}") from None
 
 
-def _keys(data_dir: Path) -> str:
-    if not os.path.exists(data_dir / "keys" / "signing.secret"):
+def _keys(service: ServiceSettings) -> str:
+    given = service.signing_key is not None or service.signing_key_file is not None
+    if not given and not os.path.exists(service.data_dir / "keys" / "signing.secret"):
         return "none yet, they are made at first use"
-    load_keys(data_dir)
-    return f"in {data_dir / 'keys'}, for their owner alone"
+    keys_of(service)
+    return "as the settings say" if given else f"in {service.data_dir / 'keys'}, for their owner alone"
 
 
 def _index(settings: CloudSettings) -> str:

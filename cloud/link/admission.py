@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from culling.cloud.settings import ServiceSettings
 from culling.cloud.store.frames import Counts
-from culling.common.errors import ProtocolError, StorageError
+from culling.common.errors import ProtocolError
 from culling.common.wire.classes import MOST
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.ignored import check as check_places
@@ -80,11 +78,3 @@ def check_frame(frame: HardFrame, jpeg: bytes, classes: int = MOST) -> None:
         raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
     from_wire(frame.detections, classes)
     check_places(frame.ignored)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the room left where `folder` lies, in bytes. Raises StorageError."""
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError as error:
-        raise StorageError(f"cannot read how much space is free in {folder}: {error.strerror}") from error

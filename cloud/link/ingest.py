@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Set
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 
 import structlog
 
-from culling.cloud.link.admission import Room, check_frame, free_bytes
+from culling.cloud.link.admission import Room, check_frame
 from culling.cloud.link.arrivals import Arrivals
 from culling.cloud.link.offers import Offers
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.folders import free_bytes
 from culling.cloud.store.frames import Arrival, Counts, FrameStore
 from culling.cloud.store.history import counts, rise
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles, Registry
-from culling.cloud.store.roster import Members, Roster, state_of
+from culling.cloud.store.roster import Members, Roster, Told, Words, state_of
 from culling.cloud.store.rounds import Rounds
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import Clock
@@ -65,7 +67,7 @@ AT_ONCE = 32
 """Messages taken in a row before the frames among them are stored: a full window of one edge."""
 
 MODELS = 4096
-"""Of so many models is it remembered how many classes they find."""
+"""Of so many models is it remembered how many classes they find, and so many pieces may be waited for."""
 
 SILENT_S = 30.0
 """An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
@@ -76,7 +78,11 @@ FOR_EVER = ("seq-reused", "camera-removed", "purged")
 
 
 class Ingest:
-    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or ""."""
+    """`failure` is what ended the thread, if anything did; `problem` is what keeps it from storing now, or "".
+
+    `others` are the words of all ingests that share the index, None for the only one: an edge may reach another one
+    after each reconnect.
+    """
 
     def __init__(
         self,
@@ -87,10 +93,11 @@ class Ingest:
         files: ModelFiles,
         metrics: Metrics,
         clock: Clock,
+        others: Words | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self.problem = ""
-        self._latest: dict[str, tuple[CameraState, float]] = {}
+        self._latest: dict[str, Told] = {}
         self._settings = settings
         self._frames = frames
         self._roster = Roster(index)
@@ -105,11 +112,14 @@ class Ingest:
         self._offers = Offers(index, files, settings.publish.reoffer_s, clock, self._send)
         self._unsaved: dict[str, CameraState] = {}
         self._heard: dict[str, float] = {}
+        self._others = others
+        self._elsewhere: set[str] = set()
+        self._wanted: dict[tuple[str, str, int], ModelRequest] = {}
         self._boots: dict[str, str] = {}
         self._speaks: dict[str, Speaks | None] = {}
         self._classes = lru_cache(MODELS)(self._count_classes)
         self._announced: set[str] = set()
-        self._next_tick = self._next_count = clock.monotonic()
+        self._next_tick = self._next_count = self._next_hand_out = clock.monotonic()
         self._stopping = threading.Event()
         self._socket = CloudSocket(
             settings.service.endpoint, curve_secret, self._roster.allowed, on_event=self._on_link
@@ -117,7 +127,7 @@ class Ingest:
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     @property
-    def latest(self) -> dict[str, tuple[CameraState, float]]:
+    def latest(self) -> dict[str, Told]:
         """What was said of each camera last, and when, in seconds since the epoch; a copy."""
         return self._latest.copy()  # one step of the interpreter: no message can come in between
 
@@ -146,6 +156,9 @@ class Ingest:
         except BaseException as failure:  # what is no fault of a single item: the port is gone, memory is out
             self.failure = failure
         finally:
+            with suppress(StorageError):
+                self._save_states()
+            self._offers.close()
             self._socket.close()
 
     # Every second
@@ -158,9 +171,8 @@ class Ingest:
                 self._next_count = self._clock.monotonic() + COUNT_S
                 self._room.counts = self._frames.counts()
             self._offers.refresh()
-            if self._unsaved:
-                self._roster.heard(self._unsaved, self._clock.now())
-                self._unsaved = {}
+            self._save_states()
+            self._hear_others()
             for edge_key in self._alive():
                 self._tell(edge_key)
             if self._room.full:
@@ -174,6 +186,23 @@ class Ingest:
         self.problem = ""
         self._metrics.set("storage_failing", 0)
         self._show()
+
+    def _save_states(self) -> None:
+        if self._unsaved:
+            self._roster.heard(self._unsaved, {camera: self._latest[camera][1] for camera in self._unsaved})
+            self._unsaved = {}
+
+    def _hear_others(self) -> None:
+        """Take what edges told another ingest since they told this one, and forget those that went there."""
+        if self._others is None:
+            return
+        for camera, word in self._others.news().items():
+            if camera not in self._latest or word[1] > self._latest[camera][1]:
+                self._latest[camera] = word
+                self._elsewhere.add(camera)
+                self._offers.forget(camera)
+        for edge_key in [key for key in self._heard if self._members.cameras.get(key, {""}) <= self._elsewhere]:
+            del self._heard[edge_key]
 
     def _show(self) -> None:
         self._metrics.set("edges_connected", len(self._alive()))
@@ -223,6 +252,9 @@ class Ingest:
             wait_s = 0.0
             if self._arrivals.full:
                 break
+        if self._wanted and self._clock.monotonic() >= self._next_hand_out:
+            with surviving("ingest", self._metrics, step="hand out"):
+                self._hand_out_again()
         with surviving("ingest", self._metrics, step="store"):  # an unanswered frame comes again
             self._store_arrivals()
 
@@ -254,7 +286,7 @@ class Ingest:
                 self._welcome(edge_key)
             case ModelRequest():
                 self._own(edge_key, message.camera)
-                self._send(edge_key, *self._offers.piece(message))
+                self._hand_out(edge_key, message)
             case SwapReport():
                 self._swap(edge_key, message)
 
@@ -325,6 +357,7 @@ class Ingest:
             self._offers.heard(state, greeting)
             self._count_pace(state)
             self._latest[state.camera] = (state, self._clock.now())
+            self._elsewhere.discard(state.camera)
         self._tell(edge_key)
 
     def _count_pace(self, state: CameraState) -> None:
@@ -333,6 +366,27 @@ class Ingest:
             risen = rise(counts(last[0]), counts(state))
             for name in ("taken", "missed"):
                 self._metrics.count(f"frames_{name}", risen[name], camera=state.camera)
+
+    def _hand_out(self, edge_key: str, request: ModelRequest) -> None:
+        """Answer who asked for a piece of a model, later where that is still on its way from a bucket."""
+        if (piece := self._offers.piece(request)) is not None:
+            self._send(edge_key, *piece)
+        elif len(self._wanted) < MODELS:
+            self._wanted[edge_key, request.camera, request.offset] = request
+        else:
+            raise ProtocolError("busy", "too many edges wait for a model")
+
+    def _hand_out_again(self) -> None:
+        self._next_hand_out = self._clock.monotonic() + POLL_S
+        wanted, self._wanted = self._wanted, {}
+        for (edge_key, _, _), request in wanted.items():
+            try:
+                self._hand_out(edge_key, request)
+            except ProtocolError as error:
+                self._refuse(edge_key, error.reason, str(error))
+            except StorageError as error:
+                self._troubled(error)
+                self._refuse(edge_key, "busy", "the cloud cannot read its models at the moment")
 
     def _swap(self, edge_key: str, swap: SwapReport) -> None:
         self._own(edge_key, swap.camera)

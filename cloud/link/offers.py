@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from culling.cloud.link.pieces import Pieces
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Model, ModelFiles, Registry
@@ -33,7 +34,7 @@ class Offers:
         self._registry = Registry(index)
         self._desired_states = DesiredStates(index)
         self._requests = Requests(index)
-        self._files = files
+        self._pieces = Pieces(files)
         self._reoffer_s = reoffer_s
         self._clock = clock
         self._send = send
@@ -55,6 +56,15 @@ class Offers:
             self._offered.pop(state.camera, None)
             self._sent.pop(state.camera, None)
 
+    def forget(self, camera: str) -> None:
+        """Forget a camera whose edge speaks to another ingest now."""
+        for known in (self._states, self._offered, self._sent):
+            known.pop(camera, None)
+
+    def close(self) -> None:
+        """Fetch no more models."""
+        self._pieces.close()
+
     def tell(self, edge_key: str, cameras: Iterable[str]) -> None:
         """Tell an edge what those of its cameras that were heard of do not run or do yet."""
         for camera in cameras:
@@ -62,8 +72,8 @@ class Offers:
                 self._offer_live(edge_key, self._states[camera])
                 self._send_desired(edge_key, self._states[camera])
 
-    def piece(self, request: ModelRequest) -> tuple[ModelChunk, bytes]:
-        """Return the piece of a model that is asked for.
+    def piece(self, request: ModelRequest) -> tuple[ModelChunk, bytes] | None:
+        """Return the piece of a model that is asked for; None while the model is on its way from a bucket.
 
         Raises ProtocolError where there is none; a model whose file is damaged is revoked, so that the one before it is
         offered.
@@ -75,12 +85,14 @@ class Offers:
         if request.offset >= total:
             raise ProtocolError("beyond-total", f"model {request.model_id} has {total} bytes")
         try:
-            data = self._files.piece(model.artefact.sha256, request.offset, min(request.length, PIECE))
+            data = self._pieces.get(model.artefact.sha256, request.offset, min(request.length, PIECE))
         except ModelError as error:
             log.error("model_damaged", camera=request.camera, model_id=request.model_id, error=str(error))
             self._registry.withdraw(request.camera, request.model_id, "revoked")
             raise ProtocolError("model-damaged", f"model {request.model_id} cannot be read") from None
         self._offered[request.camera] = (request.model_id, self._clock.monotonic())
+        if data is None:
+            return None
         return ModelChunk(request.camera, request.model_id, request.offset, total), data
 
     # Models

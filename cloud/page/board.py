@@ -29,7 +29,7 @@ from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models
 from culling.cloud.store.requests import Requests
-from culling.cloud.store.roster import CameraRow, Roster
+from culling.cloud.store.roster import CameraRow, Roster, Told
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S, Clock
 from culling.common.metrics import REASONS
@@ -49,8 +49,6 @@ SLOT_MINUTES = 30
 DAY_MINUTES = 24 * 60
 
 Row = dict[str, Any]
-Told = tuple[CameraState, float]
-"""The last state of a camera, and when it was heard: seconds since the epoch."""
 
 
 class News(NamedTuple):

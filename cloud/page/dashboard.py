@@ -43,21 +43,23 @@ from culling.cloud.control import actions
 from culling.cloud.labelling.state import read_problem
 from culling.cloud.page import review, views
 from culling.cloud.page.alerts import service_alerts
-from culling.cloud.page.board import Board, Told
+from culling.cloud.page.board import Board
 from culling.cloud.page.changed import changed
 from culling.cloud.page.day import day
 from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
+from culling.cloud.store.keys import page_token_of
 from culling.cloud.store.objects.objects import LostError
 from culling.cloud.store.objects.places import model_files
 from culling.cloud.store.requests import Kind, Requests
+from culling.cloud.store.roster import Told
 from culling.common.address import family, http_url, in_url
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
 from culling.common.metrics import Metrics
-from culling.common.page.access import holds, make_token, own, token_of
+from culling.common.page.access import holds, own, token_of
 from culling.common.page.assemble import assemble
 from culling.common.process.survival import note_failed
 
@@ -107,7 +109,7 @@ class Dashboard:
         port = self._listener.getsockname()[1]
         self.url = f"{http_url(page.host, port)}{page.root_path}"
         board = Board(index, latest, clock, settings)
-        app = build_app(settings, index, frames, board, clock, metrics, make_token(settings.data_dir / "page.token"))
+        app = build_app(settings, index, frames, board, clock, metrics, page_token_of(settings))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),

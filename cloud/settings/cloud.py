@@ -104,6 +104,11 @@ class CloudSettings(Settings):
         return self.service.data_dir
 
     @property
+    def shared(self) -> bool:
+        """Whether index and bytes lie where services on other machines work on them too."""
+        return self.store.objects is not None and not self.store.embedded
+
+    @property
     def store_url(self) -> str | URL:
         """The SQLAlchemy URL of the index."""
         return self.store.url or sqlite_url(self.data_dir / "index.sqlite")
@@ -123,5 +128,9 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> CloudSettings
 
 
 def to_toml(settings: CloudSettings) -> bytes:
-    """Return the settings as a file that `load_settings` reads back, for a child process; it may hold a password."""
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, by_alias=True)).encode()
+    """Return the settings as a file that `load_settings` reads back, for a child process; it may hold a password.
+
+    It has none of the service's own keys: no child needs them.
+    """
+    keys = {"service": {"curve_key", "signing_key"}}
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, by_alias=True, exclude=keys)).encode()

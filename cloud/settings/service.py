@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from culling.common.address import Endpoint, Host, Network
 from culling.common.config import Section
@@ -43,6 +43,24 @@ class ServiceSettings(Section):
     reserve_bytes: int = Field(
         default=512 << 20, ge=0, description="free bytes on the disk below which nothing is stored"
     )
+    curve_key: SecretStr | None = Field(
+        default=None,
+        description="the link's secret key, best as `CULLING_SERVICE__CURVE_KEY`: all ingests behind one address have "
+        "the same; none: that of `curve_key_file`",
+    )
+    curve_key_file: Path | None = Field(
+        default=None, description="file that holds the link's secret key; none: `keys/curve.secret` of the data folder"
+    )
+    signing_key: SecretStr | None = Field(
+        default=None,
+        description="the key that signs models, best as `CULLING_SERVICE__SIGNING_KEY`; none: that of "
+        "`signing_key_file`",
+    )
+    signing_key_file: Path | None = Field(
+        default=None,
+        description="file that holds the key that signs models, where control runs; none: `keys/signing.secret` of the "
+        "data folder",
+    )
 
 
 class MetricsSettings(Section):
@@ -78,4 +96,9 @@ class PageSettings(Section):
         description="addresses or networks of proxies; what they say in `X-Forwarded-For` is believed, for the log",
     )
     actions: bool = Field(default=False, description="let whoever holds the token in `page.token` act on the page")
+    token_file: Path | None = Field(
+        default=None,
+        description="file that holds the token, the same for all pages behind one address; none: `page.token` of the "
+        "data folder, made by the first start",
+    )
     streams: int = Field(default=200, ge=1, le=10_000, description="browsers that may watch at a time")

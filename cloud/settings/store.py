@@ -63,6 +63,11 @@ class StoreSettings(Section):
         "less than half a block",
     )
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the index is a file, which one service works on."""
+        return self.url is None or self.url.startswith("sqlite")
+
     @field_validator("records_days")
     @classmethod
     def _outlive_frames(cls, days: float, info: ValidationInfo) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -50,3 +51,11 @@ def only_one(data_dir: Path) -> AbstractContextManager[None]:
 def is_held(data_dir: Path) -> bool:
     """Return whether a service runs on the data folder."""
     return lock.holder(data_dir / LOCK) is not None
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left where `folder` lies, in bytes. Raises StorageError."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StorageError(f"cannot read how much space is free in {folder}: {error.strerror}") from error

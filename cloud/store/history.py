@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.index import Index, history
+from culling.cloud.store.index import Index, cameras, history
 from culling.cloud.store.purge.withheld import removed_cameras
 from culling.common.metrics import REASONS
 from culling.common.process.keeping_up import look_at
@@ -39,26 +40,22 @@ class Looked:
 
 
 class History:
-    """Writes what cameras tell; `record` is called from one thread."""
+    """Writes what cameras tell; `record` is called from one thread.
+
+    Up to where a camera was counted stands beside its minutes and is written with them, so that whichever process
+    records the next minute goes on from there. `before` is what those say that were not counted yet.
+    """
 
     def __init__(self, index: Index, before: Mapping[str, CameraState]) -> None:
         self._index = index
         self._before = {camera: counts(state) for camera, state in before.items()}
 
     def record(self, states: Mapping[str, CameraState], minute: int) -> None:
-        """Add what each camera's counters rose by since the last call to its row of `minute`, since the epoch."""
-        rows: list[Row] = []
-        for camera, state in states.items():
-            now = counts(state)
-            risen = rise(self._before.get(camera, now), now)
-            self._before[camera] = now
-            level = {"threshold": state.threshold, "loss_mean": state.loss_mean, "model": state.model_id}
-            rows.append({"camera": camera, "minute": minute, **risen, **level})
+        """Add what each camera's counters rose by since they were counted to its row of `minute`, since the epoch."""
         this = history.c.minute == minute
         with self._index.write() as connection:
-            removed = removed_cameras(connection)
+            rows = self._risen(connection, states, minute)
             there = {row.camera: row for row in connection.execute(history.select().where(this))}
-            rows = [row for row in rows if row["camera"] not in removed]
             if fresh := [row for row in rows if row["camera"] not in there]:
                 connection.execute(history.insert(), fresh)
             for row in rows:
@@ -66,6 +63,25 @@ class History:
                     more = {name: row[name] + (getattr(found, name) or 0) for name in COUNTS}
                     connection.execute(history.update().where(this, history.c.camera == row["camera"]).values(**more))
             connection.execute(history.delete().where(history.c.minute < minute - KEEP_MINUTES))
+        self._before |= {camera: counts(state) for camera, state in states.items()}
+
+    def _risen(self, connection: sa.Connection, states: Mapping[str, CameraState], minute: int) -> list[Row]:
+        """Return the rows of a minute, having noted that they are counted."""
+        removed, known = removed_cameras(connection), sa.select(cameras.c.name, cameras.c.counted)
+        before = {camera: _counts(text) for camera, text in connection.execute(known) if text is not None}
+        rows, marks = [], []
+        for camera, state in states.items():
+            if camera in removed:
+                continue
+            now = counts(state)
+            risen = rise(before.get(camera) or self._before.get(camera, now), now)
+            level = {"threshold": state.threshold, "loss_mean": state.loss_mean, "model": state.model_id}
+            rows.append({"camera": camera, "minute": minute, **risen, **level})
+            marks.append({"camera": camera, "upto": msgspec.json.encode(now).decode()})
+        if marks:
+            mark = cameras.update().where(cameras.c.name == sa.bindparam("camera"))
+            connection.execute(mark.values(counted=sa.bindparam("upto")), marks)
+        return rows
 
 
 def read(index: Index, first: int, step: int, camera: str | None = None) -> dict[str, list[Row]]:
@@ -116,3 +132,12 @@ def rise(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     """Return what counters rose by; where `seen` fell, all of them were reset."""
     reset = now["seen"] < before["seen"]
     return {name: now[name] if reset else max(0, now[name] - before[name]) for name in COUNTS}
+
+
+def _counts(text: str) -> dict[str, int] | None:
+    """Return counters that were noted; None where they cannot be read, or those of an earlier version lack some."""
+    try:
+        found = msgspec.json.decode(text, type=dict[str, int])
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return found if found.keys() >= set(COUNTS) else None

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from culling.cloud.store.database.connections import open_database
+from culling.cloud.store.database.errors import translated
+from culling.cloud.store.database.seat import Seat
 from culling.cloud.store.migrations.migrate import check_current, is_current, migrate
 from culling.cloud.store.migrations.totals import NAMES as TOTALS
-from culling.common.errors import StorageError
-from culling.common.logs import redact
 
 _tables = MetaData()
 _IN_A_SET = sa.text("kept IS NOT NULL")  # few frames are: the rest need no entry
@@ -53,6 +53,7 @@ cameras = Table(
     Column("edge", String(64), nullable=False, index=True),
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
+    Column("counted", Text),  # up to which of its counters `history` has them, JSON
     Column("accuracy", Text),  # `control.accuracy.MeasuredAccuracy`, JSON
     Column("class_list", Integer),  # the one in force; NULL where no other than the first was wanted yet
     Column("class_list_since", Float),  # when that came into force
@@ -315,6 +316,7 @@ class Index:
     def __init__(self, url: str | sa.URL, migrating: bool = False) -> None:
         self.migrated: tuple[str, ...] = ()
         self._url = url
+        self._seat: Seat | None = None
         self._database = open_database(url)
         try:
             self._bring_up_to_date(migrating or self._database.embedded)
@@ -329,7 +331,7 @@ class Index:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection that sees one moment of the database."""
-        with self._translated(), self._database.reading.begin() as connection:
+        with translated(), self._database.reading.begin() as connection:
             yield connection
 
     @contextmanager
@@ -338,18 +340,24 @@ class Index:
 
         Raises StorageError as `read` does; a broken unique constraint is left as SQLAlchemy's IntegrityError.
         """
-        with self._translated(), self._database.writing.begin() as connection:
+        with translated(), self._database.writing.begin() as connection:
+            if self._seat is not None:
+                self._seat.check(connection)
             yield connection
 
-    @contextmanager
-    def elected(self) -> Iterator[bool]:
-        """Yield whether this process does what only one that shares the index should, until the block ends."""
-        with self._translated(), self._database.elected() as won:
-            yield won
+    def seat(self) -> Seat:
+        """Return the seat of the one process that does what only one of those that share the index should."""
+        return self._database.seat()
+
+    def fenced(self, seat: Seat) -> Index:
+        """Return the same index for whoever has `seat`: a change raises DeposedError once another may have it."""
+        fenced = copy(self)
+        fenced._seat = seat
+        return fenced
 
     def settle(self) -> None:
         """Have the database give up what it still holds of rows that were deleted."""
-        with self._translated():
+        with translated():
             self._database.settle()
 
     def close(self) -> None:
@@ -364,16 +372,3 @@ class Index:
                 check_current(connection)
         with self.write() as connection:  # where two open it at once, the second finds all steps taken
             self.migrated = migrate(connection, _tables)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            raise StorageError(f"index: {_first_line(getattr(error, 'orig', None) or error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return redact((str(error) or type(error).__name__).splitlines()[0])

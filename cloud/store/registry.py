@@ -79,6 +79,11 @@ class ModelFiles:
         self._shared = objects if objects is not None and objects.shared else None
         self._proven: set[str] = set()
 
+    @property
+    def shared(self) -> bool:
+        """Whether files lie in a place that services share, so that reading one takes long."""
+        return self._shared is not None
+
     def add(self, data: bytes, suffix: str) -> str:
         """Keep `data` durably; return its SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
@@ -112,6 +117,18 @@ class ModelFiles:
             raise ModelError(f"{path}: the model file cannot be read: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ModelError(f"{path}: the model file is damaged; restore it from a backup")
+        return data
+
+    def fetch(self, sha256: str, suffix: str = "onnx") -> bytes:
+        """Return a whole file, as `read` does, without keeping a copy of one that is only in the shared place."""
+        if self._shared is None or (self._folder / f"{sha256}.{suffix}").exists():
+            return self.read(sha256, suffix)
+        try:
+            data = self._shared.get(self._name(sha256, suffix))
+        except LostError as error:
+            raise ModelError(f"model file {sha256[:12]}: {error}") from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ModelError(f"{self._shared.place(self._name(sha256, suffix))}: the model file is damaged")
         return data
 
     def piece(self, sha256: str, offset: int, length: int) -> bytes:

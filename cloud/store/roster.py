@@ -17,11 +17,24 @@ from culling.cloud.store.index import Index, cameras, edges, requests, rounds, w
 from culling.cloud.store.purge.purge import REMOVED
 from culling.cloud.store.purge.withheld import readmit, remember, removed_cameras
 from culling.cloud.store.rounds import UNFINISHED
+from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError
 from culling.common.wire.messages import MAX_CAMERAS, CameraState
 
 SILENT_S = 30.0
 """An edge that has been silent this long is down, even if it last said that its camera is live."""
+
+AHEAD_S = 60.0
+"""Clocks of services that share an index differ by less."""
+
+EVERY_S = 1.0
+"""What is heard is written once a second, so that nobody has to read it more often."""
+
+FEW = 1000
+"""Cameras that are asked for by name; of more it is quicker to read all."""
+
+Told = tuple[CameraState, float]
+"""The last state of a camera, and when it was heard: seconds since the epoch."""
 
 State = Literal["live", "frozen", "down", "ended", "unseen", "revoked"]
 _STATES: dict[str, State] = {"live": "live", "frozen": "frozen", "ended": "ended", "stopped": "ended"}
@@ -133,12 +146,56 @@ class Roster:
                 return row
         raise InputError(f"there is no camera {camera}: see `culling cloud status`")
 
-    def heard(self, states: Mapping[str, CameraState], at: float) -> None:
-        """Keep the latest state of each camera; `at` is seconds since the epoch."""
+    def heard(self, states: Mapping[str, CameraState], at: float | Mapping[str, float]) -> None:
+        """Keep the latest state of each camera, said `at` (seconds since the epoch), unless a later one is known.
+
+        Where several services hear, a camera's edge may have told another since. A time that is further in the future
+        than any clock that is set is none: that clock was set back.
+        """
         with self._index.write() as connection:
             for name, state in states.items():
+                said = at if isinstance(at, int | float) else at[name]
                 text = msgspec.json.encode(state).decode()
-                connection.execute(cameras.update().where(cameras.c.name == name).values(state=text, heard=at))
+                later = cameras.c.heard.between(said, said + AHEAD_S) & (cameras.c.heard != said)
+                mine = (cameras.c.name == name) & sa.func.coalesce(~later, sa.true())
+                connection.execute(cameras.update().where(mine).values(state=text, heard=said))
+
+
+class Words:
+    """The latest word on every camera, whichever service heard it; of those that are known only the newer are read.
+
+    Used from one thread.
+    """
+
+    def __init__(self, index: Index, clock: Clock) -> None:
+        self.latest: dict[str, Told] = {}
+        self._index = index
+        self._clock = clock
+        self._next = clock.monotonic()
+
+    def now(self) -> dict[str, Told]:
+        """Return all, as of this second. Raises StorageError."""
+        self.news()
+        return self.latest
+
+    def news(self) -> dict[str, Told]:
+        """Return those that are new since the last call. Raises StorageError."""
+        if self._clock.monotonic() < self._next:
+            return {}
+        newest = max((heard for _, heard in self.latest.values()), default=0.0)
+        newest = min(newest, self._clock.now())  # or one wrong clock would hide all others
+        fresh = cameras.c.heard > newest - SILENT_S  # a clock that is further behind makes its cameras look silent
+        with self._index.read() as connection:
+            found = connection.execute(sa.select(cameras.c.name, cameras.c.heard).where(fresh)).all()
+            names = {name for name, heard in found if name not in self.latest or self.latest[name][1] != heard}
+            said = sa.select(cameras.c.name, cameras.c.state, cameras.c.heard).where(fresh)
+            if len(names) < FEW:
+                said = said.where(cameras.c.name.in_(names))
+            rows = connection.execute(said).all() if names else []
+        told = {row.name: (state, row.heard) for row in rows if row.name in names and (state := _state(row.state))}
+        self.latest.update(told)
+        self._next = self._clock.monotonic() + EVERY_S
+        return told
 
 
 def state_of(revoked: bool, state: CameraState | None, heard: float | None, now: float) -> State:

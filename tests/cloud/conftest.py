@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +8,6 @@ import pytest
 
 from support.cloud import CloudState
 from support.databases import Databases
-from support.postgres import Postgres, binaries
-from support.s3 import S3
 
 if TYPE_CHECKING:
     from culling.cloud.study.basis.corpus import Corpus
@@ -32,32 +29,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     embedded = metafunc.definition.get_closest_marker("embedded") is not None
     if (of_store or str(path) in BOTH) and not embedded:
         metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for the whole run."""
-    if (programs := binaries()) is None:
-        pytest.skip("PostgreSQL is not installed: `apt-get install postgresql`")
-    server = Postgres(programs)
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """An S3 server for the whole run."""
-    server = S3(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a new bucket; keys and endpoint are in the environment."""
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    return s3.make(f"bucket-{uuid.uuid4().hex}")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tomli_w
@@ -183,19 +183,41 @@ def hard_frame(
     return frame, jpeg
 
 
-class ServiceProcess:
-    """A real `culling cloud serve`; its log goes to `service.log`."""
+ADDRESSES = {"ingest": "endpoint", "page": "page", "control": "metrics"}
+"""The last file that a process of a role writes once it runs, the later ones first."""
 
-    def __init__(self, state: CloudState) -> None:
+
+class Place(Protocol):
+    """Where a process works."""
+
+    folder: Path
+    data_dir: Path
+    toml: Path
+
+
+class ServiceProcess:
+    """A real `culling cloud serve` on a `CloudState`, or whatever has a `folder`; its log goes to `service.log`.
+
+    `roles` are those that it has, by default all; `endpoint` is "" without an ingest.
+    """
+
+    def __init__(self, state: Place, *roles: str) -> None:
         self._state = state
-        self._endpoint = state.data_dir / "endpoint"
+        last = next((name for role, name in ADDRESSES.items() if role in roles), "endpoint")
+        self._endpoint = state.data_dir / last
         self._endpoint.unlink(missing_ok=True)
         command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(state.toml)]
+        command += [part for role in roles for part in ("--role", role)]
         with (state.folder / "service.log").open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
         wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None, 60.0)
         assert self.process.poll() is None, self.log()
-        self.endpoint = self._endpoint.read_text().strip()
+        self.endpoint = self.address("endpoint")
+
+    def address(self, name: str) -> str:
+        """Return where it listens: `endpoint`, `page` or `metrics`; "" where it does not."""
+        path = self._state.data_dir / name
+        return path.read_text().strip() if path.exists() else ""
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from culling.cloud.store.database import postgresql, sqlite
+from culling.cloud.store.database.seat import Locked, Only, Seat
 from culling.common.errors import StorageError
 
 EXAMPLE = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
@@ -18,10 +18,6 @@ _DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"
 
 _OPEN = {"sqlite": sqlite.open_engine, "postgresql": postgresql.open_engine}
 _SETTLE: dict[str, Callable[[sa.Engine], None]] = {"sqlite": sqlite.settle, "postgresql": postgresql.settle}
-_ELECTED: dict[str, Callable[[sa.Engine], AbstractContextManager[bool]]] = {
-    "sqlite": sqlite.elected,
-    "postgresql": postgresql.elected,
-}
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,9 @@ class Connections:
         """Whether the database is a file that the service looks after itself."""
         return self.writing.dialect.name == "sqlite"
 
-    def elected(self) -> AbstractContextManager[bool]:
-        """Yield whether this process does what only one that shares the database should, until the block ends."""
-        return _ELECTED[self.writing.dialect.name](self.writing)
+    def seat(self) -> Seat:
+        """Return the seat of the one that does what only one of those that share the database should."""
+        return Only() if self.embedded else Locked(self.writing)
 
     def settle(self) -> None:
         """Have the database give up what it still holds of rows that were deleted."""

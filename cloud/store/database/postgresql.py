@@ -6,17 +6,12 @@ before the first read, is given back by the commit, and is gone with a connectio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 WRITING = int.from_bytes(b"culling")
 """The advisory lock of everything that changes an index; it is one per database."""
-
-CHOSEN = int.from_bytes(b"service")
-"""The advisory lock of the one that does what only one should."""
 
 BUSY_S = 30
 """Long enough for any write of ours to end; after that the database counts as unusable."""
@@ -30,7 +25,9 @@ _OPTIONS = {
     "keepalives_interval": 5,
     "keepalives_count": 4,
     "tcp_user_timeout": BUSY_S * 1000,
-    "options": f"-c lock_timeout={BUSY_S * 1000} -c idle_in_transaction_session_timeout={2 * BUSY_S * 1000}",
+    # The server, too, gives up a machine that vanished, and with it the locks that it held.
+    "options": f"-c lock_timeout={BUSY_S * 1000} -c idle_in_transaction_session_timeout={2 * BUSY_S * 1000} "
+    "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3",
 }
 
 
@@ -51,18 +48,6 @@ def open_engine(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     # A snapshot for whoever reads; none for whoever writes: it would be of before the lock.
     reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     return reading, engine.execution_options(writes=True, isolation_level="READ COMMITTED")
-
-
-@contextmanager
-def elected(engine: sa.Engine) -> Iterator[bool]:
-    """Yield whether this process alone, of all that share the database, does what only one should meanwhile."""
-    with engine.connect().execution_options(writes=False, isolation_level="AUTOCOMMIT") as connection:
-        won = bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({CHOSEN})").scalar())
-        try:
-            yield won
-        finally:
-            if won:
-                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({CHOSEN})")
 
 
 def settle(engine: sa.Engine) -> None:

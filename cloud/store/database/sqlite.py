@@ -5,8 +5,7 @@ One that began by reading could be told, with no way to wait, that the database 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,12 +30,6 @@ def open_engine(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine, engine.execution_options(writes=True)
-
-
-@contextmanager
-def elected(engine: sa.Engine) -> Iterator[bool]:
-    """Yield that this process is: the lock of its data folder lets no other service near the file."""
-    yield True
 
 
 def settle(engine: sa.Engine) -> None:

@@ -105,4 +105,5 @@ STEPS = (
     Step("rounds.lease"),
     Step("rounds.worker"),
     Step("one unfinished round of a camera", before=_end_second_rounds),
+    Step("cameras.counted"),
 )

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from culling.cloud.page import views
-from culling.cloud.page.board import BILL_S, NOW_S, SLOW_S, Board, Told
+from culling.cloud.page.board import BILL_S, NOW_S, SLOW_S, Board
 from culling.cloud.page.views import with_progress
 from culling.cloud.page.watch import Fleet
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
-from culling.cloud.store.index import rounds
-from culling.cloud.store.roster import SILENT_S
+from culling.cloud.store.index import cameras, rounds
+from culling.cloud.store.roster import SILENT_S, Told
 from culling.common.wire.messages import CameraState, SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
@@ -214,6 +214,8 @@ def test_what_is_wanted_and_models_are_shown_soon(watched: Watched) -> None:
 def minutes_of(watched: Watched, *, seen: int = 500, until: int = 0, camera: str = CAMERA) -> None:
     """Record what a camera saw in the minute that has just passed, `until` minutes ago."""
     past = History(watched.cloud.index, {camera: camera_state(camera, seen=0, forwarded={})})
+    with watched.cloud.index.write() as connection:
+        connection.execute(cameras.update().values(counted=None))  # each of them counts from nothing
     minute = int(watched.clock.now() // 60) - until
     past.record({camera: camera_state(camera, seen=seen, forwarded={"hard": 5})}, minute - 1)
 

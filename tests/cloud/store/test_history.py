@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from culling.cloud.store import history
 from culling.cloud.store.history import COUNTS, KEEP_MINUTES, History, Looked, rise
+from culling.cloud.store.index import cameras
 from culling.cloud.store.index import history as table
 from support.cloud import CAMERA, CloudState, camera_state
 
@@ -115,3 +116,23 @@ def test_rises_add_up_to_all_that_was_counted(steps: list[tuple[int, bool]]) -> 
             counted += more
         risen += rise(before, now)["seen"]
     assert risen == counted
+
+
+def test_whichever_process_records_goes_on_from_what_was_counted(cloud: CloudState) -> None:
+    cloud.enroll()
+    first = History(cloud.index, {CAMERA: camera_state(seen=100)})
+    first.record({CAMERA: camera_state(seen=160)}, MINUTE)
+    # It dies; what the camera counts meanwhile is neither lost nor counted twice.
+    second = History(cloud.index, {CAMERA: camera_state(seen=230)})
+    second.record({CAMERA: camera_state(seen=260)}, MINUTE + 2)
+    second.record({CAMERA: camera_state(seen=261)}, MINUTE + 3)
+    assert [row["seen"] for row in sums(cloud)] == [60, 100, 1]
+
+
+def test_marks_that_cannot_be_read_are_as_if_there_were_none(cloud: CloudState) -> None:
+    cloud.enroll()
+    for text in ("rot", '{"seen": 3}'):
+        with cloud.index.write() as connection:
+            connection.execute(cameras.update().values(counted=text))
+        History(cloud.index, {CAMERA: camera_state(seen=100)}).record({CAMERA: camera_state(seen=107)}, MINUTE)
+    assert [row["seen"] for row in sums(cloud)] == [14]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.store.roster import add_edge
+from culling.cloud.store.roster import AHEAD_S, SILENT_S, Words, add_edge
 from culling.common.errors import SettingsError
 from culling.common.wire.transport import public_key
+from support.clock import FakeClock
 from support.cloud import CloudState, camera_state
 
 
@@ -75,3 +76,55 @@ def test_the_latest_word_on_a_camera_is_kept(cloud: CloudState) -> None:
     row = cloud.roster.rows()[0]
     assert row.state is not None
     assert (row.state.seen, row.heard) == (8, 11.0)
+
+
+# Several services that hear
+
+
+def words_of(cloud: CloudState) -> Words:
+    return Words(cloud.index, cloud.clock)
+
+
+def test_a_word_that_comes_late_does_not_take_the_place_of_a_newer_one(cloud: CloudState) -> None:
+    cloud.enroll("gate", "yard")
+    cloud.roster.heard({"gate": camera_state(seen=9)}, 20.0)
+    cloud.roster.heard({"gate": camera_state(seen=8), "yard": camera_state("yard")}, {"gate": 19.0, "yard": 19.5})
+    assert {row.name: row.heard for row in cloud.roster.rows()} == {"gate": 20.0, "yard": 19.5}
+    assert cloud.roster.require("gate").state == camera_state(seen=9)
+
+
+def test_a_time_that_lies_far_ahead_is_that_of_a_clock_that_was_wrong(cloud: CloudState) -> None:
+    cloud.enroll("gate")
+    cloud.roster.heard({"gate": camera_state(seen=8)}, 5000.0)
+    cloud.roster.heard({"gate": camera_state(seen=9)}, 20.0)
+    assert cloud.roster.require("gate").heard == 20.0
+
+
+def test_words_are_read_once_a_second_and_only_those_that_are_newer(tmp_path: Path) -> None:
+    clock = FakeClock()
+    cloud = CloudState(tmp_path, clock)
+    cloud.enroll("gate", "yard")
+    cloud.roster.heard({"gate": camera_state(seen=1), "yard": camera_state("yard")}, 100.0)
+    words = words_of(cloud)
+    first = words.now()["yard"]
+    cloud.roster.heard({"gate": camera_state(seen=2)}, 99.0 + AHEAD_S)
+    assert words.now()["gate"] == (camera_state(seen=1), 100.0)
+    clock.advance(1.0)
+    assert words.news() == {"gate": (camera_state(seen=2), 99.0 + AHEAD_S)}
+    assert words.latest["yard"] is first
+    clock.advance(1.0)
+    assert words.news() == {}
+    cloud.close()
+
+
+def test_a_word_of_a_service_whose_clock_is_a_little_behind_is_not_missed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    cloud = CloudState(tmp_path, clock)
+    cloud.enroll("gate", "yard")
+    words = words_of(cloud)
+    cloud.roster.heard({"gate": camera_state()}, 100.0)
+    assert words.now().keys() == {"gate"}
+    cloud.roster.heard({"yard": camera_state("yard")}, 101.0 - SILENT_S)
+    clock.advance(1.0)
+    assert words.news().keys() == {"yard"}
+    cloud.close()

@@ -140,15 +140,6 @@ def test_of_four_that_make_an_index_at_once_one_does(postgres: Postgres) -> None
     postgres.drop(url)
 
 
-def test_one_of_those_that_share_the_index_is_elected_until_it_ends(index: Index, url: str) -> None:
-    other = Index(url)
-    with index.elected() as first, other.elected() as second:
-        assert (first, second) == (True, False)
-    with other.elected() as again:
-        assert again
-    other.close()
-
-
 def test_a_password_is_in_no_error(postgres: Postgres) -> None:
     for url in (
         "postgresql://u:hunter2@127.0.0.1:1/culling",

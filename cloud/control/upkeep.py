@@ -1,0 +1,148 @@
+"""What keeps the store in bounds and writes down what passed: the minutes, what expired, what was measured, orphans."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+
+import structlog
+
+from culling.cloud.bill.series import CostSeries
+from culling.cloud.control.accuracy import Measurer
+from culling.cloud.evaluation.accuracy import Estimate
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.folders import free_bytes
+from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.history import History
+from culling.cloud.store.index import Index
+from culling.cloud.store.lifecycle import AT_ONCE, FrameLifecycle
+from culling.cloud.store.objects.objects import open_objects
+from culling.cloud.store.objects.orphans import collect
+from culling.cloud.store.registry import ModelFiles, Registry
+from culling.cloud.store.retention import forget_records
+from culling.cloud.store.roster import CameraRow, Roster
+from culling.cloud.store.rounds import Rounds
+from culling.common.clock import DAY_S, Clock
+from culling.common.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+IDLE_S = 2.0
+"""Where no camera can be measured, one may be soon."""
+
+UPKEEP_S = 60.0
+"""Until the next expiry new frames fit into the share of the quota that it keeps free."""
+
+COLLECT_S = 3600.0
+"""What is left over in a bucket costs little, and listing it takes one request for a thousand pictures."""
+
+SHORT_S = 3600.0
+"""Where the disk is short, a model's file goes so long after it was written; a command names it by then."""
+
+
+class Upkeep:
+    """Its `steps` are taken in every turn, most of them seldom; used by one thread."""
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        index: Index,
+        frames: FrameStore,
+        files: ModelFiles,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._index = index
+        self._frames = frames
+        self._files = files
+        self._metrics = metrics
+        self._clock = clock
+        self._objects = open_objects(settings.store.objects, settings.data_dir)
+        self._lifecycle = FrameLifecycle(index, frames, clock)
+        self._registry = Registry(index)
+        self._roster = Roster(index)
+        self._rounds = Rounds(index)
+        self._measurer = Measurer(index, frames, settings, clock)
+        self._history = History(index, {row.name: row.state for row in self._roster.rows() if row.state is not None})
+        self._costs = CostSeries(index, settings, metrics, clock)
+        self._minute = int(clock.now() // 60)
+        self._next_upkeep = self._next_measure = 0.0
+        self._next_collect = clock.monotonic() + COLLECT_S  # never at a start: it would only hold that up
+
+    @property
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        """What is to be done in every turn, in order."""
+        return self._pass_minute, self._upkeep, self._measure_next, self._collect_orphans
+
+    def record_minute(self) -> None:
+        """Record what the cameras counted in the minute that has passed, as their edges told any ingest."""
+
+        def lately(row: CameraRow) -> bool:
+            return row.heard is not None and row.heard // 60 >= self._minute
+
+        latest = {row.name: row.state for row in self._roster.rows() if row.state is not None and lately(row)}
+        self._history.record(latest, self._minute)
+        self._minute = int(self._clock.now() // 60)
+        self._costs.advance()
+
+    def _pass_minute(self) -> None:
+        if self._clock.now() // 60 != self._minute:
+            self.record_minute()
+
+    def _upkeep(self) -> None:
+        if self._clock.monotonic() < self._next_upkeep:
+            return
+        self._next_upkeep = self._clock.monotonic() + UPKEEP_S
+        store, now = self._settings.store, self._clock.now()
+        spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
+        # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
+        self._files.prune(self._registry.wanted_files(), now - (SHORT_S if spare > 0 else DAY_S))
+        people_days = store.people_days or store.records_days
+        room = 0 if self._objects.shared else spare  # pictures in a bucket take none of the disk
+        gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, room, people_days)
+        for (camera, reason), count in gone.items():
+            self._metrics.count("frames_expired", count, camera=camera, reason=reason)
+        passed = self._lifecycle.pass_over()
+        for (camera, reason), count in passed.items():
+            self._metrics.count("frames_passed_over", count, camera=camera, reason=reason)
+        if max(sum(gone.values()), sum(passed.values())) >= AT_ONCE:
+            self._next_upkeep = self._clock.monotonic()  # there may be more; requests are answered in between
+        unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
+        for folder in (self._settings.data_dir / "rounds").glob("*"):
+            if folder.name not in unfinished:
+                shutil.rmtree(folder, ignore_errors=True)
+        forgotten = forget_records(self._index, now - store.records_days * DAY_S)
+        if any(forgotten.values()):
+            log.info("records_forgotten", **forgotten)
+        self._show_last_rounds()
+
+    def _collect_orphans(self) -> None:
+        """Settle what no row names in a bucket, once an hour: the one service that works on the index does."""
+        if not self._objects.shared or self._clock.monotonic() < self._next_collect:
+            return
+        self._next_collect = self._clock.monotonic() + COLLECT_S
+        done = collect(self._index, self._objects, self._frames, self._clock.now())
+        if any(asdict(done).values()):
+            log.info("orphans_collected", **asdict(done))
+
+    def _measure_next(self) -> None:
+        """Measure how right the student of one camera is: each of them in turn, one a minute; the first one at once."""
+        if self._clock.monotonic() < self._next_measure:
+            return
+        told = self._measurer.next()
+        self._next_measure = self._clock.monotonic() + (IDLE_S if told is None else UPKEEP_S)
+        if told is None:
+            return
+        camera, found = told
+        ap50 = None if found is None else found.now.ap50
+        for bound in Estimate.__struct_fields__:  # after a swap nothing is known of the new student yet
+            self._metrics.set("measured_accuracy", getattr(ap50, bound, math.nan), camera=camera, bound=bound)
+
+    def _show_last_rounds(self) -> None:
+        """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""
+        finished = self._rounds.last_finished()
+        for row in self._roster.rows():
+            self._metrics.set("last_round_time", finished.get(row.name, row.enrolled), camera=row.name)
