@@ -26,7 +26,7 @@ from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.classes import missing, pending
-from culling.cloud.control.executor import Executor
+from culling.cloud.control.executor import Executor, check_executor
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.order import all_due, choose
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -138,6 +138,7 @@ class Service:
         self._publisher = Publisher(self._index, self._files, keys.signing, valid_days, self._clock)
         round_settings = data_dir / "round.toml"
         write_atomic(round_settings, to_toml(self._settings), mode=0o600)
+        check_executor(round_settings, self._settings)
         executor = Executor(round_settings, self._settings, self._clock)
         self._runner = Runner(executor, self._rounds, self._clock, self._settings.round.stall_s)
         queue = LabelQueue(self._index, self._frames, self._clock, self._settings.labelling.per_day)
