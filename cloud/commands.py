@@ -24,7 +24,7 @@ COMMANDS = {
         "culling.cloud.bench.cli:ingest_app", "Durable frames/s, against raw socket and disk.", "cloud"
     ),
     "bench rounds": Command(
-        "culling.cloud.bench.cli:rounds_app", "Rounds at once and in Ray, against one after the other.", "cloud"
+        "culling.cloud.bench.cli:rounds_app", "Rounds at once and in Ray, against one by one.", "cloud"
     ),
     "bench index": Command("culling.cloud.bench.cli:index_app", "A month of 200 cameras, against none.", "cloud"),
     "bench teacher": Command(
