@@ -22,8 +22,8 @@ from support.cloud import CAMERA, CloudState, wait_until
 from support.ray_head import RayHead
 from support.rounds import QUICK, camera_with_student, start
 
-TRAINING = {**QUICK["round"], "most_steps": 400, "patience": 400}
-"""Steps that take long enough to be killed in."""
+TRAINING = {**QUICK["round"], "most_steps": 12, "patience": 12}
+"""Steps that take long enough to be killed in, after a checkpoint."""
 
 
 @pytest.fixture(scope="module")
