@@ -23,6 +23,9 @@ COMMANDS = {
     "bench ingest": Command(
         "culling.cloud.bench.cli:ingest_app", "Durable frames/s, against raw socket and disk.", "cloud"
     ),
+    "bench rounds": Command(
+        "culling.cloud.bench.cli:rounds_app", "Rounds at once and in Ray, against one by one.", "cloud"
+    ),
     "bench index": Command("culling.cloud.bench.cli:index_app", "A month of 200 cameras, against none.", "cloud"),
     "bench teacher": Command(
         "culling.cloud.bench.cli:teacher_app", "Labelling, against the teacher's bare forward.", "cloud"

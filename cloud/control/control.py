@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.classes import missing, pending
-from culling.cloud.control.executor import Executor
+from culling.cloud.control.executor import Executor, check_executor
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.order import all_due, choose
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -75,6 +75,7 @@ class Control:
         self._publisher = Publisher(index, files, signing, settings.publish.valid_days, clock)
         child_settings = settings.data_dir / "round.toml"
         write_atomic(child_settings, to_toml(settings), mode=0o600)
+        check_executor(child_settings, settings)
         executor = Executor(child_settings, settings, clock)
         self._runner = Runner(executor, self._rounds, clock, settings.round.stall_s)
         queue = LabelQueue(index, self._frames, clock, settings.labelling.per_day)

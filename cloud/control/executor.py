@@ -8,13 +8,16 @@ and whatever happens to Ray ends that process alone, never the service.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from culling.cloud.control.child import Child
+from culling.cloud.control.child import Child, environment
 from culling.cloud.settings import CloudSettings
 from culling.common.clock import Clock
+from culling.common.errors import MissingExtraError, SettingsError
 
 MODULES = {"local": "culling.cloud.round", "ray": "culling.cloud.control.ray"}
 
@@ -90,6 +93,19 @@ class Executor:
             return ()
         threads = max(1, (self._settings.round.threads or os.cpu_count() or 1) // self.parallel)
         return "--threads", str(threads), "--gpu-share", f"{1 / self.parallel:.3f}"
+
+
+def check_executor(path: Path, settings: CloudSettings) -> None:
+    """Raise SettingsError where rounds shall run in a cluster of Ray that may not or cannot be used; `path` as above.
+
+    One that does not answer may do so later.
+    """
+    if settings.executor.kind != "ray":
+        return
+    command = [sys.executable, "-m", MODULES["ray"], "--config", str(path), "--check"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    if ended.returncode in (SettingsError.exit_code, MissingExtraError.exit_code):
+        raise SettingsError(ended.stdout.strip())
 
 
 def where(child: Child) -> str:

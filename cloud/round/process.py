@@ -46,7 +46,7 @@ from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, LeaseLostError, Rou
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
-from culling.common.process.child import die_first, stop_when_told
+from culling.common.process.child import die_first, die_with_parent, stop_when_told
 
 log = structlog.get_logger(__name__)
 
@@ -254,12 +254,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m culling.cloud.round", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the service's settings file")
     parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input closes")
+    parser.add_argument(
+        "--die-with-parent", action="store_true", help="be killed when the process that started it ends"
+    )
     parser.add_argument("--lease", help="the lease to work under; without one the process takes the round over")
     parser.add_argument("--threads", type=int, default=0, help="threads, in place of round.threads")
     parser.add_argument("--gpu-share", type=float, default=1.0, help="of each GPU's memory, in (0, 1]")
     parser.add_argument("round_id", type=int, help="the round's number in the index")
     arguments = parser.parse_args(argv)
     die_first()
+    if arguments.die_with_parent:
+        die_with_parent()
     stopping = stop_when_told(arguments.watch_stdin)
     try:
         settings = load_settings(arguments.config, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 
 DIES_FIRST = 500
 """Of 1000: well before a service at 0, not before what somebody marked as worth even less."""
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 def stop_when_told(watch_stdin: bool) -> threading.Event:
@@ -31,6 +35,12 @@ def die_first() -> None:
     score = Path("/proc/self/oom_score_adj")
     with suppress(OSError, ValueError):  # there may be no such file, or it may not be written
         score.write_text(str(max(DIES_FIRST, int(score.read_text()))))
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however it does: a hung one sees no word."""
+    with suppress(OSError, AttributeError):  # Linux alone can
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch_stdin(stopping: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from culling.cloud.bill.rates import Rates
 from culling.cloud.changed.kept import Changes
 from culling.cloud.labelling.process import build
+from culling.cloud.model.base import base_artefact
 from culling.cloud.round.context import Context
 from culling.cloud.round.process import STAGES, run_round
 from culling.cloud.round.progress import ProgressWriter
@@ -22,6 +24,7 @@ from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import WireFeatures
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.detectors import picture
+from support.narrow import install
 
 EDGE = "e" * 40
 ROUND = {
@@ -41,6 +44,19 @@ QUICK = {
     "resolution": {"choose": "loss", "max_steps": 2, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0, "found": 0.0},
 }
+
+
+def camera_with_student(folder: Path, narrow: Path, **more: dict[str, Any]) -> CloudState:
+    """Return a camera with a narrow student and a narrow teacher, and a dozen frames that wait for a round."""
+    weights = str(narrow / "student.safetensors")
+    sections = {**QUICK, "student": {**QUICK["student"], "weights": weights}, **more}
+    sections["teacher"] = {**QUICK["teacher"], "file": weights}
+    state = CloudState(folder, **sections)
+    install(narrow, state.data_dir)
+    state.enroll()
+    state.publisher.publish(CAMERA, base_artefact(state.settings, state.files), "base")
+    add(state, range(1, 13))
+    return state
 
 
 def add(cloud: CloudState, seqs: range, **changes: Any) -> None:

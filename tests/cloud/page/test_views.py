@@ -5,6 +5,7 @@ import time
 import pytest
 
 from culling.cloud.page import views
+from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.history import History
 from culling.cloud.store.index import frames
 from culling.common.errors import InputError
@@ -90,3 +91,21 @@ def test_a_frame_whose_record_rotted_does_not_hide_the_others(cloud: CloudState)
     with cloud.index.write() as connection:
         connection.execute(frames.update().where(frames.c.id == bad).values(labels=b"\xc1rotten"))
     assert [row["id"] for row in views.gallery(cloud.index, cloud.settings, CAMERA, 1e11, 24, None, None)] == [good]
+
+
+def test_rounds_that_run_at_once_are_each_told_of_with_what_they_do(cloud: CloudState) -> None:
+    cloud.enroll("yard", "dock", edge="edge-2")
+    turns = {camera: cloud.rounds.start(camera, "age", 1.0).id for camera in (CAMERA, "yard", "dock")}
+    for camera, stage in ((CAMERA, "train"), ("yard", "score")):
+        folder = cloud.data_dir / "rounds" / str(turns[camera])
+        folder.mkdir(parents=True)
+        ProgressWriter(folder, lambda: 1.0).stage(stage)
+    told = {CAMERA: "train", "yard": "score", "dock": "running"}
+    found = views.running_rounds(cloud.index, cloud.data_dir)
+    assert {camera: row["told"] for camera, row in found.items()} == told
+    assert {row["camera"]: row["round"]["id"] for row in views.cameras(cloud.index, 2.0, cloud.settings)} == turns
+    rows = views.with_progress(views.rounds(cloud.index, None, 9), cloud.data_dir)
+    assert {row["camera"]: row["running"]["stage"] for row in rows if row["running"]} == {
+        CAMERA: "train",
+        "yard": "score",
+    }
