@@ -94,4 +94,5 @@ STEPS = (
     Step("changes"),
     Step("ignores"),
     Step("cameras.counted"),
+    Step("notes"),
 )
