@@ -19,7 +19,8 @@ import typer
 from culling.cloud import cameras, maintain, operate, people
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
-from culling.cloud.labelling.state import UNWANTED, read_problem
+from culling.cloud.control.said import Said
+from culling.cloud.labelling.state import UNWANTED
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
@@ -72,9 +73,10 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
     last 24 hours cost beside full training on all that it saw.
     """
     settings = settings_of(config, override)
-    rows = views.cameras(Index(settings.store_url), time.time(), settings)
+    index = Index(settings.store_url)
+    rows = views.cameras(index, time.time(), settings)
     endpoint = views.endpoint(settings.data_dir)
-    problem = read_problem(settings.data_dir) if endpoint else ""
+    problem = Said(index, settings).problem if endpoint else ""
     if as_json:
         print(json.dumps({"endpoint": endpoint, "labelling_problem": problem, "cameras": rows}, indent=2))
         return
@@ -116,7 +118,7 @@ def rounds(
     index = Index(settings.store_url)
     if camera is not None:
         Roster(index).require(camera)
-    found = views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
+    found = views.with_progress(views.rounds(index, camera, limit), Said(index, settings))
     if as_json:
         print(json.dumps(found, indent=2))
         return

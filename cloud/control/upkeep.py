@@ -11,6 +11,7 @@ import structlog
 
 from culling.cloud.bill.series import CostSeries
 from culling.cloud.control.accuracy import Measurer
+from culling.cloud.control.said import Saying
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import free_bytes
@@ -68,6 +69,7 @@ class Upkeep:
         self._measurer = Measurer(index, frames, settings, clock)
         self._history = History(index, {row.name: row.state for row in self._roster.rows() if row.state is not None})
         self._costs = CostSeries(index, settings, metrics, clock)
+        self._saying = Saying(index, settings, clock)
         self._minute = int(clock.now() // 60)
         self._next_upkeep = self._next_measure = 0.0
         self._next_collect = clock.monotonic() + COLLECT_S  # never at a start: it would only hold that up
@@ -75,7 +77,10 @@ class Upkeep:
     @property
     def steps(self) -> tuple[Callable[[], None], ...]:
         """What is to be done in every turn, in order."""
-        return self._pass_minute, self._upkeep, self._measure_next, self._collect_orphans
+        return self._pass_minute, self._upkeep, self._measure_next, self._collect_orphans, self._say
+
+    def _say(self) -> None:
+        self._saying.advance()
 
     def record_minute(self) -> None:
         """Record what the cameras counted in the minute that has passed, as their edges told any ingest."""

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from culling.cloud.bill.account import statements
 from culling.cloud.control.classes import missing
-from culling.cloud.labelling.state import read_problem
+from culling.cloud.control.said import Said
 from culling.cloud.page.alerts import Watchman
 from culling.cloud.page.recent import Recent
 from culling.cloud.page.standing import standing, troubles
@@ -277,10 +277,11 @@ class _Slow:
         self.desired = DesiredStates(self._index).all()
         self.counts = frame_counts(self._index)
         self.taught = Rounds(self._index).taught()
-        self.running = running_rounds(self._index, self._settings.data_dir)
+        said = Said(self._index, self._settings)
+        self.running = running_rounds(self._index, said)
         self.asked = Requests(self._index).rounds().keys()
         self.lacks = missing(self._settings, self._index, self.asked)
-        self.problem = read_problem(self._settings.data_dir)
+        self.problem = said.problem
         if self._clock.monotonic() >= self._next_bill:
             self._next_bill = self._clock.monotonic() + BILL_S
             self.bills = self._read_bills()

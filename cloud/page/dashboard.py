@@ -40,7 +40,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control import actions
-from culling.cloud.labelling.state import read_problem
+from culling.cloud.control.said import Said
 from culling.cloud.page import review, views
 from culling.cloud.page.alerts import service_alerts
 from culling.cloud.page.board import Board
@@ -263,7 +263,7 @@ def _add_reads(
     @app.get("/api/alerts")
     def wrong() -> dict[str, list[dict[str, Any]]]:
         ringing, data_dir = board.watchman.alerts(), settings.data_dir
-        ours = service_alerts(read_problem(data_dir), shutil.disk_usage(data_dir).free, clock.now())
+        ours = service_alerts(Said(index, settings).problem, shutil.disk_usage(data_dir).free, clock.now())
         return {**ringing, "now": [*ours, *ringing["now"]]}
 
     @app.get("/api/cameras/{name}")
@@ -292,7 +292,7 @@ def _add_reads(
 
     @app.get("/api/rounds")
     def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
-        return views.with_progress(views.rounds(index, camera, limit), settings.data_dir)
+        return views.with_progress(views.rounds(index, camera, limit), Said(index, settings))
 
     @app.get("/api/rounds/{number}/changed")
     def differing(number: Number) -> dict[str, Any]:

@@ -18,13 +18,13 @@ import structlog
 from culling.cloud.bill.account import statements
 from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.classes import missing
+from culling.cloud.control.said import Said
 from culling.cloud.control.schedule import camera_stats, expect
 from culling.cloud.evaluation.ignored import compare_on, outside
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
-from culling.cloud.labelling.state import UNWANTED, read_problem
+from culling.cloud.labelling.state import UNWANTED
 from culling.cloud.page.story import STARTED, story, verdict
 from culling.cloud.page.why import why
-from culling.cloud.round.progress import read_progress
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.classes.lists import ClassLists, Reading
@@ -75,8 +75,9 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     minutes = int(NOW_S // 60)
     lately = history.read(index, int(now // 60) - minutes, minutes + 1)
     desired, taught = DesiredStates(index).all(), Rounds(index).taught()
-    turns, bills = running_rounds(index, settings.data_dir), statements(index, settings, now - DAY_S, now)
-    asked, problem = Requests(index).rounds(), read_problem(settings.data_dir)
+    said = Said(index, settings)
+    turns, bills = running_rounds(index, said), statements(index, settings, now - DAY_S, now)
+    asked, problem = Requests(index).rounds(), said.problem
     lacks = missing(settings, index, asked)
     rows = []
     for camera in Roster(index).rows():
@@ -204,23 +205,23 @@ def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
     return rows
 
 
-def with_progress(rows: list[Row], data_dir: Path) -> list[Row]:
+def with_progress(rows: list[Row], said: Said) -> list[Row]:
     """Return rounds with `running`: what the process of a running one does now, None for every other.
 
     That is `stage`, `step` of `steps`, the `share` done in [0, 1], `left_s` in seconds and all of it in words (`told`).
     """
-    return [row | {"running": running(data_dir, row["id"]) if row["state"] == "running" else None} for row in rows]
+    return [row | {"running": running(said, row["id"]) if row["state"] == "running" else None} for row in rows]
 
 
-def running_rounds(index: Index, data_dir: Path) -> dict[str, Row]:
+def running_rounds(index: Index, said: Said) -> dict[str, Row]:
     """Return the round of each camera that has one: its `id`, what `running` says of it, and that in words (`told`)."""
     turns = Rounds(index).unfinished()
-    return {turn.camera: {"id": turn.id, **(running(data_dir, turn.id) or {"told": turn.state})} for turn in turns}
+    return {turn.camera: {"id": turn.id, **(running(said, turn.id) or {"told": turn.state})} for turn in turns}
 
 
-def running(data_dir: Path, round_id: int) -> Row | None:
+def running(said: Said, round_id: int) -> Row | None:
     """Return what the process of a round does now, as its heartbeat says; None before its first stage."""
-    now = read_progress(data_dir / "rounds" / str(round_id))
+    now = said.progress(round_id)
     if now is None or not now.stage:
         return None
     told = {"stage": now.stage, "step": now.step, "steps": now.steps, "share": now.share, "left_s": now.left_s}

@@ -294,6 +294,13 @@ purges = Table(  # what must not come back, whoever sends it
     Column("removed", Boolean, nullable=False, default=False),  # all of its frames are
 )
 
+notes = Table(  # what the processes below control say of their work, see `control/said.py`
+    "notes",
+    _tables,
+    Column("name", String(64), primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
 wishes = Table(  # the desired state of each camera
     "wishes",
     _tables,

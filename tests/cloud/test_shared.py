@@ -71,9 +71,28 @@ def test_an_index_is_made_by_the_command_that_its_refusal_names(
     postgres.drop(url)
 
 
-def test_a_second_service_on_the_same_index_is_refused(cloud: CloudState, tmp_path: Path) -> None:
+def test_a_second_service_takes_frames_and_stands_by_as_control(cloud: CloudState, tmp_path: Path) -> None:
+    secret = cloud.enroll()
     (tmp_path / "second").mkdir()
-    other = CloudState(tmp_path / "second", store=cloud.sections["store"])
+    key = cloud.data_dir / "keys" / "curve.secret"
+    other = CloudState(tmp_path / "second", store=cloud.sections["store"], service={"curve_key_file": str(key)})
+    with ServiceProcess(cloud) as first, ServiceProcess(other) as second:
+        edge = Edge(second.endpoint, cloud.keys.curve_public, secret)
+        edge.send(hello())
+        assert send(edge, 1) == {1}
+        edge.close()
+        assert "control_standby" in second.log()
+        first.kill()
+        wait_until(lambda: "control_elected" in second.log(), 15)
+    other.close()
+
+
+def test_a_second_service_that_keeps_pictures_to_itself_is_refused(tmp_path: Path, postgres: Postgres) -> None:
+    store = {"url": postgres.take()}
+    (tmp_path / "second").mkdir()
+    cloud, other = CloudState(tmp_path, store=store), CloudState(tmp_path / "second", store=store)
     with ServiceProcess(cloud), pytest.raises(AssertionError, match="another service works on that index"):
         ServiceProcess(other)
     other.close()
+    cloud.close()
+    postgres.give_back(store["url"])

@@ -106,4 +106,5 @@ STEPS = (
     Step("rounds.worker"),
     Step("one unfinished round of a camera", before=_end_second_rounds),
     Step("cameras.counted"),
+    Step("notes"),
 )

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -17,13 +18,16 @@ from culling.cloud.link import admission, ingest
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Arrival
+from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.picture import unseal
+from culling.cloud.store.roster import Words
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.manifest import Trust, authentic, key_id, verify, verify_model
 from culling.common.wire.messages import (
     Ack,
+    CameraState,
     Heartbeat,
     ModelChunk,
     ModelOffer,
@@ -465,6 +469,108 @@ def test_a_camera_that_falls_silent_shows_on_the_clouds_own_metrics(start: Start
     running.cloud.roster.revoke("edge-1")
     wait_until(lambda: metrics.total("camera_live", camera=CAMERA) == 1)
     assert metrics.total("camera_heard_seconds", camera=CAMERA) == 0, "nobody waits for it"
+
+
+# Several ingests on one index
+
+
+class Two:
+    """Two ingests on one index, and the edge of one camera, which may speak to either."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cloud = CloudState(folder)
+        self.secret = self.cloud.enroll()
+        self.metrics = [Metrics(CollectorRegistry(), "cloud") for _ in range(2)]
+        self.ingests = [self._ingest(metrics) for metrics in self.metrics]
+        self.edges: list[Edge] = []
+        for one in self.ingests:
+            one.start()
+
+    def _ingest(self, metrics: Metrics) -> Ingest:
+        cloud = self.cloud
+        words = Words(cloud.index, cloud.clock)
+        known = (cloud.settings, cloud.keys.curve_secret, cloud.index, cloud.frames, cloud.files)
+        return Ingest(*known, metrics, cloud.clock, words)
+
+    def connect(self, number: int) -> Edge:
+        edge = Edge(self.ingests[number].endpoint, self.cloud.keys.curve_public, self.secret)
+        self.edges.append(edge)
+        return edge
+
+    def knows(self, number: int, seen: int) -> bool:
+        """Whether an ingest knows that the camera has seen so much."""
+        word = self.ingests[number].latest.get(CAMERA)
+        return word is not None and word[0].seen == seen
+
+    def total(self, name: str) -> float:
+        return sum(metrics.total(name, camera=CAMERA) for metrics in self.metrics)
+
+    def close(self) -> None:
+        for edge in self.edges:
+            edge.close()
+        for one in self.ingests:
+            one.stop()
+            assert one.failure is None
+        self.cloud.close()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    made = Two(tmp_path)
+    yield made
+    made.close()
+
+
+def said(seen: int, inferred: int, **changes: Any) -> CameraState:
+    return camera_state(seen=seen, inferred=inferred, dropped={"newer": seen - inferred}, **changes)
+
+
+def test_what_a_camera_counted_is_counted_once_whichever_ingest_it_told(two: Two) -> None:
+    first = two.connect(0)
+    first.ask(hello(said(100, 10)), Welcome)
+    wait_until(lambda: two.knows(1, 100))
+    first.close()
+    second = two.connect(1)
+    second.ask(hello(said(200, 30)), Welcome)
+    wait_until(lambda: two.knows(0, 200))
+    second.close()
+    back = two.connect(0)
+    back.ask(hello(said(260, 36)), Welcome)
+    wait_until(lambda: two.knows(1, 260))
+    assert (two.total("frames_taken"), two.total("frames_missed")) == (26, 134)
+    assert [two.cloud.roster.require(CAMERA).state] == [said(260, 36)]
+
+
+def test_both_ingests_show_that_a_camera_is_live_and_one_of_them_its_edge(two: Two) -> None:
+    first = two.connect(0)
+    first.ask(hello(said(100, 10)), Welcome)
+    wait_until(lambda: all(metrics.total("camera_live", camera=CAMERA) == 1 for metrics in two.metrics))
+    first.close()
+    second = two.connect(1)
+    second.ask(hello(said(200, 30)), Welcome)
+    wait_until(lambda: [metrics.total("edges_connected") for metrics in two.metrics] == [0, 1])
+
+
+def test_an_ingest_that_an_edge_left_asks_for_nothing_in_its_name(two: Two) -> None:
+    for tag in "ab":
+        two.cloud.publisher.publish(CAMERA, two.cloud.artefact(tag=tag), "round")
+    first = two.connect(0)
+    first.send(hello(said(100, 10, model_id="gate-1")))
+    first.receive(ModelOffer)
+    first.close()
+    second = two.connect(1)
+    second.ask(hello(said(200, 30, model_id="gate-2")), Welcome)
+    wait_until(lambda: two.knows(0, 200))
+    assert CAMERA not in two.ingests[0]._offers._states
+
+
+def test_the_last_word_is_kept_when_an_ingest_stops(tmp_path: Path) -> None:
+    two = Two(tmp_path)
+    edge = two.connect(0)
+    edge.ask(hello(said(100, 10)), Welcome)
+    two.close()
+    with Index(two.cloud.settings.store_url).read() as connection:
+        assert b'"seen":100' in connection.execute(sa.select(cameras.c.state)).scalar_one().encode()
 
 
 # Models

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from culling.cloud.control.said import Said
 from culling.cloud.page import views
 from culling.cloud.page.board import BILL_S, NOW_S, SLOW_S, Board
 from culling.cloud.page.views import with_progress
@@ -307,6 +308,6 @@ def test_a_running_round_shows_its_stage_its_share_and_the_time_left(tmp_path: P
     row = board.row(CAMERA)
     assert row is not None
     assert row["round"]["told"] == "train 10%, 15 min left"
-    (listed,) = with_progress(views.rounds(cloud.index, None, 5), cloud.data_dir)
+    (listed,) = with_progress(views.rounds(cloud.index, None, 5), Said(cloud.index, cloud.settings))
     assert listed["running"]["left_s"] == 900.0
     cloud.close()
