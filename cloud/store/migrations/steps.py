@@ -93,4 +93,5 @@ STEPS = (
     Step("class_lists", _list_the_first_classes),
     Step("changes"),
     Step("ignores"),
+    Step("looks"),
 )
