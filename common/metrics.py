@@ -116,6 +116,14 @@ SERIES: tuple[Series, ...] = (
         "frames that somebody looked for and were not shown, and why",
         "edge",
     ),
+    _count("live_pictures_sent", "camera", "frames", "live pictures sent for the cloud's page", "edge"),
+    _count(
+        "live_pictures_skipped",
+        "camera reason",
+        "frames",
+        "live pictures wanted on the cloud's page and not sent then, and why",
+        "edge",
+    ),
     # models
     _count("swaps", "camera outcome", "swaps", "models offered, by how it ended: live, rejected, rolled-back", "edge"),
     _spread("swap_gap_seconds", "camera", "seconds", "longest time between two results across a swap", "edge", _FAST),
@@ -136,6 +144,8 @@ SERIES: tuple[Series, ...] = (
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
     _gauge("camera_heard_seconds", "camera", "seconds", "time since the camera's edge last told its state", "cloud"),
     _gauge("camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud"),
+    _count("live_pictures", "camera", "frames", "live pictures that came for who looks", "cloud"),
+    _count("live_pictures_ignored", "reason", "frames", "live pictures that were not kept, and why", "cloud"),
     _count("frames_taken", "camera", "frames", "frames that a student looked at, as its edge told", "cloud"),
     _count("frames_missed", "camera", "frames", "frames that came while it was busy, as its edge told", "cloud"),
     _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
@@ -210,6 +220,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "cost_gflops": _COST_PARTS,
     "cost_seconds": _COST_PARTS[1:],
     "rollbacks": ("edge", "operator"),
+    "live_pictures_skipped": ("hard-frames", "upload-limit", "queue-full", "oversized"),
 }
 """The values of a series' second label, where all are known in advance."""
 

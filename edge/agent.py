@@ -62,6 +62,7 @@ from culling.edge.spool.recorder import Recorder
 from culling.edge.spool.spool import Spool
 from culling.edge.trace import Trace
 from culling.edge.tracks import Tracks
+from culling.edge.view.abroad import Abroad
 from culling.edge.view.view import View
 from culling.edge.watchdog import Watchdog
 
@@ -163,12 +164,13 @@ class Agent:
         life.callback(self._spool.close)
         slots = {camera.name: self._make_slot(camera.name) for camera in self._settings.camera}
         self._gauges = Gauges(self._metrics, self._spool, agent.state_dir, list(slots))
+        self._abroad = Abroad(self._settings.view.through_cloud, self._names, self._metrics, self._clock)
         self._forwarder = self._make_forwarder(slots)
         life.callback(lambda: self._forwarder.finish(self._time_left()))
         self._recorder = self._make_recorder()
         life.callback(lambda: self._recorder.drain(self._time_left()))
         self._outlets = self._make_outlets()
-        self._view = View(lambda: self._settings, self._file, self._now, self._metrics, self._clock)
+        self._view = View(lambda: self._settings, self._file, self._now, self._abroad, self._metrics, self._clock)
         life.callback(self._view.close)
         self._lanes = [self._make_lane(camera, slots[camera.name]) for camera in self._settings.camera]
         life.callback(lambda: self._outlets.close(min(DRAIN_S, self._time_left())))
@@ -245,6 +247,7 @@ class Agent:
             self._clock,
             self._watchdog,
             self._apply_desired,
+            self._abroad,
         )
 
     def _make_recorder(self) -> Recorder:
@@ -253,7 +256,8 @@ class Agent:
 
     def _states(self) -> list[CameraState]:
         """Return what heartbeats say; the first camera tells of the outputs, which are the agent's."""
-        states = [lane.state() for lane in self._lanes]
+        shown = self._abroad.allowed
+        states = [msgspec.structs.replace(lane.state(), through_cloud=shown) for lane in self._lanes]
         return [msgspec.structs.replace(one, outputs=self._outlets.troubles) for one in states[:1]] + states[1:]
 
     def _make_outlets(self) -> Outlets:
@@ -261,6 +265,9 @@ class Agent:
 
     def _now(self) -> list[CameraNow]:
         return [lane.now() for lane in self._lanes]
+
+    def _names(self) -> list[str]:
+        return [lane.name for lane in self._lanes]
 
     def _make_lane(self, camera: CameraSettings, slot: ModelSlot) -> Lane:
         # A camera that ran here before has had its first frames already.

@@ -6,6 +6,7 @@ All of it runs in the agent's main loop and never waits. `state` and `apply` may
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import av
 import numpy as np
@@ -69,7 +70,7 @@ class Lane:
         outlets: Outlets | None = None,
         regions: Regions | None = None,
         tracks: Tracks | None = None,
-        live: LiveFrames | None = None,
+        live: Sequence[LiveFrames] = (),
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -348,18 +349,18 @@ class Lane:
 
     @property
     def _watched(self) -> bool:
-        return self._live is not None and self._live.wanted(self.name)
+        return any(live.wanted(self.name) for live in self._live)
 
     def _hide(self) -> None:
         """Let nobody see what came before: under that name, and these masks, it may have been another picture."""
         self._told = None
-        if self._live is not None:
-            self._live.forget(self.name)
+        for live in self._live:
+            live.forget(self.name)
 
     def _show(self, frame: Frame, seen: Seen | None) -> None:
         """Let whoever looks see a frame, with what was found in it or stands for it."""
-        if self._live is not None:
-            self._live.offer(frame, seen)
+        for live in self._live:
+            live.offer(frame, seen)
 
     def _count(
         self, frame: Frame, student: Student, found: Detections, loss: float, seconds: float, decision: Decision

@@ -18,6 +18,7 @@ import structlog
 
 from culling.cloud.link.admission import Room, check_frame
 from culling.cloud.link.arrivals import Arrivals
+from culling.cloud.link.live import LiveLink
 from culling.cloud.link.offers import Offers
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import free_bytes
@@ -39,6 +40,7 @@ from culling.common.wire.messages import (
     HardFrame,
     Heartbeat,
     Hello,
+    LivePicture,
     Message,
     ModelRequest,
     Nack,
@@ -110,6 +112,7 @@ class Ingest:
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
         self._offers = Offers(index, files, settings.publish.reoffer_s, clock, self._send)
+        self._live = LiveLink(index, metrics, clock, self._send)
         self._unsaved: dict[str, CameraState] = {}
         self._heard: dict[str, float] = {}
         self._others = others
@@ -175,6 +178,7 @@ class Ingest:
             self._hear_others()
             for edge_key in self._alive():
                 self._tell(edge_key)
+            self._live.tick(self._carrier)
             if self._room.full:
                 raise StorageError(f"{self._settings.data_dir}: the disk is at its reserve, no frame is stored")
         except StorageError as error:
@@ -289,6 +293,9 @@ class Ingest:
                 self._hand_out(edge_key, message)
             case SwapReport():
                 self._swap(edge_key, message)
+            case LivePicture(camera=camera):
+                self._own(edge_key, camera)
+                self._live.take(message, payload, self._classes(camera, message.model_id))
 
     def _greet(self, edge_key: str, hello: Hello) -> None:
         """Take who an edge says that it is. Raises ProtocolError where it speaks no version of ours."""
@@ -407,6 +414,13 @@ class Ingest:
             if camera in self._members.removed:
                 raise ProtocolError("camera-removed", f"camera {camera} was removed: take it out of the settings")
             raise ProtocolError("not-your-camera", f"camera {camera} is not one of edge {self._members.name(edge_key)}")
+
+    def _carrier(self, camera: str) -> str | None:
+        """Return the edge that sends live pictures of a camera, None where none does or it is not connected."""
+        told = self._latest.get(camera)
+        if told is None or not told[0].through_cloud:
+            return None
+        return next((edge_key for edge_key in self._alive() if self._members.owns(edge_key, camera)), None)
 
     # Answers
 

@@ -7,12 +7,13 @@
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
     GET  /api/cameras/NAME/frames, .../models, .../day            its hard frames, its models, its day on one axis
     GET  /api/rounds/ID/changed                                   where its students differ most (`changed.py`)
+    GET  /api/cameras/NAME/live   what it sees now (`live.py`); whoever asks looks, and its edge sends pictures
     GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
-index, as the command line does. It answers to known host names only, sends no cookie, and takes requests only as JSON
-with the token in a header, which no other site's page can send: `X-Culling-Token`, since `Authorization` may carry the
-password that a proxy asks for, or `Authorization: Bearer`.
+index, as the command line does, and who looks live. It answers to known host names only, sends no cookie, and takes
+requests only as JSON with the token in a header, which no other site's page can send: `X-Culling-Token`, since
+`Authorization` may carry the password that a proxy asks for, or `Authorization: Bearer`.
 
 Every address in it is relative, so that a proxy may serve it below any path (`page.root_path`). Of what a proxy adds to
 a request, only the client's address is believed, for the log, and only from `page.proxies`.
@@ -46,6 +47,7 @@ from culling.cloud.page.alerts import service_alerts
 from culling.cloud.page.board import Board
 from culling.cloud.page.changed import changed
 from culling.cloud.page.day import day
+from culling.cloud.page.live import live
 from culling.cloud.review.desk import open_desk
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
@@ -285,6 +287,10 @@ def _add_reads(
     @app.get("/api/cameras/{name}/day")
     def whole_day(name: str) -> dict[str, Any]:
         return day(index, settings, name, clock.now())
+
+    @app.get("/api/cameras/{name}/live")
+    def now(name: str, after: float = 0.0) -> dict[str, Any]:
+        return live(index, settings, name, after, clock.now())
 
     @app.get("/api/cameras/{name}/models")
     def models(name: str) -> list[dict[str, Any]]:

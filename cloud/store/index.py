@@ -314,6 +314,21 @@ wishes = Table(  # the desired state of each camera
 )
 
 
+looks = Table(  # cameras that somebody looks at live, and the newest picture of each, see `link/looks.py`
+    "looks",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("until", Float, nullable=False),
+    Column("captured", Float),
+    Column("received", Float),
+    Column("model_id", String(64)),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("detections", LargeBinary),  # WireDetections
+    Column("jpeg", LargeBinary),
+)
+
+
 class Index:
     """The database; safe to use from several threads and processes. Raises StorageError where it cannot be used.
 

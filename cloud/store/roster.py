@@ -124,6 +124,9 @@ class Roster:
 
     def rows(self) -> list[CameraRow]:
         """Return every camera, by name."""
+        return self._rows(sa.true())
+
+    def _rows(self, wanted: sa.ColumnElement[bool]) -> list[CameraRow]:
         joined = sa.select(cameras, edges.c.enrolled, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
         with self._index.read() as connection:
             return [
@@ -136,14 +139,13 @@ class Roster:
                     row.heard,
                     row.accuracy,
                 )
-                for row in connection.execute(joined.order_by(cameras.c.name))
+                for row in connection.execute(joined.where(wanted).order_by(cameras.c.name))
             ]
 
     def require(self, camera: str) -> CameraRow:
         """Return the camera of that name. Raises InputError when there is none."""
-        for row in self.rows():
-            if row.name == camera:
-                return row
+        for row in self._rows(cameras.c.name == camera):
+            return row
         raise InputError(f"there is no camera {camera}: see `culling cloud status`")
 
     def heard(self, states: Mapping[str, CameraState], at: float | Mapping[str, float]) -> None:

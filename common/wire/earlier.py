@@ -12,7 +12,8 @@ def in_words_of_0_2(message: FromEdge) -> FromEdge:
     changes: dict[str, object] = {}
     match message:
         case Hello() | Heartbeat():
-            changes = {"cameras": [msgspec.structs.replace(one, outputs={}) for one in message.cameras]}
+            older = {"outputs": {}, "through_cloud": False}
+            changes = {"cameras": [msgspec.structs.replace(one, **older) for one in message.cameras]}
         case HardFrame():
             changes = {"probability": None, "ignored": ()}
     if isinstance(message, Hello):

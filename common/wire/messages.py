@@ -1,12 +1,12 @@
 """What edge and cloud say to each other: typed structs over MessagePack, one version byte in front.
 
-    edge → cloud   Hello · HardFrame + JPEG · Heartbeat · ModelRequest · SwapReport
-    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Desired · Refused
+    edge → cloud   Hello · HardFrame + JPEG · Heartbeat · ModelRequest · SwapReport · LivePicture + JPEG
+    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Desired · Look · Refused
 
 A message is one or two parts: the header (version byte, then a MessagePack map whose `type` names the struct) and, for
-HardFrame and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded and every field has bounds.
-A field that is not known is passed over, without making anything of it: a newer version sent it. A type that is not
-known is refused by name. Nothing but ProtocolError comes out of `unpack`.
+HardFrame, LivePicture and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded and every field
+has bounds. A field that is not known is passed over, without making anything of it: a newer version sent it. A type
+that is not known is refused by name. Nothing but ProtocolError comes out of `unpack`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ MAX_MANIFEST = MAX_OFFER - 4 * 1024
 
 MAX_JPEG = 16 * 1024 * 1024
 """Half a byte for each pixel of an 8K picture: JPEGs of real scenes stay below it. Also the socket's MAXMSGSIZE."""
+
+MAX_LIVE = 512 * 1024
+"""Four times what a busy scene takes at the size and quality of live pictures: one byte for each pixel of them."""
 
 MAX_CHUNK = 1024 * 1024
 """Four pieces of `protocol.PIECE`: what a peer may ask for at once, so that one request never holds up others."""
@@ -86,7 +89,7 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
     `frames_per_window` and `frame` say which `Desired` the camera follows. `outputs` are the agent's that are down or
-    drop records, with what is wrong; its first camera alone tells of them.
+    drop records, with what is wrong; its first camera alone tells of them. `through_cloud`: LivePictures are sent.
     """
 
     camera: Identifier
@@ -112,6 +115,7 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     frame: Count = 0
     ranker: bool = False
     outputs: Annotated[dict[Text, Text], Meta(max_length=MAX_OUTPUTS)] = {}
+    through_cloud: bool = False
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
@@ -188,6 +192,21 @@ class SwapReport(_Message, frozen=True):
     at: Seconds
 
 
+class LivePicture(_Message, frozen=True, omit_defaults=True):
+    """What a camera sees now, for who looks at it on the cloud's page; its JPEG is the second part, made smaller.
+
+    `width` and `height` are pixels of the frame, in which `detections` are; None: there is no model, or none for this
+    size. Nothing answers it, and it is never sent again.
+    """
+
+    camera: Identifier
+    captured: Seconds
+    model_id: Identifier
+    width: Side
+    height: Side
+    detections: WireDetections | None = None
+
+
 class Welcome(_Message, frozen=True, omit_defaults=True):
     """Answer to Hello, and to every Heartbeat so that an idle link is heard; `window` frames may be unacknowledged.
 
@@ -245,21 +264,32 @@ class Desired(_Message, frozen=True, tag="Orders"):
     frame: Count | None
 
 
+class Look(_Message, frozen=True):
+    """Somebody looks at a camera: its edge sends one LivePicture within so many seconds, when no hard frame waits.
+
+    It is sent to edges that say `through_cloud`, and again after each picture while somebody looks, so that there is
+    never more than one picture of a camera on a thin line.
+    """
+
+    camera: Identifier
+    seconds: Annotated[float, Meta(ge=0, le=60)]
+
+
 class Refused(_Message, frozen=True):
     """The last message was not understood, or not allowed; the link lives on."""
 
     reason: Text
 
 
-FromEdge: TypeAlias = Hello | HardFrame | Heartbeat | ModelRequest | SwapReport
-FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Desired | Refused
+FromEdge: TypeAlias = Hello | HardFrame | Heartbeat | ModelRequest | SwapReport | LivePicture
+FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Desired | Look | Refused
 Message: TypeAlias = FromEdge | FromCloud
 Sender = Literal["edge", "cloud"]
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_EDGE: msgspec.msgpack.Decoder[FromEdge] = msgspec.msgpack.Decoder(FromEdge)
 _FROM_CLOUD: msgspec.msgpack.Decoder[FromCloud] = msgspec.msgpack.Decoder(FromCloud)
-_PAYLOAD_CAPS: dict[type[Message], int] = {HardFrame: MAX_JPEG, ModelChunk: MAX_CHUNK}
+_PAYLOAD_CAPS: dict[type[Message], int] = {HardFrame: MAX_JPEG, ModelChunk: MAX_CHUNK, LivePicture: MAX_LIVE}
 
 
 def pack(message: Message, payload: bytes | None = None) -> list[bytes]:

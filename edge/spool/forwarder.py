@@ -29,6 +29,8 @@ from culling.common.wire.messages import (
     HardFrame,
     Heartbeat,
     Hello,
+    LivePicture,
+    Look,
     Message,
     ModelChunk,
     ModelOffer,
@@ -47,6 +49,7 @@ from culling.common.wire.versions import SPEAKS, agreed
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
 from culling.edge.spool.spool import Spool, Spooled
+from culling.edge.view.abroad import Abroad
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -116,6 +119,7 @@ class Forwarder:
         clock: Clock,
         watchdog: Watchdog,
         on_desired: Callable[[Desired], None] = lambda _: None,
+        abroad: Abroad | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self._settings = settings
@@ -127,6 +131,7 @@ class Forwarder:
         self._clock = clock
         self._watchdog = watchdog
         self._on_desired = on_desired
+        self._abroad = abroad or Abroad(False, list, metrics, clock)
         self._socket = EdgeSocket(
             settings.endpoint, settings.server_key, settings.secret_key.get_secret_value(), on_event=self._on_link
         )
@@ -204,6 +209,7 @@ class Forwarder:
             self._forget_done()
             if self.linked:
                 self._send_frames(self._clock.monotonic())
+                self._send_live(self._clock.monotonic())
             if self._export_age():
                 self.storage_failing = False
         except StorageError as error:  # a full disk pauses forwarding; the next turn retries
@@ -249,6 +255,28 @@ class Forwarder:
         while self._window.room and self._throttle.open(now) and (fresh := self._unsent()):
             if not self._send_frame(fresh, now):
                 return
+
+    def _send_live(self, now: float) -> None:
+        """Send what somebody looks at through the cloud, unless a hard frame waits or is on its way."""
+        for camera in self._abroad.due():
+            if self._flying or self._spool.counts().ready:
+                self._abroad.skip(camera, "hard-frames")
+            elif not self._throttle.open(now):
+                self._abroad.skip(camera, "upload-limit")
+            elif (found := self._abroad.picture(camera)) is not None:
+                self._send_picture(*found)
+
+    def _send_picture(self, picture: LivePicture, jpeg: bytes) -> None:
+        try:
+            sent = self._send(picture, jpeg)
+        except ProtocolError as error:
+            self._abroad.skip(picture.camera, error.reason)
+            return
+        if not sent:
+            self._abroad.skip(picture.camera, "queue-full")
+            return
+        self._throttle.spend(len(jpeg))
+        self._abroad.sent(picture.camera)
 
     def _unsent(self) -> Spooled | None:
         """Return the oldest ready frame that is neither in flight nor done; None if there is none."""
@@ -356,6 +384,8 @@ class Forwarder:
                 self._updater.chunk(message, payload or b"")
             case Desired():
                 self._on_desired(message)
+            case Look():
+                self._abroad.look(message)
             case Refused():
                 self._refused(message.reason)
 

@@ -113,14 +113,22 @@ class LiveFrames:
 
         The camera must be one of the agent's: something is kept for every name that is asked for.
         """
-        slot = self._slots.setdefault(camera, _Slot(Thinner(self._settings.max_fps)))
-        slot.until = self._clock.monotonic() + within_s + LOOKS_S
+        slot = self._want(camera, within_s + LOOKS_S)
         with slot.turn:
             slot.turn.wait_for(lambda: self._closed or slot.other_than(last), within_s)
         with slot.encoding:  # whoever comes second finds the picture made
             self._encode(camera, slot)
         shown = slot.shown
         return shown if shown is not None and shown.number != last else None
+
+    def want(self, camera: str, for_s: float) -> None:
+        """Keep the newest picture of a camera for so many seconds, for who asks for it then."""
+        self._want(camera, for_s)
+
+    def _want(self, camera: str, for_s: float) -> _Slot:
+        slot = self._slots.setdefault(camera, _Slot(Thinner(self._settings.max_fps)))
+        slot.until = max(slot.until, self._clock.monotonic() + for_s)
+        return slot
 
     def close(self) -> None:
         """Let nobody wait any longer."""

@@ -15,6 +15,11 @@ class ViewSettings(Section):
     """
 
     enabled: bool = Field(False, description="serve the live picture of every camera on a page")
+    through_cloud: bool = Field(
+        False,
+        description="let the cloud's page show the cameras live, too: a picture a second at most, and only while "
+        "somebody looks; it needs no `enabled`",
+    )
     host: Host = Field("127.0.0.1", description="address on which the view is served")
     port: int = Field(9467, ge=0, le=65535, description="port of the view; 0 takes a free one")
     names: tuple[Host, ...] = Field(

@@ -12,6 +12,7 @@ from culling.common.metrics import Metrics
 from culling.common.page.access import make_token
 from culling.edge.output.sink import CameraNow
 from culling.edge.settings import EdgeSettings
+from culling.edge.view.abroad import Abroad
 from culling.edge.view.desk import Desk
 from culling.edge.view.frames import LiveFrames
 from culling.edge.view.server import ViewServer
@@ -23,7 +24,7 @@ TOKEN = "view.token"
 
 
 class View:
-    """What the camera path shows is offered to `live`, which is None where the view is off.
+    """What the camera path shows is offered to all of `live`, that of `abroad` too: none where nobody may look.
 
     Raises SettingsError where the address cannot be listened on, StorageError where the token cannot be kept: without
     one nothing is served.
@@ -34,16 +35,18 @@ class View:
         settings: Callable[[], EdgeSettings],
         file: Path | None,
         cameras: Callable[[], Sequence[CameraNow]],
+        abroad: Abroad,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         view, folder = settings().view, settings().agent.state_dir
-        self.live: LiveFrames | None = None
+        self.live: tuple[LiveFrames, ...] = () if abroad.live is None else (abroad.live,)
         self._server: ViewServer | None = None
         if view.enabled:
-            self.live = LiveFrames(view, metrics, clock)
+            live = LiveFrames(view, metrics, clock)
+            self.live += (live,)
             token, desk = make_token(folder / TOKEN), Desk(settings, file)
-            self._server = ViewServer(view, token, self.live, desk, cameras, metrics, clock)
+            self._server = ViewServer(view, token, live, desk, cameras, metrics, clock)
             log.info("view_served", url=self._server.url, token_file=str(folder / TOKEN), actions=view.actions)
 
     def close(self) -> None:

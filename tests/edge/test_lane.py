@@ -143,7 +143,7 @@ class Rig:
             difference=difference,
             outlets=around,
             regions=regions,
-            live=self.live,
+            live=(self.live,),
         )
         self.seq = 0
 
@@ -300,7 +300,7 @@ def test_a_camera_that_comes_back_shows_nothing_of_its_time_before(first: Studen
     around: Any = rig.around
     Lane(
         around, around, rig.selector, ConfidenceSettings(), around, rig.metrics, rig.clock, None,
-        patient=False, live=rig.live,
+        patient=False, live=(rig.live,),
     )  # fmt: skip
     assert rig.watched() is None
 

@@ -37,20 +37,22 @@ class Target:
 
 
 def _edge_messages() -> list[bytes]:
-    from culling.common.wire.messages import Heartbeat, ModelRequest, SwapReport, pack
+    from culling.common.wire.messages import Heartbeat, LivePicture, ModelRequest, SwapReport, pack
     from support.cloud import camera_state, hard_frame, hello
 
     frame, jpeg = hard_frame(1)
     swap = SwapReport("gate", "gate-2", "gate-1", "live", "passed", 12.5, 1e9)
     rest = (hello(), Heartbeat("boot-1", [camera_state()]), ModelRequest("gate", "gate-2", 0, 4096), swap)
-    return [pack(frame, jpeg)[0], *(pack(message)[0] for message in rest), *_of_later("edge")]
+    live = LivePicture("gate", 1e9, "gate-2", 64, 48, frame.detections)
+    return [pack(frame, jpeg)[0], pack(live, jpeg)[0], *(pack(message)[0] for message in rest), *_of_later("edge")]
 
 
 def _cloud_messages() -> list[bytes]:
-    from culling.common.wire.messages import Ack, ModelChunk, ModelOffer, Nack, Refused, Welcome, pack
+    from culling.common.wire.messages import Ack, Look, ModelChunk, ModelOffer, Nack, Refused, Welcome, pack
 
     chunk = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0]
     rest = (Welcome("culling", 8), Ack("b", 1, 8), Nack("b", 1, "busy", True), Refused("why"), ModelOffer("gate", b"m"))
+    rest += (Look("gate", 5.0),)  # type: ignore[assignment]
     return [chunk, *(pack(message)[0] for message in rest), *_of_later("cloud")]
 
 
@@ -64,7 +66,8 @@ def _of_later(sender: Literal["edge", "cloud"]) -> list[bytes]:
 def _unpack_edge(data: bytes) -> object:
     from culling.common.wire.messages import HardFrame, from_wire, unpack
 
-    message, _ = unpack([data, b"payload"] if b"HardFrame" in data else [data], "edge")
+    carries = b"HardFrame" in data or b"LivePicture" in data
+    message, _ = unpack([data, b"payload"] if carries else [data], "edge")
     return from_wire(message.detections, 6) if isinstance(message, HardFrame) else message
 
 

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
+from culling.cloud.link.looks import Looks
 from culling.cloud.store.index import frames
 from culling.common.cli import main
 from culling.common.metrics import SERIES
@@ -57,7 +58,7 @@ class Running:
             {"name": "lines", "kind": "jsonl", "path": str(folder / "detections.jsonl")},
             {"name": "nobody", "kind": "webhook", "url": f"http://127.0.0.1:{free_port()}/", "queue": 10},
         ]
-        self.site.settings["view"] = {"enabled": True, "port": free_port(), "token": False}
+        self.site.settings["view"] = {"enabled": True, "port": free_port(), "token": False, "through_cloud": True}
         self.site.settings["selector"] = {
             "frames_per_window": 8, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0,
         }  # fmt: skip
@@ -78,7 +79,8 @@ class Running:
         return f"127.0.0.1:{self.site.settings['metrics']['port']}"
 
     def look(self) -> None:
-        """Look at the camera's live picture once."""
+        """Look at the camera's live picture once, at the edge and through the cloud."""
+        Looks(self.cloud.index).look(CAMERA, time.time())
         port = self.site.settings["view"]["port"]
         assert fetch(f"http://127.0.0.1:{port}/api/cameras/{CAMERA}/live").status == 200
 

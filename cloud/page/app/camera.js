@@ -1,9 +1,10 @@
 import { buttons } from "./actions.js";
 import { boxes, image, key, knownFrame } from "./boxes.js";
 import { lossChart } from "./charts.js";
-import { h, put } from "./dom.js";
+import { choice, h, put } from "./dom.js";
 import { framesPane } from "./frames.js";
 import { get, inside, poller } from "./link.js";
+import { liveSight } from "./live.js";
 import { modelsPane } from "./models.js";
 import { reviewPane } from "./review.js";
 import { roundsView } from "./rounds.js";
@@ -58,7 +59,14 @@ function nowPane(name) {
   const view = h("div", { class: "pic" }), under = h("p", { class: "small soft" }), facts = h("dl", { class: "answers" }), today = h("p", { class: "today" }), line = timeline(), losses = h("div"), drops = h("div");
   const axis = h("section", { class: "panel wide" }, h("h2", {}, "The last day"), today, line.node);
   const behind = h("details", { class: "panel wide" }, h("summary", {}, "What lies behind the choice of frames"), h("div", { class: "grid fit" }, h("section", {}, h("h2", {}, "Confidence loss since the agent started"), losses), h("section", {}, h("h2", {}, "Bytes, and frames not forwarded"), drops)));
-  const node = h("div", { class: "grid" }, h("div", { class: "look wide" }, h("section", { class: "panel" }, view, under), h("section", { class: "panel" }, facts)), axis, behind);
+  let sight = null;
+  const shows = choice("picture", { last: "last hard frame", live: "live" }, "last", which => {
+    if (sight) sight.close();
+    sight = which === "live" ? liveSight(name, view, under) : null;
+    shown = "";
+    if (!sight) news();
+  });
+  const node = h("div", { class: "grid" }, h("div", { class: "look wide" }, h("section", { class: "panel" }, h("p", { class: "bar" }, shows), view, under), h("section", { class: "panel" }, facts)), axis, behind);
   let shown = "", changed = "", said = "";
   function news() {
     const row = state.cameras.get(name);
@@ -73,11 +81,11 @@ function nowPane(name) {
   }
   async function show(row) {
     const id = row.picture ? `${row.picture.id} ${row.picture.labelled}` : "none";
-    if (id === shown) return;
+    if (id === shown || sight) return;
     shown = id;
     if (!row.picture) { view.replaceChildren(h("p", { class: "soft" }, "No frame of this camera is stored yet.")); under.replaceChildren(); return; }
     const frame = await knownFrame(row.picture.id);
-    if (!frame || shown !== id) return;
+    if (!frame || shown !== id || sight) return;
     view.replaceChildren(image(frame), boxes(frame, { floor: 0.4, named: true, whole: 620 }));
     under.replaceChildren(`The last frame that left, ${stamp(frame.captured)}: ${frame.why}. `, key());
   }
@@ -101,6 +109,6 @@ function nowPane(name) {
   }
   const path = `api/cameras/${encodeURIComponent(name)}`, poll = poller(() => path, draw), daily = poller(() => get(`${path}/day`), takeDay, 60_000);
   behind.addEventListener("toggle", () => poll.turn());
-  return { node, news, tick: news, close: () => { poll.close(); daily.close(); }, drawn: () => { news(); poll.turn(); daily.turn(); } };
+  return { node, news, tick: news, close: () => { poll.close(); daily.close(); if (sight) sight.close(); }, drawn: () => { news(); poll.turn(); daily.turn(); } };
 }
 const DROPPED = { newer: "not looked at: the student was busy", unchanged: "not looked at: nothing had changed", "max-fps": "not looked at: beyond max_fps", frozen: "not looked at: the picture was frozen" };

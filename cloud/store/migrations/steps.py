@@ -107,4 +107,5 @@ STEPS = (
     Step("one unfinished round of a camera", before=_end_second_rounds),
     Step("cameras.counted"),
     Step("notes"),
+    Step("looks"),
 )

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from culling.cloud.control.publish import Publisher
 from culling.cloud.link import admission, ingest
 from culling.cloud.link.ingest import Ingest
+from culling.cloud.link.looks import Looks
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Arrival
 from culling.cloud.store.index import Index, cameras
@@ -29,6 +30,8 @@ from culling.common.wire.messages import (
     Ack,
     CameraState,
     Heartbeat,
+    LivePicture,
+    Look,
     ModelChunk,
     ModelOffer,
     ModelRequest,
@@ -419,6 +422,43 @@ def test_an_edge_without_a_version_in_common_is_told_so_and_its_link_lives_on(st
     assert running.metrics.by("reason", "messages_refused") == {"version": 2}
     assert running.cloud.roster.rows()[0].state is None
     assert edge.ask(greeting, Welcome).window > 0
+
+
+# The live picture
+
+
+def test_a_live_picture_is_asked_for_while_somebody_looks_and_reaches_the_page(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    beat = Heartbeat("boot-1", [camera_state(through_cloud=True)])
+    edge.ask(hello(camera_state(through_cloud=True)), Welcome)
+    looks, (frame, jpeg) = Looks(running.cloud.index), hard_frame(1)
+    looks.look(CAMERA, running.cloud.clock.now())
+    assert edge.receive(Look, beat=beat)[0].camera == CAMERA
+    edge.send(LivePicture(CAMERA, 1.8e9, f"{CAMERA}-1", 64, 48, frame.detections), jpeg)
+    wait_until(lambda: (found := looks.look(CAMERA, running.cloud.clock.now())) is not None and found.jpeg == jpeg)
+    assert running.metrics.total("live_pictures", camera=CAMERA) == 1
+    assert running.stored() == 0
+
+
+def test_an_edge_that_does_not_say_that_it_shows_pictures_is_not_asked(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    Looks(running.cloud.index).look(CAMERA, running.cloud.clock.now())
+    with pytest.raises(AssertionError, match="none of"):
+        edge.receive(Look, within_s=3.0, beat=Heartbeat("boot-1", [camera_state()]))
+
+
+def test_a_live_picture_is_taken_only_from_the_cameras_own_edge_and_when_it_was_asked_for(start: Start) -> None:
+    running = start()
+    edge, other = running.edge(), running.edge("yard", name="edge-2")
+    frame, jpeg = hard_frame(1)
+    picture = LivePicture(CAMERA, 1.8e9, f"{CAMERA}-1", 64, 48, frame.detections)
+    assert other.ask(picture, Refused, payload=jpeg).reason.startswith("not-your-camera")
+    edge.send(picture, jpeg)
+    wait_until(lambda: running.metrics.total("live_pictures_ignored", reason="unasked") == 1)
+    assert Looks(running.cloud.index).until() == {}
 
 
 # Counters

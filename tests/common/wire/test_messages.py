@@ -25,6 +25,7 @@ from culling.common.wire.messages import (
     MAX_FEATURES,
     MAX_HEADER,
     MAX_JPEG,
+    MAX_LIVE,
     MAX_MANIFEST,
     MAX_OFFER,
     Ack,
@@ -35,6 +36,8 @@ from culling.common.wire.messages import (
     HardFrame,
     Heartbeat,
     Hello,
+    LivePicture,
+    Look,
     Message,
     ModelChunk,
     ModelOffer,
@@ -75,6 +78,8 @@ EDGE: list[tuple[Message, bytes | None]] = [
     (Heartbeat("b1", [STATE, STATE]), None),
     (ModelRequest("gate-1", "gate-1-r7", 262_144, 262_144), None),
     (SwapReport("gate-1", "gate-1-r7", None, "live", "", 41.5, 1.8e9), None),
+    (LivePicture("gate-1", 1.8e9, "gate-1-r7", 1920, 1080, to_wire(FOUND)), b"\xff\xd8jpeg"),
+    (LivePicture("gate-1", 1.8e9, "none", 1920, 1080), b"\xff\xd8jpeg"),
     (SwapReport("gate-1", "gate-1-r7", "gate-1-r6", "rolled-back", "scores are NaN", 0.0, 1.8e9), None),
 ]
 CLOUD: list[tuple[Message, bytes | None]] = [
@@ -85,6 +90,7 @@ CLOUD: list[tuple[Message, bytes | None]] = [
     (ModelChunk("gate-1", "gate-1-r7", 0, 9_000_000), b"onnx"),
     (Desired("gate-1", True, 12, 4), None),
     (Desired("gate-1", False, None, None), None),
+    (Look("gate-1", 5.0), None),
     (Refused("unknown-type"), None),
 ]
 ALL: list[tuple[Message, bytes | None, Sender]] = [(m, p, "edge") for m, p in EDGE] + [
@@ -341,7 +347,8 @@ def test_only_an_offer_may_be_as_large_as_an_offer() -> None:
 
 
 def test_payload_caps_hold_on_both_sides() -> None:
-    chunk = ModelChunk("gate-1", "r7", 0, 1)
+    chunk, live = ModelChunk("gate-1", "r7", 0, 1), LivePicture("gate-1", 1.8e9, "none", 640, 480)
+    assert refusal([header(live), bytes(MAX_LIVE + 1)]) == "oversized"
     assert refusal([header(FRAME), bytes(MAX_JPEG + 1)]) == "oversized"
     assert refusal([header(chunk), bytes(MAX_CHUNK + 1)], "cloud") == "oversized"
     with pytest.raises(ProtocolError):

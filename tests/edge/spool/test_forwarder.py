@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import msgspec
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -16,6 +18,7 @@ from culling.common.clock import SystemClock
 from culling.common.errors import StorageError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
+from culling.common.wire.codec import jpeg_size
 from culling.common.wire.ignored import place
 from culling.common.wire.messages import (
     MAX_JPEG,
@@ -26,6 +29,8 @@ from culling.common.wire.messages import (
     HardFrame,
     Heartbeat,
     Hello,
+    LivePicture,
+    Look,
     Message,
     ModelChunk,
     ModelOffer,
@@ -38,9 +43,11 @@ from culling.common.wire.messages import (
     unpack,
 )
 from culling.common.wire.versions import SPEAKS, Speaks
+from culling.edge.camera.camera import Frame
 from culling.edge.settings import load_settings
 from culling.edge.spool.forwarder import Forwarder, Throttle
 from culling.edge.spool.spool import Spool, Spooled
+from culling.edge.view.abroad import Abroad
 from culling.edge.watchdog import Watchdog
 from support import recorded
 from support.scores import FEATURES, score
@@ -122,7 +129,10 @@ class Bench:
         self.models = Models()
         self.subject: Forwarder | None = None
 
-    def start(self, on_desired: Callable[[Desired], None] = lambda _: None, **changes: Any) -> Forwarder:
+    def start(
+        self, on_desired: Callable[[Desired], None] = lambda _: None, abroad: bool = False, **changes: Any
+    ) -> Forwarder:
+        self.abroad = Abroad(abroad, lambda: ["gate"], self.metrics, SystemClock())
         self.site.settings["cloud"] |= changes
         settings = load_settings(self.site.write(), {}).cloud
         self.subject = Forwarder(
@@ -135,6 +145,7 @@ class Bench:
             SystemClock(),
             Watchdog(),  # type: ignore[arg-type]
             on_desired,
+            self.abroad,
         )
         self.subject.start()
         return self.subject
@@ -529,6 +540,69 @@ def test_a_cloud_without_a_version_in_common_is_named_and_greeted_at_the_usual_b
     bench.cloud.answers = True
     until(bench, lambda: bench.ready() == 0)
     assert (subject.incompatible, bench.metrics.total("incompatible")) == ("", 0)
+
+
+def picture(seq: int) -> Frame:
+    noise = np.random.default_rng(seq).integers(0, 255, (48, 64, 3), np.uint8)
+    return Frame("gate", seq, seq / 25, 1e9 + seq, 0.0, av.VideoFrame.from_ndarray(noise, format="rgb24"))
+
+
+def pictures(bench: Bench) -> list[float]:
+    return [message.captured for message, _ in bench.cloud.seen if isinstance(message, LivePicture)]
+
+
+def test_a_live_picture_is_sent_for_each_look_and_none_without(bench: Bench) -> None:
+    subject = bench.start(abroad=True)
+    assert bench.abroad.live is not None
+    until(bench, lambda: subject.linked)
+    bench.abroad.live.offer(picture(1), None)
+    bench.cloud.send(Look("gate", 10.0))
+    until(bench, lambda: bench.abroad.due() == ["gate"])
+    bench.abroad.live.offer(picture(2), None)
+    until(bench, lambda: pictures(bench) == [1e9 + 2])
+    (message, jpeg) = next(one for one in bench.cloud.seen if isinstance(one[0], LivePicture))
+    assert message == LivePicture("gate", 1e9 + 2, "none", 64, 48)
+    assert jpeg is not None
+    assert jpeg_size(jpeg) == (64, 48)
+    assert bench.metrics.total("live_pictures_sent", camera="gate") == 1
+    assert not bench.abroad.due()
+
+
+def test_no_live_picture_is_sent_while_hard_frames_wait_or_are_on_their_way(bench: Bench) -> None:
+    bench.spool_frames(3)
+    subject = bench.start(abroad=True)
+    assert bench.abroad.live is not None
+    until(bench, lambda: subject.linked and len(frames(bench)) == 3, ack=False)
+    bench.cloud.send(Look("gate", 60.0))
+    until(bench, lambda: bench.abroad.live.wanted("gate"), ack=False)
+    bench.abroad.live.offer(picture(1), None)
+    until(bench, lambda: bench.metrics.total("live_pictures_skipped", reason="hard-frames") > 0, ack=False)
+    assert pictures(bench) == []
+    assert bench.metrics.total("view_frames") == 0, "none was made in vain"
+    for seq in frames(bench):
+        bench.cloud.send(Ack("boot-1", seq, 8))
+    until(bench, lambda: pictures(bench) == [1e9 + 1])
+    assert bench.ready() == 0
+
+
+def test_a_live_picture_counts_against_the_limit_of_the_upload(bench: Bench) -> None:
+    subject = bench.start(abroad=True, upload_bytes_per_s=500)
+    assert bench.abroad.live is not None
+    until(bench, lambda: subject.linked)
+    for seq in (1, 2):
+        bench.cloud.send(Look("gate", 60.0))
+        until(bench, lambda: bench.abroad.due() == ["gate"])
+        bench.abroad.live.offer(picture(seq), None)
+        until(bench, lambda seq=seq: len(pictures(bench)) == seq)  # type: ignore[misc]
+    assert bench.metrics.total("live_pictures_skipped", reason="upload-limit") > 0
+
+
+def test_a_look_at_an_edge_that_does_not_allow_it_is_counted(bench: Bench) -> None:
+    subject = bench.start()
+    until(bench, lambda: subject.linked)
+    bench.cloud.send(Look("gate", 10.0))
+    until(bench, lambda: bench.metrics.by("reason", "messages_refused") == {"look-not-allowed": 1})
+    assert subject.linked
 
 
 def test_a_spool_that_fails_pauses_forwarding_until_it_works_again(bench: Bench, tmp_path: Path) -> None:
