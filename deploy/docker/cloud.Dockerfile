@@ -41,6 +41,7 @@ ENV CULLING_SERVICE__DATA_DIR=/var/lib/culling \
     CULLING_PAGE__PORT=9466 \
     HOME=/var/lib/culling \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PATH=/opt/culling/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /var/lib/culling

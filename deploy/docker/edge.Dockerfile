@@ -40,6 +40,7 @@ ENV CULLING_METRICS__HOST=0.0.0.0 \
     CULLING_METRICS__PORT=9464 \
     HOME=/var/lib/culling-edge \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
+    PATH=/opt/culling/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /var/lib/culling-edge
