@@ -20,7 +20,7 @@ from culling.edge.settings import EdgeSettings
 from support.cloud import wait_until
 from support.images import DOCKER, ROOT, Image, image, let_through
 from support.site import free_port
-from support.units import require_namespaces, script
+from support.units import require_namespaces, script, unit
 
 SIDES = ("edge", "cloud")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -124,6 +124,11 @@ def healthy(built: Image, port: int) -> bool:
     assert python == "/opt/culling/bin/python"
     told = {**os.environ, **built.environment, "PATH": os.environ["PATH"], "CULLING_METRICS__PORT": str(port)}
     return subprocess.run([sys.executable, *rest], env=told, capture_output=True, check=False).returncode == 0
+
+
+def test_the_edge_starts_as_its_unit_does_which_a_test_runs_in_its_sandbox() -> None:
+    started = unit("culling-edge")["ExecStart"].replace("%S", "/var/lib")
+    assert started.split() == [*image("edge").entrypoint, *image("edge").command]
 
 
 def test_the_cloud_starts_with_a_read_only_root_and_is_healthy(tmp_path: Path) -> None:
