@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tomllib
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.keys import load_keys
 from support.deployed import CHART, linted, needs_helm, notes, rendered, unknown_variables, unknown_words
 from support.images import ROOT, image
 
@@ -30,13 +27,16 @@ GIVEN: dict[str, Any] = {
     }
 }
 FULL: dict[str, Any] = {
-    "secret": {**GIVEN["secret"], "rayToken": "token"},
+    "secret": {**GIVEN["secret"], "pageToken": "open sesame", "rayToken": "token"},
     "image": {"pullSecrets": ["registry"]},
     "bucket": {"endpoint": "http://objects.example", "allowHttp": True},
     "settings": {"CULLING_SCHEDULE__MIN_NEW": "512", "CULLING_ROUND__KEPT": "128"},
     "ingest": {"service": {"annotations": {"a": "b"}}, "nodeSelector": {"a": "b"}, "tolerations": [{"key": "a"}]},
     "control": {"resources": {"limits": {"nvidia.com/gpu": 1}}},
-    "page": {"ingress": {"enabled": True, "className": "nginx", "host": "page.example", "tlsSecret": "tls"}},
+    "page": {
+        "actions": True,
+        "ingress": {"enabled": True, "className": "nginx", "host": "page.example", "tlsSecret": "tls"},
+    },
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "ray": {"enabled": True, "workers": {"nodeSelector": {"gpu": "yes"}, "tolerations": [{"key": "gpu"}]}},
 }
@@ -152,7 +152,7 @@ def test_what_they_are_told_are_settings_which_load(
         assert unknown_variables("cloud", told) == []
         assert len(told) == len(one.get("env", [])), "no variable twice"
     [page] = pods(documents)["prod-culling-page"]["spec"]["containers"]
-    settings = {name: value for name, value in environment(page).items() if name.startswith("CULLING_PAGE__")}
+    settings = {name: environment(page)[name] for name in ("CULLING_PAGE__NAMES", "CULLING_PAGE__PROXIES")}
     CloudSettings(
         service={"data_dir": "."},
         page={name.removeprefix("CULLING_PAGE__").lower(): json.loads(value) for name, value in settings.items()},
@@ -201,7 +201,10 @@ def test_whoever_signs_models_is_control_alone() -> None:
         for name, volumes in mounted.items()
     }
     assert {name for name, found in keys.items() if "signing.secret" in found} == {"prod-culling-control"}
-    assert {name for name, found in keys.items() if found} == {"prod-culling-control", "prod-culling-ingest"}
+    assert {name for name, found in keys.items() if "curve.secret" in found} == {
+        "prod-culling-control",
+        "prod-culling-ingest",
+    }
 
 
 def test_every_secret_that_is_read_is_in_the_secret() -> None:
@@ -213,28 +216,28 @@ def test_every_secret_that_is_read_is_in_the_secret() -> None:
         for one in container.get("env", [])
         if "valueFrom" in one
     }
-    assert read | {"curve.secret", "signing.secret"} == secret["stringData"].keys()
+    assert read | {"curve.secret", "signing.secret", "page-token"} == secret["stringData"].keys()
     assert not of(every(CASES["own-secret"]), "Secret")
     plain = yaml.safe_dump([one for one in documents if one["kind"] != "Secret"])
     assert not [value for value in FULL["secret"].values() if len(value) > 6 and value in plain]
 
 
-def test_keys_are_laid_where_the_service_takes_them(tmp_path: Path) -> None:
-    before, secret, data = (tmp_path / name for name in ("before", "secret", "data"))
-    for folder in (before, secret, data):
-        folder.mkdir()
-    made = load_keys(before)
-    for key in (before / "keys").iterdir():
-        (secret / key.name).write_text(key.read_text())
-        (secret / key.name).chmod(0o440)
-    [init] = pods(every(GIVEN))["prod-culling-control"]["spec"]["initContainers"]
-    line = init["args"][0].replace("/var/lib/culling", str(data)).replace("/keys/*", f"{secret}/*", 1)
-
-    for _ in range(2):  # a container that is started again finds what the first one laid
-        subprocess.run([*init["command"], line], check=True)
-
-    found = load_keys(data)
-    assert (found.curve_secret, found.signing_public) == (made.curve_secret, made.signing_public)
+def test_keys_are_where_a_role_is_told_and_closed_to_others() -> None:
+    documents = every(FULL)
+    told = {
+        "ingest": {"CURVE_KEY_FILE": "curve.secret"},
+        "control": {"CURVE_KEY_FILE": "curve.secret", "SIGNING_KEY_FILE": "signing.secret"},
+        "page": {"TOKEN_FILE": "page-token"},
+    }
+    for role, files in told.items():
+        spec = pods(documents)[f"prod-culling-{role}"]["spec"]
+        [container] = spec["containers"]
+        found = {name.rpartition("__")[2]: value for name, value in environment(container).items() if "_FILE" in name}
+        assert found == {name: f"/keys/{key}" for name, key in files.items()}
+        [volume] = [one["secret"] for one in spec["volumes"] if one["name"] == "keys"]
+        assert {item["path"] for item in volume["items"]} == set(files.values())
+        assert volume["defaultMode"] == 0o440
+        assert [one for one in container["volumeMounts"] if one["mountPath"] == "/keys"]
 
 
 def test_the_index_is_migrated_before_anything_of_this_version_starts() -> None:
@@ -271,6 +274,7 @@ def test_control_takes_part_in_ray_only_where_there_is_one() -> None:
     [
         ({}, "secret.databaseUrl"),
         ({**GIVEN, "ray": {"enabled": True}}, "secret.rayToken"),
+        ({**GIVEN, "page": {"actions": True}}, "secret.pageToken"),
         ({"secret": {**GIVEN["secret"], "databaseUrl": "sqlite:///index"}}, "databaseUrl"),
         ({"secret": {**GIVEN["secret"], "curve": "short"}}, "curve"),
         ({**GIVEN, "bucket": {"objects": "culling"}}, "objects"),

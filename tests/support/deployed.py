@@ -23,7 +23,7 @@ from support.images import ROOT
 
 COMPOSE = shutil.which("docker-compose", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 CHART = ROOT / "deploy" / "helm" / "culling"
-COMING = ("--role", "executor.")
+COMING = ("--role", "executor.", "service.curve_key_file", "service.signing_key_file", "page.token_file")
 """Agreed on, and not in every version that this file is tested with: other words have to be known."""
 
 needs_compose = pytest.mark.skipif(COMPOSE is None, reason="docker-compose is not installed")

@@ -81,28 +81,20 @@ securityContext:
   valueFrom: { secretKeyRef: { name: {{ include "culling.secret" . }}, key: ray-token } }
 {{- end }}
 
-{{/*
-Copies keys to where only their owner may read them, as the service demands: a Secret's files belong to root, and may be
-read by the group. Takes the root context and a list of the keys.
-*/}}
-{{- define "culling.keys" -}}
-- name: keys
-  {{- include "culling.container" .root | nindent 2 }}
-  command: [/bin/sh, -euc]
-  args: ["install -d -m 0700 /var/lib/culling/keys; install -m 0600 /keys/* /var/lib/culling/keys/"]
-  volumeMounts:
-    - { name: data, mountPath: /var/lib/culling }
-    - { name: keys, mountPath: /keys, readOnly: true }
-{{- end }}
-
 {{- define "culling.keyVolume" -}}
 - name: keys
   secret:
     secretName: {{ include "culling.secret" .root }}
+    # Root's, and the group's of the pod to read; the service refuses a key that anybody else may.
+    defaultMode: 0440
     items:
       {{- range .keys }}
       - { key: {{ . }}, path: {{ . }} }
       {{- end }}
+{{- end }}
+
+{{- define "culling.keyMount" -}}
+- { name: keys, mountPath: /keys, readOnly: true }
 {{- end }}
 
 {{- define "culling.mounts" -}}
