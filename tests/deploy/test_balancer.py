@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,10 @@ from culling.common.process.health import HealthServer
 from culling.common.wire.messages import Hello, Welcome, pack, unpack
 from culling.common.wire.transport import CloudSocket, new_keypair, public_key
 from support.cloud import Edge, hello, wait_until
+from support.haproxy import CONFIG, HAPROXY, Haproxy
 from support.images import ROOT, image
-from support.site import free_port
 
-HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed: apt-get install haproxy")
-CONFIG = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
 
 
 class Ingest:
@@ -60,28 +57,11 @@ def ingests(keys: tuple[str, str]) -> Iterator[list[Ingest]]:
         one.close()
 
 
-def config(ingests: list[Ingest], link: int, web: int) -> str:
-    """Return the settings as they are shipped, with the addresses of `ingests` in place of those of a resolver."""
-    checked = "inter 2s fall 2 rise 1 on-marked-down shutdown-sessions"
-    servers = "".join(
-        f"    server ingest{at} {one.socket.endpoint.removeprefix('tcp://')} check port {one.health.port} {checked}\n"
-        for at, one in enumerate(ingests)
-    )
-    text = re.sub(r" +default-server .*\n +server-template ingest .*\n", servers, CONFIG)
-    assert text.count(checked) == 3, "the ingests' servers, and the pages' as they were"
-    return text.replace("bind :5577", f"bind 127.0.0.1:{link}").replace("bind :9466", f"bind 127.0.0.1:{web}")
-
-
 @pytest.fixture
-def link(ingests: list[Ingest], tmp_path: Path) -> Iterator[int]:
-    port, file = free_port(), tmp_path / "haproxy.cfg"
-    file.write_text(config(ingests, port, free_port()))
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([str(HAPROXY), "-db", "-f", file], stdout=log, stderr=log)
-    yield port
-    assert process.poll() is None, (tmp_path / "log").read_text()
-    process.terminate()
-    process.wait(20)
+def balancer(ingests: list[Ingest], tmp_path: Path) -> Iterator[Haproxy]:
+    found = Haproxy(tmp_path, [(one.socket.endpoint.removeprefix("tcp://"), one.health.port) for one in ingests])
+    yield found
+    found.close()
 
 
 def test_haproxy_takes_the_settings_as_they_are() -> None:
@@ -96,9 +76,9 @@ def test_its_ports_are_those_of_the_services() -> None:
 
 
 def test_an_edge_lands_on_another_ingest_when_its_own_is_no_longer_ready(
-    ingests: list[Ingest], link: int, keys: tuple[str, str]
+    ingests: list[Ingest], balancer: Haproxy, keys: tuple[str, str]
 ) -> None:
-    edge = Edge(f"tcp://127.0.0.1:{link}", public_key(keys[0]), keys[1])
+    edge = Edge(balancer.endpoint, public_key(keys[0]), keys[1])
 
     def welcomed() -> bool:
         edge.socket.send(pack(hello()))
