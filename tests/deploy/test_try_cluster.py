@@ -1,4 +1,4 @@
-"""The trial of a cluster: what it takes for lost or done twice, and what it writes; not run here, for it takes minutes."""
+"""The trial of a cluster: what it takes for lost or done twice, and what it writes. It takes minutes: not run here."""
 
 from __future__ import annotations
 
