@@ -107,6 +107,9 @@ securityContext:
 env:
   {{- include "culling.store" . | nindent 2 }}
   {{- include "culling.rayToken" . | nindent 2 }}
+  # Ray would have its workers step back by 15, though nothing else runs there.
+  - name: RAY_worker_niceness
+    value: "0"
 volumeMounts:
   {{- include "culling.mounts" . | nindent 2 }}
   - { name: shared-memory, mountPath: /dev/shm }
