@@ -364,6 +364,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to wait for a round of each camera")
     parser.add_argument("--folder", type=Path, help="an empty folder for all of it, kept; default: a temporary one")
     told = parser.parse_args()
+    # A shell that starts this in its background ignores SIGINT, and what is started here would inherit it and stay.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))
     folder = told.folder or Path(tempfile.mkdtemp(prefix="cluster-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
