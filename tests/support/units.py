@@ -41,11 +41,17 @@ class Manager:
 
 
 def unit(name: str) -> Mapping[str, str]:
-    """Return the `[Service]` section of a unit that is shipped."""
+    """Return the `[Service]` section of a unit that is shipped; of a template, for the instance in `name`."""
     parser = ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(UNITS / f"{name}.service")
+    parser.read_string(unit_text(name))
     return parser["Service"]
+
+
+def unit_text(name: str) -> str:
+    """Return a unit's file; `culling-cloud@page` is the template with its instance filled in."""
+    template, at, instance = name.partition("@")
+    return (UNITS / f"{template}{at}.service").read_text().replace("%i", instance)
 
 
 def script(service: Mapping[str, str], state: Path, etc: Path, command: str) -> str:

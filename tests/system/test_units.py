@@ -1,4 +1,4 @@
-"""Both systemd units start from what their owner has: the kit as it was written, a settings file in /etc/culling."""
+"""The systemd units start from what their owner has: the kit as it was written, a settings file in /etc/culling."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from culling.cloud.enroll import URL_TO_FILL_IN, Enrollment, enroll
 from culling.common.wire.messages import CameraState
 from support.cloud import CAMERA, CloudState, wait_until
 from support.site import moving_clip
-from support.units import UNITS, Manager, require_namespaces, start, unit
+from support.units import UNITS, Manager, require_namespaces, start, unit, unit_text
 
-NAMES = ("culling-edge", "culling-cloud")
+ROLES = tuple(f"culling-cloud@{role}" for role in ("ingest", "control", "page"))
+NAMES = ("culling-edge", "culling-cloud", *ROLES)
 
 
 class Started:
@@ -108,15 +109,28 @@ def test_a_unit_can_write_to_its_state_and_nowhere_else(name: str, etc: Path, tm
     assert (state / "written").stat().st_mode & 0o077 == 0
 
 
-def test_a_round_that_the_kernel_ends_does_not_stop_the_cloud_unit() -> None:
-    assert "OOMPolicy=continue" in (UNITS / "culling-cloud.service").read_text().splitlines()
+@pytest.mark.parametrize("name", ["culling-cloud", *ROLES])
+def test_a_round_that_the_kernel_ends_does_not_stop_the_cloud_unit(name: str) -> None:
+    assert "OOMPolicy=continue" in unit_text(name).splitlines()
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_role_keeps_its_state_in_the_folder_that_its_unit_makes(name: str) -> None:
+    service, role = unit(name), name.partition("@")[2]
+    assert service["Environment"] == f"CULLING_SERVICE__DATA_DIR=/var/lib/{service['StateDirectory']}"
+    assert service["StateDirectory"] == f"culling-{role}"
+    whole, own = unit("culling-cloud")["ExecStart"], service["ExecStart"]
+    assert own == whole.replace("cloud serve", f"cloud serve --role {role}")
+    differs = {"ExecStart", "StateDirectory", "Environment", "EnvironmentFile"}
+    assert {key for key in service if service[key] != unit("culling-cloud").get(key)} == differs
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_understands_a_unit(name: str, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.service"
-    file.write_text((UNITS / file.name).read_text().replace("/opt/culling/bin/culling", "/bin/true"))
+    template = file.with_name(f"{name.partition('@')[0]}@.service") if "@" in name else file
+    template.write_text((UNITS / template.name).read_text().replace("/opt/culling/bin/culling", "/bin/true"))
 
     done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, check=False)
 
