@@ -15,7 +15,7 @@
 #
 # Jetson: nothing was tried. The variant `cpu` should run there, since it needs nothing but arm64 and glibc 2.28. For the GPU,
 # onnxruntime has to be one that is built for the JetPack on the device, on an L4T image as the base, in place of the package
-# `onnxruntime-gpu`, whose wheel is for servers; the versions and the TensorRT provider are open questions. `culling edge check` tells
+# `onnxruntime-gpu`, whose wheel may not fit; versions and the TensorRT provider are open questions. `culling edge check` tells
 # which provider runs.
 ARG PYTHON=3.11
 
