@@ -6,16 +6,16 @@
 #   docker run --read-only --tmpfs /tmp --init -v ./kit:/var/lib/culling-edge culling-edge
 #
 # The kit that `culling cloud enroll` wrote is the volume; it has to belong to the user 10001. The variant `gpu` brings
-# CUDA and cuDNN and needs a driver, the NVIDIA Container Toolkit, and `--gpus all`; its onnxruntime comes for amd64.
+# CUDA and cuDNN and needs a driver, the NVIDIA Container Toolkit, and `--gpus all`.
 #
 # Never built and never run: no container engine was at hand. Tests (tests/deploy) check what can be checked without one:
-# hadolint reads this file; what it copies and installs is there; its command starts as it stands, with a read-only root and
-# these variables, and the command of its HEALTHCHECK answers. That every package has a wheel for arm64 was looked up for
-# the large ones (torch, onnxruntime, av, pyzmq, obstore, psycopg).
+# hadolint reads this file; what it copies and installs is there; its command starts in the sandbox of the unit, whose root is
+# read-only too; and the command of its HEALTHCHECK answers. That every package has a wheel for arm64 was looked up for
+# the large ones (onnxruntime with and without CUDA, av, pyzmq, simplejpeg).
 #
 # Jetson: nothing was tried. The variant `cpu` should run there, since it needs nothing but arm64 and glibc 2.28. For the GPU,
-# onnxruntime has to be the one that NVIDIA builds for the JetPack on the device, on NVIDIA's L4T image as the base, in place
-# of the package `onnxruntime`; the versions and the TensorRT provider are open questions. `culling edge check` tells
+# onnxruntime has to be one that is built for the JetPack on the device, on an L4T image as the base, in place of the package
+# `onnxruntime-gpu`, whose wheel may not fit; versions and the TensorRT provider are open questions. `culling edge check` tells
 # which provider runs.
 ARG PYTHON=3.11
 

@@ -141,12 +141,12 @@ class Process:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._arguments],
-                stdout=log, stderr=log, env=self._environment, preexec_fn=die_with_parent,
+                stdout=log, stderr=log, env=self._environment, preexec_fn=die_with_parent, start_new_session=True,
             )  # fmt: skip
 
     def kill(self) -> None:
-        """End it as a power cut would."""
-        self._process.send_signal(signal.SIGKILL)
+        """End it as a power cut would, with all that it started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:
@@ -167,6 +167,7 @@ class Trial:
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.services: dict[str, Process] = {}
         self._metrics: dict[str, Scrape] = {}
+        self._nodes: dict[str, Process] = {}
         self._due = 0.0
 
     def __enter__(self) -> Trial:
@@ -209,7 +210,7 @@ class Trial:
         for name, what in (("head", head), *((f"worker-{at}", ["--num-cpus=1"]) for at in (1, 2))):
             where = [] if name == "head" else [f"--address=127.0.0.1:{port}"]
             arguments = ["ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *what, *where]
-            self._own(f"ray-{name}", arguments)
+            self._nodes[name] = self._own(f"ray-{name}", arguments)
 
     def _start_service(self, name: str, role: str) -> None:
         toml = self._write(name, role, self.folder / "home" / "data" / "keys")
@@ -272,8 +273,13 @@ class Trial:
     def finish(self, minutes: float) -> None:
         """Wait until each camera had a round, `minutes` at most, and until the witness has all answers; then look."""
         until = time.monotonic() + 60 * minutes
+        whole = dict(self._nodes)
         while time.monotonic() < until and not {camera for camera, *_ in self._ended()} >= set(CAMERAS):
             self.turn()
+            if (worker := whole.get("worker-1")) is not None and self._training():
+                worker.kill()  # one of both rounds, or its start, was there: it goes on after its last stage
+                worker.start()
+                whole.clear()
         self._wait("the last acknowledgements", lambda: not self.witness.left, 60)
         with self.index.read() as connection:
             row = sa.select(frames.c.camera, frames.c.boot, frames.c.seq)
@@ -284,6 +290,12 @@ class Trial:
         held = {item.name for item in open_objects(self.bucket, self.folder / "home" / "data").list("frames")}
         self.seen.unseen = sorted(name for name in names if not any(name in one for one in held))
         self.seen.acked, self.seen.ended = set(self.witness.acked), self._ended()
+
+    def _training(self) -> bool:
+        """Whether a round runs."""
+        with self.index.read() as connection:
+            asked = sa.select(rounds.c.id).where(rounds.c.finished.is_(None), rounds.c.camera.in_(CAMERAS))
+            return connection.execute(asked).first() is not None
 
     def _ended(self) -> list[tuple[str, str, float]]:
         asked = sa.select(rounds.c.camera, rounds.c.state, rounds.c.started, rounds.c.finished)

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import tomli_w
 
+from support.cloud import wait_until
 from support.deployed import unknown_words
 from support.images import ROOT
 
@@ -88,6 +89,21 @@ def test_each_process_has_ports_and_a_folder_of_its_own_and_no_key_that_it_does_
     )
     assert ("executor" in written[0]) == ray
     assert tomli_w.dumps(written[0])
+
+
+def test_a_kill_ends_what_a_process_started_too(trial: ModuleType, tmp_path: Path) -> None:
+    written = tmp_path / "sleeper.py"
+    written.write_text(
+        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid, flush=True)\nchild.wait()\n"
+    )
+    process = trial.Process("parent", ["sleeper"], tmp_path, {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    log = tmp_path / "parent.log"
+    wait_until(lambda: log.read_text().endswith("\n"), 20)
+
+    process.kill()
+
+    child = Path("/proc") / log.read_text().strip() / "status"
+    wait_until(lambda: not child.exists() or "(zombie)" in child.read_text(), 10)
 
 
 def test_the_script_starts_it_and_its_commands_are_there() -> None:

@@ -23,8 +23,6 @@ from support.images import ROOT
 
 COMPOSE = shutil.which("docker-compose", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 CHART = ROOT / "deploy" / "helm" / "culling"
-COMING = ("--role", "executor.", "service.curve_key_file", "service.signing_key_file", "page.token_file")
-"""Agreed on, and not in every version that this file is tested with: other words have to be known."""
 
 needs_compose = pytest.mark.skipif(COMPOSE is None, reason="docker-compose is not installed")
 needs_helm = pytest.mark.skipif(importlib.util.find_spec("helm_python") is None, reason="helm is not installed")
@@ -95,7 +93,7 @@ def unknown_words(arguments: list[str]) -> list[str]:
     known = max((name for name in _options() if line[: len(name.split())] == name.split()), key=len)
     if known == "culling":
         return arguments[:1]
-    return [word for word in arguments if word.startswith("--") and word not in {*_options()[known], *COMING}]
+    return [word for word in arguments if word.startswith("--") and word not in _options()[known]]
 
 
 def unknown_variables(side: str, environment: dict[str, Any]) -> list[str]:
@@ -105,5 +103,5 @@ def unknown_variables(side: str, environment: dict[str, Any]) -> list[str]:
     return [
         name
         for name, key in named.items()
-        if name.startswith("CULLING_") and not key.startswith(COMING) and not any(one.startswith(key) for one in keys)
+        if name.startswith("CULLING_") and not any(one.startswith(key) for one in keys)
     ]
