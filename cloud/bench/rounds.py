@@ -98,8 +98,8 @@ def rounds_command(
     ways = [one, many, *([Way("ray", 1), Way("ray", parallel)] if ray else [])]
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         made = Path(folder) / "made"
-        prepare(made, video, cameras, frames, steps)
-        sides = [lambda way=way: rounds_an_hour(made, way, ray) for way in ways]
+        prepare(made, video, cameras, frames)
+        sides = [lambda way=way: rounds_an_hour(made, way, ray, steps) for way in ways]
         found = [
             Measured(way.told, "rounds/hour", v) for way, v in zip(ways, bench.in_turn(rounds, *sides), strict=True)
         ]
@@ -116,14 +116,15 @@ def rounds_command(
     bench.print_report(report, as_json)
 
 
-def rounds_an_hour(made: Path, way: Way, address: str) -> float:
+def rounds_an_hour(made: Path, way: Way, address: str, steps: int) -> float:
     """Return how many rounds an hour a copy of the prepared cameras has in one way."""
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         data_dir = Path(folder) / "data"
         shutil.copytree(made, data_dir)
         cores = max(1.0, (os.cpu_count() or 1) / way.parallel)
         options = {"kind": way.kind, "parallel": way.parallel, "address": address or "auto", "num_cpus": cores}
-        settings = settings_of(data_dir, **{f"executor.{name}": value for name, value in options.items()})
+        given = {f"executor.{name}": value for name, value in options.items()}
+        settings = settings_of(data_dir, **given, **{"round.most_steps": steps, "round.patience": steps})
         path = data_dir / "round.toml"
         path.write_bytes(to_toml(settings))
         check_executor(path, settings)
@@ -150,9 +151,9 @@ def _run_all(runner: Runner, index: Index) -> float:
     return 3600 * len(turns) / seconds
 
 
-def prepare(data_dir: Path, video: Path, cameras: int, frames: int, steps: int) -> None:
+def prepare(data_dir: Path, video: Path, cameras: int, frames: int) -> None:
     """Make a data folder with cameras for each of which a round was entered."""
-    settings, clock = settings_of(data_dir, **{"round.most_steps": steps, "round.patience": steps}), SystemClock()
+    settings, clock = settings_of(data_dir), SystemClock()
     with index_of(settings) as index:
         files, store = model_files(settings), frame_store(settings, index, clock)
         publisher = Publisher(index, files, load_keys(data_dir).signing, 1.0, clock)
