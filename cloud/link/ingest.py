@@ -205,8 +205,9 @@ class Ingest:
                 self._latest[camera] = word
                 self._elsewhere.add(camera)
                 self._offers.forget(camera)
-        for edge_key in [key for key in self._heard if self._members.cameras.get(key, {""}) <= self._elsewhere]:
-            del self._heard[edge_key]
+        for edge_key in list(self._heard):
+            if (mine := self._members.cameras.get(edge_key)) and mine <= self._elsewhere:
+                del self._heard[edge_key]
 
     def _show(self) -> None:
         self._metrics.set("edges_connected", len(self._alive()))

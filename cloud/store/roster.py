@@ -33,6 +33,15 @@ EVERY_S = 1.0
 FEW = 1000
 """Cameras that are asked for by name; of more it is quicker to read all."""
 
+_said, _ahead = sa.bindparam("said", type_=sa.Float), sa.bindparam("ahead", type_=sa.Float)
+_older = cameras.c.heard.is_(None) | (cameras.c.heard <= _said) | (cameras.c.heard > _ahead)
+_HEARD = (
+    cameras.update()
+    .where(cameras.c.name == sa.bindparam("camera"), _older)
+    .values(state=sa.bindparam("word"), heard=_said)
+)
+"""One statement for many cameras: in a large fleet they take most of the time that ingest has."""
+
 Told = tuple[CameraState, float]
 """The last state of a camera, and when it was heard: seconds since the epoch."""
 
@@ -154,13 +163,19 @@ class Roster:
         Where several services hear, a camera's edge may have told another since. A time that is further in the future
         than any clock that is set is none: that clock was set back.
         """
-        with self._index.write() as connection:
-            for name, state in states.items():
-                said = at if isinstance(at, int | float) else at[name]
-                text = msgspec.json.encode(state).decode()
-                later = cameras.c.heard.between(said, said + AHEAD_S) & (cameras.c.heard != said)
-                mine = (cameras.c.name == name) & sa.func.coalesce(~later, sa.true())
-                connection.execute(cameras.update().where(mine).values(state=text, heard=said))
+        times = dict.fromkeys(states, at) if isinstance(at, int | float) else at
+        rows = [
+            {
+                "camera": name,
+                "word": msgspec.json.encode(state).decode(),
+                "said": times[name],
+                "ahead": times[name] + AHEAD_S,
+            }
+            for name, state in states.items()
+        ]
+        if rows:
+            with self._index.write() as connection:
+                connection.execute(_HEARD, rows)
 
 
 class Words:
