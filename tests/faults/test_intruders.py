@@ -23,6 +23,7 @@ from culling.common.wire.messages import (
     FromEdge,
     Heartbeat,
     Hello,
+    LivePicture,
     ModelRequest,
     Nack,
     Refused,
@@ -204,6 +205,7 @@ def test_a05_no_string_of_any_message_names_a_file(house: House) -> None:
         (Heartbeat("boot-1", [camera_state("yard")]), []),
         (ModelRequest("yard", "yard-1", 0, 10), []),
         (SwapReport("yard", "yard-1", "yard-0", "live", "", 0.0, 1.0), []),
+        (LivePicture("yard", 1.0, "yard-1", 64, 48, frame.detections), [jpeg]),
     ]
     assert {type(message) for message, _ in messages} == set(get_args(FromEdge))
     for message, payload in messages:
