@@ -29,6 +29,7 @@ from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.people.deeds import Deed, Deeds, operator
 from culling.cloud.store.registry import Artefact
 from culling.cloud.store.roster import Roster
 from culling.common import logs
@@ -181,6 +182,7 @@ def enroll(
     settings = settings_of(config, override)
     who = Enrollment(edge, tuple(cameras), endpoint_for_edges(settings, endpoint), replace)
     toml = enroll_edge(settings, who, out, SystemClock(), say)
+    _note(settings, "edge_enrolled", edge=edge, cameras=cameras, replace=replace)
     print(f"edge {edge} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(cameras)} into {toml}")
     print("  2. copy the folder to the edge, to any place; the agent keeps its state in the folder `state` inside it")
@@ -197,6 +199,7 @@ def revoke(
     settings = settings_of(config, override)
     if not Roster(Index(settings.store_url)).revoke(edge):
         raise InputError(f"there is no edge {edge}: see `culling cloud status`")
+    _note(settings, "edge_revoked", edge=edge)
     print(f"edge {edge} can no longer connect")
 
 
@@ -226,6 +229,11 @@ def fsck(
     print(f"checked {checked}; {counted(len(report.findings), 'finding')}")
     if report.open:
         raise StorageError(f"{len(report.open)} findings need your attention: see above")
+
+
+def _note(settings: CloudSettings, action: str, **what: Any) -> None:
+    """Enter what was done, by who runs this process."""
+    Deeds(Index(settings.store_url)).add(Deed(operator(), action, what=what), time.time())
 
 
 def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) -> Artefact:

@@ -49,6 +49,7 @@ from culling.cloud.store.lifecycle import AT_ONCE, FrameLifecycle
 from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.objects.orphans import collect
 from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.people.deeds import Deeds
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.retention import forget_records
@@ -402,6 +403,7 @@ class Service:
             if folder.name not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
         forgotten = forget_records(self._index, now - store.records_days * DAY_S)
+        forgotten["deeds"] = Deeds(self._index).forget(now - store.audit_days * DAY_S)
         if any(forgotten.values()):
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()

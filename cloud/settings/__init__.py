@@ -7,8 +7,10 @@
 [labelling] how many frames a day are labelled            [publish]     how long a manifest holds
 [student]   what every camera starts with                 [metrics]     where the counters are served
 [schedule]  when a round starts by itself                 [page]        where the live page is served
+[sites]     which edges people look after together        [access]      who may look at what, and act on it
 """
 
+from culling.cloud.settings.access import ROLES, AccessSettings, Group, Role, Site, Sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet
 from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
 from culling.cloud.settings.rounds import CULLED, GateSettings, RoundSettings, ScheduleSettings
@@ -20,11 +22,14 @@ from culling.cloud.settings.teacher import Colours, Fit, LabellingSettings, Layo
 __all__ = [
     "CULLED",
     "DEFAULT",
+    "ROLES",
+    "AccessSettings",
     "ClassSet",
     "CloudSettings",
     "Colours",
     "Fit",
     "GateSettings",
+    "Group",
     "LabellingSettings",
     "Layout",
     "MetricsSettings",
@@ -32,9 +37,12 @@ __all__ = [
     "Pixels",
     "PublishSettings",
     "ResolutionSettings",
+    "Role",
     "RoundSettings",
     "ScheduleSettings",
     "ServiceSettings",
+    "Site",
+    "Sites",
     "StoreSettings",
     "StudentSettings",
     "TeacherPart",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.migrations import totals
+from culling.cloud.store.migrations import append_only, totals
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import DAY_S
 
@@ -93,4 +93,6 @@ STEPS = (
     Step("class_lists", _list_the_first_classes),
     Step("changes"),
     Step("ignores"),
+    Step("tokens"),
+    Step("deeds", append_only.install),
 )
