@@ -92,7 +92,7 @@ Number = Annotated[int, fastapi.Path(ge=1, le=2**63 - 1)]
 class Dashboard:
     """Serves from a thread of its own as soon as it is made; `url` is where.
 
-    Raises SettingsError when the address cannot be listened on.
+    Raises SettingsError when the address cannot be listened on, or the provider's keys cannot be read.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Dashboard:
         metrics: Metrics,
     ) -> None:
         page = settings.page
+        board = Board(index, latest, clock, settings)
+        app = build_app(settings, index, frames, board, clock, metrics, make_token(settings.data_dir / "page.token"))
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
         self.url = f"{http_url(page.host, port)}{page.root_path}"
-        board = Board(index, latest, clock, settings)
-        app = build_app(settings, index, frames, board, clock, metrics, make_token(settings.data_dir / "page.token"))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),
