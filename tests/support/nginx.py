@@ -41,18 +41,23 @@ http {{
 
 
 class Nginx:
-    """Serves what listens on `port` of this machine at `url`, until it is closed."""
+    """Serves what listens on `port` of this machine at `url`, by a shipped snippet, until it is closed.
 
-    def __init__(self, folder: Path, port: int) -> None:
+    `port_4180=N` has N stand for a further port of the snippet.
+    """
+
+    def __init__(self, folder: Path, port: int, shipped: Path = SNIPPET, **others: int) -> None:
         assert NGINX is not None
         self.folder, self.port = folder, free_port()
         self.url = f"https://{HOST}:{self.port}/culling"
         make_certificate(folder)
         (folder / "culling.htpasswd").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-        snippet = SNIPPET.read_text()
-        for shipped, ours in (("127.0.0.1:9466", f"127.0.0.1:{port}"), ("/etc/nginx/culling", f"{folder}/culling")):
-            assert shipped in snippet
-            snippet = snippet.replace(shipped, ours)
+        snippet = shipped.read_text()
+        ports = [("9466", port), *((name.removeprefix("port_"), other) for name, other in others.items())]
+        places = [(f"127.0.0.1:{theirs}", f"127.0.0.1:{ours}") for theirs, ours in ports]
+        for told, ours in (*places, ("/etc/nginx/culling", f"{folder}/culling")):
+            assert told in snippet
+            snippet = snippet.replace(told, ours)
         (folder / "culling.conf").write_text(snippet)
         user = "user root;" if os.geteuid() == 0 else ""  # its workers must read the test's folder
         (folder / "nginx.conf").write_text(user + AROUND.format(folder=folder, port=self.port, host=HOST))

@@ -26,8 +26,8 @@ export function modelsPane(name, answer) {
       h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "state" }, model.provisional ? `${model.state}, provisional` : model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "in use" }, model.runs ? "yes" : "no"),
       h("td", { class: "n", "data-k": "AP50" }, gainOf(model)), h("td", { "data-k": "from" }, FIELDS.from(model)), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { "data-k": "made" }, stamp(model.created)),
       h("td", { title: model.reason, "data-k": "swap" }, FIELDS.swap(model)),
-      h("td", { class: "acts" }, may() && model.kept && model.state !== "live" ? h("button", { onclick: () => doubt(model, "publish", `Make ${model.model_id} the live model of ${name}? ${preview(models, running, model)}`) }, "publish") : "", " ",
-        may() && model.kept ? h("button", { onclick: () => doubt(model, "pin", `Keep ${name} on ${model.model_id}, even if rounds make better models? No round starts by itself until it is unpinned. ${preview(models, running, model)}`) }, "pin") : ""))));
+      h("td", { class: "acts" }, may(name) && model.kept && model.state !== "live" ? h("button", { onclick: () => doubt(model, "publish", `Make ${model.model_id} the live model of ${name}? ${preview(models, running, model)}`) }, "publish") : "", " ",
+        may(name) && model.kept ? h("button", { onclick: () => doubt(model, "pin", `Keep ${name} on ${model.model_id}, even if rounds make better models? No round starts by itself until it is unpinned. ${preview(models, running, model)}`) }, "pin") : ""))));
     const drawn = models.filter(model => model.judged?.map_after != null).reverse();
     curve.replaceChildren(drawn.length ? judgedChart(inside(panel), drawn) : h("p", { class: "soft" }, "No model of this camera has been through a gate yet."));
     if (!models.some(model => model.model_id === picked[0])) picked = [models.find(model => model.runs)?.model_id ?? models[0]?.model_id, models.find(model => !model.runs)?.model_id ?? models[0]?.model_id];
