@@ -16,6 +16,7 @@ from culling.cloud.page.board import Board
 from culling.cloud.page.dashboard import Dashboard, build_app
 from culling.cloud.store.people.deeds import Actor, Deeds
 from culling.cloud.store.people.tokens import Tokens
+from culling.common.cli import main
 from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
 from support.cloud import CloudState, camera_state, hard_frame, wait_until
@@ -284,6 +285,17 @@ def test_a_token_may_what_it_was_made_for_until_it_is_revoked(served: Served) ->
     assert Deeds(served.cloud.index).all()[0]["who"] == "token night"
     Tokens(served.cloud.index).revoke("night", by, now)
     assert served.ask("/api/fleet", X_Culling_Token=secret).status == 401
+
+
+def test_a_terminal_watches_with_a_token(served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now = served.cloud.clock.now()
+    made = Tokens(served.cloud.index).create("wall", "viewer", ["yard"], Actor("anna", "command"), now, now + 60)
+    (tmp_path / "token").write_text(f"{made}\n")
+    watch = ["watch", "--json", "--once", "--url", served.page.url]
+    assert main([*watch, "--token-file", str(tmp_path / "token")]) == 0
+    assert [json.loads(line)["camera"] for line in capsys.readouterr().out.splitlines()] == [OURS]
+    assert main(watch) == 3
+    assert "asks who it is: give --token-file" in capsys.readouterr().err
 
 
 def test_the_holder_of_the_pages_own_token_may_everything(served: Served) -> None:
