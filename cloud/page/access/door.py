@@ -85,11 +85,11 @@ class Door:
     def known(self, request: Request) -> Person | None:
         """Return whom a request says it is of, None where it says nothing. Raises RefusedError where that is wrong."""
         given, header = token_of(request.headers), self._settings.access.header
-        said = request.headers.get(header, "")
-        signed = said.removeprefix("Bearer ").strip()
         ours = "x-culling-token" in request.headers or (given is not None and self._is_ours(given))
-        if self._signed is not None and signed and not ours and not said.startswith("Basic "):
-            return self._signed.person(signed)
+        if self._signed is not None and not ours:
+            said = (given or "") if header.lower() == "authorization" else _bare(request.headers.get(header, ""))
+            if said:
+                return self._signed.person(said)
         return None if given is None else self._holder(given)
 
     def _is_ours(self, given: str) -> bool:
@@ -136,6 +136,12 @@ class Door:
     def _refused(self, request: Request, why: str) -> HTTPException:
         log.warning("request_refused", client=address(request), reason=why)
         return HTTPException(HTTPStatus.UNAUTHORIZED, why)
+
+
+def _bare(said: str) -> str:
+    """Return a token without the word that may stand before it."""
+    scheme, _, rest = said.strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else said.strip()
 
 
 def person_of(request: Request) -> Person:

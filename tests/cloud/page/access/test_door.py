@@ -242,7 +242,9 @@ def test_a_header_of_the_proxys_own_may_carry_the_token(tmp_path: Path) -> None:
     served = Served(tmp_path, access=Provider(tmp_path).settings(header="X-Forwarded-Access-Token"))
     served.provider.renew()
     try:
-        assert served.ask("/api/fleet", X_Forwarded_Access_Token=served.provider.sign("owners")).status == 200
+        signed = served.provider.sign("owners")
+        for said in (signed, f"Bearer {signed}", f"bearer {signed}"):
+            assert served.ask("/api/fleet", X_Forwarded_Access_Token=said).status == 200
         assert served.ask("/api/fleet", **served.as_("owners")).status == 401
     finally:
         served.close()
