@@ -13,7 +13,8 @@ from culling.cloud.operate import Camera, ConfigFile, Overrides, settings_of
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index
 from culling.cloud.store.objects.objects import open_objects
-from culling.cloud.store.purge.audit import AUDIT, record
+from culling.cloud.store.people.deeds import record
+from culling.cloud.store.purge.audit import AUDIT
 from culling.cloud.store.purge.purge import Purged, purge
 from culling.cloud.store.roster import Roster
 from culling.common.clock import SystemClock
@@ -42,7 +43,7 @@ def add(
     settings = settings_of(config, override)
     who = Newcomer(camera, edge, url or URL_TO_FILL_IN)
     toml = add_camera(settings, who, out or Path(camera), SystemClock())
-    record(settings.data_dir, "camera_added", time.time(), camera=camera, edge=edge)
+    record(Index(settings.store_url), settings.data_dir, "camera_added", time.time(), camera=camera, edge=edge)
     _say_next(toml, f"camera {camera} is added to edge {edge}")
 
 
@@ -60,7 +61,7 @@ def move(
     settings = settings_of(config, override)
     who = Newcomer(camera, edge, url or URL_TO_FILL_IN)
     toml = move_camera(settings, who, out or Path(camera), SystemClock())
-    record(settings.data_dir, "camera_moved", time.time(), camera=camera, edge=edge)
+    record(Index(settings.store_url), settings.data_dir, "camera_moved", time.time(), camera=camera, edge=edge)
     _say_next(toml, f"camera {camera} belongs to edge {edge} now; take it out of the other edge's settings")
 
 
@@ -75,7 +76,7 @@ def remove(
     settings = settings_of(config, override)
     index, now = Index(settings.store_url), time.time()
     edge = Roster(index).remove(camera, now)
-    record(settings.data_dir, "camera_removed", now, camera=camera, edge=edge)
+    record(index, settings.data_dir, "camera_removed", now, camera=camera, edge=edge)
     print(f"camera {camera} is removed: its frames are refused; take it out of the settings of edge {edge}")
     if purge_all:
         _purge(settings, index, camera, None)

@@ -1,5 +1,5 @@
 """Commands of the cloud: `serve`, `status`, `rounds`, `publish`, `enroll`, `revoke`, `keys` and `fsck`; more
-in `operate`, `cameras`, `maintain` and `people`.
+in `operate`, `cameras`, `maintain`, `people` and `tokens`.
 
 All but `serve` and `fsck` work whether the service runs or not: they read the index, and enter requests there, which a
 running service carries out within a second, and a stopped one at its next start.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from culling.cloud import cameras, maintain, operate, people
+from culling.cloud import cameras, maintain, operate, people, tokens
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
 from culling.cloud.control.said import Said
@@ -30,6 +30,7 @@ from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.people.deeds import Deed, Deeds, operator
 from culling.cloud.store.registry import Artefact
 from culling.cloud.store.roster import Roster
 from culling.common import logs
@@ -149,7 +150,7 @@ def report(
     camera: Annotated[str | None, typer.Argument(help="Name of the camera.", show_default=False)] = None,
     site: Annotated[
         list[str] | None,
-        typer.Option(metavar="EDGE", help="Instead: a site, all cameras of an edge. Repeat it for several edges."),
+        typer.Option(metavar="SITE", help="Instead: a site of the settings, or an edge that none has. Repeatable."),
     ] = None,
     *,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
@@ -158,17 +159,22 @@ def report(
 ) -> None:
     """Write a camera's week as one page, plots and tables of it, and a page for each of its rounds.
 
-    A site is what an edge looks after, or several: all of its cameras become one page, those first that need a person.
+    A site is what the settings' [sites] name, or an edge that none has: all of its cameras become one page, those
+    first that need a person.
     """
     from culling.cloud.page.report import write_report
     from culling.cloud.page.site.week import write_site
 
     if (camera is None) == (not site):
-        raise InputError("name a camera, or a site by its edge: --site EDGE")
+        raise InputError("name a camera, or a site: --site NAME")
     settings = settings_of(config, override)
     if camera is None:
         index, clock = Index(settings.store_url), SystemClock()
-        file = write_site(index, settings, frame_store(settings, index, clock), site or [], out, clock)
+        theirs = sorted(settings.grouping.edges(site or []))
+        if lacking := [name for name in site or [] if not settings.grouping.edges([name])]:
+            of = settings.grouping.of(lacking[0])
+            raise InputError(f"edge {lacking[0]} is of the site {of}: name that")
+        file = write_site(index, settings, frame_store(settings, index, clock), theirs, out, clock)
         print(f"wrote {file}")
         return
     files = write_report(Index(settings.store_url), settings, camera, out, time.time())
@@ -194,6 +200,7 @@ def enroll(
     settings = settings_of(config, override)
     who = Enrollment(edge, tuple(cameras), endpoint_for_edges(settings, endpoint), replace)
     toml = enroll_edge(settings, who, out, SystemClock(), say)
+    _note(settings, "edge_enrolled", edge=edge, cameras=cameras, replace=replace)
     print(f"edge {edge} is enrolled; {toml.parent} holds its secret key, settings and first model. Next:")
     print(f"  1. put the address of {' and '.join(cameras)} into {toml}")
     print("  2. copy the folder to the edge, to any place; the agent keeps its state in the folder `state` inside it")
@@ -210,6 +217,7 @@ def revoke(
     settings = settings_of(config, override)
     if not Roster(Index(settings.store_url)).revoke(edge):
         raise InputError(f"there is no edge {edge}: see `culling cloud status`")
+    _note(settings, "edge_revoked", edge=edge)
     print(f"edge {edge} can no longer connect")
 
 
@@ -239,6 +247,11 @@ def fsck(
     print(f"checked {checked}; {counted(len(report.findings), 'finding')}")
     if report.open:
         raise StorageError(f"{len(report.open)} findings need your attention: see above")
+
+
+def _note(settings: CloudSettings, action: str, **what: Any) -> None:
+    """Enter what was done, by who runs this process."""
+    Deeds(Index(settings.store_url)).add(Deed(operator(), action, what=what), time.time())
 
 
 def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) -> Artefact:
@@ -349,3 +362,4 @@ operate.add_commands(app)
 cameras.add_commands(app)
 maintain.add_commands(app)
 people.add_commands(app)
+tokens.add_commands(app)

@@ -19,7 +19,8 @@ from culling.cloud.review.desk import Desk, open_desk
 from culling.cloud.review.export import What, chosen, export
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index
-from culling.cloud.store.purge.audit import Event, record, who
+from culling.cloud.store.people.deeds import Deed, Deeds, operator
+from culling.cloud.store.purge.audit import Event, record
 from culling.common.clock import SystemClock
 from culling.common.errors import InputError
 from culling.common.process.console import counted
@@ -52,10 +53,15 @@ def _audited(settings: CloudSettings, event: Event, **what: Any) -> Callable[[in
     return lambda frames: record(settings.data_dir, event, time.time(), frames=frames, **what)
 
 
+def _note(desk: Desk, event: Event, camera: str, frames: int, **what: Any) -> None:
+    """Enter in the index what was done, if anything: what `_audited` returns runs while frames are being changed."""
+    if frames:
+        Deeds(desk.index).add(Deed(operator(), event, camera, what={"frames": frames, **what}), time.time())
+
+
 def account() -> str:
     """Return who runs this process, as `name@host`; through sudo, who became that."""
-    found = who()
-    return f"{found.get('sudo_user', found['user'])}@{found['host']}"
+    return operator().who
 
 
 def export_command(
@@ -77,6 +83,7 @@ def export_command(
     with shown("export", "frame", len(frames)) as show:
         done = export(desk, frames, out, to, show)
     _audited(settings, "frames_exported", camera=camera, what=what, out=str(out.resolve()))(done.frames)
+    _note(desk, "frames_exported", camera, done.frames, what=what, out=str(out.resolve()))
     print(f"exported {counted(done.frames, 'frame')} of {camera} with {counted(done.boxes, 'box')}: {done.labels}")
     if done.lost:
         print(f"{done.lost} pictures were damaged and are put aside: see `culling cloud fsck`")
@@ -113,6 +120,7 @@ def import_command(
     author = by or account()
     note = _audited(settings, "labels_imported", camera=camera, file=str(file), by=author)
     done = take_in(desk, camera, found, images, author, confirm, note)
+    _note(desk, "labels_imported", camera, done.taken, file=str(file), by=author)
     print(f"{file} ({TITLES[found.format]}): labels of {counted(done.taken, 'frame')} of {camera} are a person's now")
     if done.same:
         hint = "" if confirm else "; --all takes those over too, if a person has looked at every one"
@@ -151,6 +159,7 @@ def review_command(
     if decisions:
         author = by or account()
         taken = decide(desk, camera, decisions, author, _audited(settings, "frames_reviewed", camera=camera, by=author))
+        _note(desk, "frames_reviewed", camera, taken.new, by=author)
         told = {"decided": taken.new, "same": taken.same}
         if places := [row["toml"] for row in ignoring(desk, camera, decisions) if row["toml"]]:
             told["ignored"] = places

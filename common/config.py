@@ -47,7 +47,7 @@ SECTIONS = {
             "service",
             "store",
         ),
-        *("student", "teacher"),
+        *("access", "sites", "student", "teacher"),
     },
 }
 """The sections of both sides: a variable of the other side is ignored, one of neither is refused as a typo."""

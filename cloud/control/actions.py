@@ -17,6 +17,7 @@ import msgspec
 from culling.cloud.control.publish import Publisher
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
+from culling.cloud.store.people.deeds import Actor, operator
 from culling.cloud.store.registry import Artefact, Registry
 from culling.cloud.store.requests import Kind, Request, Requests
 from culling.cloud.store.roster import Roster
@@ -37,15 +38,22 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: str | None = None
 
 
-def ask(index: Index, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
-    """Enter a request, for the service to carry out; return its number.
+def ask(
+    index: Index,
+    kind: Kind,
+    camera: str,
+    at: float,
+    payload: dict[str, Any] | None = None,
+    actor: Actor | None = None,
+) -> int:
+    """Enter a request, for the service to carry out; return its number. Who runs the process asks, if not `actor`.
 
     Raises InputError when there is no such camera, or a parameter is out of range.
     """
     Roster(index).require(camera)
     if kind not in MODEL_KINDS:
         _parameters(kind, payload or {})
-    return Requests(index).ask(kind, camera, at, payload)
+    return Requests(index).ask(kind, camera, at, payload, actor or operator())
 
 
 def carry_out(request: Request, index: Index, publisher: Publisher) -> str:

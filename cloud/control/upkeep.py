@@ -21,6 +21,7 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import AT_ONCE, FrameLifecycle
 from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.objects.orphans import collect
+from culling.cloud.store.people.deeds import Deeds
 from culling.cloud.store.registry import ModelFiles, Registry
 from culling.cloud.store.retention import forget_records
 from culling.cloud.store.roster import CameraRow, Roster
@@ -120,6 +121,7 @@ class Upkeep:
             if folder.name not in unfinished:
                 shutil.rmtree(folder, ignore_errors=True)
         forgotten = forget_records(self._index, now - store.records_days * DAY_S)
+        forgotten["deeds"] = Deeds(self._index).forget(now - store.audit_days * DAY_S)
         if any(forgotten.values()):
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()

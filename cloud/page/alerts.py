@@ -7,7 +7,7 @@ its name.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from culling.cloud.page.standing import URGENT
@@ -56,12 +56,15 @@ class Watchman:
         """Drop a camera that is gone."""
         self._open.pop(camera, None)
 
-    def alerts(self) -> dict[str, list[Row]]:
-        """Return the alerts of all cameras: those that ring `now`, and those `before` that are over, newest first."""
+    def alerts(self, cameras: Collection[str] | None = None) -> dict[str, list[Row]]:
+        """Return the alerts of some cameras, None: of all; those that ring `now`, and those `before` that are over,
+        newest first.
+        """
         ringing = [{"camera": camera, **one} for camera, mine in list(self._open.items()) for one in mine.values()]
+        both = {"now": sorted(ringing, key=lambda one: -one["since"]), "before": list(reversed(list(self._past)))}
         return {
-            "now": [_told(one) for one in sorted(ringing, key=lambda one: -one["since"])],
-            "before": [_told(one) for one in reversed(list(self._past))],
+            when: [_told(one) for one in found if cameras is None or one["camera"] in cameras]
+            for when, found in both.items()
         }
 
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from culling.cloud.bill.account import statements
 from culling.cloud.control.classes import missing
 from culling.cloud.control.said import Said
+from culling.cloud.page.access.person import Edges
 from culling.cloud.page.alerts import Watchman
 from culling.cloud.page.recent import Recent
 from culling.cloud.page.standing import standing, troubles
@@ -81,7 +82,8 @@ class Board:
         self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
         self._slow = _Slow(index, settings, clock)
         self._next_slow = clock.monotonic()
-        self._encoded: dict[int, News] = {}
+        self._encoded: dict[tuple[int, Edges], News] = {}
+        self._site_of = settings.grouping.of if settings.sites else None
 
     def refresh(self) -> bool:
         """Bring the rows up to date; return whether any changed."""
@@ -103,23 +105,29 @@ class Board:
         """Return one camera's row."""
         return self._rows.get(camera)
 
-    def since(self, revision: int) -> News:
-        """Return what is newer than `revision`; all of it for 0. Equal questions are encoded once.
+    def since(self, revision: int, edges: Edges = None) -> News:
+        """Return what is newer than `revision` of the cameras of some edges; all of it for 0.
 
-        `sparks` holds the slots of a camera's day that are newer; those that began before `day` are over.
+        Equal questions are encoded once. `sparks` holds the slots of a camera's day that are newer; those that began
+        before `day` are over.
         """
         with self._lock:
             if revision < self._shrunk:  # cameras are gone: a viewer that still shows them is sent everything
                 revision = 0
-            if revision not in self._encoded:
-                self._encoded[revision] = News(self.revision, msgspec.json.encode(self._newer(revision)))
-            return self._encoded[revision]
+            if (revision, edges) not in self._encoded:
+                news = News(self.revision, msgspec.json.encode(self._newer(revision, edges)))
+                self._encoded[revision, edges] = news
+            return self._encoded[revision, edges]
 
-    def _newer(self, revision: int) -> dict[str, Any]:
-        rows = [row for name, row in self._rows.items() if self._changed[name] > revision]
+    def _newer(self, revision: int, edges: Edges) -> dict[str, Any]:
+        seen = {name: row for name, row in self._rows.items() if edges is None or row["edge"] in edges}
+        rows = [row for name, row in seen.items() if self._changed[name] > revision]
         newer: Row = {"revision": self.revision, "now": self._clock.now(), "all": revision == 0, "cameras": rows}
         if self._sparks_changed > revision:
-            newer |= {"day": self._day, "sparks": self._newer_slots(revision)}
+            sparks = {
+                name: slots for name, slots in self._newer_slots(revision).items() if edges is None or name in seen
+            }
+            newer |= {"day": self._day, "sparks": sparks}
         return newer
 
     def _newer_slots(self, revision: int) -> dict[str, list[Row]]:
@@ -140,6 +148,8 @@ class Board:
                 self.watchman.forget(name)
                 self._shrunk = self.revision
             for name in changed:
+                if name in self._rows and self._rows[name]["edge"] != rows[name]["edge"]:
+                    self._shrunk = self.revision  # it moved: who saw it may not see it any more
                 self._rows[name], self._changed[name] = rows[name], self.revision
             if sparks is not None:
                 self._take_slots(sparks)
@@ -213,6 +223,7 @@ class Board:
             ),
             "round": slow.running.get(name),
             "frame_asked": desired.frame is not None,
+            "site": self._site_of(camera.edge) if self._site_of else None,
             "keeping_up": pace(row["state"], risen, span),
             "fps": risen["seen"] / span if row["state"] == "live" and span > 0 else None,
         }

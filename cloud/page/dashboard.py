@@ -6,17 +6,18 @@
     GET  /api/alerts              what is wrong, and was          GET  /api/frames/ID         a hard frame's boxes
     GET  /api/cameras/NAME        one camera's day                GET  /api/frames/ID.jpg     a hard frame
     GET  /api/cameras/NAME/frames, .../models, .../day            its hard frames, its models, its day on one axis
-    GET  /api/rounds/ID/changed                                   where its students differ most (`changed.py`)
     GET  /api/cameras/NAME/live   what it sees now (`live.py`); whoever asks looks, and its edge sends pictures
+    GET  /api/rounds/ID/changed                                   where its students differ most (`changed.py`)
     GET, POST /api/cameras/NAME/review                            frames in dispute, and decisions (`review.py`)
+    GET  /api/me, /api/deeds      who asks; who did what          GET  /api/openapi.json      all of this, for programs
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
-index, as the command line does, and who looks live. It answers to known host names only, sends no cookie, and takes
-requests only as JSON with the token in a header, which no other site's page can send: `X-Culling-Token`, since
-`Authorization` may carry the password that a proxy asks for, or `Authorization: Bearer`.
+index, as the command line does (`acting.py`), and who looks live. It answers to known host names only and sends no
+cookie. Who may see what, and act on it, `access/door.py` says: a dependency of every route.
 
 Every address in it is relative, so that a proxy may serve it below any path (`page.root_path`). Of what a proxy adds to
-a request, only the client's address is believed, for the log, and only from `page.proxies`.
+a request, the client's address is believed, for the log, and only from `page.proxies`; and who asks, where a provider
+has signed it.
 """
 
 from __future__ import annotations
@@ -28,21 +29,23 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, get_args
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import fastapi
-import msgspec
 import structlog
 import uvicorn
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from culling.cloud.control import actions
 from culling.cloud.control.said import Said
-from culling.cloud.page import review, views
+from culling.cloud.page import acting, review, views
+from culling.cloud.page.access.door import Door, seen_by
+from culling.cloud.page.access.person import Edges
+from culling.cloud.page.access.places import cameras_of
 from culling.cloud.page.alerts import service_alerts
 from culling.cloud.page.board import Board
 from culling.cloud.page.changed import changed
@@ -55,13 +58,11 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.keys import page_token_of
 from culling.cloud.store.objects.objects import LostError
 from culling.cloud.store.objects.places import model_files
-from culling.cloud.store.requests import Kind, Requests
 from culling.cloud.store.roster import Told
 from culling.common.address import family, http_url, in_url
 from culling.common.clock import Clock
 from culling.common.errors import InputError, SettingsError, StorageError
 from culling.common.metrics import Metrics
-from culling.common.page.access import holds, own, token_of
 from culling.common.page.assemble import assemble
 from culling.common.process.survival import note_failed
 
@@ -79,8 +80,8 @@ PING_S = 10
 STALLED_S = 30.0
 """A viewer that reads nothing for this long is disconnected."""
 
-MOST_BODY = 4096
-"""A request is one small JSON object."""
+LOOK_AGAIN_S = 60.0
+"""A viewer whose token has ended, or who may see something else, is disconnected within this time."""
 
 STOP_S = 5.0
 """A viewer that does not leave must not keep the service from ending within ten seconds."""
@@ -94,7 +95,7 @@ Number = Annotated[int, fastapi.Path(ge=1, le=2**63 - 1)]
 class Dashboard:
     """Serves from a thread of its own as soon as it is made; `url` is where.
 
-    Raises SettingsError when the address cannot be listened on.
+    Raises SettingsError when the address cannot be listened on, or the provider's keys cannot be read.
     """
 
     def __init__(
@@ -107,11 +108,11 @@ class Dashboard:
         metrics: Metrics,
     ) -> None:
         page = settings.page
+        board = Board(index, latest, clock, settings)
+        app = build_app(settings, index, frames, board, clock, metrics, page_token_of(settings))
         self._listener = _listen(page.host, page.port)
         port = self._listener.getsockname()[1]
         self.url = f"{http_url(page.host, port)}{page.root_path}"
-        board = Board(index, latest, clock, settings)
-        app = build_app(settings, index, frames, board, clock, metrics, page_token_of(settings))
         config = uvicorn.Config(
             app,
             http=_capped(2 * page.streams + 64),
@@ -141,7 +142,8 @@ class Dashboard:
 def build_app(
     settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock, metrics: Metrics, token: str
 ) -> FastAPI:
-    """Return the application; it takes requests that carry `token`, if the settings allow requests at all."""
+    """Return the application; whoever carries `token` may do everything, if the settings allow requests at all."""
+    door = Door(settings, index, clock, token)
     streams = Streams(board, settings.page.streams, clock, metrics)
 
     @asynccontextmanager
@@ -154,24 +156,32 @@ def build_app(
     root = settings.page.root_path
     app = FastAPI(
         title="Culling",
+        version=version("culling"),
+        servers=[{"url": ".."}],  # as seen from `api/openapi.json`
+        dependencies=[Depends(door.guard)],
         lifespan=lifespan,
         redirect_slashes=False,  # to an address that would be made from what a proxy says
-        openapi_url=None,
+        openapi_url=None,  # that route would be without the dependency
         docs_url=None,
         redoc_url=None,
     )
     page, policy = assemble("culling.cloud.page")
     _add_reads(app, settings, index, frames, board, clock)
-    allowed = _add_requests(app, settings, index, clock, token)
-    review.add_routes(app, open_desk(settings, index, frames, clock), allowed)
+    acting.add_routes(app, index, clock, door, settings.page.actions)
+    review.add_routes(app, open_desk(settings, index, frames, clock), door)
 
-    @app.get("/")
+    @app.get("/", summary="The page", response_class=HTMLResponse)
     async def show() -> Response:
-        return Response(page, media_type="text/html")
+        return HTMLResponse(page)
 
-    @app.get("/events")
-    async def events() -> Response:
-        return streams.open()
+    @app.get("/events", summary="Rows of cameras as they change, as server-sent events", response_class=EventStream)
+    async def events(request: Request) -> Response:
+        seen = seen_by(request)
+        return streams.open(seen, lambda: _still(door, request, seen))
+
+    @app.get("/api/openapi.json", summary="This description, OpenAPI 3.1")
+    def described() -> dict[str, Any]:
+        return app.openapi()
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
@@ -191,6 +201,18 @@ def build_app(
     app.add_exception_handler(InputError, lambda _, error: JSONResponse({"error": str(error)}, 404))
     app.add_exception_handler(StorageError, lambda _, error: JSONResponse({"error": str(error)}, 503))
     return app
+
+
+class EventStream(Response):
+    """Says in the description what a stream is."""
+
+    media_type = "text/event-stream"
+
+
+class Jpeg(Response):
+    """Says in the description what a picture is."""
+
+    media_type = "image/jpeg"
 
 
 class Streams:
@@ -219,27 +241,36 @@ class Streams:
                 await asyncio.sleep(AGAIN_S)
             await asyncio.sleep(BEAT_S)
 
-    def open(self) -> Response:
-        """Return a new stream, or refuse it when there are too many."""
+    def open(self, edges: Edges, still: Callable[[], bool]) -> Response:
+        """Return a new stream of the cameras of some edges, or refuse it when there are too many.
+
+        It ends when it is not `still` allowed.
+        """
         if self._open >= self._most:
             raise HTTPException(
                 503, f"{self._most} viewers are connected already: try again later", {"Retry-After": "5"}
             )
         self._open += 1
-        return EventSourceResponse(self._watch(), ping=PING_S, ping_message_factory=self._ping, send_timeout=STALLED_S)
+        return EventSourceResponse(
+            self._watch(edges, still), ping=PING_S, ping_message_factory=self._ping, send_timeout=STALLED_S
+        )
 
     def close(self) -> None:
         """End every stream."""
         self._closing = True
         self._wake()
 
-    async def _watch(self) -> AsyncIterator[bytes]:
-        revision = 0
+    async def _watch(self, edges: Edges, still: Callable[[], bool]) -> AsyncIterator[bytes]:
+        revision, looked = 0, self._clock.monotonic()
         try:
             while not self._closing:
                 changed = self._changed
+                if self._clock.monotonic() - looked > LOOK_AGAIN_S:
+                    looked = self._clock.monotonic()
+                    if not await asyncio.to_thread(still):
+                        return
                 if self._board.revision > revision or revision == 0:
-                    revision, data = self._board.since(revision)
+                    revision, data = self._board.since(revision, edges)
                     yield b"event: fleet\r\ndata: " + data + b"\r\n\r\n"  # made once for all: it may be a megabyte
                 await changed.wait()
         finally:
@@ -253,26 +284,44 @@ class Streams:
         self._changed = asyncio.Event()
 
 
+class Ready(JSONResponse):
+    """JSON that is encoded already."""
+
+    def render(self, content: bytes) -> bytes:
+        """Return it as it is."""
+        return content
+
+
+def _still(door: Door, request: Request, seen: Edges) -> bool:
+    """Return whether who asked may still see the same."""
+    try:
+        return door.look(request).edges() == seen
+    except HTTPException:
+        return False
+
+
 def _add_reads(
     app: FastAPI, settings: CloudSettings, index: Index, frames: FrameStore, board: Board, clock: Clock
 ) -> None:
     files = model_files(settings)
 
-    @app.get("/api/fleet")
-    async def fleet() -> Response:
-        return Response(board.since(0).data, media_type="application/json")
+    @app.get("/api/fleet", summary="Every camera, as the stream tells it first")
+    async def fleet(request: Request) -> JSONResponse:
+        return Ready(board.since(0, seen_by(request)).data)
 
-    @app.get("/api/alerts")
-    def wrong() -> dict[str, list[dict[str, Any]]]:
+    @app.get("/api/alerts", summary="What is wrong now, and was lately")
+    def wrong(request: Request) -> dict[str, list[dict[str, Any]]]:
+        if (edges := seen_by(request)) is not None:  # what is wrong with the service may name any camera
+            return board.watchman.alerts(cameras_of(index, edges))
         ringing, data_dir = board.watchman.alerts(), settings.data_dir
         ours = service_alerts(Said(index, settings).problem, shutil.disk_usage(data_dir).free, clock.now())
         return {**ringing, "now": [*ours, *ringing["now"]]}
 
-    @app.get("/api/cameras/{name}")
+    @app.get("/api/cameras/{name}", summary="One camera: its row, its day and what it costs")
     def camera(name: str) -> dict[str, Any]:
         return {**views.camera(index, name, clock.now()), "row": board.row(name)}
 
-    @app.get("/api/cameras/{name}/frames")
+    @app.get("/api/cameras/{name}/frames", summary="Its stored frames with boxes, newest first")
     def gallery(
         name: str,
         before: float = 1e11,
@@ -284,30 +333,31 @@ def _add_reads(
     ) -> list[dict[str, Any]]:
         return views.gallery(index, settings, name, before, limit, reason, kept, labelled, culled_by)
 
-    @app.get("/api/cameras/{name}/day")
+    @app.get("/api/cameras/{name}/day", summary="Its last 24 hours on one axis")
     def whole_day(name: str) -> dict[str, Any]:
         return day(index, settings, name, clock.now())
 
-    @app.get("/api/cameras/{name}/live")
+    @app.get("/api/cameras/{name}/live", summary="What it sees now, for edges that allow it; whoever asks looks")
     def now(name: str, after: float = 0.0) -> dict[str, Any]:
         return live(index, settings, name, after, clock.now())
 
-    @app.get("/api/cameras/{name}/models")
+    @app.get("/api/cameras/{name}/models", summary="Its models, newest first")
     def models(name: str) -> list[dict[str, Any]]:
         return views.model_list(index, files, name)
 
-    @app.get("/api/rounds")
-    def rounds(camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
-        return views.with_progress(views.rounds(index, camera, limit), Said(index, settings))
+    @app.get("/api/rounds", summary="Rounds, newest first")
+    def rounds(request: Request, camera: str | None = None, limit: Limit = 20) -> list[dict[str, Any]]:
+        of = None if (edges := seen_by(request)) is None else cameras_of(index, edges)
+        return views.with_progress(views.rounds(index, camera, limit, of), Said(index, settings))
 
-    @app.get("/api/rounds/{number}/changed")
-    def differing(number: Number) -> dict[str, Any]:
-        found = changed(index, settings, number)
+    @app.get("/api/rounds/{turn}/changed", summary="Where the students before and after a round differ most")
+    def differing(turn: Number) -> dict[str, Any]:
+        found = changed(index, settings, turn)
         if found is None:
             raise HTTPException(404, "no such round, or its gate kept nothing")
         return found
 
-    @app.get("/api/frames/{frame}.jpg")
+    @app.get("/api/frames/{frame}.jpg", summary="The picture of a frame", response_class=Jpeg)
     def picture(frame: FrameName) -> Response:
         found = views.picture(index, frame)
         try:
@@ -316,79 +366,14 @@ def _add_reads(
             data = None
         if data is None:
             raise HTTPException(404, "no such picture")
-        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600, immutable"})
+        return Jpeg(data, headers={"Cache-Control": "private, max-age=3600, immutable"})
 
-    @app.get("/api/frames/{frame}")
+    @app.get("/api/frames/{frame}", summary="A frame with its boxes")
     def boxes(frame: FrameName) -> dict[str, Any]:
         found = views.frame(index, settings, frame)
         if found is None:
             raise HTTPException(404, "no such frame")
         return found
-
-
-def _add_requests(
-    app: FastAPI, settings: CloudSettings, index: Index, clock: Clock, token: str
-) -> Callable[[Request], None]:
-    """Add what acts; return what raises where a request may not."""
-    kinds = set(get_args(Kind)) - {"renew", "classes"}  # sets are told on the command line
-
-    def allowed(request: Request) -> None:
-        if not settings.page.actions:
-            raise HTTPException(
-                403, "this page is read-only: set page.actions to allow requests, or use the command line"
-            )
-        if not holds(request.headers, token):
-            log.warning("request_refused", client=request.client.host if request.client else "", reason="token")
-            raise HTTPException(401, "wrong token: use the line in page.token of the data folder")
-        origin = request.headers.get("origin")
-        if origin is not None and not own(origin, request.headers.get("host", ""), settings.page.names):
-            raise HTTPException(403, "requests from another site's page are refused")
-
-    @app.get("/api/actions")
-    def allows_requests(request: Request) -> dict[str, bool]:
-        if token_of(request.headers) is not None:
-            allowed(request)
-        return {"actions": settings.page.actions}
-
-    @app.post("/api/actions", status_code=202)
-    async def enter(request: Request) -> dict[str, int]:
-        allowed(request)
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            raise HTTPException(415, "expected application/json")
-        if int(request.headers.get("content-length") or MOST_BODY + 1) > MOST_BODY:
-            raise HTTPException(413, f"at most {MOST_BODY} bytes")
-        try:
-            body = msgspec.json.decode(await request.body(), type=RequestBody)
-        except msgspec.DecodeError as error:
-            raise HTTPException(422, str(error)) from None
-        if body.kind not in kinds:
-            raise HTTPException(422, f"expected one of {', '.join(sorted(kinds))}")
-        if body.kind == "publish" and body.model_id is None:
-            raise HTTPException(422, "publish: name one of the camera's models")
-        payload = {name: value for name in ("frames_per_window", "model_id") if (value := getattr(body, name))}
-        try:
-            number = await asyncio.to_thread(actions.ask, index, body.kind, body.camera, clock.now(), payload)
-        except InputError as error:
-            raise HTTPException(422, str(error)) from None
-        who = request.client.host if request.client else ""
-        log.info("request_entered", request=number, kind=body.kind, camera=body.camera, client=who, **payload)
-        return {"request": number}
-
-    @app.get("/api/requests/{number}")
-    def answered(number: Number) -> dict[str, Any]:
-        answer = Requests(index).answered(number)
-        return {"done": answer is not None, "ok": bool(answer and answer[0]), "answer": answer[1] if answer else ""}
-
-    return allowed
-
-
-class RequestBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/actions`."""
-
-    kind: Kind
-    camera: str
-    frames_per_window: int | None = None
-    model_id: str | None = None
 
 
 def _capped(most: int) -> type[H11Protocol]:

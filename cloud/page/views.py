@@ -5,7 +5,7 @@ One row per camera and one per round; and of one camera its day, its hard frames
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf, nextafter
 from pathlib import Path
@@ -176,9 +176,12 @@ def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | N
     return {**rates, "enough": found.enough, "told": found.rates, "hint": found.hint}
 
 
-def rounds(index: Index, camera: str | None, limit: int) -> list[Row]:
-    """Return one row per round, newest first: its row, its report, how its model's swap went, and that in words."""
-    turns = Rounds(index).all(camera, limit)
+def rounds(index: Index, camera: str | None, limit: int, of: Collection[str] | None = None) -> list[Row]:
+    """Return one row per round, newest first: its row, its report, how its model's swap went, and that in words.
+
+    Of one camera, or of those in `of`; None: of all.
+    """
+    turns = Rounds(index).all(camera, limit, of)
     swaps = Registry(index).swaps([(turn.camera, turn.model_id) for turn in turns if turn.model_id])
     rows = []
     for turn in turns:

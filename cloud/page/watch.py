@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
@@ -105,33 +106,56 @@ def watch(
     url: Annotated[str, typer.Option(help="Address of the page.")] = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print each row that arrives as one line of JSON.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Show the present state and exit.")] = False,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File with a token, where the page asks who it is.")
+    ] = None,
 ) -> None:
     """Watch every camera: its state, what it forwards, its model, its spool. Stop with Ctrl-C."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise InputError(f"{url}: expected the page's address, such as {DEFAULT_URL}")
-    fleet, console = Fleet(), Console()
+    fleet, console, asked = Fleet(), Console(), Asked(url, _token(token_file))
     if as_json:
-        for rows in _follow(url, fleet, once):
+        for rows in _follow(asked, fleet, once):
             for row in rows:
                 print(json.dumps(row), flush=True)
     elif console.is_terminal and not once:
-        _show(url, fleet, camera, console)
+        _show(asked, fleet, camera, console)
     elif once:
-        for _ in _follow(url, fleet, once):
+        for _ in _follow(asked, fleet, once):
             console.print(
                 told(fleet),
                 *hints(fleet),
                 *rounds(fleet),
                 _table(fleet, console.width),
-                *([] if camera is None else _charts(url, camera)),
+                *([] if camera is None else _charts(asked, camera)),
             )
     else:
-        _print_lines(_follow(url, fleet, once))
+        _print_lines(_follow(asked, fleet, once))
 
 
-def events(url: str) -> Iterator[tuple[str, str]]:
-    """Yield (event, data) from the stream at `url`. Raises OSError when it ends or falls silent."""
-    request = urllib.request.Request(f"{url.rstrip('/')}/events", headers={"Accept": "text/event-stream"})
+@dataclass(frozen=True)
+class Asked:
+    """The page that is watched, and the token that it is asked with, "" for none."""
+
+    url: str
+    token: str = ""
+
+    def request(self, path: str, **headers: str) -> urllib.request.Request:
+        """Return a request for what lies below the page's address."""
+        known = {"X-Culling-Token": self.token} if self.token else {}
+        return urllib.request.Request(f"{self.url.rstrip('/')}/{path}", headers={**headers, **known})
+
+
+def _token(file: Path | None) -> str:
+    try:
+        return "" if file is None else file.read_text(encoding="utf-8-sig").strip()
+    except OSError as error:
+        raise InputError(f"--token-file {file}: cannot be read: {error.strerror}") from None
+
+
+def events(asked: Asked) -> Iterator[tuple[str, str]]:
+    """Yield (event, data) from the stream of a page. Raises OSError when it ends or falls silent."""
+    request = asked.request("events", Accept="text/event-stream")
     with urllib.request.urlopen(request, timeout=SILENT_S) as stream:
         kind = ""
         for line in stream:
@@ -143,12 +167,12 @@ def events(url: str) -> Iterator[tuple[str, str]]:
     raise OSError("the service closed the stream")
 
 
-def _follow(url: str, fleet: Fleet, once: bool) -> Iterator[list[Row]]:
+def _follow(asked: Asked, fleet: Fleet, once: bool) -> Iterator[list[Row]]:
     """Yield the rows that arrive, reconnecting without end. Raises InputError when the first connection fails."""
     reached = False
     while True:
         try:
-            for kind, data in events(url):
+            for kind, data in events(asked):
                 reached, fleet.lost = True, ""
                 if kind == "fleet":
                     yield fleet.take(json.loads(data))
@@ -157,19 +181,25 @@ def _follow(url: str, fleet: Fleet, once: bool) -> Iterator[list[Row]]:
         except (OSError, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             if not reached:
-                raise InputError(f"no page answers at {url}: {reason}; is `culling cloud serve` running?") from None
+                raise InputError(_unreached(asked, error, reason)) from None
             fleet.lost = str(reason)
             time.sleep(RETRY_S)
 
 
-def _show(url: str, fleet: Fleet, camera: str | None, console: Console) -> None:
+def _unreached(asked: Asked, error: Exception, reason: object) -> str:
+    if isinstance(error, HTTPError) and error.code == HTTPStatus.UNAUTHORIZED:
+        return f"{asked.url} asks who it is: give --token-file, with a token of `culling cloud token create`"
+    return f"no page answers at {asked.url}: {reason}; is `culling cloud serve` running?"
+
+
+def _show(asked: Asked, fleet: Fleet, camera: str | None, console: Console) -> None:
     charts: list[Any] = []
     due = 0.0
     with Live(get_renderable=lambda: screen(fleet, charts, console), console=console, refresh_per_second=4):
-        for _ in _follow(url, fleet, False):
+        for _ in _follow(asked, fleet, False):
             if camera is not None and time.monotonic() >= due:
                 due = time.monotonic() + DETAIL_S
-                charts[:] = _charts(url, camera)
+                charts[:] = _charts(asked, camera)
 
 
 def screen(fleet: Fleet, charts: Sequence[Any], console: Console) -> Group:
@@ -280,10 +310,11 @@ def spark(slots: list[Row], now: float | None = None, count: int = SLOTS, step: 
     return "".join(BLOCKS[min(7, int(7.999 * rates[place] / top))] if place in rates else " " for place in range(count))
 
 
-def _charts(url: str, camera: str) -> list[Any]:
+def _charts(asked: Asked, camera: str) -> list[Any]:
     """Return one camera's hour and losses, or why they cannot be read."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/api/cameras/{quote(camera, safe='')}", timeout=5) as answer:
+        request = asked.request(f"api/cameras/{quote(camera, safe='')}")
+        with urllib.request.urlopen(request, timeout=5) as answer:
             told = json.load(answer)
     except HTTPError as error:
         if error.code == HTTPStatus.NOT_FOUND:

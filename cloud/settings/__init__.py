@@ -8,8 +8,10 @@
 [student]   what every camera starts with                 [metrics]     where the counters are served
 [schedule]  when a round starts by itself                 [page]        where the live page is served
 [executor]  where rounds run, and how many at once
+[sites]     which edges people look after together        [access]      who may look at what, and act on it
 """
 
+from culling.cloud.settings.access import ROLES, AccessSettings, Group, Role, Site, Sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet
 from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
 from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
@@ -21,12 +23,15 @@ from culling.cloud.settings.teacher import Colours, Fit, LabellingSettings, Layo
 __all__ = [
     "CULLED",
     "DEFAULT",
+    "ROLES",
+    "AccessSettings",
     "ClassSet",
     "CloudSettings",
     "Colours",
     "ExecutorSettings",
     "Fit",
     "GateSettings",
+    "Group",
     "LabellingSettings",
     "Layout",
     "MetricsSettings",
@@ -34,9 +39,12 @@ __all__ = [
     "Pixels",
     "PublishSettings",
     "ResolutionSettings",
+    "Role",
     "RoundSettings",
     "ScheduleSettings",
     "ServiceSettings",
+    "Site",
+    "Sites",
     "StoreSettings",
     "StudentSettings",
     "TeacherPart",

@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import URL
 
+from culling.cloud.settings.access import AccessSettings, Site, Sites, check_sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet, all_sets, check_sets, set_name
 from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
@@ -39,12 +40,20 @@ class CloudSettings(Settings):
     publish: PublishSettings = PublishSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+    access: AccessSettings = AccessSettings()
+    sites: dict[str, Site] = Field(default={})
 
     @field_validator("classes")
     @classmethod
     def _apart(cls, classes: dict[str, ClassSet]) -> dict[str, ClassSet]:
         check_sets(classes)
         return classes
+
+    @field_validator("sites")
+    @classmethod
+    def _disjoint(cls, sites: dict[str, Site]) -> dict[str, Site]:
+        check_sites(sites)
+        return sites
 
     @field_validator("round")
     @classmethod
@@ -92,6 +101,11 @@ class CloudSettings(Settings):
     def set_like(self, names: tuple[str, ...]) -> ClassSet:
         """Return the set that has those classes; one of them alone where the settings have none any more."""
         return next((one for one in self.class_sets.values() if one.names == names), ClassSet(names=names))
+
+    @property
+    def grouping(self) -> Sites:
+        """Which edges are of which site."""
+        return Sites(self.sites)
 
     @property
     def default_classes(self) -> tuple[str, ...]:

@@ -75,7 +75,8 @@ class MetricsSettings(Section):
 class PageSettings(Section):
     """`[page]`: where the page is served, and to which host names beside its own; port 0 takes a free one.
 
-    It is read-only unless `actions` allows requests from holders of the token. At most `streams` may watch at a time.
+    It is read-only unless `actions` allows requests, from holders of a token and operators (`access.groups`). At most
+    `streams` may watch at a time.
     Behind a proxy, `names` are the names that browsers know it by, `root_path` the path below which it serves the page,
     and `proxies` the addresses or networks that tell the truth about who asks (`X-Forwarded-For`).
     """
@@ -95,7 +96,11 @@ class PageSettings(Section):
         default=("127.0.0.1", "::1"),
         description="addresses or networks of proxies; what they say in `X-Forwarded-For` is believed, for the log",
     )
-    actions: bool = Field(default=False, description="let whoever holds the token in `page.token` act on the page")
+    actions: bool = Field(
+        default=False,
+        description="let people act on the page: whoever holds the token in `page.token`, tokens of programs, and "
+        "operators (`access.groups`)",
+    )
     token_file: Path | None = Field(
         default=None,
         description="file that holds the token, the same for all pages behind one address; none: `page.token` of the "

@@ -49,6 +49,11 @@ class StoreSettings(Section):
         description="days after which a frame that a person labelled is removed, which may be later than others; none: "
         "as `records_days`",
     )
+    audit_days: float = Field(
+        default=365.0,
+        ge=30,
+        description="days after which the index forgets who did what; at least 30, since its database refuses less",
+    )
     held_out_block_s: float = Field(
         default=300.0,
         gt=0,

@@ -262,6 +262,36 @@ requests = Table(
     sa.Index("requests_by_end", "done"),
 )
 
+deeds = Table(  # who did what; rows are only ever added, see `people/deeds.py`
+    "deeds",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("by", String(16), nullable=False),  # page, token, signed or command: how it is known who
+    Column("address", Text, nullable=False, server_default=""),
+    Column("action", String(32), nullable=False),
+    Column("camera", String(64)),
+    Column("outcome", String(16), nullable=False),  # done, asked or refused
+    Column("request", Integer),  # in which it was asked for
+    Column("what", Text, nullable=False, server_default="{}"),  # JSON
+    sa.Index("deeds_by_time", "at"),
+)
+
+tokens = Table(  # of programs that speak to the page's API
+    "tokens",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, index=True),
+    Column("hash", String(64), nullable=False, unique=True),  # sha256 of the token
+    Column("role", String(16), nullable=False),
+    Column("sites", Text, nullable=False),  # JSON; none: every site
+    Column("created", Float, nullable=False),
+    Column("creator", Text, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("revoked", Float),
+)
+
 history = Table(  # by how much a camera's counters rose within one minute
     "history",
     _tables,

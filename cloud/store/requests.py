@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.store.index import Index, requests
+from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.common.errors import InputError
 
 Act = Literal["hold", "unhold", "pin", "unpin", "pause", "resume", "budget", "frame", "classes"]
@@ -35,13 +36,20 @@ class Requests:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def ask(self, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> int:
-        """Enter a request; return its number."""
-        text = msgspec.json.encode(payload or {}).decode()
+    def ask(
+        self, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None, actor: Actor | None = None
+    ) -> int:
+        """Enter a request, with who asked if that is a person; return its number."""
+        given = payload or {}
+        text = msgspec.json.encode(given).decode()
         with self._index.write() as connection:
             done = connection.execute(requests.insert().values(kind=kind, camera=camera, payload=text, asked=at))
             assert done.inserted_primary_key is not None
-            return int(done.inserted_primary_key[0])
+            number = int(done.inserted_primary_key[0])
+            if actor is not None:
+                short = {name: value for name, value in given.items() if isinstance(value, str | int | float)}
+                write(connection, Deed(actor, kind, camera, "asked", short), at, number)
+        return number
 
     def ask_once(self, kind: Kind, camera: str, at: float, payload: dict[str, Any] | None = None) -> None:
         """Enter a request, unless one of that kind is still open for the camera."""

@@ -104,9 +104,11 @@ class Rounds:
         with self._index.read() as connection:
             return self._get(connection, round_id)
 
-    def all(self, camera: str | None = None, limit: int = 1000) -> list[Round]:
-        """Return the newest rounds, newest first."""
+    def all(self, camera: str | None = None, limit: int = 1000, of: Collection[str] | None = None) -> list[Round]:
+        """Return the newest rounds, newest first: of one camera, or of those in `of`."""
         query = rounds.select().order_by(rounds.c.id.desc()).limit(limit)
+        if of is not None:
+            query = query.where(rounds.c.camera.in_(sorted(of)))
         if camera is not None:
             query = query.where(rounds.c.camera == camera)
         with self._index.read() as connection:

@@ -45,10 +45,10 @@ def fetch(url: str, method: str = "GET", body: Any = None, **headers: str) -> An
 class Stream:
     """An open event stream."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **headers: str) -> None:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
-        self._connection.request("GET", "/events")
+        self._connection.request("GET", "/events", headers=headers)
         self._response = self._connection.getresponse()
         self.status = self._response.status
 

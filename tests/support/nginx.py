@@ -20,7 +20,7 @@ from support.site import free_port
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx")
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "nginx"
-PORTS = {"culling.conf": 9466, "culling-view.conf": 9467}
+PORTS = {"culling.conf": 9466, "culling-oidc.conf": 9466, "culling-view.conf": 9467}
 """Where what the shipped snippets serve listens by default."""
 HOST = "cloud.example"
 USER, PASSWORD = "anna", "open"
@@ -43,17 +43,24 @@ http {{
 
 
 class Nginx:
-    """Serves what listens on `port` of this machine below `path` of `url`, until it is closed."""
+    """Serves what listens on `port` of this machine below `path` of `url`, by a shipped snippet, until it is closed.
 
-    def __init__(self, folder: Path, port: int, snippet: str = "culling.conf", path: str = "/culling") -> None:
+    `port_4180=N` has N stand for a further port of the snippet.
+    """
+
+    def __init__(
+        self, folder: Path, port: int, snippet: str = "culling.conf", path: str = "/culling", **others: int
+    ) -> None:
         assert NGINX is not None
         self.folder, self.port = folder, free_port()
         self.url = f"https://{HOST}:{self.port}{path}"
         make_certificate(folder)
         (folder / "culling.htpasswd").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
         text = (DEPLOYED / snippet).read_text()
-        assert f"127.0.0.1:{PORTS[snippet]}" in text
-        text = text.replace(f"127.0.0.1:{PORTS[snippet]}", f"127.0.0.1:{port}")
+        ports = {str(PORTS[snippet]): port} | {name.removeprefix("port_"): other for name, other in others.items()}
+        for theirs, ours in ports.items():
+            assert f"127.0.0.1:{theirs}" in text
+            text = text.replace(f"127.0.0.1:{theirs}", f"127.0.0.1:{ours}")
         (folder / "snippet.conf").write_text(text.replace("/etc/nginx/culling", f"{folder}/culling"))
         user = "user root;" if os.geteuid() == 0 else ""  # its workers must read the test's folder
         (folder / "nginx.conf").write_text(user + AROUND.format(folder=folder, port=self.port, host=HOST))

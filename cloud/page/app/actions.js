@@ -4,9 +4,12 @@ import { TOKEN, state } from "./state.js";
 
 // Requests
 
-export const may = () => Boolean(state.actions && state.token);
+// Whether whoever looks may act: by the token, or by what the page knows of them; on a camera, or on any.
+const trusted = name => state.me.acts && (state.me.on === null || !name || state.me.on.includes(state.cameras.get(name)?.edge));
+export const may = name => Boolean(state.actions && (state.token || trusted(name)));
+export const auth = () => state.token ? { "X-Culling-Token": state.token } : {};
 export function buttons(row, answer) {
-  if (!may()) return [];
+  if (!may(row.camera)) return [];
   const name = row.camera, button = (text, kind, extra, question) => h("button", { onclick: () => question ? sure(question, () => act(answer, name, kind, extra)) : act(answer, name, kind, extra) }, text);
   return [
     button("start a round", "round"), button(row.frame_asked ? "frame requested" : "forward a frame now", "frame"),
@@ -19,7 +22,7 @@ export async function act(answer, camera, kind, extra) {
   answer.className = "answer small soft";
   answer.textContent = `${kind}: requested …`;
   try {
-    const asked = await fetch("api/actions", { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify({ kind, camera, ...extra }) });
+    const asked = await fetch("api/actions", { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify({ kind, camera, ...extra }) });
     const told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     for (let tries = 0; tries < 40; tries++) {
@@ -66,11 +69,11 @@ function unlock() {
   });
 }
 export function offer() {
-  $("unlock").hidden = !state.actions;
-  $("unlock").textContent = may() ? "lock" : "unlock …";
+  $("unlock").hidden = !state.actions || (state.me.acts && !state.token);
+  $("unlock").textContent = state.token ? "lock" : "unlock …";
 }
 $("unlock").addEventListener("click", () => {
-  if (!may()) { unlock(); return; }
+  if (!state.token) { unlock(); return; }
   state.token = "";
   sessionStorage.removeItem(TOKEN);
   offer();

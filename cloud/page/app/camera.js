@@ -1,4 +1,4 @@
-import { buttons } from "./actions.js";
+import { buttons, may } from "./actions.js";
 import { boxes, image, key, knownFrame } from "./boxes.js";
 import { lossChart } from "./charts.js";
 import { choice, h, put } from "./dom.js";
@@ -30,7 +30,7 @@ export function cameraView(name, tab) {
     put(why, [sinceOf(row.standing), row.standing.cause, askedOf(row), row.heard ? `heard of ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · "));
     slow.hidden = row.keeping_up?.enough !== false;
     put(slow, slow.hidden ? "" : `Keeping up: ${row.keeping_up.told}. ${row.keeping_up.hint}`);
-    const wanted = JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, state.token && state.actions]);
+    const wanted = JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, may(name)]);
     if (acts.dataset.of !== wanted) { acts.dataset.of = wanted; acts.replaceChildren(...buttons(row, answer)); }
   }
   news();

@@ -20,12 +20,12 @@ const remember = (what, value) => { try { localStorage.setItem(`culling ${what}`
 const recall = what => { try { return localStorage.getItem(`culling ${what}`); } catch { return null; } };
 
 export function fleetView() {
-  let look = recall("look") === "tiles" ? "tiles" : "rows", grouped = recall("groups") === "edge", only = "", saidOfThem = null;
+  let look = recall("look") === "tiles" ? "tiles" : "rows", grouped = { edge: true, "": false }[recall("groups")], only = "", saidOfThem = null;
   const told = h("h1", { class: "told" }), facts = h("p", { class: "soft totals" }), heads = h("div", { class: "heads", "aria-hidden": "true" });
   const find = h("input", { type: "search", placeholder: "find a camera or an edge", "aria-label": "find a camera or an edge", oninput: () => arrange() });
   const chips = h("span", { class: "chips" }), empty = h("p", { class: "soft empty" }), list = virtual(fleetItem), scale = h("span", {});
   const looks = choice("show as", { rows: "rows", tiles: "tiles" }, look, key => { look = key; remember("look", key); arrange(); });
-  const group = h("button", { "aria-pressed": String(grouped), onclick: () => { grouped = !grouped; remember("groups", grouped ? "edge" : ""); group.setAttribute("aria-pressed", grouped); arrange(); } }, "group by edge");
+  const group = h("button", { onclick: () => { grouped = group.getAttribute("aria-pressed") !== "true"; remember("groups", grouped ? "edge" : ""); arrange(); } });
   const bar = h("div", { class: "bar" }, chips, find, group, looks, h("span", { class: "push" }, legend(scale)));
   const node = h("div", { class: "fleet" }, told, facts, bar, heads, list.node, empty);
 
@@ -51,15 +51,18 @@ export function fleetView() {
     const rows = [...state.cameras.values()], wanted = find.value.trim().toLowerCase();
     if (only && !rows.some(row => row.standing.word === only)) only = "";
     rows.sort(order);
-    const shown = rows.filter(row => (!only || row.standing.word === only) && `${row.camera} ${row.edge}`.toLowerCase().includes(wanted)), words = new Map();
+    const shown = rows.filter(row => (!only || row.standing.word === only) && `${row.camera} ${row.edge} ${row.site || ""}`.toLowerCase().includes(wanted)), words = new Map();
     for (const row of rows) words.set(row.standing.word, (words.get(row.standing.word) || 0) + 1);
     chips.replaceChildren(chip("", `all ${rows.length}`), ...[...words].map(([word, number]) => chip(word, `${word} ${number}`)));
     bar.hidden = facts.hidden = told.hidden = !rows.length;
     put(empty, !state.heardAt ? "" : !rows.length ? "No camera is enrolled yet: run culling cloud enroll EDGE CAMERA --out KIT" : shown.length ? "" : "No camera matches.");
     const narrow = innerWidth <= 1160, items = [];
-    if (grouped) {
+    const sited = rows.some(row => row.site != null), groups = grouped ?? sited;  // sites are named to be looked at
+    put(group, sited ? "group by site" : "group by edge");
+    group.setAttribute("aria-pressed", String(groups));
+    if (groups) {
       const edges = new Map();
-      for (const row of shown) edges.set(row.edge, [...(edges.get(row.edge) || []), row]);
+      for (const row of shown) edges.set(row.site ?? row.edge, [...(edges.get(row.site ?? row.edge) || []), row]);
       for (const [edge, mine] of edges) items.push({ head: `${edge}: ${mine.filter(row => row.standing.word === "fine").length} of ${mine.length} fine` }, ...mine.map(row => row.camera));
     } else items.push(...shown.map(row => row.camera));
     list.node.className = `virtual ${look}`;

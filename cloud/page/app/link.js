@@ -51,9 +51,12 @@ setInterval(() => {
   if ($("link").className === "on") $("link").textContent = clock(now(), true);
   if (state.view.tick) state.view.tick();
 }, 1000);
-export async function get(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || `${answer.status} ${answer.statusText}`);
+export async function get(path, headers = {}) {
+  const answer = await fetch(path, { cache: "no-store", headers });
+  if (!answer.ok) {
+    const said = await answer.json().catch(() => ({}));
+    throw new Error(said.error || said.detail || `${answer.status} ${answer.statusText}`);
+  }
   return answer.json();
 }
 

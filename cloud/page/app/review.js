@@ -1,4 +1,4 @@
-import { may } from "./actions.js";
+import { auth, may } from "./actions.js";
 import { boxes, image, key, places } from "./boxes.js";
 import { h, put, s } from "./dom.js";
 import { get } from "./link.js";
@@ -46,15 +46,15 @@ export function reviewPane(name) {
   }
   function buttons() {
     const button = (text, done, shortcut) => h("button", { onclick: () => { done(); stage.focus(); }, "aria-keyshortcuts": shortcut }, text);
-    put(help, (edit ? EDIT_HELP : may() ? HELP : []).map(([one, text]) => `${one} ${text}`).join(" · "));
-    if (!may()) { bar.replaceChildren(h("span", { class: "soft" }, state.actions ? "Unlock the page to decide here." : "This page only shows; page.actions lets it decide. culling cloud review does the same in a terminal.")); return; }
+    put(help, (edit ? EDIT_HELP : may(name) ? HELP : []).map(([one, text]) => `${one} ${text}`).join(" · "));
+    if (!may(name)) { bar.replaceChildren(h("span", { class: "soft" }, state.actions ? "Unlock the page to decide here." : "This page only shows; page.actions lets it decide. culling cloud review does the same in a terminal.")); return; }
     bar.replaceChildren(...(edit
       ? [button("save these boxes", save, "Enter"), button("add a box", add, "a"), frame().student.length ? button("take the student's next box", adopt, "s") : "", button("delete the box", remove, "d"), edit.at >= 0 ? button("ignore here", () => place("ignore"), "i") : "", byUs() ? button("count the ignored place again", () => place("unignore"), "o") : "", button("undo", undo, "u"), button("cancel", cancel, "Escape")]
       : [button("teacher is right", () => decide("teacher"), "t"), button("student is right", () => decide("student"), "s"), button("correct the boxes", correct, "e"), button("skip", () => decide("skip"), "x"), button("back", back, "b")]));
   }
   async function ask(one, decision, mine) {
     const body = { decisions: [{ id: one.id, decision, ...(mine ? { boxes: mine } : {}), ...(decision === "student" ? { model: one.model } : {}) }] };
-    const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", "X-Culling-Token": state.token }, body: JSON.stringify(body) }), told = await asked.json();
+    const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify(body) }), told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     open = told.left;
     put(worth, told.effect?.told ?? "");
@@ -62,7 +62,7 @@ export function reviewPane(name) {
   }
   async function decide(decision, mine) {
     const one = frame();
-    if (!one || busy || !may()) return;
+    if (!one || busy || !may(name)) return;
     busy = true;
     settings.hidden = true;
     try {
@@ -77,7 +77,7 @@ export function reviewPane(name) {
   const byUs = () => frame()?.ignored?.some(one => one.who);
   async function place(decision) {
     const one = frame(), box = edit?.boxes[edit.at], ignored = decision === "ignore";
-    if (!one || busy || !may() || (ignored ? !box : !byUs())) return;
+    if (!one || busy || !may(name) || (ignored ? !box : !byUs())) return;
     busy = true;
     try {
       const told = await ask(one, decision, ignored ? [[...box.slice(0, 4), box[4]]] : null), row = told.frames?.[0];
@@ -98,7 +98,7 @@ export function reviewPane(name) {
 
   function correct() {
     const one = frame();
-    if (!one || !may()) return;
+    if (!one || !may(name)) return;
     edit = { boxes: (one.teacher || []).map(box => [...box.slice(0, 4), box[5]]), at: one.teacher?.length ? 0 : -1, past: [] };
     draw();
   }

@@ -1,7 +1,7 @@
 """`culling cloud report --site`: the week of a site as one self-contained page.
 
-A site is what an edge looks after, or several edges together: the index knows no other grouping of cameras. Cameras
-that need a person come first, each with a line; then all of them on one axis of time; then what each round did and what
+A site is a group of edges that the settings' `[sites]` name, or an edge that none has. Cameras that need a person come
+first, each with a line; then all of them on one axis of time; then what each round did and what
 changed by it.
 """
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from culling.cloud.store.migrations import totals
+from culling.cloud.store.migrations import append_only, totals
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import DAY_S
 
@@ -108,4 +108,6 @@ STEPS = (
     Step("cameras.counted"),
     Step("notes"),
     Step("looks"),
+    Step("tokens"),
+    Step("deeds", append_only.install),
 )

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -37,8 +38,9 @@ from culling.cloud.store.index import (
 )
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
+from culling.cloud.store.people.deeds import record
 from culling.cloud.store.picture import unseal
-from culling.cloud.store.purge.audit import iso, record
+from culling.cloud.store.purge.audit import iso
 from culling.cloud.store.purge.withheld import remember, removed_cameras
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.errors import InputError, StorageError
@@ -89,14 +91,14 @@ def purge(
     if before is not None and before > now:
         raise InputError("--before: that time lies in the future; give one that has passed")
     until = inf if before is None else before
-    told = {"camera": camera, "before": None if before is None else iso(before)}
+    told: dict[str, Any] = {"camera": camera, "before": None if before is None else iso(before)}
     places: list[Objects] = [Folder(data_dir)]  # it has what came before there was a bucket
     places += [objects] if objects is not None and objects.shared else []
     theirs = f"frames/{camera}"
     with index.read() as connection:
         if not _is_known(connection, camera) and not any(next(place.list(theirs), None) for place in places):
             raise InputError(f"there is no camera {camera}, and nothing of one: see `culling cloud status`")
-    record(data_dir, "camera_purge_began", now, **told)
+    record(index, data_dir, "camera_purge_began", now, **told)
     with index.write() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
@@ -112,7 +114,7 @@ def purge(
     unreadable = sum(1 for place in places for _ in _unreadable(index, place))
     purged = Purged(len(names), pictures, labels, past, records, unreadable, kept)
     log.warning("camera_purged", **told, **asdict(purged))
-    record(data_dir, "camera_purged", now, **told, **asdict(purged))
+    record(index, data_dir, "camera_purged", now, **told, **asdict(purged))
     return purged
 
 

@@ -103,5 +103,5 @@ def test_an_edge_without_cameras_and_a_command_without_a_name_are_told_what_to_d
     assert main(["cloud", "report", "--site", "north", *told]) != 0
     assert "no edge north has a camera; there are edge-1, edge-2, edge-x" in capsys.readouterr().err
     assert main(["cloud", "report", *told]) != 0
-    assert "name a camera, or a site by its edge: --site EDGE" in capsys.readouterr().err
+    assert "name a camera, or a site: --site NAME" in capsys.readouterr().err
     assert main(["cloud", "report", "gate", "--site", "edge-1", *told]) != 0
