@@ -12,8 +12,8 @@
     GET  /api/me, /api/deeds      who asks; who did what          GET  /api/openapi.json      all of this, for programs
 
 It runs on its own thread inside the service, and only reads the index and what ingest holds; requests it enters in the
-index, as the command line does (`acting.py`), and who looks live. It answers to known host names only and sends no
-cookie. Who may see what, and act on it, `access/door.py` says: a dependency of every route.
+index, as the command line does (`access/acting.py`), and who looks live. It answers to known host names only and sends
+no cookie. Who may see what, and act on it, `access/door.py` says: a dependency of every route.
 
 Every address in it is relative, so that a proxy may serve it below any path (`page.root_path`). Of what a proxy adds to
 a request, the client's address is believed, for the log, and only from `page.proxies`; and who asks, where a provider
@@ -42,7 +42,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from culling.cloud.control.said import Said
-from culling.cloud.page import acting, review, views
+from culling.cloud.page import review, views
+from culling.cloud.page.access import acting
 from culling.cloud.page.access.door import Door, seen_by
 from culling.cloud.page.access.person import Edges
 from culling.cloud.page.access.places import cameras_of

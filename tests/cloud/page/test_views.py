@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from culling.cloud.control.said import Said
 from culling.cloud.page import views
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.history import History
@@ -101,10 +102,10 @@ def test_rounds_that_run_at_once_are_each_told_of_with_what_they_do(cloud: Cloud
         folder.mkdir(parents=True)
         ProgressWriter(folder, lambda: 1.0).stage(stage)
     told = {CAMERA: "train", "yard": "score", "dock": "running"}
-    found = views.running_rounds(cloud.index, cloud.data_dir)
+    found = views.running_rounds(cloud.index, Said(cloud.index, cloud.settings))
     assert {camera: row["told"] for camera, row in found.items()} == told
     assert {row["camera"]: row["round"]["id"] for row in views.cameras(cloud.index, 2.0, cloud.settings)} == turns
-    rows = views.with_progress(views.rounds(cloud.index, None, 9), cloud.data_dir)
+    rows = views.with_progress(views.rounds(cloud.index, None, 9), Said(cloud.index, cloud.settings))
     assert {row["camera"]: row["running"]["stage"] for row in rows if row["running"]} == {
         CAMERA: "train",
         "yard": "score",
