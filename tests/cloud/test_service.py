@@ -236,7 +236,7 @@ def test_a_round_survives_every_kill_of_its_service(learning: CloudState) -> Non
         edge = connect(learning, service, secret)
         feed(learning, edge, range(1, 17))
         edge.close()
-        wait_until(lambda: len(learning.rounds.unfinished()) == 1)
+        wait_until(lambda: len(learning.rounds.unfinished()) == 1, 120)  # a teacher is loaded first
         service.kill()
     seen: list[list[str]] = []
     for kill_after in (1, 3, None):
