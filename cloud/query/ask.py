@@ -26,7 +26,7 @@ from culling.cloud.teacher.loading import identity, load_teachers, sayings
 from culling.cloud.teacher.remembered import Remembered
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
-from culling.common.graph import Graph, has_cuda, open_graph, see
+from culling.common.graph import Graph, Provider, has_cuda, open_graph, see
 from culling.common.progress import Say, say_nothing
 from culling.common.scaler import input_size
 from culling.common.video import read_frames
@@ -92,7 +92,7 @@ def open_student(asked: Asked, settings: CloudSettings, say: Say) -> Graph:
             data = files.read(base_artefact(settings, files, say).sha256)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    provider = "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
+    provider: Provider = "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
     try:
         return open_graph(data, provider=provider, threads=torch.get_num_threads())
     except ModelError as error:

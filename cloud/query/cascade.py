@@ -84,6 +84,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """What may be certified: which frames stand for others, and the levels; whether it is `cautious`."""
+
+    standing: Standing
+    levels: Levels
+    cautious: bool
+
+
+@dataclass(frozen=True)
 class Cascade:
     """What was certified: which frames stand for others, and the levels; and what the certifying sample showed.
 
@@ -131,9 +140,12 @@ def find(eyes: Eyes, ways: Sequence[Standing], sample: Sample, error: float) -> 
 
     The first of `ways` leaves out no frame.
     """
-    way = _choose_way(eyes, ways, sample.choose, error)
-    scores, truth = eyes.student(way.by[sample.choose]), eyes.teacher(sample.choose)
-    return _certify(eyes, way, _sequence(scores, truth, error), sample, error)
+    chosen = _choose_way(eyes, ways, sample.choose, error)
+    tried = list(_sequence(eyes, chosen, sample.choose, error))
+    if chosen is not ways[0]:
+        # Should the frames that stand for others break the bound, what is wrong is that and not the student.
+        tried = [one for one in _sequence(eyes, ways[0], sample.choose, error) if one.cautious] + tried
+    return _certify(eyes, tried, sample, error)
 
 
 def answers(eyes: Eyes, cascade: Cascade | None, sample: Sample, total: int) -> Answers:
@@ -185,13 +197,15 @@ def _cost(eyes: Eyes, way: Standing, frames: Indices, truth: Answers, error: flo
     return len(way.looked) * (student_s + asked * teacher_s)
 
 
-def _sequence(scores: NDArray[np.float64], truth: Answers, error: float) -> list[Levels]:
-    """Return levels from cautious to bold, each within the one before."""
+def _sequence(eyes: Eyes, way: Standing, frames: Indices, error: float) -> Iterator[Tried]:
+    """Yield levels from cautious to bold, each within the one before."""
+    scores, truth = eyes.student(way.by[frames]), eyes.teacher(frames)
     spare, most = _spare(error, len(scores)), int(error * len(scores))
     base = levels(scores, truth, spare)
-    tried = [Levels(base.low * part, 1 - (1 - base.high) * part) for part in CAUTION]
-    tried += [levels(scores, truth, bolder) for bolder in range(spare + 1, most + 1)]
-    return list(_narrowing(tried))
+    found = [Levels(base.low * part, 1 - (1 - base.high) * part) for part in CAUTION]
+    found += [levels(scores, truth, bolder) for bolder in range(spare + 1, most + 1)]
+    for number, one in enumerate(_narrowing(found)):
+        yield Tried(way, one, cautious=number < len(CAUTION) - 1)
 
 
 def _narrowing(tried: Sequence[Levels]) -> Iterator[Levels]:
@@ -204,17 +218,18 @@ def _narrowing(tried: Sequence[Levels]) -> Iterator[Levels]:
             yield last
 
 
-def _certify(eyes: Eyes, way: Standing, tried: Sequence[Levels], sample: Sample, error: float) -> Cascade | None:
-    total = len(way.by)
+def _certify(eyes: Eyes, sequence: Sequence[Tried], sample: Sample, error: float) -> Cascade | None:
+    """Return the last of a sequence, fixed beforehand, before the first that the sample does not certify."""
+    total = len(sequence[0].standing.by)
     left, allowed = total - len(sample.choose), int(error * total)
-    truth, by = eyes.teacher(sample.certify), way.by[sample.certify]
-    best = None
-    for one in tried:
-        said = _end_to_end(eyes, one, by, sample.certify, truth)
+    truth, best = eyes.teacher(sample.certify), None
+    for one in sequence:
+        by = one.standing.by[sample.certify]
+        said = _end_to_end(eyes, one.levels, by, sample.certify, truth)
         wrong_yes, wrong_no = int((said & ~truth).sum()), int((~said & truth).sum())
         if not certified(max(wrong_yes, wrong_no), len(by), allowed, left):
             break
-        best = Cascade(way, one, wrong_yes, wrong_no)
+        best = Cascade(one.standing, one.levels, wrong_yes, wrong_no)
     return best
 
 

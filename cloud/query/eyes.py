@@ -62,8 +62,9 @@ def watch(video: Path, most: int | None = None) -> Footage:
             lost += 1
             continue
         seconds.append(time.perf_counter() - started)
-        turned = quarter_turns(frame.picture) % 2
-        size = (frame.picture.width, frame.picture.height)[:: -1 if turned else 1]
+        size = frame.picture.width, frame.picture.height
+        if quarter_turns(frame.picture) % 2:
+            size = size[1], size[0]
         numbers.append(frame.number)
         greys.append(grey)
     if not numbers:

@@ -36,12 +36,27 @@ class Stage(msgspec.Struct, frozen=True):
     ms: float
 
 
+class Chosen(msgspec.Struct, frozen=True):
+    """The cascade that was certified: a frame that differs by at most `difference` (0 to 255, mean of the grey picture)
+    from the last one looked at keeps its answer; the student's no is believed below a score of `low`, its yes from
+    `high` on.
+
+    `wrong_yes` and `wrong_no` of the frames that certify it were not as the teacher says.
+    """
+
+    difference: float
+    low: float
+    high: float
+    wrong_yes: int
+    wrong_no: int
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a query found.
 
-    `error` is what is certified of both kinds of wrong answers, as a share of all frames, with `confidence`. `by` says
-    who kept to it, `cascade` or `teacher`. `wrong_yes` and `wrong_no` are what the `certified_by` frames showed.
-    `seconds` and `teacher_seconds` are frames times seconds of a look, decoding left out of both.
+    `error` is what is certified, with `confidence`, of either kind of wrong answer, as a share of all frames. Without a
+    `cascade` the teacher gave every answer. `chosen_by` and `certified_by` count the frames of the sample. `seconds`
+    and `teacher_seconds` are frames times seconds of a look, decoding left out of both.
     """
 
     query: str
@@ -51,16 +66,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     yes: int
     intervals: list[Interval]
-    by: str
     error: float
     confidence: float
     chosen_by: int
     certified_by: int
-    wrong_yes: int | None
-    wrong_no: int | None
-    difference: float | None
-    low: float | None
-    high: float | None
+    cascade: Chosen | None
     stages: dict[str, Stage]
     unchanged: int
     seconds: float
@@ -84,22 +94,22 @@ def found(
         rate=footage.rate,
         yes=int(said.sum()),
         intervals=list(intervals(footage, said)),
-        by="teacher" if cascade is None else "cascade",
         error=0.0 if cascade is None else error,
         confidence=CONFIDENCE,
         chosen_by=len(sample.choose),
         certified_by=len(sample.certify),
-        wrong_yes=cascade and cascade.wrong_yes,
-        wrong_no=cascade and cascade.wrong_no,
-        difference=cascade and cascade.standing.level,
-        low=cascade and cascade.levels.low,
-        high=cascade and cascade.levels.high,
+        cascade=None if cascade is None else _chosen(cascade),
         stages=stages,
         unchanged=0 if cascade is None else total - len(cascade.standing.looked),
         seconds=round(seconds, 3),
         teacher_seconds=round(teacher_s, 3),
         speedup=round(teacher_s / seconds, 2) if seconds else 0.0,
     )
+
+
+def _chosen(cascade: Cascade) -> Chosen:
+    low, high = cascade.levels.low, cascade.levels.high
+    return Chosen(cascade.standing.level, low, high, cascade.wrong_yes, cascade.wrong_no)
 
 
 def intervals(footage: Footage, said: Answers) -> Iterator[Interval]:
@@ -129,7 +139,7 @@ def lines(told: Found) -> Iterator[str]:
         f"student {stages['student'].frames:,}; teacher {stages['teacher'].frames:,}, {sampled:,} of them the sample"
     )
     yield _bounds(told)
-    each = ", ".join(f"{name} {stage.ms:.3g} ms" for name, stage in stages.items())
+    each = ", ".join(f"{name} {_ms(stage.ms)}" for name, stage in stages.items())
     yield (
         f"cost: {told.seconds:,.1f} s beside {told.teacher_seconds:,.1f} s for the teacher on every frame, "
         f"{told.speedup:.1f} times as fast (frames x median of a look: {each}; decoding left out of both)"
@@ -137,7 +147,7 @@ def lines(told: Found) -> Iterator[str]:
 
 
 def _bounds(told: Found) -> str:
-    if told.by == "teacher":
+    if told.cascade is None:
         return (
             "bounds: the teacher looked at every frame, since no cascade could be certified to keep to --error; "
             "a larger --error, or --sample, may help"
@@ -146,7 +156,7 @@ def _bounds(told: Found) -> str:
     return (
         f"bounds: with {100 * told.confidence:g} % confidence at most {share} of the frames are yes where the teacher "
         f"says no, and at most {share} no where it says yes; in {told.certified_by:,} frames drawn to certify "
-        f"{told.wrong_yes} and {told.wrong_no} were"
+        f"{told.cascade.wrong_yes} and {told.cascade.wrong_no} were"
     )
 
 
@@ -162,3 +172,7 @@ def _stages(footage: Footage, sight: Sight) -> dict[str, Stage]:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes) // 60}:{int(minutes) % 60:02}:{rest:04.1f}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f} ms" if value >= 10 else f"{value:.2f} ms"
