@@ -69,7 +69,7 @@ def ask(asked: Asked, settings: CloudSettings, say: Say = say_nothing) -> tuple[
     total = len(footage.numbers)
     choose, certify = sizes(total, asked.error, asked.sample)
     sample = draw(total, choose, certify, asked.seed)
-    teacher = _teacher(settings, classes)
+    teacher = _teacher(settings, classes, asked.question.names)
     sight = _sight(asked, settings, footage, graph, teacher)
     sight.teacher(sample.both)
     cascade = find(sight, candidates(footage.greys), sample, asked.error)
@@ -99,9 +99,10 @@ def open_student(asked: Asked, settings: CloudSettings, say: Say) -> Graph:
         raise ModelError(f"{path or 'the student of the settings'}: {error}") from None
 
 
-def _teacher(settings: CloudSettings, classes: tuple[str, ...]) -> Remembered:
-    """Return the teacher of the settings as one that says `classes` and remembers it."""
-    teacher = load_teachers(settings).saying(classes)
+def _teacher(settings: CloudSettings, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Remembered:
+    """Return the teacher of the settings as one that says `classes`, those `wanted` in any case, and remembers it."""
+    interest = settings.round.model_copy(update={"interest": wanted})
+    teacher = load_teachers(settings.model_copy(update={"round": interest})).saying(classes)
     decided = identity(settings.teacher) | {"classes": classes, "given": sayings(settings, classes)[0]}
     digest = hashlib.sha256(msgspec.json.encode(decided, order="sorted")).hexdigest()[:20]
     file = settings.data_dir / f"teacher-{digest}.jsonl"

@@ -18,11 +18,16 @@ from culling.common.frame import Detections
 from culling.common.video import read_frames
 from support import tiny
 from support.clips import make_clip
+from support.graphs import answering
 from support.studied import yellow_box
 
 FRAMES = 300
 LEFT = "0,0.5 0.5,0.5 0.5,0.8 0,0.8"
 """Where the box is in the first half of its way."""
+
+
+SEER = ("--set", "teacher.kind=onnx", "--set", "teacher.file=seer.onnx")
+"""A teacher that says COCO's names."""
 
 
 class Seer:
@@ -49,6 +54,8 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("yard")
     make_clip(folder / "yard.mp4", frames=FRAMES)
     (folder / "student.onnx").write_bytes(tiny.student(classes=("car",)))
+    (folder / "wide.onnx").write_bytes(tiny.student(classes=("car", "kiosk")))
+    (folder / "seer.onnx").write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
     corners = [[float(number) for number in corner.split(",")] for corner in LEFT.split()]
     (folder / "edge.toml").write_text(f'[[camera]]\nname = "yard"\n[[camera.zone]]\nname = "left"\npolygon = {corners}')
     return folder
@@ -153,6 +160,7 @@ def test_only_the_first_frames_are_asked_if_wanted(seer: Seer, capsys: pytest.Ca
         (query(model="edge.toml"), ModelError.exit_code, "edge.toml: the model is not ONNX"),
         (["query", "none.mp4", "car > 1", "--model", "student.onnx"], CameraError.exit_code, "none.mp4"),
         (["query", "edge.toml", "car > 1", "--model", "student.onnx"], CameraError.exit_code, "edge.toml"),
+        (query(*SEER, text="kiosk > 0", model="wide.onnx"), ModelError.exit_code, "the teacher has no name for kiosk"),
         (query("--set", "teacher.kind=oracle"), SettingsError.exit_code, "teacher.kind"),
     ],
 )
