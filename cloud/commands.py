@@ -12,6 +12,7 @@ COMMANDS = {
     "watch": Command("culling.cloud.page.watch:app", "Watch every camera in a terminal.", "cloud"),
     "labels": Command("culling.cloud.annotations.cli:app", "Convert label files of other tools.", "cloud"),
     "evaluate": Command("culling.cloud.evaluation.cli:app", "Measure a model on a labelled video.", "cloud"),
+    "query": Command("culling.cloud.query.cli:app", "Find when a stored video shows what is asked for.", "cloud"),
     "teacher check": Command(
         "culling.cloud.check.teacher_cli:app", "Try a teacher on a video before it labels.", "cloud"
     ),
