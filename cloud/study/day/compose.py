@@ -40,6 +40,9 @@ CROWDED = 0.12
 
 CLOSE = 0.5
 
+WHITE, RED = np.array([1.0, 0.95, 0.8]), np.array([0.5, 0.03, 0.02])
+"""Headlights and tail lights, linear."""
+
 WET = 0.16
 """Rain darkens the ground by this much."""
 
@@ -51,7 +54,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Laid:
-    """An object as it lies in the frame: its picture `(h, w, 3)` and mask `(h, w)` 0 to 1, and its left upper corner."""
+    """An object as it lies in the frame: its picture `(h, w, 3)`, mask `(h, w)` 0 to 1, and left upper corner."""
 
     label: int
     light: Light
@@ -115,15 +118,21 @@ class Composer:
         return Composed(_moved(shown, moved), self._labels(owner, laid, moved))
 
     def laid(self, time: float) -> list[Laid]:
-        """Return what is on the scene at `time`, from far to near; who comes later gives way where there is no room."""
+        """Return what is on the scene at `time`, from far to near; what comes later gives way where there is no room.
+
+        It does so, too, where the same look is on the scene already.
+        """
         taken: list[tuple[NDArray[np.float64], bool]] = []
+        looks: set[int] = set()
         found: list[Laid] = []
         for one in self.hours.on_scene(time):
             actor = self.cast.actors[one.course]
             walks = actor.label in self._upright
             place, heading = self._where(one, time)
-            if all(_room(place, other, CLOSE if walks and also else CROWDED) for other, also in taken):
+            room = all(_room(place, other, CLOSE if walks and also else CROWDED) for other, also in taken)
+            if room and one.look not in looks:
                 taken.append((place, walks))
+                looks.add(one.look)
                 made = self._dressed(one, actor.label, place, heading, (time - one.came) * one.pace)
                 found += [made] if made is not None else []
         return sorted(found, key=lambda laid: laid.foot)
@@ -275,15 +284,13 @@ def _headlights(light: Light, one: Laid, lamps: float) -> None:
     across, down = one.heading
     if abs(down) > 0.3 * abs(across):
         towards = down > 0
-        colour = np.array([1.0, 0.95, 0.8] if towards else [0.5, 0.03, 0.02]) * lamps
+        colour = (WHITE if towards else RED) * lamps
         for side in (-0.3, 0.3):
             glow(light, (x + side * wide, foot - (0.3 if towards else 0.42) * high), max(1.0, 0.07 * wide), colour)
         return
     ahead = float(np.sign(across))
-    glow(light, (x + 0.45 * ahead * wide, foot - 0.35 * high), max(1.0, 0.05 * wide), np.array([1, 0.95, 0.8]) * lamps)
-    glow(
-        light, (x - 0.45 * ahead * wide, foot - 0.4 * high), max(1.0, 0.04 * wide), np.array([0.5, 0.03, 0.02]) * lamps
-    )
+    glow(light, (x + 0.45 * ahead * wide, foot - 0.35 * high), max(1.0, 0.05 * wide), WHITE * lamps)
+    glow(light, (x - 0.45 * ahead * wide, foot - 0.4 * high), max(1.0, 0.04 * wide), RED * lamps)
 
 
 def _moved(picture: Picture, moved: tuple[int, int]) -> Picture:

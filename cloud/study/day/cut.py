@@ -1,4 +1,4 @@
-"""An object cut out of its frame: with a soft mask from its difference to the plate, and only where the cut is clean."""
+"""An object cut out of its frame: with a soft mask from its difference to the plate, where the cut is clean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A day as footage: an H.264 clip and its labels, written in parts, so that what was killed goes on after its last part.
+"""A day as footage: an H.264 clip and its labels, in parts, so that what was killed goes on after its last part.
 
 Any study reads `day.mp4` with `labels.jsonl`. The clip's frame rate is one frame in `every` seconds, so that a frame's
 time in the clip is its time of day.
@@ -66,7 +66,7 @@ def write_film(composer: Composer, record: DayRecord, out: Path) -> None:
     Raises StorageError where that cannot be written.
     """
     numbers = range(0, record.frames, record.every)
-    if not numbers or (out / VIDEO).exists() and (out / LABELS).exists():
+    if not numbers or ((out / VIDEO).exists() and (out / LABELS).exists()):
         return
     parts = [(out / f"part-{start:06}", numbers[start : start + PART]) for start in range(0, len(numbers), PART)]
     with shown("composing", "frame", len(numbers)) as show:

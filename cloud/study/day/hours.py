@@ -30,7 +30,7 @@ EVENT_RATE = 2.2
 """By this much an event multiplies the rate."""
 
 CROWD = 0.02
-"""Of what comes, so much comes with company: up to `MOST_TOGETHER` close behind each other."""
+"""Of those who walk, so many come with company: up to `MOST_TOGETHER` close behind each other."""
 
 MOST_TOGETHER = 6
 
@@ -112,10 +112,9 @@ class Hours:
         draw = np.random.default_rng([self._seed, 3, slot])
         start = slot * SLOT_S
         rate = self.rate(start)
-        stretches = [
-            (float(draw.uniform(0, self._seconds)), min(1.0, rate - more)) for more in range(int(np.ceil(rate)))
-        ]
-        return tuple(one for begin, kept in stretches for one in self._stretch(draw, start, begin, kept))
+        kept = [min(1.0, rate - more) for more in range(int(np.ceil(rate)))]
+        stretches = [(float(draw.uniform(0, self._seconds)), share) for share in kept]
+        return tuple(one for begin, share in stretches for one in self._stretch(draw, start, begin, share))
 
     def _stretch(self, draw: np.random.Generator, start: float, begin: float, kept: float) -> Iterator[Passing]:
         for place, actor in enumerate(self._actors):
@@ -125,7 +124,7 @@ class Hours:
                 continue
             for _ in range(int(kept * self.share(actor.label, start) + lot)):
                 yield self._passing(draw, place, start + after)
-                if draw.uniform() < CROWD:
+                if actor.label in self._upright and draw.uniform() < CROWD:
                     for _ in range(int(draw.integers(2, MOST_TOGETHER))):
                         yield self._passing(draw, place, start + after + float(draw.uniform(0.5, 7)), beside=0.7)
 
