@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from culling.cloud.annotations.lines import Label, read_labels
 from culling.cloud.evaluation.evaluate import select
-from culling.cloud.study.day.cut import Cut, cut
+from culling.cloud.study.day.cut import SOLID, Cut, cut
 from culling.cloud.study.day.plate import Picture, Standing, moving, plate, standing, unrest
 from culling.cloud.study.day.tracks import Track, Tracker
 from culling.common.errors import CameraError, InputError
@@ -111,7 +111,7 @@ def load_cast(video: Path, labels: Path, classes: tuple[str, ...]) -> Cast:
     stands = standing(rows)
     ground = plate(pictures, rows, stands)
     noise = unrest(pictures, ground)
-    tracks = _tracks(video, total, rate, {row.frame: row for row in rows}, stands, ground, noise)
+    tracks = _tracks(video, total, rate, {row.frame: row for row in rows}, stands, ground, noise, classes)
     played = (_actor(track, rate, (size[0], size[1])) for track in tracks)
     actors = tuple(actor for actor in played if actor is not None)
     if not actors:
@@ -127,6 +127,7 @@ def _tracks(
     stands: Sequence[Standing],
     ground: Picture,
     noise: float,
+    classes: tuple[str, ...],
 ) -> list[Track]:
     tracker, grey = Tracker(), ground.astype(np.int16)
     with shown("cutting out", "frame", total) as show:
@@ -136,7 +137,7 @@ def _tracks(
                 label = told[number]
                 found = label.detections.where(moving(label, stands)).above(LINKED)
                 linked = tracker.meet(number, found)
-                _cut_out(frame, ground, found, linked, noise, number, rate)
+                _cut_out(frame, ground, found, linked, noise, number / rate, rate, classes)
             show(number + 1, "")
     return tracker.end()
 
@@ -154,13 +155,15 @@ def _cut_out(
     found: Detections,
     linked: Sequence[Track | None],
     noise: float,
-    number: int,
+    at: float,
     rate: float,
+    classes: tuple[str, ...],
 ) -> None:
     for place, track in enumerate(linked):
         alone = _covered(found.boxes, place) <= APART
         if track is not None and alone and found.scores[place] >= CUT_SCORE:
-            made = cut(frame, ground, found.boxes[place], noise, (number - track.first) / rate)
+            solid = classes[int(found.labels[place])] in SOLID
+            made = cut(frame, ground, found.boxes[place], noise, at - track.first / rate, solid)
             track.cuts += [made] if made is not None else []
 
 

@@ -54,7 +54,8 @@ def day(
     from culling.common import logs
 
     logs.setup("warning")
-    console, settings = Console(), load_settings(None, parse_overrides(override or ()))
+    decided = parse_overrides(override or ()) | {"service.data_dir": out / "cache"}
+    console, settings = Console(), load_settings(None, decided)
     make_folder(out)
     with alone(out / "day.lock"):
         record = DayRecord(camera.name, file_hash(camera), file_hash(labels), seed, frames, every)

@@ -16,10 +16,21 @@ RIM = 3
 LEAST_SIDE = 9
 """Pixels: what is smaller shows nothing when it is flown."""
 
-FILLED = 0.3
+FILLED, FILLED_SOLID = 0.3, 0.5
 """A clean cut fills at least this share of its box."""
 
-REACHES = 0.75
+SOLID = ("car", "truck", "bus")
+
+SMEARED = 0.35
+"""What differs by a smaller share of what differs two pixels beside it is that one's blur."""
+
+TIGHT = 1
+"""Pixels by which a cut is taken tighter than its difference to the plate, which codecs smear."""
+
+GAP = 0.1
+"""Gaps of a solid thing up to this share of its smaller side, to each side, are filled in."""
+
+REACHES = 0.8
 """It reaches over this share of the box's height, and of its width."""
 
 SHADOWED = 0.4
@@ -45,8 +56,13 @@ class Cut:
     time: float
 
 
-def cut(frame: Picture, ground: Picture, box: NDArray[np.float32], unrest: float, time: float) -> Cut | None:
-    """Return the object in `box` of `frame`, None where it is truncated, or hardly differs from the plate `ground`."""
+def cut(
+    frame: Picture, ground: Picture, box: NDArray[np.float32], unrest: float, time: float, solid: bool
+) -> Cut | None:
+    """Return the object in `box` of `frame`, None where it is truncated, or hardly differs from the plate `ground`.
+
+    What is `solid` has neither limbs nor gaps: parts of it that have the ground's own grey are filled in.
+    """
     x1, y1, x2, y2 = (float(edge) for edge in box)
     height, width = frame.shape[:2]
     if min(x2 - x1, y2 - y1) < LEAST_SIDE or x1 < 2 or y1 < 2 or x2 > width - 2 or y2 > height - 2:
@@ -54,21 +70,27 @@ def cut(frame: Picture, ground: Picture, box: NDArray[np.float32], unrest: float
     left, top = max(0, int(x1) - RIM), max(0, int(y1) - RIM)
     right, bottom = min(width, int(np.ceil(x2)) + RIM), min(height, int(np.ceil(y2)) + RIM)
     picture, behind = frame[top:bottom, left:right], ground[top:bottom, left:right]
-    mask = _mask(picture, behind, unrest)
-    if not _clean(mask > 127, (x2 - x1, y2 - y1)):
+    mask = _mask(picture, behind, unrest, solid)
+    if not _clean(mask > 127, (x2 - x1, y2 - y1), FILLED_SOLID if solid else FILLED):
         return None
     offset = left - (x1 + x2) / 2, top - y2
     return Cut(_own_colours(picture, mask), mask, ((x1 + x2) / 2, y2), offset, y2 - y1, x2 - x1, time)
 
 
-def _mask(picture: Picture, ground: Picture, unrest: float) -> Picture:
+def _mask(picture: Picture, ground: Picture, unrest: float, solid: bool) -> Picture:
     """Return how much of each pixel is the object's, 0 to 255: soft at its edge, without holes, in one piece."""
     difference = np.abs(picture.astype(np.int16) - ground).max(-1).clip(0, 255).astype(np.uint8)
-    difference[_shadow(picture, ground)] = 0
+    if not solid:
+        difference[_shadow(picture, ground)] = 0
+    reach = 1 + min(8, round(GAP * min(difference.shape))) * solid
     smooth = np.asarray(Image.fromarray(difference).filter(ImageFilter.GaussianBlur(0.8)), np.float32)
     low, high = 2.0 * unrest + 5, 4.0 * unrest + 16
     soft = ((smooth - low) / (high - low)).clip(0, 1)
-    body = largest(_shrunk(without_holes(_grown(soft > 0.5))))
+    peaks = np.asarray(Image.fromarray(smooth.astype(np.uint8)).filter(ImageFilter.MaxFilter(5)), np.float32)
+    soft[smooth < SMEARED * peaks] = 0
+    room = reach + TIGHT + 1  # a filter has no edge to shrink from at the border of its picture
+    closed = without_holes(_grown(np.pad(soft > 0.5, room), reach))
+    body = largest(_shrunk(closed, reach + TIGHT)[room:-room, room:-room])
     made = np.where(body, 1.0, np.where(_grown(body), 0.6 * soft, 0.0))
     made[[0, -1]] = 0
     made[:, [0, -1]] = 0
@@ -98,20 +120,24 @@ def _blurred(grey: Picture) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(1.2)), np.float32)
 
 
-def _grown(body: Mask) -> Mask:
-    return np.asarray(Image.fromarray(np.asarray(255 * body, np.uint8)).filter(ImageFilter.MaxFilter(3))) > 127
+def _grown(body: Mask, reach: int = 1) -> Mask:
+    return (
+        np.asarray(Image.fromarray(np.asarray(255 * body, np.uint8)).filter(ImageFilter.MaxFilter(2 * reach + 1))) > 127
+    )
 
 
-def _shrunk(body: Mask) -> Mask:
-    return np.asarray(Image.fromarray(np.asarray(255 * body, np.uint8)).filter(ImageFilter.MinFilter(3))) > 127
+def _shrunk(body: Mask, reach: int = 1) -> Mask:
+    return (
+        np.asarray(Image.fromarray(np.asarray(255 * body, np.uint8)).filter(ImageFilter.MinFilter(2 * reach + 1))) > 127
+    )
 
 
-def _clean(body: Mask, size: tuple[float, float]) -> bool:
+def _clean(body: Mask, size: tuple[float, float], filled: float) -> bool:
     rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
     if not len(rows):
         return False
     reaches = (columns[-1] - columns[0] + 1) / size[0], (rows[-1] - rows[0] + 1) / size[1]
-    return min(reaches) >= REACHES and float(body.sum()) >= FILLED * size[0] * size[1]
+    return min(reaches) >= REACHES and float(body.sum()) >= filled * size[0] * size[1]
 
 
 def without_holes(body: Mask) -> Mask:

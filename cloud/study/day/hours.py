@@ -75,6 +75,7 @@ class Hours:
         self._actors = actors
         self._seconds = seconds
         self._seed = seed
+        self._slot = min(SLOT_S, seconds)
         self._upright = frozenset(upright)
         self._longest = max(actor.course.seconds for actor in actors) * 1.2 + 8
         shares = Counter(actor.label for actor in actors)
@@ -104,13 +105,13 @@ class Hours:
 
     def on_scene(self, time: float) -> list[Passing]:
         """Return what is on its way at `time`, in the order in which it came."""
-        first, last = int((time - self._longest) // SLOT_S), int(time // SLOT_S)
+        first, last = int((time - self._longest) // self._slot), int(time // self._slot)
         coming = (one for slot in range(max(0, first), last + 1) for one in self._came(slot))
         return [one for one in coming if 0 <= (time - one.came) * one.pace <= self._actors[one.course].course.seconds]
 
     def _comes(self, slot: int) -> tuple[Passing, ...]:
         draw = np.random.default_rng([self._seed, 3, slot])
-        start = slot * SLOT_S
+        start = slot * self._slot
         rate = self.rate(start)
         kept = [min(1.0, rate - more) for more in range(int(np.ceil(rate)))]
         stretches = [(float(draw.uniform(0, self._seconds)), share) for share in kept]
@@ -120,7 +121,7 @@ class Hours:
         for place, actor in enumerate(self._actors):
             after = (actor.came - begin) % self._seconds
             lot = draw.uniform()
-            if after >= SLOT_S:
+            if after >= self._slot:
                 continue
             for _ in range(int(kept * self.share(actor.label, start) + lot)):
                 yield self._passing(draw, place, start + after)

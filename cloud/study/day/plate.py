@@ -23,11 +23,14 @@ TRUE_SCORE = 0.4
 MARGIN = 0.15
 """By this share of its size, at each side, a mover's box is enlarged before it is taken out: shadows reach further."""
 
-LEAST = 5
+LEAST = 3
 """Where fewer frames than this show the ground, the plain median is taken."""
 
 QUIET = 25
 """Of the pixels, so many per cent show neither what moves nor leaves in the wind: the noise is measured there."""
+
+LEAST_NOISE = 0.8
+"""Grey levels: no camera has less, whatever a codec has taken away."""
 
 ROWS = 32
 """Rows of the picture that are computed at once, which bounds the memory."""
@@ -80,7 +83,7 @@ def unrest(pictures: Mapping[int, Picture], ground: Picture) -> float:
     """Return the deviation of a pixel that shows nothing but ground from its plate, in grey levels: the noise."""
     differences = [np.abs(one[::4, ::4, 1].astype(np.int16) - ground[::4, ::4, 1]) for one in pictures.values()]
     mostly = np.mean(np.minimum(np.stack(differences), 12), 0)  # of each pixel; a median of whole levels is too coarse
-    return float(np.percentile(mostly, QUIET)) * 1.2533
+    return max(LEAST_NOISE, float(np.percentile(mostly, QUIET)) * 1.2533)
 
 
 def _places(labels: Sequence[Label], label: int) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
