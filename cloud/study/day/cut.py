@@ -24,6 +24,9 @@ SOLID = ("car", "truck", "bus")
 SMEARED = 0.35
 """What differs by a smaller share of what differs two pixels beside it is that one's blur."""
 
+HOLLOW = 0.15
+"""Where more than this of it does not differ from the plate, something stands before it, and would be cut too."""
+
 TIGHT = 1
 """Pixels by which a cut is taken tighter than its difference to the plate, which codecs smear."""
 
@@ -91,6 +94,8 @@ def _mask(picture: Picture, ground: Picture, unrest: float, solid: bool) -> Pict
     room = reach + TIGHT + 1  # a filter has no edge to shrink from at the border of its picture
     closed = without_holes(_grown(np.pad(soft > 0.5, room), reach))
     body = largest(_shrunk(closed, reach + TIGHT)[room:-room, room:-room])
+    if not solid and (soft[body] == 0).sum() > HOLLOW * body.sum():
+        return np.zeros_like(difference)
     made = np.where(body, 1.0, np.where(_grown(body), 0.6 * soft, 0.0))
     made[[0, -1]] = 0
     made[:, [0, -1]] = 0

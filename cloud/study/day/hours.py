@@ -134,7 +134,7 @@ class Hours:
         other = int(draw.choice(self._like[place])) if draw.uniform() < 0.5 else place
         across = abs(actor.course.heading[0]) > 2.5 * abs(actor.course.heading[1])
         turned = walks and other == place and bool(across) and draw.uniform() < 0.4
-        hue = float(draw.uniform(-0.35, 0.35) if walks else draw.uniform(-0.8, 0.8))
+        hue = float(draw.uniform(-0.35, 0.35) if walks else draw.uniform(-0.45, 0.45))
         paint = hue * float(draw.uniform() < 0.5), float(draw.uniform(0.85, 1.12))
         pace = float(draw.uniform(0.88, 1.15))
         return Passing(place, other, came, pace, turned, paint, float(draw.normal(0, 1)) * beside)
