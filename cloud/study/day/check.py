@@ -50,7 +50,7 @@ class Checked:
     @property
     def close(self) -> bool:
         """Whether both are about equally hard."""
-        return abs(self.real.ap50 - self.composed.ap50) <= CLOSE
+        return bool(abs(self.real.ap50 - self.composed.ap50) <= CLOSE)
 
 
 def check(composer: Composer, video: Path, labels: Path, count: int, settings: CloudSettings) -> list[Checked]:

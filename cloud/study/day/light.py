@@ -52,7 +52,7 @@ def to_grey(light: Light) -> Picture:
     """Return the grey levels of linear light, which is cut at white."""
     root = np.sqrt(light.clip(0, 1))
     root *= LEVELS - 1
-    return _TO_GREY[root.astype(np.uint16)]
+    return np.asarray(_TO_GREY[root.astype(np.uint16)], np.uint8)
 
 
 def lamp_map(size: tuple[int, int], grounds: NDArray[np.float64], seed: int) -> Light:

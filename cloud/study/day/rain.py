@@ -42,7 +42,7 @@ class Rain:
         for step in range(length):
             streaks = np.maximum(streaks, np.roll(begins, (step, round(slant * step)), (0, 1)))
         grey = Image.fromarray(np.asarray(255 * streaks, np.uint8)).filter(ImageFilter.GaussianBlur(0.7))
-        return np.asarray(grey, np.float32) / 255
+        return np.asarray(np.asarray(grey) / 255, np.float32)
 
 
 def fogged(light: Light, fog: float, depth: NDArray[np.float32], shine: Light) -> Light:
