@@ -162,7 +162,7 @@ class Composer:
         if left >= self._size[1] or top >= self._size[0] or left + size[0] <= 0 or top + size[1] <= 0:
             return None
         light = to_linear(_sized(picture, size))
-        return Laid(label, light, _sized(mask, size).astype(np.float32) / 255, left, top, place, heading)
+        return Laid(label, light, np.asarray(_sized(mask, size) / 255, np.float32), left, top, place, heading)
 
     def _paint(self, look: int, chosen: int, paint: tuple[float, float]) -> tuple[Picture, Picture]:
         cut = self.cast.actors[look].cuts[chosen]

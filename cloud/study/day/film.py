@@ -136,7 +136,7 @@ def _join_clips(clips: Sequence[Path], path: Path) -> None:
                 stream = source.streams.video[0]
                 copy = copy or sink.add_stream_from_template(stream)
                 for packet in source.demux(stream):
-                    if packet.dts is not None:
+                    if packet.dts is not None and packet.pts is not None:
                         packet.stream, packet.pts, packet.dts = copy, packet.pts + at, packet.dts + at
                         sink.mux(packet)
-                at += stream.duration
+                at += stream.duration or 0

@@ -86,7 +86,7 @@ class Hours:
     def rate(self, time: float) -> float:
         """Return how much passes at `time` (seconds since the first midnight), 1.0 being as much as in the clip."""
         hour = time / 3600 % 24
-        usual = float(np.interp(hour, *zip(*RATES, strict=True)))
+        usual = float(np.interp(hour, [at for at, _ in RATES], [rate for _, rate in RATES]))
         return usual * (EVENT_RATE if hour in self.event(int(time // DAY_S)) else 1.0)
 
     def event(self, day: int) -> Event:

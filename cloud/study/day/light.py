@@ -5,8 +5,6 @@ As in `basis/dusk.py`, light is added where it is linear, with a display gamma o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -86,7 +84,7 @@ def lit(light: Light, sky: Sky, lamps: Light) -> Light:
     return np.asarray(seen * ((day + lamps[..., None] * burning) * np.float32(sky.gain)), np.float32)
 
 
-def glow(light: Light, at: tuple[float, float], size: float, colour: Sequence[float]) -> None:
+def glow(light: Light, at: tuple[float, float], size: float, colour: NDArray[np.float64]) -> None:
     """Add a lamp that shines into the camera to `light`, in place: a disc and its halo."""
     reach = int(4 * size) + 2
     top, left = max(0, int(at[1]) - reach), max(0, int(at[0]) - reach)
@@ -95,7 +93,7 @@ def glow(light: Light, at: tuple[float, float], size: float, colour: Sequence[fl
         rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
         away = ((rows - at[1]) ** 2 + (columns - at[0]) ** 2) / size**2
         shape = np.exp(-2 * away) + 0.12 * np.exp(-away / 3.5)
-        part += np.asarray(shape[..., None] * np.asarray(colour), np.float32)
+        part += np.asarray(shape[..., None] * colour, np.float32)
 
 
 def beam(lamps: Light, at: tuple[float, float], size: float) -> None:
