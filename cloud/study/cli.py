@@ -13,6 +13,7 @@ selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
 unseen    what is left of a class that the training frames lack
 students  the families of students: precision, milliseconds and bytes, before and after training, in floats and 8 bits
+day       trains nothing: it composes a day from a clip, which the others then take as their clip
 
 Every result is stored in `OUT/cache` as it is computed, and shared by all studies: a killed study resumes, and one that
 is run again trains nothing.
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from culling.cloud.study.day.command import day
 from culling.common.config import parse_overrides
 from culling.common.errors import SettingsError
 
@@ -187,3 +189,5 @@ MATERIAL = "--video clip.mp4 --labels labels.jsonl --out study"
 
 for _name, _study in STUDIES.items():
     app.command(_name, help=_study.help, epilog=f"{EXAMPLE} {_name} {MATERIAL}")(_command(_name, _study))
+
+app.command("day", epilog=f"{EXAMPLE} day --camera clip.mp4 --labels labels.jsonl --seed 1 --out day")(day)

@@ -41,7 +41,7 @@ def write_results(found: Results, name: str, told: Mapping[str, Any], out: Path,
     `told` comes first in the JSON. Raises StorageError when a file cannot be written.
     """
     for shown in found.tables:
-        _print(shown, console)
+        print_table(shown, console)
     figures = {**told, **found.facts, "rows": list(found.rows)}
     files = {
         "csv": to_csv(found.rows),
@@ -54,7 +54,8 @@ def write_results(found: Results, name: str, told: Mapping[str, Any], out: Path,
     return paths
 
 
-def _print(shown: ResultTable, console: Console) -> None:
+def print_table(shown: ResultTable, console: Console) -> None:
+    """Print a table for people."""
     table = Table(title=shown.title, caption=shown.note or None, caption_justify="left")
     for number, heading in enumerate(shown.rows[0] if shown.rows else ()):
         table.add_column(heading, justify="right" if number else "left", no_wrap=not number)

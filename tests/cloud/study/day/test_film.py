@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from culling.cloud.annotations.lines import read_labels
+from culling.cloud.study.day import film
+from culling.cloud.study.day.cast import Cast
+from culling.cloud.study.day.compose import Composed, Composer
+from culling.cloud.study.day.contact import write_contact
+from culling.cloud.study.day.film import DayRecord, claim, write_film
+from culling.common.cli import main
+from culling.common.errors import SettingsError
+from culling.common.video import count_frames, frame_rate, read_frames
+
+RECORD = DayRecord("street.mp4", "a", "b", 5, 36_060, 4)
+
+
+class Counting(Composer):
+    """A composer that notes which frames it was asked for, and ends the run at one of them."""
+
+    def __init__(self, cast: Cast, dies_at: int | None = None) -> None:
+        super().__init__(cast, 5)
+        self.asked: list[int] = []
+        self._dies_at = dies_at
+
+    def frame(self, number: int) -> Composed:
+        if number == self._dies_at:
+            raise KeyboardInterrupt
+        self.asked.append(number)
+        return super().frame(number)
+
+
+def test_the_film_shows_each_frame_with_its_labels_at_its_time_of_day(
+    cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film, "PART", 5)
+    write_film(Composer(cast, 5), DayRecord("street.mp4", "a", "b", 5, 48, 4), tmp_path)
+    assert count_frames(tmp_path / "day.mp4") == 12
+    assert frame_rate(tmp_path / "day.mp4") == pytest.approx(0.25)
+    labels = read_labels(tmp_path / "labels.jsonl")
+    assert [label.frame for label in labels] == list(range(12))
+    assert {label.source for label in labels} == {"day.mp4"}
+    composer = Composer(cast, 5)
+    for number, shown in read_frames(tmp_path / "day.mp4", {0, 4, 5, 11}):
+        made = composer.frame(4 * number)
+        assert np.abs(shown.astype(int) - made.picture).mean() < 6
+        assert np.allclose(labels[number].detections.boxes, made.labels.boxes, atol=0.01)
+    assert {path.name for path in tmp_path.iterdir()} == {"day.mp4", "labels.jsonl"}
+
+
+def test_a_killed_run_goes_on_after_its_last_part_and_a_complete_one_does_nothing(
+    cast: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film, "PART", 4)
+    record = DayRecord("street.mp4", "a", "b", 5, 12, 1)
+    with pytest.raises(KeyboardInterrupt):
+        write_film(Counting(cast, dies_at=6), record, tmp_path)
+    again = Counting(cast)
+    write_film(again, record, tmp_path)
+    assert again.asked == list(range(4, 12))
+    assert count_frames(tmp_path / "day.mp4") == 12
+    idle = Counting(cast)
+    write_film(idle, record, tmp_path)
+    assert not idle.asked
+
+
+def test_a_folder_is_for_one_day_alone(tmp_path: Path) -> None:
+    claim(RECORD, tmp_path)
+    claim(RECORD, tmp_path)
+    with pytest.raises(SettingsError, match=r"holds another day .*day\.json"):
+        claim(DayRecord("street.mp4", "a", "b", 6, 36_060, 4), tmp_path)
+
+
+def test_the_sheet_has_48_half_hours(cast: Cast, tmp_path: Path) -> None:
+    write_contact(Composer(cast, 5), tmp_path / "contact.jpg")
+    sheet = Image.open(tmp_path / "contact.jpg")
+    assert sheet.size == (8 * 320, 6 * 240)
+    night, noon = (np.asarray(sheet)[240 * row : 240 * (row + 1)].mean() for row in (0, 3))
+    assert night < noon
+
+
+def test_the_command_leaves_footage_that_says_what_it_is(
+    street_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, labels = map(str, street_files)
+    out = tmp_path / "out"
+    asked = ["study", "day", "--camera", clip, "--labels", labels, "--seed", "2", "--frames", "20", "--out", str(out)]
+    assert main(asked) == 0
+    assert "2 objects cut out, 1 that stand" in capsys.readouterr().out
+    assert count_frames(out / "day.mp4") == 5
+    assert {"day.mp4", "labels.jsonl", "contact.jpg", "day.json"} <= {path.name for path in out.iterdir()}
+    assert main([*asked[:7], "3", *asked[8:]]) == SettingsError.exit_code
