@@ -259,12 +259,13 @@ def test_a_name_that_was_wrong_is_mended_and_applied_with_one_click_that_keeps_t
 
 def test_the_figures_stay_on_a_wide_screen_and_answers_beside_their_buttons_on_a_phone(open_view: Looking) -> None:
     browser = open_view.browser
-    bottom = "return document.getElementById('facts').getBoundingClientRect().bottom <= innerHeight"
+    below = "return document.getElementById('facts').getBoundingClientRect().bottom - innerHeight"
     try:
         for width, height in ((2560, 1440), (2560, 1080), (1280, 720)):
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
             browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            browser.wait(lambda: browser.run(bottom), 5)
+            browser.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            assert browser.run(below) <= 0, (width, height)
         size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         order = "return [...document.querySelectorAll('#apply, #answer, #toml')].map(one => one.id)"

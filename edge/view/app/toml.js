@@ -24,7 +24,7 @@ export function merged(before, now) {
   ]]));
 }
 
-const AGAIN_MS = 5000;
+const CHECK_AGAIN_MS = 5000;
 let due = 0, asked = 0, known = false, wrong = "";
 export function changed() {
   known = false;
@@ -51,7 +51,7 @@ async function check() {
   } catch (error) {
     if (mine !== asked) return;
     told("", error.status ? error.message : "What is drawn could not be checked: the agent does not answer.");
-    if (error.status !== 422) later(AGAIN_MS);
+    if (error.status !== 422) later(CHECK_AGAIN_MS);
   }
 }
 function told(toml, refused) {
