@@ -44,6 +44,12 @@ def test_a_secret_stands_in_no_error(tmp_path: Path) -> None:
     assert site.secret not in str(refused.value)
 
 
+def test_a_name_of_the_wrong_form_is_told_the_form_in_words(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"zone\.0\.name: expected letters, digits, \. _ and -, at most 64") as refused:
+        desk(tmp_path).check(CAMERA, {"zone": [{"name": "the gate", "polygon": LEFT}]})
+    assert "[A-Z" not in str(refused.value)
+
+
 def test_a_camera_that_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no camera yard"):
         desk(tmp_path).check("yard", NONE)
