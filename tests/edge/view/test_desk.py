@@ -45,9 +45,11 @@ def test_a_secret_stands_in_no_error(tmp_path: Path) -> None:
 
 
 def test_a_name_of_the_wrong_form_is_told_the_form_in_words(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"zone\.0\.name: expected letters, digits, \. _ and -, at most 64") as refused:
+    with pytest.raises(
+        SettingsError, match=r"zone\.0\.name: expected letters, digits, \. _ and -, at most 64"
+    ) as found:
         desk(tmp_path).check(CAMERA, {"zone": [{"name": "the gate", "polygon": LEFT}]})
-    assert "[A-Z" not in str(refused.value)
+    assert "[A-Z" not in str(found.value)
 
 
 def test_a_camera_that_there_is_not_is_named(tmp_path: Path) -> None:
