@@ -36,6 +36,7 @@ SECTIONS = {
     "cloud": {
         *(
             "classes",
+            "executor",
             "gate",
             "labelling",
             "metrics",
