@@ -36,6 +36,7 @@ SECTIONS = {
     "cloud": {
         *(
             "classes",
+            "executor",
             "gate",
             "labelling",
             "metrics",
@@ -52,6 +53,8 @@ SECTIONS = {
 }
 """The sections of both sides: a variable of the other side is ignored, one of neither is refused as a typo."""
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+"""The form of the names that people give to cameras, zones and outputs."""
 MAX_BYTES = 1 << 20
 """A longer settings file is refused without being parsed; 1 MiB holds thousands of cameras."""
 
@@ -260,6 +263,8 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
         origin = variable if variable in os.environ else str(toml or PREFIX + "* variables")
     if error["type"] == "extra_forbidden":
         return f"{origin}: {key} is not a setting; {_meant(model, loc)}"
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME:
+        return f"{origin}: {key}: expected letters, digits, . _ and -, at most 64, beginning with a letter or digit"
     hint = "; lists are given as JSON" if error["type"] == "tuple_type" and origin == "command line" else ""
     return f"{origin}: {key}: {error['msg'].removeprefix('Value error, ')}{hint}"
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from culling.common.config import Section
+from culling.common.config import NAME, Section
 from culling.common.detections import ZoneCounts
 from culling.common.frame import Detections
 from culling.common.scaler import scale_picture
@@ -77,7 +77,7 @@ class IgnoreSettings(Section):
 class ZoneSettings(Section):
     """`[[camera.zone]]`: a place whose objects are counted, in records and by outputs."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = Field(description="name of the zone")
+    name: Annotated[str, Field(pattern=NAME)] = Field(description="name of the zone")
     polygon: Polygon = Field(description="points `[x, y]` in fractions of the frame")
     classes: tuple[str, ...] = Field((), description="classes that are counted; an empty list: all")
     score: float = Field(0.5, ge=0, le=1, description="least score of a box that is counted")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from av.format import ContainerFormat
 from pydantic import AfterValidator, Field, model_validator
 
-from culling.common.config import FileOrUrl, Section
+from culling.common.config import NAME, FileOrUrl, Section
 from culling.common.wire import ignored
 from culling.edge.regions import IgnoreSettings, Polygon, ZoneSettings, covers_all, places
 
@@ -51,7 +51,7 @@ class CameraSettings(Section):
     Anything else is a file, which ends.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_no_way_up)] = Field(
+    name: Annotated[str, Field(pattern=NAME), AfterValidator(_no_way_up)] = Field(
         description="name of the camera, as it was enrolled"
     )
     url: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_scheme), FileOrUrl()] = Field(

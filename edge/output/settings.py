@@ -12,10 +12,10 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from culling.common.address import Endpoint, is_loopback
-from culling.common.config import Section
+from culling.common.config import NAME, Section
 from culling.common.errors import SettingsError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[str, Field(pattern=NAME)]
 Every = Literal["frame", "change", "1s"]
 MIB = 1 << 20
 

@@ -12,6 +12,7 @@ from culling.common.detections import Record
 from culling.common.metrics import Metrics
 from culling.edge.output.sink import CameraNow
 from culling.edge.view.frames import Shown
+from culling.edge.view.pace import Pace
 
 LEAST = 0.1
 """Score below which a box is not sent: whoever looks chooses from there up."""
@@ -30,15 +31,14 @@ SILENT = "The camera is live, but no new picture has come through: its frames wa
 class Live(msgspec.Struct, frozen=True):
     """What goes before a JPEG; without a new picture `number` is 0 and no JPEG follows.
 
-    `at` is when the picture was taken, `now` the agent's time, both in seconds since the epoch; `seen` and `inferred`
-    count frames since the agent's start. `why` is a sentence for people, empty while all is well.
+    `at` is when the picture was taken, `now` the agent's time, both in seconds since the epoch; `pace` says how the
+    student keeps up, and is empty while that is not known. `why` is a sentence for people, empty while all is well.
     """
 
     now: float
     state: str
     why: str
-    seen: int
-    inferred: int
+    pace: str
     number: int = 0
     at: float = 0.0
     width: int = 0
@@ -55,20 +55,21 @@ def why(camera: CameraNow, new: bool) -> str:
     return "" if new else SILENT
 
 
-def to_send(camera: CameraNow, shown: Shown | None, metrics: Metrics, clock: Clock) -> bytes:
+def to_send(camera: CameraNow, shown: Shown | None, pace: Pace, metrics: Metrics, clock: Clock) -> bytes:
     """Return what a viewer gets: four bytes that hold the length of `Live` in JSON, that, and the JPEG."""
     picture: dict[str, Any] = {}
     if shown is not None:
         frame = shown.frame
         size = {"width": frame.width, "height": frame.height}
         picture = {"number": shown.number, "at": frame.captured, "record": _record(shown), **size}
+    inferred = metrics.total("frames_inferred", camera=camera.name)
+    dropped = metrics.by("reason", "frames_dropped", camera=camera.name)
     head = msgspec.json.encode(
         Live(
             now=clock.now(),
             state=camera.state,
             why=why(camera, shown is not None),
-            seen=int(metrics.total("frames_seen", camera=camera.name)),
-            inferred=int(metrics.total("frames_inferred", camera=camera.name)),
+            pace=pace.rates(camera.name, inferred, dropped, clock.monotonic()),
             **picture,
         )
     )

@@ -29,6 +29,10 @@ ANSWER_S = 60.0
 """To take other regions is quick, but a model may be in the making before them."""
 
 
+class WrittenError(CullingError):
+    """The settings file is written, but what it says is not in force."""
+
+
 class Desk:
     """The regions of an agent's cameras; `settings` are those in force, `file` is where they stand, if anywhere."""
 
@@ -62,19 +66,33 @@ class Desk:
     def apply(self, name: str, regions: Mapping[str, Any], before: Any) -> str:
         """Write regions to the settings file and have the agent take them; return what changed.
 
-        `before` are the regions that whoever drew began with. Raises a CullingError; unless it says that the file is
-        written, nothing has changed.
+        `before` are the regions that whoever drew began with. Raises a CullingError; unless that is a WrittenError,
+        nothing has changed. An InputError is mended by reading anew what there is.
         """
         with self._one_at_a_time:
             wanted, now = self.check(name, regions), self.regions(name)
-            if self._file is None:
-                raise InputError("the settings of this agent stand in no file, but in variables: change them there")
+            file = self._there()
             if before != now:
-                raise InputError(f"the regions of {name} have changed since this page read them: load it again")
-            self._write(self._file, name, wanted, now)
+                raise InputError(f"the regions of {name} have changed since this page read them: read them anew")
+            self._write(file, name, wanted, now)
             told = self._reload(wanted, name)
         log.info("regions_applied", camera=name, **{kind: len(wanted[kind]) for kind in KINDS})
         return told
+
+    def reread(self, name: str) -> str:
+        """Have the agent take the settings file as it is, for who drew regions of a camera; return what changed.
+
+        Raises a CullingError where the agent goes on as it was.
+        """
+        with self._one_at_a_time:
+            _camera(self._settings(), name)
+            self._there()
+            return ask(self._settings().agent.state_dir, ANSWER_S)
+
+    def _there(self) -> Path:
+        if self._file is None:
+            raise SettingsError("the settings of this agent stand in no file, but in variables: change them there")
+        return self._file
 
     def _write(self, file: Path, name: str, wanted: Drawn, now: Drawn) -> None:
         try:
@@ -86,9 +104,7 @@ class Desk:
             raise SettingsError(f"{file}: not valid TOML: {error}: mend it first") from None
         there = [table for table in tables if isinstance(table, dict) and table.get("name") == name]
         if there and _stated(there[0]) != now:
-            raise InputError(
-                f"{file} has other regions for {name} than the agent: run `culling edge reload`, then load this page"
-            )
+            raise InputError(f"{file} has other regions for {name} than the agent: have the agent read it anew")
         write_atomic(file.resolve(), rewritten(text, name, wanted).encode(), mode)
 
     def _reload(self, wanted: Drawn, name: str) -> str:
@@ -96,10 +112,9 @@ class Desk:
         try:
             told = ask(settings.agent.state_dir, ANSWER_S)
         except CullingError as error:
-            error.args = (f"{self._file} is written, but {error}",)
-            raise
+            raise WrittenError(f"{self._file} is written, but {error}") from None
         if self.regions(name) != wanted:
-            raise SettingsError(
+            raise WrittenError(
                 f"{self._file} is written, but not in force: CULLING_CAMERA or --set camera says otherwise"
             )
         return told

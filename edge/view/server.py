@@ -6,6 +6,7 @@
     GET  /api/cameras/NAME/live?last=N   the next picture but number N, with its boxes; waits for it for some seconds
     POST /api/cameras/NAME/check         drawn regions → TOML to paste
     POST /api/cameras/NAME/regions       drawn regions → the settings file, and the agent (`view.actions`)
+    POST /api/cameras/NAME/reread        the settings file → the agent (`view.actions`)
 
 The standard library's server, as for `/metrics`: an edge has no other web library, and a handful of viewers, each of
 whom asks for one picture after another and waits on a thread of its own, need none. It answers to known host names
@@ -36,8 +37,9 @@ from culling.common.page.assemble import assemble
 from culling.common.process.survival import note_failed
 from culling.edge.output.sink import CameraNow
 from culling.edge.view.cameras import to_send
-from culling.edge.view.desk import Desk
+from culling.edge.view.desk import Desk, WrittenError
 from culling.edge.view.frames import LOOKS_S, LiveFrames
+from culling.edge.view.pace import Pace
 from culling.edge.view.settings import ViewSettings
 
 log = structlog.get_logger(__name__)
@@ -95,6 +97,7 @@ class ViewServer:
         self.clock = clock
         self.page, self.policy = assemble("culling.edge.view")
         self.hosts = {*LOOPBACK, in_url(settings.host).lower(), *(in_url(name).lower() for name in settings.names)}
+        self.pace = Pace()
         self._viewers: dict[str, float] = {}
         self._entering = threading.Lock()
         metrics.follow("view_viewers", self._looking)
@@ -185,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             act(urlsplit(self.path).path.strip("/").split("/"))
         except RefusedError as error:
             self._told({"error": str(error)}, error.status)
+        except WrittenError as error:
+            self._told({"error": str(error), "written": True}, HTTPStatus.SERVICE_UNAVAILABLE)
         except CullingError as error:
             self._told({"error": str(error)}, CODES.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE))
         except OSError:  # a client that hung up, or takes nothing
@@ -221,6 +226,9 @@ class _Handler(BaseHTTPRequestHandler):
                 asked = _decoded(body, Applied)
                 log.info("regions_drawn", camera=name, client=self.client_address[0])
                 self._told({"answer": self._view.desk.apply(name, asked.regions, asked.before)})
+            case ["api", "cameras", name, "reread"]:
+                self._let_act()
+                self._told({"answer": self._view.desk.reread(name)})
             case _:
                 raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
@@ -230,7 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._view.enter(viewer[:64])
         shown = self._view.live.newest(camera.name, int(last) if last.isdecimal() else 0, WAIT_S)
         now = self._named(camera.name)
-        self._send(to_send(now, shown, self._view.metrics, self._view.clock), "application/octet-stream")
+        view = self._view
+        self._send(to_send(now, shown, view.pace, view.metrics, view.clock), "application/octet-stream")
 
     def _camera(self, camera: CameraNow) -> dict[str, Any]:
         regions = self._view.desk.regions(camera.name)

@@ -110,6 +110,9 @@ def test_without_the_proxys_password_nothing_is_seen(proxied: Proxied) -> None:
 @needs_nginx
 def test_who_may_act_is_the_same_behind_the_proxy(proxied: Proxied) -> None:
     assert proxied.act(Origin=f"https://{HOST}:{proxied.nginx.port}") == 202
+    host = f"localhost:{proxied.nginx.port}"  # no name of `page.names`: the page and the host asked agree, port and all
+    assert proxied.act(Host=host, Origin=f"https://{host}") == 202
+    assert proxied.act(Host=host, Origin="https://localhost:1") == 403
     assert proxied.act(Origin="https://elsewhere.example") == 403
     assert proxied.act(**{"X-Culling-Token": "wrong"}) == 401
     assert proxied.act(**{"X-Culling-Token": ""}) == 401

@@ -6,7 +6,7 @@ import { counted } from "./words.js";
 
 // Drawing: with the mouse, a finger or the keys. A polygon's points are fractions of the frame; every change can be taken back.
 
-const KINDS = { mask: "hides pixels from everything: they are black before a student, a picture or this page sees them", ignore: "what stands there is not found, learnt or counted", zone: "what stands there is counted" };
+const KINDS = { mask: "A mask hides pixels from everything: they are black before a student, a picture or this page sees them.", ignore: "An ignored place: what stands there is not found, learnt or counted.", zone: "A zone: what stands there is counted." };
 const NEAR = 11, STEP = 0.005, MOST = 100;
 
 const editor = { kind: "zone", open: null, chosen: -1, point: -1, drag: null, past: [], get busy() { return Boolean(this.open) || this.chosen >= 0; } };
@@ -169,7 +169,7 @@ export function show() {
   $("canvas").classList.toggle("busy", editor.busy);
   put($("hint"), editor.open ? "Click points; Enter or a double click closes, Backspace takes the last one back, Esc leaves it. Arrows move the cross, Space sets a point."
     : region() ? "Drag a point, or the whole region. N and P choose a point, arrows move it (Shift: farther), Delete takes it out, U takes back."
-    : `A ${editor.kind}: ${KINDS[editor.kind]}.`);
+    : KINDS[editor.kind]);
   $("list").replaceChildren(...state.regions.map((one, at) => h("li", {}, h("button", { "aria-pressed": String(at === editor.chosen), onclick: () => { choose(at); $("list").children[at]?.firstChild.focus(); } },
     h("i", { class: one.kind }), h("span", {}, called(one)), h("span", { class: "soft small" }, `${one.kind === "zone" ? "zone, " : ""}${counted(one.polygon.length, "point")}`)))));
   if (!state.regions.length) $("list").replaceChildren(h("li", { class: "soft" }, "No region yet: the whole picture counts."));

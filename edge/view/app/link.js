@@ -3,12 +3,16 @@ import { state } from "./state.js";
 // Requests, all with the token in a header; and one picture after the other, while the page is looked at
 
 const ME = Math.random().toString(36).slice(2);
-class Refused extends Error { constructor(status, line) { super(line); this.status = status; } }
+const MOST_MS = 15000;  // the agent itself lets nobody wait for so long
+class Refused extends Error { constructor(status, line, written) { super(line); Object.assign(this, { status, written: Boolean(written) }); } }
 
 export async function ask(path, body, signal) {
   const headers = { "X-Culling-Token": state.token, ...(body ? { "Content-Type": "application/json" } : {}) };
   const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), cache: "no-store", signal });
-  if (!answer.ok) throw new Refused(answer.status, (await answer.json().catch(() => ({}))).error || `${answer.status} ${answer.statusText}`);
+  if (!answer.ok) {
+    const { error, written } = await answer.json().catch(() => ({}));
+    throw new Refused(answer.status, error || `${answer.status} ${answer.statusText}`, written);
+  }
   return answer;
 }
 
@@ -21,7 +25,7 @@ export async function look(take, lose) {
   for (;;) {
     if (document.hidden) await new Promise(done => document.addEventListener("visibilitychange", done, { once: true }));
     if (camera !== state.camera) { camera = state.camera; last = 0; }
-    waiting = new AbortController();
+    const mine = waiting = new AbortController(), late = setTimeout(() => mine.abort(new DOMException("no answer", "TimeoutError")), MOST_MS);
     try {
       const answer = await ask(`api/cameras/${encodeURIComponent(camera)}/live?last=${last}&viewer=${ME}`, null, waiting.signal);
       const data = await answer.arrayBuffer(), size = new DataView(data).getUint32(0);
@@ -35,6 +39,6 @@ export async function look(take, lose) {
       last = 0;
       if (lose(error)) return;
       await new Promise(done => setTimeout(done, 1000 + 1000 * Math.random()));
-    }
+    } finally { clearTimeout(late); }
   }
 }

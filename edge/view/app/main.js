@@ -1,9 +1,9 @@
 import { $, h, put } from "./dom.js";
 import { draw, leave, listen, show } from "./editor.js";
-import { forgetRates, lost, tell } from "./facts.js";
+import { forget, lost, tell, watchSilence } from "./facts.js";
 import { ask, look, lookElsewhere } from "./link.js";
 import { current, keepToken, state } from "./state.js";
-import { changed, fromTables, tables } from "./toml.js";
+import { changed, fromTables, merged, offer, tables, verdict } from "./toml.js";
 
 // The page: first the token, then the cameras, then one picture after the other
 
@@ -46,7 +46,7 @@ function pick(name) {
   Object.assign(state, { camera: name, picture: null, head: null });
   $("camera").value = name;
   if (wanted() !== name) history.replaceState(null, "", `#${encodeURIComponent(name)}`);
-  forgetRates();
+  forget();
   adopt();
   lookElsewhere();
 }
@@ -76,28 +76,67 @@ async function refresh() {
     else if (!state.dirty && JSON.stringify(current().regions) !== JSON.stringify(state.before)) adopt();
   } catch { return; }  // whoever asks for pictures says it
 }
+const path = act => `api/cameras/${encodeURIComponent(state.camera)}/${act}`;
 async function apply() {
-  const regions = tables();
-  answer("applying …", "soft");
-  $("apply").disabled = true;
-  try {
-    const told = await (await ask(`api/cameras/${encodeURIComponent(state.camera)}/regions`, { regions, before: state.before })).json();
-    await readCameras();
-    adopt();
+  if ($("apply").getAttribute("aria-disabled") === "true") return;
+  const camera = state.camera;
+  await doing("applying …", async () => {
+    if (await verdict()) { answer("Nothing was applied: what is wrong stands below.", "bad"); return; }
+    const regions = tables();
+    const told = await (await ask(path("regions"), { regions, before: state.before })).json();
+    const fresh = await readCameras().then(() => true, () => false);
+    if (camera !== state.camera) return;
+    if (fresh && JSON.stringify(regions) === JSON.stringify(tables())) adopt();
+    else if (fresh) state.before = current().regions;  // somebody draws on
     answer(`in force: ${told.answer}`, "good");
-  } catch (error) {
-    answer(error.message, "bad");
+  }, unapplied);
+}
+// No refusal goes unsaid: was anything written, and what can be done.
+function unapplied(error) {
+  const unknown = !error.status || error.status === 500 || error.status === 502 || error.status === 504;
+  const why = error.status ? error.message : "no answer came";
+  changed();
+  answer(error.written ? why : unknown ? `It is not known whether this was applied (${why}): read the file anew.` : `Nothing was applied: ${why}`, "bad");
+  $("reread").hidden = !(error.written || unknown || error.status === 409);
+}
+async function reread() {
+  const camera = state.camera;
+  await doing("reading …", async () => {
+    await ask(path("reread"), {});
+    await readCameras();
+    if (camera !== state.camera) return;
+    const now = current().regions, both = merged(state.before, now);
+    Object.assign(state, { before: now, regions: fromTables(both), dirty: JSON.stringify(both) !== JSON.stringify(now) });
+    leave();
     changed();
+    $("apply").focus();
+    answer("Read anew. What you drew is kept, and what others changed is in it: look at it, then apply.", "good");
+  }, error => {
+    answer(`Not read anew: ${error.status ? error.message : "no answer came"}`, "bad");
+    $("reread").hidden = false;
+  });
+}
+// One thing at a time; whoever has no right to it is asked for the token, and keeps what is drawn.
+async function doing(words, act, refused) {
+  if (state.busy) return;
+  state.busy = true;
+  offer();
+  answer(words, "soft");
+  try { await act(); } catch (error) {
+    refused(error);
+    if (error.status === 401) lock(`${$("answer").textContent}. What is drawn is kept.`);
   }
+  state.busy = false;
+  offer();
 }
 function answer(text, kind) { $("answer").className = kind; put($("answer"), text); }
 async function copy() {
   try {
     await navigator.clipboard.writeText($("toml").textContent);
-    answer("copied", "good");
+    put($("copied"), "copied");
   } catch {  // without TLS, a page of another machine has no clipboard
     getSelection().selectAllChildren($("toml"));
-    answer("selected: copy it with Ctrl+C", "soft");
+    put($("copied"), "selected: copy it with Ctrl+C");
   }
 }
 function toggle(id, key) {
@@ -111,9 +150,11 @@ $("floor").addEventListener("input", () => { state.floor = Number($("floor").val
 toggle("boxes", "boxes");
 toggle("outlines", "outlines");
 $("apply").addEventListener("click", apply);
-$("discard").addEventListener("click", adopt);
+$("discard").addEventListener("click", () => { adopt(); $("canvas").focus(); });
+$("reread").addEventListener("click", reread);
 $("copy").addEventListener("click", copy);
 listen();
 show();
 setInterval(refresh, AGAIN_MS);
+watchSilence();
 begin();

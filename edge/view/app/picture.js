@@ -11,6 +11,7 @@ const GRIP = 6;
 
 export function drawPicture(editor) {
   const canvas = $("canvas"), ratio = window.devicePixelRatio || 1, { width: wide, height: tall } = shape();
+  document.documentElement.style.setProperty("--ratio", (wide / tall).toFixed(3));
   const across = canvas.clientWidth, down = across * tall / wide;
   if (canvas.width !== Math.round(across * ratio) || canvas.height !== Math.round(down * ratio)) { canvas.width = Math.round(across * ratio); canvas.height = Math.round(down * ratio); }
   const pen = canvas.getContext("2d");

@@ -4,7 +4,7 @@ const KEPT = "culling-view-token";
 export const state = {
   token: sessionStorage.getItem(KEPT) || "", cameras: [], camera: "", actions: false,
   head: null, picture: null, floor: 0.5, boxes: true, outlines: true,
-  regions: [], before: null, dirty: false,
+  regions: [], before: null, dirty: false, busy: false,
 };
 export function keepToken(token) {
   state.token = token;

@@ -202,6 +202,21 @@ def test_a_bad_polygon_gets_the_line_that_the_settings_give(served: Served, tmp_
     assert "camera.0.zone.0.polygon: the polygon crosses itself" in str(refused.value)
 
 
+def test_a_view_that_only_shows_has_nobody_read_the_file_anew(served: Served) -> None:
+    assert served.post("api/cameras/gate/reread", {}).status == 403
+
+
+def test_of_a_file_that_is_written_and_not_in_force_the_page_is_told_so(tmp_path: Path) -> None:
+    served = Served(tmp_path, actions=True)
+    masked = {**NONE, "mask": [LEFT]}
+    told = served.post("api/cameras/gate/regions", {"regions": masked, "before": NONE})
+    assert (told.status, told.json()["written"]) == (503, True)  # no agent runs
+    late = served.post("api/cameras/gate/regions", {"regions": masked, "before": masked})
+    assert (late.status, list(late.json())) == (409, ["error"])
+    assert served.post("api/cameras/gate/reread", {}).status == 409
+    served.close()
+
+
 def test_a_view_that_only_shows_writes_nothing(served: Served, tmp_path: Path) -> None:
     before = (tmp_path / "edge.toml").read_bytes()
     answer = served.post("api/cameras/gate/regions", {"regions": {**NONE, "mask": [LEFT]}, "before": NONE})
