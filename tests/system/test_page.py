@@ -281,6 +281,9 @@ def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) 
     browser = watching.browser
     browser.go(f"camera/{CAMERA}")
     browser.click("unlock …")
+    browser.run("document.querySelector('dialog input').value = 'nonsense'")
+    browser.click("ok")
+    browser.wait(lambda: browser.text("dialog p").startswith("Wrong token. Token (the line in page.token of the"))
     browser.run("document.querySelector('dialog input').value = arguments[0]", watching.token)
     browser.click("ok")
     browser.click("pause forwarding")
@@ -384,7 +387,10 @@ def test_a_hard_frame_says_why_it_was_hard_and_the_next_one_is_a_key_away(watchi
     assert browser.count("dialog .over text.s")  # class and score stand on the box
     browser.run("document.querySelector('dialog').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }))")
     assert "2 of 6" in browser.text("dialog .bar")
-    browser.click("close")
+    browser.go("rounds")
+    browser.wait(lambda: not browser.run("return document.querySelector('dialog').open"))
+    browser.go(f"camera/{CAMERA}/frames")
+    browser.wait(lambda: browser.count("figure.frame") == 6)
     before = browser.count(".gallery .over .s")
     browser.run(
         "const slide = document.querySelector('input[type=range]'); slide.value = 0.5;"
@@ -556,6 +562,14 @@ def test_a_lost_connection_shows_and_heals(watching: Watching) -> None:
     browser.go("")
     watching.service.kill()
     browser.wait(lambda: browser.text("#lost").startswith("Connection lost: figures are of"))
+    heard = 1000 * time.mktime((2026, 11, 28, 14, 5, 9, 0, 0, -1))
+    browser.run("tried = 0; state.heardAt = arguments[0]", heard)
+    browser.wait(lambda: browser.run("return tried"))  # it tries again after a silence
+    assert browser.run("return state.heardAt") == heard
+    assert browser.text("#lost").startswith("Connection lost: figures are of 14:05:09."), "the last word heard"
+    browser.go("rounds")
+    browser.wait(lambda: browser.text("main .bad") == "The service does not answer; trying again")
+    browser.go("")
     watching.restart()
     browser.wait(lambda: browser.run("return document.getElementById('lost').hidden"), within_s=60)
     watching.edge.send(watching.beat(seen=5000))

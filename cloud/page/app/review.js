@@ -1,7 +1,7 @@
 import { auth, may } from "./actions.js";
 import { boxes, image, key, places } from "./boxes.js";
 import { h, put, s } from "./dom.js";
-import { get } from "./link.js";
+import { get, reach } from "./link.js";
 import { state } from "./state.js";
 import { count, stamp } from "./words.js";
 
@@ -54,7 +54,7 @@ export function reviewPane(name) {
   }
   async function ask(one, decision, mine) {
     const body = { decisions: [{ id: one.id, decision, ...(mine ? { boxes: mine } : {}), ...(decision === "student" ? { model: one.model } : {}) }] };
-    const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify(body) }), told = await asked.json();
+    const asked = await reach(path, { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify(body) }), told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     open = told.left;
     put(worth, told.effect?.told ?? "");
