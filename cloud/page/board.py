@@ -29,6 +29,7 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import CameraRow, Roster, Told
 from culling.cloud.store.rounds import Rounds
@@ -202,6 +203,7 @@ class Board:
             "heard": camera.heard,
             "lag_s": slow.recent.lags.get(name),
             "gain": slow.recent.gains.get(name),
+            "before": slow.before.get(name),
             "picture": slow.recent.pictures.get(name),
             "swap": slow.recent.swaps.get(name),
             "failed_round": slow.recent.failed.get(name),
@@ -272,6 +274,7 @@ class _Slow:
         self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
         self.live: dict[str, str] = {}
+        self.before: dict[str, str] = {}  # the model that a rollback goes to
         self.models: dict[
             tuple[str, str], tuple[float | None, float | None]
         ] = {}  # their scale, and when they were made
@@ -312,7 +315,8 @@ class _Slow:
         """Read which models are live, and of those that run their scale and age, which never change."""
         known = sa.select(models.c.camera, models.c.model_id, models.c.scale, models.c.created)
         live = connection.execute(known.where(models.c.state == "live")).all()
-        self.live = {row.camera: row.model_id for row in live}
+        if (now := {row.camera: row.model_id for row in live}) != self.live:
+            self.live, self.before = now, Registry(self._index).fallbacks()
         found = {key: told for key, told in self.models.items() if key in running}
         found |= {(row.camera, row.model_id): (row.scale, row.created) for row in live}
         if missing := running - found.keys():

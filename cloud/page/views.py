@@ -348,7 +348,8 @@ def picture(index: Index, frame: str) -> tuple[str, str] | None:
 
 def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     """Return every model of a camera, newest first, how its swap went, whether the camera runs it now, and whether its
-    file is kept, so that it may be published again, unless it is `gone`: then that says why, or is "".
+    file is kept, so that it may be published again, unless it is `gone`: then that says why, or is "". A rollback
+    goes to that with `back`.
     """
     runs = next((row.state.model_id for row in Roster(index).rows() if row.name == name and row.state), None)
     columns = ("model_id", "counter", "state", "origin", "round", "created", "expires", "scale", "size", "sha256")
@@ -356,13 +357,14 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     with index.read() as connection:
         found = connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())).all()
     registry = Registry(index)
-    gone = registry.gone(name)
+    gone, back = registry.gone(name), registry.fallbacks().get(name)
     told, doubted = registry.swaps([(name, row.model_id) for row in found]), registry.provisional(name)
     rows = []
     for row in found:
         swap = told.get(f"{name}/{row.model_id}")
         outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
         now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256), "provisional": row.model_id in doubted}
+        now["back"] = row.model_id == back
         now["gone"] = gone[row.model_id].told() if row.model_id in gone else ""
         rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows

@@ -286,6 +286,22 @@ class Registry:
                 return model
         raise InputError(f"camera {camera} has no earlier model to go back to")
 
+    def fallbacks(self) -> dict[str, str]:
+        """Return the id of the model that a rollback of each camera goes to, as `fallback` finds it, where one does."""
+        first = sa.select(models.c.camera, sa.func.min(models.c.counter).label("first")).group_by(models.c.camera)
+        base = first.subquery()
+        columns = (models.c.camera, models.c.model_id, models.c.state, models.c.sha256, models.c.scale)
+        query = sa.select(*columns).join(base, base.c.camera == models.c.camera).order_by(models.c.counter.desc())
+        kept = models.c.state.in_(("live", "previous")) | (models.c.counter == base.c.first)
+        with self._index.read() as connection:
+            rows = connection.execute(query.where(kept)).all()
+        live = {row.camera: (row.sha256, row.scale) for row in rows if row.state == "live"}
+        found: dict[str, str] = {}
+        for row in rows:
+            if live.get(row.camera) not in (None, (row.sha256, row.scale)):
+                found.setdefault(row.camera, row.model_id)
+        return found
+
     def withdraw(self, camera: str, model_id: str, state: Withdrawn) -> bool:
         """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.
 

@@ -306,7 +306,12 @@ def test_who_goes_back_is_told_before_what_happens_and_the_page_says_so_afterwar
     browser.click("go back")
     asked = browser.text("dialog p")
     assert asked.startswith(f"Go back to {before}? The edge downloads ")
-    assert asked.endswith("The model gone back from is never used again.")
+    assert asked.endswith(f" {newest} is never used again.")
+    browser.click("cancel")
+    browser.click("roll back")
+    asked = browser.text("dialog p")
+    assert asked.startswith(f"Roll {CAMERA} back from {newest} to {before}? The edge downloads {before}, tries it")
+    assert asked.endswith(f" {newest} is never used again.")
     browser.click("ok")
     again = f"{CAMERA}-4"  # the one before, signed anew
     browser.wait(lambda: browser.text(".answer").startswith(f"rollback: {again} is offered"))
@@ -314,6 +319,22 @@ def test_who_goes_back_is_told_before_what_happens_and_the_page_says_so_afterwar
     browser.go(f"camera/{CAMERA}")
     browser.wait(lambda: browser.text(".answers [data-k='last new model']") == "not in use any more")
     assert newest not in browser.text(".answers [data-k=model]")
+    watching.edge.send(SwapReport(CAMERA, again, newest, "live", "", 33.0, time.time()))
+    came = rf"{newest} came .*: \+0.030 by its gate \(.*\); it was gone back from at "
+    browser.wait(lambda: re.match(came, browser.text(".answers dd:has([data-k='last new model']) .sub")))
+    browser.go(f"camera/{CAMERA}/models")
+    browser.wait(lambda: browser.count(".models tbody tr") == 4)
+    cells = browser.run(
+        "return [...document.querySelectorAll('.models tbody tr')].map(row => [...row.children].map(cell =>"
+        " [...cell.querySelectorAll('button')].map(one => one.textContent).join() || cell.textContent))"
+    )
+    twin, revoked, *_ = cells
+    assert (twin[1], twin[3], twin[4], twin[8]) == ("live", "0.580 +0.030", f"rollback, same file as {before}", "pin")
+    assert revoked[1] == "revoked"
+    assert revoked[8].strip() == "", "it is offered neither to publish nor to pin"
+    assert browser.count(".rise") == 3
+    chosen = "return [...document.querySelectorAll('.pair select')].map(one => one.value)"
+    assert browser.run(chosen) == [again, newest]
 
 
 @needs_chromium

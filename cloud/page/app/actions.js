@@ -15,7 +15,7 @@ export function buttons(row, answer) {
     button("start a round", "round"), button(row.frame_asked ? "frame requested" : "forward a frame now", "frame"),
     row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Stop ${name} from forwarding frames until resumed? Frames already in its spool are still sent.`),
     row.held ? button("resume rounds", "unhold") : button("hold rounds", "hold"), h("button", { onclick: () => budget(row, answer) }, "budget …"),
-    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), button("roll back", "rollback", null, `Roll ${name} back to its previous model?`),
+    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), row.before ? button("roll back", "rollback", null, `Roll ${name} back from ${row.live} to ${row.before}? The edge downloads ${row.before}, tries it on golden frames and swaps between two frames; detection goes on meanwhile. ${row.live} is never used again.`) : "",
   ];
 }
 export async function act(answer, camera, kind, extra) {
