@@ -497,6 +497,8 @@ def test_a_place_is_ignored_with_a_key_shown_for_the_edges_settings_and_counted_
 def test_what_is_wrong_is_an_alert_until_somebody_has_seen_it(watching: Watching) -> None:
     browser = watching.browser
     browser.go("alerts")
+    browser.wait(lambda: browser.text(".ringing") == "Nothing else is wrong now.")
+    assert browser.text(".unseen") == f"1 camera was never seen: {HOSTILE}."
     for newer in (0, 950, 1900):
         watching.edge.send(watching.beat(seen=1000, dropped={"newer": newer}))
         browser.wait(lambda: browser.run("return state.cameras.get('gate')?.seen") == watching.seen)
