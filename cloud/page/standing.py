@@ -54,7 +54,8 @@ def _picture(row: Mapping[str, Any]) -> Found:
     if row.get("awaited"):
         return
     if row["state"] == "down" and told in ("live", "frozen", "ended", "stopped"):
-        yield "CullingCameraSilent", "lost", f"nothing is heard of its edge {row['edge']}", row.get("silent", row["heard"])
+        since = row.get("silent", row["heard"])
+        yield "CullingCameraSilent", "lost", f"nothing is heard of its edge {row['edge']}", since
     elif row["state"] == "down":
         yield "CullingCameraNotLive", "no picture", f"its edge says: {told or 'unknown'}", None
     elif row["state"] == "frozen":

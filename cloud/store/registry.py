@@ -252,8 +252,9 @@ class Registry:
         """Return the models of a camera that are never used again, by id: revoked ones, and those that have the bytes
         and scale of one that was revoked since, as one has that was renewed.
         """
-        columns = (models.c.model_id, models.c.state, models.c.origin, models.c.created, models.c.sha256, models.c.scale)
-        query = sa.select(*columns).where(models.c.camera == camera).order_by(models.c.counter.desc())
+        names = ("model_id", "state", "origin", "created", "sha256", "scale")
+        mine = sa.select(*(models.c[name] for name in names)).where(models.c.camera == camera)
+        query = mine.order_by(models.c.counter.desc())
         with self._index.read() as connection:
             rows = connection.execute(query).all()
         found: dict[str, Gone] = {}

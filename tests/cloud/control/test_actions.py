@@ -89,7 +89,9 @@ def test_a_model_that_was_gone_back_from_is_refused_with_when_that_was(cloud: Cl
         assert do(cloud, "publish", model_id="gate-2").startswith("gate-5")
     do(cloud, "rollback")
     for kind in ("publish", "pin"):
-        with pytest.raises(InputError, match=r"gate-2 was gone back from at \d\d \w+ \d\d:\d\d, and is never used again"):
+        with pytest.raises(
+            InputError, match=r"gate-2 was gone back from at \d\d \w+ \d\d:\d\d, and is never used again"
+        ):
             do(cloud, kind, model_id="gate-2")
     assert do(cloud, "publish", model_id="gate-1").endswith(OFFERED), "any other one may be"
 
