@@ -182,7 +182,9 @@ def rounds(index: Index, camera: str | None, limit: int, of: Collection[str] | N
     Of one camera, or of those in `of`; None: of all.
     """
     turns = Rounds(index).all(camera, limit, of)
-    swaps = Registry(index).swaps([(turn.camera, turn.model_id) for turn in turns if turn.model_id])
+    made, registry = {(turn.camera, turn.model_id) for turn in turns if turn.model_id}, Registry(index)
+    swaps, live = registry.swaps(made), registry.live_ids()
+    gone = {name: registry.gone(name) for name in {name for name, _ in made}}
     rows = []
     for turn in turns:
         swap = swaps.get(f"{turn.camera}/{turn.model_id}")
@@ -198,9 +200,14 @@ def rounds(index: Index, camera: str | None, limit: int, of: Collection[str] | N
             "reason": turn.reason,
             "model_id": turn.model_id,
             "swap": swap.outcome if swap else None,
+            "swap_at": swap.at if swap else None,
             "swap_gap_ms": swap.gap_ms if swap else None,
             "model_lag_s": round(swap.at - newest, 1) if swap and newest and swap.outcome == "live" else None,
         }
+        if turn.model_id:
+            now = gone[turn.camera].get(turn.model_id)
+            row["model_state"] = "live" if live.get(turn.camera) == turn.model_id else "gone" if now else "replaced"
+            row["model_gone"] = now.told() if now else ""
         row |= turn.report
         rows.append(
             row | {"told": verdict(row), "story": story(row), "started_by": STARTED.get(turn.trigger, turn.trigger)}

@@ -335,6 +335,9 @@ def test_who_goes_back_is_told_before_what_happens_and_the_page_says_so_afterwar
     assert browser.count(".rise") == 3
     chosen = "return [...document.querySelectorAll('.pair select')].map(one => one.value)"
     assert browser.run(chosen) == [again, newest]
+    browser.go(f"camera/{CAMERA}/rounds")
+    browser.wait(lambda: f"{newest} went live at the edge at" in browser.text(".story"))
+    assert "; it was gone back from at " in browser.text(".story")
 
 
 @needs_chromium
