@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.store.people.ignores import ignored_in
-from culling.cloud.store.people.reviews import Reviews
+from culling.cloud.store.people.reviews import Reviews, Said
 from culling.cloud.store.roster import add_edge
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import SystemClock
@@ -458,6 +458,15 @@ def test_disputes_are_decided_with_the_keyboard_and_boxes_are_drawn_with_the_mou
     assert browser.text(".review [role=status]").startswith("2 frames in dispute")
     said = Reviews(watching.cloud.index).of(CAMERA, [first, second])
     assert {name: one.decision for name, one in said.items()} == {first: "teacher", second: "corrected"}
+    third = browser.run(shown)
+    Reviews(watching.cloud.index).enter(CAMERA, {third: Said("skipped")}, "somebody else", time.time(), lambda _: None)
+    browser.run(press, "t")
+    refused = rf"frame {third}: somebody decided this frame at \d\d:\d\d: look again"
+    browser.wait(lambda: re.fullmatch(refused, browser.text(".review .answer")))
+    browser.wait(lambda: browser.text(".review [role=status]").startswith("1 frame in dispute"))
+    assert browser.run(shown) not in (first, second, third), "the list came anew"
+    browser.run(press, "t")
+    browser.wait(lambda: browser.text(".review [role=status]").startswith("Teacher and student dispute no frame"))
     row = next(one for one in watching.cloud.frames.get([second]))
     assert row.labels is not None
     assert [CLASSES[label] for label in row.labels.labels] == ["car"]

@@ -12,7 +12,8 @@ TURN: dict[str, Any] = {
     "state": "published", "labelled": 512, "kept": 128, "replayed": 42, "scale": 0.729, "train_s": 512.0,
     "scale_why": "scale 0.73: AP50 -0.007 on 170 labelled frames", "ended": "all of 640 steps, best after 300",
     "map_before": 0.58, "map_after": 0.61, "gain_low": 0.012, "frames": 64, "blocks": 9, "model_id": "gate-2",
-    "swap": "live", "swap_gap_ms": 41.0, "swap_at": AT, "model_state": "live", "model_lag_s": 1140.0, "bill": {"told": "2.51 PFLOP"},
+    "swap": "live", "swap_gap_ms": 41.0, "swap_at": AT, "model_state": "live", "model_lag_s": 1140.0,
+    "bill": {"told": "2.51 PFLOP"},
 }  # fmt: skip
 
 
@@ -22,7 +23,8 @@ def test_a_round_is_told_in_the_order_of_its_stages() -> None:
         "Scale 0.73: AP50 -0.007 on 170 labelled frames.",
         "Trained for 9 min: all of 640 steps, best after 300.",
         "AP50 0.580 → 0.610 (+0.030) on 64 held-out frames in 9 blocks of time; at least +0.012.",
-        "gate-2 is live at the edge since 28 Nov 14:05, with a gap of 41 ms, 19 min after the last frame it learnt from.",
+        "gate-2 is live at the edge since 28 Nov 14:05, with a gap of 41 ms, 19 min after the last frame it learnt"
+        " from.",
         "It cost 2.51 PFLOP.",
     ]
 
