@@ -579,6 +579,62 @@ def test_nothing_is_cut_off_at_any_width(watching: Watching, width: int) -> None
 
 
 @needs_chromium
+def test_a_long_name_is_cut_in_its_place_and_a_label_breaks_between_words(watching: Watching) -> None:
+    browser = Browser(watching.browser.url, width=2560)
+    name = "a-camera-with-quite-a-long-name-at-the-northern-loading-dock-gate-27"
+    try:
+        browser.wait(lambda: browser.count(f"[data-camera={CAMERA}]"))
+        browser.run(
+            "const row = { ...state.cameras.get(arguments[0]), model: arguments[1] };"
+            "state.cameras.set(row.camera, row); state.view.news({ cameras: [row] })",
+            CAMERA,
+            name,
+        )
+        place = f"[data-camera={CAMERA}] .model"
+        inside = (
+            "const one = document.querySelector(arguments[0]), text = one.querySelector('.v');"
+            "const right = [text, one].map(each => each.getBoundingClientRect().right);"
+            "return [text.title, text.textContent, right[0] <= right[1] + 1, getComputedStyle(text).textOverflow, getComputedStyle(text).display]"
+        )
+        assert browser.run(inside, place) == [name, name, True, "ellipsis", "block"]
+    finally:
+        browser.close()
+    browser = Browser(watching.browser.url, width=390)
+    try:
+        browser.go(f"camera/{CAMERA}/models")
+        browser.wait(lambda: browser.count(".pair tbody tr"))
+        lines = (
+            "return [...document.querySelectorAll('.pair tbody td:first-child')]"
+            ".filter(one => !one.textContent.includes(' ')).filter(one => { const range = document.createRange(); range.selectNodeContents(one);"
+            " return range.getClientRects().length > 1 }).map(one => one.textContent)"
+        )
+        assert browser.run(lines) == []
+        assert browser.run(WIDER) == []
+    finally:
+        browser.close()
+
+
+@needs_chromium
+def test_a_camera_with_one_model_has_nothing_to_compare(tmp_path: Path) -> None:
+    cloud = CloudState(tmp_path, page={"port": free_port()})
+    Showcase(cloud, [CAMERA])
+    page = Dashboard(
+        cloud.settings, cloud.index, cloud.frames, dict, SystemClock(), Metrics(CollectorRegistry(), "cloud")
+    )
+    browser = Browser(page.url)
+    try:
+        browser.go(f"camera/{CAMERA}/models")
+        browser.wait(lambda: "There is only gate-1: nothing to put beside it yet." in browser.text("main"))
+        assert browser.count(".pair") == 0
+        two = [{"model_id": name, "sha256": name, "scale": 1, "runs": False} for name in ("b", "a")]
+        assert browser.run("return pairOf(arguments[0])", two) == ["b", "a"], "none is in use"
+    finally:
+        browser.close()
+        page.close()
+        cloud.close()
+
+
+@needs_chromium
 def test_no_request_leaves_the_host_and_the_console_is_silent(watching: Watching) -> None:
     browser = Browser(watching.browser.url)
     try:
