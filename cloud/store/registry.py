@@ -253,8 +253,8 @@ class Registry:
         and scale of one that was revoked since, as one has that was renewed.
         """
         names = ("model_id", "state", "origin", "created", "sha256", "scale")
-        mine = sa.select(*(models.c[name] for name in names)).where(models.c.camera == camera)
-        query = mine.order_by(models.c.counter.desc())
+        known = sa.select(*(models.c[name] for name in names)).where(models.c.camera == camera)
+        query = known.order_by(models.c.counter.desc())
         with self._index.read() as connection:
             rows = connection.execute(query).all()
         found: dict[str, Gone] = {}

@@ -594,7 +594,8 @@ def test_a_long_name_is_cut_in_its_place_and_a_label_breaks_between_words(watchi
         inside = (
             "const one = document.querySelector(arguments[0]), text = one.querySelector('.v');"
             "const right = [text, one].map(each => each.getBoundingClientRect().right);"
-            "return [text.title, text.textContent, right[0] <= right[1] + 1, getComputedStyle(text).textOverflow, getComputedStyle(text).display]"
+            "return [text.title, text.textContent, right[0] <= right[1] + 1, "
+            "getComputedStyle(text).textOverflow, getComputedStyle(text).display]"
         )
         assert browser.run(inside, place) == [name, name, True, "ellipsis", "block"]
     finally:
@@ -605,7 +606,8 @@ def test_a_long_name_is_cut_in_its_place_and_a_label_breaks_between_words(watchi
         browser.wait(lambda: browser.count(".pair tbody tr"))
         lines = (
             "return [...document.querySelectorAll('.pair tbody td:first-child')]"
-            ".filter(one => !one.textContent.includes(' ')).filter(one => { const range = document.createRange(); range.selectNodeContents(one);"
+            ".filter(one => !one.textContent.includes(' '))"
+            ".filter(one => { const range = document.createRange(); range.selectNodeContents(one);"
             " return range.getClientRects().length > 1 }).map(one => one.textContent)"
         )
         assert browser.run(lines) == []
