@@ -110,7 +110,7 @@ def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
     elif request.kind == "renew":
         model = publisher.renew(camera)
     elif "model_id" in request.payload:
-        model = publisher.publish(camera, _known(index, camera, request.payload["model_id"], publisher), "manual")
+        model = publisher.publish(camera, _usable(index, camera, request.payload["model_id"], publisher), "manual")
     else:
         model = publisher.publish(camera, to_artefact(request.payload), "manual")
     return f"{model.model_id} is offered; live once the edge reports it"
@@ -121,9 +121,16 @@ def _pin(camera: str, model_id: str | None, index: Index, publisher: Publisher) 
     if live is None:
         raise InputError(f"camera {camera} has no live model to pin")
     if model_id not in (None, live):
-        live = publisher.publish(camera, _known(index, camera, model_id, publisher), "manual").model_id
+        live = publisher.publish(camera, _usable(index, camera, model_id, publisher), "manual").model_id
     DesiredStates(index).change(camera, pinned=live)
     return f"{camera} is pinned to {live}"
+
+
+def _usable(index: Index, camera: str, model_id: Any, publisher: Publisher) -> Artefact:
+    """Return a camera's model that an operator wants again. Raises InputError for one that was gone back from."""
+    if (gone := Registry(index).gone(camera).get(model_id)) is not None:
+        raise InputError(f"{model_id} {gone.told()}, and is never used again; a round makes a new one")
+    return _known(index, camera, model_id, publisher)
 
 
 def _known(index: Index, camera: str, model_id: Any, publisher: Publisher) -> Artefact:

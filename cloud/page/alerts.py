@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from math import inf
 from typing import Any
 
 from culling.cloud.page.standing import URGENT
 
 KEPT = 200
 """Alerts that are over and still told of."""
+
+SETTLED_S = 300.0
+"""By then whatever was wrong before a service started has shown again."""
 
 DISK_FREE = 2_000_000_000
 """Bytes, as in CullingDiskNearlyFull."""
@@ -36,21 +40,32 @@ Row = dict[str, Any]
 
 
 class Watchman:
-    """Remembers since when each trouble is there, and those that are over. Used from one thread at a time."""
+    """Remembers since when each trouble is there, and those that are over. Used from one thread at a time.
 
-    def __init__(self) -> None:
+    What it finds soon after it `started`, in epoch seconds, may have been there for `longer`.
+    """
+
+    def __init__(self, started: float = -inf) -> None:
+        self._started = started
         self._open: dict[str, dict[str, Row]] = {}
         self._past: deque[Row] = deque(maxlen=KEPT)
 
     def note(self, camera: str, found: Sequence[Row], now: float) -> list[Row]:
-        """Take what is wrong with a camera now; return the same, each with its `since`."""
+        """Take what is wrong with a camera now; return the same, each with its `since` and `longer`."""
         before = self._open.get(camera, {})
         for alert, gone in before.items():
             if alert not in {one["alert"] for one in found}:
                 self._past.append({"camera": camera, **gone, "until": now})
-        told = [{**one, "since": _since(one, before.get(one["alert"]), now)} for one in found]
+        told = [{**one, **self._since(one, before.get(one["alert"]), now)} for one in found]
         self._open[camera] = {one["alert"]: one for one in told}
         return told
+
+    def _since(self, one: Row, before: Row | None, now: float) -> Row:
+        if one["since"] is not None:
+            return {"since": float(one["since"]), "longer": False}
+        if before is not None:
+            return {"since": before["since"], "longer": before["longer"]}
+        return {"since": now, "longer": now - self._started <= SETTLED_S}
 
     def forget(self, camera: str) -> None:
         """Drop a camera that is gone."""
@@ -66,12 +81,6 @@ class Watchman:
             when: [_told(one) for one in found if cameras is None or one["camera"] in cameras]
             for when, found in both.items()
         }
-
-
-def _since(one: Row, before: Row | None, now: float) -> float:
-    if one["since"] is not None:
-        return float(one["since"])
-    return now if before is None else float(before["since"])
 
 
 def _told(one: Row) -> Row:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,8 +30,9 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.frames import Counts, frame_counts
 from culling.cloud.store.history import COUNTS, rise
 from culling.cloud.store.index import Index, models
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.requests import Requests
-from culling.cloud.store.roster import CameraRow, Roster, Told
+from culling.cloud.store.roster import SILENT_S, CameraRow, Roster, Told
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S, Clock
 from culling.common.metrics import REASONS
@@ -60,13 +62,24 @@ class News(NamedTuple):
 
 
 class Board:
-    """`latest` gives what the edges said last. `refresh` is called from one thread, everything else from any."""
+    """`latest` gives what the edges said last. `refresh` is called from one thread, everything else from any.
+
+    A service that has just started `waits` for its edges to greet it before it calls any lost.
+    """
 
     def __init__(
-        self, index: Index, latest: Callable[[], Mapping[str, Told]], clock: Clock, settings: CloudSettings
+        self,
+        index: Index,
+        latest: Callable[[], Mapping[str, Told]],
+        clock: Clock,
+        settings: CloudSettings,
+        waits: bool = True,
     ) -> None:
         self.revision = 1
-        self.watchman = Watchman()
+        self._started = clock.now() if waits else -inf
+        self._heard_before = -inf  # when anything was heard last before it started
+        self._edges: dict[str, float] = {}  # when anything was heard of each edge
+        self.watchman = Watchman(self._started)
         self._index = index
         self._latest = latest
         self._clock = clock
@@ -91,6 +104,7 @@ class Board:
         if slow:
             self._next_slow = self._clock.monotonic() + SLOW_S
             self._slow.read(told)
+            self._read_heard(told)
         fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
         for name, (state, heard) in fresh.items():
             self._sample(name, state, heard)
@@ -100,6 +114,29 @@ class Board:
         sparks = None if minute == self._minute else self._read_slots(minute)
         self._minute = minute
         return self._replace(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
+
+    def _read_heard(self, told: Mapping[str, Told]) -> None:
+        for name, camera in self._slow.cameras.items():
+            heard = told[name][1] if name in told else camera.heard
+            if heard is not None:
+                self._edges[camera.edge] = max(heard, self._edges.get(camera.edge, heard))
+                if heard < self._started:
+                    self._heard_before = max(heard, self._heard_before)
+
+    def _silence(self, camera: CameraRow, state: str) -> Row:
+        """Return whether a camera's edge may still greet (`awaited`), since when the camera is `silent`, and how its
+        edge stands: "here", "away", or "new" where nothing was ever heard of it.
+
+        One that fell silent together with the service is silent since that is back: until then nobody listened.
+        """
+        heard, now, spoke = camera.heard, self._clock.now(), self._edges.get(camera.edge)
+        before = heard is not None and heard < self._started
+        with_us = before and heard is not None and heard >= self._heard_before - SILENT_S
+        return {
+            "awaited": state == "down" and before and now - self._started <= SILENT_S,
+            "silent": self._started if with_us else heard,
+            "edge_is": "new" if spoke is None else "here" if now - spoke <= SILENT_S else "away",
+        }
 
     def row(self, camera: str) -> Row | None:
         """Return one camera's row."""
@@ -202,6 +239,7 @@ class Board:
             "heard": camera.heard,
             "lag_s": slow.recent.lags.get(name),
             "gain": slow.recent.gains.get(name),
+            "before": slow.before.get(name),
             "picture": slow.recent.pictures.get(name),
             "swap": slow.recent.swaps.get(name),
             "failed_round": slow.recent.failed.get(name),
@@ -232,6 +270,7 @@ class Board:
         if camera.state:
             row |= self._numbers(name, camera.state)
         now = self._clock.now()
+        row |= self._silence(camera, row["state"])
         found = [] if row["state"] == "revoked" else self.watchman.note(name, troubles(row, now), now)
         return row | {"standing": standing(row, found)}
 
@@ -272,6 +311,7 @@ class _Slow:
         self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
         self.live: dict[str, str] = {}
+        self.before: dict[str, str] = {}  # the model that a rollback goes to
         self.models: dict[
             tuple[str, str], tuple[float | None, float | None]
         ] = {}  # their scale, and when they were made
@@ -312,7 +352,8 @@ class _Slow:
         """Read which models are live, and of those that run their scale and age, which never change."""
         known = sa.select(models.c.camera, models.c.model_id, models.c.scale, models.c.created)
         live = connection.execute(known.where(models.c.state == "live")).all()
-        self.live = {row.camera: row.model_id for row in live}
+        if (now := {row.camera: row.model_id for row in live}) != self.live:
+            self.live, self.before = now, Registry(self._index).fallbacks()
         found = {key: told for key, told in self.models.items() if key in running}
         found |= {(row.camera, row.model_id): (row.scale, row.created) for row in live}
         if missing := running - found.keys():

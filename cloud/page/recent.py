@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from culling.cloud.store.frames import Counts
 from culling.cloud.store.index import Index, frames, rounds, swaps
+from culling.cloud.store.registry import Registry
 from culling.cloud.store.rounds import Rounds
 from culling.common.clock import DAY_S
 
@@ -81,7 +82,9 @@ class Recent:
         if (newest := report.get("newest_capture")) is not None:
             self.lags[camera] = round(max(0.0, row.at - newest), 1)
         if report.get("map_after") is not None:
-            self.gains[camera] = {"model_id": row.model_id, "at": row.at} | {name: report.get(name) for name in TOLD}
+            gone = Registry(self._index).gone(camera).get(row.model_id)
+            told = {"model_id": row.model_id, "at": row.at, "gone": "" if gone is None else gone.told()}
+            self.gains[camera] = told | {name: report.get(name) for name in TOLD}
 
     def _read_failed(self, now: float) -> dict[str, Row]:
         """Return the last round of each camera where that failed within the last day."""

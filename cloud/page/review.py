@@ -17,6 +17,7 @@ from culling.cloud.page.access.door import Door
 from culling.cloud.review.decide import Decisions, decide, ignoring, listed
 from culling.cloud.review.desk import Desk
 from culling.cloud.store.people.deeds import Actor, Deed, Deeds
+from culling.cloud.store.people.reviews import DecidedError
 from culling.cloud.store.purge.audit import record
 from culling.common.errors import InputError
 
@@ -44,6 +45,8 @@ def add_routes(app: FastAPI, desk: Desk, door: Door) -> None:
         desk.require(name)  # an unknown camera is not found; what is wrong with decisions is told otherwise
         try:
             return await asyncio.to_thread(_take, desk, name, decisions, actor)
+        except DecidedError as error:
+            raise HTTPException(409, str(error)) from None
         except InputError as error:
             raise HTTPException(422, str(error)) from None
 
@@ -72,7 +75,9 @@ def _take(desk: Desk, camera: str, decisions: Decisions, actor: Actor) -> dict[s
         Deeds(desk.index).add(deed, desk.clock.now())
     log.info("frames_reviewed", camera=camera, decided=done.new, same=done.same, client=client)
     found = listed(desk, camera, 1)
-    told = {"decided": done.new, "same": done.same, "left": found["left"], "effect": found["effect"]}
+    names = [one.id for one in decisions.decisions]
+    at = {name: one.at for name, one in desk.reviews.of(camera, names).items()}
+    told = {"decided": done.new, "at": at, "same": done.same, "left": found["left"], "effect": found["effect"]}
     changed = ignoring(desk, camera, decisions.decisions)
     return told | ({"frames": _with_pictures(changed)} if changed else {})
 

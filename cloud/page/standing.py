@@ -22,6 +22,13 @@ LATELY_S = DAY_S
 URGENT = ("CullingCameraSilent", "CullingCameraNotLive")
 """Alerts for which somebody is woken; the others wait for the morning."""
 
+UNSEEN = {
+    "new": "its edge {edge} has not connected since it was enrolled",
+    "here": "its edge {edge} is connected and has not spoken of it: is the camera in its settings?",
+    "away": "its edge {edge} is not connected now, and never spoke of it",
+}
+"""Why a camera was never seen, by how its edge is."""
+
 FINE = "fine"
 NAMED = 3
 """Cameras that the one sentence names; more would not be read."""
@@ -44,8 +51,11 @@ Found = Iterable[tuple[str, str, str, float | None]]
 
 def _picture(row: Mapping[str, Any]) -> Found:
     told = row.get("told") or ""
+    if row.get("awaited"):
+        return
     if row["state"] == "down" and told in ("live", "frozen", "ended", "stopped"):
-        yield "CullingCameraSilent", "lost", f"nothing is heard of its edge {row['edge']}", row["heard"]
+        since = row.get("silent", row["heard"])
+        yield "CullingCameraSilent", "lost", f"nothing is heard of its edge {row['edge']}", since
     elif row["state"] == "down":
         yield "CullingCameraNotLive", "no picture", f"its edge says: {told or 'unknown'}", None
     elif row["state"] == "frozen":
@@ -86,10 +96,12 @@ def standing(row: Mapping[str, Any], found: Sequence[Row]) -> Row:
     if row["state"] == "revoked":
         return _stands(4, "revoked", "its edge may not connect any more")
     if row["state"] == "unseen":
-        return _stands(2, "never seen", f"its edge {row['edge']} has not connected since it was enrolled")
+        return _stands(2, "never seen", UNSEEN[row.get("edge_is", "new")].format(edge=row["edge"]))
     if found:
         rank = 0 if found[0]["alert"] in URGENT else 1
-        return {"rank": rank, **{key: found[0][key] for key in ("word", "cause", "since")}}
+        return {"rank": rank, **{key: found[0].get(key) for key in ("word", "cause", "since", "longer")}}
+    if row.get("awaited"):
+        return _stands(3, "awaited", f"the service has just started, and its edge {row['edge']} has not greeted it yet")
     if row["state"] == "ended":
         return _stands(4, "ended", "its source has come to its end")
     if row.get("paused"):
@@ -99,7 +111,7 @@ def standing(row: Mapping[str, Any], found: Sequence[Row]) -> Row:
 
 
 def _stands(rank: int, word: str, cause: str) -> Row:
-    return {"rank": rank, "word": word, "cause": cause, "since": None}
+    return {"rank": rank, "word": word, "cause": cause, "since": None, "longer": None}
 
 
 def sentence(rows: Sequence[Mapping[str, Any]], now: float) -> str:
@@ -118,7 +130,7 @@ def _when(standing: Mapping[str, Any], now: float) -> str:
         return ""
     if standing["word"] in ("rolled back", "rejected", "round failed"):  # it happened at a time, and is over
         return f" at {datetime.fromtimestamp(standing['since']):%H:%M}"
-    seconds = max(0.0, now - standing["since"])
+    seconds, longer = max(0.0, now - standing["since"]), " or longer" if standing.get("longer") else ""
     if seconds < 120:
-        return f" for {seconds:.0f} s"
-    return f" for {seconds / 60:.0f} min" if seconds < 7200 else f" for {seconds / 3600:.0f} h"
+        return f" for {seconds:.0f} s{longer}"
+    return f" for {seconds / 60:.0f} min{longer}" if seconds < 7200 else f" for {seconds / 3600:.0f} h{longer}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 STARTED = {
@@ -73,8 +74,13 @@ def _judged(turn: Row) -> str:
 def _swapped(turn: Row) -> str:
     if not turn.get("model_id"):
         return ""
+    model, now, gone = turn["model_id"], turn.get("model_state") == "live", turn.get("model_gone")
+    became = f"; it {gone}" if gone else "" if now else "; another model is in its place now"
     if not turn.get("swap"):
-        return f"{turn['model_id']} waits for the edge to take it."
-    lag = turn.get("model_lag_s")
+        return f"{model} waits for the edge to take it." if now else f"The edge never took {model}{became}."
+    lag, at = turn.get("model_lag_s"), f"{datetime.fromtimestamp(turn['swap_at']):%d %b %H:%M}"
     after = "" if lag is None else f", {span(lag)} after the last frame it learnt from"
-    return f"{turn['model_id']} is {turn['swap']} at the edge, with a gap of {turn['swap_gap_ms']:.0f} ms{after}."
+    if turn["swap"] != "live":
+        return f"{model} was {turn['swap'].replace('-', ' ')} at the edge, {at}{'' if now else became}."
+    went = f"is live at the edge since {at}" if now else f"went live at the edge at {at}"
+    return f"{model} {went}, with a gap of {turn['swap_gap_ms']:.0f} ms{after}{became}."

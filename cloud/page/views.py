@@ -182,7 +182,9 @@ def rounds(index: Index, camera: str | None, limit: int, of: Collection[str] | N
     Of one camera, or of those in `of`; None: of all.
     """
     turns = Rounds(index).all(camera, limit, of)
-    swaps = Registry(index).swaps([(turn.camera, turn.model_id) for turn in turns if turn.model_id])
+    made, registry = {(turn.camera, turn.model_id) for turn in turns if turn.model_id}, Registry(index)
+    swaps, live = registry.swaps(made), registry.live_ids()
+    gone = {name: registry.gone(name) for name in {name for name, _ in made}}
     rows = []
     for turn in turns:
         swap = swaps.get(f"{turn.camera}/{turn.model_id}")
@@ -198,9 +200,14 @@ def rounds(index: Index, camera: str | None, limit: int, of: Collection[str] | N
             "reason": turn.reason,
             "model_id": turn.model_id,
             "swap": swap.outcome if swap else None,
+            "swap_at": swap.at if swap else None,
             "swap_gap_ms": swap.gap_ms if swap else None,
             "model_lag_s": round(swap.at - newest, 1) if swap and newest and swap.outcome == "live" else None,
         }
+        if turn.model_id:
+            now = gone[turn.camera].get(turn.model_id)
+            row["model_state"] = "live" if live.get(turn.camera) == turn.model_id else "gone" if now else "replaced"
+            row["model_gone"] = now.told() if now else ""
         row |= turn.report
         rows.append(
             row | {"told": verdict(row), "story": story(row), "started_by": STARTED.get(turn.trigger, turn.trigger)}
@@ -348,7 +355,8 @@ def picture(index: Index, frame: str) -> tuple[str, str] | None:
 
 def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     """Return every model of a camera, newest first, how its swap went, whether the camera runs it now, and whether its
-    file is kept, so that it may be published again.
+    file is kept, so that it may be published again, unless it is `gone`: then that says why, or is "". A rollback
+    goes to that with `back`.
     """
     runs = next((row.state.model_id for row in Roster(index).rows() if row.name == name and row.state), None)
     columns = ("model_id", "counter", "state", "origin", "round", "created", "expires", "scale", "size", "sha256")
@@ -356,12 +364,15 @@ def model_list(index: Index, files: ModelFiles, name: str) -> list[Row]:
     with index.read() as connection:
         found = connection.execute(query.where(models.c.camera == name).order_by(models.c.counter.desc())).all()
     registry = Registry(index)
+    gone, back = registry.gone(name), registry.fallbacks().get(name)
     told, doubted = registry.swaps([(name, row.model_id) for row in found]), registry.provisional(name)
     rows = []
     for row in found:
         swap = told.get(f"{name}/{row.model_id}")
         outcome = {"swap": swap.outcome, "gap_ms": swap.gap_ms, "reason": swap.reason} if swap else {"swap": None}
         now = {"runs": row.model_id == runs, "kept": files.keeps(row.sha256), "provisional": row.model_id in doubted}
+        now["back"] = row.model_id == back
+        now["gone"] = gone[row.model_id].told() if row.model_id in gone else ""
         rows.append({**row._mapping, "sha256": row.sha256[:12], **now, **outcome})
     return rows
 

@@ -10,7 +10,9 @@ labels, training and evaluation (`store/people/ignores.py`); `unignore` takes th
 frame stays in dispute as long as anything else of it is.
 
 Boxes are xyxy in pixels of the frame. A decision may say which student's boxes were shown (`model`): where another one
-is in use since, it is refused, since nobody has seen its boxes.
+is in use since, it is refused, since nobody has seen its boxes. It may say when the frame had been decided last as it
+was shown (`seen`, null for never): where somebody has decided it since, it is refused, so that nobody overrules another
+unawares.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Decided(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decision: Literal["teacher", "student", "corrected", "skip", "ignore", "unignore"]
     boxes: Boxes | None = None
     model: str | None = None
+    seen: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,7 +143,8 @@ def decide(desk: Desk, camera: str, decisions: Sequence[Decided], who: str, also
             places[name] = _place(one, frames[name])
         else:
             said[name] = case.said(one, settled.get(name, frames[name]))
-    new = desk.reviews.enter(camera, said, who, desk.clock.now(), also, places)
+    seen = {name: one.seen for name, one in by_id.items() if one.seen is not msgspec.UNSET and name in said}
+    new = desk.reviews.enter(camera, said, who, desk.clock.now(), also, places, seen)
     return Taken(len(new), len(by_id) - len(new))
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +69,19 @@ class Model:
     expires: float
     artefact: Artefact
     manifest: bytes
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Why a model is never used again; `at` is when it was gone back from, in epoch seconds, None where nobody did."""
+
+    at: float | None
+
+    def told(self) -> str:
+        """Return it as what follows the model's name."""
+        if self.at is None:
+            return "was taken back: a gate found it no better than the model before it, or its file is damaged"
+        return f"was gone back from at {datetime.fromtimestamp(self.at):%d %b %H:%M}"
 
 
 class ModelFiles:
@@ -234,6 +248,25 @@ class Registry:
             doubted |= {model_id} if uncertain[sha256] else set()
         return frozenset(doubted)
 
+    def gone(self, camera: str) -> dict[str, Gone]:
+        """Return the models of a camera that are never used again, by id: revoked ones, and those that have the bytes
+        and scale of one that was revoked since, as one has that was renewed.
+        """
+        names = ("model_id", "state", "origin", "created", "sha256", "scale")
+        known = sa.select(*(models.c[name] for name in names)).where(models.c.camera == camera)
+        query = known.order_by(models.c.counter.desc())
+        with self._index.read() as connection:
+            rows = connection.execute(query).all()
+        found: dict[str, Gone] = {}
+        newest: dict[tuple[str, float], Gone | None] = {}
+        for row, after in zip(rows, [None, *rows], strict=False):
+            back = after.created if after is not None and after.origin == "rollback" else None
+            mine = Gone(back) if row.state == "revoked" else None
+            newest.setdefault((row.sha256, row.scale), mine)
+            if (told := mine or newest[row.sha256, row.scale]) is not None:
+                found[row.model_id] = told
+        return found
+
     def is_newest(self, camera: str, model_id: str) -> bool:
         """Return whether no model of the camera was ever signed under a higher counter."""
         query = sa.select(models.c.model_id).where(models.c.camera == camera).order_by(models.c.counter.desc())
@@ -253,6 +286,22 @@ class Registry:
             if live is None or _bytes_and_scale(model) != _bytes_and_scale(live):
                 return model
         raise InputError(f"camera {camera} has no earlier model to go back to")
+
+    def fallbacks(self) -> dict[str, str]:
+        """Return the id of the model that a rollback of each camera goes to, as `fallback` finds it, where one does."""
+        first = sa.select(models.c.camera, sa.func.min(models.c.counter).label("first")).group_by(models.c.camera)
+        base = first.subquery()
+        columns = (models.c.camera, models.c.model_id, models.c.state, models.c.sha256, models.c.scale)
+        query = sa.select(*columns).join(base, base.c.camera == models.c.camera).order_by(models.c.counter.desc())
+        kept = models.c.state.in_(("live", "previous")) | (models.c.counter == base.c.first)
+        with self._index.read() as connection:
+            rows = connection.execute(query.where(kept)).all()
+        live = {row.camera: (row.sha256, row.scale) for row in rows if row.state == "live"}
+        found: dict[str, str] = {}
+        for row in rows:
+            if live.get(row.camera) not in (None, (row.sha256, row.scale)):
+                found.setdefault(row.camera, row.model_id)
+        return found
 
     def withdraw(self, camera: str, model_id: str, state: Withdrawn) -> bool:
         """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.

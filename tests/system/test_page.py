@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.store.people.ignores import ignored_in
-from culling.cloud.store.people.reviews import Reviews
+from culling.cloud.store.people.reviews import Reviews, Said
 from culling.cloud.store.roster import add_edge
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import SystemClock
@@ -281,6 +281,9 @@ def test_an_action_reaches_the_edge_and_its_effect_is_shown(watching: Watching) 
     browser = watching.browser
     browser.go(f"camera/{CAMERA}")
     browser.click("unlock …")
+    browser.run("document.querySelector('dialog input').value = 'nonsense'")
+    browser.click("ok")
+    browser.wait(lambda: browser.text("dialog p").startswith("Wrong token. Token (the line in page.token of the"))
     browser.run("document.querySelector('dialog input').value = arguments[0]", watching.token)
     browser.click("ok")
     browser.click("pause forwarding")
@@ -303,7 +306,12 @@ def test_who_goes_back_is_told_before_what_happens_and_the_page_says_so_afterwar
     browser.click("go back")
     asked = browser.text("dialog p")
     assert asked.startswith(f"Go back to {before}? The edge downloads ")
-    assert asked.endswith("The model gone back from is never used again.")
+    assert asked.endswith(f" {newest} is never used again.")
+    browser.click("cancel")
+    browser.click("roll back")
+    asked = browser.text("dialog p")
+    assert asked.startswith(f"Roll {CAMERA} back from {newest} to {before}? The edge downloads {before}, tries it")
+    assert asked.endswith(f" {newest} is never used again.")
     browser.click("ok")
     again = f"{CAMERA}-4"  # the one before, signed anew
     browser.wait(lambda: browser.text(".answer").startswith(f"rollback: {again} is offered"))
@@ -311,6 +319,25 @@ def test_who_goes_back_is_told_before_what_happens_and_the_page_says_so_afterwar
     browser.go(f"camera/{CAMERA}")
     browser.wait(lambda: browser.text(".answers [data-k='last new model']") == "not in use any more")
     assert newest not in browser.text(".answers [data-k=model]")
+    watching.edge.send(SwapReport(CAMERA, again, newest, "live", "", 33.0, time.time()))
+    came = rf"{newest} came .*: \+0.030 by its gate \(.*\); it was gone back from at "
+    browser.wait(lambda: re.match(came, browser.text(".answers dd:has([data-k='last new model']) .sub")))
+    browser.go(f"camera/{CAMERA}/models")
+    browser.wait(lambda: browser.count(".models tbody tr") == 4)
+    cells = browser.run(
+        "return [...document.querySelectorAll('.models tbody tr')].map(row => [...row.children].map(cell =>"
+        " [...cell.querySelectorAll('button')].map(one => one.textContent).join() || cell.textContent))"
+    )
+    twin, revoked, *_ = cells
+    assert (twin[1], twin[3], twin[4], twin[8]) == ("live", "0.580 +0.030", f"rollback, same file as {before}", "pin")
+    assert revoked[1] == "revoked"
+    assert revoked[8].strip() == "", "it is offered neither to publish nor to pin"
+    assert browser.count(".rise") == 3
+    chosen = "return [...document.querySelectorAll('.pair select')].map(one => one.value)"
+    assert browser.run(chosen) == [again, newest]
+    browser.go(f"camera/{CAMERA}/rounds")
+    browser.wait(lambda: f"{newest} went live at the edge at" in browser.text(".story"))
+    assert "; it was gone back from at " in browser.text(".story")
 
 
 @needs_chromium
@@ -384,7 +411,10 @@ def test_a_hard_frame_says_why_it_was_hard_and_the_next_one_is_a_key_away(watchi
     assert browser.count("dialog .over text.s")  # class and score stand on the box
     browser.run("document.querySelector('dialog').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }))")
     assert "2 of 6" in browser.text("dialog .bar")
-    browser.click("close")
+    browser.go("rounds")
+    browser.wait(lambda: not browser.run("return document.querySelector('dialog').open"))
+    browser.go(f"camera/{CAMERA}/frames")
+    browser.wait(lambda: browser.count("figure.frame") == 6)
     before = browser.count(".gallery .over .s")
     browser.run(
         "const slide = document.querySelector('input[type=range]'); slide.value = 0.5;"
@@ -428,6 +458,15 @@ def test_disputes_are_decided_with_the_keyboard_and_boxes_are_drawn_with_the_mou
     assert browser.text(".review [role=status]").startswith("2 frames in dispute")
     said = Reviews(watching.cloud.index).of(CAMERA, [first, second])
     assert {name: one.decision for name, one in said.items()} == {first: "teacher", second: "corrected"}
+    third = browser.run(shown)
+    Reviews(watching.cloud.index).enter(CAMERA, {third: Said("skipped")}, "somebody else", time.time(), lambda _: None)
+    browser.run(press, "t")
+    refused = rf"frame {third}: somebody decided this frame at \d\d:\d\d: look again"
+    browser.wait(lambda: re.fullmatch(refused, browser.text(".review .answer")))
+    browser.wait(lambda: browser.text(".review [role=status]").startswith("1 frame in dispute"))
+    assert browser.run(shown) not in (first, second, third), "the list came anew"
+    browser.run(press, "t")
+    browser.wait(lambda: browser.text(".review [role=status]").startswith("Teacher and student dispute no frame"))
     row = next(one for one in watching.cloud.frames.get([second]))
     assert row.labels is not None
     assert [CLASSES[label] for label in row.labels.labels] == ["car"]
@@ -470,6 +509,8 @@ def test_a_place_is_ignored_with_a_key_shown_for_the_edges_settings_and_counted_
 def test_what_is_wrong_is_an_alert_until_somebody_has_seen_it(watching: Watching) -> None:
     browser = watching.browser
     browser.go("alerts")
+    browser.wait(lambda: browser.text(".ringing") == "Nothing else is wrong now.")
+    assert browser.text(".unseen") == f"1 camera was never seen: {HOSTILE}."
     for newer in (0, 950, 1900):
         watching.edge.send(watching.beat(seen=1000, dropped={"newer": newer}))
         browser.wait(lambda: browser.run("return state.cameras.get('gate')?.seen") == watching.seen)
@@ -538,6 +579,64 @@ def test_nothing_is_cut_off_at_any_width(watching: Watching, width: int) -> None
 
 
 @needs_chromium
+def test_a_long_name_is_cut_in_its_place_and_a_label_breaks_between_words(watching: Watching) -> None:
+    browser = Browser(watching.browser.url, width=2560)
+    name = "a-camera-with-quite-a-long-name-at-the-northern-loading-dock-gate-27"
+    try:
+        browser.wait(lambda: browser.count(f"[data-camera={CAMERA}]"))
+        browser.run(
+            "const row = { ...state.cameras.get(arguments[0]), model: arguments[1] };"
+            "state.cameras.set(row.camera, row); state.view.news({ cameras: [row] })",
+            CAMERA,
+            name,
+        )
+        place = f"[data-camera={CAMERA}] .model"
+        inside = (
+            "const one = document.querySelector(arguments[0]), text = one.querySelector('.v');"
+            "const right = [text, one].map(each => each.getBoundingClientRect().right);"
+            "return [text.title, text.textContent, right[0] <= right[1] + 1, "
+            "getComputedStyle(text).textOverflow, getComputedStyle(text).display]"
+        )
+        assert browser.run(inside, place) == [name, name, True, "ellipsis", "block"]
+    finally:
+        browser.close()
+    browser = Browser(watching.browser.url, width=390)
+    try:
+        browser.go(f"camera/{CAMERA}/models")
+        browser.wait(lambda: browser.count(".pair tbody tr"))
+        lines = (
+            "return [...document.querySelectorAll('.pair tbody td:first-child')]"
+            ".filter(one => !one.textContent.includes(' '))"
+            ".filter(one => { const range = document.createRange(); range.selectNodeContents(one);"
+            " return range.getClientRects().length > 1 }).map(one => one.textContent)"
+        )
+        assert browser.run(lines) == []
+        assert browser.run(WIDER) == []
+    finally:
+        browser.close()
+
+
+@needs_chromium
+def test_a_camera_with_one_model_has_nothing_to_compare(tmp_path: Path) -> None:
+    cloud = CloudState(tmp_path, page={"port": free_port()})
+    Showcase(cloud, [CAMERA])
+    page = Dashboard(
+        cloud.settings, cloud.index, cloud.frames, dict, SystemClock(), Metrics(CollectorRegistry(), "cloud")
+    )
+    browser = Browser(page.url)
+    try:
+        browser.go(f"camera/{CAMERA}/models")
+        browser.wait(lambda: "There is only gate-1: nothing to put beside it yet." in browser.text("main"))
+        assert browser.count(".pair") == 0
+        two = [{"model_id": name, "sha256": name, "scale": 1, "runs": False} for name in ("b", "a")]
+        assert browser.run("return pairOf(arguments[0])", two) == ["b", "a"], "none is in use"
+    finally:
+        browser.close()
+        page.close()
+        cloud.close()
+
+
+@needs_chromium
 def test_no_request_leaves_the_host_and_the_console_is_silent(watching: Watching) -> None:
     browser = Browser(watching.browser.url)
     try:
@@ -556,6 +655,14 @@ def test_a_lost_connection_shows_and_heals(watching: Watching) -> None:
     browser.go("")
     watching.service.kill()
     browser.wait(lambda: browser.text("#lost").startswith("Connection lost: figures are of"))
+    heard = 1000 * time.mktime((2026, 11, 28, 14, 5, 9, 0, 0, -1))
+    browser.run("tried = 0; state.heardAt = arguments[0]", heard)
+    browser.wait(lambda: browser.run("return tried"))  # it tries again after a silence
+    assert browser.run("return state.heardAt") == heard
+    assert browser.text("#lost").startswith("Connection lost: figures are of 14:05:09."), "the last word heard"
+    browser.go("rounds")
+    browser.wait(lambda: browser.text("main .bad") == "The service does not answer; trying again")
+    browser.go("")
     watching.restart()
     browser.wait(lambda: browser.run("return document.getElementById('lost').hidden"), within_s=60)
     watching.edge.send(watching.beat(seen=5000))

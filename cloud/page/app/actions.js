@@ -1,5 +1,5 @@
 import { $, h } from "./dom.js";
-import { get } from "./link.js";
+import { get, reach } from "./link.js";
 import { TOKEN, state } from "./state.js";
 
 // Requests
@@ -15,14 +15,14 @@ export function buttons(row, answer) {
     button("start a round", "round"), button(row.frame_asked ? "frame requested" : "forward a frame now", "frame"),
     row.paused ? button("resume forwarding", "resume") : button("pause forwarding", "pause", null, `Stop ${name} from forwarding frames until resumed? Frames already in its spool are still sent.`),
     row.held ? button("resume rounds", "unhold") : button("hold rounds", "hold"), h("button", { onclick: () => budget(row, answer) }, "budget …"),
-    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), button("roll back", "rollback", null, `Roll ${name} back to its previous model?`),
+    row.pinned ? button(`unpin ${row.pinned}`, "unpin") : button("pin the model", "pin"), row.before ? button("roll back", "rollback", null, `Roll ${name} back from ${row.live} to ${row.before}? The edge downloads ${row.before}, tries it on golden frames and swaps between two frames; detection goes on meanwhile. ${row.live} is never used again.`) : "",
   ];
 }
 export async function act(answer, camera, kind, extra) {
   answer.className = "answer small soft";
   answer.textContent = `${kind}: requested …`;
   try {
-    const asked = await fetch("api/actions", { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify({ kind, camera, ...extra }) });
+    const asked = await reach("api/actions", { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify({ kind, camera, ...extra }) });
     const told = await asked.json();
     if (!asked.ok) throw new Error(told.detail || told.error);
     for (let tries = 0; tries < 40; tries++) {
@@ -57,11 +57,11 @@ function budget(row, answer) {
   const field = h("input", { type: "number", min: 1, max: 100000, value: row.frames_per_window, "aria-label": "frames per window", placeholder: "budget in its settings" });
   form(`Frames that ${row.camera} may forward per window. Leave it empty for the budget in its settings.`, [field], () => act(answer, row.camera, "budget", { frames_per_window: field.value ? Number(field.value) : null }));
 }
-function unlock() {
+function unlock(wrong) {
   const field = h("input", { type: "password", autocomplete: "off", "aria-label": "token" });
-  form("Token (the line in page.token of the service's data folder); it stays in this tab.", [field], async () => {
-    const found = await fetch("api/actions", { headers: { "X-Culling-Token": field.value.trim() } });
-    if (!found.ok) { sure("Wrong token.", unlock); return; }
+  form([wrong ? h("span", { class: "bad" }, wrong, " ") : "", "Token (the line in page.token of the service's data folder); it stays in this tab."], [field], async () => {
+    const found = await reach("api/actions", { headers: { "X-Culling-Token": field.value.trim() } }).catch(error => ({ ok: false, told: error.message }));
+    if (!found.ok) { unlock(found.told || "Wrong token."); return; }
     state.token = field.value.trim();
     sessionStorage.setItem(TOKEN, state.token);
     offer();
@@ -73,7 +73,7 @@ export function offer() {
   $("unlock").textContent = state.token ? "lock" : "unlock …";
 }
 $("unlock").addEventListener("click", () => {
-  if (!state.token) { unlock(); return; }
+  if (!state.token) { unlock(""); return; }
   state.token = "";
   sessionStorage.removeItem(TOKEN);
   offer();

@@ -1,18 +1,18 @@
 import { $, h, put } from "./dom.js";
 import { get, poller } from "./link.js";
 import { state } from "./state.js";
-import { link, sinceOf, span, stamp } from "./words.js";
+import { count, link, sinceOf, span, stamp } from "./words.js";
 
 // What is wrong now, and was lately, by the rules of Prometheus; what somebody has seen is remembered by this browser
 
-const SEEN = `culling seen ${location.pathname}`, EVERY = 5000;
+const SEEN = `culling seen ${location.pathname}`, EVERY = 5000, NAMED = 20;
 const keyOf = one => `${one.camera} ${one.alert} ${Math.round(one.since)}`;
 const read = () => { try { return JSON.parse(localStorage.getItem(SEEN)) || {}; } catch { return {}; } };
 const write = seen => { try { localStorage.setItem(SEEN, JSON.stringify(seen)); } catch { /* a browser that keeps nothing */ } };
 
 export function alertsView() {
-  const now = h("div", { class: "alerts ringing" }), before = h("div", { class: "alerts" }), ask = h("button", { onclick: () => Notification.requestPermission().then(redraw) }, "notify me in this browser"), later = h("h2", {}, "Lately");
-  const node = h("div", {}, h("h1", {}, "Alerts"), h("div", { class: "bar" }, ask), now, later, before);
+  const now = h("div", { class: "alerts ringing" }), unseen = h("p", { class: "unseen warn" }), before = h("div", { class: "alerts" }), ask = h("button", { onclick: () => Notification.requestPermission().then(redraw) }, "notify me in this browser"), later = h("h2", {}, "Lately");
+  const node = h("div", {}, h("h1", {}, "Alerts"), h("div", { class: "bar" }, ask), now, unseen, later, before);
   let last = null;
   function acknowledge(one, done) {
     const seen = read();
@@ -25,20 +25,29 @@ export function alertsView() {
   function card(one, over) {
     const seen = !over && read()[keyOf(one)];
     return h("section", { class: "panel alert", "data-rank": over || seen ? 4 : one.page ? 0 : 1, "data-alert": one.alert },
-      h("div", {}, h("span", { class: "word" }, one.word), " ", one.camera ? h("a", { href: link(one.camera) }, one.camera) : "the service", " ", h("span", { class: "soft" }, over ? `${stamp(one.since)}, for ${span(one.until - one.since)}` : sinceOf(one))),
+      h("div", {}, h("span", { class: "word" }, one.word), " ", one.camera ? h("a", { href: link(one.camera) }, one.camera) : "the service", " ", h("span", { class: "soft" }, over ? `${stamp(one.since)}, for ${span(one.until - one.since)}${one.longer ? " or longer" : ""}` : sinceOf(one))),
       h("p", {}, one.cause), over ? "" : h("p", { class: "todo" }, one.do), h("p", { class: "small soft" }, `${one.alert} in the runbook and in Prometheus; ${one.page ? "it pages" : "it waits for the morning"}`),
       over ? "" : h("button", { "aria-pressed": String(Boolean(seen)), onclick: () => acknowledge(one, !seen) }, seen ? "seen" : "mark as seen"));
+  }
+  const calm = text => { if (now.textContent !== text) now.replaceChildren(h("p", { class: "soft" }, text)); };
+  // No rule of Prometheus knows a camera that never spoke, so that it is no alert; yet it waits for somebody.
+  function tick() {
+    const names = [...state.cameras.values()].filter(row => row.standing.word === "never seen").map(row => row.camera).sort();
+    unseen.hidden = !names.length;
+    put(unseen, `${count(names.length, "camera was", "cameras were")} never seen: ${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? `, and ${names.length - NAMED} more` : ""}.`);
+    if (last && !last.now.length) calm(names.length ? "Nothing else is wrong now." : "Nothing is wrong now.");
   }
   function redraw() {
     ask.hidden = typeof Notification === "undefined" || Notification.permission !== "default";
     if (!last) return;
     const seen = read(), order = one => (seen[keyOf(one)] ? 2 : 0) + (one.page ? 0 : 1);
-    now.replaceChildren(...(last.now.length ? [...last.now].sort((a, b) => order(a) - order(b)).map(one => card(one, false)) : [h("p", { class: "soft" }, "Nothing is wrong now.")]));
+    now.replaceChildren(...(last.now.length ? [...last.now].sort((a, b) => order(a) - order(b)).map(one => card(one, false)) : []));
     before.replaceChildren(...last.before.map(one => card(one, true)));
     later.hidden = !last.before.length;
+    tick();
   }
   const poll = poller(() => "api/alerts", (found, error) => { if (error) put(now, error.message); else { last = found; redraw(); tally(found); } });
-  return { node, close: poll.close, drawn: poll.turn };
+  return { node, tick, news: tick, close: poll.close, drawn: poll.turn };
 }
 
 // How many ring that nobody has seen, beside the link to them; a new one that pages is told by the browser, where it may.

@@ -30,7 +30,7 @@ export function cameraView(name, tab) {
     put(why, [sinceOf(row.standing), row.standing.cause, askedOf(row), row.heard ? `heard of ${ago(row.heard)}` : "", `edge ${row.edge}`].filter(Boolean).join(" · "));
     slow.hidden = row.keeping_up?.enough !== false;
     put(slow, slow.hidden ? "" : `Keeping up: ${row.keeping_up.told}. ${row.keeping_up.hint}`);
-    const wanted = JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, may(name)]);
+    const wanted = JSON.stringify([row.paused, row.held, row.pinned, row.frames_per_window, row.frame_asked, row.live, row.before, may(name)]);
     if (acts.dataset.of !== wanted) { acts.dataset.of = wanted; acts.replaceChildren(...buttons(row, answer)); }
   }
   news();
@@ -42,7 +42,7 @@ export function cameraView(name, tab) {
 function answers(row) {
   const day = dayOf(row.camera), live = row.state === "live", measured = accuracyOf(row), moves = trendOf(row), gain = row.gain;
   const classes = Object.entries(row.accuracy?.per_class || {}).map(([label, one]) => `${label} ${real(one.value)}`).join(", ");
-  const newer = gain && gain.map_before != null ? `${gain.model_id}, since ${stamp(gain.at)}: ${signed(gain.map_after - gain.map_before, 3)} by its gate (${real(gain.map_before, 3)} → ${real(gain.map_after, 3)})${gain.gain_low == null ? "" : `, at least ${signed(gain.gain_low, 3)}`}` : "";
+  const newer = gain && gain.map_before != null ? `${gain.model_id} came ${stamp(gain.at)}: ${signed(gain.map_after - gain.map_before, 3)} by its gate (${real(gain.map_before, 3)} → ${real(gain.map_after, 3)})${gain.gain_low == null ? "" : `, at least ${signed(gain.gain_low, 3)}`}${gain.gone ? `; it ${gain.gone}` : ""}` : "";
   return [
     ["keeping up", paceOf(row), live && row.fps ? `${real(row.fps, 1)} frames/s come from the decoder` : "", row.keeping_up?.enough === false ? "bad" : ""],
     ["accuracy", measured ? interval(measured) : "not measured yet", measured ? [`AP50 by ${count(row.accuracy.audits, "audit")}`, classes, row.worse.length ? row.worse.join("; ") : ""].filter(Boolean).join("; ") : "it takes ten labelled audits of this student", row.worse.length ? "bad" : ""],

@@ -124,6 +124,7 @@ function fleetItem(name) {
     const past = dayOf(name);
     put(day, past.rate == null ? "" : `day ${percent(past.rate)}`);
     put(model, row.model || "–");
+    model.title = row.model || "";
     put(next, roundOf(row));
     next.title = roundOf(row);
     done.hidden = row.round?.share == null;

@@ -4,9 +4,11 @@ import { clock } from "./words.js";
 
 // The link
 
-let source = null, again = 0;
+const SILENT = 25000;
+let source = null, again = 0, tried = 0;  // `tried`: when it connected last; `state.heardAt` is only ever the time of the last word
 export function connect() {
   clearTimeout(again);
+  tried = Date.now();
   if (source) source.close();
   source = new EventSource("events");
   source.addEventListener("fleet", event => take(JSON.parse(event.data)));
@@ -47,12 +49,15 @@ function takeSlots(sparks, day) {
   state.sparks = all;
 }
 setInterval(() => {
-  if (state.heardAt && Date.now() - state.heardAt > 25000) { lose(); state.heardAt = Date.now(); connect(); }
+  if (state.heardAt && Date.now() - Math.max(state.heardAt, tried) > SILENT) { lose(); connect(); }
   if ($("link").className === "on") $("link").textContent = clock(now(), true);
   if (state.view.tick) state.view.tick();
 }, 1000);
+// Asks the service. Browsers have words of their own for one that does not answer, and no two the same.
+const MUTE = "The service does not answer";
+export const reach = (path, options) => fetch(path, options).catch(() => { throw new Error(MUTE); });
 export async function get(path, headers = {}) {
-  const answer = await fetch(path, { cache: "no-store", headers });
+  const answer = await reach(path, { cache: "no-store", headers });
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({}));
     throw new Error(said.error || said.detail || `${answer.status} ${answer.statusText}`);
@@ -69,7 +74,7 @@ export function poller(path, draw, every = 2000) {
       const asked = path(), found = await (typeof asked === "string" ? get(asked) : asked), text = JSON.stringify(found);
       if (!closed && (force || text !== last)) { last = text; draw(found); }
     } catch (error) {
-      if (!closed && !last) draw(null, error);
+      if (!closed && !last) draw(null, error.message === MUTE ? new Error(`${MUTE}; trying again`) : error);
     }
   }
   const timer = setInterval(turn, every), resized = () => { last = ""; turn(true); };

@@ -24,7 +24,10 @@ function route() {
   $("crumbs").replaceChildren(...Object.entries(NAV).filter(([key]) => key !== "audit" || state.token || state.me.role === "admin").map(([key, text]) => h("a", { href: `#/${key}`, "aria-current": key === here ? "page" : null }, text, key === "alerts" ? mark : null)), ...(name ? [h("span", { class: "soft" }, `/ ${name}`)] : []));
 }
 
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => {
+  if ($("dialog").open) $("dialog").close();  // it speaks of the view that is left
+  route();
+});
 connect();
 route();
 watchAlerts();

@@ -1,40 +1,46 @@
 import { act, may, sure } from "./actions.js";
-import { h, s } from "./dom.js";
+import { h, put, s } from "./dom.js";
 import { get, inside, poller } from "./link.js";
 import { bytes, percent, real, signed, span, stamp } from "./words.js";
 
 // Every model of a camera: how accurate each was by its gate, which one runs, what two of them differ in
 
-const FIELDS = { state: one => one.state, from: one => one.round ? `round ${one.round}` : one.origin, made: one => stamp(one.created), scale: one => real(one.scale), size: one => bytes(one.size), "AP50 by its gate": one => one.judged ? real(one.judged.map_after, 3) : "–", "trained on": one => one.judged?.kept ? `${one.judged.kept} frames` : "–", cost: one => one.judged?.bill?.told ?? "–", parent: one => one.parent || "–", swap: one => one.swap ? `${one.swap}, gap ${span(one.gap_ms / 1000)}` : "–" };
+const FIELDS = { state: one => one.state, from: one => [one.round ? `round ${one.round}` : one.origin, one.twin ? `same file as ${one.twin}` : ""].filter(Boolean).join(", "), made: one => stamp(one.created), scale: one => real(one.scale), size: one => bytes(one.size), "AP50 by its gate": one => one.judged ? real(one.judged.map_after, 3) : "–", "trained on": one => one.judged?.kept ? `${one.judged.kept} frames` : "–", cost: one => one.judged?.bill?.told ?? "–", parent: one => one.parent || "–", swap: one => one.swap ? `${one.swap}, gap ${span(one.gap_ms / 1000)}` : "–" };
 
 export function modelsPane(name, answer) {
-  const curve = h("div"), compared = h("div"), body = h("tbody"), heads = ["model", "state", "in use", "AP50", "from", "scale", "made", "swap", ""];
+  const trouble = h("p", { class: "bad" }), curve = h("div"), compared = h("div"), body = h("tbody"), heads = ["model", "state", "in use", "AP50", "from", "scale", "made", "swap", ""];
   const panel = h("section", { class: "panel" }, h("h2", {}, "Accuracy of every model, by its gate"), curve), pair = h("section", { class: "panel" }, h("h2", {}, "Two models beside each other"), compared);
-  const node = h("div", {}, h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, heads.map((text, at) => h(text ? "th" : "td", { class: [3, 5].includes(at) ? "n" : null }, text)))), body)), h("div", { class: "grid fit below" }, panel, pair));
+  const node = h("div", {}, trouble, h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, heads.map((text, at) => h(text ? "th" : "td", { class: [3, 5].includes(at) ? "n" : null }, text)))), body)), h("div", { class: "grid fit below" }, panel, pair));
   const path = `api/cameras/${encodeURIComponent(name)}`;
-  let picked = ["", ""];
+  let picked = null;  // by whoever looks; until then, what is of most interest
   async function both() {
     const [models, rounds] = await Promise.all([get(`${path}/models`), get(`api/rounds?limit=50&camera=${encodeURIComponent(name)}`)]);
     const judged = new Map(rounds.filter(turn => turn.model_id).map(turn => [turn.model_id, turn]));
-    return models.map(model => ({ ...model, judged: judged.get(model.model_id) || null }));
+    return models.map((model, at) => {  // signed anew, a file is as accurate as it was
+      const twins = models.slice(at + 1).filter(one => sameFile(one, model)).reverse();
+      const known = [model, ...twins].find(one => judged.has(one.model_id));
+      return { ...model, twin: twins[0]?.model_id, judged: known ? judged.get(known.model_id) : null };
+    });
   }
   function draw(models, error) {
-    if (error) { node.replaceChildren(h("p", { class: "bad" }, error.message)); return; }
+    put(trouble, error ? error.message : "");
+    if (error) return;
     const running = models.find(model => model.runs)?.model_id ?? "–";
     const doubt = (model, kind, text) => sure(text, () => act(answer, name, kind, { model_id: model.model_id }));
     body.replaceChildren(...models.map(model => h("tr", { class: model.runs ? "runs" : null },
-      h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "state" }, model.provisional ? `${model.state}, provisional` : model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "in use" }, model.runs ? "yes" : "no"),
+      h("td", { class: "name" }, model.model_id, h("span", { class: "sub hash" }, model.sha256)), h("td", { "data-k": "state", title: model.gone ? `${model.model_id} ${model.gone}, and is never used again` : null }, model.provisional ? `${model.state}, provisional` : model.state), h("td", { class: model.runs ? "good" : "soft", "data-k": "in use" }, model.runs ? "yes" : "no"),
       h("td", { class: "n", "data-k": "AP50" }, gainOf(model)), h("td", { "data-k": "from" }, FIELDS.from(model)), h("td", { class: "n", "data-k": "scale" }, real(model.scale)), h("td", { "data-k": "made" }, stamp(model.created)),
       h("td", { title: model.reason, "data-k": "swap" }, FIELDS.swap(model)),
-      h("td", { class: "acts" }, may(name) && model.kept && model.state !== "live" ? h("button", { onclick: () => doubt(model, "publish", `Make ${model.model_id} the live model of ${name}? ${preview(models, running, model)}`) }, "publish") : "", " ",
-        may(name) && model.kept && model.state === "previous" ? h("button", { onclick: () => sure(`Go back to ${model.model_id}? ${preview(models, running, model)} The model gone back from is never used again.`, () => act(answer, name, "rollback")) }, "go back") : "", " ",
-        may(name) && model.kept ? h("button", { onclick: () => doubt(model, "pin", `Keep ${name} on ${model.model_id}, even if rounds make better models? No round starts by itself until it is unpinned. ${preview(models, running, model)}`) }, "pin") : ""))));
+      h("td", { class: "acts" }, may(name) && model.kept && !model.gone && model.state !== "live" ? h("button", { onclick: () => doubt(model, "publish", `Make ${model.model_id} the live model of ${name}? ${preview(models, running, model)}`) }, "publish") : "", " ",
+        may(name) && model.kept && model.back ? h("button", { onclick: () => sure(`Go back to ${model.model_id}? ${preview(models, running, model)} ${models.find(one => one.state === "live").model_id} is never used again.`, () => act(answer, name, "rollback")) }, "go back") : "", " ",
+        may(name) && model.kept && !model.gone ? h("button", { onclick: () => doubt(model, "pin", `Keep ${name} on ${model.model_id}, even if rounds make better models? No round starts by itself until it is unpinned. ${preview(models, running, model)}`) }, "pin") : ""))));
     const drawn = models.filter(model => model.judged?.map_after != null).reverse();
     curve.replaceChildren(drawn.length ? judgedChart(inside(panel), drawn) : h("p", { class: "soft" }, "No model of this camera has been through a gate yet."));
-    if (!models.some(model => model.model_id === picked[0])) picked = [models.find(model => model.runs)?.model_id ?? models[0]?.model_id, models.find(model => !model.runs)?.model_id ?? models[0]?.model_id];
-    const choose = at => h("select", { "aria-label": at ? "the other model" : "one model", onchange: event => { picked[at] = event.target.value; compare(); } }, models.map(model => h("option", { value: model.model_id, selected: model.model_id === picked[at] }, model.model_id)));
+    if (models.length < 2) { compared.replaceChildren(h("p", { class: "soft" }, models.length ? `There is only ${models[0].model_id}: nothing to put beside it yet.` : "This camera has no model yet.")); return; }
+    const shown = picked?.every(id => models.some(model => model.model_id === id)) ? picked : pairOf(models);
+    const choose = at => h("select", { "aria-label": at ? "the other model" : "one model", onchange: event => { shown[at] = event.target.value; picked = shown; compare(); } }, models.map(model => h("option", { value: model.model_id, selected: model.model_id === shown[at] }, model.model_id)));
     function compare() {
-      const [one, other] = picked.map(id => models.find(model => model.model_id === id));
+      const [one, other] = shown.map(id => models.find(model => model.model_id === id));
       if (!one || !other) return;
       table.replaceChildren(...Object.entries(FIELDS).map(([key, told]) => h("tr", { class: told(one) === told(other) ? "soft" : "differs" }, h("td", { class: "soft" }, key), h("td", {}, told(one)), h("td", {}, told(other)))));
     }
@@ -44,6 +50,12 @@ export function modelsPane(name, answer) {
   }
   const poll = poller(both, draw);
   return { node, close: poll.close, drawn: poll.turn };
+}
+const sameFile = (one, other) => one.sha256 === other.sha256 && one.scale === other.scale;
+// The one in use, else the newest, and the newest other; one of another file rather than the same signed anew.
+function pairOf(models) {
+  const one = models.find(model => model.runs) || models[0], others = models.filter(model => model !== one);
+  return [one, others.find(model => !sameFile(model, one)) || others[0]].map(model => model.model_id);
 }
 function gainOf(model) {
   if (model.judged?.map_after == null) return "–";

@@ -1,7 +1,7 @@
 import { auth, may } from "./actions.js";
 import { boxes, image, key, places } from "./boxes.js";
 import { h, put, s } from "./dom.js";
-import { get } from "./link.js";
+import { get, reach } from "./link.js";
 import { state } from "./state.js";
 import { count, stamp } from "./words.js";
 
@@ -53,9 +53,10 @@ export function reviewPane(name) {
       : [button("teacher is right", () => decide("teacher"), "t"), button("student is right", () => decide("student"), "s"), button("correct the boxes", correct, "e"), button("skip", () => decide("skip"), "x"), button("back", back, "b")]));
   }
   async function ask(one, decision, mine) {
-    const body = { decisions: [{ id: one.id, decision, ...(mine ? { boxes: mine } : {}), ...(decision === "student" ? { model: one.model } : {}) }] };
-    const asked = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify(body) }), told = await asked.json();
-    if (!asked.ok) throw new Error(told.detail || told.error);
+    const body = { decisions: [{ id: one.id, decision, seen: one.decided ?? null, ...(mine ? { boxes: mine } : {}), ...(decision === "student" ? { model: one.model } : {}) }] };
+    const asked = await reach(path, { method: "POST", headers: { "Content-Type": "application/json", ...auth() }, body: JSON.stringify(body) }), told = await asked.json();
+    if (!asked.ok) throw Object.assign(new Error(told.detail || told.error), { stale: asked.status === 409 });
+    one.decided = told.at[one.id];
     open = told.left;
     put(worth, told.effect?.told ?? "");
     return told;
@@ -71,7 +72,10 @@ export function reviewPane(name) {
       put(answer, `${decision === "skip" ? "skipped" : "labelled"}: ${decision === "corrected" ? count(mine.length, "box", "boxes") + " of yours" : decision === "skip" ? "nothing is said of it" : `the ${decision}'s boxes`}`);
       edit = null; at += 1; busy = false;
       if (at < list.length) draw(); else await load();
-    } catch (error) { busy = false; answer.className = "answer small bad"; put(answer, error.message); }
+    } catch (error) {
+      busy = false; answer.className = "answer small bad"; put(answer, error.message);
+      if (error.stale) await load();
+    }
   }
   // A place of this frame counts no more, or again; the frame stays, since more of it may be in dispute.
   const byUs = () => frame()?.ignored?.some(one => one.who);
@@ -81,7 +85,7 @@ export function reviewPane(name) {
     busy = true;
     try {
       const told = await ask(one, decision, ignored ? [[...box.slice(0, 4), box[4]]] : null), row = told.frames?.[0];
-      if (row) list[at] = row;
+      if (row) list[at] = { ...row, decided: one.decided };
       if (ignored) change(() => { edit.boxes.splice(edit.at, 1); edit.at = Math.min(edit.at, edit.boxes.length - 1); });
       answer.className = "answer small good";
       put(answer, ignored ? `ignored in this frame: a ${box[4]} that stands there is neither learnt nor judged` : "that place counts again");

@@ -33,7 +33,7 @@ export const link = (name, tab) => `#/camera/${encodeURIComponent(name)}${tab ? 
 const EVENTS = ["rolled back", "rejected", "round failed"];
 export function sinceOf(standing) {
   if (standing.since == null) return "";
-  return EVENTS.includes(standing.word) ? `at ${now() - standing.since > 43200 ? stamp(standing.since) : clock(standing.since)}` : `for ${span(Math.max(1, Math.floor(now() - standing.since)))}`;
+  return EVENTS.includes(standing.word) ? `at ${now() - standing.since > 43200 ? stamp(standing.since) : clock(standing.since)}` : `for ${span(Math.max(1, Math.floor(now() - standing.since)))}${standing.longer ? " or longer" : ""}`;
 }
 // The fleet in one sentence, as `culling watch` says it too.
 export function sentence(rows) {

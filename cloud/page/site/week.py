@@ -75,7 +75,7 @@ def write_site(
     Raises InputError for an edge that has no camera, StorageError when the folder cannot be written.
     """
     now = clock.now()
-    board = Board(index, dict, clock, settings)
+    board = Board(index, dict, clock, settings, waits=False)
     board.refresh()
     past = history.read(index, int((now - DAYS * DAY_S) // 60), 60)
     found = []

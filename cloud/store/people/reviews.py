@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -32,6 +33,10 @@ PARTS = ("boxes", "scores", "labels")
 
 AT_ONCE = 500
 """Names in one query: databases limit how many."""
+
+
+class DecidedError(InputError):
+    """Somebody decided a frame after it was shown to whoever decides it now."""
 
 
 @dataclass(frozen=True)
@@ -107,22 +112,34 @@ class Reviews:
         at: float,
         also: Callable[[int], None],
         places: Mapping[str, ignored.Ignored | None] | None = None,
+        seen: Mapping[str, float | None] | None = None,
     ) -> list[str]:
         """Keep what was said of frames, by frame, all of it or nothing; return the frames of which it was new.
 
-        `places` are what is to be ignored in others, as `ignores.enter` has it. `also` is called with how many those
+        `seen` says of some of them when they were decided last as far as whoever decides knows, None: never. `places`
+        are what is to be ignored in others, as `ignores.enter` has it. `also` is called with how many those
         are, before that becomes durable, if there are any. Raises InputError for a frame that is not a stored one of
-        that camera, or that is skipped although a person gave it labels.
+        that camera, or that is skipped although a person gave it labels, DecidedError for one that was decided since.
         """
         for name, one in said.items():
             if one.labels is not None and len(one.labels) > MAX_BOXES:
                 raise InputError(f"frame {name}: {len(one.labels)} boxes; a frame may have {MAX_BOXES}")
         with self._index.write() as connection:
+            _check_seen(connection, seen or {})
             new = [name for some in _parts(said) for name in _enter(connection, camera, some, said, who, at)]
             new += ignores.enter(connection, camera, places or {}, who, at)
             if new:
                 also(len(new))
         return new
+
+
+def _check_seen(connection: sa.Connection, seen: Mapping[str, float | None]) -> None:
+    for some in _parts(seen):
+        known = sa.select(reviews.c.frame, reviews.c.at).where(reviews.c.frame.in_(some))
+        for name, at in connection.execute(known):
+            if at != seen[name]:
+                when = datetime.fromtimestamp(at)
+                raise DecidedError(f"frame {name}: somebody decided this frame at {when:%H:%M}: look again")
 
 
 def keep_teachers(connection: sa.Connection, labels: Mapping[str, bytes], lists: Mapping[str, int]) -> set[str]:

@@ -81,6 +81,27 @@ def test_a_model_of_the_cameras_own_can_be_published_again_by_name(cloud: CloudS
             do(cloud, kind, model_id="gate-2")
 
 
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_model_that_was_gone_back_from_is_refused_with_when_that_was(cloud: CloudState, renewed: bool) -> None:
+    if renewed:
+        do(cloud, "renew")  # gate-3, of the bytes of gate-2
+        cloud.publisher.publish(CAMERA, cloud.artefact(tag="c"), "round")
+        assert do(cloud, "publish", model_id="gate-2").startswith("gate-5")
+    do(cloud, "rollback")
+    for kind in ("publish", "pin"):
+        with pytest.raises(
+            InputError, match=r"gate-2 was gone back from at \d\d \w+ \d\d:\d\d, and is never used again"
+        ):
+            do(cloud, kind, model_id="gate-2")
+    assert do(cloud, "publish", model_id="gate-1").endswith(OFFERED), "any other one may be"
+
+
+def test_a_model_that_a_gate_took_back_is_refused_by_that_reason(cloud: CloudState) -> None:
+    cloud.registry.withdraw(CAMERA, "gate-2", "revoked")
+    with pytest.raises(InputError, match="gate-2 was taken back: a gate found it no better"):
+        do(cloud, "publish", model_id="gate-2")
+
+
 @pytest.mark.parametrize(
     ("kind", "camera", "payload"),
     [

@@ -165,6 +165,38 @@ def test_what_was_said_before_the_service_started_is_known(watched: Watched) -> 
     assert (watched.row()["state"], watched.row()["seen"]) == ("down", 77)
 
 
+def test_a_service_that_has_just_started_waits_for_its_edges_before_it_calls_one_lost(watched: Watched) -> None:
+    started = watched.clock.now()
+    watched.cloud.roster.heard({CAMERA: camera_state()}, started - 600)
+    watched.cloud.roster.heard({"yard": camera_state("yard")}, started - 7200)
+    assert watched.row()["standing"]["word"] == "awaited"
+    assert watched.board.watchman.alerts() == {"now": [], "before": []}
+    watched.clock.advance(SILENT_S + 1)
+    assert (watched.row()["standing"]["word"], watched.row()["heard"]) == ("lost", started - 600)
+    since = {one["camera"]: one["since"] for one in watched.board.watchman.alerts()["now"]}
+    assert since == {CAMERA: started, "yard": started - 7200}, "nobody listened while the service was down"
+
+
+def test_an_edge_that_greets_in_time_was_never_lost(watched: Watched) -> None:
+    watched.cloud.roster.heard({CAMERA: camera_state()}, watched.clock.now() - 600)
+    watched.row()
+    watched.clock.advance(SILENT_S - 1)
+    watched.tell()
+    watched.row()
+    watched.clock.advance(5)
+    assert watched.row()["standing"]["word"] == "fine"
+    assert watched.board.watchman.alerts() == {"now": [], "before": []}
+
+
+def test_a_camera_that_was_never_seen_says_how_its_edge_is(watched: Watched) -> None:
+    assert "has not connected since it was enrolled" in watched.row("yard")["standing"]["cause"]
+    watched.clock.advance(SLOW_S + 1)
+    watched.tell()
+    assert "is connected and has not spoken of it" in watched.row("yard")["standing"]["cause"]
+    watched.clock.advance(SILENT_S + 1)
+    assert "is not connected now" in watched.row("yard")["standing"]["cause"]
+
+
 def test_a_rounds_report_that_cannot_be_read_stops_no_cameras_page(watched: Watched) -> None:
     turn = watched.cloud.rounds.start(CAMERA, "operator", 1.0)
     watched.cloud.registry.report(SwapReport(CAMERA, "gate-2", None, "live", "", 1.0, 2.0), 2.0)
@@ -191,6 +223,7 @@ def test_only_what_changed_is_told_again(watched: Watched) -> None:
 
 
 def test_a_watcher_that_slept_is_told_the_newest_once(watched: Watched) -> None:
+    watched.tell(seen=0)
     watched.row()
     slept = watched.since(0)["revision"]
     for seen in range(10):

@@ -68,12 +68,16 @@ def test_what_is_decided_overrules_the_teacher_and_does_not_come_again(served: S
     own = {"id": frames[5].id, "decision": "corrected", "boxes": [[30, 10, 60, 40, "car"]]}
     answer = served.decide({"id": frames[1].id, "decision": "skip"}, own)
     told = answer.json()
-    effect = told.pop("effect")
+    effect, at = told.pop("effect"), told.pop("at")
+    assert at.keys() == {frames[1].id, frames[5].id}
     assert (effect["decided"], effect["told"]) == (1, served.left()["effect"]["told"]), "a skip says nothing"
     assert (answer.status, told) == (200, {"decided": 2, "same": 0, "left": 3})
     assert rows(by_number(served.cloud)[5].labels) == rows(detections((*CAR[:4], 1.0, 2)))
     assert not {frames[1].id, frames[5].id} & {row["id"] for row in served.left()["frames"]}
-    assert served.decide(own).json() == {"decided": 0, "same": 1, "left": 3, "effect": effect}
+    same = {"decided": 0, "same": 1, "left": 3, "effect": effect, "at": {own["id"]: at[frames[5].id]}}
+    assert served.decide(own).json() == same
+    stale = served.decide({"id": frames[5].id, "decision": "teacher", "seen": None})
+    assert (stale.status, "somebody decided this frame at" in str(stale.json())) == (409, True)
     (line,) = (json.loads(text) for text in (served.cloud.data_dir / AUDIT).read_text().splitlines())
     assert (line["event"], line["camera"], line["frames"], line["client"]) == (
         "frames_reviewed",

@@ -45,6 +45,21 @@ FAILED = {"id": 7, "reason": "it died three times", "at": NOW - 600}
         ({"swap": {**SWAP, "at": NOW - 90_000}}, "fine", ""),
         ({"failed_round": FAILED}, "round failed", "round 7: it died three times"),
         ({"state": "unseen"}, "never seen", "its edge edge-1 has not connected since it was enrolled"),
+        (
+            {"state": "unseen", "edge_is": "here"},
+            "never seen",
+            "its edge edge-1 is connected and has not spoken of it: is the camera in its settings?",
+        ),
+        (
+            {"state": "unseen", "edge_is": "away"},
+            "never seen",
+            "its edge edge-1 is not connected now, and never spoke of it",
+        ),
+        (
+            {"state": "down", "awaited": True},
+            "awaited",
+            "the service has just started, and its edge edge-1 has not greeted it yet",
+        ),
         ({"state": "ended"}, "ended", "its source has come to its end"),
         ({"state": "revoked", "keeping_up": SLOW}, "revoked", "its edge may not connect any more"),
         ({"paused": True, "obeys": True}, "paused", "somebody paused it: it detects, and chooses no frames"),
@@ -74,6 +89,16 @@ def test_a_trouble_lasts_since_it_was_first_seen_and_is_told_of_when_it_is_over(
     assert [(one["alert"], one["since"], one["until"]) for one in told["before"]] == [
         ("CullingCameraHardlyLookedAt", NOW, NOW + 90)
     ]
+
+
+def test_what_is_found_right_after_a_start_may_have_been_there_for_longer() -> None:
+    watchman, slow = Watchman(NOW - 10), troubles(row(keeping_up=SLOW), NOW)
+    told = watchman.note("gate", slow, NOW)
+    assert (told[0]["since"], told[0]["longer"]) == (NOW, True)
+    assert watchman.note("gate", slow, NOW + 900)[0]["longer"], "it stays so"
+    one = {"camera": "gate", "standing": standing(row(keeping_up=SLOW), told)}
+    assert sentence([one], NOW + 30) == "0 of 1 camera fine; gate too slow for 30 s or longer"
+    assert not watchman.note("yard", slow, NOW + 900)[0]["longer"]
 
 
 def test_a_lost_camera_is_lost_since_it_was_last_heard() -> None:

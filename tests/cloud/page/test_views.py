@@ -79,6 +79,17 @@ def test_models_say_which_one_the_camera_runs_and_how_its_swap_went(cloud: Cloud
     assert [oldest[name] for name in shown] == ["gate-1", "previous", True, None, False]
 
 
+def test_models_say_which_one_a_rollback_goes_to_and_which_are_never_used_again(cloud: CloudState) -> None:
+    for tag in "abc":
+        cloud.publisher.publish(CAMERA, cloud.artefact(tag=tag), "round")
+    shown = [(row["model_id"], row["back"], row["gone"]) for row in views.model_list(cloud.index, cloud.files, CAMERA)]
+    assert shown == [("gate-3", False, ""), ("gate-2", True, ""), ("gate-1", False, "")]
+    cloud.publisher.rollback(CAMERA)
+    rows = {row["model_id"]: row for row in views.model_list(cloud.index, cloud.files, CAMERA)}
+    assert rows["gate-3"]["gone"].startswith("was gone back from at ")
+    assert [name for name, row in rows.items() if row["gone"]] == ["gate-3"]
+
+
 def test_a_picture_is_found_by_its_name_alone(cloud: CloudState) -> None:
     (name,) = store(cloud, 1)
     found = views.picture(cloud.index, name)

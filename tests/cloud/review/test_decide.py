@@ -8,6 +8,7 @@ import pytest
 
 from culling.cloud.review.decide import Decided, Taken, decide, ignoring, listed, read_decisions
 from culling.cloud.review.desk import Desk
+from culling.cloud.store.people.reviews import DecidedError
 from culling.common.errors import InputError
 from support.cloud import CAMERA, CloudState, detections
 from support.reviewing import CAR, PERSON, by_number, rows
@@ -68,6 +69,19 @@ def test_a_person_may_change_their_mind(reviewed: Reviewed) -> None:
     assert say(desk, Decided(name, "student")) == Taken(0, 1)
     assert say(desk, Decided(name, "teacher")) == Taken(1, 0), "what that had said is still known"
     assert labels(cloud, 1) == sure(PERSON, CAR)
+
+
+def test_a_frame_that_somebody_decided_since_it_was_shown_is_refused(reviewed: Reviewed) -> None:
+    cloud, desk = reviewed
+    name = by_number(cloud)[1].id
+    say(desk, Decided(name, "teacher", seen=None))
+    at = desk.reviews.of(CAMERA, [name])[name].at
+    for seen in (None, at - 60):
+        with pytest.raises(DecidedError, match=r"somebody decided this frame at \d\d:\d\d: look again"):
+            say(desk, Decided(name, "student", seen=seen))
+    assert labels(cloud, 1) == sure(PERSON, CAR), "what was decided stays"
+    assert say(desk, Decided(name, "student", seen=at)) == Taken(1, 0), "whoever saw it may change their mind"
+    assert say(desk, Decided(name, "teacher")) == Taken(1, 0), "a program that does not say is not asked"
 
 
 def test_boxes_that_nobody_has_seen_are_not_accepted(reviewed: Reviewed) -> None:

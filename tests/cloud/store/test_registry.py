@@ -72,11 +72,14 @@ def test_a_rollback_goes_to_the_previous_model_else_to_the_base(cloud: CloudStat
     publish(cloud, "base", "base")
     with pytest.raises(InputError, match="no earlier model"):
         cloud.registry.fallback(CAMERA)
+    assert cloud.registry.fallbacks() == {}
     for tag in ("a", "b"):
         publish(cloud, tag)
     assert cloud.registry.fallback(CAMERA).model_id == "gate-2"
+    assert cloud.registry.fallbacks() == {CAMERA: "gate-2"}
     cloud.publisher.rollback(CAMERA)
     assert cloud.registry.fallback(CAMERA).model_id == "gate-1"
+    assert cloud.registry.fallbacks() == {CAMERA: "gate-1"}
 
 
 def test_an_unknown_camera_has_nothing_to_go_back_to(cloud: CloudState) -> None:
