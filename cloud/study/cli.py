@@ -190,4 +190,4 @@ MATERIAL = "--video clip.mp4 --labels labels.jsonl --out study"
 for _name, _study in STUDIES.items():
     app.command(_name, help=_study.help, epilog=f"{EXAMPLE} {_name} {MATERIAL}")(_command(_name, _study))
 
-app.command("day", epilog=f"{EXAMPLE} day --camera clip.mp4 --labels labels.jsonl --seed 1 --out day")(day)
+app.command("day", epilog=f"{EXAMPLE} day --video clip.mp4 --labels labels.jsonl --seed 1 --out day")(day)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def day(
-    camera: Annotated[Path, typer.Option(help="clip of a fixed camera, of a minute or two by day")],
+    video: Annotated[Path, typer.Option(help="clip of a fixed camera, of a minute or two by day")],
     labels: Annotated[Path, typer.Option(help="label file of the clip, one JSON object a line")],
     out: Annotated[Path, typer.Option(help="folder for day.mp4, labels.jsonl, contact.jpg and day.json")],
     seed: Annotated[int, typer.Option(min=0, help="another seed is another day: weather, hours, what passes")] = 0,
@@ -34,7 +34,11 @@ def day(
     ] = 0,
     override: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="override a setting of the cloud, for --check; repeatable"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="override a setting for --check; `culling settings cloud` lists them; repeatable",
+        ),
     ] = None,
 ) -> None:
     """Compose a day of a camera from a clip of it: footage with exact labels, for the other studies.
@@ -58,24 +62,24 @@ def day(
     console, settings = Console(), load_settings(None, decided)
     make_folder(out)
     with alone(out / "day.lock"):
-        record = DayRecord(camera.name, file_hash(camera), file_hash(labels), seed, frames, every)
+        record = DayRecord(video.name, file_hash(video), file_hash(labels), seed, frames, every)
         claim(record, out)
-        cast = load_cast(camera, labels, settings.default_classes)
-        console.print(f"{camera.name}: {counted(len(cast.actors), 'object')} cut out, {len(cast.stands)} that stand")
+        cast = load_cast(video, labels, settings.default_classes)
+        console.print(f"{video.name}: {counted(len(cast.actors), 'object')} cut out, {len(cast.stands)} that stand")
         composer = Composer(cast, seed)
         write_contact(composer, out / "contact.jpg")
         console.print(f"wrote {out / 'contact.jpg'}")
         if check:
-            _check(composer, camera, labels, check, settings, console)
+            _check(composer, video, labels, check, settings, console)
         write_film(composer, record, out)
         if frames:
             console.print(f"wrote {out / VIDEO} and its labels.jsonl")
 
 
 def _check(
-    composer: Composer, camera: Path, labels: Path, count: int, settings: CloudSettings, console: Console
+    composer: Composer, video: Path, labels: Path, count: int, settings: CloudSettings, console: Console
 ) -> None:
     from culling.cloud.study.basis.results import print_table
     from culling.cloud.study.day.check import check, table
 
-    print_table(table(check(composer, camera, labels, count, settings)), console)
+    print_table(table(check(composer, video, labels, count, settings)), console)

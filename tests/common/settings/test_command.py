@@ -99,7 +99,7 @@ class TestTheFileThatIsFound:
         (["cloud", "status", "--set", "kept=4"], "did you mean round.kept? `culling settings cloud` lists all"),
         (
             ["cloud", "status", "--set", "page.zzz=4"],
-            "port, proxies, root_path, streams; `culling settings cloud` lists all",
+            "port, proxies, root_path, streams, token_file; `culling settings cloud` lists all",
         ),
         (["cloud", "status", "--set", "page"], "`culling settings` lists the keys"),
     ],

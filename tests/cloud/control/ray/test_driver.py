@@ -99,7 +99,7 @@ def test_a_round_that_is_stopped_with_the_service_ends_on_its_node_and_did_not_c
     process = process_of(turn)
     assert process is not None
     runner.stop()
-    wait_until(lambda: not process.is_running(), 30)
+    wait_until(lambda: not process.is_running(), 120)
     left = cloud.rounds.get(turn.id)
     assert (left.state, left.crashes) == ("running", 0)
     assert not cloud.rounds.begin(turn.id, cloud.rounds.lease(turn.id))

@@ -88,7 +88,7 @@ def test_the_command_leaves_footage_that_says_what_it_is(
 ) -> None:
     clip, labels = map(str, street_files)
     out = tmp_path / "out"
-    asked = ["study", "day", "--camera", clip, "--labels", labels, "--seed", "2", "--frames", "20", "--out", str(out)]
+    asked = ["study", "day", "--video", clip, "--labels", labels, "--seed", "2", "--frames", "20", "--out", str(out)]
     assert main(asked) == 0
     assert "2 objects cut out, 1 that stand" in capsys.readouterr().out
     assert count_frames(out / "day.mp4") == 5
