@@ -151,7 +151,7 @@ def test_two_who_draw_at_a_time_do_not_undo_each_other(viewing: Viewing) -> None
     path.write_text(path.read_text().replace("0.5", "0.4"))  # by hand, and not reloaded yet
     late = viewing.apply({**NONE, "mask": [RIGHT]})
     assert late.status == 409
-    assert "run `culling edge reload`" in late.json()["error"]
+    assert "have the agent read it anew" in late.json()["error"]
 
 
 def test_a_camera_without_a_model_can_be_looked_at_and_drawn_on(tmp_path: Path) -> None:
