@@ -116,7 +116,7 @@ function fleetItem(name) {
     put(asked, askedOf(row));
     put(pace, paceOf(row));
     pace.className = row.keeping_up?.enough === false ? "v bad" : "v";
-    put(acc, measured ? interval(measured) : "not measured yet");
+    put(acc, measured ? interval(measured) : "not measured");
     acc.className = measured ? "v" : "v soft";
     put(trend, moves ? `${moves.sign} ${moves.word}` : "");
     trend.className = `sub trend ${moves?.tone || ""}`;
