@@ -289,16 +289,15 @@ class Registry:
 
     def fallbacks(self) -> dict[str, str]:
         """Return the id of the model that a rollback of each camera goes to, as `fallback` finds it, where one does."""
-        first = sa.select(models.c.camera, sa.func.min(models.c.counter).label("first")).group_by(models.c.camera)
-        base = first.subquery()
-        columns = (models.c.camera, models.c.model_id, models.c.state, models.c.sha256, models.c.scale)
-        query = sa.select(*columns).join(base, base.c.camera == models.c.camera).order_by(models.c.counter.desc())
-        kept = models.c.state.in_(("live", "previous")) | (models.c.counter == base.c.first)
+        columns = (models.c.camera, models.c.model_id, models.c.state, models.c.origin, models.c.sha256, models.c.scale)
+        kept = models.c.state.in_(("live", "previous")) | (models.c.origin == "base")
         with self._index.read() as connection:
-            rows = connection.execute(query.where(kept)).all()
+            rows = connection.execute(sa.select(*columns).where(kept).order_by(models.c.counter)).all()
         live = {row.camera: (row.sha256, row.scale) for row in rows if row.state == "live"}
+        previous = [row for row in reversed(rows) if row.state == "previous"]
+        bases = [row for row in rows if row.origin == "base"]
         found: dict[str, str] = {}
-        for row in rows:
+        for row in (*previous, *bases):
             if live.get(row.camera) not in (None, (row.sha256, row.scale)):
                 found.setdefault(row.camera, row.model_id)
         return found
