@@ -76,9 +76,10 @@ def listed(desk: Desk, camera: str, limit: int) -> dict[str, Any]:
     `[x1, y1, x2, y2, score, class]` in pixels. Raises InputError where there is no such camera.
     """
     desk.require(camera)
-    found = disputes(desk, camera, limit)
+    students = Students(desk, camera)
+    found = disputes(desk, camera, limit, students)
     rows = [_row(desk, one) for one in found.frames]
-    return {"left": found.left, "effect": effect(desk, camera), "frames": rows}
+    return {"left": found.left, "effect": effect(desk, camera, students), "frames": rows}
 
 
 def _row(desk: Desk, one: Dispute) -> dict[str, Any]:

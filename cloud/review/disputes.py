@@ -44,14 +44,15 @@ class Disputed:
     left: int
 
 
-def disputes(desk: Desk, camera: str, most: int | None = None) -> Disputed:
+def disputes(desk: Desk, camera: str, most: int | None = None, students: Students | None = None) -> Disputed:
     """Return the frames that are in dispute, the most disputed first, at most so many.
 
-    Doubt only ever takes from what is in dispute, and takes long to find: it is asked about those that come first.
+    Doubt only ever takes from what is in dispute, and takes long to find: it is asked about those that come first. What
+    `students` found is read where none are given.
     """
     open_ = frames.c.labels.is_not(None) & ~reviewed()
     newest = desk.store.select(camera, open_, frames.c.captured.desc(), AMONG)
-    students, settle = Students(desk, camera), desk.settler(camera)
+    students, settle = students or Students(desk, camera), desk.settler(camera)
     waiting = sorted(
         ((wrong.mass, frame) for frame in newest if not (wrong := _wrong(desk, frame, students)).easy),
         key=lambda one: (-one[0], one[1].id),

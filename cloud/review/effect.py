@@ -1,7 +1,8 @@
 """What the last decisions of people changed where students are judged.
 
 The gate goes by held-out frames. Of the last decisions, those on such frames count there at once: how right the student
-in use is on them by what people said, beside what the teacher had said, tells what the looking was worth.
+is on them by what people said, beside what the teacher had said, tells what the looking was worth. It is the student in
+use where that has looked at a frame, else the one that forwarded it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ LAST = 20
 """Decisions that are looked back on: what somebody remembers of a session."""
 
 
-def effect(desk: Desk, camera: str) -> dict[str, Any] | None:
+def effect(desk: Desk, camera: str, students: Students) -> dict[str, Any] | None:
     """Return what a camera's last `LAST` decisions changed, None where nobody decided anything.
 
-    `decided` of them `judges` are of held-out frames; on those the student in use has an AP50 in [0, 1], the mean over
-    its classes, of `by_teacher` and `by_people`, None without an object; `told` says it in words.
+    `decided` of them `judges` are of held-out frames; on those the student's boxes have an AP50 in [0, 1], the mean
+    over classes, of `by_teacher` and `by_people`, None without an object; `told` says it in words.
     """
     said = {one.frame: one for one in desk.reviews.newest(camera, LAST)}
     stored = [frame for frame in desk.store.get(said) if frame.held_out and frame.labels is not None]
@@ -35,7 +36,6 @@ def effect(desk: Desk, camera: str) -> dict[str, Any] | None:
         return None
     before = [replace(one, labels=teachers) for one in stored if (teachers := said[one.id].teacher) is not None]
     before += [one for one in stored if said[one.id].teacher is None]
-    students = Students(desk, camera)
     by_teacher, by_people = (_precision(desk, frames, students) for frames in (before, stored))
     told = _told(len(said), len(stored), by_teacher, by_people)
     return {
@@ -48,7 +48,7 @@ def effect(desk: Desk, camera: str) -> dict[str, Any] | None:
 
 
 def _precision(desk: Desk, frames: Sequence[StoredFrame], students: Students) -> float | None:
-    """Return the AP50 of the student in use on frames by their labels, the mean over the classes of interest."""
+    """Return the AP50 of the student's boxes in frames by their labels, the mean over the classes of interest."""
     teacher = desk.settings.teacher
     compared = [compare_on(frame, students.found(frame)[1], teacher.true_score, teacher.min_score) for frame in frames]
     labels = {int(label) for one in compared for label in one.true.labels}
@@ -63,6 +63,6 @@ def _told(decided: int, judges: int, by_teacher: float | None, by_people: float 
         return f"{last} is on a frame that students are judged by."
     people, teacher = ("no object" if one is None else f"AP50 {one:.2f}" for one in (by_people, by_teacher))
     return (
-        f"{last} {'is' if judges == 1 else 'are'} on frames that students are judged by: the one in use has {people} "
-        f"there by what people said, {teacher} by what the teacher had said."
+        f"{last} {'is' if judges == 1 else 'are'} on frames that students are judged by: the student's boxes "
+        f"have {people} there by what people said, {teacher} by what the teacher had said."
     )
