@@ -41,6 +41,7 @@ from culling.common.errors import SettingsError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.process import notify
 from culling.common.process.health import HealthServer
+from culling.common.traces.settings import open_traces
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,8 @@ class Service:
         self._forget_addresses()  # those of a service that was killed
         registry = CollectorRegistry()
         self._metrics = Metrics(registry, "cloud")
+        # Whatever its roles: what labels and trains opens its own, and the first to tell would be a round, hours later.
+        self._traces = open_traces(self._settings.traces, "cloud", self._metrics)
         if Role.CONTROL in self._roles:
             check_student(self._settings)
             check_teacher(self._settings)  # else the first to tell would be a round, hours later
@@ -133,6 +136,8 @@ class Service:
             self._seen.close()
         self._health.close()
         self._index.close()
+        if self._traces is not None:
+            self._traces.close()
         log.info("service_stopped")
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -174,7 +179,8 @@ class Service:
         settings, files = self._settings, model_files(self._settings)
         words = Words(self._index, self._clock) if settings.shared else None
         secret = curve_secret_of(settings.service)
-        return Ingest(settings, secret, self._index, self._frames, files, self._metrics, self._clock, words)
+        stages = (self._index, self._frames, files, self._metrics, self._clock)
+        return Ingest(settings, secret, *stages, words, self._traces)
 
     def _open_page(self) -> Dashboard:
         self._seen = self._index.apart()  # else many who watch could keep ingest waiting for a connection

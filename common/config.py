@@ -31,7 +31,7 @@ PREFIX = "CULLING_"
 SECTIONS = {
     "edge": {
         *("agent", "camera", "cloud", "confidence", "difference", "metrics", "output", "selector", "spool", "student"),
-        "view",
+        *("traces", "view"),
     },
     "cloud": {
         *(
@@ -48,7 +48,7 @@ SECTIONS = {
             "service",
             "store",
         ),
-        *("access", "sites", "student", "teacher"),
+        *("access", "sites", "student", "teacher", "traces"),
     },
 }
 """The sections of both sides: a variable of the other side is ignored, one of neither is refused as a typo."""

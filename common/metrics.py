@@ -136,6 +136,8 @@ SERIES: tuple[Series, ...] = (
     _count("messages_refused", "reason", "messages", "messages that were not understood or not allowed", "both"),
     _count("handshake_failures", "", "handshakes", "connections refused before any message", "both"),
     _count("items_failed", "loop", "items", "items that a loop could not deal with, logged and left out", "both"),
+    _count("spans_exported", "", "spans", "spans of forwarded frames that the collector took (`[traces]`)", "both"),
+    _count("spans_dropped", "reason", "spans", "spans that it did not take, and why", "both"),
     _count("restarts", "thread", "restarts", "threads that were stuck or broken, and were started again", "both"),
     _gauge("storage_failing", "", "0 or 1", "1 while the disk refuses frames; everything else goes on", "both"),
     _gauge("disk_free_bytes", "", "bytes", "free space where state is kept", "both"),

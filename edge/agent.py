@@ -38,8 +38,10 @@ from culling.common.process.health import HealthServer
 from culling.common.process.lock import only_one
 from culling.common.process.survival import note_failed
 from culling.common.selection.selector import build_selector
+from culling.common.traces.settings import open_traces
 from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import CameraState, Desired
+from culling.common.wire.transport import public_key
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.classes import Unfound, asking_for, unfound
@@ -60,6 +62,7 @@ from culling.edge.settings import EdgeSettings
 from culling.edge.spool.forwarder import INCOMPATIBLE, REFUSED, Forwarder
 from culling.edge.spool.recorder import Recorder
 from culling.edge.spool.spool import Spool
+from culling.edge.spool.traced import Traced
 from culling.edge.trace import Trace
 from culling.edge.tracks import Tracks
 from culling.edge.view.abroad import Abroad
@@ -157,6 +160,7 @@ class Agent:
         self._trace = Trace(agent.trace, self._clock) if agent.trace else None
         if self._trace:
             life.callback(self._trace.close)
+        self._traced = self._open_traces()
         self._builder = self._make_builder()
         life.callback(lambda: self._builder.close(self._time_left()))
         self._spool = Spool(agent.state_dir / "spool.sqlite", self._settings.spool.max_bytes, self.boot)
@@ -213,6 +217,12 @@ class Agent:
         log.info("metrics_served", host=settings.host, port=server.port)
         return metrics
 
+    def _open_traces(self) -> Traced | None:
+        if (traces := open_traces(self._settings.traces, "edge", self._metrics)) is None:
+            return None
+        self._life.callback(traces.close)
+        return Traced(traces, public_key(self._settings.cloud.secret_key.get_secret_value()))
+
     def _make_builder(self) -> Builder:
         provider = choose_provider(self._settings.agent.allow_cpu)
         self._metrics.set("gpu", float(provider == "cuda"))
@@ -248,11 +258,13 @@ class Agent:
             self._watchdog,
             self._apply_desired,
             self._abroad,
+            self._traced,
         )
 
     def _make_recorder(self) -> Recorder:
         depth, quality = self._settings.spool.queue, self._settings.spool.jpeg_quality
-        return Recorder(self._spool, self._metrics, self._clock, self._watchdog, depth, quality, self._arrivals)
+        clock, watchdog = self._clock, self._watchdog
+        return Recorder(self._spool, self._metrics, clock, watchdog, depth, quality, self._arrivals, self._traced)
 
     def _states(self) -> list[CameraState]:
         """Return what heartbeats say; the first camera tells of the outputs, which are the agent's."""

@@ -5,7 +5,7 @@
 [student]     the model it was installed with               [selector]   which frames leave (`selector.py`)
 [spool]       frames that wait on disk for the cloud              [metrics]    where the counters are served
 [difference]  which frames need no inference (`difference.py`)    [[output]]   where detections go (`output/`)
-[view]        the live picture, for people (`view/`)
+[view]        the live picture, for people (`view/`)              [traces]     where the spans of forwarded frames go
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from culling.common.errors import SettingsError
 from culling.common.logs import redact
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import SelectorSettings
+from culling.common.traces.settings import TracesSettings
 from culling.edge.camera.camera import CameraSettings
 from culling.edge.camera.difference import DifferenceSettings
 from culling.edge.output.settings import SECRETS, OutputSettings
@@ -196,6 +197,7 @@ class EdgeSettings(Settings):
     spool: SpoolSettings = SpoolSettings()
     metrics: MetricsSettings = MetricsSettings()
     view: ViewSettings = ViewSettings()
+    traces: TracesSettings = TracesSettings()
     output: tuple[OutputSettings, ...] = ()
 
     @field_validator("camera")

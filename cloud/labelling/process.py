@@ -10,6 +10,7 @@ import argparse
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -31,6 +32,7 @@ from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
 from culling.common.process.child import die_first, stop_when_told
+from culling.common.traces.settings import traces_or_none
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _label(settings: CloudSettings, stopping: threading.Event) -> int:
     try:
-        build(settings, SystemClock()).run(stopping)
+        with traces_or_none(settings.traces, "cloud") as traces:
+            replace(build(settings, SystemClock()), traces=traces).run(stopping)
     except CullingError as error:
         say_problem(settings.data_dir, str(error))
         raise

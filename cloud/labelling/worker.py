@@ -8,10 +8,11 @@ is left with is unknown, and the queue finds out whether a frame is to blame.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import structlog
@@ -24,6 +25,9 @@ from culling.common.errors import CullingError, ModelError, ProtocolError, Stora
 from culling.common.frame import Detections
 from culling.common.selection.features import read
 from culling.common.wire.codec import decode_jpeg
+
+if TYPE_CHECKING:
+    from culling.common.traces.spans import About, Traces
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +51,8 @@ class Labeller(Protocol):
 class Worker:
     """Labels what `queue` has, `size` frames at a time, without boxes below `floor`.
 
-    `beat` is called for each turn, `well` for each batch that was labelled.
+    `beat` is called for each turn, `well` for each batch that was labelled. `now` is seconds since the epoch, for the
+    spans that go to `traces`.
     """
 
     queue: LabelQueue
@@ -59,6 +64,8 @@ class Worker:
     beat: Callable[[], None]
     well: Callable[[], None]
     teacher: Labeller | None = None
+    traces: Traces | None = None
+    now: Callable[[], float] = time.time
 
     def run(self, stopping: threading.Event) -> None:
         """Label until `stopping` is set. Raises ModelError when the teacher cannot be used, or fails."""
@@ -85,8 +92,15 @@ class Worker:
         if (batch := self.queue.take(self.size, self._worth)) is None:
             return False
         made_for = {frame.id: frame.classes for frame in batch.frames}
-        kept = self.queue.finish(batch.token, self._labels(self.teacher, batch), made_for)
+        began = self.now()
+        labels = self._labels(self.teacher, batch)
+        kept = self.queue.finish(batch.token, labels, made_for)
         self.well()
+        if self.traces is not None:
+            for frame in batch.frames:
+                if frame.id in labels:
+                    about: About = {"camera": frame.camera, "boxes": len(labels[frame.id]), "batch": len(batch.frames)}
+                    self.traces.span("cloud.label", frame.id, began, self.now(), about)
         log.info("frames_labelled", frames=kept, cameras=len({frame.camera for frame in batch.frames}))
         return True
 

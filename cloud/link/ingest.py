@@ -13,6 +13,7 @@ from collections.abc import Set
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -53,6 +54,9 @@ from culling.common.wire.messages import (
 )
 from culling.common.wire.transport import CloudSocket
 from culling.common.wire.versions import SPEAKS, Speaks, agreed
+
+if TYPE_CHECKING:
+    from culling.common.traces.spans import About, Traces
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +100,7 @@ class Ingest:
         metrics: Metrics,
         clock: Clock,
         others: Words | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self.problem = ""
@@ -116,6 +121,7 @@ class Ingest:
         self._unsaved: dict[str, CameraState] = {}
         self._heard: dict[str, float] = {}
         self._others = others
+        self._traces = traces
         self._elsewhere: set[str] = set()
         self._wanted: dict[tuple[str, str, int], ModelRequest] = {}
         self._boots: dict[str, str] = {}
@@ -310,7 +316,7 @@ class Ingest:
             log.info("edge_greeted", edge=edge, software=hello.software, boot=hello.boot, protocol=protocol)
 
     def _frame(self, edge_key: str, frame: HardFrame, jpeg: bytes) -> None:
-        arrival = Arrival(edge_key, frame, jpeg)
+        arrival = Arrival(edge_key, frame, jpeg, self._clock.now())
         try:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
@@ -334,7 +340,7 @@ class Ingest:
         for arrival, outcome in self._arrivals.store():
             match outcome:
                 case "stored":
-                    self._stored(arrival.frame, self._clock.monotonic() - started)
+                    self._stored(arrival, self._clock.monotonic() - started)
                     self._ack(arrival)
                     tried += 1
                 case "duplicate":
@@ -349,10 +355,14 @@ class Ingest:
         if tried:
             self._room.note_pace(self._clock.monotonic() - started, tried)
 
-    def _stored(self, frame: HardFrame, seconds: float) -> None:
+    def _stored(self, arrival: Arrival, seconds: float) -> None:
+        frame = arrival.frame
         self._metrics.count("frames_stored", camera=frame.camera)
         self._metrics.observe("store_seconds", seconds)
         log.debug("frame_stored", camera=frame.camera, boot=frame.boot, seq=frame.seq, reason=frame.reason)
+        if self._traces is not None:
+            about: About = {"camera": frame.camera, "reason": frame.reason, "loss": frame.loss, "model": frame.model_id}
+            self._traces.span("cloud.store", arrival.name, arrival.received, self._clock.now(), about)
 
     def _keep_states(self, edge_key: str, states: list[CameraState], greeting: bool) -> None:
         for state in states:

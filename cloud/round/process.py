@@ -14,8 +14,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
@@ -47,6 +48,10 @@ from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
 from culling.common.process.child import die_first, die_with_parent, stop_when_told
+from culling.common.traces.settings import traces_or_none
+
+if TYPE_CHECKING:
+    from culling.common.traces.spans import About, Traces
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +109,9 @@ def run_round(
         ClassLists(index).of(turn.camera),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    state, reason, spent = _work(context, turn, rounds, lease)
+    with traces_or_none(settings.traces, "cloud") as traces:
+        taken = partial(_trace_taken, traces, turn, clock) if traces is not None else None
+        state, reason, spent = _work(context, turn, rounds, lease, taken)
     results = rounds.get(round_id).stages
     ended = None if state == "ready" else clock.now()
     if (train := spent.get("train", NOTHING)).gflops > 0:
@@ -145,7 +152,9 @@ def _is_one_too_many(rounds: Rounds, round_id: int, clock: Clock) -> bool:
     return True
 
 
-def _work(context: Context, turn: Round, rounds: Rounds, lease: str | None) -> tuple[str, str, dict[str, Cost]]:
+def _work(
+    context: Context, turn: Round, rounds: Rounds, lease: str | None, taken: Callable[[Result], None] | None
+) -> tuple[str, str, dict[str, Cost]]:
     """Run every unfinished stage; return the round's new state, the reason for it, and what each stage cost.
 
     What a process computed in a stage that it did not finish, because it was stopped or died, is not known.
@@ -174,6 +183,8 @@ def _work(context: Context, turn: Round, rounds: Rounds, lease: str | None) -> t
             result |= to_told(spent[name])
             rounds.save_stage(turn.id, name, result, lease)
             results[name] = result
+            if name == "cull" and taken is not None:
+                taken(result)
             log.info("stage_finished", round=turn.id, camera=turn.camera, stage=name, seconds=result["seconds"])
     except RoundRefusedError as refusal:
         return "refused", str(refusal), spent | {name: take()}
@@ -183,6 +194,15 @@ def _work(context: Context, turn: Round, rounds: Rounds, lease: str | None) -> t
         return "failed", f"{type(error).__name__}: {error}", spent | {name: take()}
     reason = results["gate"]["reason"]
     return ("refused", reason, spent) if reason else ("ready", "", spent)
+
+
+def _trace_taken(traces: Traces, turn: Round, clock: Clock, culled: Result) -> None:
+    """Say in the trace of each frame that the round trains on that the stage that has just ended took it for that."""
+    now = clock.now()
+    for role, frames in (("kept", culled["kept"]), ("replayed", culled["replay"])):
+        for frame in frames:
+            about: About = {"camera": turn.camera, "round": turn.id, "role": role}
+            traces.span("cloud.train", frame, now - culled["seconds"], now, about)
 
 
 def report(results: Results, state: str) -> dict[str, Any]:

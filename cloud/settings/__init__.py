@@ -7,7 +7,7 @@
 [labelling] how many frames a day are labelled            [publish]     how long a manifest holds
 [student]   what every camera starts with                 [metrics]     where the counters are served
 [schedule]  when a round starts by itself                 [page]        where the live page is served
-[executor]  where rounds run, and how many at once
+[executor]  where rounds run, and how many at once        [traces]      where the spans of forwarded frames go
 [sites]     which edges people look after together        [access]      who may look at what, and act on it
 """
 

@@ -18,6 +18,7 @@ from culling.cloud.settings.student import PublishSettings, ResolutionSettings, 
 from culling.cloud.settings.teacher import LabellingSettings, TeacherSettings
 from culling.common.config import Settings, load
 from culling.common.errors import SettingsError
+from culling.common.traces.settings import TracesSettings
 
 
 class CloudSettings(Settings):
@@ -40,6 +41,7 @@ class CloudSettings(Settings):
     publish: PublishSettings = PublishSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+    traces: TracesSettings = TracesSettings()
     access: AccessSettings = AccessSettings()
     sites: dict[str, Site] = Field(default={})
 

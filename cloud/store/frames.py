@@ -38,6 +38,7 @@ from culling.common.frame import Detections
 from culling.common.wire import ignored
 from culling.common.wire.ignored import Places
 from culling.common.wire.messages import HardFrame, WireFeatures
+from culling.common.wire.protocol import frame_id as frame_id
 
 HELD_OUT_ONE_IN = 5
 """A fifth of the time judges students: with fewer frames the gate is a matter of chance, more are lost to training."""
@@ -61,11 +62,12 @@ Leftover: TypeAlias = Literal["reindex", "remove", "quarantine"]
 
 @dataclass(frozen=True)
 class Arrival:
-    """A frame that an edge sent, with its picture."""
+    """A frame that an edge sent, with its picture; it came at `received`, seconds since the epoch."""
 
     edge_key: str
     frame: HardFrame
     jpeg: bytes
+    received: float = 0.0
 
     @cached_property
     def name(self) -> str:
@@ -140,11 +142,6 @@ class Counts:
 
 JUDGES = sa.and_(frames.c.held_out, frames.c.guard.is_not(True))  # NULL in rows from before there were guards
 """Which frames students are judged by."""
-
-
-def frame_id(edge_key: str, boot: str, seq: int) -> str:
-    """Return the name of a frame in the store: 32 hex digits."""
-    return hashlib.sha256(f"{edge_key}\0{boot}\0{seq}".encode()).hexdigest()[:32]
 
 
 def is_held_out(camera: str, captured: float, block_s: float = HELD_OUT_BLOCK_S) -> bool:

@@ -6,6 +6,7 @@ tells a silent peer from a live one. Every `now` is monotonic seconds. Sockets a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -21,6 +22,11 @@ PIECE = 256 * 1024
 
 MISSED_BEATS = 3
 """One beat may be lost and another late; after a third the peer counts as gone."""
+
+
+def frame_id(edge_key: str, boot: str, seq: int) -> str:
+    """Return the name of a frame among those of all edges, in the store and as the id of its trace: 32 hex digits."""
+    return hashlib.sha256(f"{edge_key}\0{boot}\0{seq}".encode()).hexdigest()[:32]
 
 
 @dataclass

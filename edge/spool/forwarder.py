@@ -49,6 +49,7 @@ from culling.common.wire.versions import SPEAKS, agreed
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
 from culling.edge.spool.spool import Spool, Spooled
+from culling.edge.spool.traced import Traced
 from culling.edge.view.abroad import Abroad
 from culling.edge.watchdog import Watchdog
 
@@ -120,6 +121,7 @@ class Forwarder:
         watchdog: Watchdog,
         on_desired: Callable[[Desired], None] = lambda _: None,
         abroad: Abroad | None = None,
+        traced: Traced | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self._settings = settings
@@ -132,6 +134,7 @@ class Forwarder:
         self._watchdog = watchdog
         self._on_desired = on_desired
         self._abroad = abroad or Abroad(False, list, metrics, clock)
+        self._traced = traced
         self._socket = EdgeSocket(
             settings.endpoint, settings.server_key, settings.secret_key.get_secret_value(), on_event=self._on_link
         )
@@ -304,6 +307,8 @@ class Forwarder:
         self._throttle.spend(len(spooled.jpeg))
         self._window.sent(key, now)
         self._flying[key] = spooled
+        if self._traced is not None:
+            self._traced.sent(key, self._clock.now())
         return True
 
     def _message(self, spooled: Spooled) -> HardFrame | None:
@@ -433,6 +438,8 @@ class Forwarder:
         spooled = self._flying.pop(key)
         self._done[key] = _Done(spooled.camera)
         self._metrics.observe("ack_seconds", max(0.0, self._clock.now() - spooled.captured), camera=spooled.camera)
+        if self._traced is not None:
+            self._traced.ended(spooled, self._clock.now())
 
     def _nacked(self, nack: Nack) -> None:
         key = (nack.boot, nack.seq)
@@ -442,8 +449,10 @@ class Forwarder:
         self._metrics.count("frames_nacked", camera=camera, reason=nack.reason)
         log.warning("frame_nacked", camera=camera, seq=nack.seq, reason=nack.reason, retry=nack.retry)
         if self._window.nack(key, nack.retry, self._clock.monotonic()):
-            del self._flying[key]
+            spooled = self._flying.pop(key)
             self._done[key] = _Done(camera, "refused")
+            if self._traced is not None:
+                self._traced.ended(spooled, self._clock.now(), nack.reason)
 
     def _on_link(self, event: str) -> None:
         now = self._clock.monotonic()

@@ -29,7 +29,9 @@ from culling.common.wire.ignored import Places
 from culling.common.wire.messages import MAX_JPEG
 from culling.edge.camera.camera import Frame
 from culling.edge.scoring import Score
+from culling.edge.spool.rows import Leaving
 from culling.edge.spool.spool import Spool
+from culling.edge.spool.traced import Traced
 from culling.edge.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -100,6 +102,7 @@ class Recorder:
         depth: int,
         quality: int,
         room: threading.Condition | None = None,
+        traced: Traced | None = None,
     ) -> None:
         self.failing = False
         self.failure: BaseException | None = None
@@ -110,6 +113,7 @@ class Recorder:
         self._depth = depth
         self._room = room or threading.Condition()
         self._quality = quality
+        self._traced = traced
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
@@ -206,8 +210,9 @@ class Recorder:
         if len(jpeg) > MAX_JPEG:
             self._lose(item, "oversized")
             return
-        self._spool.add(
-            item.frame,
+        frame = item.frame
+        seq = self._spool.add(
+            frame,
             found=item.found,
             score=item.score,
             reason=item.reason,
@@ -217,16 +222,21 @@ class Recorder:
             draw=item.draw,
             ignored=item.ignored,
         )
-        self._metrics.count("frames_spooled", camera=item.frame.camera)
+        self._metrics.count("frames_spooled", camera=frame.camera)
         if not item.held:
             item.left(len(jpeg))
-            self._metrics.count("frames_forwarded", camera=item.frame.camera, reason=item.reason)
+            self._metrics.count("frames_forwarded", camera=frame.camera, reason=item.reason)
+            if self._traced is not None:
+                leaving = Leaving(item.reason, len(jpeg), self._spool.boot, seq, frame.captured)
+                self._traced.left(frame.camera, [leaving], self._clock.now())
 
     def _release(self, end: WindowEnd) -> None:
         left = self._spool.release(end.camera, end.released, end.at)
-        _note_sizes(end, [size for _, size in left])
-        for reason, frames in Counter(reason for reason, _ in left).items():
+        _note_sizes(end, [one.size for one in left])
+        for reason, frames in Counter(one.reason for one in left).items():
             self._metrics.count("frames_forwarded", frames, camera=end.camera, reason=reason)
+        if self._traced is not None:
+            self._traced.left(end.camera, left, self._clock.now())
 
     def _forgo(self, item: _Item, reason: str) -> None:
         """Do without an item that was not written; the budget hears of what it was to wait for."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -88,6 +88,16 @@ LATER = ("probability", "ignored")
 """Fields that rows of earlier versions do not have."""
 
 
+class Leaving(NamedTuple):
+    """A frame that may leave from now on; `size` is that of its JPEG, `captured` seconds since the epoch."""
+
+    reason: str
+    size: int
+    boot: str
+    seq: int
+    captured: float
+
+
 class Change:
     """One transaction: it changes rows at once, and a copy of the counters that replaces them on commit."""
 
@@ -164,24 +174,25 @@ class Change:
         found = self._db.execute(query, (camera, ranks.start, ranks.stop)).fetchone()
         return None if found is None else (found[0], found[1])
 
-    def release(self, camera: str, released: Released, at: float) -> list[tuple[str, int]]:
+    def release(self, camera: str, released: Released, at: float) -> list[Leaving]:
         """See `Spool.release`."""
-        query = f"""SELECT seq, camera, rank, {SIZE}, length(jpeg), CAST(worth AS REAL), reason, CAST(lot AS REAL)
-            FROM frames WHERE camera = ? AND rank IN ({HELD}, {HELD_AUDIT}) ORDER BY seq"""
+        query = f"""SELECT seq, camera, rank, {SIZE}, length(jpeg), CAST(worth AS REAL), reason, CAST(lot AS REAL),
+            CAST(boot AS TEXT), CAST(captured AS REAL) FROM frames
+            WHERE camera = ? AND rank IN ({HELD}, {HELD_AUDIT}) ORDER BY seq"""
         rows = self._db.execute(query, (camera,)).fetchall()
-        settled = settle(released, [Held(*row[5:]) for row in rows])
+        settled = settle(released, [Held(*row[5:8]) for row in rows])
         left = []
         for place in settled.hard:
             self._make_ready(rows[place], "hard")
-            left.append(("hard", rows[place][4]))
+            left.append(_leaving("hard", rows[place]))
         for place in settled.audits:
             self._make_ready(rows[place], "audit")
             if self._mark_drawn(rows[place][0], settled.probability):
-                left.append(("audit", rows[place][4]))
+                left.append(_leaving("audit", rows[place]))
         for place in set(range(len(rows))).difference(settled.hard, settled.audits):
             self._remove(rows[place], "evicted.window")
-        for _, size in left:
-            self._leave(camera, at, size)
+        for one in left:
+            self._leave(camera, at, one.size)
         self.tally(camera, 0)
         return left
 
@@ -290,6 +301,10 @@ class Change:
         self.counters[camera, "bytes"] += size
         if rank != QUARANTINED:
             self.counters[camera, "held" if rank in (HELD, HELD_AUDIT) else "ready"] += frames
+
+
+def _leaving(reason: str, row: Sequence[Any]) -> Leaving:
+    return Leaving(reason, row[4], row[8], row[0], row[9])
 
 
 def _is_fate(name: str) -> bool:

@@ -56,6 +56,7 @@ from culling.edge.spool.rows import (
     SCHEMA,
     Change,
     Counters,
+    Leaving,
     Spooled,
     add_columns,
     is_malformed,
@@ -108,7 +109,7 @@ class Spool:
     def __init__(self, path: Path, max_bytes: int, boot: str) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._boot = boot
+        self.boot = boot
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._counters: Counters = Counter()
@@ -146,7 +147,7 @@ class Spool:
         def insert(change: Change) -> int:
             seq = change.next_seq()
             spooled = Spooled(
-                self._boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, score.loss, score.worth,
+                self.boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, score.loss, score.worth,
                 model_id, frame.width, frame.height, detections, features, jpeg, sha256, ignored=encode(ignored),
             )  # fmt: skip
             waits = HELD_AUDIT if reason == "audit" else HELD
@@ -156,10 +157,10 @@ class Spool:
 
         return self._write(insert)
 
-    def release(self, camera: str, released: Released, at: float) -> list[tuple[str, int]]:
+    def release(self, camera: str, released: Released, at: float) -> list[Leaving]:
         """Make those held frames of `camera` ready that leave at the end of their window, and drop its others.
 
-        Returns reason and JPEG size of each that leaves. They count as leaving at `at`, seconds since the epoch. Raises
+        Returns each that leaves. They count as leaving at `at`, seconds since the epoch. Raises
         `StorageError`.
         """
         return self._write(lambda change: change.release(camera, released, at))

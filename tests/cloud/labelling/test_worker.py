@@ -15,8 +15,10 @@ from culling.cloud.store.frames import frame_id
 from culling.cloud.store.index import leases
 from culling.common.errors import ModelError, StorageError
 from culling.common.frame import Detections
+from culling.common.traces.spans import Traces
 from culling.common.wire.codec import encode_jpeg
 from support.cloud import CAMERA, CloudState, detections, hard_frame
+from support.collector import collector
 from support.detectors import picture
 from support.rounds import EDGE, add
 
@@ -62,6 +64,28 @@ def test_every_frame_is_labelled_in_batches(cloud: CloudState) -> None:
         pass
     assert teacher.sizes == [5, 5, 2]
     assert [len(found or ()) for found in labels(cloud, *range(1, 13))] == [1] * 12, "faint boxes are dropped"
+
+
+def test_each_labelled_frame_has_a_span_in_its_trace(cloud: CloudState) -> None:
+    path = cloud.data_dir / "frames" / CAMERA / f"{frame_id(EDGE, 'boot-1', 3)}.jpg"
+    path.write_bytes(b"flipped" + path.read_bytes()[7:])
+    worker = worker_of(cloud, Brightness())
+    times = iter(range(1_800_000_000, 1_800_000_100))
+    with collector() as collecting:
+        worker.traces = Traces(collecting.endpoint, 1.0, "cloud")
+        worker.now = lambda: float(next(times))
+        assert worker.turn()
+        worker.traces.close(20)
+    labelled = {
+        frame_id(EDGE, "boot-1", seq)
+        for seq, found in zip(range(1, 13), labels(cloud, *range(1, 13)), strict=True)
+        if found
+    }
+    assert {span.trace for span in collecting.spans} == labelled
+    for span in collecting.spans:
+        assert (span.name, span.parent) == ("cloud.label", span.trace[:16])
+        assert span.began == 1_800_000_000 < span.ended
+        assert (span.about["culling.camera"], span.about["culling.boxes"]) == (CAMERA, 1)
 
 
 def test_a_picture_that_cannot_be_used_costs_no_other_its_labels(cloud: CloudState) -> None:
