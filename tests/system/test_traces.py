@@ -62,7 +62,8 @@ def test_spans_of_both_sides_are_of_one_trace_named_as_the_stored_frame(tmp_path
     for trace in stored:
         assert (forwarded[trace].service, kept[trace].service) == ("culling-edge", "culling-cloud")
         assert sent[trace].parent == kept[trace].parent == forwarded[trace].id
-        assert forwarded[trace].began <= sent[trace].began <= kept[trace].ended <= sent[trace].ended
+        # When a frame of a file was captured goes by the file, which plays faster than the clock here.
+        assert sent[trace].began <= kept[trace].ended <= sent[trace].ended
         assert kept[trace].about["culling.reason"] == forwarded[trace].about["culling.reason"]
 
 
