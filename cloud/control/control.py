@@ -22,7 +22,7 @@ from culling.cloud.control.runner import Runner
 from culling.cloud.control.schedule import camera_stats
 from culling.cloud.control.upkeep import Upkeep
 from culling.cloud.labelling.queue import LabelQueue
-from culling.cloud.labelling.state import UNWANTED
+from culling.cloud.labelling.state import UNWANTED, worker_name
 from culling.cloud.settings import CloudSettings, to_toml
 from culling.cloud.store.classes.relist import relist
 from culling.cloud.store.database.errors import DeposedError
@@ -78,7 +78,7 @@ class Control:
         check_executor(child_settings, settings)
         executor = Executor(child_settings, settings, clock)
         self._runner = Runner(executor, self._rounds, clock, settings.round.stall_s)
-        queue = LabelQueue(index, self._frames, clock, settings.labelling.per_day)
+        queue = LabelQueue(index, self._frames, clock, settings.labelling.per_day, worker_name(settings.data_dir))
         self._labeller = LabellerProcess(child_settings, queue, clock, settings.round.stall_s)
         self._upkeep = Upkeep(settings, index, self._frames, files, metrics, clock)
 
