@@ -334,9 +334,7 @@ class Trial:
         whole = bool(self._nodes)
         while time.monotonic() < until and not {camera for camera, *_ in self._ended()} >= set(CAMERAS):
             self.turn()
-            if (
-                whole and self._training()
-            ):  # one of both rounds, or its start, was there: its stages stay
+            if whole and self._training():  # one of both rounds, or its start, was there: its stages stay
                 self._kill_node("worker-1")
                 self.seen.kills["Ray worker, while a round runs"] += 1
                 whole = False
