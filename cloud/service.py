@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.candidate import Candidate
 from culling.cloud.control.control import Control
+from culling.cloud.control.executor import check_executor, write_settings
 from culling.cloud.control.labels import Labels
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
@@ -99,6 +100,9 @@ class Service:
             check_student(self._settings)
         if self._roles & {Role.CONTROL, Role.LABELS}:
             check_teacher(self._settings)  # else the first to tell would be a round, hours later
+        if Role.CONTROL in self._roles:
+            # Before it stands: Ray takes seconds to answer, in which nobody would be control.
+            check_executor(write_settings(self._settings), self._settings)
         if self._roles == WHOLE:
             keys_of(self._settings.service)  # makes them at a first start, as no other process may
         self._index = Index(self._settings.store_url)
