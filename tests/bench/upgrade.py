@@ -1,12 +1,13 @@
 """What an upgrade and the way back cost: `python tests/bench/upgrade.py [--before REV] [--seconds S]`.
 
 A real service of an earlier revision is stopped under traffic, this one is started on its data folder, then the earlier
-one again, then this one. Four edges with keys of their own go on all the while and are never restarted: of each revision
-an agent that plays the bundled clip, and a witness, an edge of its simulated fleet that remembers which frames were
-acknowledged to it. At the end acknowledged frames are looked for in index and folder. SQLite, one service with all roles.
+one again, then this one. Four edges with keys of their own go on all the while and are never restarted: of each
+revision an agent that plays the bundled clip, and a witness, an edge of its simulated fleet that remembers which frames
+were acknowledged to it. At the end acknowledged frames are looked for in index and folder. SQLite, all roles in one.
 
-The earlier revision refuses an index that took steps which it does not know. Then the runbook's way down is gone: the
-copy from before the upgrade, and into it the pictures that came since, which that revision indexes by their own records.
+The way down is the runbook's. 0.2.0 works on, after `culling cloud downgrade`. Any other revision refuses an index that
+took steps which it does not know: then the copy from before the upgrade is restored, and into it the pictures that came
+since, which that revision indexes by their own records.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 # What runs as a witness of the earlier revision imports that one's code: nothing of ours is imported up here.
 
@@ -68,20 +69,20 @@ def lost(acked: Iterable[int], stored: Iterable[int]) -> list[int]:
     return sorted(set(acked) - set(stored))
 
 
-def gap(times: Sequence[float], stopped: float, within: float) -> float:
-    """Return the longest time between two acknowledgements, from the last before `stopped` on, `within` seconds of it.
+def gap(times: Sequence[float], stopped: float, until: float) -> float:
+    """Return the longest time between two acknowledgements, from the last before `stopped` to the last before `until`.
 
-    Without one after `stopped` it is infinite.
+    Without one in between it is infinite.
     """
-    after = [at for at in times if stopped <= at <= stopped + within]
+    after = [at for at in times if stopped <= at < until]
     if not after:
         return float("inf")
     seen = [max((at for at in times if at < stopped), default=stopped), *after]
-    return max(later - earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    return max(later - earlier for earlier, later in pairwise(seen))
 
 
 def passed(seen: Seen) -> bool:
-    """Whether no frame is lost, none is there twice, and no edge was restarted; each edge was acknowledged something."""
+    """Whether no frame is lost or there twice, no edge was restarted, and each was acknowledged some at every step."""
     whole = not (any(seen.lost.values()) or seen.twice or seen.unseen or seen.restarted)
     return whole and all(all(counts.values()) for counts in seen.by_step.values())
 
@@ -174,6 +175,7 @@ class Side:
 def witness(toml: Path, camera: str, out: Path) -> None:
     """Send frames until SIGTERM, then until none waits; write the number and time of each that is acknowledged."""
     import zmq
+
     from support.fleet import SimulatedEdge  # of the revision whose root comes first on the path
 
     told = tomllib.loads(toml.read_text())["cloud"]
@@ -306,6 +308,8 @@ class Upgrade:
     def _go_back(self) -> None:
         self._begin("N-1 again", time.time())
         self._stop()
+        if not (self.before.code / "cloud" / "store" / "picture.py").exists():
+            self.seen.said["downgrade"] = self.after.must("cloud", "downgrade", "0.2.0", "--config", str(self.toml))
         code, said = self.before.culling("cloud", "fsck", "--config", str(self.toml))
         self.seen.said["fsck of N-1 on what N left"] = f"exit {code}: {said.splitlines()[-1]}"
         if refusal := self._try_serve(self.before):
@@ -363,7 +367,7 @@ class Upgrade:
             if time.monotonic() >= begun + self.seconds and all(now[name] > before[name] for name in now):
                 break
             if time.monotonic() > begun + self.seconds + START_S:
-                raise UpgradeError(f"not every edge is acknowledged: {before} then {now}; the logs are in {self.folder}")
+                raise UpgradeError(f"not every edge is acknowledged: {before}, {now}; the logs are in {self.folder}")
         counted = {name: sum(one.get(name, 0) for one in self.seen.by_step.values()) for name in now}
         self.seen.by_step[self._steps[-1][0]] = {name: now[name] - counted[name] for name in now}
 
@@ -416,16 +420,15 @@ class Upgrade:
                 self.seen.lost[name] = max(0, self.seen.acked[name] - len(set(seqs)))
                 if len({row[1] for row in rows if row[0] == name}) != 1:
                     self.seen.restarted.append(name)
-        self.seen.gaps = {step: self._gap(at) for step, at in self._steps[1:]}
+        ends = [at for _, at in self._steps[2:]] + [float("inf")]
+        self.seen.gaps = {step: self._gap(at, end) for (step, at), end in zip(self._steps[1:], ends, strict=True)}
         code, said = self.after.culling("cloud", "fsck", "--config", str(self.toml))
         self.seen.said["fsck of N at the end"] = f"exit {code}: {said.splitlines()[-1]}"
 
-    def _gap(self, stopped: float) -> float:
-        times = [
-            [float(line.split()[1]) for line in self._acks_of(f"witness-{side}").read_text().splitlines()]
-            for side in SIDES
-        ]
-        return max(gap(one, stopped, self.seconds + START_S) for one in times)
+    def _gap(self, stopped: float, until: float) -> float:
+        """Return the longer gap of both witnesses."""
+        said = [self._acks_of(f"witness-{side}").read_text().splitlines() for side in SIDES]
+        return max(gap([float(line.split()[1]) for line in lines], stopped, until) for lines in said)
 
 
 def _free_port() -> int:
