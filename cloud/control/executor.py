@@ -100,7 +100,7 @@ class Executor:
 
 
 def write_settings(settings: CloudSettings) -> Path:
-    """Write the file of settings that the processes of rounds read, in the data folder; return it."""
+    """Write the file of settings that processes of rounds and labels read, in the data folder; return it."""
     path = settings.data_dir / "round.toml"
     write_atomic(path, to_toml(settings), mode=0o600)
     return path

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import structlog
 
+from culling.cloud.control.executor import write_settings
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import worker_name
-from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index
-from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
@@ -29,10 +29,8 @@ class Labels:
     def __init__(
         self, settings: CloudSettings, index: Index, frames: FrameStore, metrics: Metrics, clock: Clock
     ) -> None:
-        path = settings.data_dir / "labels.toml"
-        write_atomic(path, to_toml(settings), mode=0o600)
         queue = LabelQueue(index, frames, clock, settings.labelling.per_day, worker_name(settings.data_dir))
-        self._worker = LabellerProcess(path, queue, clock, settings.round.stall_s)
+        self._worker = LabellerProcess(write_settings(settings), queue, clock, settings.round.stall_s)
         self._metrics = metrics
         self._problem = ""
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from culling.cloud.control.labels import Labels
 from culling.cloud.labelling.state import say_problem
-from culling.cloud.store.index import Index, frames, leases
+from culling.cloud.store.index import frames, leases
 from culling.common.cli import main
 from culling.common.metrics import Metrics
 from support.clock import FakeClock
@@ -45,13 +44,9 @@ def on_a_machine(cloud: CloudState, name: str) -> Labels:
     return Labels(settings, cloud.index, cloud.frames, Metrics(CollectorRegistry(), "cloud"), cloud.clock)
 
 
-def count(index: Index, query: sa.Select[tuple[int]]) -> int:
-    with index.read() as connection:
-        return connection.execute(query).scalar_one()
-
-
 def labelled(cloud: CloudState) -> int:
-    return count(cloud.index, sa.select(sa.func.count()).where(frames.c.labels.is_not(None)))
+    with cloud.index.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).where(frames.c.labels.is_not(None))).scalar_one()
 
 
 def holders(cloud: CloudState) -> set[str]:
@@ -67,8 +62,7 @@ def test_two_machines_label_side_by_side_and_the_end_of_one_costs_the_other_noth
     one.turn()
     other.turn()
     wait_until(lambda: len(holders(cloud)) == 2, 90)
-    with ThreadPoolExecutor() as pool:
-        pool.submit(one.stop).result()
+    one.stop()
     assert len(holders(cloud)) <= 1, "what it had is free, and what the other has is not"
     wait_until(lambda: labelled(cloud) == FRAMES, 90)
     wait_until(lambda: not holders(cloud), 10)
