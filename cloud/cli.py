@@ -24,7 +24,7 @@ from culling.cloud.labelling.state import UNWANTED
 from culling.cloud.operate import AsJson, Camera, ConfigFile, Overrides, ask_and_print, print_table, settings_of, when
 from culling.cloud.page import views
 from culling.cloud.page.watch import ago
-from culling.cloud.service import Role, Service
+from culling.cloud.service import WHOLE, Role, Service
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.index import Index
@@ -52,7 +52,7 @@ def serve(
         list[Role] | None,
         typer.Option(
             help="What this process does; repeat it for several. Roles apart need store.url and store.objects.",
-            show_default="all three",
+            show_default="ingest, control and page",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -65,7 +65,7 @@ def serve(
     """
     settings = settings_of(config, override)
     logs.setup(settings.service.log_level)
-    Service(settings, role or tuple(Role)).run()
+    Service(settings, role or WHOLE).run()
 
 
 @app.command(epilog="Example: culling cloud status --json")

@@ -1,4 +1,4 @@
-"""Commands that keep the service's data: `backup`, `restore` and `migrate`."""
+"""Commands that keep the service's data: `backup`, `restore`, `migrate` and `downgrade`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.store import backup as copies
 from culling.cloud.store.index import Index
+from culling.common.errors import InputError
 from culling.common.progress import shown
 
 
@@ -18,6 +19,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog="Example: culling cloud backup /mnt/backup/2026-11-28")(backup)
     app.command(epilog="Example: culling cloud restore /mnt/backup/2026-11-28")(restore)
     app.command(epilog="Example: culling cloud migrate")(migrate)
+    app.command(epilog="Example: culling cloud downgrade 0.2.0")(downgrade)
 
 
 def backup(
@@ -58,3 +60,20 @@ def migrate(config: ConfigFile = None, override: Overrides = None) -> None:
     index = Index(settings_of(config, override).store_url, migrating=True)
     index.close()
     print(f"the index took {len(index.migrated)} steps: it is up to date")
+
+
+def downgrade(
+    version: Annotated[str, typer.Argument(help="The version to go back to: 0.2.0.")],
+    config: ConfigFile = None,
+    override: Overrides = None,
+) -> None:
+    """Make the data folder ready for version 0.2.0, with the service stopped; no other needs it.
+
+    0.2.0 takes pictures that this version stored for damaged, as they have a record of their frame behind them.
+    """
+    from culling.cloud.store.migrations import downgrade as down
+
+    if version != down.OLDEST:
+        raise InputError(f"{version} needs no change of the data folder: install it as the runbook says (Upgrade)")
+    taken = down.downgrade(settings_of(config, override))
+    print(f"took the records off {taken} pictures: install culling {down.OLDEST} and start it")

@@ -1,5 +1,6 @@
 """The cloud service, from start to end, in three roles: ingest takes frames from edges, control labels, trains and
-publishes, and the page shows it all. One process has all three unless it is told otherwise.
+publishes, and the page shows it all. One process has all three unless it is told otherwise. A fourth role, labels, only
+labels, on as many further machines as there are teachers.
 
 Roles in processes of their own know of each other only what is in the index, and may be many: edges speak to any
 ingest, people to any page, and one control is elected while the others stand by.
@@ -26,6 +27,8 @@ from prometheus_client import CollectorRegistry
 from culling.cloud.check.checks import check_student, check_teacher
 from culling.cloud.control.candidate import Candidate
 from culling.cloud.control.control import Control
+from culling.cloud.control.executor import check_executor, write_settings
+from culling.cloud.control.labels import Labels
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.settings import CloudSettings
@@ -55,19 +58,23 @@ class Role(StrEnum):
     INGEST = "ingest"
     CONTROL = "control"
     PAGE = "page"
+    LABELS = "labels"
+
+
+WHOLE = frozenset({Role.INGEST, Role.CONTROL, Role.PAGE})
+"""The roles of a service in one process. It has no use for labels, since control labels too."""
 
 
 class Service:
     """What `culling cloud serve` runs in one process. Raises a CullingError from `run` when it can't start or go on."""
 
-    def __init__(
-        self, settings: CloudSettings, roles: Collection[Role] = tuple(Role), clock: Clock | None = None
-    ) -> None:
+    def __init__(self, settings: CloudSettings, roles: Collection[Role] = WHOLE, clock: Clock | None = None) -> None:
         self._settings = settings
         self._roles = frozenset(roles)
         self._clock = clock or SystemClock()
         self._stopping = threading.Event()
         self._control: Candidate | None = None
+        self._labels: Labels | None = None
         self._ingest: Ingest | None = None
         self._page: Dashboard | None = None
 
@@ -94,8 +101,12 @@ class Service:
         self._traces = open_traces(self._settings.traces, "cloud", self._metrics)
         if Role.CONTROL in self._roles:
             check_student(self._settings)
+        if self._roles & {Role.CONTROL, Role.LABELS}:
             check_teacher(self._settings)  # else the first to tell would be a round, hours later
-        if len(self._roles) == len(Role):
+        if Role.CONTROL in self._roles:
+            # Before it stands: Ray takes seconds to answer, in which nobody would be control.
+            check_executor(write_settings(self._settings), self._settings)
+        if self._roles == WHOLE:
             keys_of(self._settings.service)  # makes them at a first start, as no other process may
         self._index = Index(self._settings.store_url)
         if Role.CONTROL in self._roles:
@@ -108,6 +119,8 @@ class Service:
         self._health = HealthServer(metrics.host, metrics.port, registry, self._ready)
         if Role.PAGE in self._roles:
             self._page = self._open_page()
+        if Role.LABELS in self._roles:
+            self._labels = Labels(self._settings, self._index, self._frames, self._metrics, self._clock)
         if self._ingest is not None:
             self._ingest.start()
         self._tell_addresses(http_url(metrics.host, self._health.port))
@@ -123,12 +136,16 @@ class Service:
             if self._control is not None:
                 self._control.turn()
                 self._refuse_a_second(self._control)
+            if self._labels is not None:
+                self._labels.turn()
 
     def _shutdown(self) -> None:
         notify.tell(notify.STOPPING)
         self._forget_addresses()
         if self._control is not None:
             self._control.stop()
+        if self._labels is not None:
+            self._labels.stop()
         if self._ingest is not None:
             self._ingest.stop()
         if self._page is not None:
@@ -146,16 +163,18 @@ class Service:
         self._stopping.set()
 
     def _ready(self) -> tuple[bool, str]:
-        problem = (self._ingest and self._ingest.problem) or (self._control and self._control.problem)
+        working = (self._ingest, self._control, self._labels)
+        problem = next((part.problem for part in working if part is not None and part.problem), "")
         told = ["frames are accepted"] if self._ingest is not None else []
         told += [self._control.told] if self._control is not None else []
+        told += ["frames are labelled"] if self._labels is not None else []
         return not problem, problem or ", ".join(told or ["the page is served"])
 
     # The roles
 
     def _stand(self) -> Candidate:
         service = self._settings.service
-        signing = keys_of(service).signing if len(self._roles) == len(Role) else signing_key_of(service)
+        signing = keys_of(service).signing if self._roles == WHOLE else signing_key_of(service)
 
         def build(index: Index) -> Control:
             return Control(self._settings, index, signing, self._metrics, self._clock)
@@ -209,7 +228,9 @@ class Service:
 
 def _check_apart(settings: CloudSettings, roles: Collection[Role]) -> None:
     """Raise SettingsError where roles are to be apart and could not see what the others keep."""
-    if len(roles) == len(Role) or settings.shared:
+    if {Role.CONTROL, Role.LABELS} <= set(roles):
+        raise SettingsError("--role: control labels by itself: give labels to processes without control")
+    if set(roles) == WHOLE or settings.shared:
         return
     wanted = "roles in processes of their own meet in PostgreSQL and in a bucket, "
     if settings.store.objects is None and not settings.store.embedded:

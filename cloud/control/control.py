@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.classes import missing, pending
-from culling.cloud.control.executor import Executor, check_executor
+from culling.cloud.control.executor import Executor, write_settings
 from culling.cloud.control.labeller import LabellerProcess
 from culling.cloud.control.order import all_due, choose
 from culling.cloud.control.publish import Publisher, SupersededError
@@ -22,8 +22,8 @@ from culling.cloud.control.runner import Runner
 from culling.cloud.control.schedule import camera_stats
 from culling.cloud.control.upkeep import Upkeep
 from culling.cloud.labelling.queue import LabelQueue
-from culling.cloud.labelling.state import UNWANTED
-from culling.cloud.settings import CloudSettings, to_toml
+from culling.cloud.labelling.state import UNWANTED, worker_name
+from culling.cloud.settings import CloudSettings
 from culling.cloud.store.classes.relist import relist
 from culling.cloud.store.database.errors import DeposedError
 from culling.cloud.store.desired import DesiredState, DesiredStates
@@ -34,7 +34,6 @@ from culling.cloud.store.objects.places import frame_store, model_files
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
-from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.metrics import Metrics
@@ -73,12 +72,10 @@ class Control:
         self._requests = Requests(index)
         files = model_files(settings)
         self._publisher = Publisher(index, files, signing, settings.publish.valid_days, clock)
-        child_settings = settings.data_dir / "round.toml"
-        write_atomic(child_settings, to_toml(settings), mode=0o600)
-        check_executor(child_settings, settings)
+        child_settings = write_settings(settings)
         executor = Executor(child_settings, settings, clock)
         self._runner = Runner(executor, self._rounds, clock, settings.round.stall_s)
-        queue = LabelQueue(index, self._frames, clock, settings.labelling.per_day)
+        queue = LabelQueue(index, self._frames, clock, settings.labelling.per_day, worker_name(settings.data_dir))
         self._labeller = LabellerProcess(child_settings, queue, clock, settings.round.stall_s)
         self._upkeep = Upkeep(settings, index, self._frames, files, metrics, clock)
 

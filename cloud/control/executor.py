@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from culling.cloud.control.child import Child, environment
-from culling.cloud.settings import CloudSettings
+from culling.cloud.settings import CloudSettings, to_toml
+from culling.common.atomic import write_atomic
 from culling.common.clock import Clock
 from culling.common.errors import MissingExtraError, SettingsError
+
+CHECK_S = 60.0
+"""A cluster that has let nobody in for so long does not answer; control waits no longer before it starts."""
 
 MODULES = {"local": "culling.cloud.round", "ray": "culling.cloud.control.ray"}
 
@@ -95,15 +99,26 @@ class Executor:
         return "--threads", str(threads), "--gpu-share", f"{1 / self.parallel:.3f}"
 
 
+def write_settings(settings: CloudSettings) -> Path:
+    """Write the file of settings that processes of rounds and labels read, in the data folder; return it."""
+    path = settings.data_dir / "round.toml"
+    write_atomic(path, to_toml(settings), mode=0o600)
+    return path
+
+
 def check_executor(path: Path, settings: CloudSettings) -> None:
     """Raise SettingsError where rounds shall run in a cluster of Ray that may not or cannot be used; `path` as above.
 
-    One that does not answer may do so later.
+    It takes seconds: to be called at a start, and not by one that is elected. A cluster that does not answer may do so
+    later: each round looks again.
     """
     if settings.executor.kind != "ray":
         return
     command = [sys.executable, "-m", MODULES["ray"], "--config", str(path), "--check"]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    try:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), text=True, timeout=CHECK_S)
+    except subprocess.TimeoutExpired:
+        return
     if ended.returncode in (SettingsError.exit_code, MissingExtraError.exit_code):
         raise SettingsError(ended.stdout.strip())
 

@@ -19,7 +19,7 @@ import torch
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.timed import TimedTeacher
 from culling.cloud.labelling.queue import LabelQueue
-from culling.cloud.labelling.state import FOLDER, say_problem
+from culling.cloud.labelling.state import FOLDER, say_problem, worker_name
 from culling.cloud.labelling.worker import Labeller, Worker
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import CloudSettings, load_settings
@@ -55,7 +55,7 @@ def build(settings: CloudSettings, clock: Clock) -> Worker:
         return Teachers(TimedTeacher(teachers.own, Rates(index)), settings)
 
     return Worker(
-        LabelQueue(index, store, clock, settings.labelling.per_day),
+        LabelQueue(index, store, clock, settings.labelling.per_day, worker_name(settings.data_dir)),
         store,
         Registry(index),
         load,

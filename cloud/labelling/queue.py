@@ -57,7 +57,7 @@ class LeasedBatch:
 class LabelQueue:
     """The frames that wait for the teacher, seen by `worker`. Safe to use from several threads and processes."""
 
-    def __init__(self, index: Index, store: FrameStore, clock: Clock, per_day: int, worker: str = "local") -> None:
+    def __init__(self, index: Index, store: FrameStore, clock: Clock, per_day: int, worker: str) -> None:
         self._index = index
         self._store = store
         self._clock = clock
@@ -90,17 +90,13 @@ class LabelQueue:
 
         `worths` gives, for a camera, the function that says what a frame is worth; None: its loss.
         """
-        now = self._clock.now()
-        left = self._left_behind(now)
-        chosen = [frame for frame, counts in left if counts][:1]
-        if not chosen:  # where nothing was labelled since the last death, a single frame is enough to try the teacher
-            plan = share_out(self.demands(), size, self._per_day, now)
-            waiting = [frame for helping in plan for frame in self._frames(helping, now, worths)]
-            chosen = waiting if not left else waiting[:1] or [left[0][0]]
-        token = f"{self._worker}-{secrets.token_hex(8)}"
-        won = self._lease(token, [frame.id for frame in chosen], now)
-        kept = tuple(frame for frame in chosen if frame.id in won)
-        return LeasedBatch(token, kept) if kept else None
+        while chosen := self._choose(size, worths):
+            token = f"{self._worker}-{secrets.token_hex(8)}"
+            won = self._lease(token, [frame.id for frame in chosen], self._clock.now())
+            if kept := tuple(frame for frame in chosen if frame.id in won):
+                return LeasedBatch(token, kept)
+            # another worker was faster, and has them now: there may be more
+        return None
 
     def finish(
         self, token: str, labels: Mapping[str, Detections], made_for: Mapping[str, tuple[str, ...]] | None = None
@@ -133,6 +129,17 @@ class LabelQueue:
 
     def _mine(self) -> sa.ColumnElement[bool]:
         return leases.c.token.startswith(f"{self._worker}-", autoescape=True)
+
+    def _choose(self, size: int, worths: Callable[[str], Worth | None]) -> list[StoredFrame]:
+        """Return what this worker would take now."""
+        now = self._clock.now()
+        left = self._left_behind(now)
+        if chosen := [frame for frame, counts in left if counts][:1]:
+            return chosen
+        # where nothing was labelled since the last death, a single frame is enough to try the teacher
+        plan = share_out(self.demands(), size, self._per_day, now)
+        waiting = [frame for helping in plan for frame in self._frames(helping, now, worths)]
+        return waiting if not left else waiting[:1] or [left[0][0]]
 
     def _frames(self, helping: Helping, now: float, worths: Callable[[str], Worth | None]) -> list[StoredFrame]:
         """Return the frames of a helping: the others by worth, judges by chance, those of the newest hour first.

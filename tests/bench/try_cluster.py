@@ -2,12 +2,14 @@
 
 PostgreSQL, an S3 server and Ray are real, and so are three ingests behind HAProxy, two controls, two pages and an edge
 that plays the bundled clip to two cameras. A witness, an edge of the simulated fleet, sends frames all the while and
-remembers which were acknowledged. PostgreSQL does not fsync here: only processes are killed, never the machine.
+remembers which were acknowledged. PostgreSQL does not fsync here: only processes are killed, never the machine. What
+was killed is started again at once, as a unit or a cluster's own supervisor does.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -19,13 +21,14 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import psutil
 import sqlalchemy as sa
 import tomli_w
 import zmq
@@ -43,7 +46,10 @@ from support.site import free_port
 CAMERAS = ("north", "south")
 WITNESS = "witness"
 ROLES = {"ingest": 3, "control": 2, "page": 2}
+INGESTS, PAGES = ("ingest-1", "ingest-2", "ingest-3"), ("page-1", "page-2")
+ACKED = "an acknowledgement"
 START_S = 120.0
+TEND_S = 1.0
 FRAME_S = 1.0
 """The witness makes one so often while parts are killed, and none later: the teacher labels each, and is shared."""
 
@@ -74,6 +80,7 @@ class Seen:
     unseen: list[str] = field(default_factory=list)
     ended: list[tuple[str, str, float]] = field(default_factory=list)
     gaps: dict[str, float] = field(default_factory=dict)
+    kills: Counter[str] = field(default_factory=Counter)
 
 
 def lost(acked: Iterable[int], stored: Iterable[tuple[str, str, int]]) -> list[int]:
@@ -89,12 +96,13 @@ def twice(seen: Iterable[Any]) -> list[Any]:
 def report(seen: Seen) -> str:
     """Return the table of a trial."""
     rows = [
+        *((f"killed: {kind}", f"{count}") for kind, count in seen.kills.items()),
         ("acknowledged frames of the witness", f"{len(seen.acked)}"),
         ("of those lost", f"{len(lost(seen.acked, seen.stored))}"),
         ("rows whose picture is not in the bucket", f"{len(seen.unseen)}"),
         ("frames stored twice", f"{len(twice(seen.stored))}"),
         ("rounds published twice", f"{len(twice(seen.published))}"),
-        *((f"seconds without: {what}", f"{gap:.1f}") for what, gap in seen.gaps.items()),
+        *((f"most seconds without {what}", f"{gap:.1f}") for what, gap in seen.gaps.items()),
         *((f"round of {camera}", f"{state}, {took:.0f} s") for camera, state, took in seen.ended),
         *(
             (f"round of {camera}", "none in time")
@@ -145,9 +153,18 @@ class Process:
             )  # fmt: skip
 
     def kill(self) -> None:
-        """End it as a power cut would, with all that it started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        """End it as a power cut would, with all that it started; some of that has a process group of its own."""
+        started = psutil.Process(self._process.pid).children(recursive=True) if self.runs else []
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for one in started:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         self._process.wait()
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -168,7 +185,7 @@ class Trial:
         self.services: dict[str, Process] = {}
         self._metrics: dict[str, Scrape] = {}
         self._nodes: dict[str, Process] = {}
-        self._due = 0.0
+        self._due = self._tended = 0.0
 
     def __enter__(self) -> Trial:
         return self
@@ -183,7 +200,7 @@ class Trial:
             raise TrialError("PostgreSQL and HAProxy are needed: apt-get install postgresql haproxy")
         self.postgres = self._held.enter_context(closing(Postgres(programs)))
         self.url = self.postgres.empty()
-        self._s3 = self._held.enter_context(closing(S3(self.folder)))
+        self._s3 = self._held.enter_context(closing(S3(self.folder, free_port())))
         self._environment |= self._s3.environment
         os.environ.update(self._s3.environment)
         self.bucket = f"{self._s3.make('culling')}/trial"
@@ -252,6 +269,7 @@ class Trial:
             self._due = time.monotonic() + FRAME_S
             self.witness.make()
         self.witness.turn()
+        self._tend_nodes()
         time.sleep(0.02)
 
     def elected(self) -> list[str]:
@@ -259,27 +277,67 @@ class Trial:
         names = [name for name in self.services if name.startswith("control")]
         return [name for name in names if _gauge(self._metrics[name], "control_elected") == 1]
 
-    def kills(self) -> None:
-        """Kill one part after another, each under load, and note how long what it did was missing."""
-        for name in ("ingest-1", "ingest-2", "ingest-3"):
-            self._kill_service(name, "an acknowledgement", self._acks_again)
-        [active] = self.elected()
-        self._kill_service(active, "an elected control", lambda: lambda: bool(set(self.elected()) - {active}))
-        self._kill_service("page-1", "a page", lambda: lambda: _ready(self._metrics["page-2"]))
-        self.postgres.kill()
-        self._missing("an acknowledgement, PostgreSQL killed", self._acks_again(), self.postgres.start)
+    def kills(self, count: int | None = None) -> None:
+        """Kill `count` parts, by default one of each kind, in turn, each under load; note how long what it did was
+        missing."""
+        ways = self._ways()
+        for kind, way in itertools.islice(itertools.cycle(ways.items()), len(ways) if count is None else count):
+            print(f"kills {kind}", flush=True)
+            way()
+            self.seen.kills[kind] += 1
         self._due = float("inf")
+
+    def _ways(self) -> dict[str, Callable[[], None]]:
+        """How a part of each kind is killed, and started again."""
+        ingests, pages, workers = (itertools.cycle(names) for names in (INGESTS, PAGES, ("worker-1", "worker-2")))
+        ways: dict[str, Callable[[], None]] = {
+            "ingest": lambda: self._kill_service("ingest", next(ingests), ACKED, self._acks_again()),
+            "elected control": self._kill_control,
+            "page": lambda: self._kill_page(next(pages)),
+            "PostgreSQL": lambda: self._kill_store("PostgreSQL", self.postgres),
+            "object store": lambda: self._kill_store("object store", self._s3),
+        }
+        if self.ray:
+            ways["Ray worker"] = lambda: self._kill_node(next(workers))
+            ways["Ray head"] = lambda: self._kill_node("head")
+        return ways
+
+    def _kill_control(self) -> None:
+        self._wait("an elected control", lambda: len(self.elected()) == 1, START_S)
+        [active] = self.elected()
+        self._kill_service("control", active, "an elected control", lambda: bool(set(self.elected()) - {active}))
+
+    def _kill_page(self, name: str) -> None:
+        [other] = set(PAGES) - {name}
+        self._kill_service("page", name, "a page", lambda: _ready(self._metrics[other]))
+
+    def _kill_store(self, kind: str, store: Postgres | S3) -> None:
+        store.kill()
+        self._missing(f"{ACKED}, {kind} killed", self._acks_again(), store.start)
+
+    def _kill_node(self, name: str) -> None:
+        self._nodes[name].kill()
+        self._nodes[name].start()
+
+    def _tend_nodes(self) -> None:
+        """Start each node of Ray again that ended by itself, as workers do some time after their head."""
+        if time.monotonic() < self._tended + TEND_S:
+            return
+        self._tended = time.monotonic()
+        for node in self._nodes.values():
+            if not node.runs:
+                node.start()
 
     def finish(self, minutes: float) -> None:
         """Wait until each camera had a round, `minutes` at most, and until the witness has all answers; then look."""
         until = time.monotonic() + 60 * minutes
-        whole = dict(self._nodes)
+        whole = bool(self._nodes)
         while time.monotonic() < until and not {camera for camera, *_ in self._ended()} >= set(CAMERAS):
             self.turn()
-            if (worker := whole.get("worker-1")) is not None and self._training():
-                worker.kill()  # one of both rounds, or its start, was there: it goes on after its last stage
-                worker.start()
-                whole.clear()
+            if whole and self._training():  # one of both rounds, or its start, was there: its stages stay
+                self._kill_node("worker-1")
+                self.seen.kills["Ray worker, while a round runs"] += 1
+                whole = False
         self._wait("the last acknowledgements", lambda: not self.witness.left, 60)
         with self.index.read() as connection:
             row = sa.select(frames.c.camera, frames.c.boot, frames.c.seq)
@@ -303,9 +361,9 @@ class Trial:
             found = list(connection.execute(asked.where(rounds.c.camera.in_(CAMERAS), rounds.c.finished.is_not(None))))
         return [(row.camera, row.state, row.finished - row.started) for row in found]
 
-    def _kill_service(self, name: str, what: str, back: Callable[[], Callable[[], bool]]) -> None:
+    def _kill_service(self, kind: str, name: str, what: str, back: Callable[[], bool]) -> None:
         self.services[name].kill()
-        self._missing(f"{what}, {name} killed", back())
+        self._missing(f"{what}, {kind} killed", back)
         self.services[name].start()
         self._wait(f"{name} again", lambda: _ready(self._metrics[name]), START_S)
 
@@ -317,7 +375,7 @@ class Trial:
         begun = time.monotonic()
         mend()
         self._wait(what, back, START_S)
-        self.seen.gaps[what] = time.monotonic() - begun
+        self.seen.gaps[what] = max(self.seen.gaps.get(what, 0.0), time.monotonic() - begun)
 
     # Processes
 
@@ -373,6 +431,7 @@ def main() -> int:
     """Run a trial; return 0 where nothing that was promised was broken."""
     parser = argparse.ArgumentParser(description="Plays a cluster on this machine, and kills its parts.")
     parser.add_argument("--no-ray", action="store_true", help="let control run rounds itself")
+    parser.add_argument("--kills", type=int, help="how many parts to kill, in turn of each kind; default: one of each")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to wait for a round of each camera")
     parser.add_argument("--folder", type=Path, help="an empty folder for all of it, kept; default: a temporary one")
     told = parser.parse_args()
@@ -385,7 +444,8 @@ def main() -> int:
         with Trial(folder.resolve(), not told.no_ray) as trial:
             trial.start()
             print("everything runs; killing parts", flush=True)
-            trial.kills()
+            trial.kills(told.kills)
+            print("waiting for a round of each camera", flush=True)
             trial.finish(told.minutes)
             print(report(trial.seen))
             (folder / "seen.json").write_text(json.dumps(trial.seen.gaps))

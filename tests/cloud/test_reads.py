@@ -54,7 +54,7 @@ class Watched:
         self.board = self.new_board()
         self.history = History(self.cloud.index, {})
         self.next = 101
-        self.queue = LabelQueue(self.cloud.index, self.cloud.frames, self.clock, 640)
+        self.queue = LabelQueue(self.cloud.index, self.cloud.frames, self.clock, 640, "one")
 
     def new_board(self) -> Board:
         return Board(self.cloud.index, lambda: self.told, self.clock, self.cloud.settings)

@@ -33,6 +33,7 @@ FULL: dict[str, Any] = {
     "settings": {"CULLING_SCHEDULE__MIN_NEW": "512", "CULLING_ROUND__KEPT": "128"},
     "ingest": {"service": {"annotations": {"a": "b"}}, "nodeSelector": {"a": "b"}, "tolerations": [{"key": "a"}]},
     "control": {"resources": {"limits": {"nvidia.com/gpu": 1}}},
+    "labels": {"replicas": 2, "nodeSelector": {"gpu": "yes"}},
     "page": {
         "actions": True,
         "ingress": {"enabled": True, "className": "nginx", "host": "page.example", "tlsSecret": "tls"},
@@ -134,8 +135,8 @@ USER = image("cloud").all("USER")
 
 
 def test_each_role_is_started_as_the_command_line_says() -> None:
-    documents = every(GIVEN)
-    for role in ROLES:
+    documents = every({**GIVEN, "labels": {"replicas": 1}})
+    for role in (*ROLES, "labels"):
         [container] = pods(documents)[f"prod-culling-{role}"]["spec"]["containers"]
         assert container["args"] == ["cloud", "serve", "--role", role]
         assert unknown_words(container["args"]) == []

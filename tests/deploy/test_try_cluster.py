@@ -57,13 +57,28 @@ def test_it_passes_only_where_nothing_was_broken_and_every_camera_had_a_round(tr
 
 def test_its_table_says_each_figure_once(trial: ModuleType) -> None:
     seen = trial.Seen(acked={1, 2}, stored=[("witness", "b", 1)], ended=[("north", "published", 61.2)])
-    seen.gaps["an elected control, control-1 killed"] = 1.26
+    seen.gaps["an elected control, control killed"] = 1.26
+    seen.kills["Ray head"] = 2
     lines = dict(line.split("  ", 1) for line in trial.report(seen).splitlines())
     told = {name.strip(): value.strip() for name, value in lines.items()}
     assert told["of those lost"] == "1"
     assert told["frames stored twice"] == "0"
-    assert told["seconds without: an elected control, control-1 killed"] == "1.3"
+    assert told["most seconds without an elected control, control killed"] == "1.3"
+    assert told["killed: Ray head"] == "2"
     assert told["round of north"] == "published, 61 s"
+
+
+@pytest.mark.parametrize("ray", [False, True])
+def test_parts_of_every_kind_are_killed_in_turn(trial: ModuleType, tmp_path: Path, ray: bool) -> None:
+    made = trial.Trial(tmp_path, ray)
+    kinds = list(made._ways())
+    assert kinds[:5] == ["ingest", "elected control", "page", "PostgreSQL", "object store"]
+    assert kinds[5:] == (["Ray worker", "Ray head"] if ray else [])
+    killed: list[str] = []
+    made._ways = lambda: {kind: lambda kind=kind: killed.append(kind) for kind in kinds}
+    made.kills(len(kinds) + 2)
+    assert killed == [*kinds, *kinds[:2]]
+    assert made.seen.kills["ingest"] == 2
 
 
 @pytest.mark.parametrize("role", ["ingest", "control", "page"])

@@ -1,4 +1,4 @@
-"""A real S3 server in a process of its own; it can be slow, refuse, be gone, or lose a bucket."""
+"""A real S3 server in a process of its own; it can be slow, refuse, be gone, be killed, or lose a bucket."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from support.children import die_with_parent
 
 
 class S3:
-    """A running server; `environment` is what clients have to be told."""
+    """A running server; `environment` is what clients have to be told.
 
-    def __init__(self, folder: Path) -> None:
-        self._fault = folder / "fault"
-        command = [sys.executable, "-m", "support.s3_server", str(folder)]
-        tests = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=folder, env=tests, preexec_fn=die_with_parent
-        )
-        assert self._process.stdout is not None
-        self.address = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+    One with a `port` keeps what it holds, and may be killed and started again.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self._folder, self._fault = folder, folder / "fault"
+        self._port = port
+        self.start()
         self.environment = {
             "AWS_ACCESS_KEY_ID": "edge-of-s3",
             "AWS_SECRET_ACCESS_KEY": "hunter2",
@@ -30,6 +28,27 @@ class S3:
             "AWS_ENDPOINT_URL": self.address,
             "AWS_ALLOW_HTTP": "true",
         }
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        port = [str(self._port)] if self._port else []
+        command = [sys.executable, "-m", "support.s3_server", str(self._folder), *port]
+        tests = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}"}
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=self._folder, env=tests, preexec_fn=die_with_parent
+        )
+        assert self._process.stdout is not None
+        self.address = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
+        self._process.communicate()
+
+    def waiting(self) -> list[str]:
+        """Return the method and path of each request that was done and whose answer was made to wait."""
+        told = self._folder / "waiting"
+        return told.read_text().splitlines() if told.exists() else []
 
     def make(self, bucket: str) -> str:
         """Make a bucket; return its URL."""
@@ -48,8 +67,7 @@ class S3:
             self._fault.unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.kill()
 
     def _ask(self, method: str, path: str) -> None:
         request = urllib.request.Request(self.address + path, method=method, data=b"")

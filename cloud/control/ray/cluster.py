@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
+
 from culling.cloud.settings import CloudSettings
 from culling.common.errors import MissingExtraError, SettingsError, StorageError
+
+log = structlog.get_logger(__name__)
 
 EXTRA = "executor.kind is ray, which is not installed: `pip install 'culling[ray]'`, or set executor.kind to local"
 TOKEN = (
@@ -22,6 +28,12 @@ OPEN = (
     "start it again with RAY_AUTH_MODE=token on every node"
 )
 FAR = "the cluster has other nodes ({}), which cannot reach {}: set {}, or run the cluster on this machine alone"
+
+GONE = "no cluster of Ray at {}: it does not answer"
+
+ANSWER_S = 5.0
+JOIN_S = 45.0
+"""`ray.init` waits for a head that is gone without end (2.60), and does not say so."""
 
 PROBE_S = 20.0
 PROBE = """
@@ -51,22 +63,46 @@ def require_ray() -> Any:
 def joined(settings: CloudSettings) -> Iterator[Any]:
     """Be part of the cluster until the block ends; give the package.
 
-    Raises StorageError when it cannot be reached, SettingsError when it may not or cannot be used.
+    Raises StorageError when it cannot be reached, SettingsError when it may not or cannot be used. Where Ray has not
+    come back after `JOIN_S` seconds, it ends this process, with the exit code of StorageError.
     """
     ray = require_ray()
     address = settings.executor.address
+    require_answer(address)
+    late = threading.Timer(JOIN_S, _give_up, (address,))
+    late.daemon = True
+    late.start()
     try:
         ray.init(address=address, logging_level="ERROR", log_to_driver=True, configure_logging=False)
     except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         told = f"no cluster of Ray at {address}: {told}; is it there, and is the token its own?"
         raise StorageError(f"executor.address: {told}") from error
+    finally:
+        late.cancel()
     try:
         require_token(ray.get_runtime_context().gcs_address)
         require_reach(settings, others(ray))
         yield ray
     finally:
         ray.shutdown()
+
+
+def require_answer(address: str) -> None:
+    """Raise StorageError where nobody listens at a head's `HOST:PORT`; of `auto` only RAY_ADDRESS is tried."""
+    found = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, _, port = found.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise StorageError(f"executor.address: {GONE.format(found)}") from error
+
+
+def _give_up(address: str) -> None:
+    log.error("ray_cluster_refused", error=f"executor.address: {GONE.format(address)} within {JOIN_S:g} s")
+    os._exit(StorageError.exit_code)
 
 
 def others(ray: Any) -> list[str]:
@@ -95,4 +131,4 @@ def require_token(address: str) -> None:
     if ended.returncode == 3:
         raise SettingsError(OPEN.format(address))
     if ended.returncode:
-        raise StorageError(f"executor.address: no cluster of Ray at {address}: it does not answer")
+        raise StorageError(f"executor.address: {GONE.format(address)}")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from culling.cloud.control.labeller import LONGEST_S, LOOK_S, RETRY_S, LabellerProcess
 from culling.cloud.labelling.queue import LEASE_S, MOST_TRIES, LabelQueue
-from culling.cloud.labelling.state import FOLDER
+from culling.cloud.labelling.state import FOLDER, worker_name
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import to_toml
 from culling.cloud.store.index import frames, leases
@@ -36,7 +36,7 @@ def cloud(tmp_path: Path, narrow: Path) -> Iterator[CloudState]:
 def make(cloud: CloudState, settings: bytes | None = None) -> LabellerProcess:
     path = cloud.data_dir / "round.toml"
     path.write_bytes(to_toml(cloud.settings) if settings is None else settings)
-    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000)
+    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000, worker_name(cloud.data_dir))
     return LabellerProcess(path, queue, cloud.clock, 900.0)
 
 

@@ -32,7 +32,7 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
 
 
 def queue_of(cloud: CloudState, per_day: int = 1000) -> LabelQueue:
-    return LabelQueue(cloud.index, cloud.frames, cloud.clock, per_day)
+    return LabelQueue(cloud.index, cloud.frames, cloud.clock, per_day, "one")
 
 
 def store(cloud: CloudState, *seqs: int, **changes: object) -> None:

@@ -44,7 +44,7 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
 
 
 def worker_of(cloud: CloudState, teacher: Brightness) -> Worker:
-    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000)
+    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000, "one")
     return Worker(queue, cloud.frames, cloud.registry, lambda: teacher, 5, 0.1, lambda: None, lambda: None)
 
 

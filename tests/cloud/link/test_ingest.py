@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from culling.cloud.link.looks import Looks
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Arrival
 from culling.cloud.store.index import Index, cameras
+from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.roster import Words
 from culling.common.errors import StorageError
@@ -46,6 +48,9 @@ from culling.common.wire.transport import new_keypair
 from culling.common.wire.versions import PROTOCOL_VERSION, SPEAKS, Speaks
 from support import recorded
 from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, hard_frame, hello, wait_until
+from support.fleet import Fleet
+from support.s3 import S3
+from support.site import free_port
 
 
 class Running:
@@ -785,3 +790,29 @@ def test_a_disk_at_its_reserve_is_a_problem_that_passes(start: Start, monkeypatc
     monkeypatch.setattr("culling.cloud.link.ingest.free_bytes", lambda _: next(free, 1 << 40))
     wait_until(lambda: "reserve" in running.ingest.problem)
     wait_until(lambda: running.ingest.problem == "")
+
+
+@pytest.mark.fault
+def test_a_bucket_that_dies_in_a_put_has_nothing_acknowledged_and_its_frame_is_sent_again_and_stored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    (tmp_path / "s3").mkdir()
+    with closing(S3(tmp_path / "s3", free_port())) as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        running = start(store={"objects": s3.make("yard")})
+        with closing(Fleet(running.cloud, running.ingest.endpoint, 1)) as fleet:
+            [edge] = fleet.edges
+            fleet.run(lambda: edge.greeted)
+            s3.err("50")
+            edge.make()
+            fleet.run(lambda: any("/frames/" in line for line in s3.waiting()))
+            s3.kill()  # it has the picture, and has not said so
+            fleet.run(lambda: bool(edge.busy))
+            assert (edge.acked, edge.given_up, running.stored()) == ([], {}, 0)
+            s3.err("")
+            s3.start()
+            fleet.run(fleet.drained)
+            assert (edge.acked, edge.given_up, running.stored()) == ([1], {}, 1)
+            bucket = open_objects(running.cloud.settings.store.objects, running.cloud.data_dir)
+            assert len(list(bucket.list("frames"))) == 1

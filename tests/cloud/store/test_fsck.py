@@ -262,7 +262,7 @@ def test_reviews_that_agree_with_no_frame_are_mended(cloud: CloudState) -> None:
 
 
 def test_leases_of_a_worker_that_was_killed_are_told_and_end(cloud: CloudState) -> None:
-    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000)
+    queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000, "one")
     batch = queue.take(12)
     assert batch is not None
     alter(cloud, frames.update().where(frames.c.id == batch.frames[0].id).values(round=PASSED))

@@ -20,7 +20,7 @@ from culling.cloud.store.rounds import Round
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, wait_until
 from support.ray_head import RayHead
-from support.rounds import QUICK, camera_with_student, start
+from support.rounds import QUICK, camera_with_student, enter, start
 
 TRAINING = {**QUICK["round"], "most_steps": 12, "patience": 12}
 """Steps that take long enough to be killed in, after a checkpoint."""
@@ -89,6 +89,37 @@ def test_a_round_whose_worker_is_killed_goes_on_after_its_last_stage_and_is_publ
     with pytest.raises(SupersededError, match="is over already: it is published"):
         cloud.publisher.publish_round(turn.id, CAMERA, artefact)
     assert len(cloud.registry.models(CAMERA)) == 2
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(400)
+def test_a_round_whose_head_dies_waits_for_it_and_goes_on_when_it_is_back(cloud: CloudState, head: RayHead) -> None:
+    turn, (runner, clock) = cloud.rounds.get(enter(cloud)), make(cloud)
+    runner.start(turn)
+    wait_until(lambda: process_of(turn) is not None, 120)
+    process = process_of(turn)
+    assert process is not None
+    words = process.cmdline()
+    lease = words[words.index("--lease") + 1]
+    head.kill()
+    ended = collect(runner)
+    assert (ended.state, ended.crashes) == ("running", 1)
+    wait_until(lambda: not process.is_running(), 60)
+
+    clock.advance(RETRY_S)
+    runner.start(turn)
+    ended = collect(runner)
+    assert (ended.state, ended.crashes) == ("running", 1), "a head that is gone is no crash of the round's"
+    assert not cloud.rounds.holds(turn.id, lease), "whoever still works for the first try writes nothing"
+
+    head.start()
+    clock.advance(RETRY_S)
+    runner.start(turn)
+    wait_until(lambda: process_of(turn) is not None, 120)
+    runner.stop()
+    left = cloud.rounds.get(turn.id)
+    assert (left.state, left.crashes) == ("running", 1)
+    assert cloud.rounds.unfinished() == [left]
 
 
 @pytest.mark.timeout(400)
