@@ -5,7 +5,7 @@
 #   docker run --read-only --tmpfs /tmp --init -p 5577:5577 -v culling:/var/lib/culling culling-cloud
 #
 # `--build-arg VARIANT=gpu` brings onnxruntime for CUDA (torch brings its own CUDA in either); it needs a driver, the NVIDIA
-# Container Toolkit, and `--gpus all`. `--build-arg EXTRAS=postgres,s3,ray` says what else is installed.
+# Container Toolkit, and `--gpus all`. `--build-arg EXTRAS=postgres,s3,ray,otel` says what else is installed.
 # A settings file is not needed: every key is a variable too, `CULLING_STORE__URL` for `url` of `[store]`.
 #
 # Never built and never run: no container engine was at hand. Tests (tests/deploy) check what can be checked without one:

@@ -25,15 +25,18 @@ from culling.cloud.round.process import STAGES, attempt, main, report, within
 from culling.cloud.round.rank import Lesson
 from culling.cloud.round.score import score
 from culling.cloud.settings import to_toml
+from culling.cloud.store.frames import frame_id
 from culling.cloud.store.registry import Artefact
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, LeaseLostError, Round
 from culling.common.errors import ModelError
 from culling.common.graph import open_graph
 from culling.common.process.child import DIES_FIRST
+from culling.common.traces.settings import TracesSettings
 from culling.common.wire.messages import from_wire
 from support.cloud import CAMERA, CloudState
+from support.collector import collector
 from support.detectors import picture
-from support.rounds import FAKE, ROUND, add, enter, only, run, start, teach
+from support.rounds import EDGE, FAKE, ROUND, add, enter, only, run, start, teach
 from support.scores import ranker
 
 # A whole round
@@ -332,6 +335,29 @@ def test_a_process_without_the_lease_ends_with_a_line_that_says_so(cloud: CloudS
     assert "round_lease_lost" in line
     assert f"round {round_id} is over, or another process works on it now: what this process did is discarded" in line
     assert cloud.rounds.get(round_id).stages == {}
+
+
+def test_each_frame_that_a_round_trains_on_has_a_span_in_its_trace(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    kept, replayed = (frame_id(EDGE, "boot-1", seq) for seq in (3, 5))
+    chosen = {**FAKE["cull"](), "kept": [kept], "replay": [replayed]}
+    round_id = start(cloud)
+    with collector() as collecting:
+
+        def train_later(*_: Any) -> dict[str, Any]:
+            collecting.until("cloud.train")
+            return FAKE["train"]()
+
+        only(monkeypatch, **{**FAKE, "cull": lambda *_: chosen, "train": train_later})
+        cloud.settings = cloud.settings.model_copy(update={"traces": TracesSettings(endpoint=collecting.endpoint)})
+        run(cloud, round_id)
+    spans = {span.trace: span for span in collecting.spans}
+    assert {span.name for span in collecting.spans} == {"cloud.train"}
+    assert {trace: span.about["culling.role"] for trace, span in spans.items()} == {kept: "kept", replayed: "replayed"}
+    assert spans[kept].about["culling.round"] == round_id
+    assert spans[kept].parent == kept[:16]
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(0, 1), (3, 3)])
