@@ -101,7 +101,7 @@ def report(seen: Seen) -> str:
     facts = [
         ("stored twice", str(seen.twice)),
         ("rows without their picture", str(len(seen.unseen))),
-        ("edges restarted", ", ".join(seen.restarted) or "none"),
+        ("edges that ended or started anew", ", ".join(seen.restarted) or "none"),
         *((f"seconds without an acknowledgement, {step}", f"{value:.1f}") for step, value in seen.gaps.items()),
         *seen.said.items(),
     ]
@@ -235,7 +235,6 @@ class Upgrade:
         self._serve(self.before)
         for side in (self.before, self.after):
             self._start_edges(side, kits)
-        pids = {name: process.pid for name, process in self._edges.items()}
         self._traffic()
         self._upgrade()
         self._go_back()
@@ -244,7 +243,7 @@ class Upgrade:
         self._serve(self.after)
         self._traffic()
         self._end()
-        self.seen.restarted = [name for name, process in self._edges.items() if process.pid != pids[name]]
+        self.seen.restarted = [name for name, process in self._edges.items() if process.poll() is not None]
         self._stop()
         self._look(kits)
 

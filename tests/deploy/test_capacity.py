@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -12,19 +11,15 @@ from types import ModuleType
 import culling_reference as reference
 import pytest
 
+from support.scripts import loaded
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "deploy" / "capacity.py"
 
 
 @pytest.fixture(scope="module")
 def capacity() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("capacity", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["capacity"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(PROGRAM)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +13,12 @@ import tomli_w
 from support.cloud import wait_until
 from support.deployed import unknown_words
 from support.images import ROOT
+from support.scripts import loaded
 
 
 @pytest.fixture(scope="module")
 def trial() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("try_cluster", ROOT / "tests" / "bench" / "try_cluster.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["try_cluster"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "tests" / "bench" / "try_cluster.py")
 
 
 def test_a_frame_is_lost_that_was_acknowledged_and_has_no_row(trial: ModuleType) -> None:

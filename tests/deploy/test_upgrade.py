@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,17 +12,12 @@ import pytest
 
 from support.deployed import unknown_words
 from support.images import ROOT
+from support.scripts import loaded
 
 
 @pytest.fixture(scope="module")
 def trial() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("upgrade", ROOT / "tests" / "bench" / "upgrade.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["upgrade"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "tests" / "bench" / "upgrade.py")
 
 
 def test_a_frame_is_lost_that_was_acknowledged_and_has_no_row(trial: ModuleType) -> None:

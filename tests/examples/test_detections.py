@@ -1,32 +1,24 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import sqlite3
-import sys
 from collections.abc import Sequence
 from datetime import UTC
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import msgspec
 import pytest
 
 from culling.common.detections import Detection, Record
+from support.scripts import loaded
 
 FOLDER = Path(__file__).parents[2] / "examples"
 NOON, MIDNIGHT = 1_800_014_400.0, 1_800_057_600.0  # 2027-01-15, 12:00 and 24:00 UTC
 
 
-def example(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"{name}_example", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+def example(name: str) -> ModuleType:
+    return loaded(FOLDER / f"{name}.py")
 
 
 def record(seq: int, at: float, *found: tuple[str, float, float], zones: Sequence[str] = ()) -> Record:

@@ -1,27 +1,23 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
+
+from support.scripts import loaded
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "query.py"
 
 
 @pytest.fixture(scope="module")
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("query_example", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def example() -> ModuleType:
+    return loaded(SCRIPT)
 
 
 def test_each_stretch_of_time_becomes_a_cut_and_what_lies_close_one(
-    example: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spans = [(0.5, 2.0), (3.0, 4.0), (9.0, 9.1)]
     found = {"intervals": [{"start_s": start, "end_s": end} for start, end in spans]}
@@ -34,7 +30,7 @@ def test_each_stretch_of_time_becomes_a_cut_and_what_lies_close_one(
 
 
 def test_where_nothing_was_found_nothing_is_cut(
-    example: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "query.json").write_text('{"intervals": []}')
     example.main([str(tmp_path / "query.json"), "yard.mp4"])

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 from culling.cloud.control.executor import check_executor
 from culling.cloud.control.ray.cluster import require_reach
 from culling.cloud.settings import CloudSettings, load_settings, to_toml
-from culling.common.errors import SettingsError
+from culling.common.errors import SettingsError, StorageError
 from support.ray_head import RayHead
 
 POSTGRES = "postgresql+psycopg://culling@db/culling"
@@ -83,3 +86,25 @@ def test_other_machines_need_an_index_and_pictures_that_they_reach(
 
 def test_with_both_elsewhere_any_machine_will_do(tmp_path: Path) -> None:
     require_reach(settings_of(tmp_path, store={"url": POSTGRES, "objects": "s3://bucket/a"}), ["10.0.0.1"])
+
+
+def test_a_head_that_takes_the_connection_and_never_answers_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use(monkeypatch, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32})
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        settings = settings_of(tmp_path, executor={"kind": "ray", "address": f"127.0.0.1:{mute.getsockname()[1]}"})
+        (tmp_path / "round.toml").write_bytes(to_toml(settings))
+        script = """
+import sys
+from pathlib import Path
+from culling.cloud.control.ray import cluster
+from culling.cloud.settings import load_settings
+cluster.JOIN_S = 1.0
+with cluster.joined(load_settings(Path(sys.argv[1]), {})):
+    pass
+"""
+        command = [sys.executable, "-c", script, str(tmp_path / "round.toml")]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == StorageError.exit_code, ended.stderr
+    assert "within 1 s" in ended.stdout + ended.stderr
