@@ -76,7 +76,7 @@ Folder = Annotated[
 @dataclass(frozen=True)
 class Served:
     """A running service: its endpoint, the addresses of its metrics and its page, its public key and process, and its
-    edges' secret keys by camera.
+    edges' secret keys by their first camera.
     """
 
     endpoint: str
@@ -88,15 +88,21 @@ class Served:
 
 
 class Crowd:
-    """Edges linked to `endpoint`, one for each camera in `secrets`, which holds their secret keys.
+    """Edges linked to `endpoint`, whose secret keys `secrets` holds by their first camera; each has `each` cameras.
 
     `acked` returns whether a message acks a frame, and raises for a refusal.
     """
 
     def __init__(
-        self, endpoint: str, server_key: str, secrets: Mapping[str, str], acked: Callable[[Parts], bool]
+        self,
+        endpoint: str,
+        server_key: str,
+        secrets: Mapping[str, str],
+        acked: Callable[[Parts], bool],
+        each: int = 1,
     ) -> None:
         self.cameras = tuple(secrets)
+        self._each = each
         self._acked = acked
         self._context: Context = zmq.Context()
         self._context.max_sockets = 4 * len(secrets) + 64
@@ -124,14 +130,14 @@ class Crowd:
     def greet(self) -> None:
         """Send a Hello from every edge, and wait until each is answered."""
         for camera, socket in zip(self.cameras, self._edges, strict=True):
-            socket.send_multipart(pack(Hello("culling bench", "bench", [camera_state(camera)])))
+            socket.send_multipart(pack(Hello("culling bench", "bench", self._states(camera))))
         silent = set(self._edges)
         while silent:
             silent -= {socket for socket, _ in self._received()}
 
     def beat(self, place: int) -> float:
         """Send a heartbeat of one edge; return how many seconds passed until it was answered."""
-        socket, beat = self._edges[place], Heartbeat("bench", [camera_state(self.cameras[place])])
+        socket, beat = self._edges[place], Heartbeat("bench", self._states(self.cameras[place]))
         started = time.perf_counter()
         socket.send_multipart(pack(beat))
         answered = False
@@ -155,6 +161,9 @@ class Crowd:
                     if waiting[socket]:
                         socket.send_multipart(waiting[socket].popleft())
         return total / (time.perf_counter() - started)
+
+    def _states(self, first: str) -> list[CameraState]:
+        return [camera_state(camera) for camera in _cameras_of(first, self._each)]
 
     def _received(self) -> Iterator[tuple[zmq.Socket[bytes], Parts]]:
         if not (ready := self._poller.poll(1000 * SILENT_S)):
@@ -185,8 +194,10 @@ def frames(cameras: Sequence[str], count: int, size: int) -> list[list[Parts]]:
 
 
 @contextmanager
-def service(folder: Path, edges: int, fill: Callable[[Path], None] = lambda index: None) -> Iterator[Served]:
-    """Run `culling cloud serve` in `folder` with `edges` enrolled, and end it. Raises `CullingError` if it fails.
+def service(
+    folder: Path, edges: int, fill: Callable[[Path], None] = lambda index: None, each: int = 1
+) -> Iterator[Served]:
+    """Run `culling cloud serve` in `folder` with `edges` of `each` cameras, and end it. Raises `CullingError`.
 
     `fill` is given its index, an SQLite file, before it starts.
     """
@@ -208,7 +219,7 @@ def service(folder: Path, edges: int, fill: Callable[[Path], None] = lambda inde
     toml = folder / "cloud.toml"
     toml.write_bytes(to_toml(settings))
     server_key = load_keys(data_dir).curve_public
-    secrets = _enroll(settings.store_url, edges)
+    secrets = _enroll(settings.store_url, edges, each)
     fill(data_dir / "index.sqlite")
     command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(toml)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -278,12 +289,17 @@ def _answer(pipe: Connection, secret: str) -> None:
         socket.send_multipart([route, BARE_ACK])
 
 
-def _enroll(store_url: str | URL, edges: int) -> dict[str, str]:
-    pairs = {f"camera-{number}": new_keypair() for number in range(edges)}
+def _cameras_of(first: str, each: int) -> list[str]:
+    number = int(first.removeprefix("camera-"))
+    return [f"camera-{number + more}" for more in range(each)]
+
+
+def _enroll(store_url: str | URL, edges: int, each: int) -> dict[str, str]:
+    pairs = {f"camera-{each * number}": new_keypair() for number in range(edges)}
     index = Index(store_url)
     with index.write() as connection:
         for camera, (public, _) in pairs.items():
-            add_edge(connection, f"edge-of-{camera}", public, [camera], time.time())
+            add_edge(connection, f"edge-of-{camera}", public, _cameras_of(camera, each), time.time())
     index.close()
     return {camera: secret for camera, (_, secret) in pairs.items()}
 

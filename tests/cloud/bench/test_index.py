@@ -18,6 +18,12 @@ def test_everything_that_the_service_does_again_and_again_is_measured(bench: Ben
     told = bench("index", "--cameras", "2", "--frames", "200", "--seconds", "0.2")
     names = [one["name"] for one in told["comparisons"]]
     assert names == ["beat", "scrape", "page request", "page event", "upkeep pass"]
+    assert [one["what"] for one in told["stated"]] == ["beats answered, of 0.4"]
+
+
+def test_an_edge_may_have_several_cameras(bench: Bench) -> None:
+    told = bench("index", "--cameras", "4", "--each", "2", "--frames", "200", "--seconds", "0.2")
+    assert [one["what"] for one in told["stated"]] == ["beats answered, of 0.4"]
 
 
 def test_rows_are_dealt_out_to_all_cameras(tmp_path: Path) -> None:
