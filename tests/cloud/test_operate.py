@@ -9,7 +9,8 @@ import pytest
 
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.common.cli import main
-from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state, wait_until
+from support.cloud import CAMERA, CloudState, ServiceProcess, camera_state
+from support.waiting import wait_until
 
 OFFERED = "is offered; live once the edge reports it"
 

@@ -27,10 +27,11 @@ from culling.cloud.store.rounds import MAX_CRASHES
 from culling.common.errors import StorageError
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import Ack, ModelOffer, Nack, Welcome
-from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
 from support.detectors import picture
 from support.narrow import install
 from support.scrape import Scrape
+from support.waiting import wait_until
 
 OFFERED = "is offered; live once the edge reports it"
 
@@ -109,7 +110,7 @@ def test_models_out_of_use_go_while_rounds_wait(cloud: CloudState) -> None:
     path = cloud.files.path(cloud.files.add(b"out of use", "onnx"), "onnx")
     os.utime(path, (1.0, 1.0))
     with ServiceProcess(cloud):
-        wait_until(lambda: not path.exists(), 30)
+        wait_until(lambda: not path.exists())
         assert cloud.rounds.unfinished(), "the queue is not empty"
 
 
@@ -271,7 +272,7 @@ def test_the_process_that_labels_is_replaced_when_it_is_killed_and_ends_with_its
         feed(learning, edge, range(1, 9))
         wait_until(lambda: learning.frames.counts()[CAMERA].asking == 0, 120)
         metrics = Scrape((learning.data_dir / "metrics").read_text().strip())
-        wait_until(lambda: metrics.sum("frames_labelled_total", camera=CAMERA) == 8, 60)
+        wait_until(lambda: metrics.sum("frames_labelled_total", camera=CAMERA) == 8)
         (first,) = labellers(service.process)
         first.kill()
         feed(learning, edge, range(9, 12))
@@ -281,7 +282,7 @@ def test_the_process_that_labels_is_replaced_when_it_is_killed_and_ends_with_its
         assert metrics.sum("teacher_queue", camera=CAMERA) in (0, 3)
         (second,) = labellers(service.process)
         service.kill()
-        wait_until(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE, 30)
+        wait_until(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.timeout(300)
@@ -306,7 +307,7 @@ def test_a_teacher_that_cannot_be_loaded_is_told_while_frames_are_taken(tmp_path
         weights.write_bytes(whole)
         request = learning.requests.ask("round", CAMERA, time.time())
         wait_until(lambda: learning.requests.answered(request) == (True, "round 1 started"), 120)
-        wait_until(lambda: metrics.sum("labelling_failing") == 0, 60)
+        wait_until(lambda: metrics.sum("labelling_failing") == 0)
         edge.close()
     learning.close()
 
@@ -362,7 +363,7 @@ def test_a_round_that_cannot_write_is_tried_until_it_can(cloud: CloudState) -> N
         wait_until(lambda: "round_process_died" in service.log(), within_s=90)
         assert cloud.rounds.get(turn.id).crashes == 0
         blocked.unlink()
-        wait_until(lambda: cloud.rounds.get(turn.id).state == "refused", within_s=60)
+        wait_until(lambda: cloud.rounds.get(turn.id).state == "refused")
     assert "no frame to learn from" in cloud.rounds.get(turn.id).reason
 
 

@@ -10,9 +10,10 @@ import pytest
 from culling.cloud.store.migrations.steps import STEPS
 from culling.common.cli import main
 from culling.common.wire.messages import Ack, Nack
-from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame, hello, wait_until
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame, hello
 from support.postgres import Postgres
 from support.stored import everything
+from support.waiting import wait_until
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from culling.common import detections
 from culling.common.detections import Record, UnknownVersionError, decode, follow, rotated
 from support.outputs import batch, records, settings, sink
-from support.site import wait_until
+from support.waiting import wait_until
 
 LINES = [msgspec.json.encode(record) + b"\n" for record in records(100)]
 
@@ -31,7 +31,7 @@ class Follower(threading.Thread):
     def __init__(self, path: Path, **told: Any) -> None:
         super().__init__(daemon=True)
         self.got: list[int] = []
-        self._found: Iterator[Record] = follow(path, timeout_s=2, **told)
+        self._found: Iterator[Record] = follow(path, timeout_s=60, **told)
         self.start()
 
     def run(self) -> None:
@@ -76,7 +76,6 @@ def test_a_file_is_followed_through_rotations_and_before_it_exists(tmp_path: Pat
         writer.send(batch(1, first=number))
     follower.wait_for(200)
     writer.close()
-    follower.join(10)
     assert follower.got == list(range(200))
 
 

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from culling.common.process.health import HealthServer
 from culling.common.wire.messages import Hello, Welcome, pack, unpack
 from culling.common.wire.transport import CloudSocket, new_keypair, public_key
-from support.cloud import Edge, hello, wait_until
+from support.cloud import Edge, hello
 from support.haproxy import CONFIG, HAPROXY, Haproxy
 from support.images import ROOT, image
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed: apt-get install haproxy")
 
@@ -87,12 +88,12 @@ def test_an_edge_lands_on_another_ingest_when_its_own_is_no_longer_ready(
         return edge.socket.poll(0.05) is not None
 
     try:
-        wait_until(welcomed, 20)
+        wait_until(welcomed)
         [first] = [one for one in ingests if one.greeted]
         [other] = [one for one in ingests if not one.greeted]
 
         first.ready = False
 
-        wait_until(lambda: welcomed() and other.greeted > 0, 30)
+        wait_until(lambda: welcomed() and other.greeted > 0)
     finally:
         edge.close()

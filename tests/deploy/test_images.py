@@ -17,10 +17,10 @@ from culling.cloud.settings import CloudSettings
 from culling.common.config import load
 from culling.common.process.health import HealthServer
 from culling.edge.settings import EdgeSettings
-from support.cloud import wait_until
 from support.images import DOCKER, ROOT, Image, image, let_through
 from support.site import free_port
 from support.units import require_namespaces, script, unit
+from support.waiting import wait_until
 
 SIDES = ("edge", "cloud")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

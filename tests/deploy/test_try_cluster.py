@@ -10,10 +10,10 @@ from types import ModuleType
 import pytest
 import tomli_w
 
-from support.cloud import wait_until
 from support.deployed import unknown_words
 from support.images import ROOT
 from support.scripts import loaded
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +107,12 @@ def test_a_kill_ends_what_a_process_started_too(trial: ModuleType, tmp_path: Pat
     )
     process = trial.Process("parent", ["sleeper"], tmp_path, {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
     log = tmp_path / "parent.log"
-    wait_until(lambda: log.read_text().endswith("\n"), 20)
+    wait_until(lambda: log.read_text().endswith("\n"))
 
     process.kill()
 
     child = Path("/proc") / log.read_text().strip() / "status"
-    wait_until(lambda: not child.exists() or "(zombie)" in child.read_text(), 10)
+    wait_until(lambda: not child.exists() or "(zombie)" in child.read_text())
 
 
 def test_the_script_starts_it_and_its_commands_are_there() -> None:

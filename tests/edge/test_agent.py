@@ -22,7 +22,8 @@ from culling.edge.settings import load_settings
 from culling.edge.spool.rows import READY
 from support import tiny
 from support.clock import FakeClock
-from support.site import CAMERA, CloudEnd, Site, moving_clip, wait_until
+from support.site import CAMERA, CloudEnd, Site, moving_clip
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_frames_held_before_a_restart_leave_though_the_next_window_has_none(site
         db.close()
         return rows
 
-    wait_until(lambda: "agent_started" in site.log() and len(held()) >= 5, 60)
+    wait_until(lambda: "agent_started" in site.log() and len(held()) >= 5)
     process.kill()
     process.wait(10)
     waiting = held()
@@ -337,7 +338,7 @@ def test_a_second_agent_on_one_state_folder_is_refused_and_costs_the_first_nothi
             pass
         return second.poll() is not None
 
-    wait_until(refused, 30)
+    wait_until(refused)
     assert second.returncode == 7
     assert f"another agent runs on {site.folder / 'state'} (process {first.pid}): stop it first" in site.log()
     site.processes.remove(second)

@@ -12,7 +12,8 @@ import pytest
 from culling.common.cli import main
 from culling.common.wire.messages import HardFrame
 from culling.common.wire.transport import public_key
-from support.site import CloudEnd, Site, free_port, moving_clip, wait_until
+from support.site import CloudEnd, Site, free_port, moving_clip
+from support.waiting import wait_until
 
 
 @pytest.fixture

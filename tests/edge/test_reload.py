@@ -20,7 +20,8 @@ from culling.edge.reload import ANSWER, LOCK, answer, ask, compare
 from culling.edge.settings import load_settings
 from culling.edge.status import fetch, rows
 from support import tiny
-from support.site import CAMERA, CloudEnd, Site, free_port, moving_clip, wait_until
+from support.site import CAMERA, CloudEnd, Site, free_port, moving_clip
+from support.waiting import wait_until
 
 TERMINAL = """
 import os, pty, sys
@@ -53,7 +54,7 @@ def camera(site: Site, name: str, **changes: Any) -> dict[str, Any]:
 
 def started(site: Site) -> None:
     site.start()
-    wait_until(lambda: len(inferred(site)) == 2 and all(inferred(site).values()), 60)
+    wait_until(lambda: len(inferred(site)) == 2 and all(inferred(site).values()))
 
 
 def inferred(site: Site) -> dict[str, int]:
@@ -84,7 +85,7 @@ def test_cameras_come_and_go_and_the_others_miss_no_frame(site: Site, capsys: py
 
     assert main(["edge", "reload", "--config", str(site.write())]) == 0
     assert capsys.readouterr().out.strip() == "added yard; removed ramp"
-    wait_until(lambda: inferred(site).keys() == {CAMERA, "yard"} and inferred(site)["yard"] > 20, 60)
+    wait_until(lambda: inferred(site).keys() == {CAMERA, "yard"} and inferred(site)["yard"] > 20)
     seen = fetch("127.0.0.1", site.settings["metrics"]["port"])
 
     assert f'culling_reconnects_total{{camera="{CAMERA}"}} 0.0' in seen
@@ -106,7 +107,7 @@ def test_a_camera_that_moved_is_seen_at_its_new_address_under_its_model_and_coun
 
     assert ask(site.folder / "state") == "changed ramp"
 
-    wait_until(lambda: inferred(site).get("ramp", 0) > before + 20, 60)
+    wait_until(lambda: inferred(site).get("ramp", 0) > before + 20)
     ended(site)
     assert site.log().count('"cameras": ["gate", "ramp"]') == 2, "at the start, and after"
 
@@ -131,7 +132,7 @@ def test_a_new_camera_without_a_manifest_beside_the_kit_takes_its_model_from_the
                 cloud.send(ModelChunk("yard", message.model_id, message.offset, len(shipped.model)), data)
         return any(isinstance(message, HardFrame) and message.camera == "yard" for message, _ in cloud.seen)
 
-    wait_until(inferring, 60)
+    wait_until(inferring)
     cloud.close()
 
 
@@ -193,7 +194,7 @@ def test_an_agent_whose_terminal_is_closed_ends_as_it_did_before(site: Site) -> 
     holder = subprocess.Popen(
         [sys.executable, "-c", TERMINAL, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    wait_until(lambda: len(inferred(site)) == 2, 60)
+    wait_until(lambda: len(inferred(site)) == 2)
 
     status, _ = holder.communicate(timeout=30)
 

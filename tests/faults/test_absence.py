@@ -17,12 +17,13 @@ import sqlalchemy as sa
 from culling.cloud.store.index import frames
 from culling.common.wire.messages import HardFrame
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
+from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.fleet import Fleet
 from support.forms import Tell, forms
 from support.scrape import Scrape
 from support.site import CloudEnd, Site, free_port, moving_clip
 from support.uplink import Uplink
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 HOURS = 24

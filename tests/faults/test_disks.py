@@ -14,7 +14,8 @@ from culling.common.wire.messages import Ack, Nack
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame
 from support.disks import fill, small_disk
 from support.scrape import Scrape
-from support.site import Site, moving_clip, wait_until
+from support.site import Site, moving_clip
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 FPS = 25
@@ -38,27 +39,27 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def running(site: Site) -> Scrape:
     """Start the agent; return once it detects."""
     site.start()
-    wait_until(lambda: "agent_started" in site.log(), 60)
+    wait_until(lambda: "agent_started" in site.log())
     agent = Scrape.of_agent(site.folder / "agent.log")
-    wait_until(lambda: agent.sum("frames_inferred_total") > 0, 30)
+    wait_until(lambda: agent.sum("frames_inferred_total") > 0)
     return agent
 
 
 def test_f12_an_edge_with_a_full_disk_goes_on_detecting_and_recovers_by_itself(site: Site) -> None:
     agent = running(site)
-    wait_until(lambda: agent.sum("frames_spooled_total") > 5, 30)
+    wait_until(lambda: agent.sum("frames_spooled_total") > 5)
     filler = fill(site.folder / "disk")
-    wait_until(lambda: agent.sum("frames_dropped_total", stage="recorder", reason="storage") >= 10, 60)
+    wait_until(lambda: agent.sum("frames_dropped_total", stage="recorder", reason="storage") >= 10)
     assert agent.ready() == (False, "the spool cannot be written")
-    wait_until(lambda: agent.sum("storage_failing") == 1, 10)
-    wait_until(lambda: agent.sum("disk_free_bytes") < 1 << 20, 10)
+    wait_until(lambda: agent.sum("storage_failing") == 1)
+    wait_until(lambda: agent.sum("disk_free_bytes") < 1 << 20)
     inferred, began = agent.sum("frames_inferred_total"), time.monotonic()
-    wait_until(lambda: agent.sum("frames_inferred_total") >= inferred + FPS, 30)
+    wait_until(lambda: agent.sum("frames_inferred_total") >= inferred + FPS)
     assert time.monotonic() - began < 5, "detection is as fast as the camera"
 
     filler.unlink()
     spooled = agent.sum("frames_spooled_total")
-    wait_until(lambda: agent.sum("frames_spooled_total") > spooled + 5, 30)
+    wait_until(lambda: agent.sum("frames_spooled_total") > spooled + 5)
     assert agent.ready()[0]
     assert len(site.processes) == 1
     assert site.processes[0].poll() is None
@@ -70,11 +71,11 @@ def test_f12_an_edge_that_starts_on_a_read_only_disk_detects_and_spools_once_it_
     disk = site.folder / "disk"
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     agent = running(site)
-    wait_until(lambda: agent.sum("frames_dropped_total", stage="recorder", reason="storage") >= 3, 30)
+    wait_until(lambda: agent.sum("frames_dropped_total", stage="recorder", reason="storage") >= 3)
     assert not agent.ready()[0]
 
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    wait_until(lambda: agent.sum("frames_spooled_total") > 0, 30)
+    wait_until(lambda: agent.sum("frames_spooled_total") > 0)
     assert agent.ready()[0]
 
 
@@ -94,13 +95,13 @@ def test_f12_a_cloud_with_a_full_disk_never_acks_and_recovers_by_itself(tmp_path
                 assert answer.retry
                 assert answer.reason in ("busy", "disk-full")
             health = Scrape((disk / "metrics").read_text().strip())
-            wait_until(lambda: health.sum("storage_failing") == 1 and not health.ready()[0], 20)
+            wait_until(lambda: health.sum("storage_failing") == 1 and not health.ready()[0])
 
             filler.unlink()
             for frame, jpeg in sent:
-                wait_until(lambda f=frame, j=jpeg: isinstance(edge.ask(f, Ack, Nack, payload=j), Ack), 30)
+                wait_until(lambda f=frame, j=jpeg: isinstance(edge.ask(f, Ack, Nack, payload=j), Ack))
                 acked.add(frame.seq)
-            wait_until(lambda: health.sum("storage_failing") == 0 and health.ready()[0], 20)
+            wait_until(lambda: health.sum("storage_failing") == 0 and health.ready()[0])
             edge.close()
             assert service.terminate() == 0
         assert cloud.frames.counts()[CAMERA].stored == len(acked) == len(sent)

@@ -37,7 +37,8 @@ from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state
 from support.fleet import Fleet
 from support.forms import Tell, forms
 from support.scrape import Scrape
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 HANDSHAKE_S = 10.0
@@ -53,7 +54,7 @@ def strangers(port: int, half_open: int, dripping: int, per_second: int) -> Iter
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         try:
             until = time.monotonic() + HANDSHAKE_S  # by then the first are let go: more never stand at a time
-            wait_until(lambda: connections(port) >= half_open or time.monotonic() > until, 60)
+            wait_until(lambda: connections(port) >= half_open or time.monotonic() > until)
             assert process.poll() is None
             yield
         finally:
@@ -98,7 +99,7 @@ def test_a02_a_flood_of_strangers_costs_honest_edges_little(
         quiet += [throughput(fleet, window_s) for _ in range(turns)]
         fleet.run(lambda: not any(edge.left for edge in fleet.edges), 120)  # late perhaps, but every frame arrives
         health = Scrape((cloud.data_dir / "metrics").read_text().strip())
-        wait_until(lambda: health.sum("handshake_failures_total") > 0, 30)
+        wait_until(lambda: health.sum("handshake_failures_total") > 0)
         failures = health.sum("handshake_failures_total")
         assert service.terminate() == 0
     kept = statistics.median(flooded) / statistics.median(quiet)

@@ -22,7 +22,8 @@ from culling.common.cli import main
 from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.fleet import Fleet
 from support.forms import Tell, forms
-from support.site import Site, free_port, moving_clip, wait_until
+from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 START_S = 10.0
 
@@ -66,7 +67,7 @@ class Killed:
         if chance.random() < 0.2:
             time.sleep(chance.uniform(0.3, 2.0))
         else:
-            wait_until(lambda: self.starts() > before, 60)
+            wait_until(lambda: self.starts() > before)
             started = time.monotonic() - began
             used = psutil.Process(agent.pid).cpu_times()
             assert used.user + used.system <= START_S, "of CPU: what else the machine does counts for nothing"

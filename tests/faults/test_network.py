@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from culling.cloud.store.fsck import fsck
-from support.cloud import CloudState, ServiceProcess, wait_until
+from support.cloud import CloudState, ServiceProcess
 from support.forms import Tell, forms
 from support.proxy import Proxy
 from support.uplink import Uplink
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 BEAT_S = 0.5
@@ -134,16 +135,16 @@ def test_f14_a_line_that_went_silent_is_noticed_within_three_beats_and_used_agai
     with Proxy(int(process.endpoint.rsplit(":", 1)[1])) as proxy:
         uplink = Uplink(tmp_path, cloud, proxy.endpoint, camera="half-open", heartbeat_s=BEAT_S)
         uplink.start()
-        wait_until(lambda: uplink.forwarder.linked, 20)
+        wait_until(lambda: uplink.forwarder.linked)
         proxy.half_open = True
         began = time.monotonic()
         uplink.spool_frames(10)
-        wait_until(lambda: not uplink.forwarder.linked, 20)
+        wait_until(lambda: not uplink.forwarder.linked)
         noticed = time.monotonic() - began
         assert uplink.counts().ready == 10, "nothing leaves the spool on trust"
         proxy.half_open = False
         proxy.cut()  # as a router does that is back, and knows nothing of the connection
-        wait_until(lambda: uplink.counts().acked == 10, 60)
+        wait_until(lambda: uplink.counts().acked == 10)
         uplink.close()
     assert noticed <= 3 * BEAT_S + BEAT_S, "three beats, and the one under way"
     assert cloud.frames.counts()["half-open"].stored == 10

@@ -12,7 +12,8 @@ import pytest
 from support.disks import fill, small_disk
 from support.outputs import MOSQUITTO, Broker, HttpsServer, certificate
 from support.scrape import Scrape
-from support.site import Site, free_port, moving_clip, wait_until
+from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 FPS = 25
@@ -32,9 +33,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def running(site: Site, outputs: list[dict[str, Any]]) -> Scrape:
     site.settings["output"] = [{**one, "queue": QUEUE} for one in outputs]
     site.start()
-    wait_until(lambda: site.log().count('"agent_started"') == len(site.processes), 60)
+    wait_until(lambda: site.log().count('"agent_started"') == len(site.processes))
     agent = Scrape.of_agent(site.folder / "agent.log")
-    wait_until(lambda: agent.sum("frames_inferred_total") > 0, 30)
+    wait_until(lambda: agent.sum("frames_inferred_total") > 0)
     return agent
 
 
@@ -54,7 +55,7 @@ def test_f25_outputs_that_stall_die_refuse_or_are_full_cost_no_frame_and_what_th
             {**hook, "name": "nobody", "url": f"https://127.0.0.1:{port}/"},
         ]
         agent = running(site, outputs)
-        wait_until(lambda: all(agent.sum("output_records_total", output=name) > 0 for name in ("full", "frozen")), 30)
+        wait_until(lambda: all(agent.sum("output_records_total", output=name) > 0 for name in ("full", "frozen")))
         filler = fill(disk)
         broker.freeze()
         stalls.stall.clear()
@@ -74,7 +75,7 @@ def test_f25_outputs_that_stall_die_refuse_or_are_full_cost_no_frame_and_what_th
         broker.thaw()
         stalls.stall.set()
         wait_until(lambda: all(agent.sum("output_up", output=name) == 1 for name in ("full", "frozen", "stalls")), 120)
-        wait_until(lambda: agent.sum("output_waiting", output="full") < QUEUE / 2, 30)
+        wait_until(lambda: agent.sum("output_waiting", output="full") < QUEUE / 2)
         site.close()
     broker.stop()
     stalls.close()
@@ -85,7 +86,7 @@ def test_f25_a_frame_is_as_quick_with_outputs_that_are_down_as_with_none(site: S
     def mean_s(outputs: list[dict[str, Any]]) -> float:
         agent = running(site, outputs)
         before = agent.sums("detection_seconds_sum", "detection_seconds_count")
-        wait_until(lambda: agent.sum("detection_seconds_count") >= before[1] + 2 * FPS, 30)
+        wait_until(lambda: agent.sum("detection_seconds_count") >= before[1] + 2 * FPS)
         after = agent.sums("detection_seconds_sum", "detection_seconds_count")
         site.processes[-1].kill()
         site.processes[-1].wait(10)

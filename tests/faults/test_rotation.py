@@ -13,9 +13,10 @@ import pytest
 from culling.cloud.enroll import Enrollment, enroll
 from culling.cloud.store.keys import load_keys
 from culling.common.wire.messages import Ack, Heartbeat, Refused, Welcome
-from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
 from support.narrow import install, narrow_base
 from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 

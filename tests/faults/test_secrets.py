@@ -18,7 +18,8 @@ from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, hard_frame
 from support.http import Stream, fetch
 from support.rtsp import RtspServer
 from support.scrape import Scrape
-from support.site import Site, free_port, moving_clip, wait_until
+from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 PASSWORD = "hunter2/p@ss"
@@ -86,10 +87,10 @@ def test_a11_nothing_an_edge_says_or_writes_holds_a_secret(
         site.settings["cloud"]["server_key"] = new_keypair()[0]  # another cloud's
         site.cloud().close()
         agent = site.start()
-        wait_until(lambda: "agent_started" in site.log(), 60)
+        wait_until(lambda: "agent_started" in site.log())
         health = Scrape.of_agent(tmp_path / "agent.log")
-        wait_until(lambda: health.sum("reconnects_total", camera="mute") >= 1, 60)
-        wait_until(lambda: health.sum("reconnects_total", camera="dead") >= 1, 60)
+        wait_until(lambda: health.sum("reconnects_total", camera="mute") >= 1)
+        wait_until(lambda: health.sum("reconnects_total", camera="dead") >= 1)
         said += [health.text("/metrics"), repr(health.ready()), health.text("/healthz")]
         toml = str(site.folder / "edge.toml")
         said.append(culling("edge", "status", "--config", toml, "--set", f"metrics.port={health.address[-5:]}"))
@@ -144,7 +145,7 @@ def test_a11_nothing_the_cloud_says_or_writes_holds_a_secret(tmp_path: Path, cul
     said: list[str] = []
     with ServiceProcess(cloud) as service:
         stranger = Edge(service.endpoint, cloud.keys.curve_public, new_keypair()[1])
-        wait_until(lambda: stranger.socket.poll(0.05) is not None or stranger.socket.failure == "refused", 20)
+        wait_until(lambda: stranger.socket.poll(0.05) is not None or stranger.socket.failure == "refused")
         edge = Edge(service.endpoint, cloud.keys.curve_public, secret)
         frame, jpeg = hard_frame(1)
         edge.ask(frame, Ack, payload=jpeg)

@@ -13,10 +13,11 @@ import pytest
 
 from culling.cloud.page.views import endpoint as endpoint_of
 from culling.cloud.store.fsck import fsck
-from support.cloud import CloudState, ServiceProcess, wait_until
+from support.cloud import CloudState, ServiceProcess
 from support.fleet import Fleet
 from support.forms import Tell, forms
 from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -53,7 +54,7 @@ def test_a13_a_service_that_is_told_to_end_ends_whole(
                 second = SIGNALS[(end + 1) % 3]
                 assert code in (128 + second, -second)
             slowest = max(slowest, time.monotonic() - began)
-        wait_until(lambda gone=below: not any(child.is_running() for child in gone), 20)
+        wait_until(lambda gone=below: not any(child.is_running() for child in gone))
         assert fsck(cloud.settings).open == ()
         assert endpoint_of(cloud.data_dir) is None
     tell("A13 cloud", ends=ends, slowest_s=slowest, rounds_interrupted=children)

@@ -26,8 +26,9 @@ from culling.edge.model.slot import ModelSlot, Package
 from culling.edge.model.vetting import vet
 from support import tiny
 from support.forms import Tell, forms
-from support.site import CAMERA, CloudEnd, Site, moving_clip, wait_until
+from support.site import CAMERA, CloudEnd, Site, moving_clip
 from support.swapping import KEY, trusted
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 FPS = 30
@@ -130,7 +131,7 @@ def test_f17_a_download_goes_on_from_the_last_piece_and_the_old_model_runs(
         assert swapping.start() in swapping.works
         swapping.serve_below = tenth * PIECE
         swapping.offer()
-        wait_until(lambda t=tenth: bool(swapping.turn()) and swapping.offsets[-1:] == [t * PIECE], 60)
+        wait_until(lambda t=tenth: bool(swapping.turn()) and swapping.offsets[-1:] == [t * PIECE])
         assert swapping.offsets[0] == fetched * PIECE, "no piece is fetched again"
         swapping.cut()
         part = swapping.site.folder / "state/models" / CAMERA / f"{swapping.shipped.manifest.model_id}.part"
@@ -230,7 +231,7 @@ class Load:
         self._slot.downloading()
         self._slot.path(model_id, "onnx").write_bytes(shipped.model)
         self._slot.stage(model_id)
-        wait_until(lambda: bool(self._slot.reports()), 60)
+        wait_until(lambda: bool(self._slot.reports()))
         for report in self._slot.reports():
             self.reports.append(report)
             self._slot.reported(report)

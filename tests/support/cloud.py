@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +33,7 @@ from culling.common.wire.messages import CameraState, FromEdge, HardFrame, Hello
 from culling.common.wire.transport import EdgeSocket, new_keypair, public_key
 from support import tiny
 from support.databases import store_url
+from support.waiting import wait_until
 
 CAMERA = "gate"
 
@@ -210,7 +210,7 @@ class ServiceProcess:
         command += [part for role in roles for part in ("--role", role)]
         with (state.folder / "service.log").open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None, 60.0)
+        wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None)
         assert self.process.poll() is None, self.log()
         self.endpoint = self.address("endpoint")
 
@@ -240,11 +240,3 @@ class ServiceProcess:
             self.kill()
         if kind is not None:
             print(self.log()[-6000:])  # pytest shows it beside what failed
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Return as soon as `condition` holds; fail when it does not within `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.02)

@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from support.site import wait_until
+from support.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Collector:
     def named(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
 
-    def until(self, *names: str, within_s: float = 20.0) -> None:
+    def until(self, *names: str) -> None:
         """Wait until a span of each of these names has come."""
-        wait_until(lambda: set(names) <= {span.name for span in self.spans}, within_s)
+        wait_until(lambda: set(names) <= {span.name for span in self.spans})
 
 
 @contextmanager

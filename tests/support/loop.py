@@ -18,7 +18,8 @@ from culling.cloud.store.registry import Registry
 from culling.cloud.store.rounds import Round, Rounds
 from support.clips import make_clip
 from support.narrow import install
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 CAMERA = "gate"
 COMMAND = (sys.executable, "-m", "culling.common.cli")

@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support.cloud import wait_until
 from support.site import free_port
+from support.waiting import wait_until
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx")
@@ -65,7 +65,7 @@ class Nginx:
         user = "user root;" if os.geteuid() == 0 else ""  # its workers must read the test's folder
         (folder / "nginx.conf").write_text(user + AROUND.format(folder=folder, port=self.port, host=HOST))
         self._process = subprocess.Popen([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")])
-        wait_until(lambda: self._listens() or self._process.poll() is not None, 20)
+        wait_until(lambda: self._listens() or self._process.poll() is not None)
         assert self._process.poll() is None, (folder / "error.log").read_text()
 
     def _listens(self) -> bool:

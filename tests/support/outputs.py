@@ -41,7 +41,8 @@ from culling.edge.output.outlet import Outlet
 from culling.edge.output.seen import Seen
 from culling.edge.output.settings import OutputSettings
 from culling.edge.output.sink import Around, CameraNow, Sink, build
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")

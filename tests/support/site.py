@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +132,6 @@ class Site:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait(10)
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    """Return as soon as `condition` holds; fail when it does not within `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.01)
 
 
 def moving_clip(path: Path, frames: int = 100, width: int = 160, height: int = 128) -> None:

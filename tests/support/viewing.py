@@ -13,7 +13,8 @@ from culling.common.wire.codec import decode_jpeg
 from culling.edge.view.cameras import LENGTH, Live
 from culling.edge.view.view import TOKEN
 from support.http import Answer, fetch
-from support.site import CAMERA, Site, free_port, moving_clip, wait_until
+from support.site import CAMERA, Site, free_port, moving_clip
+from support.waiting import wait_until
 
 LEFT = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
 RIGHT = [[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]
@@ -43,7 +44,7 @@ class Viewing:
     def start(self) -> None:
         """Start the agent, and wait until it serves."""
         self.site.start()
-        wait_until(lambda: '"agent_started"' in self.site.log() or self._ended(), 60)
+        wait_until(lambda: '"agent_started"' in self.site.log() or self._ended())
         assert not self._ended(), self.site.log()
 
     def _ended(self) -> bool:

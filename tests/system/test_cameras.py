@@ -17,9 +17,10 @@ import tomli_w
 
 from culling.cloud.store.index import edges, frames
 from culling.common.cli import main
-from support.cloud import CloudState, ServiceProcess, wait_until
+from support.cloud import CloudState, ServiceProcess
 from support.narrow import install, narrow_base
 from support.site import moving_clip
+from support.waiting import wait_until
 
 SELECTOR = {
     "frames_per_window": 400, "window_s": 2.0, "spacing_s": 0.0, "duplicate_change": 0.0, "bootstrap": 400,
@@ -99,7 +100,7 @@ class Fleet:
     def more(self, camera: str, edge: str) -> None:
         """Wait until frames of a camera have come from an edge, more than there were."""
         before = self.stored(camera, edge)
-        wait_until(lambda: self.stored(camera, edge) > before, 60)
+        wait_until(lambda: self.stored(camera, edge) > before)
 
     def close(self) -> None:
         self.yard.close()
@@ -129,10 +130,10 @@ def test_a_camera_comes_moves_and_goes_with_all_it_recorded_and_nothing_is_resta
     fleet.more("ramp", "dock-house")
 
     fleet.culling("camera", "remove", "ramp", "--purge")  # while its edge still sends
-    wait_until(lambda: '"reason": "camera-removed"' in fleet.service.log(), 60)
+    wait_until(lambda: '"reason": "camera-removed"' in fleet.service.log())
     assert fleet.stored("ramp") == 0
     # What its edge still sends is written before it is refused, and goes again.
-    wait_until(lambda: not any((fleet.cloud.data_dir / "frames" / "ramp").iterdir()), 10)
+    wait_until(lambda: not any((fleet.cloud.data_dir / "frames" / "ramp").iterdir()))
     fleet.dock.drop("ramp")
 
     fleet.more("gate", "yard")

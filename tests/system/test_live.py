@@ -12,8 +12,9 @@ import pytest
 from culling.common.wire.messages import CameraState
 from culling.edge.status import fetch
 from support.browser import Browser, needs_chromium
-from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
+from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(300)]
 
@@ -86,7 +87,7 @@ def test_the_live_picture_moves_on_the_clouds_page_while_somebody_looks_and_no_l
     browser.click("last hard frame")
     browser.wait(lambda: not looking.picture().startswith("data:"))
     settled = [looking.sent()]
-    wait_until(lambda: (settled.append(looking.sent()) or len(set(settled[-40:])) == 1) and len(settled) > 40, 60)
+    wait_until(lambda: (settled.append(looking.sent()) or len(set(settled[-40:])) == 1) and len(settled) > 40)
     assert browser.complaints() == []
 
 

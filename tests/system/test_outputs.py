@@ -19,7 +19,8 @@ from culling.common.errors import InputError
 from culling.edge.reload import ask
 from culling.edge.status import fetch, outputs
 from support.outputs import MOSQUITTO, Broker, HttpsServer, Subscriber, certificate
-from support.site import Site, free_port, moving_clip, wait_until
+from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 FRAMES = 100
 
@@ -120,7 +121,7 @@ def test_an_output_that_is_down_is_seen_and_comes_back_by_itself(
     port = free_port()
     site.settings["output"] = [{"kind": "webhook", "name": "yard", "url": f"http://127.0.0.1:{port}/hunter2"}]
     site.start()
-    wait_until(lambda: told(site).get("yard", {}).get("waiting", 0) > 20, 60)
+    wait_until(lambda: told(site).get("yard", {}).get("waiting", 0) > 20)
     monkeypatch.setattr("culling.edge.cli.LOOK_S", 0.1)
 
     assert main(["edge", "status", "--config", str(site.write())]) == 0
@@ -129,7 +130,7 @@ def test_an_output_that_is_down_is_seen_and_comes_back_by_itself(
     assert json.loads(capsys.readouterr().out)[0]["outputs"][0]["state"] == "down"
 
     server = HttpsServer(port=port)
-    wait_until(lambda: told(site)["yard"]["state"] == "up" and told(site)["yard"]["sent"] > 20, 30)
+    wait_until(lambda: told(site)["yard"]["state"] == "up" and told(site)["yard"]["sent"] > 20)
     assert "hunter2" not in site.log()
     assert site.log().count('"event": "output_failed"') == 1, "what lasts is logged once"
     server.close()
@@ -141,13 +142,13 @@ def test_outputs_come_go_and_change_by_a_reload_and_the_camera_misses_nothing(si
     table = {name: {"kind": "jsonl", "name": name, "path": str(path)} for name, path in files.items()}
     site.settings["output"] = [table["one"], table["two"]]
     site.start()
-    wait_until(lambda: told(site).get("two", {}).get("sent", 0) > 10, 60)
+    wait_until(lambda: told(site).get("two", {}).get("sent", 0) > 10)
     site.settings["output"] = [{**table["two"], "classes": ["person"]}, table["three"]]
     site.write()
 
     assert ask(site.folder / "state") == "set up output three, two; removed output one"
 
-    wait_until(lambda: told(site).keys() == {"two", "three"} and told(site)["three"]["sent"] > 10, 30)
+    wait_until(lambda: told(site).keys() == {"two", "three"} and told(site)["three"]["sent"] > 10)
     site.processes[-1].send_signal(signal.SIGTERM)
     assert site.processes[-1].wait(20) == 0
     two = list(follow(files["two"], timeout_s=0))
@@ -161,7 +162,7 @@ def test_an_output_that_cannot_be_made_refuses_the_reload_and_changes_nothing(si
     loop(site)
     site.settings["output"] = [{"kind": "jsonl", "path": str(site.folder / "d.jsonl")}]
     site.start()
-    wait_until(lambda: told(site).get("jsonl", {}).get("sent", 0) > 0, 60)
+    wait_until(lambda: told(site).get("jsonl", {}).get("sent", 0) > 0)
     site.settings["output"] = [{"kind": "webhook", "url": "https://s/", "secret_file": str(site.folder / "none")}]
     command = ["-m", "culling.common.cli", "edge", "reload", "--config", str(site.write())]
 

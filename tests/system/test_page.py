@@ -26,9 +26,10 @@ from culling.common.metrics import Metrics
 from culling.common.wire.messages import Ack, Desired, Hello, SwapReport, Welcome
 from culling.common.wire.transport import new_keypair
 from support.browser import Browser, needs_chromium
-from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello, wait_until
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
 from support.showcase import Showcase
 from support.site import free_port
+from support.waiting import wait_until
 
 RATE = f"[data-camera={CAMERA}] .rate .v"
 BOXES = "[document.documentElement, ...document.querySelectorAll('.scroll')]"

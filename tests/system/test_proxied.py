@@ -14,10 +14,11 @@ import pytest
 
 from culling.common.wire.messages import Desired, Welcome
 from support.browser import Browser, needs_chromium
-from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hello, wait_until
+from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hello
 from support.nginx import HOST, PASSWORD, USER, Nginx, needs_nginx
 from support.showcase import Showcase
 from support.site import free_port
+from support.waiting import wait_until
 
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 

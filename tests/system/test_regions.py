@@ -12,7 +12,8 @@ from culling.common.detections import follow
 from culling.common.wire.codec import decode_jpeg
 from culling.common.wire.messages import HardFrame, from_wire
 from culling.edge.reload import ask
-from support.site import CloudEnd, Site, moving_clip, wait_until
+from support.site import CloudEnd, Site, moving_clip
+from support.waiting import wait_until
 
 LEFT = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
 BELOW = [[0.5, 0.6], [1.0, 0.6], [1.0, 1.0], [0.5, 1.0]]
@@ -78,7 +79,7 @@ def test_a_mask_comes_with_a_reload(site: Site, cloud: CloudEnd) -> None:
         _, jpeg = cloud.receive(HardFrame)
         return jpeg is not None and int(np.max(decode_jpeg(jpeg)[:, :72])) <= 8
 
-    wait_until(masked, 30)
+    wait_until(masked)
 
 
 def test_objects_have_numbers_where_a_camera_asks_for_them(site: Site, cloud: CloudEnd) -> None:
@@ -92,5 +93,5 @@ def test_objects_have_numbers_where_a_camera_asks_for_them(site: Site, cloud: Cl
         numbers = [one.track for record in records for one in record.detections if one.track is not None]
         return len(numbers) > 50 and len(set(numbers)) < len(numbers) / 2
 
-    wait_until(tracked, 60)
+    wait_until(tracked)
     assert "item_failed" not in site.log()

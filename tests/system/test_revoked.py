@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from culling.common.cli import main
-from support.cloud import CloudState, ServiceProcess, wait_until
+from support.cloud import CloudState, ServiceProcess
 from support.http import fetch
 from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 DRAIN_S = 10.0
 
@@ -41,8 +42,8 @@ class Linked:
         moving_clip(folder / "clip.mp4")
         self.site.install_student()
         self.agent = self.site.start()
-        wait_until(lambda: "culling_connected 1.0" in self.metrics(), 60)
-        wait_until(lambda: self.get("readyz") == (200, "detecting"), 60)
+        wait_until(lambda: "culling_connected 1.0" in self.metrics())
+        wait_until(lambda: self.get("readyz") == (200, "detecting"))
 
     def get(self, page: str) -> tuple[int, str]:
         try:
@@ -79,7 +80,7 @@ def test_a_revoked_edge_reads_refused_everywhere_and_ends_in_time(
 ) -> None:
     assert main(["cloud", "revoke", "edge-1", "--config", str(linked.cloud.toml)]) == 0
 
-    wait_until(lambda: "culling_refused 1.0" in linked.metrics(), 30)
+    wait_until(lambda: "culling_refused 1.0" in linked.metrics())
 
     config = ["--config", str(linked.site.folder / "edge.toml")]
     assert "culling_connected 0.0" in linked.metrics()
@@ -100,8 +101,8 @@ def test_a_revoked_edge_reads_refused_everywhere_and_ends_in_time(
 
 def test_an_agent_whose_cloud_is_away_is_ready_and_ends_in_time(linked: Linked) -> None:
     linked.service.kill()
-    wait_until(lambda: "culling_connected 0.0" in linked.metrics(), 60)
-    wait_until(lambda: "culling_oldest_unacked_seconds 0.0" not in linked.metrics(), 60)
+    wait_until(lambda: "culling_connected 0.0" in linked.metrics())
+    wait_until(lambda: "culling_oldest_unacked_seconds 0.0" not in linked.metrics())
 
     assert "culling_refused 0.0" in linked.metrics()
     assert linked.get("readyz") == (200, "detecting")

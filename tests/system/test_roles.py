@@ -21,10 +21,11 @@ from culling.cloud.store.keys import page_token_of
 from culling.common.cli import main
 from culling.common.wire.messages import ModelChunk, ModelRequest, Welcome
 from support.balancer import Balancer
-from support.cloud import CloudState, Edge, ServiceProcess, camera_state, hello, wait_until
+from support.cloud import CloudState, Edge, ServiceProcess, camera_state, hello
 from support.fleet import Fleet
 from support.postgres import Postgres
 from support.scrape import Scrape
+from support.waiting import wait_until
 
 FAILOVER_S = 15.0
 EDGES = 4
@@ -162,9 +163,9 @@ def test_three_ingests_two_controls_and_two_pages_are_one_service(
 
     # A request that is entered on one page is carried out by control, and seen on the other.
     number = cluster.ask("page-1", "/api/actions", {"kind": "pause", "camera": "camera-0"})["request"]
-    wait_until(lambda: cluster.ask("page-2", f"/api/requests/{number}")["done"], 20)
+    wait_until(lambda: cluster.ask("page-2", f"/api/requests/{number}")["done"])
     assert cluster.ask("page-2", f"/api/requests/{number}")["ok"]
-    wait_until(lambda: cluster.rows("page-2")["camera-0"]["paused"], 20)
+    wait_until(lambda: cluster.rows("page-2")["camera-0"]["paused"])
 
     # The elected control is killed: the other one acts.
     cluster[active].kill()

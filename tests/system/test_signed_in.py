@@ -19,10 +19,11 @@ from prometheus_client import CollectorRegistry
 from culling.cloud.page.dashboard import Dashboard
 from culling.common.metrics import Metrics
 from support.browser import Browser, needs_chromium
-from support.cloud import CloudState, camera_state, wait_until
+from support.cloud import CloudState, camera_state
 from support.http import answering, send
 from support.nginx import HOST, Nginx, needs_nginx
 from support.people import Provider
+from support.waiting import wait_until
 
 
 class SignedIn:

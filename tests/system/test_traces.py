@@ -15,7 +15,8 @@ from culling.common.metrics import Metrics
 from culling.common.traces.settings import open_traces
 from support.cloud import CloudState, ServiceProcess
 from support.collector import Collector, collector
-from support.site import Site, free_port, moving_clip, wait_until
+from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_with_a_dead_collector_every_frame_arrives_and_it_is_said_once(tmp_path:
     assert agent.wait(60) == 0, site.log()
     stored = len(stored_in(cloud))
     assert stored == metrics.total("frames_stored") > 0
-    wait_until(lambda: metrics.by("reason", "spans_dropped")["not-delivered"] == stored, 30.0)
+    wait_until(lambda: metrics.by("reason", "spans_dropped")["not-delivered"] == stored)
     ingest.stop()
     assert traces is not None
     traces.close()

@@ -12,9 +12,10 @@ import pytest
 
 from culling.cloud.enroll import URL_TO_FILL_IN, Enrollment, enroll
 from culling.common.wire.messages import CameraState
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CAMERA, CloudState
 from support.site import moving_clip
 from support.units import UNITS, Manager, require_namespaces, start, unit, unit_text
+from support.waiting import wait_until
 
 ROLES = tuple(f"culling-cloud@{role}" for role in ("ingest", "control", "page"))
 NAMES = ("culling-edge", "culling-cloud", *ROLES)
@@ -83,7 +84,7 @@ def test_both_units_start_in_their_sandbox_and_tell_their_manager(
             def state() -> CameraState | None:
                 return cloud.roster.rows()[0].state
 
-            wait_until(lambda: (heard := state()) is not None and heard.acked > 0, 60)
+            wait_until(lambda: (heard := state()) is not None and heard.acked > 0)
             assert agent.ends() == 0
             agent.manager.hears("STOPPING=1")
         finally:

@@ -23,9 +23,10 @@ from culling.common.cli import main
 from culling.common.metrics import SERIES
 from culling.common.wire.messages import CameraState
 from support.browser import Browser, needs_chromium
-from support.cloud import CAMERA, CloudState, ServiceProcess, wait_until
+from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.http import fetch
 from support.site import Site, free_port, moving_clip
+from support.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "culling.json").read_text())
@@ -114,34 +115,34 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_a_camera_is_paused_at_the_edge_and_resumed(running: Running) -> None:
     assert running.culling("pause", CAMERA) == 0
-    wait_until(lambda: running.state().paused and running.state().skipped.get("paused", 0) > 20, 60)
+    wait_until(lambda: running.state().paused and running.state().skipped.get("paused", 0) > 20)
     forwarded = running.state().forwarded
     seen = running.state().inferred
-    wait_until(lambda: running.state().inferred > seen + 100, 60)
+    wait_until(lambda: running.state().inferred > seen + 100)
     assert running.state().forwarded == forwarded
     assert running.culling("resume", CAMERA) == 0
-    wait_until(lambda: running.state().forwarded != forwarded, 60)
+    wait_until(lambda: running.state().forwarded != forwarded)
 
 
 def test_a_frame_asked_for_arrives_once(running: Running) -> None:
     before = running.manual_frames()
     assert running.culling("frame", CAMERA) == 0
-    wait_until(lambda: running.manual_frames() == before + 1, 60)
+    wait_until(lambda: running.manual_frames() == before + 1)
     seen = running.state().inferred
-    wait_until(lambda: running.state().inferred > seen + 50, 60)
+    wait_until(lambda: running.state().inferred > seen + 50)
     assert running.manual_frames() == before + 1
 
 
 def test_another_budget_is_in_force_and_given_again_to_an_agent_that_was_started_anew(running: Running) -> None:
     assert running.culling("budget", CAMERA, "3") == 0
-    wait_until(lambda: running.state().frames_per_window == 3, 60)
+    wait_until(lambda: running.state().frames_per_window == 3)
     running.site.close()
     running.agent = running.site.start()
     seen = running.state().seen
-    wait_until(lambda: running.state().seen < seen, 60)
-    wait_until(lambda: running.state().frames_per_window == 3, 60)
+    wait_until(lambda: running.state().seen < seen)
+    wait_until(lambda: running.state().frames_per_window == 3)
     assert running.culling("budget", CAMERA) == 0
-    wait_until(lambda: running.state().frames_per_window == 0, 60)
+    wait_until(lambda: running.state().frames_per_window == 0)
 
 
 # Prometheus and Grafana
@@ -258,7 +259,7 @@ class Prometheus:
 def test_every_panel_has_data_from_a_running_edge_and_cloud(running: Running, tmp_path: Path) -> None:
     prometheus = Prometheus(tmp_path, {"culling-cloud": running.cloud_target(), "culling-edge": running.edge_target()})
     try:
-        wait_until(lambda: len(prometheus.ask('up{job=~"culling-.*"} == 1')) == 2, 60)
+        wait_until(lambda: len(prometheus.ask('up{job=~"culling-.*"} == 1')) == 2)
         missing = {
             (title, target["expr"].replace("$__rate_interval", "10s").replace("$camera", ".+"))
             for title, panel in PANELS.items()

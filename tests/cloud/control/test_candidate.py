@@ -11,8 +11,9 @@ from culling.cloud.control.control import Control
 from culling.cloud.store.database.errors import DeposedError
 from culling.cloud.store.index import Index
 from culling.common.metrics import Metrics
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CAMERA, CloudState
 from support.postgres import Postgres
+from support.waiting import wait_until
 
 
 class Standing:

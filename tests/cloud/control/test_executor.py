@@ -9,7 +9,8 @@ import pytest
 from culling.cloud.control.executor import End, Executor
 from culling.cloud.settings import to_toml
 from support.clock import FakeClock
-from support.cloud import CloudState, wait_until
+from support.cloud import CloudState
+from support.waiting import wait_until
 
 TELLS = """#!/bin/sh
 echo "$@" >> "$(dirname "$0")/told"

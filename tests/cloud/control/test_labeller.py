@@ -16,9 +16,10 @@ from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import to_toml
 from culling.cloud.store.index import frames, leases
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CAMERA, CloudState
 from support.narrow import install
 from support.rounds import QUICK, add
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def kill_in_mid_batch(labeller: LabellerProcess, cloud: CloudState, labels: int)
 
     wait_until(caught, 90)
     os.kill(process.pid, signal.SIGKILL)
-    wait_until(lambda: not labeller.busy, 30)
+    wait_until(lambda: not labeller.busy)
 
 
 def labelled(cloud: CloudState) -> dict[str, float]:
@@ -100,8 +101,8 @@ def test_a_worker_that_is_killed_in_mid_batch_again_and_again_loses_no_label_and
         pass_time(cloud, LONGEST_S)
     assert leased(cloud) > 0, "it had frames when it was killed"
     labeller.tend()
-    wait_until(lambda: len(labelled(cloud)) == 40, 60)
-    wait_until(lambda: leased(cloud) == 0, 10)
+    wait_until(lambda: len(labelled(cloud)) == 40)
+    wait_until(lambda: leased(cloud) == 0)
     after = labelled(cloud)
     assert {name: after[name] for name in before} == before
     assert cloud.frames.counts()[CAMERA].stored == 40
@@ -113,7 +114,7 @@ def test_a_worker_that_was_stopped_with_the_service_is_not_held_against_its_fram
     add(cloud, range(1, 41))
     labeller = make(cloud)
     labeller.tend()
-    wait_until(lambda: leased(cloud) > 0, 60)
+    wait_until(lambda: leased(cloud) > 0)
     labeller.stop()
     assert leased(cloud) == 0
 
@@ -122,7 +123,7 @@ def test_a_worker_that_hangs_is_replaced(cloud: CloudState) -> None:
     add(cloud, range(1, 5))
     labeller = make(cloud)
     labeller.tend()
-    wait_until(lambda: len(labelled(cloud)) == 4, 60)
+    wait_until(lambda: len(labelled(cloud)) == 4)
     process = labeller._child._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
@@ -132,12 +133,12 @@ def test_a_worker_that_hangs_is_replaced(cloud: CloudState) -> None:
     assert labeller.busy
     pass_time(cloud, 900)
     labeller.tend()
-    wait_until(lambda: not labeller.busy, 30)
+    wait_until(lambda: not labeller.busy)
     add(cloud, range(5, 7))
     assert labeller.tend()
     pass_time(cloud, RETRY_S)
     labeller.tend()
-    wait_until(lambda: len(labelled(cloud)) == 6, 60)
+    wait_until(lambda: len(labelled(cloud)) == 6)
     labeller.stop()
 
 
@@ -147,7 +148,7 @@ def test_a_worker_that_dies_again_and_again_is_started_ever_more_rarely_and_said
     assert not labeller.problem
     for times in (1, 2, 3):
         labeller.tend()
-        wait_until(lambda: not labeller.busy, 60)
+        wait_until(lambda: not labeller.busy)
         labeller.tend()
         assert bool(labeller.problem) == (times > 1), "one death is an accident"
         pass_time(cloud, RETRY_S * 2 ** (times - 1) - 0.1)
@@ -164,15 +165,15 @@ def test_a_teacher_that_cannot_be_loaded_is_named_and_tried_again_until_it_can(c
     labeller = make(cloud)
     weights.write_bytes(whole[:1000])
     labeller.tend()
-    wait_until(lambda: not labeller.busy, 60)
+    wait_until(lambda: not labeller.busy)
     labeller.tend()
     assert str(weights) in labeller.problem
     assert leased(cloud) == 0, "no frame is held to blame"
     weights.write_bytes(whole)
     pass_time(cloud, RETRY_S)
     labeller.tend()
-    wait_until(lambda: len(labelled(cloud)) == 2, 60)
-    wait_until(lambda: not labeller.problem, 10)
+    wait_until(lambda: len(labelled(cloud)) == 2)
+    wait_until(lambda: not labeller.problem)
     labeller.stop()
 
 

@@ -14,10 +14,11 @@ from culling.cloud.store.index import frames, leases
 from culling.common.cli import main
 from culling.common.metrics import Metrics
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CAMERA, CloudState
 from support.narrow import install
 from support.postgres import Postgres
 from support.rounds import QUICK, add
+from support.waiting import wait_until
 
 FRAMES = 60
 
@@ -65,7 +66,7 @@ def test_two_machines_label_side_by_side_and_the_end_of_one_costs_the_other_noth
     one.stop()
     assert len(holders(cloud)) <= 1, "what it had is free, and what the other has is not"
     wait_until(lambda: labelled(cloud) == FRAMES, 90)
-    wait_until(lambda: not holders(cloud), 10)
+    wait_until(lambda: not holders(cloud))
     assert cloud.frames.counts()[CAMERA].stored == FRAMES
     other.stop()
 

@@ -14,7 +14,8 @@ from culling.cloud.settings import to_toml
 from culling.cloud.store.index import rounds
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, Round
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CAMERA, CloudState
+from support.waiting import wait_until
 
 
 @pytest.fixture

@@ -47,10 +47,11 @@ from culling.common.wire.protocol import Transfer
 from culling.common.wire.transport import new_keypair
 from culling.common.wire.versions import PROTOCOL_VERSION, SPEAKS, Speaks
 from support import recorded
-from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, hard_frame, hello, wait_until
+from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, hard_frame, hello
 from support.fleet import Fleet
 from support.s3 import S3
 from support.site import free_port
+from support.waiting import wait_until
 
 
 class Running:

@@ -9,8 +9,8 @@ from culling.cloud.link.pieces import Pieces
 from culling.cloud.store.objects.objects import Objects, open_objects
 from culling.cloud.store.registry import ModelFiles
 from culling.common.errors import ModelError, StorageError
-from support.cloud import wait_until
 from support.s3 import S3
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_bucket_that_does_not_answer_is_asked_again(
     found = Pieces(ModelFiles(tmp_path / "models", objects))
     s3.err("503")
     with pytest.raises(StorageError) as failed:
-        wait_until(lambda: found.get(sha256, 0, 1) is not None, 60)
+        wait_until(lambda: found.get(sha256, 0, 1) is not None)
     assert not isinstance(failed.value, ModelError), "nobody withdraws a model for that"
     s3.err("")
     assert get(found, sha256) == b"0123456789"

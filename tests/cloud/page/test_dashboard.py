@@ -15,9 +15,10 @@ from culling.common.clock import SystemClock
 from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
 from culling.common.page.assemble import assemble
-from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
+from support.cloud import CAMERA, CloudState, camera_state, hard_frame
 from support.colours import contrast, themes
 from support.http import Stream, fetch
+from support.waiting import wait_until
 
 WEIGHT_LIMIT = 250_000
 PAGE = "culling.cloud.page"

@@ -23,8 +23,9 @@ from culling.cloud.page.dashboard import Dashboard
 from culling.cloud.page.watch import COLUMNS, GIVEN_UP, Fleet, clean, screen, spark
 from culling.common.clock import SystemClock
 from culling.common.metrics import Metrics
-from support.cloud import CAMERA, CloudState, camera_state, wait_until
+from support.cloud import CAMERA, CloudState, camera_state
 from support.site import free_port
+from support.waiting import wait_until
 
 
 class Served:
@@ -154,12 +155,12 @@ def test_in_a_terminal_a_table_keeps_itself_up_to_date_and_survives_a_restart(se
             shown += os.read(ours, 65536).decode(errors="replace")
         return text in shown
 
-    wait_until(lambda: shows(CAMERA), 60)
+    wait_until(lambda: shows(CAMERA))
     served.page.close()
-    wait_until(lambda: shows("connection lost"), 60)
+    wait_until(lambda: shows("connection lost"))
     served.start()
     served.tell(model_id="gate-77", seen=900)
-    wait_until(lambda: shows("gate-77"), 60)
+    wait_until(lambda: shows("gate-77"))
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     os.close(ours)

@@ -19,9 +19,10 @@ from culling.cloud.store.people.tokens import Tokens
 from culling.common.client import Client
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.metrics import Metrics
-from support.cloud import CAMERA, CloudState, camera_state, hard_frame, wait_until
+from support.cloud import CAMERA, CloudState, camera_state, hard_frame
 from support.http import answering, send
 from support.site import free_port
+from support.waiting import wait_until
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "start_rounds.py"
 

@@ -13,7 +13,8 @@ from culling.common.traces import spans
 from culling.common.traces.spans import Traces
 from culling.common.wire.protocol import frame_id
 from support.collector import Collector, collector
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 FRAME = frame_id("k" * 40, "boot-1", 7)
 AT = 1_800_000_000.0

@@ -12,7 +12,8 @@ from culling.common.cli import main
 from culling.edge.model.inbox import lies
 from culling.edge.model.shelf import peek
 from support import tiny
-from support.site import CAMERA, Site, free_port, moving_clip, wait_until
+from support.site import CAMERA, Site, free_port, moving_clip
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -46,10 +47,10 @@ def live(site: Site) -> str | None:
 def test_a_running_agent_swaps_it_and_says_so(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = stick(site, site.ship(tiny.student(tag="new"), counter=2))
     site.start()
-    wait_until(lambda: "agent_started" in site.log(), 60)
+    wait_until(lambda: "agent_started" in site.log())
     assert install(site, manifest) == 0
     assert f"camera {CAMERA}: model gate-2 is in use" in capsys.readouterr().out
-    wait_until(lambda: live(site) == "gate-2", 60)
+    wait_until(lambda: live(site) == "gate-2")
     assert install(site, manifest) == 0
     assert "has model gate-2 already" in capsys.readouterr().out
 
@@ -57,7 +58,7 @@ def test_a_running_agent_swaps_it_and_says_so(site: Site, capsys: pytest.Capture
 def test_a_running_agent_that_turns_it_down_says_why(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = site.ship(tiny.student(classes=("dog",)), counter=2, classes=("cat",))
     site.start()
-    wait_until(lambda: "agent_started" in site.log(), 60)
+    wait_until(lambda: "agent_started" in site.log())
     assert install(site, stick(site, wrong)) == 5
     assert "turned model gate-2 down" in capsys.readouterr().err
     assert install(site, stick(site, wrong)) == 5
@@ -72,7 +73,7 @@ def test_without_an_agent_it_is_proven_here_and_taken_at_the_next_start(
     assert "gate-2 passes its golden frames; the agent takes it when it starts" in capsys.readouterr().out
     assert lies(site.folder / "state", CAMERA)
     site.start()
-    wait_until(lambda: live(site) == "gate-2", 60)
+    wait_until(lambda: live(site) == "gate-2")
     assert not lies(site.folder / "state", CAMERA)
 
 

@@ -14,7 +14,7 @@ import pytest
 from culling.common.errors import ModelError
 from culling.edge.model.vetting import Limits, NotVettedError, vet
 from support import tiny
-from support.site import wait_until
+from support.waiting import wait_until
 
 SIZES = [(64, 64), (128, 160)]
 
@@ -115,10 +115,10 @@ def test_the_child_dies_with_the_agent(file: Path) -> None:
     file.write_bytes(tiny.forever())
 
     with looking(file) as agent:
-        wait_until(lambda: any(_is_confined(child) for child in _children(agent)), 30)
+        wait_until(lambda: any(_is_confined(child) for child in _children(agent)))
         [child] = _children(agent)
 
-    wait_until(lambda: not Path(f"/proc/{child}/cmdline").exists() or _is_zombie(child), 30)
+    wait_until(lambda: not Path(f"/proc/{child}/cmdline").exists() or _is_zombie(child))
 
 
 def _children(parent: int) -> list[int]:
@@ -169,7 +169,7 @@ def test_the_child_takes_only_the_time_that_nobody_wants(file: Path) -> None:
     file.write_bytes(tiny.forever())
 
     with looking(file) as agent:
-        wait_until(lambda: any(os.sched_getscheduler(child) == os.SCHED_IDLE for child in _children(agent)), 30)
+        wait_until(lambda: any(os.sched_getscheduler(child) == os.SCHED_IDLE for child in _children(agent)))
 
 
 def test_a_child_that_gets_no_time_is_given_some(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

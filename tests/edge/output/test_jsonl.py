@@ -12,7 +12,7 @@ from culling.edge.output.sink import DownError
 from support.clock import FakeClock
 from support.disks import fill, small_disk
 from support.outputs import Working, batch, settings, sink
-from support.site import wait_until
+from support.waiting import wait_until
 
 
 def writer(path: Path, clock: FakeClock | None = None, **told: Any) -> Any:

@@ -25,7 +25,8 @@ from support.outputs import (
     settings,
     sink,
 )
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 ID = "edge-1"
 
@@ -124,7 +125,7 @@ def test_a_broker_that_dies_is_found_again_and_only_what_did_not_fit_is_lost(bro
     working.offer(99, first=11)
     broker.start()
     subscriber = Subscriber(broker)
-    wait_until(lambda: working.sent == 110, 20)
+    wait_until(lambda: working.sent == 110)
     assert working.dropped == {}
     subscriber.close()
     working.close()
@@ -143,7 +144,7 @@ def test_a_broker_that_stalls_holds_up_nothing_but_its_own_records(
     assert working.dropped["queue-full"] >= 200
     broker.thaw()
     sent = working.sent
-    wait_until(lambda: working.sent >= sent + 100, 20)
+    wait_until(lambda: working.sent >= sent + 100)
     working.close()
 
 

@@ -15,7 +15,7 @@ from culling.edge.output.settings import OutputSettings
 from culling.edge.output.sink import Around, DownError, RefusedError, Sink
 from support.clock import FakeClock
 from support.outputs import Working, seen, settings
-from support.site import wait_until
+from support.waiting import wait_until
 
 
 class Place(Sink):

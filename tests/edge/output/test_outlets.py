@@ -12,7 +12,7 @@ from culling.common.metrics import Metrics
 from culling.edge.output.outlets import Outlets
 from culling.edge.output.sink import Around
 from support.outputs import seen, settings
-from support.site import wait_until
+from support.waiting import wait_until
 
 
 @pytest.fixture

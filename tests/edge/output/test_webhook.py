@@ -14,7 +14,8 @@ from culling.common.detections import Batch
 from culling.edge.output.sink import DownError, RefusedError
 from support.clock import FakeClock
 from support.outputs import Certificate, HttpsServer, Working, batch, certificate, settings, sink
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_a_server_that_stalls_loses_only_its_own_records_and_has_them_when_it_wa
     working.offer(100, first=100)
     assert working.dropped["queue-full"] >= 50
     server.stall.set()
-    wait_until(lambda: 199 in server.sequences(), 20)
+    wait_until(lambda: 199 in server.sequences())
     working.close()
 
 

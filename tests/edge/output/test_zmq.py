@@ -12,7 +12,8 @@ from culling.common.errors import SettingsError
 from culling.common.wire.transport import new_keypair
 from culling.edge.output.sink import DownError
 from support.outputs import Working, seen, settings, sink
-from support.site import free_port, wait_until
+from support.site import free_port
+from support.waiting import wait_until
 
 ANY = "tcp://127.0.0.1:0"
 
@@ -53,7 +54,7 @@ def publishing() -> Iterator[Any]:
 def keep_offering(working: Working, reader: Reader, camera: str = "gate") -> None:
     """Publish until a reader has joined, since what was published before that is not for it."""
     number = iter(range(1_000_000))
-    wait_until(lambda: working.outlet.offer(seen(next(number), camera=camera)) or bool(reader.got), 10)
+    wait_until(lambda: working.outlet.offer(seen(next(number), camera=camera)) or bool(reader.got))
 
 
 def test_a_reader_gets_records_of_the_cameras_that_it_wants(publishing: Any) -> None:
@@ -107,7 +108,7 @@ def test_a_reader_that_stalls_loses_records_which_are_counted_and_the_others_los
     keep_offering(working, reader)
     for number in range(100_000, 120_000, 500):  # as fast as a reader that does not stall can read
         working.offer(500, first=number)
-        wait_until(lambda last=number + 499: reader.got[-1].seq == last, 20)
+        wait_until(lambda last=number + 499: reader.got[-1].seq == last)
     assert working.dropped.keys() == {"slow-reader"}
     assert [record.seq for record in reader.got if record.seq >= 100_000] == list(range(100_000, 120_000))
 

@@ -51,7 +51,8 @@ from culling.edge.view.abroad import Abroad
 from culling.edge.watchdog import Watchdog
 from support import recorded
 from support.scores import FEATURES, score
-from support.site import CloudEnd, Site, wait_until
+from support.site import CloudEnd, Site
+from support.waiting import wait_until
 
 STATE = CameraState("gate", "live", "gate-1", 1, 1, {}, 0, 0, 0, {}, 0.0, 0.0)
 

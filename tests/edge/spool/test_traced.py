@@ -27,7 +27,8 @@ from culling.edge.watchdog import Watchdog
 from support.clock import FakeClock
 from support.collector import Collector, Span, collector
 from support.scores import score
-from support.site import Site, wait_until
+from support.site import Site
+from support.waiting import wait_until
 
 EDGE = "k" * 40
 CAPTURED = 1_800_000_000.0

@@ -16,7 +16,7 @@ from culling.edge.view.frames import LOOKS_S, LiveFrames
 from culling.edge.view.settings import ViewSettings
 from support.clock import FakeClock
 from support.outputs import seen
-from support.site import wait_until
+from support.waiting import wait_until
 
 
 def frame(seq: int = 0, width: int = 160, height: int = 128, **changes: Any) -> Frame:

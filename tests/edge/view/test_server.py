@@ -29,8 +29,9 @@ from culling.edge.view.settings import ViewSettings
 from support.colours import contrast, themes
 from support.http import Answer, fetch
 from support.outputs import seen
-from support.site import Site, wait_until
+from support.site import Site
 from support.viewing import CROSSED, LEFT, unpacked
+from support.waiting import wait_until
 
 TOKEN = "right-token"
 NONE: dict[str, Any] = {"mask": [], "ignore": [], "zone": []}

@@ -20,8 +20,9 @@ from culling.common.process.lock import only_one
 from culling.edge.reload import LOCK
 from culling.edge.status import fetch as fetch_metrics
 from support.http import fetch
-from support.site import CAMERA, Site, wait_until
+from support.site import CAMERA, Site
 from support.viewing import CROSSED, LEFT, RIGHT, Viewing
+from support.waiting import wait_until
 
 NONE: dict[str, Any] = {"mask": [], "ignore": [], "zone": []}
 DARK, BRIGHT = 3, 20
@@ -48,7 +49,7 @@ def looked(viewing: Viewing, until: Callable[[Any, Any], bool]) -> tuple[Any, An
         found.append((head, picture))
         return picture is not None and until(head, picture)
 
-    wait_until(fits, 60)
+    wait_until(fits)
     return found[-1]
 
 
@@ -167,7 +168,7 @@ def test_a_camera_without_a_model_can_be_looked_at_and_drawn_on(tmp_path: Path) 
 
 def test_frames_are_encoded_only_while_somebody_looks(viewing: Viewing) -> None:
     viewing.start()
-    wait_until(lambda: counted(viewing, "frames_inferred") > 10, 30)
+    wait_until(lambda: counted(viewing, "frames_inferred") > 10)
     assert counted(viewing, "view_frames") == 0
     detected(viewing)
     assert counted(viewing, "view_frames") > 0

@@ -18,9 +18,10 @@ from culling.cloud.round.progress import FILE, Progress, read_progress
 from culling.cloud.settings import to_toml
 from culling.cloud.store.rounds import Round
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, wait_until
+from support.cloud import CAMERA, CloudState
 from support.ray_head import RayHead
 from support.rounds import QUICK, camera_with_student, enter, start
+from support.waiting import wait_until
 
 TRAINING = {**QUICK["round"], "most_steps": 12, "patience": 12}
 """Steps that take long enough to be killed in, after a checkpoint."""
@@ -56,11 +57,13 @@ def collect(runner: Runner) -> Round:
     return ended[0]
 
 
-def process_of(turn: Round) -> psutil.Process | None:
-    """Return the process on the node that works on a round, once it trains; its parent is Ray's worker."""
+def process_of(cloud: CloudState, turn: Round) -> psutil.Process | None:
+    """Return the process on the node that works on a round under its lease; its parent is Ray's worker."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "culling.cloud.round" in words and words[-1] == str(turn.id):
+        if {"culling.cloud.round", "--lease"} <= set(words) and cloud.rounds.holds(
+            turn.id, words[words.index("--lease") + 1]
+        ):
             return process
     return None
 
@@ -72,7 +75,7 @@ def test_a_round_whose_worker_is_killed_goes_on_after_its_last_stage_and_is_publ
     folder = cloud.data_dir / "rounds" / str(turn.id)
     runner.start(turn)
     wait_until(lambda: (beat := read_progress(folder)) is not None and beat.stage == "train" and beat.step > 0, 170)
-    process, before = process_of(turn), cloud.rounds.get(turn.id).stages
+    process, before = process_of(cloud, turn), cloud.rounds.get(turn.id).stages
     assert process is not None
     process.parent().kill()
     ended = collect(runner)
@@ -96,15 +99,15 @@ def test_a_round_whose_worker_is_killed_goes_on_after_its_last_stage_and_is_publ
 def test_a_round_whose_head_dies_waits_for_it_and_goes_on_when_it_is_back(cloud: CloudState, head: RayHead) -> None:
     turn, (runner, clock) = cloud.rounds.get(enter(cloud)), make(cloud)
     runner.start(turn)
-    wait_until(lambda: process_of(turn) is not None, 120)
-    process = process_of(turn)
+    wait_until(lambda: process_of(cloud, turn) is not None, 120)
+    process = process_of(cloud, turn)
     assert process is not None
     words = process.cmdline()
     lease = words[words.index("--lease") + 1]
     head.kill()
     ended = collect(runner)
     assert (ended.state, ended.crashes) == ("running", 1)
-    wait_until(lambda: not process.is_running(), 60)
+    wait_until(lambda: not process.is_running())
 
     clock.advance(RETRY_S)
     runner.start(turn)
@@ -115,7 +118,7 @@ def test_a_round_whose_head_dies_waits_for_it_and_goes_on_when_it_is_back(cloud:
     head.start()
     clock.advance(RETRY_S)
     runner.start(turn)
-    wait_until(lambda: process_of(turn) is not None, 120)
+    wait_until(lambda: process_of(cloud, turn) is not None, 120)
     runner.stop()
     left = cloud.rounds.get(turn.id)
     assert (left.state, left.crashes) == ("running", 1)
@@ -126,8 +129,8 @@ def test_a_round_whose_head_dies_waits_for_it_and_goes_on_when_it_is_back(cloud:
 def test_a_round_that_is_stopped_with_the_service_ends_on_its_node_and_did_not_crash(cloud: CloudState) -> None:
     turn, (runner, _) = cloud.rounds.get(start(cloud)), make(cloud)
     runner.start(turn)
-    wait_until(lambda: process_of(turn) is not None, 90)
-    process = process_of(turn)
+    wait_until(lambda: process_of(cloud, turn) is not None, 90)
+    process = process_of(cloud, turn)
     assert process is not None
     runner.stop()
     wait_until(lambda: not process.is_running(), 120)

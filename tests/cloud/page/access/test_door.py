@@ -19,9 +19,10 @@ from culling.cloud.store.people.tokens import Tokens
 from culling.common.cli import main
 from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
-from support.cloud import CloudState, camera_state, hard_frame, wait_until
+from support.cloud import CloudState, camera_state, hard_frame
 from support.http import Answer, Stream, fetch
 from support.people import Provider
+from support.waiting import wait_until
 
 OURS, THEIRS = "gate", "vault"
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from culling.cloud.store.database.errors import DeposedError
 from culling.cloud.store.index import Index, edges
 from culling.common.errors import StorageError
-from support.cloud import wait_until
 from support.postgres import Postgres
+from support.waiting import wait_until
 
 ROW = {"name": "edge", "public_key": "k" * 40, "revoked": False, "enrolled": 1.0}
 
