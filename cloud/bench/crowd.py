@@ -18,17 +18,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import typer
 import zmq
 from sqlalchemy import URL
 
-from culling.cloud.settings import load_settings, to_toml
+from culling.cloud.settings import CloudSettings, load_settings, to_toml
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import load_keys
 from culling.cloud.store.roster import add_edge
@@ -60,6 +61,17 @@ START_S = 60.0
 SIDE = 64
 """Pixels of a frame's side: pictures are padded to any size in bytes, so a small one will do."""
 BARE_ACK = b"ack"
+MEASURED: Mapping[str, Any] = {
+    "service.endpoint": "tcp://127.0.0.1:0",
+    "service.log_level": "warning",
+    "service.window": WINDOW,
+    "service.queue_high": 1_000_000,
+    "schedule.hold": True,
+    "labelling.per_day": 0,
+    "metrics.port": 0,
+    "page.port": 0,
+}
+"""Settings of a service that takes frames and does nothing else."""
 
 Parts = list[bytes]
 Folder = Annotated[
@@ -88,14 +100,14 @@ class Served:
 
 
 class Crowd:
-    """Edges linked to `endpoint`, whose secret keys `secrets` holds by their first camera; each has `each` cameras.
+    """Edges linked to `endpoints` in turn, of `each` cameras; `secrets` holds their secret keys by their first camera.
 
     `acked` returns whether a message acks a frame, and raises for a refusal.
     """
 
     def __init__(
         self,
-        endpoint: str,
+        endpoints: Sequence[str],
         server_key: str,
         secrets: Mapping[str, str],
         acked: Callable[[Parts], bool],
@@ -108,7 +120,7 @@ class Crowd:
         self._context.max_sockets = 4 * len(secrets) + 64
         self._poller = zmq.Poller()
         self._edges = []
-        for secret in secrets.values():
+        for secret, endpoint in zip(secrets.values(), cycle(endpoints), strict=False):
             socket = self._context.socket(zmq.DEALER)
             socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
             socket.curve_serverkey = server_key.encode()
@@ -202,36 +214,44 @@ def service(
     `fill` is given its index, an SQLite file, before it starts.
     """
     data_dir = folder / "cloud"
-    settings = load_settings(
-        None,
-        {
-            "service.data_dir": data_dir,
-            "service.endpoint": "tcp://127.0.0.1:0",
-            "service.log_level": "warning",
-            "service.window": WINDOW,
-            "service.queue_high": 1_000_000,
-            "schedule.hold": True,
-            "labelling.per_day": 0,
-            "metrics.port": 0,
-            "page.port": 0,
-        },
-    )
+    settings = load_settings(None, {**MEASURED, "service.data_dir": data_dir})
+    server_key = load_keys(data_dir).curve_public
+    secrets = enroll(settings.store_url, edges, each)
+    fill(data_dir / "index.sqlite")
+    with serving(settings) as (endpoint, pid):
+        metrics, page = ((data_dir / name).read_text("utf-8").strip() for name in ("metrics", "page"))
+        yield Served(endpoint, metrics, page, server_key, pid, secrets)
+
+
+@contextmanager
+def serving(settings: CloudSettings, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Run `culling cloud serve` with `arguments`, and end it; yield its endpoint and process. Raises `CullingError`.
+
+    Settings and log are written beside its data folder.
+    """
+    folder = settings.data_dir.parent
     toml = folder / "cloud.toml"
     toml.write_bytes(to_toml(settings))
-    server_key = load_keys(data_dir).curve_public
-    secrets = _enroll(settings.store_url, edges, each)
-    fill(data_dir / "index.sqlite")
-    command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(toml)]
+    command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", *arguments, "--config", str(toml)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
     try:
-        endpoint = _endpoint(process, data_dir / "endpoint")
-        metrics, page = ((data_dir / name).read_text("utf-8").strip() for name in ("metrics", "page"))
-        yield Served(endpoint, metrics, page, server_key, process.pid, secrets)
+        yield _endpoint(process, settings.data_dir / "endpoint"), process.pid
     finally:
         process.kill()
         process.wait()
+
+
+def enroll(store_url: str | URL, edges: int, each: int = 1) -> dict[str, str]:
+    """Enroll so many edges of `each` cameras; return their secret keys by their first camera."""
+    pairs = {f"camera-{each * number}": new_keypair() for number in range(edges)}
+    index = Index(store_url)
+    with index.write() as connection:
+        for camera, (public, _) in pairs.items():
+            add_edge(connection, f"edge-of-{camera}", public, _cameras_of(camera, each), time.time())
+    index.close()
+    return {camera: secret for camera, (_, secret) in pairs.items()}
 
 
 @contextmanager
@@ -292,16 +312,6 @@ def _answer(pipe: Connection, secret: str) -> None:
 def _cameras_of(first: str, each: int) -> list[str]:
     number = int(first.removeprefix("camera-"))
     return [f"camera-{number + more}" for more in range(each)]
-
-
-def _enroll(store_url: str | URL, edges: int, each: int) -> dict[str, str]:
-    pairs = {f"camera-{each * number}": new_keypair() for number in range(edges)}
-    index = Index(store_url)
-    with index.write() as connection:
-        for camera, (public, _) in pairs.items():
-            add_edge(connection, f"edge-of-{camera}", public, _cameras_of(camera, each), time.time())
-    index.close()
-    return {camera: secret for camera, (_, secret) in pairs.items()}
 
 
 def _endpoint(process: subprocess.Popen[bytes], path: Path) -> str:

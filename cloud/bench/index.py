@@ -139,7 +139,7 @@ def measure(folder: Path, cameras: int, each: int, rows: int, seconds: float) ->
     """Return what a service costs that runs in `folder` with `rows` of frames, and all that belongs to them."""
     fill = partial(fill_index, cameras=cameras, rows=rows, now=time.time())
     with service(folder, cameras // each, fill, each) as served:
-        with Crowd(served.endpoint, served.server_key, served.secrets, acked_by_service, each) as crowd:
+        with Crowd([served.endpoint], served.server_key, served.secrets, acked_by_service, each) as crowd:
             crowd.greet()
             found = _from_outside(crowd, served.metrics, served.page, seconds)
         index = Index(sqlite_url(folder / "cloud" / "index.sqlite"))

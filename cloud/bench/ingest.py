@@ -58,9 +58,9 @@ def ingest_speeds(
         sides: dict[str, Callable[[], float]] = {"disk": partial(disk.commit, count, size)}
         for edges in crowds:
             mine = dict(islice(secrets, edges))
-            linked = life.enter_context(Crowd(served.endpoint, served.server_key, mine, acked_by_service))
+            linked = life.enter_context(Crowd([served.endpoint], served.server_key, mine, acked_by_service))
             linked.greet()
-            bare = life.enter_context(Crowd(address, key, mine, lambda _: True))
+            bare = life.enter_context(Crowd([address], key, mine, lambda _: True))
             bare.deliver(frames(bare.cameras, edges, size))  # connects them
             sides[f"service {edges}"] = partial(_deliver, linked, count, size)
             sides[f"socket {edges}"] = partial(_deliver, bare, count, size)

@@ -55,7 +55,7 @@ def service_memory(folder: Path, edges: int, count: int, size: int) -> tuple[flo
         crowds: list[Crowd] = []
         for _ in range(2):
             mine = dict(islice(secrets, edges))
-            crowds.append(life.enter_context(Crowd(served.endpoint, served.server_key, mine, acked_by_service)))
+            crowds.append(life.enter_context(Crowd([served.endpoint], served.server_key, mine, acked_by_service)))
             crowds[-1].greet()
             crowds[-1].deliver(frames(crowds[-1].cameras, count, size))
             found.append(bench.resident(served.pid))

@@ -22,7 +22,8 @@ from culling.cloud.store.index import Index, frames
 from support.children import die_with_parent
 
 TEMPLATE = "empty"
-QUICK = ("fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=4GB")
+QUICK = ("fsync=off", "full_page_writes=off")
+QUIET = ("autovacuum=off", "max_wal_size=4GB")
 SMALL = ("shared_buffers=32MB", "max_connections=60", "wal_level=minimal", "max_wal_senders=0", "listen_addresses=")
 
 
@@ -34,10 +35,14 @@ def binaries() -> Path | None:
 
 
 class Postgres:
-    """A running server; it refuses to run as root, and then runs as the account of Debian's package."""
+    """A running server; it refuses to run as root, and then runs as the account of Debian's package.
 
-    def __init__(self, programs: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    One that is `durable` fsyncs each commit. Its folder is made in `within`, by default the system's temporary one.
+    """
+
+    def __init__(self, programs: Path, durable: bool = False, within: Path | None = None) -> None:
+        self._options = (*(() if durable else QUICK), *QUIET, *SMALL)
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=within))
         self._user = "postgres" if os.getuid() == 0 else None
         if self._user is not None:
             os.chown(self.folder, pwd.getpwnam(self._user).pw_uid, pwd.getpwnam(self._user).pw_gid)
@@ -56,7 +61,7 @@ class Postgres:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server, and wait until it takes connections."""
-        options = [part for option in (*QUICK, *SMALL) for part in ("-c", option)]
+        options = [part for option in self._options for part in ("-c", option)]
         command = [self._programs / "postgres", "-D", "data", "-k", str(self.folder), *options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

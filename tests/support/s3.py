@@ -40,6 +40,11 @@ class S3:
         assert self._process.stdout is not None
         self.address = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
+    @property
+    def pid(self) -> int:
+        """Its process, which another start changes."""
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
