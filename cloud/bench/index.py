@@ -144,7 +144,9 @@ def measure(folder: Path, cameras: int, each: int, rows: int, seconds: float) ->
             found = _from_outside(crowd, served.metrics, served.page, seconds)
         index = Index(sqlite_url(folder / "cloud" / "index.sqlite"))
         settings = CloudSettings(service=ServiceSettings(data_dir=folder / "cloud"))
-        found["page event"] = _p99(_events(index, settings, cameras, seconds))
+        events = _events(index, settings, cameras, seconds)
+        found["page's first event"] = 1000 * next(events)  # reads the day of all of them, once
+        found["page event"] = _p99(events)
         found["upkeep pass"] = _p99(_upkeep(index, folder, cameras, rows))
         index.close()
     return found
@@ -195,7 +197,7 @@ def _events(index: Index, settings: CloudSettings, cameras: int, seconds: float)
     board = Board(index, lambda: told, clock, settings)
     deadline = time.monotonic() + seconds
     for number in count():
-        if time.monotonic() > deadline and number:
+        if time.monotonic() > deadline and number > 1:
             return
         for place in range(number % 20, cameras, 20):
             name = f"camera-{place}"

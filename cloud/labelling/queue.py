@@ -20,7 +20,7 @@ import structlog
 
 from culling.cloud.labelling.allowance import Demand, Helping, share_out
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
-from culling.cloud.store.index import ASKING, Index, cameras, edges, frames, leases, totals
+from culling.cloud.store.index import ASKING, Index, cameras, edges, frames, leases, stored_among, totals
 from culling.cloud.store.lifecycle import FRESH_S, enter_labels
 from culling.cloud.store.people.reviews import by_a_person
 from culling.common.clock import DAY_S, Clock
@@ -192,7 +192,9 @@ class LabelQueue:
             tried = {row.frame: row for row in connection.execute(query.order_by(leases.c.tries, leases.c.until))}
             if not tried:
                 return []
-            asking = sa.select(frames.c.id).where(frames.c.id.in_(tried), ASKING)
+            asking = sa.select(frames.c.id).where(
+                stored_among(tried), frames.c.labels.is_(None), frames.c.round.is_(None)
+            )
             names = set(connection.execute(asking).scalars())
             labelled = _last_labelled(connection)
         waiting = self._store.get([name for name in tried if name in names])

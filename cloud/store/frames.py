@@ -26,7 +26,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.classes.lists import Reading
-from culling.cloud.store.index import UNREAD, Index, changes, frames, ignores, scores, shelf, totals
+from culling.cloud.store.index import UNREAD, Index, changes, frames, ignores, scores, shelf, stored_among, totals
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.people import reviews
@@ -257,7 +257,7 @@ class FrameStore:
 
     def get(self, ids: Collection[str]) -> list[StoredFrame]:
         """Return the frames of those names that are still stored, in the order named."""
-        query = frames.select().where(frames.c.id.in_(ids), frames.c.state == "stored")
+        query = frames.select().where(stored_among(ids))
         with self._index.read() as connection:
             rows = connection.execute(query).all()
             reading = Reading(connection, rows)
@@ -409,7 +409,7 @@ class FrameStore:
 
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
-            ended = frames.update().where(frames.c.id.in_(names), frames.c.state == "stored")
+            ended = frames.update().where(stored_among(names))
             gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
             for table in (scores, shelf, changes, ignores):

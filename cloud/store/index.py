@@ -10,7 +10,7 @@ cloud migrate`; how to add a column or a table stands in `migrations/steps.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from copy import copy
 
@@ -357,6 +357,16 @@ looks = Table(  # cameras that somebody looks at live, and the newest picture of
     Column("detections", LargeBinary),  # WireDetections
     Column("jpeg", LargeBinary),
 )
+
+
+def stored_among(names: Collection[str], camera: str | None = None) -> sa.ColumnElement[bool]:
+    """Return the condition that a frame has one of those names and is stored, and of that camera.
+
+    SQLite shall not see that a state is compared, or a camera: it takes any for rarer than the names of a dozen frames,
+    and walks all that are stored to find those.
+    """
+    found = frames.c.id.in_(names) & (frames.c.state.concat("") == "stored")
+    return found if camera is None else found & (frames.c.camera.concat("") == camera)
 
 
 class Index:

@@ -25,7 +25,18 @@ import sqlalchemy as sa
 from culling.cloud.archive.judges import Archived, in_order
 from culling.cloud.store.classes.lists import FIRST, Names, Reading, all_lists, detections, number
 from culling.cloud.store.frames import ENDED, JUDGES, FrameStore, StoredFrame
-from culling.cloud.store.index import ASKING, Index, cameras, frames, history, rounds, scores, shelf, totals
+from culling.cloud.store.index import (
+    ASKING,
+    Index,
+    cameras,
+    frames,
+    history,
+    rounds,
+    scores,
+    shelf,
+    stored_among,
+    totals,
+)
 from culling.cloud.store.people.reviews import by_a_person, keep_teachers
 from culling.cloud.store.rounds import UNFINISHED
 from culling.common.clock import DAY_S, Clock
@@ -46,10 +57,13 @@ SEEN = 0.4
 FULL_SHARE = 0.9
 """Share of a camera's quota above which frames that rounds are done with are removed: new ones need the rest."""
 
+CLEARED_SHARE = 0.88
+"""Down to which they are removed then: to look for them costs as much for one frame as for hundreds."""
+
 LATEST = 30
 """Published rounds whose culled sets are remembered: a frame is replaced, or done with, long before."""
 
-AT_ONCE = 500
+AT_ONCE = 200
 """Most frames that are removed in one transaction: ingest waits for its end."""
 
 
@@ -175,7 +189,7 @@ class FrameLifecycle:
 
     def score(self, model_id: str, found: dict[str, Detections]) -> None:
         """Keep what a model found, by frame; durable on return. Of a frame that is gone by then nothing is kept."""
-        here = sa.select(frames.c.id).where(frames.c.id.in_(list(found)), frames.c.state == "stored")
+        here = sa.select(frames.c.id).where(stored_among(list(found)))
         with self._index.write() as connection:
             rows = [
                 {"frame": name, "model": model_id, "detections": msgspec.msgpack.encode(to_wire(found[name]))}
@@ -218,11 +232,11 @@ class FrameLifecycle:
         """Remove what is too old, and where a camera nears its quota what the earliest rounds considered.
 
         It also makes room for `spare_bytes` where the disk itself is short of them. Returns how many frames went, by
-        (camera, "retention" | "quota" | "disk"): `AT_ONCE` or more where there may be others, so that a large clean-up
-        is spread over many calls. Frames that wait for a round, or are used by one, make no room; those that a camera
-        is judged by, and its latest culled set, go last, and never for the disk; of judges, those of an hour and class
-        of which there are more than of others go first. Frames that a person labelled are kept for `people_days`
-        instead, and for the quota they go last of all.
+        (camera, "retention" | "quota" | "disk"): `AT_ONCE` or more where there may be others, so that a large clean-up,
+        or one of many cameras, is spread over many calls. Frames that wait for a round, or are used by one, make no
+        room; those that a camera is judged by, and its latest culled set, go last, and never for the disk; of judges,
+        those of an hour and class of which there are more than of others go first. Frames that a person labelled are
+        kept for `people_days` instead, and for the quota they go last of all.
         """
         now = self._clock.now()
         aged = self._aged(now - retention_days * DAY_S, now - (people_days or retention_days) * DAY_S)
@@ -230,7 +244,13 @@ class FrameLifecycle:
         spare_bytes -= sum(victim.bytes for victim in aged)
         crowded: list[_Victim] = []
         for camera, counts in sorted(self._store.counts().items(), key=lambda item: -item[1].bytes):
-            chosen = self._crowded(camera, int(counts.bytes - FULL_SHARE * quota_bytes), spare_bytes)
+            if len(crowded) >= AT_ONCE:
+                break
+            full = counts.bytes > FULL_SHARE * quota_bytes
+            excess = int(counts.bytes - CLEARED_SHARE * quota_bytes) if full else 0
+            if max(excess, spare_bytes) <= 0:
+                break  # the others have less
+            chosen = self._crowded(camera, excess, spare_bytes)
             spare_bytes -= sum(victim.bytes for victim in chosen)
             crowded += chosen
         for start in range(0, len(crowded), AT_ONCE):

@@ -13,7 +13,7 @@ from itertools import islice
 import sqlalchemy as sa
 
 from culling.cloud.store.frames import FrameStore, Reconciled
-from culling.cloud.store.index import Index, frames
+from culling.cloud.store.index import Index, frames, stored_among
 from culling.cloud.store.objects.objects import Item, Objects
 
 SETTLED_S = 3600.0
@@ -36,7 +36,7 @@ def _orphans(index: Index, objects: Objects, before: float) -> Iterator[Item]:
     while some := list(islice(old, AT_ONCE)):
         names = {item.name: item.name.rpartition("/")[2].partition(".")[0].partition("-") for item in some}
         query = sa.select(frames.c.id, frames.c.sha256)
-        query = query.where(frames.c.id.in_({name for name, _, _ in names.values()}), frames.c.state == "stored")
+        query = query.where(stored_among({name for name, _, _ in names.values()}))
         with index.read() as connection:
             stored = {(name, sha256[:16]) for name, sha256 in connection.execute(query)}
         yield from (item for item in some if (names[item.name][0], names[item.name][2]) not in stored)

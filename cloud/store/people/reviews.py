@@ -19,7 +19,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from culling.cloud.store.classes.lists import FIRST, Reading, all_lists, current, detections, number
-from culling.cloud.store.index import Index, frames, reviews
+from culling.cloud.store.index import Index, frames, reviews, stored_among
 from culling.cloud.store.people import ignores
 from culling.common.errors import InputError, ProtocolError
 from culling.common.frame import Detections
@@ -168,7 +168,7 @@ def _enter(
     connection: sa.Connection, camera: str, some: Collection[str], said: Mapping[str, Said], who: str, at: float
 ) -> list[str]:
     columns = (frames.c.id, frames.c.labels, frames.c.class_list, frames.c.ignored, frames.c.width, frames.c.height)
-    stored = sa.select(*columns).where(frames.c.id.in_(some), frames.c.camera == camera, frames.c.state == "stored")
+    stored = sa.select(*columns).where(stored_among(some, camera))
     known = {row.id: row for row in connection.execute(stored)}
     classes = current(connection, camera)
     lists, in_force = all_lists(connection), number(connection, classes)

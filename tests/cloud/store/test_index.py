@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from culling.cloud.store.index import Index, edges, frames, models
+from culling.cloud.store.index import Index, edges, frames, models, stored_among
 from culling.common.errors import StorageError
 
 ROW = {"name": "edge-1", "public_key": "k" * 40, "revoked": False, "enrolled": 1.0}
@@ -149,3 +149,15 @@ def test_the_index_is_an_ordinary_sqlite_file(tmp_path: Path) -> None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
     assert {"edges", "cameras", "frames", "models", "swaps", "rounds", "requests"} <= tables
+
+
+@pytest.mark.embedded
+def test_frames_are_found_by_their_names_without_a_walk_through_all_that_are_stored(tmp_path: Path) -> None:
+    index = Index(url(tmp_path))
+    some = [f"{number:032x}" for number in range(50)]
+    for found in (stored_among(some), stored_among(some, "gate")):
+        query = sa.select(frames.c.id).where(found).compile(compile_kwargs={"literal_binds": True})
+        with index.read() as connection:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+        assert plan == ["SEARCH frames USING INDEX sqlite_autoindex_frames_1 (id=?)"]
+    index.close()

@@ -238,8 +238,24 @@ def test_the_quota_takes_the_oldest_that_a_round_has_considered(cloud: CloudStat
     gone = cloud.lifecycle.expire(quota_bytes=9 * size, retention_days=30)
     considered = [seq for seq in range(1, 6) if seq not in split(10)[1]]
     left = [frame.loss for frame in everything(cloud)]
-    assert gone == {(CAMERA, "quota"): 2}, "down to nine tenths"
-    assert left == [float(seq) for seq in range(1, 11) if seq not in considered[:2]]
+    assert gone == {(CAMERA, "quota"): 3}, "down to .88, as it was above nine tenths"
+    assert left == [float(seq) for seq in range(1, 11) if seq not in considered[:3]]
+    assert cloud.lifecycle.expire(quota_bytes=8 * size, retention_days=30) == {}, "not above nine tenths"
+
+
+def test_cameras_that_are_full_together_are_cleared_in_several_calls(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.cloud.store.lifecycle.AT_ONCE", 3)
+    for start, camera in ((0, "a"), (10, "b"), (20, "c")):
+        add(cloud, *range(start + 1, start + 11), camera=camera)
+    label_all(cloud)
+    for camera in ("a", "b", "c"):
+        cloud.lifecycle.claim(camera, 1)
+    size = cloud.frames.counts()["a"].bytes // 10
+    calls = [cloud.lifecycle.expire(quota_bytes=10 * size, retention_days=30) for _ in range(4)]
+    assert [sum(gone.values()) for gone in calls] == [4, 2, 0, 0], "of two cameras, and then of the third"
+    assert {counts.stored for counts in cloud.frames.counts().values()} == {8}
 
 
 def test_what_a_camera_is_judged_by_and_learnt_from_goes_last(cloud: CloudState, clock: FakeClock) -> None:
