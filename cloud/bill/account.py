@@ -101,7 +101,7 @@ def statements(
     for row in looked(index, int(since // 60), int(until // 60), only):
         passes[row.camera].append(row)
     prices = _prices(index, {name: passes[name] for name in names})
-    stages = _stages(index, since, until)
+    stages = _stages(index, since, until, only)
     labels = _labels(index, names, since, until)
     return {
         name: statement(prices[name], (since, until), passes[name], labels[name], stages.get(name, Bill({})))
@@ -184,9 +184,11 @@ def _labels(index: Index, names: Collection[str], since: float, until: float) ->
     return dict.fromkeys(names, 0) | {name: int(counted) for name, counted in rows}
 
 
-def _stages(index: Index, since: float, until: float) -> dict[str, Bill]:
-    """Return what the stages of the rounds cost that ended in the span, by camera."""
+def _stages(index: Index, since: float, until: float, only: Collection[str] | None) -> dict[str, Bill]:
+    """Return what the stages of the rounds cost that ended in the span, by camera; of `only` those cameras."""
     ended = (rounds.c.finished >= since) & (rounds.c.finished < until)
+    if only is not None:
+        ended &= rounds.c.camera.in_(only)
     found: dict[str, Bill] = {}
     with index.read() as connection:
         for camera, text in connection.execute(sa.select(rounds.c.camera, rounds.c.report).where(ended)):

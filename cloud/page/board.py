@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
+from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 
@@ -43,6 +44,9 @@ SLOW_S = 2.0
 
 BILL_S = 300.0
 """A bill adds up every minute of a day, and hardly changes within a few."""
+
+AT_ONCE = 50
+"""Cameras whose day, or bill, is read in one turn: it takes some milliseconds each, and the page waits for all."""
 
 BILLED = ("gflops", "ratio", "ratio_incremental", "told")
 
@@ -89,6 +93,7 @@ class Board:
         self._changed: dict[str, int] = {}
         self._sparks: dict[str, dict[int, tuple[Row, int]]] = {}  # by camera and start: a slot, and when it changed
         self._day = 0
+        self._days: set[str] = set()  # cameras whose day was read
         self._sparks_changed = self._shrunk = 0
         self._minute = -1
         self._told: dict[str, Told] = {}
@@ -110,9 +115,7 @@ class Board:
             self._sample(name, state, heard)
         self._told = told
         rows = {name: self._row(name) for name in (self._slow.cameras if slow else fresh) if name in self._slow.cameras}
-        minute = int(self._clock.now() // 60)
-        sparks = None if minute == self._minute else self._read_slots(minute)
-        self._minute = minute
+        sparks = self._read_sparks(int(self._clock.now() // 60))
         return self._replace(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
 
     def _read_heard(self, told: Mapping[str, Told]) -> None:
@@ -201,15 +204,25 @@ class Board:
         while len(samples) > 2 and samples[1][0] <= heard - NOW_S:
             samples.popleft()
 
-    def _read_slots(self, minute: int) -> dict[str, list[Row]]:
-        """Return the slots that may have changed since they were read last: all of the day at first, then the newest.
+    def _read_sparks(self, minute: int) -> dict[str, list[Row]] | None:
+        """Return the slots that may have changed since they were read last: the newest, and all of some cameras' day.
 
-        A minute is recorded when it is over, by another thread, so that it may still be missing when it is read.
+        A minute is recorded when it is over, by another thread, so that it may still be missing when it is read. None
+        where no slot was read.
         """
         first = (minute - DAY_MINUTES) // SLOT_MINUTES * SLOT_MINUTES + SLOT_MINUTES
-        self._day = 60 * first
-        again = (self._minute - 2) // SLOT_MINUTES * SLOT_MINUTES
-        found = history.read(self._index, max(first, again), SLOT_MINUTES)
+        found: dict[str, list[Row]] = {}
+        if minute != self._minute and self._days:
+            again = (self._minute - 2) // SLOT_MINUTES * SLOT_MINUTES
+            found = history.read(self._index, max(first, again), SLOT_MINUTES)
+        known = self._slow.cameras.keys()
+        unread = list(islice((name for name in known if name not in self._days), AT_ONCE))
+        for name in unread:
+            found |= history.read(self._index, first, SLOT_MINUTES, name)
+        if minute == self._minute and not unread:
+            return None
+        self._days = self._days & known | set(unread)
+        self._day, self._minute = 60 * first, minute
         wanted = ("t", "seen", *REASONS)
         return {name: [{key: slot[key] for key in wanted} for slot in slots] for name, slots in found.items()}
 
@@ -305,7 +318,7 @@ class _Slow:
         self._index = index
         self._settings = settings
         self._clock = clock
-        self._next_bill = clock.monotonic()
+        self._billed: dict[str, float] = {}  # when each camera's bill was read
         self.recent = Recent(index)
         self.cameras: dict[str, CameraRow] = {}
         self.desired: dict[str, DesiredState] = {}
@@ -333,20 +346,24 @@ class _Slow:
         self.asked = Requests(self._index).rounds().keys()
         self.lacks = missing(self._settings, self._index, self.asked)
         self.problem = said.problem
-        if self._clock.monotonic() >= self._next_bill:
-            self._next_bill = self._clock.monotonic() + BILL_S
-            self.bills = self._read_bills()
+        self._read_bills()
         states = {name: row.state for name, row in self.cameras.items() if row.state is not None}
         states |= {name: state for name, (state, _) in told.items()}
         with self._index.read() as connection:
             self._read_models(connection, {(name, state.model_id) for name, state in states.items()})
         self.recent.read(self.cameras, self.counts, self._clock.now())
 
-    def _read_bills(self) -> dict[str, Row]:
-        """Return what the last day of each camera cost, without the times, which change with every look."""
-        now = self._clock.now()
-        found = {name: one.row() for name, one in statements(self._index, self._settings, now - DAY_S, now).items()}
-        return {name: {key: row[key] for key in BILLED} for name, row in found.items()}
+    def _read_bills(self) -> None:
+        """Read what the last day of some cameras cost, without the times, which change with every look."""
+        now, at = self._clock.now(), self._clock.monotonic()
+        self._billed = {name: when for name, when in self._billed.items() if name in self.cameras}
+        old = (name for name in self.cameras if at >= self._billed.get(name, -inf) + BILL_S)
+        if some := list(islice(old, AT_ONCE)):
+            found = statements(self._index, self._settings, now - DAY_S, now, some)
+            rows = {name: one.row() for name, one in found.items()}
+            read = {name: {key: row[key] for key in BILLED} for name, row in rows.items()}
+            self.bills = {name: bill for name, bill in self.bills.items() if name in self.cameras} | read
+            self._billed |= dict.fromkeys(some, at)
 
     def _read_models(self, connection: sa.Connection, running: Set[tuple[str, str]]) -> None:
         """Read which models are live, and of those that run their scale and age, which never change."""

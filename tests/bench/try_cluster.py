@@ -143,9 +143,12 @@ class Process:
 
     def __init__(self, name: str, arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         self.name, self._arguments, self._folder, self._environment = name, list(arguments), folder, environment
+        self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
+        if self.runs:
+            return
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._arguments],
@@ -154,6 +157,7 @@ class Process:
 
     def kill(self) -> None:
         """End it as a power cut would, with all that it started; some of that has a process group of its own."""
+        assert self._process is not None
         started = psutil.Process(self._process.pid).children(recursive=True) if self.runs else []
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -164,10 +168,10 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        if self._process.poll() is None:
+        if self._process is not None and self.runs:
             self._process.terminate()
             try:
                 self._process.wait(40)
@@ -269,7 +273,7 @@ class Trial:
             self._due = time.monotonic() + FRAME_S
             self.witness.make()
         self.witness.turn()
-        self._tend_nodes()
+        self._tend()
         time.sleep(0.02)
 
     def elected(self) -> list[str]:
@@ -319,14 +323,15 @@ class Trial:
         self._nodes[name].kill()
         self._nodes[name].start()
 
-    def _tend_nodes(self) -> None:
-        """Start each node of Ray again that ended by itself, as workers do some time after their head."""
+    def _tend(self) -> None:
+        """Start again what ended by itself: workers of Ray some time after their head, and services that were just
+        starting when PostgreSQL went.
+        """
         if time.monotonic() < self._tended + TEND_S:
             return
         self._tended = time.monotonic()
-        for node in self._nodes.values():
-            if not node.runs:
-                node.start()
+        for process in (*self.services.values(), *self._nodes.values()):
+            process.start()
 
     def finish(self, minutes: float) -> None:
         """Wait until each camera had a round, `minutes` at most, and until the witness has all answers; then look."""

@@ -283,6 +283,22 @@ def test_of_the_day_only_slots_that_changed_are_told_again(watched: Watched) -> 
     assert len(watched.since(0)["sparks"][CAMERA]) == 3
 
 
+def test_of_many_cameras_days_and_bills_are_read_a_few_at_a_time(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.cloud.page.board.AT_ONCE", 1)
+    watched.clock.advance(600)
+    minutes_of(watched, until=300)
+    minutes_of(watched, until=300, camera="yard")
+    known = []
+    for _ in range(3):
+        watched.clock.advance(SLOW_S)
+        watched.board.refresh()
+        bills = [row["bill"] is not None for row in watched.since(0)["cameras"]]
+        known.append((len(watched.since(0)["sparks"]), sum(bills)))
+    assert known == [(1, 1), (2, 2), (2, 2)]
+
+
 def test_a_viewer_that_takes_only_the_news_has_what_a_new_one_is_told(watched: Watched) -> None:
     fleet, revision = Fleet(), 0
     for turn in range(60):
