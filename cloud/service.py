@@ -36,7 +36,7 @@ from culling.cloud.store.folders import only_one
 from culling.cloud.store.index import Index
 from culling.cloud.store.keys import curve_secret_of, keys_of, signing_key_of
 from culling.cloud.store.objects.places import frame_store, model_files
-from culling.cloud.store.roster import Told, Words
+from culling.cloud.store.roster import Roster, Told, Words
 from culling.common.address import http_url
 from culling.common.atomic import write_atomic
 from culling.common.clock import Clock, SystemClock
@@ -95,10 +95,6 @@ class Service:
 
     def _startup(self) -> None:
         self._forget_addresses()  # those of a service that was killed
-        registry = CollectorRegistry()
-        self._metrics = Metrics(registry, "cloud")
-        # Whatever its roles: what labels and trains opens its own, and the first to tell would be a round, hours later.
-        self._traces = open_traces(self._settings.traces, "cloud", self._metrics)
         if Role.CONTROL in self._roles:
             check_student(self._settings)
         if self._roles & {Role.CONTROL, Role.LABELS}:
@@ -109,6 +105,10 @@ class Service:
         if self._roles == WHOLE:
             keys_of(self._settings.service)  # makes them at a first start, as no other process may
         self._index = Index(self._settings.store_url)
+        registry = CollectorRegistry()
+        self._metrics = Metrics(registry, "cloud", self._many())
+        # Whatever its roles: what labels and trains opens its own, and the first to tell would be a round, hours later.
+        self._traces = open_traces(self._settings.traces, "cloud", self._metrics)
         if Role.CONTROL in self._roles:
             self._control = self._stand()
         self._frames = frame_store(self._settings, self._index, self._clock)
@@ -169,6 +169,14 @@ class Service:
         told += [self._control.told] if self._control is not None else []
         told += ["frames are labelled"] if self._labels is not None else []
         return not problem, problem or ", ".join(told or ["the page is served"])
+
+    def _many(self) -> bool:
+        """Return whether there are too many cameras for series of each: decided once, so that no series changes."""
+        enrolled, limit = sum(map(len, Roster(self._index).members().cameras.values())), self._settings.metrics.cameras
+        merged = not limit or enrolled > limit
+        if merged:
+            log.info("metrics_merged", cameras=enrolled, limit=limit)
+        return merged
 
     # The roles
 

@@ -1,25 +1,30 @@
 """Every series Culling exports, in one table, and the prometheus objects made from it.
 
-Counters come first: rates are computed from them, never exported. The README's table is `markdown()`'s output.
+Counters come first: rates are computed from them, never exported. The reference's table is `markdown()`'s output.
 A camera that is down reads as `culling_camera_state{state="connecting"} 1`, never as a rate of zero.
+
+A scrape costs as much as it has lines: beyond some hundred cameras a cloud merges them (`Metrics.merged`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
 Kind = Literal["counter", "gauge", "histogram"]
 Side = Literal["edge", "cloud", "both"]
+Merge = Literal["sum", "greatest", "none", ""]
 
 REASONS = ("hard", "audit", "bootstrap", "manual")
 """Why frames are forwarded."""
+ALL = "(all)"
+"""The label `camera` of what is merged; no camera can have this name."""
 
 # Seconds of what one frame costs, from a student on a GPU to one on a busy CPU.
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -31,7 +36,11 @@ LOSS_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.
 
 @dataclass(frozen=True)
 class Series:
-    """One exported series; code calls it `name`, Prometheus reads it as `exported`."""
+    """One exported series; code calls it `name`, Prometheus reads it as `exported`.
+
+    `merge` is what a gauge's values of all cameras become where they are merged: their sum, the greatest of them, or
+    none; "" where there is nothing to merge. Counters and histograms are added up.
+    """
 
     name: str
     kind: Kind
@@ -40,6 +49,7 @@ class Series:
     meaning: str
     side: Side
     buckets: tuple[float, ...] = ()
+    merge: Merge = ""
 
     @property
     def exported(self) -> str:
@@ -51,8 +61,8 @@ def _count(name: str, labels: str, unit: str, meaning: str, side: Side) -> Serie
     return Series(name, "counter", tuple(labels.split()), unit, meaning, side)
 
 
-def _gauge(name: str, labels: str, unit: str, meaning: str, side: Side) -> Series:
-    return Series(name, "gauge", tuple(labels.split()), unit, meaning, side)
+def _gauge(name: str, labels: str, unit: str, meaning: str, side: Side, merge: Merge = "") -> Series:
+    return Series(name, "gauge", tuple(labels.split()), unit, meaning, side, merge=merge)
 
 
 def _spread(name: str, labels: str, unit: str, meaning: str, side: Side, buckets: tuple[float, ...]) -> Series:
@@ -144,8 +154,17 @@ SERIES: tuple[Series, ...] = (
     # in the cloud
     _gauge("control_elected", "", "0 or 1", "1 where this process is control, 0 where it stands by", "cloud"),
     _gauge("edges_connected", "", "edges", "edges heard from within three beats", "cloud"),
-    _gauge("camera_heard_seconds", "camera", "seconds", "time since the camera's edge last told its state", "cloud"),
-    _gauge("camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud"),
+    _gauge(
+        "camera_heard_seconds",
+        "camera",
+        "seconds",
+        "time since the camera's edge last told its state",
+        "cloud",
+        "greatest",
+    ),
+    _gauge(
+        "camera_live", "camera", "0 or 1", "1 while its edge says that it is live, and is not silent", "cloud", "sum"
+    ),
     _count("live_pictures", "camera", "frames", "live pictures that came for who looks", "cloud"),
     _count("live_pictures_ignored", "reason", "frames", "live pictures that were not kept, and why", "cloud"),
     _count("frames_taken", "camera", "frames", "frames that a student looked at, as its edge told", "cloud"),
@@ -158,11 +177,11 @@ SERIES: tuple[Series, ...] = (
         "frames_expired", "camera reason", "frames", "stored frames removed by quota, retention or a full disk", "cloud"
     ),
     _spread("store_seconds", "", "seconds", "time to make a frame durable", "cloud", _FAST),
-    _gauge("store_bytes", "camera", "bytes", "size of a camera's stored frames", "cloud"),
-    _gauge("teacher_queue", "camera", "frames", "stored frames that wait for the teacher", "cloud"),
+    _gauge("store_bytes", "camera", "bytes", "size of a camera's stored frames", "cloud", "sum"),
+    _gauge("teacher_queue", "camera", "frames", "stored frames that wait for the teacher", "cloud", "sum"),
     _gauge("labelling_failing", "", "0 or 1", "1 while the process that labels cannot work", "cloud"),
     _count("labelling_deaths", "", "deaths", "times that the process that labels died, or was killed", "cloud"),
-    _gauge("frames_waiting", "camera", "frames", "labelled frames that no round has read", "cloud"),
+    _gauge("frames_waiting", "camera", "frames", "labelled frames that no round has read", "cloud", "sum"),
     _count("frames_labelled", "camera", "frames", "frames the teacher labelled", "cloud"),
     _count("frames_passed_over", "camera reason", "frames", "frames the teacher did not label within a day", "cloud"),
     _count("frames_kept", "camera", "frames", "frames kept in a culled set", "cloud"),
@@ -182,10 +201,11 @@ SERIES: tuple[Series, ...] = (
         "AP50",
         "of the student in use on all that the camera sees, by its audits: value, and low and high of its interval",
         "cloud",
+        "none",
     ),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
-    _spread("round_seconds", "camera stage", "seconds", "time of each stage of a round", "cloud", _SLOW),
+    _spread("round_seconds", "stage", "seconds", "time of each stage of a round, of any camera", "cloud", _SLOW),
     _count("cost_gflops", "camera part", "GFLOPs", "what a camera cost: edge, labels, stages of rounds", "cloud"),
     _count("cost_seconds", "camera part", "seconds", "how long that took; of the edge it is not known", "cloud"),
     _count(
@@ -201,13 +221,14 @@ SERIES: tuple[Series, ...] = (
         "seconds since the epoch",
         "when the last round finished; before the first, when the edge was enrolled",
         "cloud",
+        "greatest",
     ),
     _count("models_published", "camera", "models", "models signed and offered", "cloud"),
     _count("swap_reports", "camera outcome", "reports", "swaps the edges reported, by outcome", "cloud"),
     _count(
         "rollbacks", "camera by", "rollbacks", "models gone back from, by the edge's probation or an operator", "cloud"
     ),
-    _spread("model_lag_seconds", "camera", "seconds", "last training frame to first detection by it", "cloud", _SLOW),
+    _spread("model_lag_seconds", "", "seconds", "last training frame to first detection by it", "cloud", _SLOW),
 )
 
 _OUTCOMES = ("live", "rejected", "rolled-back")
@@ -224,19 +245,33 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "rollbacks": ("edge", "operator"),
     "live_pictures_skipped": ("hard-frames", "upload-limit", "queue-full", "oversized"),
 }
-"""The values of a series' second label, where all are known in advance."""
+"""The values of a series' last label, beside the camera if it has that, where all are known in advance."""
 
 
 class Metrics:
-    """The series of one side, made from the table; an unknown name or label is a programming error."""
+    """The series of one side, made from the table; an unknown name or label is a programming error.
 
-    def __init__(self, registry: CollectorRegistry, side: Literal["edge", "cloud"]) -> None:
+    Where `merged`, what is written for a camera counts for all of them, under `camera="(all)"`: a scrape costs the same
+    however many there are. A gauge of cameras is then exported by `set_each` alone.
+    """
+
+    def __init__(self, registry: CollectorRegistry, side: Literal["edge", "cloud"], merged: bool = False) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # lines for every child, and nothing asks for them
+        self.merged = merged
+        self._announced = False
         self._series = {series.name: series for series in SERIES if series.side in (side, "both")}
         self._made = {series.name: _make(series, registry) for series in self._series.values()}
+        for series in self._series.values():
+            if len(series.labels) == 1:
+                for value in KNOWN.get(series.name, ()):
+                    self._child(series.name, {series.labels[0]: value})
         ProcessCollector(registry=registry)
 
     def announce(self, camera: str) -> None:
         """Export a camera's counters and histograms as 0 from now on: a series that starts at 1 shows no rise."""
+        if self.merged and self._announced:
+            return
+        self._announced = True
         for series in self._series.values():
             if series.kind == "gauge" or series.labels[:1] != ("camera",):
                 continue
@@ -252,10 +287,27 @@ class Metrics:
         counter.inc(amount)
 
     def set(self, name: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
+        """Set a gauge. Where cameras are merged, that of one camera is exported nowhere."""
+        if self.merged and "camera" in labels:
+            return
         gauge = self._child(name, labels)
         assert isinstance(gauge, Gauge), name
         gauge.set(value)
+
+    def set_each(self, name: str, values: Mapping[str, float]) -> None:
+        """Set a gauge of every camera, or, where they are merged, the one value that theirs become."""
+        if not self.merged:
+            for camera, value in values.items():
+                self.set(name, value, camera=camera)
+            return
+        rule = self._series[name].merge
+        if rule == "greatest" and not values:  # 0 would be a value
+            self.forget(name, camera=ALL)
+            return
+        assert rule in ("sum", "greatest"), name
+        gauge = self._child(name, {"camera": ALL})
+        assert isinstance(gauge, Gauge), name
+        gauge.set(sum(values.values()) if rule == "sum" else max(values.values()))
 
     def follow(self, name: str, value: Callable[[], float], **labels: str) -> None:
         """Set a gauge to call `value` whenever it is read."""
@@ -297,6 +349,8 @@ class Metrics:
 
     def _child(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
         made = self._made[name]
+        if self.merged and "camera" in labels:
+            labels = labels | {"camera": ALL}
         return made.labels(**labels) if labels else made
 
     def _read(self, name: str, labels: dict[str, str]) -> list[tuple[dict[str, str], float]]:
@@ -310,13 +364,19 @@ class Metrics:
 
 
 def markdown() -> str:
-    """Return the table of all series for the README."""
+    """Return the table of all series for the reference."""
     rows = [
         f"| `{series.exported}` | {series.kind} | {', '.join(series.labels) or '-'} "
-        f"| {series.unit} | {series.side} | {series.meaning} |"
+        f"| {series.unit} | {series.side} | {_merge(series)} | {series.meaning} |"
         for series in SERIES
     ]
-    return "\n".join(["| series | type | labels | unit | side | meaning |", "|---|---|---|---|---|---|", *rows]) + "\n"
+    return "\n".join(["| series | type | labels | unit | side | merged | meaning |", "|---" * 7 + "|", *rows]) + "\n"
+
+
+def _merge(series: Series) -> str:
+    if series.side != "cloud" or "camera" not in series.labels:
+        return "-"
+    return {"": "sum", "none": "not exported"}.get(series.merge, series.merge)
 
 
 def _make(series: Series, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

@@ -264,4 +264,4 @@ class Control:
         self._metrics.count("audits_missed", turn.report.get("audits_missed", 0), camera=turn.camera)
         self._metrics.set("last_round_time", self._clock.now(), camera=turn.camera)
         for stage, seconds in turn.report.get("seconds", {}).items():
-            self._metrics.observe("round_seconds", seconds, camera=turn.camera, stage=stage)
+            self._metrics.observe("round_seconds", seconds, stage=stage)

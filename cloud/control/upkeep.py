@@ -150,6 +150,7 @@ class Upkeep:
 
     def _show_last_rounds(self) -> None:
         """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""
-        finished = self._rounds.last_finished()
-        for row in self._roster.rows():
-            self._metrics.set("last_round_time", finished.get(row.name, row.enrolled), camera=row.name)
+        last = self._rounds.last_finished()
+        if not (self._metrics.merged and last):  # else each new edge would look like a round
+            last = {row.name: last.get(row.name, row.enrolled) for row in self._roster.rows()}
+        self._metrics.set_each("last_round_time", last)

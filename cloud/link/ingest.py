@@ -78,6 +78,7 @@ MODELS = 4096
 SILENT_S = 30.0
 """An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
 
+_NONE = Counts()
 
 FOR_EVER = ("seq-reused", "camera-removed", "purged")
 """Why a frame is refused however often it comes."""
@@ -219,27 +220,33 @@ class Ingest:
         self._metrics.set("edges_connected", len(self._alive()))
         self._metrics.set("disk_free_bytes", self._room.free_bytes)
         enrolled = {name for names in self._members.cameras.values() for name in names}
-        for camera in self._room.counts.keys() | enrolled:
-            if camera not in self._announced:
-                self._announced.add(camera)
-                self._metrics.announce(camera)
-            counts = self._room.counts.get(camera, Counts())  # a camera whose frames are all gone has none
-            self._metrics.set("store_bytes", counts.bytes, camera=camera)
-            if camera not in enrolled:  # none of one that was removed or revoked are labelled, and it has no rounds
-                counts = Counts()
-            self._metrics.set("teacher_queue", counts.asking, camera=camera)
-            self._metrics.set("frames_waiting", counts.waiting, camera=camera)
+        shown = self._room.counts.keys() | enrolled
+        for camera in shown - self._announced:
+            self._metrics.announce(camera)
+        self._announced |= shown
+        # A camera whose frames are all gone has no counts.
+        stored = {camera: self._room.counts.get(camera, _NONE) for camera in shown}
+        self._metrics.set_each("store_bytes", {camera: counts.bytes for camera, counts in stored.items()})
+        # None of one that was removed or revoked are labelled, and it has no rounds.
+        used = {camera: counts if camera in enrolled else _NONE for camera, counts in stored.items()}
+        self._metrics.set_each("teacher_queue", {camera: counts.asking for camera, counts in used.items()})
+        self._metrics.set_each("frames_waiting", {camera: counts.waiting for camera, counts in used.items()})
         self._show_liveness(enrolled)
 
     def _show_liveness(self, enrolled: Set[str]) -> None:
         """Export who was heard of when: an edge behind a router can't be scraped. One that never spoke has none."""
         now = self._clock.now()
+        silent: dict[str, float] = {}
+        live: dict[str, float] = {}
         for camera in self._before.keys() | self._latest.keys():
-            state, heard = self._latest.get(camera, (None, self._before.get(camera, now)))
-            member = camera in enrolled  # one that was revoked is no longer waited for
-            live = not member or state_of(False, state, heard, now) == "live"
-            self._metrics.set("camera_heard_seconds", max(0.0, now - heard) if member else 0.0, camera=camera)
-            self._metrics.set("camera_live", float(live), camera=camera)
+            if camera in enrolled:
+                state, heard = self._latest.get(camera, (None, self._before.get(camera, now)))
+                silent[camera] = max(0.0, now - heard)
+                live[camera] = float(state_of(False, state, heard, now) == "live")
+            elif not self._metrics.merged:  # one that was revoked is no longer waited for: no alert may stay
+                silent[camera], live[camera] = 0.0, 1.0
+        self._metrics.set_each("camera_heard_seconds", silent)
+        self._metrics.set_each("camera_live", live)
 
     def _alive(self) -> list[str]:
         now = self._clock.monotonic()
@@ -418,7 +425,7 @@ class Ingest:
         log.info("swap_reported", camera=swap.camera, model_id=swap.model_id, outcome=swap.outcome)
         newest = self._rounds.newest_capture(swap.camera, swap.model_id)
         if swap.outcome == "live" and newest is not None:
-            self._metrics.observe("model_lag_seconds", max(0.0, swap.at - newest), camera=swap.camera)
+            self._metrics.observe("model_lag_seconds", max(0.0, swap.at - newest))
 
     def _own(self, edge_key: str, camera: str) -> None:
         if not self._members.owns(edge_key, camera):

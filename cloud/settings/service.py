@@ -64,12 +64,20 @@ class ServiceSettings(Section):
 
 
 class MetricsSettings(Section):
-    """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one."""
+    """`[metrics]`: where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free one. Above so many
+    `cameras` their series are merged.
+    """
 
     host: Host = Field(
         default="127.0.0.1", description="address on which `/metrics`, `/healthz` and `/readyz` are served"
     )
     port: int = Field(default=9465, ge=0, le=65535, description="port of the same; 0 takes a free one")
+    cameras: int = Field(
+        default=500,
+        ge=0,
+        description="enrolled cameras above which a service that starts exports the series of cameras once, merged "
+        'under `camera="(all)"`; 0: always',
+    )
 
 
 class PageSettings(Section):

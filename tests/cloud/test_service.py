@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -121,6 +123,23 @@ def test_a_camera_waits_for_its_first_round_since_its_edge_was_enrolled(cloud: C
     with ServiceProcess(cloud):
         metrics = Scrape((cloud.data_dir / "metrics").read_text().strip())
         wait_until(lambda: {name: metrics.sum("last_round_time", camera=name) for name in told} == told)
+
+
+@pytest.mark.parametrize(("limit", "merged"), [(2, False), (1, True), (0, True)])
+def test_beyond_a_number_of_cameras_their_series_are_merged(tmp_path: Path, limit: int, merged: bool) -> None:
+    cloud = CloudState(tmp_path, schedule={"hold": True}, metrics={"port": 0, "cameras": limit})
+    cloud.enroll("gate", "yard")
+    cloud.enroll("ramp", edge="edge-2")
+    cloud.roster.revoke("edge-2")
+    wanted = {'camera="(all)"'} if merged else {'camera="gate"', 'camera="yard"'}
+    with ServiceProcess(cloud) as service:
+        metrics = Scrape((cloud.data_dir / "metrics").read_text().strip())
+        wait_until(lambda: {*re.findall('camera="[^"]+"', metrics.text("/metrics"))} >= wanted)
+        found = {*re.findall('camera="[^"]+"', metrics.text("/metrics"))}
+        assert found - {'camera="ramp"'} == wanted, "of one that is revoked times are shown, but it does not count"
+        told = [line for line in service.log().splitlines() if '"metrics_merged"' in line]
+    cloud.close()
+    assert [(one["cameras"], one["limit"]) for one in map(json.loads, told)] == [(2, limit)] * merged
 
 
 def test_the_service_never_imports_torch() -> None:

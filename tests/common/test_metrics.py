@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from culling.common.metrics import KNOWN, LOSS_BUCKETS, SERIES, Metrics, Series, markdown
+from culling.common.metrics import ALL, KNOWN, LOSS_BUCKETS, SERIES, Metrics, Series, markdown
+from culling.common.wire.messages import CameraState
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +26,11 @@ def edge(registry: CollectorRegistry) -> Metrics:
     return Metrics(registry, "edge")
 
 
+@pytest.fixture
+def many(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, "cloud", merged=True)
+
+
 class TestAnnouncing:
     def test_a_camera_counts_from_nothing_before_anything_happens(self, registry: CollectorRegistry) -> None:
         Metrics(registry, "cloud").announce("gate")
@@ -32,8 +39,8 @@ class TestAnnouncing:
             'culling_frames_stored_total{camera="gate"} 0.0',
             'culling_rollbacks_total{by="operator",camera="gate"} 0.0',
             'culling_rounds_total{camera="gate",outcome="failed"} 0.0',
-            'culling_model_lag_seconds_count{camera="gate"} 0.0',
-            'culling_round_seconds_count{camera="gate",stage="train"} 0.0',
+            "culling_model_lag_seconds_count 0.0",
+            'culling_round_seconds_count{stage="train"} 0.0',
         ):
             assert line in text
 
@@ -43,9 +50,90 @@ class TestAnnouncing:
         assert "culling_threshold{" not in text
         assert "culling_camera_state{" not in text
 
-    def test_known_values_are_those_of_a_second_label(self) -> None:
+    def test_known_values_are_those_of_the_label_beside_the_camera(self) -> None:
         labels = {series.name: series.labels for series in SERIES}
-        assert all(labels[name][0] == "camera" and len(labels[name]) == 2 for name in KNOWN)
+        assert all(len([label for label in labels[name] if label != "camera"]) == 1 for name in KNOWN)
+        assert all(labels[name][0] == "camera" or len(labels[name]) == 1 for name in KNOWN)
+
+    @pytest.mark.parametrize("side", ["edge", "cloud"])
+    def test_when_a_series_began_is_not_exported(self, side: Literal["edge", "cloud"]) -> None:
+        registry = CollectorRegistry()
+        Metrics(registry, side).announce("gate")
+        assert b"_created" not in generate_latest(registry)
+
+
+class TestMerging:
+    def test_what_is_written_for_a_camera_counts_for_all(self, many: Metrics, registry: CollectorRegistry) -> None:
+        for camera in ("gate", "yard"):
+            many.count("frames_received", 2, camera=camera)
+            many.count("frames_refused", camera=camera, reason="busy")
+        text = generate_latest(registry).decode()
+        assert 'culling_frames_received_total{camera="(all)"} 4.0' in text
+        assert 'culling_frames_refused_total{camera="(all)",reason="busy"} 2.0' in text
+        assert 'camera="gate"' not in text
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("store_bytes", 7),
+            ("teacher_queue", 7),
+            ("frames_waiting", 7),
+            ("camera_live", 7),
+            ("camera_heard_seconds", 4),
+            ("last_round_time", 4),
+        ],
+    )
+    def test_a_gauge_of_all_is_the_sum_or_the_greatest(
+        self, many: Metrics, registry: CollectorRegistry, name: str, value: float
+    ) -> None:
+        many.set_each(name, {"gate": 3, "yard": 4})
+        assert registry.get_sample_value(f"culling_{name}", {"camera": "(all)"}) == value
+        many.set(name, 100, camera="gate")
+        assert registry.get_sample_value(f"culling_{name}", {"camera": "(all)"}) == value, "one of many says nothing"
+
+    def test_of_no_camera_there_is_a_sum_and_no_greatest(self, many: Metrics, registry: CollectorRegistry) -> None:
+        for name in ("camera_live", "camera_heard_seconds"):
+            many.set_each(name, {"gate": 1})
+            many.set_each(name, {})
+        assert registry.get_sample_value("culling_camera_live", {"camera": "(all)"}) == 0
+        assert registry.get_sample_value("culling_camera_heard_seconds", {"camera": "(all)"}) is None
+
+    def test_what_has_no_meaning_for_all_is_not_exported(self, many: Metrics, registry: CollectorRegistry) -> None:
+        many.set("measured_accuracy", 0.5, camera="gate", bound="value")
+        assert b"culling_measured_accuracy{" not in generate_latest(registry)
+        with pytest.raises(AssertionError, match="measured_accuracy"):
+            many.set_each("measured_accuracy", {"gate": 0.5})
+
+    def test_not_merged_each_camera_has_its_own(self, registry: CollectorRegistry) -> None:
+        Metrics(registry, "cloud").set_each("store_bytes", {"gate": 3, "yard": 4})
+        found = [
+            registry.get_sample_value("culling_store_bytes", {"camera": name}) for name in ("gate", "yard", "(all)")
+        ]
+        assert found == [3, 4, None]
+
+    def test_a_scrape_has_as_many_lines_however_many_cameras(self, many: Metrics, registry: CollectorRegistry) -> None:
+        lines = set()
+        for cameras in (["gate"], [f"camera-{number}" for number in range(100)]):
+            for camera in cameras:
+                many.announce(camera)
+                many.count("frames_stored", camera=camera)
+            many.set_each("camera_live", dict.fromkeys(cameras, 1.0))
+            lines.add(generate_latest(registry).count(b"\nculling_"))
+        assert len(lines) == 1
+        assert registry.get_sample_value("culling_rounds_total", {"camera": "(all)", "outcome": "failed"}) == 0
+
+    def test_no_camera_has_the_name_of_all(self) -> None:
+        said = dict.fromkeys(("state", "model_id"), "live")
+        with pytest.raises(msgspec.ValidationError, match="camera"):
+            msgspec.convert({"camera": ALL, **said}, type=CameraState)
+
+    def test_every_gauge_of_the_clouds_cameras_has_a_rule_and_nothing_else(self) -> None:
+        ruled = {series.name for series in SERIES if series.merge}
+        assert ruled == {
+            series.name
+            for series in SERIES
+            if series.side == "cloud" and series.kind == "gauge" and "camera" in series.labels
+        }
 
 
 class TestSpread:
@@ -95,7 +183,14 @@ class TestTable:
         assert len(lines) == len(SERIES) + 2
         assert len({line.count("|") for line in lines}) == 1
         (seen,) = [line for line in lines if "frames_seen" in line]
-        assert seen.startswith("| `culling_frames_seen_total` | counter | camera | frames | edge |")
+        assert seen.startswith("| `culling_frames_seen_total` | counter | camera | frames | edge | - |")
+
+    def test_the_table_says_what_becomes_of_a_series_of_many_cameras(self) -> None:
+        cells = {line.split("`")[1]: line.split(" | ")[5] for line in markdown().splitlines()[2:]}
+        assert cells["culling_frames_stored_total"] == cells["culling_store_bytes"] == "sum"
+        assert cells["culling_camera_heard_seconds"] == "greatest"
+        assert cells["culling_measured_accuracy"] == "not exported"
+        assert cells["culling_round_seconds"] == cells["culling_threshold"] == "-"
 
 
 def uses() -> Iterator[tuple[str, str, frozenset[str]]]:
@@ -104,11 +199,12 @@ def uses() -> Iterator[tuple[str, str, frozenset[str]]]:
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Call(
-                    func=ast.Attribute(value=value, attr="count" | "set" | "observe"),
+                    func=ast.Attribute(value=value, attr="count" | "set" | "set_each" | "observe" as how),
                     args=[ast.Constant(value=name), *_],
                 ):
                     if "metrics" in ast.unparse(value):
                         labels = frozenset(str(word.arg) for word in node.keywords) - {"amount", "value"}
+                        labels |= {"camera"} if how == "set_each" else set()
                         yield f"{path.relative_to(ROOT)}:{node.lineno}", str(name), labels
 
 

@@ -25,7 +25,7 @@ from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.roster import Words
 from culling.common.errors import StorageError
-from culling.common.metrics import Metrics
+from culling.common.metrics import ALL, Metrics
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.manifest import Trust, authentic, key_id, verify, verify_model
 from culling.common.wire.messages import (
@@ -57,10 +57,10 @@ from support.waiting import wait_until
 class Running:
     """An ingest thread on real sockets and a real index, and edges that speak to it."""
 
-    def __init__(self, folder: Path, **sections: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, merged: bool = False, **sections: dict[str, Any]) -> None:
         self.cloud = CloudState(folder, **sections)
         self.series = CollectorRegistry()
-        self.metrics = Metrics(self.series, "cloud")
+        self.metrics = Metrics(self.series, "cloud", merged)
         self.ingest = Ingest(
             self.cloud.settings,
             self.cloud.keys.curve_secret,
@@ -100,8 +100,8 @@ Start = Callable[..., Running]
 def start(tmp_path: Path) -> Iterator[Start]:
     made: list[Running] = []
 
-    def make(**sections: dict[str, Any]) -> Running:
-        made.append(Running(tmp_path, **sections))
+    def make(merged: bool = False, **sections: dict[str, Any]) -> Running:
+        made.append(Running(tmp_path, merged, **sections))
         return made[-1]
 
     yield make
@@ -515,6 +515,30 @@ def test_a_camera_that_falls_silent_shows_on_the_clouds_own_metrics(start: Start
     running.cloud.roster.revoke("edge-1")
     wait_until(lambda: metrics.total("camera_live", camera=CAMERA) == 1)
     assert metrics.total("camera_heard_seconds", camera=CAMERA) == 0, "nobody waits for it"
+
+
+def test_of_many_cameras_the_sum_is_exported_and_the_longest_silence(start: Start, tmp_path: Path) -> None:
+    before = CloudState(tmp_path)
+    before.enroll("ramp", edge="edge-2")
+    before.roster.heard({"ramp": camera_state("ramp")}, before.clock.now() - 1000)
+    before.close()
+    running = start(merged=True)
+    metrics = running.metrics
+    edge = running.edge("gate", "yard")
+    edge.ask(hello(camera_state("gate"), camera_state("yard")), Welcome)
+    frames = [hard_frame(1, camera="gate"), hard_frame(2, camera="yard")]
+    for frame, jpeg in frames:
+        edge.ask(frame, Ack, payload=jpeg)
+    sizes = sum(len(jpeg) for _, jpeg in frames)
+    wait_until(
+        lambda: metrics.total("store_bytes", camera=ALL) >= sizes and metrics.total("camera_live", camera=ALL) == 2
+    )
+    assert metrics.total("frames_stored", camera=ALL) == 2
+    assert metrics.total("camera_heard_seconds", camera=ALL) >= 1000
+    assert metrics.by("camera", "store_bytes").keys() == metrics.by("camera", "camera_live").keys() == {ALL}
+    running.cloud.roster.revoke("edge-2")
+    wait_until(lambda: metrics.total("camera_heard_seconds", camera=ALL) < 100)
+    assert metrics.total("camera_live", camera=ALL) == 2, "one that was revoked is none of those that are live"
 
 
 # Several ingests on one index
