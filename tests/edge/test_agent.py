@@ -23,7 +23,7 @@ from culling.edge.spool.rows import READY
 from support import tiny
 from support.clock import FakeClock
 from support.site import CAMERA, CloudEnd, Site, moving_clip
-from support.waiting import wait_until
+from support.waiting import LONG_S, wait_until
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def play_once(site: Site) -> None:
     site.settings["camera"][0]["loop"] = False
 
 
-def exit_code(site: Site, cloud: CloudEnd | None, within_s: float = 20.0) -> int:
+def exit_code(site: Site, cloud: CloudEnd | None, within_s: float = LONG_S) -> int:
     """Play the cloud until the newest agent has ended."""
     process = site.processes[-1]
 
@@ -84,7 +84,7 @@ def counters(site: Site) -> dict[str, int]:
     return found
 
 
-def serve(cloud: CloudEnd, shipped: tiny.Shipped, until: Callable[[], bool], within_s: float = 30.0) -> None:
+def serve(cloud: CloudEnd, shipped: tiny.Shipped, until: Callable[[], bool], within_s: float = LONG_S) -> None:
     """Offer a model, and answer the requests for it, until `until` holds."""
     cloud.send(ModelOffer(CAMERA, shipped.signed))
 

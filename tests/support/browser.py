@@ -13,6 +13,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from support.waiting import LONG_S
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and DRIVER),
@@ -62,7 +64,7 @@ class Browser:
             lambda: self.run(f"const found = ({script.removeprefix('return ')}); found?.click(); return !!found", text)
         )
 
-    def wait(self, condition: Any, within_s: float = 30.0) -> Any:
+    def wait(self, condition: Any, within_s: float = LONG_S) -> Any:
         """Return what `condition` gives once that is true."""
         return WebDriverWait(self.driver, within_s, poll_frequency=0.05).until(lambda _: condition())
 

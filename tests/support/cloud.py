@@ -33,7 +33,7 @@ from culling.common.wire.messages import CameraState, FromEdge, HardFrame, Hello
 from culling.common.wire.transport import EdgeSocket, new_keypair, public_key
 from support import tiny
 from support.databases import store_url
-from support.waiting import wait_until
+from support.waiting import LONG_S, wait_until
 
 CAMERA = "gate"
 
@@ -95,13 +95,13 @@ class Edge:
         self.send_parts(pack(message, payload))
 
     def send_parts(self, parts: list[bytes]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LONG_S
         while not self.socket.send(parts):
             assert time.monotonic() < deadline, "the link takes nothing"
             self.socket.poll(0.05)
 
     def receive(
-        self, *kinds: type[Any], within_s: float = 10.0, beat: FromEdge | None = None
+        self, *kinds: type[Any], within_s: float = LONG_S, beat: FromEdge | None = None
     ) -> tuple[Any, bytes | None]:
         """Return the next message of one of these kinds; meanwhile send `beat`: a silent edge is offered nothing."""
         deadline, due = time.monotonic() + within_s, 0.0

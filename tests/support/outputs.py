@@ -42,7 +42,7 @@ from culling.edge.output.seen import Seen
 from culling.edge.output.settings import OutputSettings
 from culling.edge.output.sink import Around, CameraNow, Sink, build
 from support.site import free_port
-from support.waiting import wait_until
+from support.waiting import LONG_S, wait_until
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
@@ -106,7 +106,7 @@ class Working:
         for number in range(first, first + count):
             self.outlet.offer(seen(number))
 
-    def wait_for(self, sent: int, within_s: float = 20.0) -> None:
+    def wait_for(self, sent: int, within_s: float = LONG_S) -> None:
         wait_until(lambda: self.sent >= sent, within_s)
 
     def close(self, within_s: float = 5.0) -> None:
@@ -153,7 +153,7 @@ class Broker:
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(LONG_S)
             self.process = None
 
     def _listens(self) -> bool:

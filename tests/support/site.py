@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from culling.common.wire.messages import Ack, FromCloud, HardFrame, Heartbeat, Hello, Message, Welcome, pack, unpack
 from culling.common.wire.transport import CloudSocket, new_keypair
 from support import tiny
+from support.waiting import LONG_S
 
 CAMERA = "gate"
 
@@ -38,7 +39,7 @@ class CloudEnd:
     def send(self, message: FromCloud, payload: bytes | None = None) -> None:
         assert self.socket.send(self.edge_key, pack(message, payload))
 
-    def receive(self, kind: type[Any], within_s: float = 20.0, ack: bool = True) -> tuple[Any, bytes | None]:
+    def receive(self, kind: type[Any], within_s: float = LONG_S, ack: bool = True) -> tuple[Any, bytes | None]:
         """Return the next message of that kind; meanwhile welcome, and ack frames if `ack`."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
@@ -131,7 +132,7 @@ class Site:
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(LONG_S)
 
 
 def moving_clip(path: Path, frames: int = 100, width: int = 160, height: int = 128) -> None:

@@ -18,6 +18,7 @@ from culling.edge.model.probation import ProbationRules
 from culling.edge.model.slot import ModelSlot, Package
 from support import tiny
 from support.clock import FakeClock
+from support.waiting import LONG_S
 
 QUICK = ProbationRules(frames=8, seconds=1.0, samples=5, spacing_s=0.0)
 FRAME_S = 0.2
@@ -74,7 +75,7 @@ class Rig:
         """Wait until the builder has done all that it was given."""
         done = threading.Event()
         self.builder.submit(done.set)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + LONG_S
         while not done.wait(0.05):
             if self.builder.failure is not None:
                 raise self.builder.failure
