@@ -73,7 +73,7 @@ FROM (SELECT i, :now - :span * 1.25 * (1 - i * 1.0 / :rows) AS at,
 _ROUNDS = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :cameras * :rounds)
 INSERT INTO rounds (id, camera, trigger, state, started, finished, crashes, stages, report, reason, model_id)
-SELECT 1 + i, 'camera-' || (i % :cameras), 'new-frames', 'published', at - 600, at, 0, '{}',
+SELECT 1 + i, 'camera-' || (i % :cameras), 'new-frames', 'published', at - 600, at, 0, '{"cull": {}}',
        json_object('newest_capture', at - 700, 'labelled', 256, 'kept', 64, 'note', hex(randomblob(600))), '',
        'camera-' || (i % :cameras) || '-' || (i / :cameras)
 FROM (SELECT i, :now - :span * (1 - i * 1.0 / (:cameras * :rounds)) AS at FROM n)

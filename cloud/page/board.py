@@ -45,8 +45,11 @@ SLOW_S = 2.0
 BILL_S = 300.0
 """A bill adds up every minute of a day, and hardly changes within a few."""
 
-AT_ONCE = 50
-"""Cameras whose day, or bill, is read in one turn: it takes some milliseconds each, and the page waits for all."""
+BILLS_AT_ONCE = 20
+"""Bills that are read in one turn: each takes some milliseconds, and the page waits for all."""
+
+DAYS_S = 0.1
+"""For so long the days of cameras are read in one turn."""
 
 BILLED = ("gflops", "ratio", "ratio_incremental", "told")
 
@@ -215,13 +218,16 @@ class Board:
         if minute != self._minute and self._days:
             again = (self._minute - 2) // SLOT_MINUTES * SLOT_MINUTES
             found = history.read(self._index, max(first, again), SLOT_MINUTES)
-        known = self._slow.cameras.keys()
-        unread = list(islice((name for name in known if name not in self._days), AT_ONCE))
-        for name in unread:
+        known, until = self._slow.cameras.keys(), self._clock.monotonic() + DAYS_S
+        read: set[str] = set()
+        for name in known - self._days:
             found |= history.read(self._index, first, SLOT_MINUTES, name)
-        if minute == self._minute and not unread:
+            read.add(name)
+            if self._clock.monotonic() > until:
+                break
+        if minute == self._minute and not read:
             return None
-        self._days = self._days & known | set(unread)
+        self._days = self._days & known | read
         self._day, self._minute = 60 * first, minute
         wanted = ("t", "seen", *REASONS)
         return {name: [{key: slot[key] for key in wanted} for slot in slots] for name, slots in found.items()}
@@ -319,7 +325,7 @@ class _Slow:
         self._settings = settings
         self._clock = clock
         self._billed: dict[str, float] = {}  # when each camera's bill was read
-        self.recent = Recent(index)
+        self.recent = Recent(index, clock)
         self.cameras: dict[str, CameraRow] = {}
         self.desired: dict[str, DesiredState] = {}
         self.counts: dict[str, Counts] = {}
@@ -358,7 +364,7 @@ class _Slow:
         now, at = self._clock.now(), self._clock.monotonic()
         self._billed = {name: when for name, when in self._billed.items() if name in self.cameras}
         old = (name for name in self.cameras if at >= self._billed.get(name, -inf) + BILL_S)
-        if some := list(islice(old, AT_ONCE)):
+        if some := list(islice(old, BILLS_AT_ONCE)):
             found = statements(self._index, self._settings, now - DAY_S, now, some)
             rows = {name: one.row() for name, one in found.items()}
             read = {name: {key: row[key] for key in BILLED} for name, row in rows.items()}

@@ -14,7 +14,7 @@ from culling.cloud.store.frames import Counts
 from culling.cloud.store.index import Index, frames, rounds, swaps
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.rounds import Rounds
-from culling.common.clock import DAY_S
+from culling.common.clock import DAY_S, Clock
 
 TOLD = ("map_before", "map_after", "gain_low")
 """What a gate found, of a round's report."""
@@ -22,12 +22,18 @@ TOLD = ("map_before", "map_after", "gain_low")
 Row = dict[str, Any]
 
 
+READ_S = 0.1
+"""For so long pictures, and rounds, are read at once: thousands of cameras are told over a minute of looks."""
+
+
 class Recent:
     """Used from one thread. `now` is given in seconds since the epoch."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, clock: Clock) -> None:
         self._index = index
+        self._clock = clock
         self._swap = -1  # the last one that was read
+        self._unread: set[str] = set()  # cameras whose last round is to be read
         self._stored: dict[str, tuple[int, int, int]] = {}
         self.pictures: dict[str, Row] = {}
         self.swaps: dict[str, Row] = {}
@@ -44,13 +50,17 @@ class Recent:
     def _read_pictures(self, cameras: Collection[str], counts: Mapping[str, Counts]) -> None:
         stored = {name: (one.stored, one.bytes, one.asking) for name, one in counts.items() if name in cameras}
         fresh = [name for name, mine in stored.items() if self._stored.get(name) != mine]
-        self._stored = stored
+        self._stored = {name: mine for name, mine in self._stored.items() if name in stored}
+        until = self._clock.monotonic() + READ_S
         columns = sa.select(frames.c.id, frames.c.captured, frames.c.labels.is_not(None).label("labelled"))
         with self._index.read() as connection:
             for name in fresh:
                 mine = (frames.c.camera == name) & (frames.c.state == "stored")
                 row = connection.execute(columns.where(mine).order_by(frames.c.received.desc()).limit(1)).first()
                 self.pictures[name] = {} if row is None else dict(row._mapping)
+                self._stored[name] = stored[name]
+                if self._clock.monotonic() > until:
+                    break
         self.pictures = {name: told for name, told in self.pictures.items() if name in stored and told}
 
     def _read_swaps(self, cameras: Collection[str], now: float) -> None:
@@ -59,12 +69,16 @@ class Recent:
         fresh = swaps.c.received >= now - DAY_S if self._swap < 0 else swaps.c.id > self._swap
         with self._index.read() as connection:
             found = sorted(connection.execute(swaps.select().where(fresh)), key=lambda row: row.id)
-            names = set(cameras) if self._swap < 0 else {row.camera for row in found if row.outcome == "live"}
+            self._unread |= set(cameras) if self._swap < 0 else {row.camera for row in found if row.outcome == "live"}
             self._swap = connection.execute(newest).scalar() or 0
         for row in found:
             self.swaps[row.camera] = {key: getattr(row, key) for key in ("model_id", "outcome", "reason", "at")}
-        for name in names:
+        until = self._clock.monotonic() + READ_S
+        for name in list(self._unread):
             self._read_round(name)
+            self._unread.discard(name)
+            if self._clock.monotonic() > until:
+                break
         for kept in (self.swaps, self.lags, self.gains):
             for gone in kept.keys() - set(cameras):
                 del kept[gone]

@@ -286,7 +286,8 @@ def test_of_the_day_only_slots_that_changed_are_told_again(watched: Watched) -> 
 def test_of_many_cameras_days_and_bills_are_read_a_few_at_a_time(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("culling.cloud.page.board.AT_ONCE", 1)
+    monkeypatch.setattr("culling.cloud.page.board.BILLS_AT_ONCE", 1)
+    monkeypatch.setattr("culling.cloud.page.board.DAYS_S", -1.0)
     watched.clock.advance(600)
     minutes_of(watched, until=300)
     minutes_of(watched, until=300, camera="yard")

@@ -21,7 +21,7 @@ class Seen:
         self.clock = FakeClock()
         self.cloud = CloudState(folder, self.clock)
         self.cloud.enroll()
-        self.recent = Recent(self.cloud.index)
+        self.recent = Recent(self.cloud.index, self.clock)
 
     def read(self) -> Recent:
         self.recent.read([CAMERA], self.cloud.frames.counts(), self.clock.now())
@@ -53,6 +53,18 @@ def test_the_newest_frame_is_the_picture_and_says_when_it_is_labelled(seen: Seen
     assert newest["labelled"] == 0
     seen.cloud.lifecycle.label({newest["id"]: Detections.empty()})
     assert seen.read().pictures[CAMERA]["labelled"] == 1
+
+
+def test_of_many_cameras_pictures_are_read_a_few_at_a_time_and_then_all_are_there(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.cloud.page.recent.READ_S", -1.0)
+    names = ("a", "b", "c")
+    for seq, name in enumerate(names, 1):
+        seen.cloud.frames.add(EDGE, *hard_frame(seq, name))
+    for known in (1, 2, 3, 3):
+        seen.recent.read(names, seen.cloud.frames.counts(), seen.clock.now())
+        assert len(seen.recent.pictures) == known
 
 
 def test_the_last_swap_counts(seen: Seen) -> None:
