@@ -188,7 +188,6 @@ def test_an_environment_of_nothing_but_pieces_runs_the_checkout(carry: ModuleTyp
     carry.cut(packed, tmp_path / "pieces", 1 << 20)
     python = carry.ready(tmp_path / "pieces", tmp_path / "work")
     code = "import culling.common, numpy, sys; print(culling.common.__version__, numpy.__name__, sys.prefix)"
-    done = subprocess.run(
-        [python, "-c", code], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
-    )
+    outside = {"cwd": tmp_path, "env": {"PATH": "/usr/bin:/bin"}}  # a checkout that is installed has metadata too
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, **outside)
     assert done.stdout.split() == ["9.9", "numpy", str(tmp_path / "work" / "env")]
