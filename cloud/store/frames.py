@@ -38,7 +38,7 @@ from culling.common.frame import Detections
 from culling.common.wire import ignored
 from culling.common.wire.ignored import Places
 from culling.common.wire.messages import HardFrame, WireFeatures
-from culling.common.wire.protocol import frame_id as frame_id
+from culling.common.wire.protocol import frame_id
 
 HELD_OUT_ONE_IN = 5
 """A fifth of the time judges students: with fewer frames the gate is a matter of chance, more are lost to training."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from culling.cloud.store.frames import StoredFrame, frame_id
+from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.index import frames as table
 from culling.common.frame import Detections
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
 
 EDGE = "e" * 40

@@ -11,8 +11,8 @@ from culling.cloud.control.actions import carry_out
 from culling.cloud.control.classes import missing, pending, wanted
 from culling.cloud.store.classes.relist import relist
 from culling.cloud.store.desired import DesiredStates
-from culling.cloud.store.frames import frame_id
 from culling.common.errors import InputError, SettingsError
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 from support.rounds import EDGE
 

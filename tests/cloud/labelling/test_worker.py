@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.worker import Worker
-from culling.cloud.store.frames import frame_id
 from culling.cloud.store.index import leases
 from culling.common.errors import ModelError, StorageError
 from culling.common.frame import Detections
 from culling.common.traces.spans import Traces
 from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections, hard_frame
 from support.collector import collector
 from support.detectors import picture

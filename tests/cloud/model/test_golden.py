@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from culling.cloud.model.golden import golden_frame, newest_picture
-from culling.cloud.store.frames import frame_id
 from culling.common.graph import open_graph
 from culling.common.wire.codec import decode_jpeg, encode_jpeg
 from culling.common.wire.messages import from_wire
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, hard_frame, held_out
 from support.detectors import picture
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from culling.cloud.store.frames import frame_id
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections
 from support.rounds import EDGE, context_of
 

@@ -7,8 +7,8 @@ import pytest
 from culling.cloud.evaluation.mistakes import LESSONS
 from culling.cloud.round.context import RoundRefusedError
 from culling.cloud.round.cull import cull
-from culling.cloud.store.frames import frame_id
 from culling.common.frame import Detections
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections
 from support.rounds import EDGE, add, context_of, enter
 from support.stored import everything

@@ -15,10 +15,11 @@ from culling.cloud.round.cull import cull
 from culling.cloud.round.gate import gate
 from culling.cloud.round.label import label
 from culling.cloud.round.process import report
-from culling.cloud.store.frames import StoredFrame, frame_id
+from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.registry import Artefact
 from culling.cloud.store.rounds import Round
 from culling.common.frame import Detections
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections
 from support.rounds import EDGE, add, context_of, run, start
 

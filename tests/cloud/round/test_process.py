@@ -25,7 +25,6 @@ from culling.cloud.round.process import STAGES, attempt, main, report, within
 from culling.cloud.round.rank import Lesson
 from culling.cloud.round.score import score
 from culling.cloud.settings import to_toml
-from culling.cloud.store.frames import frame_id
 from culling.cloud.store.registry import Artefact
 from culling.cloud.store.rounds import MAX_CRASHES, STOPPED, LeaseLostError, Round
 from culling.common.errors import ModelError
@@ -33,6 +32,7 @@ from culling.common.graph import open_graph
 from culling.common.process.child import DIES_FIRST
 from culling.common.traces.settings import TracesSettings
 from culling.common.wire.messages import from_wire
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState
 from support.collector import collector
 from support.detectors import picture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from culling.cloud.round.rank import BUDGET, LEAST_AUDITS, Array, Lesson, budget, fit_ranker, gain_at, learn, rank
-from culling.cloud.store.frames import frame_id
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.messages import WireFeatures
+from culling.common.wire.protocol import frame_id
 from support.cloud import CloudState, detections
 from support.rounds import EDGE, add, context_of, enter, with_features
 from support.stored import label_all

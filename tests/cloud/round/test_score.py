@@ -7,8 +7,8 @@ import pytest
 from culling.cloud.round import score as stage
 from culling.cloud.round.context import StoppedError
 from culling.cloud.round.score import score, seen
-from culling.cloud.store.frames import frame_id
 from culling.common.frame import Detections
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections
 from support.rounds import EDGE, add, context_of, enter
 from support.stored import everything

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, frame_id, is_guard, is_held_out
+from culling.cloud.store.frames import MOST_UNKNOWN, Arrival, Reconciled, is_guard, is_held_out
 from culling.cloud.store.index import frames as table
 from culling.cloud.store.picture import unseal
 from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from culling.common.wire.ignored import place
+from culling.common.wire.protocol import frame_id
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.stored import EDGE, add, everything, files, known, label_all, split

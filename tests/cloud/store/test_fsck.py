@@ -10,7 +10,6 @@ from culling.cloud.changed.differ import Different, Pair
 from culling.cloud.changed.kept import Changes
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.store.folders import only_one
-from culling.cloud.store.frames import frame_id
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.index import changes, frames, ignores, reviews, scores
 from culling.cloud.store.lifecycle import PASSED
@@ -21,6 +20,7 @@ from culling.cloud.weights.classes import CLASSES
 from culling.common.cli import main
 from culling.common.errors import StorageError
 from culling.common.wire.ignored import place
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 
 EDGE = "e" * 40

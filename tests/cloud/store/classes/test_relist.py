@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from culling.cloud.store.classes import relist as stage
 from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.classes.relist import relist
-from culling.cloud.store.frames import StoredFrame, frame_id
+from culling.cloud.store.frames import StoredFrame
 from culling.cloud.store.index import frames, shelf
 from culling.cloud.store.lifecycle import enter_labels
 from culling.cloud.store.people.reviews import Reviews, Said
 from culling.cloud.weights.classes import CLASSES
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections, hard_frame, held_out
 from support.rounds import EDGE
 

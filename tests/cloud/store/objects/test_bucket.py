@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from culling.cloud.check.checks import check_all
-from culling.cloud.store.frames import Reconciled, frame_id
+from culling.cloud.store.frames import Reconciled
 from culling.cloud.store.fsck import fsck
 from culling.cloud.store.objects.bucket import Bucket
 from culling.cloud.store.objects.objects import open_objects
@@ -19,6 +19,7 @@ from culling.cloud.store.registry import ModelFiles
 from culling.common.clock import SystemClock
 from culling.common.errors import ModelError, StorageError
 from culling.common.process.checks import Result
+from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.s3 import S3
 from support.stored import EDGE, add, everything

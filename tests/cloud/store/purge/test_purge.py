@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from culling.cloud.store.frames import FrameStore, frame_id
+from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.history import History, read
 from culling.cloud.store.index import frames
 from culling.cloud.store.purge.audit import AUDIT
@@ -18,6 +18,7 @@ from culling.cloud.store.purge.purge import purge
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Golden
 from culling.common.wire.messages import WireDetections
+from culling.common.wire.protocol import frame_id
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state, captured, detections, hard_frame, held_out
 from support.stored import split
