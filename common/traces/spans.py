@@ -102,7 +102,14 @@ class Traces:
             self._lost(1, "queue-full")
             return
         try:
-            taken = self._make(name, frame, began, ended, about, first, failed)
+            attributes = {"culling.frame": frame} | {f"culling.{key}": value for key, value in about.items()}
+            span = self._tracer.start_span(
+                name, self._context(frame, first), attributes=attributes, start_time=_nanoseconds(began)
+            )
+            taken = span.is_recording()
+            if failed:
+                span.set_status(Status(StatusCode.ERROR, failed))
+            span.end(_nanoseconds(max(began, ended)))  # a clock may be set back
         except Exception as error:  # a frame is not lost for its trace
             self._ended(1, error=str(error), reason="broken")
             return
@@ -123,30 +130,14 @@ class Traces:
             self._lost(left, "stopped")
             log.warning("spans_dropped", spans=left, endpoint=self._endpoint)
 
-    def _make(
-        self,
-        name: str,
-        frame: str,
-        began: float,
-        ended: float,
-        about: About,
-        first: bool,
-        failed: str,
-    ) -> bool:
+    def _context(self, frame: str, first: bool) -> Context:
+        """Return what makes the next span of this thread the first of its frame's trace, or hangs it on that."""
         trace, root = int(frame, 16), int(frame[:16], 16)
         if first:
             self._ids.next(trace, root)
-            context = Context()
-        else:
-            parent = SpanContext(trace, root, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-            context = set_span_in_context(NonRecordingSpan(parent), Context())
-        attributes = {"culling.frame": frame} | {f"culling.{key}": value for key, value in about.items()}
-        span = self._tracer.start_span(name, context, attributes=attributes, start_time=_nanoseconds(began))
-        taken = span.is_recording()
-        if failed:
-            span.set_status(Status(StatusCode.ERROR, failed))
-        span.end(_nanoseconds(max(began, ended)))  # a clock may be set back
-        return taken
+            return Context()
+        parent = SpanContext(trace, root, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        return set_span_in_context(NonRecordingSpan(parent), Context())
 
     def _ended(self, spans: int, error: str | None, reason: str = "not-delivered") -> None:
         """Take that so many spans were handed over, or were not because of `error`; say it when that changes."""
