@@ -21,9 +21,8 @@ Lack: TypeAlias = Literal["disk-full", "quota"]
 
 
 class Room:
-    """What room the disk and each camera's quota have, as they were counted last, less what was let in since.
-
-    The caller sets `free_bytes` and `counts` after each count.
+    """What room the disk and each camera's quota have, as they were counted last, less what was let in since that count
+    began: a frame that is stored while it goes on may be counted twice, until the next one.
     """
 
     def __init__(self, settings: ServiceSettings, quota_bytes: int) -> None:
@@ -32,11 +31,25 @@ class Room:
         self._settings = settings
         self._quota_bytes = quota_bytes
         self._store_s = 0.0
+        self._since: list[tuple[str, int]] = []
 
     @property
     def full(self) -> bool:
         """Whether the disk is at its reserve, so that no frame is let in."""
         return self.free_bytes < self._settings.reserve_bytes
+
+    def begin_count(self) -> None:
+        """Note what is let in from now on: a count that begins now may miss it."""
+        self._since = []
+
+    def counted(self, free_bytes: int, counts: dict[str, Counts] | None) -> None:
+        """Take what a count found; `counts` is None where only the disk was looked at."""
+        self.free_bytes = free_bytes - sum(size for _, size in self._since)
+        if counts is not None:
+            self.counts = counts
+            for camera, size in self._since:
+                self._add(camera, size)
+        self._since = []
 
     def let_in(self, camera: str, size: int) -> Lack | None:
         """Let a frame of `size` bytes in, or return what is lacking."""
@@ -45,9 +58,14 @@ class Room:
             return "disk-full"
         if counts.bytes + size > self._quota_bytes:
             return "quota"
-        self.counts[camera] = replace(counts, bytes=counts.bytes + size, asking_others=counts.asking_others + 1)
+        self._add(camera, size)
+        self._since.append((camera, size))
         self.free_bytes -= size
         return None
+
+    def _add(self, camera: str, size: int) -> None:
+        counts = self.counts.get(camera, Counts())
+        self.counts[camera] = replace(counts, bytes=counts.bytes + size, asking_others=counts.asking_others + 1)
 
     def note_pace(self, seconds: float, count: int) -> None:
         """Note how many seconds it took to make `count` frames durable, one or more, or to fail to."""

@@ -9,7 +9,7 @@ cameras are its own. Answers carry the window, which shrinks while the disk or t
 from __future__ import annotations
 
 import threading
-from collections.abc import Set
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -21,13 +21,13 @@ from culling.cloud.link.admission import Room, check_frame
 from culling.cloud.link.arrivals import Arrivals
 from culling.cloud.link.live import LiveLink
 from culling.cloud.link.offers import Offers
+from culling.cloud.link.readings import Reading, Readings, Said
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.folders import free_bytes
-from culling.cloud.store.frames import Arrival, Counts, FrameStore
+from culling.cloud.store.frames import Arrival, FrameStore
 from culling.cloud.store.history import counts, rise
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import ModelFiles, Registry
-from culling.cloud.store.roster import Members, Roster, Told, Words, state_of
+from culling.cloud.store.roster import Members, Roster, Told, Words
 from culling.cloud.store.rounds import Rounds
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import Clock
@@ -66,9 +66,6 @@ POLL_S = 0.2
 TICK_S = 1.0
 """A published model and an operator's request reach the edge within this time."""
 
-COUNT_S = 5.0
-"""How often the totals are read; in between, arrivals are added up."""
-
 AT_ONCE = 32
 """Messages taken in a row before the frames among them are stored: a full window of one edge."""
 
@@ -77,8 +74,6 @@ MODELS = 4096
 
 SILENT_S = 30.0
 """An edge that has been silent this long counts as gone; it sends a heartbeat every few seconds."""
-
-_NONE = Counts()
 
 FOR_EVER = ("seq-reused", "camera-removed", "purged")
 """Why a frame is refused however often it comes."""
@@ -109,7 +104,6 @@ class Ingest:
         self._settings = settings
         self._frames = frames
         self._roster = Roster(index)
-        self._before = {row.name: row.heard for row in self._roster.rows() if row.heard is not None}
         self._registry = Registry(index)
         self._rounds = Rounds(index)
         self._metrics = metrics
@@ -117,19 +111,19 @@ class Ingest:
         self._members = Members()
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
+        self._readings = Readings(settings, index, frames, metrics, clock, others)
         self._offers = Offers(index, files, settings.publish.reoffer_s, clock, self._send)
         self._live = LiveLink(index, metrics, clock, self._send)
-        self._unsaved: dict[str, CameraState] = {}
+        self._unsaved: dict[str, Told] = {}
+        self._saving: dict[str, Told] = {}
         self._heard: dict[str, float] = {}
-        self._others = others
         self._traces = traces
         self._elsewhere: set[str] = set()
         self._wanted: dict[tuple[str, str, int], ModelRequest] = {}
         self._boots: dict[str, str] = {}
         self._speaks: dict[str, Speaks | None] = {}
         self._classes = lru_cache(MODELS)(self._count_classes)
-        self._announced: set[str] = set()
-        self._next_tick = self._next_count = self._next_hand_out = clock.monotonic()
+        self._next_tick = self._next_hand_out = clock.monotonic()
         self._stopping = threading.Event()
         self._socket = CloudSocket(
             settings.service.endpoint, curve_secret, self._roster.allowed, on_event=self._on_link
@@ -157,32 +151,31 @@ class Ingest:
 
     def _run(self) -> None:
         try:
+            self._ask()
+            self._readings.wait()  # before it is known how much room there is, no frame could be let in
             while not self._stopping.is_set():
-                if self._clock.monotonic() >= self._next_tick:
-                    self._next_tick = self._clock.monotonic() + TICK_S
-                    with surviving("ingest", self._metrics, step="tick"):
-                        self._tick()
+                with surviving("ingest", self._metrics, step="tick"):
+                    self._tick()
                 self._take_what_came()
         except BaseException as failure:  # what is no fault of a single item: the port is gone, memory is out
             self.failure = failure
         finally:
             with suppress(StorageError):
-                self._save_states()
+                self._readings.close(self._saving | self._unsaved)
             self._offers.close()
             self._socket.close()
 
     # Every second
 
     def _tick(self) -> None:
+        """Have the index read, once in a while, and act on what was read."""
+        if self._readings.idle and self._clock.monotonic() >= self._next_tick:
+            self._ask()
         try:
-            self._room.free_bytes = free_bytes(self._settings.data_dir)
-            self._members = self._roster.members()
-            if self._clock.monotonic() >= self._next_count:
-                self._next_count = self._clock.monotonic() + COUNT_S
-                self._room.counts = self._frames.counts()
-            self._offers.refresh()
-            self._save_states()
-            self._hear_others()
+            if (reading := self._readings.take()) is None:
+                return
+            self._saving = {}
+            self._learn(reading)
             for edge_key in self._alive():
                 self._tell(edge_key)
             self._live.tick(self._carrier)
@@ -190,63 +183,34 @@ class Ingest:
                 raise StorageError(f"{self._settings.data_dir}: the disk is at its reserve, no frame is stored")
         except StorageError as error:
             self._troubled(error)
-            self._show()
             return
         if self.problem:
             log.info("storing_resumed")
         self.problem = ""
         self._metrics.set("storage_failing", 0)
-        self._show()
 
-    def _save_states(self) -> None:
-        if self._unsaved:
-            self._roster.heard(self._unsaved, {camera: self._latest[camera][1] for camera in self._unsaved})
-            self._unsaved = {}
+    def _ask(self) -> None:
+        self._next_tick = self._clock.monotonic() + TICK_S
+        self._saving, self._unsaved = self._saving | self._unsaved, {}  # what could not be written is written now
+        self._room.begin_count()
+        self._readings.ask(Said(self.latest, self._saving, dict(self._room.counts), len(self._alive())))
 
-    def _hear_others(self) -> None:
+    def _learn(self, reading: Reading) -> None:
+        self._room.counted(reading.free_bytes, reading.counts)
+        self._members = reading.members
+        self._offers.learn(reading.live, reading.desired)
+        self._hear_others(reading.news)
+
+    def _hear_others(self, news: Mapping[str, Told]) -> None:
         """Take what edges told another ingest since they told this one, and forget those that went there."""
-        if self._others is None:
-            return
-        for camera, word in self._others.news().items():
+        for camera, word in news.items():
             if camera not in self._latest or word[1] > self._latest[camera][1]:
                 self._latest[camera] = word
                 self._elsewhere.add(camera)
                 self._offers.forget(camera)
-        for edge_key in list(self._heard):
+        for edge_key in list(self._heard) if self._elsewhere else ():
             if (mine := self._members.cameras.get(edge_key)) and mine <= self._elsewhere:
                 del self._heard[edge_key]
-
-    def _show(self) -> None:
-        self._metrics.set("edges_connected", len(self._alive()))
-        self._metrics.set("disk_free_bytes", self._room.free_bytes)
-        enrolled = {name for names in self._members.cameras.values() for name in names}
-        shown = self._room.counts.keys() | enrolled
-        for camera in shown - self._announced:
-            self._metrics.announce(camera)
-        self._announced |= shown
-        # A camera whose frames are all gone has no counts.
-        stored = {camera: self._room.counts.get(camera, _NONE) for camera in shown}
-        self._metrics.set_each("store_bytes", {camera: counts.bytes for camera, counts in stored.items()})
-        # None of one that was removed or revoked are labelled, and it has no rounds.
-        used = {camera: counts if camera in enrolled else _NONE for camera, counts in stored.items()}
-        self._metrics.set_each("teacher_queue", {camera: counts.asking for camera, counts in used.items()})
-        self._metrics.set_each("frames_waiting", {camera: counts.waiting for camera, counts in used.items()})
-        self._show_liveness(enrolled)
-
-    def _show_liveness(self, enrolled: Set[str]) -> None:
-        """Export who was heard of when: an edge behind a router can't be scraped. One that never spoke has none."""
-        now = self._clock.now()
-        silent: dict[str, float] = {}
-        live: dict[str, float] = {}
-        for camera in self._before.keys() | self._latest.keys():
-            if camera in enrolled:
-                state, heard = self._latest.get(camera, (None, self._before.get(camera, now)))
-                silent[camera] = max(0.0, now - heard)
-                live[camera] = float(state_of(False, state, heard, now) == "live")
-            elif not self._metrics.merged:  # one that was revoked is no longer waited for: no alert may stay
-                silent[camera], live[camera] = 0.0, 1.0
-        self._metrics.set_each("camera_heard_seconds", silent)
-        self._metrics.set_each("camera_live", live)
 
     def _alive(self) -> list[str]:
         now = self._clock.monotonic()
@@ -378,10 +342,9 @@ class Ingest:
                 if greeting:
                     log.warning("camera_not_enrolled", edge=self._members.name(edge_key), camera=state.camera)
                 continue
-            self._unsaved[state.camera] = state
             self._offers.heard(state, greeting)
             self._count_pace(state)
-            self._latest[state.camera] = (state, self._clock.now())
+            self._latest[state.camera] = self._unsaved[state.camera] = (state, self._clock.now())
             self._elsewhere.discard(state.camera)
         self._tell(edge_key)
 

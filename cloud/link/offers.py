@@ -7,7 +7,7 @@ edge that is fetching a model needs no further offer of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -28,7 +28,7 @@ Send = Callable[[str, FromCloud], bool]
 
 
 class Offers:
-    """Used by one thread. All but `heard` raise StorageError where the index cannot be used."""
+    """Used by one thread. All but `heard` and `learn` raise StorageError where the index cannot be used."""
 
     def __init__(self, index: Index, files: ModelFiles, reoffer_s: float, clock: Clock, send: Send) -> None:
         self._registry = Registry(index)
@@ -38,16 +38,15 @@ class Offers:
         self._reoffer_s = reoffer_s
         self._clock = clock
         self._send = send
-        self._live: dict[str, str] = {}
-        self._desired: dict[str, DesiredState] = {}
+        self._live: Mapping[str, str] = {}
+        self._desired: Mapping[str, DesiredState] = {}
         self._states: dict[str, CameraState] = {}
         self._offered: dict[str, tuple[str, float]] = {}
         self._sent: dict[str, tuple[Desired, float]] = {}
 
-    def refresh(self) -> None:
-        """Read from the index what every camera should run and do."""
-        self._live = self._registry.live_ids()
-        self._desired = self._desired_states.all()
+    def learn(self, live: Mapping[str, str], desired: Mapping[str, DesiredState]) -> None:
+        """Take what every camera should run, by its model's id, and do."""
+        self._live, self._desired = live, desired
 
     def heard(self, state: CameraState, greeting: bool) -> None:
         """Note a camera's latest counters; `greeting` when its edge reconnects, and may have lost what it was told."""

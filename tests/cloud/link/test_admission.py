@@ -67,6 +67,20 @@ def test_what_is_let_in_counts_until_it_is_counted_anew() -> None:
     assert room.let_in(CAMERA, 300) is None
 
 
+def test_what_is_let_in_while_it_is_counted_is_not_forgotten() -> None:
+    room = Room(ServiceSettings(data_dir=Path(), reserve_bytes=1_000), quota_bytes=300)
+    room.free_bytes = 1_500
+    assert room.let_in(CAMERA, 100) is None
+    room.begin_count()
+    assert room.let_in(CAMERA, 200) is None
+    room.counted(1_400, {CAMERA: Counts(bytes=100)})
+    assert room.free_bytes == 1_200
+    assert room.counts[CAMERA] == Counts(bytes=300, asking_others=1)
+    room.begin_count()
+    room.counted(1_250, None)
+    assert (room.free_bytes, room.counts[CAMERA].bytes) == (1_250, 300)
+
+
 def test_check_frame_takes_a_good_one() -> None:
     check_frame(*hard_frame(1))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from culling.cloud.control.publish import Publisher
-from culling.cloud.link import admission, ingest
+from culling.cloud.link import admission, ingest, readings
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.link.looks import Looks
 from culling.cloud.store.desired import DesiredStates
@@ -23,7 +24,7 @@ from culling.cloud.store.frames import Arrival
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.picture import unseal
-from culling.cloud.store.roster import Words
+from culling.cloud.store.roster import Members, Roster, Words
 from culling.common.errors import StorageError
 from culling.common.metrics import ALL, Metrics
 from culling.common.wire.codec import encode_jpeg
@@ -51,7 +52,7 @@ from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, ha
 from support.fleet import Fleet
 from support.s3 import S3
 from support.site import free_port
-from support.waiting import wait_until
+from support.waiting import LONG_S, wait_until
 
 
 class Running:
@@ -292,7 +293,7 @@ def test_the_window_of_an_ack_is_that_of_the_settings(start: Start) -> None:
 
 def test_a_queue_that_grows_reaches_the_edge_as_a_smaller_window(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "PROMPT_S", 1e9)  # however slow this machine's disk is
-    monkeypatch.setattr(ingest, "COUNT_S", 1e9)  # counted anew, held-out frames would not wait
+    monkeypatch.setattr(readings, "COUNT_S", 1e9)  # counted anew, held-out frames would not wait
     running = start(service={"window": 32, "queue_high": 2})
     edge = running.edge()
     windows = []
@@ -809,10 +810,62 @@ def test_a_message_that_trips_ingest_costs_itself_alone(start: Start, monkeypatc
     assert running.series.get_sample_value("culling_items_failed_total", {"loop": "ingest"}) == 1
 
 
+def test_an_edge_is_answered_while_the_index_is_read(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    reads, over, members = threading.Event(), threading.Event(), Roster.members
+
+    def slowly(roster: Roster) -> Members:
+        reads.set()
+        over.wait()
+        return members(roster)
+
+    monkeypatch.setattr(Roster, "members", slowly)
+    assert reads.wait(LONG_S)
+    try:
+        assert edge.ask(Heartbeat("boot-1", [camera_state(seen=7)]), Welcome)
+        frame, jpeg = hard_frame(1)
+        assert edge.ask(frame, Ack, payload=jpeg)
+    finally:
+        over.set()
+    wait_until(lambda: (state := running.cloud.roster.rows()[0].state) is not None and state.seen == 7)
+
+
+def test_words_that_could_not_be_written_are_written_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    edge = running.edge()
+    failed, heard = threading.Event(), Roster.heard
+
+    def fails_once(roster: Roster, *words: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise StorageError("the disk is gone")
+        heard(roster, *words)
+
+    monkeypatch.setattr(Roster, "heard", fails_once)
+    edge.ask(hello(camera_state(seen=7)), Welcome)
+    wait_until(failed.is_set)
+    wait_until(lambda: (state := running.cloud.roster.rows()[0].state) is not None and state.seen == 7)
+    wait_until(lambda: running.ingest.problem == "")
+
+
+def test_the_last_words_are_written_at_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    monkeypatch.setattr(ingest, "TICK_S", 1e9)
+    edge.ask(Heartbeat("boot-1", [camera_state(seen=8)]), Welcome)
+    running.ingest.stop()
+    (row,) = running.cloud.roster.rows()
+    assert row.state is not None
+    assert row.state.seen == 8
+
+
 def test_a_disk_at_its_reserve_is_a_problem_that_passes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     running = start(service={"reserve_bytes": 1 << 20})
     free = iter([0])
-    monkeypatch.setattr("culling.cloud.link.ingest.free_bytes", lambda _: next(free, 1 << 40))
+    monkeypatch.setattr("culling.cloud.link.readings.free_bytes", lambda _: next(free, 1 << 40))
     wait_until(lambda: "reserve" in running.ingest.problem)
     wait_until(lambda: running.ingest.problem == "")
 

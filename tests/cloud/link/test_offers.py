@@ -37,9 +37,13 @@ class Told:
     def publish(self, tag: str) -> None:
         self.cloud.publisher.publish(CAMERA, self.cloud.artefact(tag=tag), "round")
 
+    def learn(self) -> None:
+        """Have the offers know what the index says."""
+        self.offers.learn(self.cloud.registry.live_ids(), DesiredStates(self.cloud.index).all())
+
     def hear(self, model_id: str = "none", greeting: bool = False, **state: Any) -> list[FromCloud]:
         """Return what the edge is told after it said that of its camera."""
-        self.offers.refresh()
+        self.learn()
         self.offers.heard(camera_state(model_id=model_id, **state), greeting)
         self.sent.clear()
         self.offers.tell(EDGE, [CAMERA])
@@ -58,7 +62,7 @@ def told(tmp_path: Path) -> Iterator[Told]:
 
 def test_a_camera_that_was_not_heard_of_is_told_nothing(told: Told) -> None:
     told.publish("a")
-    told.offers.refresh()
+    told.learn()
     told.offers.tell(EDGE, [CAMERA])
     assert told.sent == []
 
