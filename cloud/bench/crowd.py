@@ -99,10 +99,16 @@ class Served:
     secrets: Mapping[str, str]
 
 
+def nothing(camera: str) -> str:
+    """Return the id of no model: a camera that runs none."""
+    return "none"
+
+
 class Crowd:
     """Edges linked to `endpoints` in turn, of `each` cameras; `secrets` holds their secret keys by their first camera.
 
-    `acked` returns whether a message acks a frame, and raises for a refusal.
+    `acked` returns whether a message acks a frame, and raises for a refusal; `runs` the id of the model that a camera
+    says it runs.
     """
 
     def __init__(
@@ -112,8 +118,10 @@ class Crowd:
         secrets: Mapping[str, str],
         acked: Callable[[Parts], bool],
         each: int = 1,
+        runs: Callable[[str], str] = nothing,
     ) -> None:
         self.cameras = tuple(secrets)
+        self._runs = runs
         self._each = each
         self._acked = acked
         self._context: Context = zmq.Context()
@@ -175,7 +183,7 @@ class Crowd:
         return total / (time.perf_counter() - started)
 
     def _states(self, first: str) -> list[CameraState]:
-        return [camera_state(camera) for camera in _cameras_of(first, self._each)]
+        return [camera_state(camera, model_id=self._runs(camera)) for camera in _cameras_of(first, self._each)]
 
     def _received(self) -> Iterator[tuple[zmq.Socket[bytes], Parts]]:
         if not (ready := self._poller.poll(1000 * SILENT_S)):
@@ -342,12 +350,12 @@ def _frame(camera: str, boot: str, seq: int, jpeg: bytes) -> HardFrame:
     )
 
 
-def camera_state(camera: str, seen: int = 0) -> CameraState:
+def camera_state(camera: str, seen: int = 0, model_id: str = "none") -> CameraState:
     """Return what an edge says of a camera that does well."""
     return CameraState(
         camera=camera,
         state="live",
-        model_id="none",
+        model_id=model_id,
         seen=seen,
         inferred=0,
         forwarded={},

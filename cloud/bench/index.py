@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import typer
 
-from culling.cloud.bench.crowd import Crowd, Folder, acked_by_service, camera_state, service
+from culling.cloud.bench.crowd import Crowd, Folder, acked_by_service, camera_state, nothing, service
 from culling.cloud.page.board import Board
 from culling.cloud.settings import CloudSettings, ServiceSettings, sqlite_url
 from culling.cloud.store.frames import FrameStore
@@ -46,6 +46,9 @@ HISTORY_DAYS = 1
 
 ROUNDS_A_DAY = 6
 FRAME_BYTES = 100_000
+CACHE_KB = 4_000_000
+"""For the rows that are made beforehand: SQLite's own would be read and written anew with every few rows."""
+
 EVENT_S = 0.25
 """As often as the page's rows are brought up to date, and as a scrape and a request of the page come here."""
 
@@ -95,7 +98,7 @@ _HISTORY = """
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :cameras * :minutes)
 INSERT INTO history (camera, minute, seen, inferred, dropped, evicted, acked, hard, audit, bootstrap, manual, threshold,
                      loss_mean)
-SELECT 'camera-' || (i % :cameras), CAST(:now / 60 AS INTEGER) - :minutes + i / :cameras, 600, 600, 0, 0, 1, 1, 0, 0, 0,
+SELECT 'camera-' || (i / :minutes), CAST(:now / 60 AS INTEGER) - :minutes + i % :minutes, 600, 600, 0, 0, 1, 1, 0, 0, 0,
        1.0, 1.0 FROM n
 """
 
@@ -139,7 +142,8 @@ def measure(folder: Path, cameras: int, each: int, rows: int, seconds: float) ->
     """Return what a service costs that runs in `folder` with `rows` of frames, and all that belongs to them."""
     fill = partial(fill_index, cameras=cameras, rows=rows, now=time.time())
     with service(folder, cameras // each, fill, each) as served:
-        with Crowd([served.endpoint], served.server_key, served.secrets, acked_by_service, each) as crowd:
+        runs = live_model if rows else nothing
+        with Crowd([served.endpoint], served.server_key, served.secrets, acked_by_service, each, runs) as crowd:
             crowd.greet()
             found = _from_outside(crowd, served.metrics, served.page, seconds)
         index = Index(sqlite_url(folder / "cloud" / "index.sqlite"))
@@ -153,7 +157,10 @@ def measure(folder: Path, cameras: int, each: int, rows: int, seconds: float) ->
 
 
 def fill_index(path: Path, cameras: int, rows: int, now: float) -> None:
-    """Write `rows` of frames, evenly over `DAYS` and a quarter more, and the rounds, models, swaps and minutes."""
+    """Write `rows` of frames, evenly over `DAYS` and a quarter more, and the rounds, models, swaps and minutes.
+
+    Nobody else may have the index open: it has no journal meanwhile.
+    """
     if not rows:
         return
     told: dict[str, Any] = {
@@ -168,9 +175,19 @@ def fill_index(path: Path, cameras: int, rows: int, now: float) -> None:
         np.tile(np.array([1, 1, 9, 9], np.float32), (10, 1)), np.full(10, 0.9, np.float32), np.zeros(10, np.int64)
     )
     told["detections"] = msgspec.msgpack.encode(to_wire(boxes))
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KB}"):  # nothing to lose yet
+            connection.execute(f"PRAGMA {pragma}")
         for statement in (_FRAMES, _ROUNDS, _MODELS, _SWAPS, _HISTORY):
+            connection.execute("BEGIN")
             connection.execute(statement, told)
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def live_model(camera: str) -> str:
+    """Return the id of the model that `fill_index` has a camera run."""
+    return f"{camera}-{DAYS * ROUNDS_A_DAY - 1}"
 
 
 def _from_outside(crowd: Crowd, metrics: str, page: str, seconds: float) -> Figures:
@@ -201,7 +218,7 @@ def _events(index: Index, settings: CloudSettings, cameras: int, seconds: float)
             return
         for place in range(number % 20, cameras, 20):
             name = f"camera-{place}"
-            told[name] = (camera_state(name, seen=number), clock.now())
+            told[name] = (camera_state(name, number, live_model(name)), clock.now())
         started = time.perf_counter()
         board.refresh()
         board.since(revision)

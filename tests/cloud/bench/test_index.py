@@ -6,10 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from culling.cloud.bench.index import fill_index
+from culling.cloud.bench.index import fill_index, live_model
 from culling.cloud.settings import sqlite_url
 from culling.cloud.store.frames import frame_counts
 from culling.cloud.store.index import Index
+from culling.cloud.store.registry import Registry
 
 Bench = Callable[..., dict[str, Any]]
 
@@ -27,12 +28,17 @@ def test_an_edge_may_have_several_cameras(bench: Bench) -> None:
 
 
 def test_rows_are_dealt_out_to_all_cameras(tmp_path: Path) -> None:
-    index = Index(sqlite_url(path := tmp_path / "index.sqlite"))
+    Index(sqlite_url(path := tmp_path / "index.sqlite")).close()
     fill_index(path, cameras=4, rows=1000, now=1.8e9)
+    index = Index(sqlite_url(path))
+    live = Registry(index).live_ids()
     counts = frame_counts(index)
     index.close()
     assert {name: count.stored for name, count in counts.items()} == {f"camera-{place}": 200 for place in range(4)}
     assert all(count.waiting and count.held_out for count in counts.values())
     with closing(sqlite3.connect(path)) as connection:
         rows = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("rounds", "models")]
+        history = connection.execute("SELECT camera, count(*), max(minute) FROM history GROUP BY camera").fetchall()
     assert rows == [720, 720]
+    assert history == [(f"camera-{place}", 1440, int(1.8e9 // 60) - 1) for place in range(4)]
+    assert live == {camera: live_model(camera) for camera in counts}
