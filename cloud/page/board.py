@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -41,6 +41,12 @@ from culling.common.wire.messages import CameraState
 
 SLOW_S = 2.0
 """What the index knows of every camera is too much to read in every beat of the page."""
+
+TURN_S = 0.1
+"""For so long it is read, and rows are made of it, in one turn: of thousands of cameras it takes several."""
+
+AT_ONCE = 200
+"""Rows that are made before the time is looked at again."""
 
 BILL_S = 300.0
 """A bill adds up every minute of a day, and hardly changes within a few."""
@@ -103,23 +109,44 @@ class Board:
         self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
         self._slow = _Slow(index, settings, clock)
         self._next_slow = clock.monotonic()
+        self._reading: Iterator[Iterable[str]] = iter(())
         self._encoded: dict[tuple[int, Edges], News] = {}
         self._site_of = settings.grouping.of if settings.sites else None
 
     def refresh(self) -> bool:
-        """Bring the rows up to date; return whether any changed."""
-        told, slow = dict(self._latest()), self._clock.monotonic() >= self._next_slow
-        if slow:
-            self._next_slow = self._clock.monotonic() + SLOW_S
-            self._slow.read(told)
-            self._read_heard(told)
+        """Bring the rows up to date, a turn's worth of them where there are many; return whether any changed."""
+        told = dict(self._latest())
+        rows = self._read_in_turn(told)
         fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
         for name, (state, heard) in fresh.items():
             self._sample(name, state, heard)
         self._told = told
-        rows = {name: self._row(name) for name in (self._slow.cameras if slow else fresh) if name in self._slow.cameras}
+        rows |= {name: self._row(name) for name in fresh if name in self._slow.cameras}
         sparks = self._read_sparks(int(self._clock.now() // 60))
         return self._replace(rows, sparks, self._rows.keys() - self._slow.cameras.keys())
+
+    def _read_in_turn(self, told: Mapping[str, Told]) -> dict[str, Row]:
+        """Go on with what is read every `SLOW_S`; return the rows that were made anew."""
+        rows: dict[str, Row] = {}
+        until = self._clock.monotonic() + TURN_S
+        for names in self._reading:
+            rows |= {name: self._row(name) for name in names}
+            if self._clock.monotonic() > until:
+                return rows
+        if self._clock.monotonic() >= self._next_slow:
+            self._next_slow = self._clock.monotonic() + SLOW_S
+            self._reading = self._read(told)
+            rows |= self._read_in_turn(told)
+        return rows
+
+    def _read(self, told: Mapping[str, Told]) -> Iterator[Iterable[str]]:
+        """Read it step by step, and give the cameras whose rows are to be made anew, some at a time."""
+        for _ in self._slow.read(told):
+            yield ()
+        self._read_heard(told)
+        names = list(self._slow.cameras)
+        for first in range(0, len(names), AT_ONCE):
+            yield names[first : first + AT_ONCE]
 
     def _read_heard(self, told: Mapping[str, Told]) -> None:
         for name, camera in self._slow.cameras.items():
@@ -341,23 +368,30 @@ class _Slow:
         self.lacks: dict[str, int] = {}
         self.problem = ""
 
-    def read(self, told: Mapping[str, Told]) -> None:
-        """Bring it up to date; `told` is what the edges said last."""
+    def read(self, told: Mapping[str, Told]) -> Iterator[None]:
+        """Bring it up to date in steps; `told` is what the edges said last."""
         self.cameras = {row.name: row for row in Roster(self._index).rows()}
+        yield
         self.desired = DesiredStates(self._index).all()
         self.counts = frame_counts(self._index)
+        yield
         self.taught = Rounds(self._index).taught()
+        yield
         said = Said(self._index, self._settings)
         self.running = running_rounds(self._index, said)
         self.asked = Requests(self._index).rounds().keys()
         self.lacks = missing(self._settings, self._index, self.asked)
         self.problem = said.problem
+        yield
         self._read_bills()
+        yield
         states = {name: row.state for name, row in self.cameras.items() if row.state is not None}
         states |= {name: state for name, (state, _) in told.items()}
         with self._index.read() as connection:
             self._read_models(connection, {(name, state.model_id) for name, state in states.items()})
+        yield
         self.recent.read(self.cameras, self.counts, self._clock.now())
+        yield
 
     def _read_bills(self) -> None:
         """Read what the last day of some cameras cost, without the times, which change with every look."""

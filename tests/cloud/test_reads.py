@@ -190,7 +190,7 @@ def test_offers_read_nothing_whole(watched: Watched) -> None:
     offers = Offers(watched.cloud.index, watched.cloud.files, 60.0, watched.clock, lambda *_: True)
 
     def turn() -> None:
-        offers.refresh()
+        offers.learn(watched.cloud.registry.live_ids(), DesiredStates(watched.cloud.index).all())
         offers.heard(camera_state(), True)
         offers.tell("key", [CAMERA])
 

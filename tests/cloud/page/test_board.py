@@ -16,7 +16,8 @@ from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
 from culling.cloud.store.index import cameras, rounds
-from culling.cloud.store.roster import SILENT_S, Told
+from culling.cloud.store.roster import SILENT_S, CameraRow, Roster, Told
+from culling.common.errors import StorageError
 from culling.common.wire.messages import CameraState, SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
@@ -298,6 +299,40 @@ def test_of_many_cameras_days_and_bills_are_read_a_few_at_a_time(
         bills = [row["bill"] is not None for row in watched.since(0)["cameras"]]
         known.append((len(watched.since(0)["sparks"]), sum(bills)))
     assert known == [(1, 1), (2, 2), (2, 2)]
+
+
+def test_what_is_too_much_for_one_turn_is_read_in_several(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.row()
+    monkeypatch.setattr("culling.cloud.page.board.TURN_S", -1.0)
+    monkeypatch.setattr("culling.cloud.page.board.AT_ONCE", 1)
+    for camera in (CAMERA, "yard"):
+        DesiredStates(watched.cloud.index).change(camera, paused=True)
+    watched.clock.advance(SLOW_S)
+    paused, turns = [0], 0
+    while paused[-1] < 2:
+        watched.tell(seen=turns)  # what an edge says is shown at once all the while
+        watched.board.refresh()
+        rows = {row["camera"]: row for row in watched.since(0)["cameras"]}
+        assert rows[CAMERA]["seen"] == turns
+        paused.append(sum(row["paused"] for row in rows.values()))
+        turns += 1
+    assert turns > 5
+    assert paused == sorted(paused)
+    assert 1 in paused
+
+
+def test_a_reading_that_failed_is_begun_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(roster: Roster) -> list[CameraRow]:
+        raise StorageError("the index is gone")
+
+    watched.clock.advance(SLOW_S)
+    watched.tell(seen=11)
+    with monkeypatch.context() as patch:
+        patch.setattr(Roster, "rows", fails)
+        with pytest.raises(StorageError):
+            watched.board.refresh()
+    watched.clock.advance(SLOW_S)
+    assert watched.row()["seen"] == 11
 
 
 def test_a_viewer_that_takes_only_the_news_has_what_a_new_one_is_told(watched: Watched) -> None:
