@@ -18,6 +18,7 @@ from culling.cloud.page import views
 from culling.cloud.page.board import Board
 from culling.cloud.page.day import day
 from culling.cloud.review.disputes import disputes
+from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
 from culling.cloud.store.people.reviews import Reviews
 from culling.cloud.store.retention import forget_records
