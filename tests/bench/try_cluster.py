@@ -297,6 +297,7 @@ class Trial:
         ways: dict[str, Callable[[], None]] = {
             "ingest": lambda: self._kill_service("ingest", next(ingests), ACKED, self._acks_again()),
             "elected control": self._kill_control,
+            "standby control": self._kill_standby,
             "page": lambda: self._kill_page(next(pages)),
             "PostgreSQL": lambda: self._kill_store("PostgreSQL", self.postgres),
             "object store": lambda: self._kill_store("object store", self._s3),
@@ -310,6 +311,12 @@ class Trial:
         self._wait("an elected control", lambda: len(self.elected()) == 1, START_S)
         [active] = self.elected()
         self._kill_service("control", active, "an elected control", lambda: bool(set(self.elected()) - {active}))
+
+    def _kill_standby(self) -> None:
+        self._wait("an elected control", lambda: len(self.elected()) == 1, START_S)
+        [active] = self.elected()
+        [standby] = {name for name in self.services if name.startswith("control")} - {active}
+        self._kill_service("standby", standby, "an elected control", lambda: self.elected() == [active])
 
     def _kill_page(self, name: str) -> None:
         [other] = set(PAGES) - {name}

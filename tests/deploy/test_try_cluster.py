@@ -66,8 +66,8 @@ def test_its_table_says_each_figure_once(trial: ModuleType) -> None:
 def test_parts_of_every_kind_are_killed_in_turn(trial: ModuleType, tmp_path: Path, ray: bool) -> None:
     made = trial.Trial(tmp_path, ray)
     kinds = list(made._ways())
-    assert kinds[:5] == ["ingest", "elected control", "page", "PostgreSQL", "object store"]
-    assert kinds[5:] == (["Ray worker", "Ray head"] if ray else [])
+    assert kinds[:6] == ["ingest", "elected control", "standby control", "page", "PostgreSQL", "object store"]
+    assert kinds[6:] == (["Ray worker", "Ray head"] if ray else [])
     killed: list[str] = []
     made._ways = lambda: {kind: lambda kind=kind: killed.append(kind) for kind in kinds}
     made.kills(len(kinds) + 2)
