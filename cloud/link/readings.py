@@ -116,20 +116,16 @@ class Readings:
             free = free_bytes(self._settings.data_dir)
             self._metrics.set("disk_free_bytes", free)
             members = self._members = self._roster.members()
-            if (counts := self._count()) is not None:
-                stored = dict(counts)
+            counts = self._frames.counts() if self._clock.monotonic() >= self._next_count else None
+            stored = stored if counts is None else dict(counts)
             live, desired = self._registry.live_ids(), self._desired_states.all()
             self._save(said.unsaved)
             news = {} if self._others is None else self._others.news()
         finally:
             self._show(said, stored)
+        if counts is not None:
+            self._next_count = self._clock.monotonic() + COUNT_S
         return Reading(free, counts, members, live, desired, news)
-
-    def _count(self) -> dict[str, Counts] | None:
-        if self._clock.monotonic() < self._next_count:
-            return None
-        self._next_count = self._clock.monotonic() + COUNT_S
-        return self._frames.counts()
 
     def _save(self, unsaved: Mapping[str, Told]) -> None:
         if unsaved:
