@@ -141,14 +141,14 @@ def index_command(
 def measure(folder: Path, cameras: int, each: int, rows: int, seconds: float) -> Figures:
     """Return what a service costs that runs in `folder` with `rows` of frames, and all that belongs to them."""
     fill = partial(fill_index, cameras=cameras, rows=rows, now=time.time())
+    runs = live_model if rows else nothing
     with service(folder, cameras // each, fill, each) as served:
-        runs = live_model if rows else nothing
         with Crowd([served.endpoint], served.server_key, served.secrets, acked_by_service, each, runs) as crowd:
             crowd.greet()
             found = _from_outside(crowd, served.metrics, served.page, seconds)
         index = Index(sqlite_url(folder / "cloud" / "index.sqlite"))
         settings = CloudSettings(service=ServiceSettings(data_dir=folder / "cloud"))
-        events = _events(index, settings, cameras, seconds)
+        events = _events(index, settings, cameras, seconds, runs)
         found["page's first event"] = 1000 * next(events)  # reads the day of all of them, once
         found["page event"] = _p99(events)
         found["upkeep pass"] = _p99(_upkeep(index, folder, cameras, rows))
@@ -208,7 +208,9 @@ def _from_outside(crowd: Crowd, metrics: str, page: str, seconds: float) -> Figu
     return {"beat": _p99(beats), "scrape": _p99(scrapes), "page request": _p99(reads), RATE: rate}
 
 
-def _events(index: Index, settings: CloudSettings, cameras: int, seconds: float) -> Iterator[float]:
+def _events(
+    index: Index, settings: CloudSettings, cameras: int, seconds: float, runs: Callable[[str], str]
+) -> Iterator[float]:
     """Yield how long each event of the page takes to build; every edge beats once in five seconds."""
     clock, told, revision = SystemClock(), dict[str, tuple[CameraState, float]](), 0
     board = Board(index, lambda: told, clock, settings)
@@ -218,7 +220,7 @@ def _events(index: Index, settings: CloudSettings, cameras: int, seconds: float)
             return
         for place in range(number % 20, cameras, 20):
             name = f"camera-{place}"
-            told[name] = (camera_state(name, number, live_model(name)), clock.now())
+            told[name] = (camera_state(name, number, runs(name)), clock.now())
         started = time.perf_counter()
         board.refresh()
         board.since(revision)

@@ -21,7 +21,7 @@ from culling.cloud.link.admission import Room, check_frame
 from culling.cloud.link.arrivals import Arrivals
 from culling.cloud.link.live import LiveLink
 from culling.cloud.link.offers import Offers
-from culling.cloud.link.readings import Reading, Readings, Said
+from culling.cloud.link.readings import Reading, Readings, Said, is_newer
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import Arrival, FrameStore
 from culling.cloud.store.history import counts, rise
@@ -109,6 +109,7 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._members = Members()
+        self._newer = False  # than those that are being read
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
         self._readings = Readings(settings, index, frames, metrics, clock, others)
@@ -174,11 +175,12 @@ class Ingest:
         try:
             if (reading := self._readings.take()) is None:
                 return
-            self._saving = {}
             self._learn(reading)
             for edge_key in self._alive():
                 self._tell(edge_key)
             self._live.tick(self._carrier)
+            if reading.unwritten is not None:
+                raise reading.unwritten
             if self._room.full:
                 raise StorageError(f"{self._settings.data_dir}: the disk is at its reserve, no frame is stored")
         except StorageError as error:
@@ -193,18 +195,22 @@ class Ingest:
         self._next_tick = self._clock.monotonic() + TICK_S
         self._saving, self._unsaved = self._saving | self._unsaved, {}  # what could not be written is written now
         self._room.begin_count()
+        self._newer = False
         self._readings.ask(Said(self.latest, self._saving, dict(self._room.counts), len(self._alive())))
 
     def _learn(self, reading: Reading) -> None:
+        if reading.unwritten is None:
+            self._saving = {}
         self._room.counted(reading.free_bytes, reading.counts)
-        self._members = reading.members
+        if not self._newer:
+            self._members = reading.members
         self._offers.learn(reading.live, reading.desired)
         self._hear_others(reading.news)
 
     def _hear_others(self, news: Mapping[str, Told]) -> None:
         """Take what edges told another ingest since they told this one, and forget those that went there."""
         for camera, word in news.items():
-            if camera not in self._latest or word[1] > self._latest[camera][1]:
+            if is_newer(word, self._latest.get(camera)):
                 self._latest[camera] = word
                 self._elsewhere.add(camera)
                 self._offers.forget(camera)
@@ -244,7 +250,10 @@ class Ingest:
         self._metrics.count("bytes_received", sum(map(len, parts)))
         try:
             if edge_key not in self._members.cameras:
-                self._members = self._roster.members()  # it may have been enrolled since the last tick
+                self._members, self._newer = (
+                    self._roster.members(),
+                    True,
+                )  # it may have been enrolled since the last tick
             if edge_key not in self._members.cameras:
                 raise ProtocolError("revoked", f"edge {self._members.name(edge_key)} is no longer enrolled")
             message, payload = unpack(parts, "edge")

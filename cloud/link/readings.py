@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.desired import DesiredState, DesiredStates
@@ -17,12 +17,18 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Members, Roster, Told, Words, state_of
 from culling.common.clock import Clock
+from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
 
 COUNT_S = 5.0
 """How often the totals are read; in between, arrivals are added up."""
 
 _NONE = Counts()
+
+
+def is_newer(word: Told, known: Told | None) -> bool:
+    """Return whether a camera's word was heard after the one that is known, if any is."""
+    return known is None or word[1] > known[1]
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Said:
 class Reading:
     """One moment of the index: who may speak, what each camera should run and do, and what was said to other ingests.
 
-    `counts` is None where the last ones still hold.
+    `counts` is None where the last ones still hold; `unwritten` is what kept the words from being written.
     """
 
     free_bytes: int
@@ -50,6 +56,7 @@ class Reading:
     live: Mapping[str, str]
     desired: Mapping[str, DesiredState]
     news: Mapping[str, Told]
+    unwritten: StorageError | None
 
 
 class Readings:
@@ -95,7 +102,7 @@ class Readings:
     def take(self) -> Reading | None:
         """Return what was read; None where nothing was asked for, or it takes longer.
 
-        Raises what kept it from being read, and then the words may be unwritten: StorageError where the index failed.
+        Raises what kept it from being read, and then nothing was written: StorageError where the index failed.
         """
         if self._reading is None or not self._reading.done():
             return None
@@ -111,7 +118,7 @@ class Readings:
     # On its thread
 
     def _read(self, said: Said) -> Reading:
-        stored = said.stored
+        stored, latest = said.stored, said.latest
         try:
             free = free_bytes(self._settings.data_dir)
             self._metrics.set("disk_free_bytes", free)
@@ -119,28 +126,32 @@ class Readings:
             counts = self._frames.counts() if self._clock.monotonic() >= self._next_count else None
             stored = stored if counts is None else dict(counts)
             live, desired = self._registry.live_ids(), self._desired_states.all()
-            self._save(said.unsaved)
             news = {} if self._others is None else self._others.news()
+            latest = {**latest, **{name: word for name, word in news.items() if is_newer(word, latest.get(name))}}
         finally:
-            self._show(said, stored)
+            self._show(replace(said, stored=stored, latest=latest))
         if counts is not None:
             self._next_count = self._clock.monotonic() + COUNT_S
-        return Reading(free, counts, members, live, desired, news)
+        try:
+            self._save(said.unsaved)
+        except StorageError as error:  # a full disk can still be read: whom an edge may speak for holds
+            return Reading(free, counts, members, live, desired, news, error)
+        return Reading(free, counts, members, live, desired, news, None)
 
     def _save(self, unsaved: Mapping[str, Told]) -> None:
         if unsaved:
             states = {camera: state for camera, (state, _) in unsaved.items()}
             self._roster.heard(states, {camera: heard for camera, (_, heard) in unsaved.items()})
 
-    def _show(self, said: Said, counted: Mapping[str, Counts]) -> None:
+    def _show(self, said: Said) -> None:
         self._metrics.set("edges_connected", said.alive)
         enrolled = {name for names in self._members.cameras.values() for name in names}
-        shown = counted.keys() | enrolled
+        shown = said.stored.keys() | enrolled
         for camera in shown - self._announced:
             self._metrics.announce(camera)
         self._announced |= shown
         # A camera whose frames are all gone has no counts.
-        stored = {camera: counted.get(camera, _NONE) for camera in shown}
+        stored = {camera: said.stored.get(camera, _NONE) for camera in shown}
         self._metrics.set_each("store_bytes", {camera: counts.bytes for camera, counts in stored.items()})
         # None of one that was removed or revoked are labelled, and it has no rounds.
         used = {camera: counts if camera in enrolled else _NONE for camera, counts in stored.items()}

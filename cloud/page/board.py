@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
-from itertools import islice
+from heapq import nsmallest
 from math import inf
 from typing import Any, NamedTuple
 
@@ -110,11 +110,15 @@ class Board:
         self._slow = _Slow(index, settings, clock)
         self._next_slow = clock.monotonic()
         self._reading: Iterator[Iterable[str]] = iter(())
+        self._whole = False  # whether all was read once: until then a row could say what is not so
         self._encoded: dict[tuple[int, Edges], News] = {}
         self._site_of = settings.grouping.of if settings.sites else None
 
     def refresh(self) -> bool:
-        """Bring the rows up to date, a turn's worth of them where there are many; return whether any changed."""
+        """Bring the rows up to date, a turn's worth of them where there are many; return whether any changed.
+
+        The first time all of them are made, however long that takes.
+        """
         told = dict(self._latest())
         rows = self._read_in_turn(told)
         fresh = {name: one for name, one in told.items() if one is not self._told.get(name)}
@@ -128,7 +132,7 @@ class Board:
     def _read_in_turn(self, told: Mapping[str, Told]) -> dict[str, Row]:
         """Go on with what is read every `SLOW_S`; return the rows that were made anew."""
         rows: dict[str, Row] = {}
-        until = self._clock.monotonic() + TURN_S
+        until = self._clock.monotonic() + (TURN_S if self._whole else inf)
         for names in self._reading:
             rows |= {name: self._row(name) for name in names}
             if self._clock.monotonic() > until:
@@ -137,16 +141,17 @@ class Board:
             self._next_slow = self._clock.monotonic() + SLOW_S
             self._reading = self._read(told)
             rows |= self._read_in_turn(told)
-        return rows
+        return {name: row for name, row in rows.items() if name in self._slow.cameras}
 
     def _read(self, told: Mapping[str, Told]) -> Iterator[Iterable[str]]:
         """Read it step by step, and give the cameras whose rows are to be made anew, some at a time."""
         for _ in self._slow.read(told):
             yield ()
-        self._read_heard(told)
+        self._read_heard(self._latest())
         names = list(self._slow.cameras)
         for first in range(0, len(names), AT_ONCE):
             yield names[first : first + AT_ONCE]
+        self._whole = True
 
     def _read_heard(self, told: Mapping[str, Told]) -> None:
         for name, camera in self._slow.cameras.items():
@@ -397,8 +402,8 @@ class _Slow:
         """Read what the last day of some cameras cost, without the times, which change with every look."""
         now, at = self._clock.now(), self._clock.monotonic()
         self._billed = {name: when for name, when in self._billed.items() if name in self.cameras}
-        old = (name for name in self.cameras if at >= self._billed.get(name, -inf) + BILL_S)
-        if some := list(islice(old, BILLS_AT_ONCE)):
+        old = [name for name in self.cameras if at >= self._billed.get(name, -inf) + BILL_S]
+        if some := nsmallest(BILLS_AT_ONCE, old, key=lambda name: self._billed.get(name, -inf)):
             found = statements(self._index, self._settings, now - DAY_S, now, some)
             rows = {name: one.row() for name, one in found.items()}
             read = {name: {key: row[key] for key in BILLED} for name, row in rows.items()}

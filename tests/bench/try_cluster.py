@@ -317,6 +317,8 @@ class Trial:
         [active] = self.elected()
         [standby] = {name for name in self.services if name.startswith("control")} - {active}
         self._kill_service("standby", standby, "an elected control", lambda: self.elected() == [active])
+        if self.elected() != [active]:
+            raise TrialError(f"{active} was control before {standby} was killed, and is it no more")
 
     def _kill_page(self, name: str) -> None:
         [other] = set(PAGES) - {name}

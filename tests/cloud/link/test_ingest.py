@@ -19,6 +19,7 @@ from culling.cloud.control.publish import Publisher
 from culling.cloud.link import admission, ingest, readings
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.link.looks import Looks
+from culling.cloud.link.readings import Reading
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Arrival
 from culling.cloud.store.index import Index, cameras
@@ -848,6 +849,51 @@ def test_words_that_could_not_be_written_are_written_later(start: Start, monkeyp
     wait_until(failed.is_set)
     wait_until(lambda: (state := running.cloud.roster.rows()[0].state) is not None and state.seen == 7)
     wait_until(lambda: running.ingest.problem == "")
+
+
+def test_a_revoked_edge_is_refused_though_nothing_can_be_written(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("the disk is full")
+
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    monkeypatch.setattr(Roster, "heard", full)
+    edge.ask(Heartbeat("boot-1", [camera_state(seen=7)]), Welcome)
+    wait_until(lambda: "full" in running.ingest.problem)
+    running.cloud.roster.revoke("edge-1")
+    wait_until(lambda: not running.ingest._members.cameras)
+    assert edge.ask(Heartbeat("boot-1", [camera_state(seen=8)]), Refused)
+
+
+def test_an_edge_that_was_enrolled_while_the_index_was_read_stays_known(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start()
+    running.edge("yard", name="edge-0").ask(hello(camera_state("yard")), Welcome)
+    reads, over, members = threading.Event(), threading.Event(), Roster.members
+
+    def slowly(roster: Roster) -> Members:
+        found = members(roster)
+        if threading.current_thread().name.startswith("ingest-index"):
+            reads.set()
+            over.wait(LONG_S)
+        return found
+
+    monkeypatch.setattr(Roster, "members", slowly)
+    assert reads.wait(LONG_S)
+    known: list[int] = []
+    learn = running.ingest._learn
+
+    def note(reading: Reading) -> None:
+        learn(reading)
+        known.append(len(running.ingest._members.names))
+
+    monkeypatch.setattr(running.ingest, "_learn", note)
+    running.edge().ask(hello(), Welcome)
+    over.set()
+    wait_until(lambda: bool(known))
+    assert known[0] == 2
 
 
 def test_the_last_words_are_written_at_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from culling.cloud.link import readings
 from culling.cloud.link.readings import COUNT_S, Reading, Readings, Said
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Counts
+from culling.cloud.store.roster import Roster
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
 from support.clock import FakeClock
@@ -92,6 +93,18 @@ def test_what_fails_is_told_and_the_next_reading_goes_on(rig: Rig, monkeypatch: 
             rig.read(replace(NOTHING, alive=2))
     assert rig.metrics.total("edges_connected") == 2, "what is known is shown all the same"
     assert rig.read().free_bytes > 0
+
+
+def test_words_that_cannot_be_written_keep_nothing_from_being_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(Roster, "heard", full)
+    word = (camera_state(), rig.clock.now())
+    reading = rig.read(Said({CAMERA: word}, {CAMERA: word}, {}, 1))
+    assert [*reading.members.cameras.values()] == [{CAMERA}]
+    assert reading.counts is not None
+    assert "full" in str(reading.unwritten)
 
 
 def test_the_last_words_are_written_behind_what_is_being_read(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import pytest
 from culling.cloud.control.said import Said
 from culling.cloud.page import views
 from culling.cloud.page.board import BILL_S, NOW_S, SLOW_S, Board
+from culling.cloud.page.recent import Recent
 from culling.cloud.page.views import with_progress
 from culling.cloud.page.watch import Fleet
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.history import History
-from culling.cloud.store.index import cameras, rounds
-from culling.cloud.store.roster import SILENT_S, CameraRow, Roster, Told
+from culling.cloud.store.index import Index, cameras, rounds
+from culling.cloud.store.roster import SILENT_S, Roster, Told
+from culling.cloud.store.rounds import Rounds
 from culling.common.errors import StorageError
 from culling.common.wire.messages import CameraState, SwapReport
 from support.clock import FakeClock
@@ -309,30 +311,71 @@ def test_what_is_too_much_for_one_turn_is_read_in_several(watched: Watched, monk
         DesiredStates(watched.cloud.index).change(camera, paused=True)
     watched.clock.advance(SLOW_S)
     paused, turns = [0], 0
-    while paused[-1] < 2:
+    while paused[-1] < 2 and turns < 50:
         watched.tell(seen=turns)  # what an edge says is shown at once all the while
         watched.board.refresh()
         rows = {row["camera"]: row for row in watched.since(0)["cameras"]}
         assert rows[CAMERA]["seen"] == turns
         paused.append(sum(row["paused"] for row in rows.values()))
         turns += 1
-    assert turns > 5
+    assert 5 < turns < 50
     assert paused == sorted(paused)
     assert 1 in paused
 
 
-def test_a_reading_that_failed_is_begun_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(roster: Roster) -> list[CameraRow]:
+def test_the_first_time_all_is_read_at_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.cloud.page.board.TURN_S", -1.0)
+    monkeypatch.setattr("culling.cloud.page.board.AT_ONCE", 1)
+    DesiredStates(watched.cloud.index).change(CAMERA, paused=True)
+    watched.tell()
+    watched.board.refresh()
+    assert {row["camera"]: row["paused"] for row in watched.since(0)["cameras"]} == {CAMERA: True, "yard": False}
+
+
+def test_a_camera_that_goes_while_rows_are_made_is_gone(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.row()
+    monkeypatch.setattr("culling.cloud.page.board.TURN_S", -1.0)
+    monkeypatch.setattr("culling.cloud.page.board.AT_ONCE", 1)
+    watched.cloud.roster.remove("yard", 0.0)
+    for _ in range(40):
+        watched.clock.advance(1)
+        watched.board.refresh()
+    assert [row["camera"] for row in watched.since(0)["cameras"]] == [CAMERA]
+
+
+@pytest.mark.parametrize("read", [(Roster, "rows"), (Rounds, "taught"), (Recent, "read")])
+def test_a_reading_that_failed_is_begun_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, read: tuple[type, str]
+) -> None:
+    def fails(*_: object) -> None:
         raise StorageError("the index is gone")
 
+    watched.row()
+    DesiredStates(watched.cloud.index).change(CAMERA, paused=True)
     watched.clock.advance(SLOW_S)
     watched.tell(seen=11)
     with monkeypatch.context() as patch:
-        patch.setattr(Roster, "rows", fails)
+        patch.setattr(*read, fails)
         with pytest.raises(StorageError):
             watched.board.refresh()
     watched.clock.advance(SLOW_S)
-    assert watched.row()["seen"] == 11
+    row = watched.row()
+    assert (row["seen"], row["paused"]) == (11, True)
+
+
+def test_the_oldest_bills_are_read_first(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.cloud.page.board.BILLS_AT_ONCE", 1)
+    read: list[str] = []
+
+    def note(index: Index, settings: object, since: float, until: float, some: list[str]) -> dict[str, Any]:
+        read.extend(some)
+        return {}
+
+    monkeypatch.setattr("culling.cloud.page.board.statements", note)
+    for _ in range(4):
+        watched.clock.advance(BILL_S)  # by then all of them are due again
+        watched.board.refresh()
+    assert sorted(read[:2]) == sorted(read[2:]) == sorted([CAMERA, "yard"])
 
 
 def test_a_viewer_that_takes_only_the_news_has_what_a_new_one_is_told(watched: Watched) -> None:
