@@ -120,7 +120,7 @@ class Noise:
         field = self._fields[int(draw.integers(FIELDS))]
         down, right = int(draw.integers(self._size[0] // 2)), int(draw.integers(self._size[1] // 2))
         part = field[down : down + self._size[0], right : right + self._size[1]]
-        scaled = (part * np.float32(deviation)).astype(np.int16)
+        scaled = np.rint(part * np.float32(deviation)).astype(np.int16)  # cut towards 0, weak noise would lose a third
         scaled += picture
         return np.asarray(scaled.clip(0, 255), np.uint8)
 

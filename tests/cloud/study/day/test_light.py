@@ -140,6 +140,15 @@ def test_where_nothing_passes_no_lamp_stands() -> None:
     assert not lamp_map(SIZE, np.zeros((0, 3)), 1).any()
 
 
+@pytest.mark.parametrize("deviation", [0.8, 1.5, 3.0, 6.0])
+def test_noise_has_the_deviation_that_was_asked_for(deviation: float) -> None:
+    noise, draw = Noise(SIZE, 4), np.random.default_rng(5)
+    grey = np.full((*SIZE, 3), 128, np.uint8)
+    seen = np.stack([noise.add(grey, deviation, draw) for _ in range(12)]).astype(float) - 128
+    assert seen.std() == pytest.approx(deviation, rel=0.12)
+    assert abs(seen.mean()) < 0.15 * deviation
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 99), st.floats(0, 25))
 def test_noise_never_turns_black_into_white(seed: int, deviation: float) -> None:
