@@ -39,7 +39,7 @@ class DayRecord(msgspec.Struct, frozen=True):
     seed: int
     frames: int
     every: int
-    edition: int = 1
+    edition: int = 2
     """Rises when the composition changes: parts of two editions are never joined."""
 
 

@@ -88,7 +88,7 @@ def glow(light: Light, at: tuple[float, float], size: float, colour: NDArray[np.
     """Add a lamp that shines into the camera to `light`, in place: a disc and its halo."""
     reach = int(4 * size) + 2
     top, left = max(0, int(at[1]) - reach), max(0, int(at[0]) - reach)
-    part = light[top : int(at[1]) + reach + 1, left : int(at[0]) + reach + 1]
+    part = light[top : max(0, int(at[1]) + reach + 1), left : max(0, int(at[0]) + reach + 1)]
     if part.size:
         rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
         away = ((rows - at[1]) ** 2 + (columns - at[0]) ** 2) / size**2
@@ -100,7 +100,7 @@ def beam(lamps: Light, at: tuple[float, float], size: float) -> None:
     """Add what headlights throw on the ground around `at` to a map of lamps, in place."""
     reach = int(2.5 * size) + 2
     top, left = max(0, int(at[1]) - reach), max(0, int(at[0]) - reach)
-    part = lamps[top : int(at[1]) + reach + 1, left : int(at[0]) + reach + 1]
+    part = lamps[top : max(0, int(at[1]) + reach + 1), left : max(0, int(at[0]) + reach + 1)]
     if part.size:
         rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
         away = ((rows - at[1]) / 0.6) ** 2 + (columns - at[0]) ** 2
@@ -120,7 +120,7 @@ class Noise:
         field = self._fields[int(draw.integers(FIELDS))]
         down, right = int(draw.integers(self._size[0] // 2)), int(draw.integers(self._size[1] // 2))
         part = field[down : down + self._size[0], right : right + self._size[1]]
-        scaled = (part * np.float32(deviation)).astype(np.int16)
+        scaled = np.rint(part * np.float32(deviation)).astype(np.int16)  # cut towards 0, weak noise would lose a third
         scaled += picture
         return np.asarray(scaled.clip(0, 255), np.uint8)
 

@@ -76,7 +76,10 @@ class Weather:
         return sky.daylight > 0.97 and max(sky.rain, sky.fog) < 0.02 and sky.knock == (0.0, 0.0)
 
     def rain(self, day: int, hour: float) -> float:
-        """Return how hard it rains, 0 to 1: one to three spells a day."""
+        """Return how hard it rains, 0 to 1: one to three spells a day, the last of which may go on after midnight."""
+        return max(self._rain_of(day, hour), self._rain_of(day - 1, hour + 24) if day else 0.0)
+
+    def _rain_of(self, day: int, hour: float) -> float:
         draw = np.random.default_rng([self._seed, day, 11])
         hardest = 0.0
         for _ in range(int(draw.integers(1, 4))):

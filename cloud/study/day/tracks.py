@@ -27,9 +27,6 @@ WIDEST = 7
 PIXELS = 20
 """A look is compared at about this many pixels squared."""
 
-FLICKERS = 0.4
-"""A box lies so far from any border, as a share of its size, and its track ends inside the picture."""
-
 Grey = NDArray[np.float32]
 Box = NDArray[np.float32]
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from culling.cloud.annotations.lines import Label, write_labels
-from culling.cloud.study.day.cast import Cast, load_cast
+from culling.cloud.study.day.cast import Cast, Course, load_cast
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
 from support.scenes import boxes_at
@@ -30,6 +32,39 @@ def test_each_thing_that_moves_is_one_actor_with_its_course(cast: Cast) -> None:
     car = next(actor for actor in cast.actors if CLASSES[actor.label] == "car")
     one, two = car.course.at(1.0), car.course.at(2.0)
     assert two[0] - one[0] == pytest.approx(30, abs=3)
+
+
+def test_a_course_goes_where_the_labels_had_what_takes_it(cast: Cast) -> None:
+    for actor in cast.actors:
+        car, looked_at = CLASSES[actor.label] == "car", 0
+        for number in range(0, 40, 4):
+            box = (6 + 3 * number, 80, 40 + 3 * number, 104) if car else (20, 8 + 2 * number, 31, 34 + 2 * number)
+            time = number / 10 - actor.came
+            if 0 <= time <= actor.course.seconds and box[2] < 157 and box[3] < 117:
+                place = [(box[0] + box[2]) / 2, box[3], box[3] - box[1], box[2] - box[0]]
+                assert actor.course.at(time) == pytest.approx(place, abs=0.01)
+                looked_at += 1
+        assert looked_at > 5
+
+
+def test_a_course_leaves_the_picture_where_it_was_about_to_and_not_by_more_than_its_size(cast: Cast) -> None:
+    for actor in cast.actors:
+        places = actor.course.places
+        assert (places[:, 0] >= -places[:, 3] / 2 - 0.1).all()
+        assert (places[:, 0] <= 160 + places[:, 3] / 2 + 0.1).all()
+        assert (places[:, 1] <= 120 + places[:, 2] + 0.1).all()
+        assert (np.diff(actor.course.times) > 0).all()
+        assert (actor.course.times[0], actor.course.times[-1]) == (0, actor.course.seconds)
+
+
+@given(st.integers(0, 10_000), st.floats(-5, 30))
+def test_on_a_course_nothing_is_where_its_places_do_not_lead(seed: int, time: float) -> None:
+    draw = np.random.default_rng(seed)
+    course = Course(np.cumsum(draw.uniform(0.1, 5, 5)) - 0.1, draw.uniform(-20, 90, (5, 4)))
+    place = course.at(time)
+    assert (place >= course.places.min(0) - 1e-9).all()
+    assert (place <= course.places.max(0) + 1e-9).all()
+    assert course.at(course.times[2]) == pytest.approx(course.places[2])
 
 
 def test_cuts_are_what_moved_and_nothing_of_the_ground(cast: Cast) -> None:

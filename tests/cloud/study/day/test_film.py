@@ -4,15 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from culling.cloud.annotations.lines import read_labels
 from culling.cloud.study.day import film
 from culling.cloud.study.day.cast import Cast
 from culling.cloud.study.day.compose import Composed, Composer
-from culling.cloud.study.day.contact import write_contact
 from culling.cloud.study.day.film import DayRecord, claim, write_film
-from culling.common.cli import main
 from culling.common.errors import SettingsError
 from culling.common.video import count_frames, frame_rate, read_frames
 
@@ -73,24 +70,3 @@ def test_a_folder_is_for_one_day_alone(tmp_path: Path) -> None:
     claim(RECORD, tmp_path)
     with pytest.raises(SettingsError, match=r"holds another day .*day\.json"):
         claim(DayRecord("street.mp4", "a", "b", 6, 36_060, 4), tmp_path)
-
-
-def test_the_sheet_has_48_half_hours(cast: Cast, tmp_path: Path) -> None:
-    write_contact(Composer(cast, 5), tmp_path / "contact.jpg")
-    sheet = Image.open(tmp_path / "contact.jpg")
-    assert sheet.size == (8 * 320, 6 * 240)
-    night, noon = (np.asarray(sheet)[240 * row : 240 * (row + 1)].mean() for row in (0, 3))
-    assert night < noon
-
-
-def test_the_command_leaves_footage_that_says_what_it_is(
-    street_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clip, labels = map(str, street_files)
-    out = tmp_path / "out"
-    asked = ["study", "day", "--video", clip, "--labels", labels, "--seed", "2", "--frames", "20", "--out", str(out)]
-    assert main(asked) == 0
-    assert "2 objects cut out, 1 that stand" in capsys.readouterr().out
-    assert count_frames(out / "day.mp4") == 5
-    assert {"day.mp4", "labels.jsonl", "contact.jpg", "day.json"} <= {path.name for path in out.iterdir()}
-    assert main([*asked[:7], "3", *asked[8:]]) == SettingsError.exit_code
