@@ -12,8 +12,9 @@ from pathlib import Path
 
 from culling.common.errors import StorageError
 
-LOOK_S = 0.2
-"""A process that only looks at a lock holds it for a moment; one that wants it waits so long for that to pass."""
+LOOK_S = 1.0
+"""A process that only looks at a lock holds it for a moment, longer where it is kept from the cores meanwhile; one that
+wants the lock waits so long for that to pass."""
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def _taken(descriptor: int) -> bool:
         except OSError:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(LOOK_S / 20)
+            time.sleep(LOOK_S / 100)
 
 
 def _number(descriptor: int) -> int:

@@ -58,6 +58,7 @@ def test_whoever_looks_is_no_holder_and_keeps_nobody_out(lock: Path) -> None:
     def look() -> None:
         while not over.is_set():
             found.append(holder(lock))
+            over.wait(0.001)  # as those who look do: one after the other without a pause would be a holder
 
     threads = [threading.Thread(target=look) for _ in range(3)]
     for thread in threads:
