@@ -63,12 +63,14 @@ def test_whoever_looks_is_no_holder_and_keeps_nobody_out(lock: Path) -> None:
     threads = [threading.Thread(target=look) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(100):
-        with only_one(lock, "agent"):
-            pass
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(100):
+            with only_one(lock, "agent"):
+                pass
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
     assert set(found) <= {None, os.getpid(), 0}
 
 
