@@ -2,7 +2,7 @@
 # Plays a cluster on this machine: PostgreSQL, an S3 server, Ray, three ingests behind HAProxy, two controls, two pages, and an
 # edge with two cameras; kills its parts, and prints what was lost. About fifteen minutes on two cores.
 #
-#   deploy/try-cluster.sh [--no-ray] [--kills 8] [--kill-minutes 60] [--minutes 20] [--folder DIR]
+#   deploy/try-cluster.sh [--no-ray] [--kills 8] [--minutes 20] [--folder DIR]
 #
 # It needs what `make test` installs, and PostgreSQL and HAProxy: apt-get install postgresql haproxy.
 set -eu

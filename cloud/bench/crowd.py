@@ -99,8 +99,8 @@ class Served:
     secrets: Mapping[str, str]
 
 
-def nothing(camera: str) -> str:
-    """Return the id of no model: a camera that runs none."""
+def no_model(camera: str) -> str:
+    """Return the id that a camera without a model says that it runs."""
     return "none"
 
 
@@ -118,7 +118,7 @@ class Crowd:
         secrets: Mapping[str, str],
         acked: Callable[[Parts], bool],
         each: int = 1,
-        runs: Callable[[str], str] = nothing,
+        runs: Callable[[str], str] = no_model,
     ) -> None:
         self.cameras = tuple(secrets)
         self._runs = runs

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import typer
 
-from culling.cloud.bench.crowd import Crowd, Folder, acked_by_service, camera_state, nothing, service
+from culling.cloud.bench.crowd import Crowd, Folder, acked_by_service, camera_state, no_model, service
 from culling.cloud.page.board import Board
 from culling.cloud.settings import CloudSettings, ServiceSettings, sqlite_url
 from culling.cloud.store.frames import FrameStore
@@ -141,7 +141,7 @@ def index_command(
 def measure(folder: Path, cameras: int, each: int, rows: int, seconds: float) -> Figures:
     """Return what a service costs that runs in `folder` with `rows` of frames, and all that belongs to them."""
     fill = partial(fill_index, cameras=cameras, rows=rows, now=time.time())
-    runs = live_model if rows else nothing
+    runs = live_model if rows else no_model
     with service(folder, cameras // each, fill, each) as served:
         with Crowd([served.endpoint], served.server_key, served.secrets, acked_by_service, each, runs) as crowd:
             crowd.greet()

@@ -102,7 +102,6 @@ class Ingest:
         self.problem = ""
         self._latest: dict[str, Told] = {}
         self._settings = settings
-        self._frames = frames
         self._roster = Roster(index)
         self._registry = Registry(index)
         self._rounds = Rounds(index)

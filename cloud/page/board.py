@@ -45,7 +45,7 @@ SLOW_S = 2.0
 TURN_S = 0.1
 """For so long it is read, and rows are made of it, in one turn: of thousands of cameras it takes several."""
 
-AT_ONCE = 200
+ROWS_AT_ONCE = 200
 """Rows that are made before the time is looked at again."""
 
 BILL_S = 300.0
@@ -149,8 +149,8 @@ class Board:
             yield ()
         self._read_heard(self._latest())
         names = list(self._slow.cameras)
-        for first in range(0, len(names), AT_ONCE):
-            yield names[first : first + AT_ONCE]
+        for first in range(0, len(names), ROWS_AT_ONCE):
+            yield names[first : first + ROWS_AT_ONCE]
         self._whole = True
 
     def _read_heard(self, told: Mapping[str, Told]) -> None:

@@ -281,14 +281,12 @@ class Trial:
         names = [name for name in self.services if name.startswith("control")]
         return [name for name in names if _gauge(self._metrics[name], "control_elected") == 1]
 
-    def kills(self, count: int | None = None, minutes: float = float("inf")) -> None:
-        """Kill `count` parts, by default one of each kind, in turn, each under load, and none later than after so many
-        `minutes`; note how long what each did was missing.
+    def kills(self, count: int | None = None) -> None:
+        """Kill `count` parts, by default one of each kind, in turn, each under load; note how long what each did was
+        missing.
         """
-        ways, until = self._ways(), time.monotonic() + 60 * minutes
+        ways = self._ways()
         for kind, way in itertools.islice(itertools.cycle(ways.items()), len(ways) if count is None else count):
-            if time.monotonic() >= until:
-                break
             print(f"kills {kind}", flush=True)
             way()
             self.seen.kills[kind] += 1
@@ -310,14 +308,18 @@ class Trial:
             ways["Ray head"] = lambda: self._kill_node("head")
         return ways
 
-    def _kill_control(self) -> None:
+    def _active(self) -> str:
+        """Return the elected control, once there is one."""
         self._wait("an elected control", lambda: len(self.elected()) == 1, START_S)
         [active] = self.elected()
+        return active
+
+    def _kill_control(self) -> None:
+        active = self._active()
         self._kill_service("control", active, "an elected control", lambda: bool(set(self.elected()) - {active}))
 
     def _kill_standby(self) -> None:
-        self._wait("an elected control", lambda: len(self.elected()) == 1, START_S)
-        [active] = self.elected()
+        active = self._active()
         [standby] = {name for name in self.services if name.startswith("control")} - {active}
         self._kill_service("standby", standby, "an elected control", lambda: self.elected() == [active])
         if self.elected() != [active]:
@@ -449,7 +451,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Plays a cluster on this machine, and kills its parts.")
     parser.add_argument("--no-ray", action="store_true", help="let control run rounds itself")
     parser.add_argument("--kills", type=int, help="how many parts to kill, in turn of each kind; default: one of each")
-    parser.add_argument("--kill-minutes", type=float, default=float("inf"), help="how long to kill; default: no limit")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to wait for a round of each camera")
     parser.add_argument("--folder", type=Path, help="an empty folder for all of it, kept; default: a temporary one")
     told = parser.parse_args()
@@ -462,7 +463,7 @@ def main() -> int:
         with Trial(folder.resolve(), not told.no_ray) as trial:
             trial.start()
             print("everything runs; killing parts", flush=True)
-            trial.kills(told.kills, told.kill_minutes)
+            trial.kills(told.kills)
             print("waiting for a round of each camera", flush=True)
             trial.finish(told.minutes)
             print(report(trial.seen))

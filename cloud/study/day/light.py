@@ -86,9 +86,7 @@ def lit(light: Light, sky: Sky, lamps: Light) -> Light:
 
 def glow(light: Light, at: tuple[float, float], size: float, colour: NDArray[np.float64]) -> None:
     """Add a lamp that shines into the camera to `light`, in place: a disc and its halo."""
-    reach = int(4 * size) + 2
-    top, left = max(0, int(at[1]) - reach), max(0, int(at[0]) - reach)
-    part = light[top : max(0, int(at[1]) + reach + 1), left : max(0, int(at[0]) + reach + 1)]
+    part, top, left = _around(light, at, int(4 * size) + 2)
     if part.size:
         rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
         away = ((rows - at[1]) ** 2 + (columns - at[0]) ** 2) / size**2
@@ -98,13 +96,18 @@ def glow(light: Light, at: tuple[float, float], size: float, colour: NDArray[np.
 
 def beam(lamps: Light, at: tuple[float, float], size: float) -> None:
     """Add what headlights throw on the ground around `at` to a map of lamps, in place."""
-    reach = int(2.5 * size) + 2
-    top, left = max(0, int(at[1]) - reach), max(0, int(at[0]) - reach)
-    part = lamps[top : max(0, int(at[1]) + reach + 1), left : max(0, int(at[0]) + reach + 1)]
+    part, top, left = _around(lamps, at, int(2.5 * size) + 2)
     if part.size:
         rows, columns = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
         away = ((rows - at[1]) / 0.6) ** 2 + (columns - at[0]) ** 2
         part += np.asarray(0.7 * np.exp(-1.5 * away / size**2), np.float32)
+
+
+def _around(light: Light, at: tuple[float, float], reach: int) -> tuple[Light, int, int]:
+    """Return the part of `light` within `reach` pixels of a place, empty where there is none, and its top and left."""
+    x, y = int(at[0]), int(at[1])
+    top, left = max(0, y - reach), max(0, x - reach)
+    return light[top : max(0, y + reach + 1), left : max(0, x + reach + 1)], top, left
 
 
 class Noise:
