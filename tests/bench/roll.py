@@ -136,7 +136,7 @@ class Roll(Trial):
 
     def _stored(self) -> dict[str, int]:
         asked = sa.select(frames.c.camera, sa.func.count()).group_by(frames.c.camera)
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(asked)}
 
     def _since(self, before: Mapping[str, int]) -> dict[str, int]:

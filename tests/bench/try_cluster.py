@@ -33,7 +33,7 @@ import sqlalchemy as sa
 import tomli_w
 import zmq
 
-from culling.cloud.store.index import Index, frames, models, rounds
+from culling.cloud.store.index import frames, models, rounds
 from culling.cloud.store.objects.objects import open_objects
 from support.children import die_with_parent
 from support.fleet import SimulatedEdge
@@ -231,8 +231,8 @@ class Trial:
             for number in range(1, count + 1):
                 self._start_service(f"{role}-{number}", role)
         self._wait("services ready", lambda: all(is_ready(one) for one in self._metrics.values()), START_S)
-        self.index = Index(self.url)
-        self._held.callback(self.index.close)
+        self.index = sa.create_engine(self.url)  # not ours: it may be of another version
+        self._held.callback(self.index.dispose)
         self.link = self._held.enter_context(closing(Haproxy(self.folder, self._backends())))
         self._start_edges(home)
 
@@ -374,7 +374,7 @@ class Trial:
                 self.seen.kills["Ray worker, while a round runs"] += 1
                 whole = False
         self._wait("the last acknowledgements", lambda: not self.witness.left, 60)
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             row = sa.select(frames.c.camera, frames.c.boot, frames.c.seq)
             self.seen.stored = [tuple(found) for found in connection.execute(row)]
             origin = sa.select(models.c.camera, models.c.round).where(models.c.round.is_not(None))
@@ -386,13 +386,13 @@ class Trial:
 
     def _training(self) -> bool:
         """Whether a round runs."""
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             asked = sa.select(rounds.c.id).where(rounds.c.finished.is_(None), rounds.c.camera.in_(CAMERAS))
             return connection.execute(asked).first() is not None
 
     def _ended(self) -> list[tuple[str, str, float]]:
         asked = sa.select(rounds.c.camera, rounds.c.state, rounds.c.started, rounds.c.finished)
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             found = list(connection.execute(asked.where(rounds.c.camera.in_(CAMERAS), rounds.c.finished.is_not(None))))
         return [(row.camera, row.state, row.finished - row.started) for row in found]
 
