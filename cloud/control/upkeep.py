@@ -10,8 +10,8 @@ from dataclasses import asdict
 import structlog
 
 from culling.cloud.bill.series import CostSeries
-from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.said import Saying
+from culling.cloud.control.steering.accuracy import Measurer
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import free_bytes

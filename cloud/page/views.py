@@ -16,10 +16,10 @@ import sqlalchemy as sa
 import structlog
 
 from culling.cloud.bill.account import statements
-from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.classes import missing
 from culling.cloud.control.said import Said
-from culling.cloud.control.schedule import camera_stats, expect
+from culling.cloud.control.steering.accuracy import falls, read_measured
+from culling.cloud.control.steering.schedule import camera_stats, expect
 from culling.cloud.evaluation.ignored import compare_on, outside
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import UNWANTED

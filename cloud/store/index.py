@@ -54,7 +54,7 @@ cameras = Table(
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
     Column("counted", Text),  # up to which of its counters `history` has them, JSON
-    Column("accuracy", Text),  # `control.accuracy.MeasuredAccuracy`, JSON
+    Column("accuracy", Text),  # `control.steering.accuracy.MeasuredAccuracy`, JSON
     Column("class_list", Integer),  # the one in force; NULL where no other than the first was wanted yet
     Column("class_list_since", Float),  # when that came into force
 )
