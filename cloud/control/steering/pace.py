@@ -112,8 +112,9 @@ class Pacer:
         return state.pace == desired.pace
 
     def _fresh(self, camera: str, measured: MeasuredAccuracy, paced: Paced) -> Fresh:
-        mine = (frames.c.camera == camera) & (frames.c.model_id == measured.model_id) & DRAWN
-        query = sa.select(sa.func.count(), sa.func.max(frames.c.received)).where(mine, frames.c.received > paced.judged)
+        new = (frames.c.camera == camera) & (frames.c.state == "stored") & (frames.c.received > paced.judged)
+        of_it = (frames.c.model_id == measured.model_id) & DRAWN
+        query = sa.select(sa.func.count(), sa.func.max(frames.c.received)).where(new, of_it)
         with self._index.read() as connection:
             count, newest = connection.execute(query).one()
         return Fresh(count, newest or paced.judged)
