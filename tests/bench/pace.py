@@ -25,7 +25,7 @@ from culling.cloud.settings import PaceSettings
 from culling.cloud.store.desired import Paced
 from culling.common.frame import Detections
 
-CAMERAS, DAYS, PER_HOUR, PROBABILITY, OBJECTS = 8, 10, 2, 2 / 118, 4.0
+CAMERAS, DAYS, PER_HOUR, PROBABILITY, OBJECTS = 8, 10, 2, 2 / 118, 1.5
 SETTINGS = PaceSettings(on=True)
 SKILLS = {"right": 0.97, "at an end": 0.91, "in between": 0.86}
 WRONG = 0.6

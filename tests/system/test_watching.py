@@ -155,6 +155,8 @@ def test_another_budget_is_in_force_and_given_again_to_an_agent_that_was_started
     capsys.readouterr()
     assert running.culling("status") == 0
     assert f"{CAMERA}: pace 0.25 times its budget: it is right, since 01-15 08:00" in capsys.readouterr().out
+    DesiredStates(running.cloud.index).take_pace(CAMERA, None, 1.8e9)
+    wait_until(lambda: follows(0, 1.0))
 
 
 # Prometheus and Grafana
@@ -176,6 +178,7 @@ def test_the_page_answers_what_people_ask_while_an_agent_runs(running: Running) 
         assert "not measured yet" in browser.run(answer, "accuracy")
         assert "no round has published one" in browser.run(answer, "last new model")
         browser.wait(lambda: re.match(r"[\d.]+ %", browser.run(answer, "forwarded")))
+        assert "; pace as its budget" in browser.run(answer, "forwarded")
         assert "rounds are on hold" in browser.run(answer, "rounds")
         assert running.state().model_id in browser.run(answer, "model")
         assert browser.run(answer, "link").startswith("heard of ")
