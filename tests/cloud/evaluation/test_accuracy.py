@@ -138,7 +138,8 @@ def test_the_estimate_is_unbiased_and_its_interval_holds(draws: int) -> None:
             errors.append(told.ap50.value - truth)
             widths.append(told.ap50.high - told.ap50.low)
             hard_covered += told.stayed_hard.low <= np.mean(hardnesses) <= told.stayed_hard.high
-    print(f"covered {covered}, {hard_covered} of {5 * draws}; error {np.mean(errors):+.4f}, width {np.mean(widths):.3f}")
+    print(f"covered {covered}, {hard_covered} of {5 * draws}")
+    print(f"error {np.mean(errors):+.4f}, width {np.mean(widths):.3f}")
     assert covered >= 0.93 * 5 * draws
     assert abs(np.mean(errors)) < 0.01
     assert np.mean(widths) < 0.25
