@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from culling.cloud.evaluation.evaluate import open_model
-from culling.cloud.model.weights import BUNDLED
+from culling.cloud.weights.index import BUNDLED
 from culling.common.scaler import resize
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.selection.selector import THUMBNAIL, Action, Held, SelectorSettings, build_selector, settle

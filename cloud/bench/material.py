@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from culling.cloud.model.family import family_of
-from culling.cloud.model.weights import Kind, load_bundled, load_weights
+from culling.cloud.model.weights import load_bundled, load_weights
 from culling.cloud.settings import RoundSettings
+from culling.cloud.weights.index import Kind
 from culling.common.errors import CameraError
 from culling.common.graph import Provider, has_cuda
 from culling.common.scaler import input_size, resize

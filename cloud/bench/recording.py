@@ -18,7 +18,7 @@ from culling.cloud.bench.material import Picture, choose_provider, read_pictures
 from culling.cloud.evaluation.doubt import settled
 from culling.cloud.evaluation.evaluate import Detect, frames_of, select, student
 from culling.cloud.evaluation.matching import compare
-from culling.cloud.evaluation.tally import Tally, tallies
+from culling.cloud.evaluation.tally import Tally, tally
 from culling.cloud.model.weights import load_bundled
 from culling.cloud.settings import CloudSettings, TeacherSettings
 from culling.cloud.store.frames import JUDGES, FrameStore, StoredFrame
@@ -123,7 +123,7 @@ def _record(
     with shown("gate", "frame", count) as show:
         for picture, truth in pictures:
             rows = [
-                tallies(compare(look(picture), truth, floors.true_score, floors.min_score), len(CLASSES))[0]
+                tally(compare(look(picture), truth, floors.true_score, floors.min_score), len(CLASSES))
                 for look in looks.values()
             ]
             found.append(Seen(list(rows[0].objects), [_rows(row) for row in rows]))

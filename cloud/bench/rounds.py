@@ -37,6 +37,7 @@ from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.objects.places import frame_store, model_files
 from culling.cloud.store.roster import add_edge
 from culling.cloud.store.rounds import Rounds
+from culling.cloud.weights.index import REFERENCE
 from culling.common import bench
 from culling.common.bench import Comparison, Json, Measured, Report, RoundCount, Stated, at_least
 from culling.common.clock import SystemClock
@@ -89,6 +90,7 @@ def rounds_command(
     frames: Annotated[int, typer.Option(min=24, help="labelled frames of each camera")] = 24,
     steps: Annotated[int, typer.Option(min=1, help="training steps of a round")] = 40,
     parallel: Annotated[int, typer.Option(min=2, help="rounds at once")] = 2,
+    family: Annotated[str, typer.Option(help="the students' family")] = REFERENCE,
     ray: Annotated[str, typer.Option(help="a cluster of Ray, `HOST:PORT`; without one it is left out")] = "",
     rounds: RoundCount = 1,
     as_json: Json = False,
@@ -98,8 +100,8 @@ def rounds_command(
     ways = [one, many, *([Way("ray", 1), Way("ray", parallel)] if ray else [])]
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         made = Path(folder) / "made"
-        prepare(made, video, cameras, frames)
-        sides = [lambda way=way: rounds_an_hour(made, way, ray, steps) for way in ways]
+        prepare(made, video, cameras, frames, family)
+        sides = [lambda way=way: rounds_an_hour(made, way, ray, steps, family) for way in ways]
         found = [
             Measured(way.told, "rounds/hour", v) for way, v in zip(ways, bench.in_turn(rounds, *sides), strict=True)
         ]
@@ -116,14 +118,14 @@ def rounds_command(
     bench.print_report(report, as_json)
 
 
-def rounds_an_hour(made: Path, way: Way, address: str, steps: int) -> float:
+def rounds_an_hour(made: Path, way: Way, address: str, steps: int, family: str = REFERENCE) -> float:
     """Return how many rounds an hour a copy of the prepared cameras has in one way."""
     with TemporaryDirectory(prefix="culling-bench-") as folder:
         data_dir = Path(folder) / "data"
         shutil.copytree(made, data_dir)
         cores = max(1.0, (os.cpu_count() or 1) / way.parallel)
         options = {"kind": way.kind, "parallel": way.parallel, "address": address or "auto", "num_cpus": cores}
-        given = {f"executor.{name}": value for name, value in options.items()}
+        given = {f"executor.{name}": value for name, value in options.items()} | {"student.family": family}
         settings = settings_of(data_dir, **given, **{"round.most_steps": steps, "round.patience": steps})
         path = data_dir / "round.toml"
         path.write_bytes(to_toml(settings))
@@ -151,9 +153,9 @@ def _run_all(runner: Runner, index: Index) -> float:
     return 3600 * len(turns) / seconds
 
 
-def prepare(data_dir: Path, video: Path, cameras: int, frames: int) -> None:
+def prepare(data_dir: Path, video: Path, cameras: int, frames: int, family: str = REFERENCE) -> None:
     """Make a data folder with cameras for each of which a round was entered."""
-    settings, clock = settings_of(data_dir), SystemClock()
+    settings, clock = settings_of(data_dir, **{"student.family": family}), SystemClock()
     with index_of(settings) as index:
         files, store = model_files(settings), frame_store(settings, index, clock)
         publisher = Publisher(index, files, load_keys(data_dir).signing, 1.0, clock)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from culling.cloud.check.header import BUNDLED, check_detector, check_student_file
+from culling.cloud.check.header import check_detector, check_student_file
 from culling.cloud.check.probe import try_teacher
 from culling.cloud.control.classes import pending
 from culling.cloud.settings import CloudSettings, ServiceSettings
@@ -19,6 +19,7 @@ from culling.cloud.store.folders import free_bytes
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.keys import keys_of
 from culling.cloud.store.objects.objects import open_objects
+from culling.cloud.weights.index import BUNDLED
 from culling.common.errors import ModelError, StorageError
 from culling.common.process.checks import Result, attempt, writable
 

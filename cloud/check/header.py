@@ -16,12 +16,10 @@ import msgspec
 import onnx
 
 from culling.cloud.weights.classes import CLASSES
+from culling.cloud.weights.index import BUNDLED, REFERENCE
 from culling.common.errors import ModelError
 from culling.common.wire.messages import MAX_MODEL
 
-BUNDLED = Path(__file__).parents[1] / "weights"
-REFERENCE = "faster-rcnn-resnet18"
-"""The family of a file that names none, as `model/weights.py` has it."""
 MOST_BYTES = 100_000_000
 """The format's own limit for a header."""
 

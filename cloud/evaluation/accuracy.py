@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from culling.cloud.evaluation.bootstrap import resample
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
-from culling.cloud.evaluation.tally import Tally, rank, tallies
+from culling.cloud.evaluation.tally import Tally, rank, tally
 
 MISSED = 0.5
 """A frame at least this hard should have been forwarded: the student got half of it wrong."""
@@ -96,7 +96,7 @@ def measure(
     drawn = np.vstack([weights, weights * resample(blocks, RESAMPLES, seed)])
     spread = Intervals(len(np.unique(blocks[audits])))
     labels = range(len(classes)) if interest is None else sorted(interest)
-    seen = [tallies(frame.compared, len(classes))[0] for frame in frames]
+    seen = [tally(frame.compared, len(classes)) for frame in frames]
     told = [label for label in labels if sum(one.objects[label] for one in seen) >= LEAST_OBJECTS]
     hard = np.array([_hardness(frame, interest) >= MISSED for frame in frames], np.bool_)
     return Accuracy(

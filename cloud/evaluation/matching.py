@@ -60,27 +60,38 @@ def class_precision(frames: Sequence[Compared], label: int) -> ClassPrecision | 
     return ClassPrecision(ap[0], float(np.mean(ap)), _interpolate(*curves[0], _VOC_RECALLS), objects)
 
 
+def frame_ap50(frame: Compared, label: int) -> float | None:
+    """Return the `ap50` of `class_precision` on one frame, without the other overlaps."""
+    objects = int((frame.true.labels == label).sum())
+    if objects == 0:
+        return None
+    _, hit, counted = match(frame, label, IOUS[:1])
+    return _interpolate(*_curve(hit[0][counted[0]], objects), _RECALLS)
+
+
 def has_false_alarm(frame: Compared, label: int) -> bool:
     """Return whether that class was found, at IoU 0.5, where no label of it is true or doubtful."""
-    _, hit, counted = match(frame, label)
+    _, hit, counted = match(frame, label, IOUS[:1])
     return bool((counted[0] & ~hit[0]).any())
 
 
-def match(frame: Compared, label: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return a class's scores `(D,)`, best first, and for every IoU which detections hit, and which count at all.
+def match(
+    frame: Compared, label: int, ious: NDArray[np.float64] = IOUS
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return a class's scores `(D,)`, best first, and for each of `ious` which detections hit, and which count at all.
 
-    The last two are `(10, D)`; what does not count lies on a doubtful label.
+    The last two are `(len(ious), D)`; what does not count lies on a doubtful label.
     """
     found, true, doubtful = (part.where(part.labels == label) for part in (frame.found, frame.true, frame.doubtful))
     order = np.argsort(-found.scores, kind="stable")
     sure = len(true)
     overlaps = np.hstack([_iou(found.boxes[order], true.boxes), inside(found.boxes[order], doubtful.boxes)])
-    hit, counted = np.zeros((2, len(IOUS), len(order)), np.bool_)
-    free = np.ones((len(IOUS), overlaps.shape[1]), np.bool_)
-    rows = np.arange(len(IOUS))
+    hit, counted = np.zeros((2, len(ious), len(order)), np.bool_)
+    free = np.ones((len(ious), overlaps.shape[1]), np.bool_)
+    rows = np.arange(len(ious))
     for at, overlap in enumerate(overlaps if overlaps.shape[1] else ()):
         # A true label always goes before a doubtful one; of equals the last is taken, as pycocotools does.
-        worth = np.where(free & (overlap >= IOUS[:, None]), overlap + 2.0 * (np.arange(len(overlap)) < sure), -1.0)
+        worth = np.where(free & (overlap >= ious[:, None]), overlap + 2.0 * (np.arange(len(overlap)) < sure), -1.0)
         best = worth.shape[1] - 1 - worth[:, ::-1].argmax(1)
         hit[:, at] = worth[rows, best] >= 2
         counted[:, at] = hit[:, at] | (worth[rows, best] < 0)

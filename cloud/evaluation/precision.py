@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from culling.cloud.evaluation.matching import Compared, class_precision, has_false_alarm
+from culling.cloud.evaluation.matching import Compared, frame_ap50, has_false_alarm
 
 HardnessKind = Literal["hard", "hard-negative", "easy"]
 
@@ -42,8 +42,8 @@ def frame_precision(frame: Compared, interest: Collection[int] | None = None) ->
     for label in map(int, np.union1d(frame.found.labels, frame.true.labels)):
         if interest is not None and label not in interest:
             continue
-        if (result := class_precision([frame], label)) is not None:
-            values.append(result.ap50)
+        if (ap50 := frame_ap50(frame, label)) is not None:
+            values.append(ap50)
         elif has_false_alarm(frame, label):
             values.append(0.0)
     return float(np.mean(values)) if values else 1.0

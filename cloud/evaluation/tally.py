@@ -16,10 +16,11 @@ from culling.cloud.evaluation.matching import IOUS, Compared, match
 
 Array = NDArray[np.float64]
 
-MOST_NUMBERS = 1 << 21
+MOST_NUMBERS = 1 << 16
 """Weightings times boxes that are computed at once: more would only leave the processor's cache."""
 
-_RECALLS = np.linspace(0, 1, 101) - 1e-9  # sums of weights are not exact, and recall must reach 1
+_RECALLS = 100
+_SLACK = 1e-9  # sums of weights are not exact, and recall must reach 1
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,23 @@ class Tally:
         return bool((~self.hits[label] & (self.scores[label] >= score)).any())
 
 
-def tallies(frame: Compared, classes: int) -> list[Tally]:
-    """Return the tally of a frame at each of COCO's ten overlaps, the first of which is that of AP50."""
+def tallies(frame: Compared, classes: int, ious: Array = IOUS) -> list[Tally]:
+    """Return the tally of a frame at each of `ious`: COCO's ten overlaps, the first of which is that of AP50."""
     objects = tuple(int((frame.true.labels == label).sum()) for label in range(classes))
-    rows = [match(frame, label) for label in range(classes)]
+    rows = [match(frame, label, ious) for label in range(classes)]
     return [
         Tally(
             objects,
             tuple(scores[counted[level]] for scores, _, counted in rows),
             tuple(hit[level][counted[level]] for _, hit, counted in rows),
         )
-        for level in range(len(IOUS))
+        for level in range(len(ious))
     ]
+
+
+def tally(frame: Compared, classes: int) -> Tally:
+    """Return the tally of a frame at the overlap of AP50 alone."""
+    return tallies(frame, classes, IOUS[:1])[0]
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,5 @@ def rank(frames: Sequence[Tally], label: int) -> Ranked:
 
 def _at_recalls(recall: Array, precision: Array) -> Array:
     """Return the mean precision of each row at COCO's 101 recalls; what is never reached counts 0."""
-    rows, width = recall.shape
-    # One search for all rows: each is moved into a range of its own.
-    shift = 2.0 * np.arange(rows)[:, None]
-    places = np.searchsorted((recall + shift).ravel(), (_RECALLS + shift).ravel()).reshape(rows, -1)
-    places -= width * np.arange(rows)[:, None]
-    padded = np.hstack([precision, np.zeros((rows, 1))])
-    return np.asarray(np.take_along_axis(padded, places, axis=1).mean(1))
+    reached = np.floor(_RECALLS * (recall + _SLACK)) + 1.0
+    return np.asarray((precision * np.diff(reached, axis=1, prepend=0.0)).sum(1) / (_RECALLS + 1))

@@ -19,9 +19,10 @@ from torch import nn
 from culling.cloud.bill.count import student_cost
 from culling.cloud.model.golden import golden_frame
 from culling.cloud.model.refit import export_proven
-from culling.cloud.model.weights import BUNDLED, load_bundled, load_student, load_weights, save_weights
+from culling.cloud.model.weights import load_bundled, load_student, load_weights, save_weights
 from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.registry import Artefact, ModelFiles
+from culling.cloud.weights.index import BUNDLED
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.graph import open_graph

@@ -7,43 +7,34 @@ in `cloud/weights`, with the sha256 of each file in `index.json`.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from culling.cloud.model.family import family_named, family_of
 from culling.cloud.weights.classes import CLASSES
+from culling.cloud.weights.index import (
+    BUNDLED,
+    INDEX,
+    REFERENCE,
+    Bundled,
+    Format,
+    Kind,
+    file_hash,
+    read_index,
+)
 from culling.common.atomic import write_atomic
 from culling.common.errors import ModelError
 from culling.common.wire.classes import check_classes
 
-Kind = Literal["student", "teacher"]
-Format = Literal["fp16", "int8"]
-
-BUNDLED = Path(__file__).parents[1] / "weights"
-INDEX = "index.json"
-REFERENCE = "faster-rcnn-resnet18"
-"""The family of a weights file that names none: there was no other before 0.3."""
-
 _COUNTER = "num_batches_tracked"
 _SCALE = ".scale"
-
-
-class Bundled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the index says of one file."""
-
-    sha256: str
-    bytes: int
-    kind: Kind
-    family: str
-    classes: tuple[str, ...]
-    format: Format
 
 
 def save_weights(path: Path, model: nn.Module, form: Format, classes: tuple[str, ...] = CLASSES) -> None:
@@ -72,10 +63,20 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
         classes = check_classes(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
     except ValueError as error:
         raise ModelError(f"{path}: its classes are no list of classes: {error}") from None
-    model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
+    with _Undrawn():
+        model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no random weights for a model: those of a file, which name every tensor, take their place at once."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def load_student(
@@ -124,14 +125,6 @@ def load_bundled(kind: Kind, folder: Path = BUNDLED, family: str = REFERENCE) ->
     raise ModelError(f"{folder / INDEX}: names no {kind} of the family {family}; name a file of your own")
 
 
-def read_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
-    """Return the index of `folder` by file name. Raises `ModelError` where there is none that can be read."""
-    try:
-        return msgspec.json.decode((folder / INDEX).read_bytes(), type=dict[str, Bundled])
-    except (OSError, msgspec.DecodeError) as error:
-        raise ModelError(f"{folder / INDEX}: not an index of weights ({error})") from None
-
-
 def write_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
     """Write and return the index of every weights file in `folder`, as saved by `save_weights`."""
     entries = {}
@@ -175,12 +168,3 @@ def _check(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
             raise ModelError(f"{path}: tensor {name} has shape {shapes}: another architecture")
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: tensor {name} has no scale, or values that are not numbers")
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises `ModelError` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None

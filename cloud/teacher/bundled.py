@@ -26,6 +26,11 @@ from culling.common.scaler import STRIDE, resize
 SHORT_SIDE = 480
 """Pixels of the short side of what the bundled teacher sees."""
 
+COUNTED = (192, 256)
+"""Sides of the two square inputs on which a pass is counted, multiples of the coarsest level's stride: all that a pass
+does but the work on its proposals, of which there are as many in a larger one, grows with the pixels.
+"""
+
 MOST_ENLARGED = 1.5
 """Labels of small frames improve up to this enlargement and worsen beyond it, where it adds only blur."""
 
@@ -64,7 +69,10 @@ class TorchTeacher:
 
     def gflops(self, height: int, width: int) -> float | None:
         """Return what a frame of that size costs."""
-        image = torch.rand(3, *self.input_size(height, width), device=self.device)
+        return self._count(*self.input_size(height, width))
+
+    def _count(self, height: int, width: int) -> float | None:
+        image = torch.rand(3, height, width, device=self.device)
         return torch_gflops(lambda: self.model([image]))
 
     @torch.inference_mode()
@@ -105,6 +113,17 @@ class Bundled(TorchTeacher):
         other = object.__new__(Bundled)
         other.__dict__ |= self.__dict__ | {"_short_side": round(self._short_side * scale), "_most": self._most * scale}
         return other
+
+    def gflops(self, height: int, width: int) -> float | None:
+        """Return what a frame of that size costs."""
+        size = self.input_size(height, width)
+        pixels, (small, large) = size[0] * size[1], (side * side for side in COUNTED)
+        if pixels <= large:
+            return self._count(*size)
+        few, many = (self._count(side, side) for side in COUNTED)
+        if few is None or many is None:
+            return None
+        return many + (many - few) * (pixels - large) / (large - small)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the teacher's input `(height, width)` for a frame: multiples of the stride, nearest to the aspect."""

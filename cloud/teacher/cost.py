@@ -10,14 +10,15 @@ from math import prod
 from typing import Any
 
 import onnx
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 GIGA = 1e9
 
 
 def torch_gflops(run: Callable[[], object]) -> float | None:
     """Return what `run` takes of a torch model, None where it has nothing to count."""
+    import torch  # an ONNX teacher needs none, and is opened and checked sooner without
+    from torch.utils.flop_counter import FlopCounterMode
+
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         run()

@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from culling.cloud.model.weights import file_hash, read_index
 from culling.cloud.settings import DEFAULT, CloudSettings, TeacherPart, TeacherSettings
 from culling.cloud.teacher.classes import Translated, translation
 from culling.cloud.teacher.ensemble import with_views
 from culling.cloud.teacher.interface import Picture, Teacher, find_kind
+from culling.cloud.weights.index import file_hash, read_index
 from culling.common.errors import ModelError, SettingsError
 from culling.common.frame import Detections
 

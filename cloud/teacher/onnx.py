@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
 from culling.cloud.model.coco import by_position
@@ -140,13 +139,21 @@ def open_onnx(part: TeacherPart, classes: tuple[str, ...]) -> OnnxTeacher:
     try:
         data = part.file.read_bytes()
         proto = check_closed(data)
-        session = open_session(data, "cuda" if torch.cuda.is_available() and has_cuda() else "cpu")
+        session = open_session(data, "cuda" if _has_gpu() else "cpu")
         plan, names = _plan(part, proto, session)
     except OSError as error:
         raise ModelError(f"{part.file}: cannot be read: {error.strerror}") from None
     except ModelError as error:
         raise ModelError(f"{part.file}: {error}") from None
     return OnnxTeacher(session, proto, plan, names, part.batch)
+
+
+def _has_gpu() -> bool:
+    if not has_cuda():
+        return False
+    import torch  # seconds, that only a machine which may have a GPU has to spend
+
+    return torch.cuda.is_available()
 
 
 def run(session: Any, plan: Plan, pictures: NDArray[np.uint8]) -> Outputs:

@@ -13,7 +13,8 @@ from types import ModuleType
 import pytest
 
 from culling.cloud.model.refit import refill
-from culling.cloud.model.weights import BUNDLED, load_bundled
+from culling.cloud.model.weights import load_bundled
+from culling.cloud.weights.index import BUNDLED
 from support.deployed import unknown_words
 from support.images import ROOT
 from support.scripts import loaded

@@ -24,7 +24,7 @@ from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import WireFeatures
 from support.cloud import CAMERA, CloudState, hard_frame
 from support.detectors import picture
-from support.narrow import install
+from support.narrow import install, narrow_at
 
 EDGE = "e" * 40
 ROUND = {
@@ -52,7 +52,7 @@ def camera_with_student(folder: Path, narrow: Path, **more: dict[str, Any]) -> C
     sections = {**QUICK, "student": {**QUICK["student"], "weights": weights}, **more}
     sections["teacher"] = {**QUICK["teacher"], "file": weights}
     state = CloudState(folder, **sections)
-    install(narrow, state.data_dir)
+    install(narrow_at(narrow, state.settings.student.long_side), state.data_dir)
     state.enroll()
     state.publisher.publish(CAMERA, base_artefact(state.settings, state.files), "base")
     add(state, range(1, 13))

@@ -22,6 +22,8 @@ from support.narrow import install
 
 FRAMES, WIDTH, HEIGHT = 25, 128, 96
 LEARNT_FROM = 15
+LONG_SIDE = WIDTH
+"""Of the student's input: frames are not shrunk by it, and graphs are compared with their weights at small sizes."""
 
 
 class FakeTeacher:
@@ -59,14 +61,15 @@ class Yard:
     def arguments(self, study: str, *more: str) -> list[str]:
         """Return the arguments of `culling` for a study of a second or two."""
         files = ["--video", str(self.clip), "--labels", str(self.labels), "--out", str(self.out)]
-        settings = ["--set", f"student.weights={self.weights}", "--set", "round.warmup=1"]
+        chosen = (f"student.weights={self.weights}", f"student.long_side={LONG_SIDE}", "round.warmup=1")
+        settings = [word for one in chosen for word in ("--set", one)]
         small = ["--n", "2", "--epochs", "0.5", "--frames", str(LEARNT_FROM), "--measured", "3", "--seed", "0"]
         return ["study", study, *files, *settings, *small, *more]
 
     def corpus(self) -> Corpus:
         """Return what those arguments study."""
         settings = {"service.data_dir": self.out / "cache", "student.weights": str(self.weights)}
-        made = load_settings(None, settings | {"round.warmup": 1})
+        made = load_settings(None, settings | {"student.long_side": LONG_SIDE, "round.warmup": 1})
         return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, made, 0.5)
 
 

@@ -25,7 +25,7 @@ from culling.cloud.evaluation.accuracy import (
 from culling.cloud.evaluation.drift import LOOK_S, MOST_BEFORE, PARTS, Audit, Fall, Watched, watch
 from culling.cloud.evaluation.ignored import compare_on
 from culling.cloud.evaluation.matching import Compared
-from culling.cloud.evaluation.tally import tallies
+from culling.cloud.evaluation.tally import tally
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, cameras, frames
@@ -179,7 +179,7 @@ class Measurer:
     def _audit(self, frame: StoredFrame, own: Sequence[str]) -> Audit:
         labels = self._interest(frame, own)
         assert frame.probability is not None, "only audits of known probability are selected"
-        seen = tallies(self._compared(frame), len(frame.classes))[0]
+        seen = tally(self._compared(frame), len(frame.classes))
         return Audit(frame.captured, frame.probability, pooled(seen, labels))
 
     def _forwarded(self, frame: StoredFrame) -> Forwarded:

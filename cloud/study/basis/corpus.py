@@ -23,13 +23,13 @@ from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
-from culling.cloud.model.weights import file_hash
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.basis.cache import Memo
 from culling.cloud.teacher.interface import Teacher
 from culling.cloud.teacher.loading import identity, load_teacher
 from culling.cloud.teacher.remembered import Remembered, Seen
+from culling.cloud.weights.index import file_hash
 from culling.common.errors import CameraError, ModelError
 from culling.common.graph import Graph, has_cuda, open_graph, see
 from culling.common.scaler import input_size, resize

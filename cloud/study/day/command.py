@@ -48,13 +48,13 @@ def day(
 
     Look at contact.jpg before you believe in it. A killed run goes on where it was.
     """
-    from culling.cloud.model.weights import file_hash
     from culling.cloud.settings import load_settings
     from culling.cloud.store.folders import alone, make_folder
     from culling.cloud.study.day.cast import load_cast
     from culling.cloud.study.day.compose import Composer
     from culling.cloud.study.day.contact import write_contact
     from culling.cloud.study.day.film import VIDEO, DayRecord, claim, write_film
+    from culling.cloud.weights.index import file_hash
     from culling.common import logs
 
     logs.setup("warning")

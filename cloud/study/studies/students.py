@@ -23,13 +23,14 @@ from typing import Any
 from culling.cloud.model.base import templates
 from culling.cloud.model.quantise import CALIBRATED, quantise
 from culling.cloud.model.refit import export_proven
-from culling.cloud.model.weights import load_weights, read_index
+from culling.cloud.model.weights import load_weights
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
 from culling.cloud.study.basis.training import Scores, TrainedStudent, Trainer
 from culling.cloud.study.studies.fig4 import TIMED
+from culling.cloud.weights.index import read_index
 from culling.common.atomic import write_atomic
 from culling.common.graph import open_graph, see
 from culling.common.scaler import resize
@@ -108,7 +109,8 @@ def _floats(corpus: Corpus, weights: Path) -> bytes:
         return corpus.files.read(corpus.artefact.sha256)
     model, classes = load_weights(weights)
     known = chain([corpus.files.read(corpus.artefact.sha256)], templates(corpus.settings.data_dir, corpus.files))
-    return export_proven(known, model, classes, [corpus.picture(0)])[0]
+    long_side = corpus.settings.student.long_side
+    return export_proven(known, model, classes, [corpus.picture(0)], long_side=long_side)[0]
 
 
 def _bytes(corpus: Corpus, student: TrainedStudent | None, frames: Sequence[int]) -> bytes:

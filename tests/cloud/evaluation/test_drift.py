@@ -84,11 +84,11 @@ def test_a_difference_by_chance_is_as_unlikely_as_it_says() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_a_student_that_became_worse_by_night_alone_is_found_within_days(seed: int) -> None:
     fell = START + 9 * DAY
-    found = looks(audits(seed, 18, lambda at: 0.1 if is_night(at) and at >= fell else steady(at)))
+    found = looks(audits(seed, 14, lambda at: 0.1 if is_night(at) and at >= fell else steady(at)))
     days = days_of_falls(found)
     [night] = [part for part in days if part]
     assert night.startswith("00-")
-    assert 9 < days[night] <= 15
+    assert 9 < days[night] <= 14
     [fall] = [fall for fall in found[days[night]].falls if fall.part]
     assert fall.told().startswith(f"worse at {night} UTC: 0.")
     assert fall.now.low < fall.now.value < fall.now.high < fall.before
@@ -97,7 +97,7 @@ def test_a_student_that_became_worse_by_night_alone_is_found_within_days(seed: i
 
 def test_a_scene_that_became_easier_starts_no_round_and_hides_no_later_fall() -> None:
     easier, worse = START + 6 * DAY, START + 12 * DAY
-    found = looks(audits(1, 17, lambda at: 0.3 if at < easier else 0.95 if at < worse else 0.55))
+    found = looks(audits(1, 14, lambda at: 0.3 if at < easier else 0.95 if at < worse else 0.55))
     days = days_of_falls(found)
     assert min(days.values()) > 12
     assert "" in days

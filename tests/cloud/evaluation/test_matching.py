@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from culling.cloud.evaluation.matching import Compared, class_precision, compare
+from culling.cloud.evaluation.matching import Compared, class_precision, compare, frame_ap50
 from culling.common.frame import Detections
 from support.scenes import boxes_at, pycocotools_precision, random_scene
 
@@ -16,6 +16,9 @@ def test_precision_equals_pycocotools_on_random_frames_with_doubtful_labels(seed
         result = class_precision(frames, label)
         assert result is not None
         assert (result.ap50, result.ap50_95) == pytest.approx(pycocotools_precision(frames, label), abs=1e-12)
+        for frame in frames:
+            alone = class_precision([frame], label)
+            assert frame_ap50(frame, label) == (alone and alone.ap50)
 
 
 def test_a_class_without_true_labels_has_no_precision() -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from culling.cloud.evaluation.matching import Compared, class_precision
-from culling.cloud.evaluation.tally import rank, tallies
+from culling.cloud.evaluation.tally import rank, tallies, tally
 from culling.common.frame import Detections
-from support.judged import tally
+from support import judged
 from support.scenes import boxes_at, random_scene
 
 GRID = 1 / 101
@@ -28,7 +28,7 @@ def test_with_equal_weights_it_is_the_precision_of_pycocotools(seed: int) -> Non
 
 def test_a_frame_of_weight_two_counts_as_two_frames() -> None:
     rng = np.random.default_rng(3)
-    rows = [tallies(random_scene(rng), 3)[0] for _ in range(8)]
+    rows = [tally(random_scene(rng), 3) for _ in range(8)]
     weights = np.array([[2.0, 1, 1, 0, 3, 1, 1, 1]])
     repeated = [row for row, times in zip(rows, weights[0], strict=True) for _ in range(int(times))]
     for label in range(3):
@@ -38,7 +38,7 @@ def test_a_frame_of_weight_two_counts_as_two_frames() -> None:
 
 def test_every_weighting_is_computed_by_itself() -> None:
     rng = np.random.default_rng(5)
-    rows = [tallies(random_scene(rng), 3)[0] for _ in range(8)]
+    rows = [tally(random_scene(rng), 3) for _ in range(8)]
     weights = rng.random((20, 8))
     ranked = rank(rows, 0)
     assert ranked.precision(weights) == pytest.approx([ranked.precision(one[None])[0] for one in weights])
@@ -46,17 +46,17 @@ def test_every_weighting_is_computed_by_itself() -> None:
 
 
 def test_a_weighting_without_anything_true_has_no_precision() -> None:
-    ranked = rank([tally((1, [0.9], [])), tally((0, [], [0.8]))], 0)
+    ranked = rank([judged.tally((1, [0.9], [])), judged.tally((0, [], [0.8]))], 0)
     assert np.isnan(ranked.precision(np.array([[0.0, 1.0]]))).all()
     assert ranked.precision(np.array([[1.0, 1.0]])).tolist() == [1.0]
-    assert rank([tally((2, [], []))], 0).precision(np.ones((1, 1))).tolist() == [0.0]
+    assert rank([judged.tally((2, [], []))], 0).precision(np.ones((1, 1))).tolist() == [0.0]
 
 
 def test_a_false_alarm_is_a_box_where_no_label_is_true_or_doubtful() -> None:
     found = boxes_at((0, 0, 10, 10, 0.6, 1), (50, 50, 60, 60, 0.9, 1))
-    clean = tallies(Compared(found, boxes_at((0, 0, 10, 10, 1, 1)), boxes_at((50, 50, 60, 60, 0.2, 1))), 2)[0]
+    clean = tally(Compared(found, boxes_at((0, 0, 10, 10, 1, 1)), boxes_at((50, 50, 60, 60, 0.2, 1))), 2)
     assert not clean.alarmed(1, 0.2)
-    wrong = tallies(Compared(found, Detections.empty(), boxes_at((50, 50, 60, 60, 0.2, 1))), 2)[0]
+    wrong = tally(Compared(found, Detections.empty(), boxes_at((50, 50, 60, 60, 0.2, 1))), 2)
     assert wrong.alarmed(1, 0.6)
     assert not wrong.alarmed(1, 0.7)
     assert not wrong.alarmed(0, 0.0)

@@ -15,22 +15,18 @@ from culling.cloud.settings import load_settings
 before, cores = os.nice(0), torch.get_num_threads()
 share_cores(load_settings(Path(sys.argv[1]), {}))
 print(os.nice(0) - before, torch.get_num_threads(), cores)
+share_cores(load_settings(Path(sys.argv[1]), {"labelling.threads": 3}))
+print(torch.get_num_threads())
 """
 
 
-def shared(cloud: CloudState) -> list[int]:
-    command = [sys.executable, "-c", SHARED, str(cloud.toml)]
-    return [int(word) for word in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
-
-
-def test_it_leaves_half_of_the_cores_and_the_right_of_way_to_a_round(tmp_path: Path) -> None:
-    nicer, threads, cores = shared(CloudState(tmp_path))
+def test_it_leaves_half_of_the_cores_or_what_is_set_and_the_right_of_way_to_a_round(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SHARED, str(CloudState(tmp_path).toml)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    nicer, threads, cores, set_to = (int(word) for word in said.split())
     assert nicer <= 5 + BEHIND <= NICEST
     assert threads == max(1, cores // 2)
-
-
-def test_its_threads_can_be_set(tmp_path: Path) -> None:
-    assert shared(CloudState(tmp_path, labelling={"threads": 3}))[1] == 3
+    assert set_to == 3
 
 
 def test_settings_that_cannot_be_read_are_told_by_the_exit_code(tmp_path: Path) -> None:

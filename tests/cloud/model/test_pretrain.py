@@ -80,13 +80,13 @@ def test_a_run_with_every_part_of_the_recipe_writes_the_average(data: Path) -> N
 
 def test_a_run_killed_by_kill_9_ends_in_the_very_weights_of_an_unbroken_one(data: Path) -> None:
     whole, broken = data / "whole.safetensors", data / "broken.safetensors"
-    steps = ["--steps", "8", "--checkpoint-every", "1"]
+    steps = ["--steps", "4", "--checkpoint-every", "1", "--fpn-width", "16", "--head-width", "24"]
     assert main(command(data, whole, *steps)) == 0
     run = [
         sys.executable,
         "-m",
         "culling.common.cli",
-        *command(data, broken, "--steps", "8", "--checkpoint-every", "1"),
+        *command(data, broken, *steps),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -16,18 +16,14 @@ from culling.cloud.evaluation.evaluate import student as open_student
 from culling.cloud.model.export import run_torch
 from culling.cloud.model.faster_rcnn.network import STUDENT, build
 from culling.cloud.model.weights import (
-    INDEX,
-    REFERENCE,
-    Format,
-    Kind,
     load_bundled,
     load_weights,
-    read_index,
     save_weights,
     write_index,
 )
 from culling.cloud.teacher.bundled import Bundled
 from culling.cloud.weights.classes import CLASSES
+from culling.cloud.weights.index import INDEX, REFERENCE, Format, Kind, read_index
 from culling.common.errors import ModelError
 from culling.common.video import BUNDLED_CLIP, read_frames
 from support.detectors import SMALL_STUDENT, picture

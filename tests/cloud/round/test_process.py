@@ -130,7 +130,7 @@ def test_a_round_that_was_cut_short_goes_on_where_it_was(
     def cut(*_: Any) -> dict[str, Any]:
         raise PowerCutError
 
-    round_id = start(cloud)
+    round_id = enter(cloud)
     with monkeypatch.context() as patch:
         only(patch, **{**FAKE, stage: cut})
         with pytest.raises(PowerCutError):
@@ -168,7 +168,7 @@ def test_a_round_that_is_told_to_stop_stops_before_the_next_stage(
     stopping = threading.Event()
     ran = only(monkeypatch, **{**FAKE, "label": lambda *_: stopping.set() or {"labelled": 0}})
     with pytest.raises(StoppedError):
-        run(cloud, start(cloud), stopping)
+        run(cloud, enter(cloud), stopping)
     assert ran == ["label"]
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_costs_the_training_and_not_the_round(
 
 
 def test_a_round_that_has_ended_is_left_alone(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
-    round_id = start(cloud)
+    round_id = enter(cloud)
     cloud.rounds.end(round_id, "refused", {"kept": 1}, "worse", 1.0)
     ran = only(monkeypatch, **FAKE)
     assert run(cloud, round_id) == "refused"
@@ -209,7 +209,7 @@ def test_a_stage_that_cannot_ends_the_round_with_its_reason(
     cloud: CloudState, monkeypatch: pytest.MonkeyPatch, stage: Any, state: str, reason: str
 ) -> None:
     only(monkeypatch, **{**FAKE, "train": stage})
-    round_id = start(cloud)
+    round_id = enter(cloud)
     assert run(cloud, round_id) == state
     turn = cloud.rounds.get(round_id)
     assert turn.reason.startswith(reason)
@@ -222,7 +222,7 @@ def test_a_stage_that_cannot_ends_the_round_with_its_reason(
 def test_a_candidate_that_is_not_better_is_refused(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
     worse = {**FAKE["gate"](), "reason": "the candidate is not better"}
     only(monkeypatch, **{**FAKE, "gate": lambda *_: worse})
-    round_id = start(cloud)
+    round_id = enter(cloud)
     assert run(cloud, round_id) == "refused"
     turn = cloud.rounds.get(round_id)
     assert (turn.reason, turn.report["map_after"]) == ("the candidate is not better", 0.2)
@@ -296,7 +296,7 @@ def test_a_round_is_ended_before_the_service_where_memory_runs_out(tmp_path: Pat
 def test_a_process_that_dies_together_with_the_service_again_and_again_ends_its_round(
     cloud: CloudState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran, round_id, stopping = only(monkeypatch, **FAKE), start(cloud), threading.Event()
+    ran, round_id, stopping = only(monkeypatch, **FAKE), enter(cloud), threading.Event()
     stopping.set()
     for crashes in range(MAX_CRASHES):
         with pytest.raises(StoppedError):
@@ -316,7 +316,7 @@ def test_a_zombie_ends_at_its_next_stage_and_nothing_of_it_stays(
         cloud.rounds.lease(round_id)
         return {"scored": 2}
 
-    ran, round_id = only(monkeypatch, **{**FAKE, "score": taken_over}), start(cloud)
+    ran, round_id = only(monkeypatch, **{**FAKE, "score": taken_over}), enter(cloud)
     with pytest.raises(LeaseLostError):
         attempt(cloud.settings, cloud.index, round_id, threading.Event(), cloud.clock, cloud.rounds.lease(round_id))
     turn = cloud.rounds.get(round_id)
@@ -343,7 +343,7 @@ def test_each_frame_that_a_round_trains_on_has_a_span_in_its_trace(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     kept, replayed = (frame_id(EDGE, "boot-1", seq) for seq in (3, 5))
     chosen = {**FAKE["cull"](), "kept": [kept], "replay": [replayed]}
-    round_id = start(cloud)
+    round_id = enter(cloud)
     with collector() as collecting:
 
         def train_later(*_: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def look_for(cloud: CloudState, *names: str, **means: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("family", ["faster-rcnn-resnet18", "yolox"])
 def test_a_round_makes_a_student_of_the_new_list(cloud: CloudState, narrow: Path, family: str) -> None:
-    install_two(narrow, cloud.data_dir)
+    install_two(narrow, cloud.data_dir, yolox=family == "yolox")
     if family == "yolox":
         student = cloud.settings.student.model_copy(update={"family": "yolox", "weights": "bundled"})
         cloud.settings = cloud.settings.model_copy(update={"student": student})

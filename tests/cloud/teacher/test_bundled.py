@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.teacher.cost import torch_gflops
 from support.detectors import picture, small_student
 
 
@@ -47,6 +49,15 @@ def test_the_short_side_is_brought_to_the_one_wanted_but_not_enlarged_beyond_rea
     model: FasterRCNN, frame: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
     assert Bundled(model, short_side=480).input_size(*frame) == wanted
+
+
+def test_a_pass_is_counted_on_small_inputs_and_costs_what_it_would_cost_on_its_own(model: FasterRCNN) -> None:
+    teacher = Bundled(model, short_side=320)
+    for size in ((160, 160), (320, 416)):  # the smaller is enlarged by half, and is counted itself
+        image = torch.rand(3, *teacher.input_size(*size))
+        counted = torch_gflops(lambda image=image: model([image]))
+        assert counted is not None
+        assert teacher.gflops(*size) == pytest.approx(counted, rel=1e-3)
 
 
 def test_no_frames_have_no_labels(model: FasterRCNN) -> None:
