@@ -21,8 +21,8 @@ class TeacherPart(Section):
 
     kind: str = Field(
         default="bundled",
-        description="`bundled`, `torchvision`, `detectron2`, `transformers`, `onnx`, `ensemble`, or one that another "
-        "package brings",
+        description="`bundled`, `yolox-nano`, `torchvision`, `detectron2`, `transformers`, `onnx`, `ensemble`, or one "
+        "that another package brings",
     )
     file: Path | None = Field(
         default=None,
@@ -48,7 +48,7 @@ class TeacherPart(Section):
         ge=64,
         le=2160,
         description="pixels of the short side of the frames that the teacher sees; none: what it was made for, 480 for "
-        "the bundled one, which enlarges small frames 1.5 times at most",
+        "the bundled one, which enlarges small frames 1.5 times at most; `yolox-nano` always sees 416 by 416",
     )
     batch: int = Field(default=4, ge=1, le=64, description="frames per forward pass")
     layout: Layout | None = Field(default=None, description="`onnx`: what the outputs mean; none: it is recognised")

@@ -79,6 +79,7 @@ def test_what_a_teacher_says_changes_with_its_bytes_and_settings_but_not_with_sc
     save_weights(cats(tmp_path), small_student(seed=1), "fp16", CLASSES)
     assert identity(first) != before
     assert identity(TeacherSettings())["files"] == identity(TeacherSettings(batch=2))["files"]
+    assert identity(TeacherSettings())["files"] != identity(TeacherSettings(kind="yolox-nano"))["files"]
 
 
 def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path: Path) -> None:
