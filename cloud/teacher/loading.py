@@ -131,7 +131,8 @@ def identity(teacher: TeacherSettings) -> dict[str, Any]:
 
     Raises `ModelError` for a file that cannot be read.
     """
-    told = teacher.model_dump(mode="json", exclude=SCORES, exclude_defaults=True)
+    without: dict[str, Any] = {**dict.fromkeys(SCORES, True), "member": {"__all__": {"batch"}}}
+    told = teacher.model_dump(mode="json", exclude=without, exclude_defaults=True)
     parts = [teacher, *teacher.member]
     return told | {"files": [_content(part) for part in parts if part.kind in OWN or part.file]}
 

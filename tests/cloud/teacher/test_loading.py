@@ -82,6 +82,15 @@ def test_what_a_teacher_says_changes_with_its_bytes_and_settings_but_not_with_sc
     assert identity(TeacherSettings())["files"] != identity(TeacherSettings(kind="yolox-nano"))["files"]
 
 
+def test_both_together_are_another_teacher_than_either_of_them() -> None:
+    both, large, nano = (TeacherSettings(kind=kind) for kind in ("ensemble", "bundled", "yolox-nano"))
+    assert identity(both)["files"] == identity(large)["files"] + identity(nano)["files"]
+    assert identity(both) == identity(TeacherSettings(kind="ensemble", batch=8))
+    assert identity(both) != identity(TeacherSettings(kind="ensemble", short_side=384))
+    whole = TeacherSettings(kind="ensemble", member=(TeacherPart(), TeacherPart(kind="yolox-nano")))
+    assert identity(both) != identity(whole)
+
+
 def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
