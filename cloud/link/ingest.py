@@ -109,6 +109,7 @@ class Ingest:
         self._clock = clock
         self._members = Members()
         self._newer = False  # than those that are being read
+        self._revoked: set[str] = set()  # edges that were looked for since then, and are not there
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
         self._readings = Readings(settings, index, frames, metrics, clock, others)
@@ -194,7 +195,7 @@ class Ingest:
         self._next_tick = self._clock.monotonic() + TICK_S
         self._saving, self._unsaved = self._saving | self._unsaved, {}  # what could not be written is written now
         self._room.begin_count()
-        self._newer = False
+        self._newer, self._revoked = False, set()
         self._readings.ask(Said(self.latest, self._saving, dict(self._room.counts), len(self._alive())))
 
     def _learn(self, reading: Reading) -> None:
@@ -248,12 +249,10 @@ class Ingest:
     def _take(self, edge_key: str, parts: list[bytes]) -> None:
         self._metrics.count("bytes_received", sum(map(len, parts)))
         try:
+            if edge_key not in self._members.cameras and edge_key not in self._revoked:
+                self._members, self._newer = self._roster.members(), True  # it may have been enrolled since
             if edge_key not in self._members.cameras:
-                self._members, self._newer = (
-                    self._roster.members(),
-                    True,
-                )  # it may have been enrolled since the last tick
-            if edge_key not in self._members.cameras:
+                self._revoked.add(edge_key)
                 raise ProtocolError("revoked", f"edge {self._members.name(edge_key)} is no longer enrolled")
             message, payload = unpack(parts, "edge")
             self._heard[edge_key] = self._clock.monotonic()

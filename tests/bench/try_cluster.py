@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,7 +33,7 @@ import sqlalchemy as sa
 import tomli_w
 import zmq
 
-from culling.cloud.store.index import Index, frames, models, rounds
+from culling.cloud.store.index import frames, models, rounds
 from culling.cloud.store.objects.objects import open_objects
 from support.children import die_with_parent
 from support.fleet import SimulatedEdge
@@ -142,7 +142,7 @@ class Process:
     """One process of ours, which can be killed and started again with the same settings."""
 
     def __init__(self, name: str, arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
-        self.name, self._arguments, self._folder, self._environment = name, list(arguments), folder, environment
+        self.name, self._arguments, self._folder, self.environment = name, list(arguments), folder, environment
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -152,7 +152,7 @@ class Process:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._arguments],
-                stdout=log, stderr=log, env=self._environment, preexec_fn=die_with_parent, start_new_session=True,
+                stdout=log, stderr=log, env=self.environment, preexec_fn=die_with_parent, start_new_session=True,
             )  # fmt: skip
 
     def kill(self) -> None:
@@ -170,6 +170,16 @@ class Process:
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Tell it to end, without waiting for it."""
+        assert self._process is not None
+        self._process.terminate()
+
     def stop(self) -> None:
         if self._process is not None and self.runs:
             self._process.terminate()
@@ -182,11 +192,15 @@ class Process:
 class Trial:
     """All of it, in the order of its life."""
 
+    agents: ClassVar[dict[str, tuple[str, ...]]] = {"yard": CAMERAS}
+    """Edges that play the clip, with their cameras."""
+
     def __init__(self, folder: Path, ray: bool) -> None:
         self.folder, self.ray, self.seen = folder, ray, Seen()
         self._held = ExitStack()
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.services: dict[str, Process] = {}
+        self.edges: dict[str, Process] = {}
         self._metrics: dict[str, Scrape] = {}
         self._nodes: dict[str, Process] = {}
         self._due = self._tended = 0.0
@@ -216,9 +230,9 @@ class Trial:
         for role, count in ROLES.items():
             for number in range(1, count + 1):
                 self._start_service(f"{role}-{number}", role)
-        self._wait("services ready", lambda: all(_ready(one) for one in self._metrics.values()), START_S)
-        self.index = Index(self.url)
-        self._held.callback(self.index.close)
+        self._wait("services ready", lambda: all(is_ready(one) for one in self._metrics.values()), START_S)
+        self.index = sa.create_engine(self.url)  # not ours: it may be of another version
+        self._held.callback(self.index.dispose)
         self.link = self._held.enter_context(closing(Haproxy(self.folder, self._backends())))
         self._start_edges(home)
 
@@ -242,7 +256,7 @@ class Trial:
 
     def _start_edges(self, home: Path) -> None:
         kits = {}
-        for edge, cameras in (("yard", CAMERAS), (WITNESS, (WITNESS,))):
+        for edge, cameras in (*self.agents.items(), (WITNESS, (WITNESS,))):
             out = self.folder / edge
             endpoint = ["--endpoint", self.link.endpoint, "--out", str(out), "--config", str(home)]
             self._culling("cloud", "enroll", edge, *cameras, *endpoint)
@@ -253,15 +267,17 @@ class Trial:
         self.witness = SimulatedEdge(witness["endpoint"], *keys, WITNESS, context, 1.0)
         self._held.callback(context.term)
         self._held.callback(self.witness.close)
-        self._own("edge", ["culling.common.cli", "edge", "run", "--config", str(self._edge_settings(kits["yard"]))])
+        for edge, cameras in self.agents.items():
+            toml = self._edge_settings(edge, cameras, kits[edge])
+            self.edges[edge] = self._own(f"edge-{edge}", ["culling.common.cli", "edge", "run", "--config", str(toml)])
 
-    def _edge_settings(self, kit: dict[str, Any]) -> Path:
+    def _edge_settings(self, edge: str, cameras: Sequence[str], kit: dict[str, Any]) -> Path:
         clip = Path(__file__).parents[2] / "common" / "clip" / "campus.mp4"
         kit["agent"] |= {"allow_cpu": True, "threads": 1}
-        kit["camera"] = [{"name": name, "url": str(clip), "loop": True, "max_fps": 1.0} for name in CAMERAS]
+        kit["camera"] = [{"name": name, "url": str(clip), "loop": True, "max_fps": 1.0} for name in cameras]
         kit["selector"] = {"frames_per_window": 12, "window_s": 20.0, "audit_share": 0.25, "duplicate_change": 0.0}
         kit["metrics"] = {"port": free_port()}
-        toml = self.folder / "yard" / "edge.toml"
+        toml = self.folder / edge / "edge.toml"
         toml.write_text(tomli_w.dumps(kit))
         return toml
 
@@ -327,7 +343,7 @@ class Trial:
 
     def _kill_page(self, name: str) -> None:
         [other] = set(PAGES) - {name}
-        self._kill_service("page", name, "a page", lambda: _ready(self._metrics[other]))
+        self._kill_service("page", name, "a page", lambda: is_ready(self._metrics[other]))
 
     def _kill_store(self, kind: str, store: Postgres | S3) -> None:
         store.kill()
@@ -358,7 +374,7 @@ class Trial:
                 self.seen.kills["Ray worker, while a round runs"] += 1
                 whole = False
         self._wait("the last acknowledgements", lambda: not self.witness.left, 60)
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             row = sa.select(frames.c.camera, frames.c.boot, frames.c.seq)
             self.seen.stored = [tuple(found) for found in connection.execute(row)]
             origin = sa.select(models.c.camera, models.c.round).where(models.c.round.is_not(None))
@@ -370,13 +386,13 @@ class Trial:
 
     def _training(self) -> bool:
         """Whether a round runs."""
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             asked = sa.select(rounds.c.id).where(rounds.c.finished.is_(None), rounds.c.camera.in_(CAMERAS))
             return connection.execute(asked).first() is not None
 
     def _ended(self) -> list[tuple[str, str, float]]:
         asked = sa.select(rounds.c.camera, rounds.c.state, rounds.c.started, rounds.c.finished)
-        with self.index.read() as connection:
+        with self.index.connect() as connection:
             found = list(connection.execute(asked.where(rounds.c.camera.in_(CAMERAS), rounds.c.finished.is_not(None))))
         return [(row.camera, row.state, row.finished - row.started) for row in found]
 
@@ -384,7 +400,7 @@ class Trial:
         self.services[name].kill()
         self._missing(f"{what}, {kind} killed", back)
         self.services[name].start()
-        self._wait(f"{name} again", lambda: _ready(self._metrics[name]), START_S)
+        self._wait(f"{name} again", lambda: is_ready(self._metrics[name]), START_S)
 
     def _acks_again(self) -> Callable[[], bool]:
         before = len(self.witness.acked)
@@ -432,7 +448,8 @@ class Trial:
                 time.sleep(0.1)
 
 
-def _ready(metrics: Scrape) -> bool:
+def is_ready(metrics: Scrape) -> bool:
+    """Whether a process answers that it is ready."""
     try:
         return metrics.ready()[0]
     except OSError:

@@ -339,6 +339,29 @@ def test_a_revoked_edge_is_refused_on_the_connection_it_has(start: Start) -> Non
     assert running.stored() == 0
 
 
+def test_a_revoked_edge_that_goes_on_sending_is_looked_for_once_a_tick(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start()
+    edge = running.edge()
+    edge.ask(hello(), Welcome)
+    running.cloud.roster.revoke("edge-1")
+    wait_until(lambda: not running.ingest._members.cameras)
+    looked: list[str] = []
+
+    def note(owner: object, name: str) -> None:
+        was = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda: (looked.append(name), was())[1])
+
+    note(running.ingest._roster, "members")
+    note(running.ingest, "_ask")
+    for number in range(1, 41):
+        frame, jpeg = hard_frame(number)
+        assert edge.ask(frame, Refused, payload=jpeg).reason.startswith("revoked")
+
+    assert 1 <= looked.count("members") <= 1 + looked.count("_ask") < 40
+
+
 def test_what_an_edge_says_of_anothers_camera_is_refused(start: Start) -> None:
     running = start()
     running.edge("yard", name="edge-2")
