@@ -86,7 +86,7 @@ class TeacherSettings(TeacherPart):
     `min_score` and that count neither way; labels below `min_score` are not kept.
     """
 
-    kind: str = Field(default="bundled", description=KINDS)
+    kind: str = Field(default="ensemble", description=f"{KINDS}; without it, a `file` is one of `bundled`")
     member: tuple[TeacherPart, ...] = Field(
         default=(),
         description="`ensemble`: two or more `[[teacher.member]]`, each with the keys above; none: `bundled`, and "
@@ -113,9 +113,14 @@ class TeacherSettings(TeacherPart):
     @classmethod
     def _paired(cls, given: Any) -> Any:
         """Write out the members of an ensemble that names none, so that whatever reads settings finds them there."""
-        if not isinstance(given, dict) or given.get("kind", cls.model_fields["kind"].default) != "ensemble":
+        if not isinstance(given, dict):
             return given
-        if file := given.get("file"):
+        file = given.get("file")
+        if "kind" not in given and file:
+            return given | {"kind": "bundled"}
+        if given.get("kind", cls.model_fields["kind"].default) != "ensemble":
+            return given
+        if file:
             raise ValueError(
                 f'file = "{file}": an ensemble has none; write kind = "bundled" for a file of its architecture, or '
                 "name it in a [[teacher.member]]"
