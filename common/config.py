@@ -40,6 +40,7 @@ SECTIONS = {
             "gate",
             "labelling",
             "metrics",
+            "pace",
             "page",
             "publish",
             "resolution",

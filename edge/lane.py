@@ -161,6 +161,7 @@ class Lane:
             camera=self.name,
             paused=desired.paused,
             frames_per_window=desired.frames_per_window,
+            pace=desired.pace,
         )
         self._desired = desired
 
@@ -223,6 +224,7 @@ class Lane:
             spool_frames=int(counts.total("spool_frames")),
             paused=self._desired.paused,
             frames_per_window=self._desired.frames_per_window or 0,
+            pace=self._desired.pace or 1.0,
             frame=self._asked_frame,
             ranker=self._learned,
         )
@@ -292,7 +294,7 @@ class Lane:
         desired = self._desired
         if desired is not self._applied:
             self._applied = desired
-            self._selector.allow(desired.frames_per_window)
+            self._selector.allow(desired.frames_per_window, desired.pace or 1.0)
         if desired.frame not in (None, self._asked_frame):
             self._asked_frame = desired.frame or 0
             return Decision(Action.FORWARD, "manual")

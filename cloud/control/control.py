@@ -16,10 +16,10 @@ from culling.cloud.control.actions import MODEL_KINDS, carry_out, to_artefact
 from culling.cloud.control.classes import missing, pending
 from culling.cloud.control.executor import Executor, write_settings
 from culling.cloud.control.labeller import LabellerProcess
-from culling.cloud.control.order import all_due, choose
 from culling.cloud.control.publish import Publisher, SupersededError
 from culling.cloud.control.runner import Runner
-from culling.cloud.control.schedule import camera_stats
+from culling.cloud.control.steering.order import all_due, choose
+from culling.cloud.control.steering.schedule import camera_stats
 from culling.cloud.control.upkeep import Upkeep
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import UNWANTED, worker_name

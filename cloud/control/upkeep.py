@@ -10,8 +10,9 @@ from dataclasses import asdict
 import structlog
 
 from culling.cloud.bill.series import CostSeries
-from culling.cloud.control.accuracy import Measurer
 from culling.cloud.control.said import Saying
+from culling.cloud.control.steering.accuracy import Measurer
+from culling.cloud.control.steering.pace import Pacer
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.folders import free_bytes
@@ -68,6 +69,7 @@ class Upkeep:
         self._roster = Roster(index)
         self._rounds = Rounds(index)
         self._measurer = Measurer(index, frames, settings, clock)
+        self._pacer = Pacer(index, settings.pace, metrics, clock)
         self._history = History(index, {row.name: row.state for row in self._roster.rows() if row.state is not None})
         self._costs = CostSeries(index, settings, metrics, clock)
         self._saying = Saying(index, settings, clock)
@@ -125,6 +127,7 @@ class Upkeep:
         if any(forgotten.values()):
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()
+        self._pacer.tend()
 
     def _collect_orphans(self) -> None:
         """Settle what no row names in a bucket, once an hour: the one service that works on the index does."""
@@ -136,7 +139,9 @@ class Upkeep:
             log.info("orphans_collected", **asdict(done))
 
     def _measure_next(self) -> None:
-        """Measure how right the student of one camera is: each of them in turn, one a minute; the first one at once."""
+        """Measure how right the student of one camera is, and judge its pace: each in turn, one a minute; the first one
+        at once.
+        """
         if self._clock.monotonic() < self._next_measure:
             return
         told = self._measurer.next()
@@ -147,6 +152,7 @@ class Upkeep:
         ap50 = None if found is None else found.now.ap50
         for bound in Estimate.__struct_fields__:  # after a swap nothing is known of the new student yet
             self._metrics.set("measured_accuracy", getattr(ap50, bound, math.nan), camera=camera, bound=bound)
+        self._pacer.judge(camera, found)
 
     def _show_last_rounds(self) -> None:
         """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""

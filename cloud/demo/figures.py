@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from culling.cloud.bill.account import statements
-from culling.cloud.control.accuracy import read_measured
+from culling.cloud.control.steering.accuracy import read_measured
 from culling.cloud.demo.plan import Plan
 from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult

@@ -133,12 +133,11 @@ class Offers:
             self._desired_states.frame_taken(camera, desired.frame)
         if desired.done_by(state):
             return
-        message, now = desired.message(camera), self._clock.monotonic()
+        message, now = desired.message(state), self._clock.monotonic()
         last, at = self._sent.get(camera, (None, 0.0))
         if last == message and now - at < self._reoffer_s:
             return
         if self._send(edge_key, message):
             self._sent[camera] = (message, now)
-            log.info(
-                "desired_state_sent", camera=camera, paused=message.paused, frames_per_window=message.frames_per_window
-            )
+            told = {"paused": message.paused, "frames_per_window": message.frames_per_window, "pace": message.pace}
+            log.info("desired_state_sent", camera=camera, **told)

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 import structlog
 
 from culling.cloud.bill.account import statements
-from culling.cloud.control.accuracy import falls, read_measured
 from culling.cloud.control.classes import missing
 from culling.cloud.control.said import Said
-from culling.cloud.control.schedule import camera_stats, expect
+from culling.cloud.control.steering.accuracy import falls, read_measured
+from culling.cloud.control.steering.schedule import camera_stats, expect
 from culling.cloud.evaluation.ignored import compare_on, outside
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, hardness
 from culling.cloud.labelling.state import UNWANTED
@@ -28,7 +28,7 @@ from culling.cloud.page.why import why
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.classes.lists import ClassLists, Reading
-from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.desired import DesiredState, DesiredStates, Paced
 from culling.cloud.store.folders import is_held
 from culling.cloud.store.frames import Counts, frame_counts, stored
 from culling.cloud.store.index import Index, frames, models, swaps
@@ -68,7 +68,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns. Of
     the frames that a gate wants to judge by (`judges_wanted`, at least `judges_needed`) there are `judges`;
     `provisional` says whether the student in use is not certain to be better than the one before. `bill` is what the
-    last 24 hours cost, as a `Statement` tells it.
+    last 24 hours cost, as a `Statement` tells it, and `pace` what `paced` returns.
     """
     registry = Registry(index)
     counts, live = frame_counts(index), registry.live_ids()
@@ -95,6 +95,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         doubted = {"provisional": row["model"] in registry.provisional(camera.name)}
         now_and_next = {"keeping_up": kept, "round": turns.get(camera.name), "next_round": told}
         costs = {"bill": bills[camera.name].row() if camera.name in bills else None}
+        costs["pace"] = paced(camera, wish, settings)
         rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, **now_and_next, **judges, **doubted, **costs})
     return rows
 
@@ -159,6 +160,27 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "worse": [fall.told() for fall in falls(camera)],
         "outputs": dict(state.outputs) if state and word not in ("down", "revoked") else {},
     }
+
+
+def paced(camera: CameraRow, desired: DesiredState, settings: CloudSettings) -> Row | None:
+    """Return the pace of a camera: `times` what its budget leaves for candidates, `since` when, and `told`, in words.
+
+    None without `[pace]`, and for a revoked camera.
+    """
+    if not settings.pace.on or camera.revoked:
+        return None
+    known, since = desired.paced or Paced(), None
+    if camera.state is not None and camera.state.pace is None:
+        told = "as its budget: culling at its edge knows no pace, upgrade it"
+    elif desired.frames_per_window is not None:
+        told = "as the budget that it was given, which goes before its pace"
+    elif known.times == 1.0 and not known.since:
+        told = "as its budget"
+    else:
+        since, told = known.since, f"{known.times:g} times its budget: {known.why}"
+        if camera.state is not None and camera.state.pace != desired.pace:
+            told += "; its edge has still to take it"
+    return {"times": desired.pace, "since": since, "told": told}
 
 
 def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from culling.cloud.control.accuracy import read_measured
+from culling.cloud.control.steering.accuracy import read_measured
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.page.site.stills import STYLE as OF_STILLS
 from culling.cloud.page.site.stills import Stills

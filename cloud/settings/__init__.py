@@ -2,7 +2,7 @@
 
 [service]   where its state lives and where it listens    [round]       what a round keeps and trains on
 [store]     index, quota and retention of frames          [resolution]  how far the input may shrink
-[classes]   what cameras look for, in sets
+[classes]   what cameras look for, in sets                [pace]        how many frames a camera forwards
 [teacher]   who labels                                    [gate]        when a candidate may be published
 [labelling] how many frames a day are labelled            [publish]     how long a manifest holds
 [student]   what every camera starts with                 [metrics]     where the counters are served
@@ -14,6 +14,7 @@
 from culling.cloud.settings.access import ROLES, AccessSettings, Group, Role, Site, Sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet
 from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
+from culling.cloud.settings.pace import PaceSettings
 from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
@@ -35,6 +36,7 @@ __all__ = [
     "LabellingSettings",
     "Layout",
     "MetricsSettings",
+    "PaceSettings",
     "PageSettings",
     "Pixels",
     "PublishSettings",

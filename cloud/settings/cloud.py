@@ -11,6 +11,7 @@ from sqlalchemy import URL
 
 from culling.cloud.settings.access import AccessSettings, Site, Sites, check_sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet, all_sets, check_sets, set_name
+from culling.cloud.settings.pace import PaceSettings
 from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
@@ -34,6 +35,7 @@ class CloudSettings(Settings):
     labelling: LabellingSettings = LabellingSettings()
     student: StudentSettings = StudentSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    pace: PaceSettings = PaceSettings()
     executor: ExecutorSettings = ExecutorSettings()
     round: RoundSettings = RoundSettings()
     resolution: ResolutionSettings = ResolutionSettings()

@@ -54,7 +54,7 @@ cameras = Table(
     Column("state", Text),  # the latest CameraState, JSON
     Column("heard", Float),
     Column("counted", Text),  # up to which of its counters `history` has them, JSON
-    Column("accuracy", Text),  # `control.accuracy.MeasuredAccuracy`, JSON
+    Column("accuracy", Text),  # `control.steering.accuracy.MeasuredAccuracy`, JSON
     Column("class_list", Integer),  # the one in force; NULL where no other than the first was wanted yet
     Column("class_list_since", Float),  # when that came into force
 )
@@ -268,7 +268,7 @@ deeds = Table(  # who did what; rows are only ever added, see `people/deeds.py`
     Column("id", Integer, primary_key=True),
     Column("at", Float, nullable=False),
     Column("who", Text, nullable=False),
-    Column("by", String(16), nullable=False),  # page, token, signed or command: how it is known who
+    Column("by", String(16), nullable=False),  # page, token, signed or command: how it is known who; or service
     Column("address", Text, nullable=False, server_default=""),
     Column("action", String(32), nullable=False),
     Column("camera", String(64)),
@@ -341,6 +341,7 @@ wishes = Table(  # the desired state of each camera
     Column("frames_per_window", Integer),
     Column("frame", Integer),  # the request for a frame that is still to be taken
     Column("classes", String(64)),  # the set of classes that an operator chose
+    Column("paced", Text),  # `desired.Paced`, JSON; NULL where its pace was never judged
 )
 
 

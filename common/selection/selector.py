@@ -194,8 +194,12 @@ class Selector(Protocol):
         The window closes at the next `close_window`, its budget cut to the part of it that has passed.
         """
 
-    def allow(self, frames_per_window: int | None) -> None:
-        """Set how many frames may leave per window, from this one on; None: as in the settings."""
+    def allow(self, frames_per_window: int | None, pace: float = 1.0) -> None:
+        """Set how many frames may leave per window, from this one on; None: as in the settings.
+
+        By `pace` hard frames may be more, or fewer, than that leaves room for; audits are as many as at 1. Where more
+        have left already than a new pace allows, it holds from the next window on: or they would take the audits' part.
+        """
 
     def note_bytes(self, size: int) -> None:
         """Note the JPEG size of a frame that was released, 0 if it was lost. Safe from any thread."""
@@ -238,6 +242,8 @@ class _BudgetedSelector(ABC):
             settings.bytes_per_day,
             spent,
         )
+        self._whole = self._paced = self._frames_per_window  # per window, without the pace and with it
+        self._next = self._whole, self._paced
 
     def decide(self, loss: float, at: float, thumbnail: NDArray[np.uint8] | None = None) -> Decision:
         if not math.isfinite(loss):
@@ -257,8 +263,13 @@ class _BudgetedSelector(ABC):
     def note_swap(self) -> None:  # noqa: B027 (the baselines learn nothing, so they have nothing to forget)
         pass
 
-    def allow(self, frames_per_window: int | None) -> None:
-        self._budget.allow(frames_per_window or self._frames_per_window)
+    def allow(self, frames_per_window: int | None, pace: float = 1.0) -> None:
+        whole = frames_per_window or self._frames_per_window
+        audits = self._audits_of(whole)
+        hard = max(1, round((whole - audits) * pace))
+        self._next = whole, audits + hard
+        if whole != self._whole or self._budget.used <= hard:
+            self._take_pace()
 
     def note_bytes(self, size: int) -> None:
         self._budget.note_bytes(size)
@@ -270,9 +281,22 @@ class _BudgetedSelector(ABC):
     @abstractmethod
     def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision: ...
 
+    def _audits_of(self, limit: float) -> int:
+        """Return how many of the frames that may leave at pace 1 are kept for audits."""
+        return 0
+
+    def _take_pace(self) -> None:
+        self._whole, self._paced = self._next
+        self._budget.allow(self._paced)
+
     def _close(self) -> Released:
-        self._budget.close()
+        self._open_next()
         return Released(0)
+
+    def _open_next(self) -> None:
+        self._budget.close()
+        if self._next != (self._whole, self._paced):
+            self._take_pace()
 
 
 class CullingSelector(_BudgetedSelector):
@@ -290,9 +314,9 @@ class CullingSelector(_BudgetedSelector):
         self._bootstrap_due = -math.inf
         self._swapped = False
 
-    def allow(self, frames_per_window: int | None) -> None:
-        super().allow(frames_per_window)
-        self._tail.deepen(2 * (frames_per_window or 0))
+    def allow(self, frames_per_window: int | None, pace: float = 1.0) -> None:
+        super().allow(frames_per_window, pace)
+        self._tail.deepen(2 * self._next[1])
 
     def note_swap(self) -> None:
         self._tail.forget()
@@ -368,7 +392,7 @@ class CullingSelector(_BudgetedSelector):
         self._budget.spend(frames + audits)
         self._tail.roll(self._budget.elapsed)
         self._reservoir.close()
-        self._budget.close()
+        self._open_next()
         self._held.clear()
         self._eager = 0
         self._swapped = False
@@ -386,7 +410,14 @@ class CullingSelector(_BudgetedSelector):
 
     @property
     def _audits(self) -> int:
-        share, limit = self._settings.audit_share, self._budget.limit
+        limit = self._budget.limit
+        if limit <= 1:
+            return 0
+        # Where the day leaves less, or a swap cut the window, audits have their part of what is left.
+        return self._audits_of(self._whole if limit == self._paced else limit * self._whole / self._paced)
+
+    def _audits_of(self, limit: float) -> int:
+        share = self._settings.audit_share
         return max(1, round(share * limit)) if share and limit > 1 else 0
 
     @property

@@ -12,7 +12,7 @@ def in_words_of_0_2(message: FromEdge) -> FromEdge:
     changes: dict[str, object] = {}
     match message:
         case Hello() | Heartbeat():
-            older = {"outputs": {}, "through_cloud": False}
+            older = {"outputs": {}, "through_cloud": False, "pace": None}
             changes = {"cameras": [msgspec.structs.replace(one, **older) for one in message.cameras]}
         case HardFrame():
             changes = {"probability": None, "ignored": ()}

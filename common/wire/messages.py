@@ -65,6 +65,7 @@ Real = Annotated[float, Meta(ge=-1e9, le=1e9)]  # bounds also refuse NaN and inf
 Seconds = Annotated[float, Meta(ge=0, le=1e11)]  # since the epoch
 Probability = Annotated[float, Meta(gt=0, le=1)]
 Window = Annotated[int, Meta(ge=1, le=4096)]
+Pace = Annotated[float, Meta(gt=0, le=64)]
 Counts = Annotated[dict[Identifier, Count], Meta(max_length=64)]
 
 
@@ -88,8 +89,9 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
-    `frames_per_window` and `frame` say which `Desired` the camera follows. `outputs` are the agent's that are down or
-    drop records, with what is wrong; its first camera alone tells of them. `through_cloud`: LivePictures are sent.
+    `frames_per_window`, `frame` and `pace` say which `Desired` the camera follows; one that knows no pace tells none.
+    `outputs` are the agent's that are down or drop records, with what is wrong; its first camera alone tells of them.
+    `through_cloud`: LivePictures are sent.
     """
 
     camera: Identifier
@@ -116,6 +118,7 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     ranker: bool = False
     outputs: Annotated[dict[Text, Text], Meta(max_length=MAX_OUTPUTS)] = {}
     through_cloud: bool = False
+    pace: Pace | None = None
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
@@ -251,17 +254,19 @@ class ModelChunk(_Message, frozen=True):
     total: Annotated[int, Meta(ge=1, le=MAX_MODEL)]
 
 
-class Desired(_Message, frozen=True, tag="Orders"):
+class Desired(_Message, frozen=True, omit_defaults=True, tag="Orders"):
     """The state that an operator wants a camera to be in; version 1 of the protocol calls it `Orders`.
 
     It chooses no frame while `paused`, `frames_per_window` is its budget in place of that of its settings, and `frame`
-    is the number of the request for one frame now, which is met once.
+    is the number of the request for one frame now, which is met once. By `pace` its candidates are multiplied, its
+    audits are as many as ever; None is 1. Another one is told to edges that tell theirs.
     """
 
     camera: Identifier
     paused: bool
     frames_per_window: Annotated[int, Meta(ge=1, le=100_000)] | None
     frame: Count | None
+    pace: Pace | None = None
 
 
 class Look(_Message, frozen=True):

@@ -566,6 +566,16 @@ def test_another_budget_holds_from_the_next_frame_on(first: Student) -> None:
     assert len(reasons(rig)) == 3
 
 
+def test_a_pace_is_followed_and_told(first: Student) -> None:
+    rig = Rig(first, policy="interval", frames_per_window=4, window_s=1)
+    assert rig.lane.state().pace == 1.0, "that it knows one"
+    rig.lane.apply(desired(pace=0.5))
+    for _ in range(20):
+        rig.see(0.5)
+    assert reasons(rig) == ["hard", "hard"]
+    assert rig.lane.state().pace == 0.5
+
+
 SKIP = DifferenceSettings(skip=True, longest_s=10)
 
 

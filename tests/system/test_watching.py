@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import yaml
 
 from culling.cloud.link.looks import Looks
+from culling.cloud.store.desired import DesiredStates, Paced
 from culling.cloud.store.index import frames
 from culling.common.cli import main
 from culling.common.metrics import SERIES
@@ -47,7 +48,7 @@ class Running:
     """A service, and an agent whose camera plays a clip over and over."""
 
     def __init__(self, folder: Path) -> None:
-        self.cloud = CloudState(folder, schedule={"hold": True})
+        self.cloud = CloudState(folder, schedule={"hold": True}, pace={"on": True})
         secret = self.cloud.enroll()
         self.service = ServiceProcess(self.cloud)
         self.site = Site(folder, self.service.endpoint)
@@ -133,16 +134,29 @@ def test_a_frame_asked_for_arrives_once(running: Running) -> None:
     assert running.manual_frames() == before + 1
 
 
-def test_another_budget_is_in_force_and_given_again_to_an_agent_that_was_started_anew(running: Running) -> None:
+def test_another_budget_is_in_force_and_given_again_to_an_agent_that_was_started_anew(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def follows(frames_per_window: int, pace: float) -> bool:
+        state = running.state()
+        return (state.frames_per_window, state.pace) == (frames_per_window, pace)
+
+    DesiredStates(running.cloud.index).take_pace(CAMERA, Paced(0.25, 1.8e9, "it is right"), 1.8e9)
+    wait_until(lambda: follows(0, 0.25))
     assert running.culling("budget", CAMERA, "3") == 0
-    wait_until(lambda: running.state().frames_per_window == 3)
+    wait_until(lambda: follows(3, 1.0))
     running.site.close()
     running.agent = running.site.start()
     seen = running.state().seen
     wait_until(lambda: running.state().seen < seen)
-    wait_until(lambda: running.state().frames_per_window == 3)
+    wait_until(lambda: follows(3, 1.0))
     assert running.culling("budget", CAMERA) == 0
-    wait_until(lambda: running.state().frames_per_window == 0)
+    wait_until(lambda: follows(0, 0.25))
+    capsys.readouterr()
+    assert running.culling("status") == 0
+    assert f"{CAMERA}: pace 0.25 times its budget: it is right, since 01-15 08:00" in capsys.readouterr().out
+    DesiredStates(running.cloud.index).take_pace(CAMERA, None, 1.8e9)
+    wait_until(lambda: follows(0, 1.0))
 
 
 # Prometheus and Grafana
@@ -164,6 +178,7 @@ def test_the_page_answers_what_people_ask_while_an_agent_runs(running: Running) 
         assert "not measured yet" in browser.run(answer, "accuracy")
         assert "no round has published one" in browser.run(answer, "last new model")
         browser.wait(lambda: re.match(r"[\d.]+ %", browser.run(answer, "forwarded")))
+        assert "; pace as its budget" in browser.run(answer, "forwarded")
         assert "rounds are on hold" in browser.run(answer, "rounds")
         assert running.state().model_id in browser.run(answer, "model")
         assert browser.run(answer, "link").startswith("heard of ")

@@ -110,4 +110,5 @@ STEPS = (
     Step("looks"),
     Step("tokens"),
     Step("deeds", append_only.install),
+    Step("wishes.paced"),
 )

@@ -1,4 +1,5 @@
-"""Who did what: each action of a person or a program, by command, on the page or over its API, as a row of the index.
+"""Who did what: each action of a person or a program, by command, on the page or over its API, as a row of the index;
+and what the service ordered a camera by itself.
 
 Rows are only ever added (`migrations/append_only.py`). What was asked for is carried out later, by the service: how
 that ended is read from the request. At the command line it is who runs the process.
@@ -17,7 +18,7 @@ from culling.cloud.store.index import Index, deeds, requests
 from culling.cloud.store.purge import audit
 from culling.cloud.store.purge.audit import Event, who
 
-By: TypeAlias = Literal["anyone", "page.token", "token", "signed", "command"]
+By: TypeAlias = Literal["anyone", "page.token", "token", "signed", "command", "service"]
 Outcome: TypeAlias = Literal["done", "asked", "refused"]
 AT_ONCE = 500
 """Most rows that are forgotten in one call."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from culling.cloud.control.schedule import CameraStats, due
+from culling.cloud.control.steering.schedule import CameraStats, due
 from culling.cloud.demo.plan import choose
 from culling.cloud.demo.run import LEAST_AGE_S, Demo, last_line, record, write_cloud_settings
 from culling.cloud.settings import load_settings

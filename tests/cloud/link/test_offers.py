@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from culling.cloud.link.offers import Offers
-from culling.cloud.store.desired import DesiredStates
+from culling.cloud.store.desired import DesiredStates, Paced
 from culling.common.errors import ProtocolError
 from culling.common.wire.messages import Desired, FromCloud, ModelOffer, ModelRequest
 from support.clock import FakeClock
@@ -140,6 +140,23 @@ def test_what_is_wanted_anew_is_told_at_once(told: Told) -> None:
     told.hear()
     desired.change(CAMERA, frames_per_window=9)
     assert told.hear() == [Desired(CAMERA, True, 9, None)]
+
+
+def test_an_edge_that_returns_with_its_own_budget_is_told_its_pace_again(told: Told) -> None:
+    DesiredStates(told.cloud.index).take_pace(CAMERA, Paced(0.5), 1.0)
+    wanted = Desired(CAMERA, False, None, None, 0.5)
+    assert told.hear(pace=1.0) == [wanted]
+    assert told.hear(pace=0.5) == []
+    assert told.hear(pace=1.0, greeting=True) == [wanted]
+
+
+def test_an_edge_that_knows_no_pace_is_told_none_and_not_asked_again(told: Told) -> None:
+    DesiredStates(told.cloud.index).take_pace(CAMERA, Paced(0.5), 1.0)
+    for _ in range(3):
+        told.clock.advance(REOFFER_S)
+        assert told.hear(greeting=True) == []
+    DesiredStates(told.cloud.index).change(CAMERA, paused=True)
+    assert told.hear() == [Desired(CAMERA, True, None, None)]
 
 
 def test_a_frame_that_the_edge_took_is_wanted_no_longer(told: Told) -> None:

@@ -445,6 +445,70 @@ def test_audits_have_their_share_of_the_budget_whatever_is_hard() -> None:
     assert [len(window.left) for window in windows] == [20] * len(windows)
 
 
+@pytest.mark.parametrize(("pace", "left"), [(0.125, 7), (0.5, 21), (1.0, 40), (2.0, 78), (4.0, 154)])
+def test_a_pace_changes_how_many_are_hard_and_none_of_the_audits(pace: float, left: int) -> None:
+    selector = culling(audit_share=0.05, frames_per_window=40, window_s=60.0)
+    selector.allow(None, pace)
+    windows = play(selector, even([5.0] * 3000))
+    assert [len(window.audits) for window in windows] == [2] * 5
+    assert [len(window.left) for window in windows] == [left] * 5
+
+
+@given(st.integers(2, 60), st.floats(0.01, 0.5), st.sampled_from([0.1, 0.125, 0.25, 0.5, 2.0, 3.0, 4.0]))
+@settings(max_examples=60, deadline=None)
+def test_at_every_pace_there_are_as_many_audits(budget: int, share: float, pace: float) -> None:
+    audits = []
+    for times in (1.0, pace):
+        selector = culling(audit_share=share, frames_per_window=budget)
+        selector.allow(None, times)
+        [window] = play(selector, even([5.0] * 290))
+        audits.append(len(window.audits))
+        assert window.hard or budget == audits[0]
+    assert audits[0] == audits[1] == max(1, round(share * budget))
+
+
+def test_a_pace_is_one_of_the_budget_that_is_in_force() -> None:
+    selector = culling(audit_share=0.1, frames_per_window=20, eager_share=1.0)
+    selector.allow(10, 0.5)
+    assert [len(window.left) for window in play(selector, even([5.0] * 600))] == [1 + 4, 1 + 4]
+    selector.allow(None)
+    assert [len(window.left) for window in play(selector, even([5.0] * 299, start=1e9 + 60.0))] == [20]
+
+
+def test_a_window_in_which_more_left_than_a_new_pace_allows_ends_as_it_began() -> None:
+    selector = culling(audit_share=0.1, frames_per_window=20, eager_share=1.0)
+    stream = even([5.0] * 900)
+    first = play(selector, stream[:150], final=False)
+    selector.allow(None, 0.25)  # 4 hard ones, of which more than that have left
+    first = play(selector, stream[150:])
+    assert [len(window.audits) for window in first] == [2, 2, 2], "no audit pays for what had left"
+    assert [len(window.left) for window in first[1:]] == [6, 6]
+
+
+def test_another_pace_holds_at_once_where_it_can() -> None:
+    selector = culling(audit_share=0.1, frames_per_window=20, eager_share=0.0)
+    stream = even([5.0] * 300)
+    play(selector, stream[:150], final=False)
+    selector.allow(None, 0.5)
+    selector.decide(5.0, stream[-1][1])
+    assert selector.close_window(1e9 + 30.0) == Released(9, 2, 151)
+
+
+def test_at_any_pace_a_day_keeps_its_limit() -> None:
+    selector = culling(audit_share=0.1, frames_per_window=20, frames_per_day=24, window_s=6 * 3600.0)
+    selector.allow(None, 4.0)
+    windows = play(selector, even([5.0] * 1439, seconds=60.0, start=START))
+    assert [len(window.left) for window in windows] == [6, 6, 6, 6]
+    assert all(window.audits for window in windows)
+
+
+@pytest.mark.parametrize("policy", ["random", "interval"])
+def test_baselines_keep_a_pace_too(policy: str) -> None:
+    selector = culling(policy=policy, frames_per_window=12)
+    selector.allow(None, 0.5)
+    assert [len(window.left) for window in play(selector, even([5.0] * 900), final=False)] == [6, 6]
+
+
 def test_frames_in_which_nothing_was_found_are_audited_too() -> None:
     windows = play(culling(audit_share=0.1, frames_per_window=20), even([0.0] * 3000))
     assert [len(window.audits) for window in windows] == [2] * len(windows)

@@ -90,6 +90,7 @@ CLOUD: list[tuple[Message, bytes | None]] = [
     (ModelChunk("gate-1", "gate-1-r7", 0, 9_000_000), b"onnx"),
     (Desired("gate-1", True, 12, 4), None),
     (Desired("gate-1", False, None, None), None),
+    (Desired("gate-1", False, None, None, pace=0.25), None),
     (Look("gate-1", 5.0), None),
     (Refused("unknown-type"), None),
 ]
@@ -121,6 +122,17 @@ def test_a_frame_without_features_or_probability_is_understood() -> None:
 
 def test_a_frame_that_is_no_audit_is_understood_by_clouds_that_know_no_probability() -> None:
     assert "probability" not in msgpack.unpackb(msgspec.msgpack.encode(FRAME))
+
+
+def test_a_pace_of_one_is_understood_by_edges_that_know_none() -> None:
+    wanted = Desired("gate-1", True, None, None)
+    told = msgpack.unpackb(msgspec.msgpack.encode(wanted))
+    assert told == {"type": "Orders", "camera": "gate-1", "paused": True, "frames_per_window": None, "frame": None}
+
+
+@pytest.mark.parametrize("pace", [0.0, -1.0, 65.0, float("nan"), "1"])
+def test_a_pace_out_of_bounds_is_refused(pace: Any) -> None:
+    assert refusal([header(Desired("gate-1", False, None, None), pace=pace)], "cloud") == "malformed"
 
 
 @pytest.mark.parametrize("probability", [0.0, -0.1, 1.0001, float("nan"), "1"])

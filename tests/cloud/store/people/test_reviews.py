@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from culling.cloud.control.accuracy import Measurer
+from culling.cloud.control.steering.accuracy import Measurer
 from culling.cloud.store.index import reviews as table
 from culling.cloud.store.people.reviews import Reviews, Said
 from culling.cloud.store.purge.purge import purge

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.control.order import FIRST_GAIN, LEAST_GAIN, all_due, choose, promise
-from culling.cloud.control.schedule import CameraStats
+from culling.cloud.control.steering.order import FIRST_GAIN, LEAST_GAIN, all_due, choose, promise
+from culling.cloud.control.steering.schedule import CameraStats
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.rounds import LastRound
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.control.schedule import CameraStats, camera_stats, due, expect, needed
+from culling.cloud.control.steering.schedule import CameraStats, camera_stats, due, expect, needed
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts

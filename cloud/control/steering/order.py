@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from culling.cloud.control.schedule import CameraStats, Trigger, due
+from culling.cloud.control.steering.schedule import CameraStats, Trigger, due
 from culling.cloud.settings import ScheduleSettings
 from culling.cloud.store.rounds import LastRound
 

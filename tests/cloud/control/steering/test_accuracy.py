@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from culling.cloud.control.accuracy import AUDITS, Measurer, falls, read_measured
-from culling.cloud.control.schedule import camera_stats
+from culling.cloud.control.steering.accuracy import AUDITS, Measurer, falls, read_measured
+from culling.cloud.control.steering.schedule import camera_stats
 from culling.cloud.page import views
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts
