@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from culling.cloud.check.header import check_detector, check_student_file
 from culling.cloud.check.probe import try_teacher
 from culling.cloud.control.classes import pending
-from culling.cloud.settings import CloudSettings, ServiceSettings
+from culling.cloud.settings import CloudSettings, ServiceSettings, TeacherPart
 from culling.cloud.store.folders import free_bytes
 from culling.cloud.store.index import Index, cameras
 from culling.cloud.store.keys import keys_of
@@ -43,14 +43,26 @@ def check_all(settings: CloudSettings) -> Iterator[Result]:
 def check_teacher(settings: CloudSettings) -> str:
     """Return what the teacher is. Raises what `load_teacher` raises where it cannot be used.
 
-    The bundled kind's file is judged by its header. Any other is opened by `load_teacher` itself, in a process of its
-    own, since the service never holds torch.
+    What comes with Culling, and a file of the bundled kind, are judged by their headers. Any other is opened by
+    `load_teacher` itself, in a process of its own, since the service never holds torch.
     """
     teacher = settings.teacher
-    sayings = teacher.map or settings.classes or (teacher.file and settings.round.interest)  # other classes may do
-    if teacher.kind == "bundled" and not sayings:
-        return check_detector(teacher.file or BUNDLED / "teacher.safetensors")
+    parts = teacher.member if teacher.kind == "ensemble" else (teacher,)
+    sayings = settings.classes or (any(part.file for part in parts) and settings.round.interest)  # other classes may do
+    enough = len(parts) > 1 or teacher.kind != "ensemble"
+    if enough and not sayings and not teacher.map and all(_by_header(part) for part in parts):
+        return " and ".join(_check_header(part) for part in parts)
     return try_teacher(settings)
+
+
+def _by_header(part: TeacherPart) -> bool:
+    return not part.map and (part.kind == "bundled" or (part.kind == "yolox-nano" and part.file is None))
+
+
+def _check_header(part: TeacherPart) -> str:
+    if part.kind == "yolox-nano":
+        return check_student_file(BUNDLED / "yolox-nano.safetensors", "yolox")
+    return check_detector(part.file or BUNDLED / "teacher.safetensors")
 
 
 def check_student(settings: CloudSettings) -> str:

@@ -15,15 +15,22 @@ Colours = Literal["rgb", "bgr"]
 Pixels = Literal["0-1", "0-255", "imagenet"]
 Fit = Literal["stretch", "corner", "centre"]
 
+KINDS = (
+    "`bundled`, `yolox-nano`, `torchvision`, `detectron2`, `transformers`, `onnx`, `ensemble`, or one that another "
+    "package brings"
+)
+
+PAIR = ({"kind": "bundled"}, {"kind": "yolox-nano", "views": ("whole", "tiles 2x2")})
+"""The members of an ensemble that names none: the teachers that come with Culling."""
+
+SHARED = ("short_side", "batch")
+"""What of an ensemble's own keys those two get: the keys by which a machine that is small or large is fitted."""
+
 
 class TeacherPart(Section):
     """One teacher: of which `kind`, from which `file`, and how it looks (see `cloud/teacher`)."""
 
-    kind: str = Field(
-        default="bundled",
-        description="`bundled`, `torchvision`, `detectron2`, `transformers`, `onnx`, `ensemble`, or one that another "
-        "package brings",
-    )
+    kind: str = Field(default="bundled", description=KINDS)
     file: Path | None = Field(
         default=None,
         description="the teacher's weights, model file or folder; none: what comes with the kind, if anything does",
@@ -48,7 +55,7 @@ class TeacherPart(Section):
         ge=64,
         le=2160,
         description="pixels of the short side of the frames that the teacher sees; none: what it was made for, 480 for "
-        "the bundled one, which enlarges small frames 1.5 times at most",
+        "the bundled one, which enlarges small frames 1.5 times at most; `yolox-nano` always sees 416 by 416",
     )
     batch: int = Field(default=4, ge=1, le=64, description="frames per forward pass")
     layout: Layout | None = Field(default=None, description="`onnx`: what the outputs mean; none: it is recognised")
@@ -79,8 +86,11 @@ class TeacherSettings(TeacherPart):
     `min_score` and that count neither way; labels below `min_score` are not kept.
     """
 
+    kind: str = Field(default="ensemble", description=f"{KINDS}; without it, a `file` is one of `bundled`")
     member: tuple[TeacherPart, ...] = Field(
-        default=(), description="`ensemble`: two or more `[[teacher.member]]`, each with the keys above"
+        default=(),
+        description="`ensemble`: two or more `[[teacher.member]]`, each with the keys above; none: `bundled`, and "
+        "`yolox-nano` with the views `whole` and `tiles 2x2`",
     )
     min_score: float = Field(
         default=0.1,
@@ -98,6 +108,27 @@ class TeacherSettings(TeacherPart):
             file = given["weights"]
             raise ValueError(f'write file = "{file}" instead of weights' if file != "bundled" else "leave out weights")
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paired(cls, given: Any) -> Any:
+        """Write out the members of an ensemble that names none, so that whatever reads settings finds them there."""
+        if not isinstance(given, dict):
+            return given
+        file = given.get("file")
+        if "kind" not in given and file:
+            return given | {"kind": "bundled"}
+        if given.get("kind", cls.model_fields["kind"].default) != "ensemble":
+            return given
+        if file:
+            raise ValueError(
+                f'file = "{file}": an ensemble has none; write kind = "bundled" for a file of its architecture, or '
+                "name it in a [[teacher.member]]"
+            )
+        if given.get("member"):
+            return given
+        shared = {key: given[key] for key in SHARED if key in given}
+        return given | {"member": [one | shared for one in PAIR]}
 
 
 class LabellingSettings(Section):

@@ -89,7 +89,7 @@ def open_ensemble(part: TeacherPart, classes: tuple[str, ...]) -> Teacher:
 
     members = part.member if isinstance(part, TeacherSettings) else ()
     if len(members) < 2:
-        raise SettingsError("teacher.member: an ensemble needs two or more [[teacher.member]] tables, each with a kind")
+        raise SettingsError("teacher.member: an ensemble needs two or more [[teacher.member]] tables, or none at all")
     opened = [(member, with_views(open_named(member, classes), member.views)) for member in members]
     tables = [translation(one.names, classes, member.map, wanted=()) for member, one in opened]
     return Ensemble([Translated(one, table, classes) for (_, one), table in zip(opened, tables, strict=True)], classes)

@@ -18,6 +18,9 @@ from culling.common.frame import Detections
 SCORES = {"min_score", "true_score", "batch"}
 """What does not change what a teacher says."""
 
+OWN = {"bundled": "teacher.safetensors", "yolox-nano": "yolox-nano.safetensors"}
+"""The weights that come with a kind, as the index calls them."""
+
 
 class Teachers:
     """The teacher of the settings, loaded once, which says the classes of any set."""
@@ -128,14 +131,15 @@ def identity(teacher: TeacherSettings) -> dict[str, Any]:
 
     Raises `ModelError` for a file that cannot be read.
     """
-    told = teacher.model_dump(mode="json", exclude=SCORES, exclude_defaults=True)
+    without: dict[str, Any] = {**dict.fromkeys(SCORES, True), "member": {"__all__": {"batch"}}}
+    told = teacher.model_dump(mode="json", exclude=without, exclude_defaults=True)
     parts = [teacher, *teacher.member]
-    return told | {"files": [_content(part) for part in parts if part.kind == "bundled" or part.file]}
+    return told | {"files": [_content(part) for part in parts if part.kind in OWN or part.file]}
 
 
 def _content(part: TeacherPart) -> str:
     if part.file is None:
-        return next(entry.sha256 for entry in read_index().values() if entry.kind == "teacher")
+        return read_index()[OWN[part.kind]].sha256
     return file_hash(part.file) if not part.file.is_dir() else _folder_hash(part.file)
 
 

@@ -71,6 +71,13 @@ class Placed:
     ratio: tuple[float, float]
     offset: tuple[int, int]
 
+    def to_frame(self, found: Detections, height: int, width: int) -> Detections:
+        """Return `found` in pixels of a frame of that size, cut at its sides; what lies outside of it is left out."""
+        boxes = (found.boxes - np.array(self.offset * 2, np.float32)) / np.array(self.ratio * 2, np.float32)
+        boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return Detections(np.asarray(boxes, np.float32), np.clip(found.scores, 0, 1), found.labels).where(inside)
+
 
 class OnnxTeacher:
     """Labels frames with an ONNX graph; see `open_onnx`."""
@@ -107,7 +114,7 @@ class OnnxTeacher:
             if len(found) != len(fed):
                 raise ModelError(f"the model gave boxes of {len(found)} pictures for {len(fed)}: set teacher.batch = 1")
             for index, one, (_, placed) in zip(indices, found, fed, strict=True):
-                labels[index] = to_frame(one, placed, *frames[index].shape[:2])
+                labels[index] = placed.to_frame(one, *frames[index].shape[:2])
         return labels
 
     def gflops(self, height: int, width: int) -> float | None:
@@ -182,14 +189,6 @@ def place(frame: Picture, size: tuple[int, int], fit: Fit) -> tuple[Picture, Pla
     canvas = np.full((*size, 3), PAD, np.uint8)
     canvas[top : top + tall, left : left + wide] = resize(frame, tall, wide)
     return canvas, Placed((wide / width, tall / height), (left, top))
-
-
-def to_frame(found: Detections, placed: Placed, height: int, width: int) -> Detections:
-    """Return `found` in pixels of a frame of that size, cut at its sides; what lies outside of it is left out."""
-    boxes = (found.boxes - np.array(placed.offset * 2, np.float32)) / np.array(placed.ratio * 2, np.float32)
-    boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Detections(np.asarray(boxes, np.float32), np.clip(found.scores, 0, 1), found.labels).where(inside)
 
 
 def _plan(part: TeacherPart, proto: Any, session: Any) -> tuple[Plan, tuple[str, ...]]:

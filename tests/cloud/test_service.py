@@ -48,7 +48,7 @@ QUICK: dict[str, Any] = {
         "warmup": 1,
         "threads": 1,
     },
-    "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
+    "teacher": {"kind": "bundled", "short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
     "resolution": {"choose": "loss", "max_steps": 1, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0},
     "schedule": {"min_new": 8, "least": 8},

@@ -37,7 +37,9 @@ class Loop:
                 "data_dir": str(folder / "data"), "endpoint": f"tcp://127.0.0.1:{free_port()}", "reserve_bytes": 0
             },
             "student": {"weights": weights, "long_side": 128},
-            "teacher": {"file": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1},
+            "teacher": {
+                "kind": "bundled", "file": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1,
+            },
             "schedule": {"min_new": 8, "least": 4},
             "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.

@@ -39,7 +39,7 @@ ROUND = {
 }
 QUICK = {
     "round": ROUND,
-    "teacher": {"short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
+    "teacher": {"kind": "bundled", "short_side": 96, "batch": 2, "min_score": 0.0, "true_score": 0.1},
     "student": {"long_side": 128},
     "resolution": {"choose": "loss", "max_steps": 2, "threshold": 1e9},
     "gate": {"margin": -1.0, "least": 1, "certainty": 0.5, "worse": 1.0, "found": 0.0},

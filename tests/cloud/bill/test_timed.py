@@ -7,6 +7,9 @@ import pytest
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.timed import TimedTeacher
 from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.teacher.classes import Translated
+from culling.cloud.teacher.ensemble import Ensemble, with_views
+from culling.cloud.weights.classes import CLASSES
 from support.cloud import CloudState
 from support.detectors import picture, small_student
 
@@ -24,6 +27,19 @@ def test_labels_are_those_of_the_teacher_and_their_time_is_noted(tmp_path: Path)
     assert rate.each == pytest.approx(costs)
     assert timed.label([]) == []
     assert rates.read("label") == rate, "nothing was labelled"
+    cloud.close()
+
+
+def test_a_label_of_an_ensemble_has_the_price_of_all_its_members_in_all_their_views(tmp_path: Path) -> None:
+    cloud, small = CloudState(tmp_path), Bundled(small_student(), short_side=96)
+    members = small, with_views(small, ("whole", "flip"))
+    known = [Translated(one, range(len(CLASSES)), CLASSES) for one in members]
+    rates, each = Rates(cloud.index), small.gflops(96, 128)
+    assert each is not None
+    TimedTeacher(Ensemble(known, CLASSES), rates).label([picture(96, 128)] * 2)
+    rate = rates.read("label")
+    assert rate.each == pytest.approx({(96, 128): 3 * each}, rel=0.02)
+    assert rate.gflops == pytest.approx(6 * each, rel=0.02)
     cloud.close()
 
 

@@ -41,7 +41,7 @@ def test_each_thing_is_one_line_and_nothing_is_made(tmp_path: Path, capsys: pyte
 
 
 def test_the_exit_code_is_that_of_the_first_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    missing = {"file": str(tmp_path / "none.safetensors")}
+    missing = {"kind": "bundled", "file": str(tmp_path / "none.safetensors")}
     code, lines = check(settings(tmp_path, teacher=missing, service={"reserve_bytes": 1 << 60}), capsys)
     assert code == ModelError.exit_code
     assert lines["teacher"].startswith("failed  teacher:")
@@ -69,6 +69,6 @@ def test_a_student_that_no_round_could_start_from_is_told_and_the_service_does_n
 
 
 def test_a_service_without_its_teacher_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = settings(tmp_path, teacher={"file": str(tmp_path / "none.safetensors")})
+    path = settings(tmp_path, teacher={"kind": "bundled", "file": str(tmp_path / "none.safetensors")})
     assert main(["cloud", "serve", "--config", str(path)]) == ModelError.exit_code
     assert "none.safetensors: cannot be read" in capsys.readouterr().err

@@ -37,8 +37,20 @@ def test_a_variable_does_not_beat_what_the_service_was_told(tmp_path: Path, monk
     assert check_teacher(settings(tmp_path, kind="onnx", file=str(path))).startswith("onnx seer.onnx")
 
 
-def test_the_bundled_kind_is_judged_without_torch(tmp_path: Path) -> None:
-    assert "teacher's architecture" in check_teacher(settings(tmp_path))
+def test_what_comes_with_culling_is_judged_by_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.cloud.check.checks.try_teacher", lambda settings: "opened")
+    bundled = "teacher.safetensors, a teacher's architecture, 6 classes"
+    nano = "yolox-nano.safetensors, a yolox of 226 tensors, 6 classes"
+    assert check_teacher(settings(tmp_path)) == f"{bundled} and {nano}"
+    assert check_teacher(settings(tmp_path, kind="bundled")) == bundled
+    assert check_teacher(settings(tmp_path, kind="yolox-nano")) == nano
+    for other in (
+        {"kind": "yolox-nano", "file": "own.safetensors"},
+        {"kind": "ensemble", "map": {"car": ["bus"]}},
+        {"kind": "ensemble", "member": [{"kind": "bundled"}]},
+        {"kind": "ensemble", "member": [{"kind": "bundled"}, {"kind": "onnx", "file": "car.onnx"}]},
+    ):
+        assert check_teacher(settings(tmp_path, **other)) == "opened", other
 
 
 def test_a_child_says_what_the_teacher_is_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

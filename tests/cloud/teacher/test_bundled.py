@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.model.export import run_torch
+from culling.cloud.settings import TeacherPart
+from culling.cloud.teacher.bundled import Bundled, YoloxNano, open_yolox_nano
 from culling.cloud.teacher.cost import torch_gflops
+from culling.cloud.teacher.ensemble import with_views
+from culling.cloud.teacher.interface import Picture
+from culling.cloud.weights.classes import CLASSES
+from culling.common.errors import SettingsError
+from culling.common.scaler import resize
+from culling.common.video import BUNDLED_CLIP, read_frames
 from support.detectors import picture, small_student
 
 
@@ -62,3 +72,48 @@ def test_a_pass_is_counted_on_small_inputs_and_costs_what_it_would_cost_on_its_o
 
 def test_no_frames_have_no_labels(model: FasterRCNN) -> None:
     assert Bundled(model).label([]) == []
+
+
+@pytest.fixture(scope="module")
+def nano() -> YoloxNano:
+    return open_yolox_nano(TeacherPart(kind="yolox-nano", batch=2), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def frame() -> Picture:
+    [(_, frame)] = read_frames(BUNDLED_CLIP, {400})
+    return frame
+
+
+def test_the_nano_finds_at_least_what_the_student_of_its_weights_finds(nano: YoloxNano, frame: Picture) -> None:
+    square = resize(frame, 416, 416)
+    [found] = nano.label([square])
+    [student] = run_torch(nano.model, square[None])
+    sure = student.above(0.1)
+    assert len(sure) > 5
+    for box, score, label in zip(sure.boxes, sure.scores, sure.labels, strict=True):
+        same = np.abs(found.boxes - box).max(1) < 0.05
+        assert (found.labels[same] == label).any()
+        assert np.abs(found.scores[same] - score).min() < 1e-4
+
+
+def test_the_nano_sees_people_where_they_are_in_frames_of_any_shape(nano: YoloxNano, frame: Picture) -> None:
+    tall = np.full((frame.shape[1], frame.shape[1], 3), 114, np.uint8)  # grey is what it has beside a picture anyway
+    tall[: len(frame)] = frame
+    found = nano.label([frame, picture(200, 300), tall])
+    sure, same = found[0].above(0.5), found[2].above(0.5)
+    assert len(sure) >= 3
+    assert {CLASSES[label] for label in sure.labels} >= {"person"}
+    np.testing.assert_allclose(sure.boxes, same.boxes, atol=2)
+    assert (nano.names, nano.batch, nano.label([])) == (CLASSES, 2, [])
+
+
+def test_the_nano_costs_one_gflop_whatever_the_frame_and_five_in_tiles(nano: YoloxNano) -> None:
+    assert nano.gflops(576, 768) == nano.gflops(96, 128) == pytest.approx(1.01, abs=0.01)
+    assert with_views(nano, ("whole", "tiles 2x2")).gflops(576, 768) == pytest.approx(5.06, abs=0.05)
+    assert with_views(nano, ("scale 1.5",)).gflops(576, 768) == pytest.approx(1.01 * (640 / 416) ** 2, abs=0.05)
+
+
+def test_the_nano_has_no_other_file_than_its_own(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r'teacher\.file: yolox-nano has its own weights; .* kind = "onnx"'):
+        open_yolox_nano(TeacherPart(kind="yolox-nano", file=tmp_path / "other.onnx"), CLASSES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from culling.cloud.settings import TeacherPart, TeacherSettings
-from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.teacher.bundled import Bundled, open_yolox_nano
 from culling.cloud.teacher.classes import Translated
 from culling.cloud.teacher.ensemble import Ensemble, open_ensemble, with_views
 from culling.cloud.teacher.interface import Picture, Teacher
@@ -16,6 +16,7 @@ from culling.cloud.teacher.loading import open_part
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import SettingsError
 from culling.common.frame import Detections
+from culling.common.video import BUNDLED_CLIP, read_frames
 from support.detectors import small_student
 from support.graphs import answering
 
@@ -165,7 +166,19 @@ def test_members_say_our_classes_whatever_they_call_them(tmp_path: Path) -> None
     assert found.scores[0] == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("members", [(), (TeacherPart(),)])
-def test_an_ensemble_of_less_than_two_is_refused(members: tuple[TeacherPart, ...]) -> None:
-    with pytest.raises(SettingsError, match=r"needs two or more \[\[teacher\.member\]\] tables"):
-        open_ensemble(TeacherSettings(kind="ensemble", member=members), CLASSES)
+def test_an_ensemble_of_one_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"needs two or more \[\[teacher\.member\]\] tables, or none at all"):
+        open_ensemble(TeacherSettings(kind="ensemble", member=(TeacherPart(),)), CLASSES)
+
+
+def test_an_ensemble_without_members_is_both_that_come_with_culling() -> None:
+    [(_, frame)] = read_frames(BUNDLED_CLIP, {400})
+    both = open_part(TeacherSettings(kind="ensemble", short_side=96), CLASSES)
+    assert both.names == CLASSES
+    nano = with_views(open_yolox_nano(TeacherPart(kind="yolox-nano"), CLASSES), ("whole", "tiles 2x2"))
+    cost, small = both.gflops(96, 128), nano.gflops(96, 128)
+    assert cost is not None
+    assert small is not None
+    assert cost > small + 3
+    [found], [seen] = both.label([frame]), nano.label([frame])
+    assert 0.25 < found.scores.max() < seen.scores.max(), "the other one sees next to nothing at 96 pixels"

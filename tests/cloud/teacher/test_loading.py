@@ -10,7 +10,7 @@ import pytest
 
 from culling.cloud.model.weights import save_weights
 from culling.cloud.settings import TeacherPart, TeacherSettings, load_settings
-from culling.cloud.teacher.bundled import Bundled
+from culling.cloud.teacher.ensemble import Ensemble
 from culling.cloud.teacher.loading import Teachers, identity, load_teacher, load_teachers
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
@@ -25,28 +25,30 @@ def cats(folder: Path) -> Path:
     return folder / "cats.safetensors"
 
 
-def test_the_bundled_teacher_needs_no_setting(tmp_path: Path) -> None:
+def test_the_two_that_come_along_need_no_setting(tmp_path: Path) -> None:
     teacher = load_teacher(load_settings(None, {"service.data_dir": tmp_path / "data"}))
-    assert isinstance(teacher, Bundled)
+    assert isinstance(teacher, Ensemble)
     assert teacher.names == CLASSES
 
 
 def test_a_teacher_of_other_classes_is_refused_with_the_nearest_names(tmp_path: Path) -> None:
-    settings = load_settings(None, {"service.data_dir": tmp_path / "data", "teacher.file": str(cats(tmp_path))})
+    own = {"teacher.kind": "bundled", "teacher.file": str(cats(tmp_path))}
+    settings = load_settings(None, {"service.data_dir": tmp_path / "data", **own})
     with pytest.raises(ModelError, match=r"no name for bicycle, car, motorcycle, truck: for bicycle, nearest are b"):
         load_teacher(settings)
 
 
 def test_only_the_classes_of_interest_must_be_named(tmp_path: Path) -> None:
-    chosen = {"service.data_dir": tmp_path / "data", "teacher.file": str(cats(tmp_path)), "round.interest": ["bus"]}
-    teacher = load_teacher(load_settings(None, chosen))
+    own = {"teacher.kind": "bundled", "teacher.file": str(cats(tmp_path)), "round.interest": ["bus"]}
+    teacher = load_teacher(load_settings(None, {"service.data_dir": tmp_path / "data", **own}))
     assert {CLASSES[label] for label in teacher.label([picture(64, 96)])[0].labels} <= {"person", "bus"}
 
 
 def test_a_map_in_the_settings_says_what_names_mean(tmp_path: Path) -> None:
     path = tmp_path / "cloud.toml"
     path.write_text(
-        f'[service]\ndata_dir = "data"\n[teacher]\nfile = "{cats(tmp_path)}"\nviews = ["whole", "flip"]\n'
+        f'[service]\ndata_dir = "data"\n[teacher]\nkind = "bundled"\nfile = "{cats(tmp_path)}"\n'
+        'views = ["whole", "flip"]\n'
         '[teacher.map]\ncar = ["cart"]\nbicycle = ["bicyle"]\ntruck = ["truk"]\nmotorcycle = ["cat"]\n'
     )
     assert load_teacher(load_settings(path, {})).names == CLASSES
@@ -72,13 +74,23 @@ def test_members_of_an_ensemble_find_their_files_beside_the_settings(tmp_path: P
 
 
 def test_what_a_teacher_says_changes_with_its_bytes_and_settings_but_not_with_scores(tmp_path: Path) -> None:
-    first = TeacherSettings(file=cats(tmp_path))
+    first = TeacherSettings(kind="bundled", file=cats(tmp_path))
     assert identity(first) == identity(first.model_copy(update={"min_score": 0.3, "batch": 8}))
     assert identity(first) != identity(first.model_copy(update={"views": ("flip",)}))
     before = identity(first)
     save_weights(cats(tmp_path), small_student(seed=1), "fp16", CLASSES)
     assert identity(first) != before
     assert identity(TeacherSettings())["files"] == identity(TeacherSettings(batch=2))["files"]
+    assert identity(TeacherSettings())["files"] != identity(TeacherSettings(kind="yolox-nano"))["files"]
+
+
+def test_both_together_are_another_teacher_than_either_of_them() -> None:
+    both, large, nano = (TeacherSettings(kind=kind) for kind in ("ensemble", "bundled", "yolox-nano"))
+    assert identity(both)["files"] == identity(large)["files"] + identity(nano)["files"]
+    assert identity(both) == identity(TeacherSettings(kind="ensemble", batch=8))
+    assert identity(both) != identity(TeacherSettings(kind="ensemble", short_side=384))
+    whole = TeacherSettings(kind="ensemble", member=(TeacherPart(), TeacherPart(kind="yolox-nano")))
+    assert identity(both) != identity(whole)
 
 
 def test_a_folder_is_known_by_all_that_lies_in_it(tmp_path: Path) -> None:

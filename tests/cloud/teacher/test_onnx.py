@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from culling.cloud.model.coco import COCO_80, COCO_91
 from culling.cloud.settings import TeacherPart
 from culling.cloud.teacher.loading import open_part
-from culling.cloud.teacher.onnx import OnnxTeacher, open_onnx, place, run, to_frame
+from culling.cloud.teacher.onnx import OnnxTeacher, open_onnx, place, run
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, SettingsError
 from culling.common.frame import Detections, iou
@@ -150,13 +150,13 @@ def test_a_box_comes_back_to_where_it_was(fit: Any, shape: tuple[int, int]) -> N
     seen = box * np.float32(placed.ratio * 2) + np.float32(placed.offset * 2)
     assert (seen >= -0.01).all()
     assert (seen <= [96.01, 64.01, 96.01, 64.01]).all()
-    found = to_frame(Detections(seen, np.float32([0.5]), np.array([0])), placed, height, width)
+    found = placed.to_frame(Detections(seen, np.float32([0.5]), np.array([0])), height, width)
     np.testing.assert_allclose(found.boxes, box, rtol=1e-3, atol=1e-3)
 
 
 def test_what_lies_in_the_padding_is_left_out() -> None:
     _, placed = place(np.zeros((64, 64, 3), np.uint8), (64, 96), "centre")
-    found = to_frame(Detections(np.float32([[0, 0, 15, 64]]), np.float32([0.5]), np.array([0])), placed, 64, 64)
+    found = placed.to_frame(Detections(np.float32([[0, 0, 15, 64]]), np.float32([0.5]), np.array([0])), 64, 64)
     assert len(found) == 0
 
 

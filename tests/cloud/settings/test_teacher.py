@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from culling.cloud.settings import TeacherSettings, load_settings, to_toml
+from culling.common.errors import SettingsError
+
+
+def test_an_ensemble_that_names_no_member_is_both_that_come_along(tmp_path: Path) -> None:
+    told = {"service.data_dir": str(tmp_path / "data")}
+    teacher = load_settings(None, told | {"teacher.short_side": 384, "teacher.batch": 2}).teacher
+    assert teacher.kind == "ensemble", "and that is the default"
+    assert [(one.kind, one.views) for one in teacher.member] == [
+        ("bundled", ()), ("yolox-nano", ("whole", "tiles 2x2"))
+    ]  # fmt: skip
+    assert {(one.short_side, one.batch) for one in teacher.member} == {(384, 2)}
+
+
+def test_members_that_are_named_are_all_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.toml"
+    members = '[[teacher.member]]\nkind = "yolox-nano"\n[[teacher.member]]\nviews = ["flip"]\n'
+    path.write_text(f'[service]\ndata_dir = "data"\n[teacher]\nkind = "ensemble"\nshort_side = 384\n{members}')
+    first, second = load_settings(path, {}).teacher.member
+    assert (first.kind, first.views, second.kind, second.short_side) == ("yolox-nano", (), "bundled", None)
+
+
+def test_the_two_are_written_out_for_whoever_reads_the_settings(tmp_path: Path) -> None:
+    settings = load_settings(None, {"service.data_dir": str(tmp_path / "data")})
+    (tmp_path / "child.toml").write_bytes(to_toml(settings))
+    assert load_settings(tmp_path / "child.toml", {}).teacher == settings.teacher
+
+
+def test_a_file_beside_an_ensemble_is_refused_with_where_it_belongs(tmp_path: Path) -> None:
+    told = {"service.data_dir": str(tmp_path / "data"), "teacher.kind": "ensemble", "teacher.file": "own.safetensors"}
+    with pytest.raises(SettingsError, match=r'own\.safetensors": an ensemble has none; write kind = "bundled"'):
+        load_settings(None, told)
+
+
+def test_no_other_kind_has_members_by_itself() -> None:
+    assert TeacherSettings(kind="bundled").member == TeacherSettings(kind="yolox-nano").member == ()
+
+
+def test_a_file_without_a_kind_is_of_the_bundled_architecture(tmp_path: Path) -> None:
+    told = {"service.data_dir": str(tmp_path / "data"), "teacher.file": "own.safetensors"}
+    teacher = load_settings(None, told).teacher
+    assert (teacher.kind, teacher.member) == ("bundled", ())
