@@ -32,6 +32,7 @@ from culling.common.wire.messages import Ack, ModelOffer, Nack, Welcome
 from support.cloud import CAMERA, CloudState, Edge, ServiceProcess, camera_state, hard_frame, hello
 from support.detectors import picture
 from support.narrow import install
+from support.nursery import Child
 from support.scrape import Scrape
 from support.waiting import wait_until
 
@@ -276,7 +277,7 @@ def test_a_round_survives_every_kill_of_its_service(learning: CloudState) -> Non
     assert learning.registry.live_ids() == {CAMERA: "gate-2"}, "published once"
 
 
-def labellers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def labellers(process: Child) -> list[psutil.Process]:
     found = [psutil.Process(pid) for pid in children(process)]
     return [one for one in found if "culling.cloud.labelling" in one.cmdline()]
 
@@ -331,7 +332,7 @@ def test_a_teacher_that_cannot_be_loaded_is_told_while_frames_are_taken(tmp_path
     learning.close()
 
 
-def children(process: subprocess.Popen[bytes]) -> list[int]:
+def children(process: Child) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
