@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ import tomli_w
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.rounds import Round, Rounds
+from culling.common.cli import main
 from support.clips import make_clip
 from support.narrow import install
 from support.site import free_port
 from support.waiting import wait_until
 
 CAMERA = "gate"
+REST_S = 0.1
+"""Between two looks at processes that work for a minute, each a query of the index."""
 COMMAND = (sys.executable, "-m", "culling.common.cli")
 
 
@@ -71,9 +76,10 @@ class Loop:
         self.index = Index(f"sqlite:///{folder / 'data' / 'index.sqlite'}")
 
     def culling(self, *arguments: str) -> str:
-        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Run a command in this process, which has imported what it needs; return what it prints."""
+        with redirect_stdout(StringIO()) as said:
+            assert main(arguments) == 0
+        return said.getvalue()
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -99,7 +105,8 @@ class Loop:
     def wait(self, condition: Callable[[], bool], within_s: float) -> None:
         """Wait while both processes live; what they logged is shown when it takes too long."""
         try:
-            wait_until(lambda: condition() or any(p.poll() is not None for p in self.processes.values()), within_s)
+            alive = self.processes.values()
+            wait_until(lambda: condition() or any(p.poll() is not None for p in alive), within_s, REST_S)
             assert condition(), "a process ended by itself"
         except AssertionError:
             for side in self.processes:
