@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def _serve(line: socket.socket) -> int:
     """Start what is asked for until the other end goes; in each process that was started, return its exit code."""
     while True:
         wanted, files, _, _ = socket.recv_fds(line, 1 << 20, 2)
+        _reap()
         if not wanted:
             return 0
         if os.fork() == 0:
@@ -120,9 +122,14 @@ def _serve(line: socket.socket) -> int:
             os.close(file)
 
 
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _watch(wanted: dict[str, Any], log: int, tell: int) -> int:
     """Tell the id of the process that is wanted, and how it ended; in that process, return its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (pid := os.fork()) == 0:
         os.close(tell)
         return _be(wanted, log)
@@ -148,7 +155,6 @@ def _be(wanted: dict[str, Any], log: int) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who watches a process is waited for by nobody
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in IMPORTED[sys.argv[2]]:
         importlib.import_module(name)
