@@ -71,14 +71,15 @@ class Child:
         return self.returncode
 
 
-def start(arguments: Sequence[str], log: Path, whole: bool = False) -> Child:
+def start(arguments: Sequence[str], log: Path, folder: Path | None = None, whole: bool = False) -> Child:
     """Start `culling` with these arguments, of which the first names the side; what it says is added to `log`.
 
-    One that is `whole` imports everything itself.
+    It works in `folder`, by default that of this process. One that is `whole` imports everything itself.
     """
     nursery = _nursery("whole" if whole else arguments[0])
     environment = {**os.environ, **ONE_THREAD}
-    wanted = {"arguments": list(arguments), "environment": environment, "folder": os.getcwd(), "whole": whole}
+    place = str(folder or Path.cwd())
+    wanted = {"arguments": list(arguments), "environment": environment, "folder": place, "whole": whole}
     told, tell = os.pipe()
     with log.open("ab") as said:
         socket.send_fds(nursery, [json.dumps(wanted).encode()], [said.fileno(), tell])

@@ -113,7 +113,7 @@ class Site:
 
     def start(self, whole: bool = False) -> Child:
         """Start a real agent process, `whole` from the bare interpreter on; its log goes to `agent.log`."""
-        process = start(["edge", "run", "--config", str(self.write())], self.folder / "agent.log", whole)
+        process = start(["edge", "run", "--config", str(self.write())], self.folder / "agent.log", whole=whole)
         self.processes.append(process)
         return process
 
