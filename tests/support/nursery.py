@@ -93,9 +93,9 @@ def _nursery(side: str) -> socket.socket:
     """Return the line to the first process of that side, which ends with this one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-m", "support.nursery", str(theirs.fileno()), side]
-    process = subprocess.Popen(
-        command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, **ONE_THREAD}
-    )
+    path = f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}"
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
     theirs.close()
     atexit.register(_end, ours, process)
     return ours
