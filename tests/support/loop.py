@@ -43,7 +43,7 @@ class Loop:
             },
             "student": {"weights": weights, "long_side": 128},
             "teacher": {"file": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1},
-            "schedule": {"min_new": 8, "least": 4},
+            "schedule": {"first": 12, "min_new": 8, "least": 4},
             "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {
@@ -62,7 +62,7 @@ class Loop:
         install(narrow, folder / "data")
         self.culling("cloud", "enroll", "edge-1", CAMERA, "--out", str(folder / "kit"), "--config",
                      str(folder / "cloud.toml"))  # fmt: skip
-        clip = clip or make_clip(folder / "clip.mp4", frames=60, width=128, height=96, fps=6)
+        clip = clip or make_clip(folder / "clip.mp4", frames=30, width=128, height=96, fps=3)
         self.edge_toml = folder / "kit" / "edge.toml"
         edge = tomllib.loads(self.edge_toml.read_text())
         edge["agent"] |= {"state_dir": str(folder / "edge"), "allow_cpu": True, "threads": 1}
