@@ -206,7 +206,11 @@ class ServiceProcess:
         self._endpoint.unlink(missing_ok=True)
         told = [part for role in roles for part in ("--role", role)]
         self.process = start(["cloud", "serve", "--config", str(state.toml), *told], state.folder / "service.log")
-        wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None)
+        try:
+            wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None)
+        except AssertionError:
+            self.kill()  # nobody else would
+            raise
         assert self.process.poll() is None, self.log()
         self.endpoint = self.address("endpoint")
 
