@@ -2,6 +2,8 @@
 
 It may be killed at any moment: the frames that it held go to the next one when their lease runs out. With
 `--watch-stdin` it also stops when its standard input closes, as it does when the service that started it dies.
+
+torch takes seconds to import; what can be told without it, as settings that cannot be read, is told before.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-import torch
 
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.timed import TimedTeacher
@@ -27,7 +28,6 @@ from culling.cloud.store.folders import alone, make_folder
 from culling.cloud.store.index import Index
 from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.registry import Registry
-from culling.cloud.teacher.loading import Teachers, load_teachers
 from culling.common import logs
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
@@ -45,6 +45,8 @@ NICEST = 19
 
 def build(settings: CloudSettings, clock: Clock) -> Worker:
     """Return the worker that labels what is in the settings' data folder. Raises StorageError."""
+    from culling.cloud.teacher.loading import Teachers, load_teachers
+
     index = Index(settings.store_url)
     store = frame_store(settings, index, clock)
     heart = ProgressWriter(settings.data_dir / FOLDER, clock.now)
@@ -68,6 +70,8 @@ def build(settings: CloudSettings, clock: Clock) -> Worker:
 
 def share_cores(settings: CloudSettings) -> None:
     """Leave half of the cores, and whatever a round wants of the others, to a round that works at the same time."""
+    import torch
+
     os.nice(min(NICEST, settings.round.nice + BEHIND))
     torch.set_num_threads(settings.labelling.threads or max(1, torch.get_num_threads() // 2))
 
@@ -83,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(arguments.config, {})
         logs.setup(settings.service.log_level)
-        share_cores(settings)
         make_folder(settings.data_dir / FOLDER)
         with alone(settings.data_dir / FOLDER / "lock"):  # the worker of a service that died may still run
+            share_cores(settings)
             return _label(settings, stopping)
     except (CullingError, OSError) as error:
         log.error("labelling_failed", error=str(error))

@@ -100,7 +100,7 @@ def test_what_a_camera_looks_for_is_shown_and_changed(tmp_path: Path, capsys: py
     with ServiceProcess(cloud):
         wait_until(lambda: not cloud.requests.open())
         capsys.readouterr()
-        wait_until(lambda: "labels are still read" not in shown(cloud, capsys))
+        wait_until(lambda: "labels are still read" not in shown(cloud, capsys), rest_s=0.2)  # a whole command each
     told = shown(cloud, capsys).splitlines()
     assert told[0] == "gate looks for bottle, person (set shop, by command)"
     assert "the next round changes that: new is bottle; see `culling cloud rounds`" in told

@@ -76,7 +76,7 @@ def test_a13_an_agent_that_is_told_to_end_ends_whole_whenever_it_is(
     slowest = 0.0
     for end in range(ends):
         logged = len(site.log()) if end else 0
-        agent = site.start()
+        agent = site.start(whole=True)  # it may be told so while it imports
         number = SIGNALS[end % 2]
         time.sleep(chance.uniform(0.0, 3.0))
         if end % 3 == 2 and "agent_started" in site.log()[logged:]:

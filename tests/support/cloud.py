@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +30,7 @@ from culling.common.wire.messages import CameraState, FromEdge, HardFrame, Hello
 from culling.common.wire.transport import EdgeSocket, new_keypair, public_key
 from support import tiny
 from support.databases import store_url
+from support.nursery import start
 from support.waiting import LONG_S, wait_until
 
 CAMERA = "gate"
@@ -206,11 +204,13 @@ class ServiceProcess:
         last = next((name for role, name in ADDRESSES.items() if role in roles), "endpoint")
         self._endpoint = state.data_dir / last
         self._endpoint.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "culling.common.cli", "cloud", "serve", "--config", str(state.toml)]
-        command += [part for role in roles for part in ("--role", role)]
-        with (state.folder / "service.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None)
+        told = [part for role in roles for part in ("--role", role)]
+        self.process = start(["cloud", "serve", "--config", str(state.toml), *told], state.folder / "service.log")
+        try:
+            wait_until(lambda: self._endpoint.exists() or self.process.poll() is not None)
+        except AssertionError:
+            self.kill()  # nobody else would
+            raise
         assert self.process.poll() is None, self.log()
         self.endpoint = self.address("endpoint")
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ import tomli_w
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.rounds import Round, Rounds
+from culling.common.cli import main
 from support.clips import make_clip
 from support.narrow import install
 from support.site import free_port
 from support.waiting import wait_until
 
 CAMERA = "gate"
+REST_S = 0.1
+"""Between two looks at processes that work for a minute, each a query of the index."""
 COMMAND = (sys.executable, "-m", "culling.common.cli")
 
 
@@ -37,10 +42,8 @@ class Loop:
                 "data_dir": str(folder / "data"), "endpoint": f"tcp://127.0.0.1:{free_port()}", "reserve_bytes": 0
             },
             "student": {"weights": weights, "long_side": 128},
-            "teacher": {
-                "kind": "bundled", "file": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1,
-            },
-            "schedule": {"min_new": 8, "least": 4},
+            "teacher": {"file": weights, "short_side": 96, "min_score": 0.0, "true_score": 0.1},
+            "schedule": {"first": 12, "min_new": 8, "least": 4},
             "store": {"held_out_block_s": 0.5, "guard_s": 0.0},
             # Random students have nothing to learn; trained in earnest they would see nothing, and be rolled back.
             "round": {
@@ -59,7 +62,7 @@ class Loop:
         install(narrow, folder / "data")
         self.culling("cloud", "enroll", "edge-1", CAMERA, "--out", str(folder / "kit"), "--config",
                      str(folder / "cloud.toml"))  # fmt: skip
-        clip = clip or make_clip(folder / "clip.mp4", frames=60, width=128, height=96, fps=6)
+        clip = clip or make_clip(folder / "clip.mp4", frames=30, width=128, height=96, fps=3)
         self.edge_toml = folder / "kit" / "edge.toml"
         edge = tomllib.loads(self.edge_toml.read_text())
         edge["agent"] |= {"state_dir": str(folder / "edge"), "allow_cpu": True, "threads": 1}
@@ -73,9 +76,10 @@ class Loop:
         self.index = Index(f"sqlite:///{folder / 'data' / 'index.sqlite'}")
 
     def culling(self, *arguments: str) -> str:
-        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Run a command in this process, which has imported what it needs; return what it prints."""
+        with redirect_stdout(StringIO()) as said:
+            assert main(arguments) == 0
+        return said.getvalue()
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -101,7 +105,8 @@ class Loop:
     def wait(self, condition: Callable[[], bool], within_s: float) -> None:
         """Wait while both processes live; what they logged is shown when it takes too long."""
         try:
-            wait_until(lambda: condition() or any(p.poll() is not None for p in self.processes.values()), within_s)
+            alive = self.processes.values()
+            wait_until(lambda: condition() or any(p.poll() is not None for p in alive), within_s, REST_S)
             assert condition(), "a process ended by itself"
         except AssertionError:
             for side in self.processes:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from culling.common.wire.messages import Ack, FromCloud, HardFrame, Heartbeat, Hello, Message, Welcome, pack, unpack
 from culling.common.wire.transport import CloudSocket, new_keypair
 from support import tiny
+from support.nursery import Child, start
 from support.waiting import LONG_S
 
 CAMERA = "gate"
@@ -75,7 +73,7 @@ class Site:
         self.signing = Ed25519PrivateKey.generate()
         self.server_public, self.server_secret = new_keypair()
         self.public, self.secret = new_keypair()
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Child] = []
         self.settings: dict[str, Any] = {
             "agent": {"state_dir": str(folder / "state"), "allow_cpu": True, "threads": 1, "drain_s": 5.0},
             "cloud": {
@@ -113,13 +111,9 @@ class Site:
         path.chmod(mode)
         return path
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start a real agent process; its log goes to `agent.log`."""
-        command = [sys.executable, "-m", "culling.common.cli", "edge", "run", "--config", str(self.write())]
-        with (self.folder / "agent.log").open("a") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
+    def start(self, whole: bool = False) -> Child:
+        """Start a real agent process, `whole` from the bare interpreter on; its log goes to `agent.log`."""
+        process = start(["edge", "run", "--config", str(self.write())], self.folder / "agent.log", whole=whole)
         self.processes.append(process)
         return process
 

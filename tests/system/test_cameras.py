@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ from culling.cloud.store.index import edges, frames
 from culling.common.cli import main
 from support.cloud import CloudState, ServiceProcess
 from support.narrow import install, narrow_base
+from support.nursery import start
 from support.site import moving_clip
 from support.waiting import wait_until
 
@@ -38,11 +36,7 @@ class Agent:
         told["cloud"]["heartbeat_s"] = 0.5
         told["camera"][0] |= {"url": fleet.clip, "loop": True}
         self.toml.write_text(tomli_w.dumps({**told, "selector": SELECTOR, "metrics": {"port": 0}}))
-        command = [sys.executable, "-m", "culling.common.cli", "edge", "run"]  # as the last line of `enroll` says
-        with (self.kit / "agent.log").open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.kit, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
+        self.process = start(["edge", "run"], self.kit / "agent.log", self.kit)  # as the last line of `enroll` says
 
     @property
     def toml(self) -> Path:

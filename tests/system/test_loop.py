@@ -18,7 +18,7 @@ from support.narrow import narrow_base
 ROUNDS = 2
 
 
-pytestmark = pytest.mark.timeout(360)  # a minute on free cores, several on busy ones
+pytestmark = pytest.mark.timeout(600)  # a minute on free cores, several on busy ones
 
 
 @pytest.fixture
@@ -28,32 +28,24 @@ def loop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Loop]:
     loop.close()
 
 
-def test_round_after_round_and_swap_after_swap_lose_nothing(loop: Loop) -> None:
+def test_round_after_round_and_swap_after_swap_lose_nothing_though_the_cloud_is_killed_in_the_first(loop: Loop) -> None:
     loop.start("cloud")
     loop.start("edge")
-    loop.wait(lambda: len(loop.published()) >= ROUNDS and len(loop.live_swaps()) >= ROUNDS, within_s=270)
-    assert loop.end("edge") == 0
-    assert loop.end("cloud") == 0
-    assert lost(loop.folder / "edge" / "spool.sqlite", loop.stored(), {}) == 0
-    first_results = read_trace(loop.folder / "trace.jsonl")
-    rounds = sorted(loop.published(), key=lambda row: row.id)
-    for before, after in pairwise(rounds):
-        assert after.report["parent"] == before.model_id, "a round starts from the model of the one before"
-    assert {row.model_id for row in rounds[:ROUNDS]} <= first_results.keys(), "every student saw the camera"
-
-
-def test_a_cloud_killed_in_the_middle_of_a_round_goes_on_and_stores_nothing_twice(loop: Loop) -> None:
-    loop.start("cloud")
-    loop.start("edge")
-    loop.wait(lambda: any(row.stages for row in Rounds(loop.index).all(CAMERA)), within_s=120)
+    loop.wait(lambda: any(row.stages for row in Rounds(loop.index).all(CAMERA)), within_s=270)
     (began,) = Rounds(loop.index).all(CAMERA)
     loop.end("cloud", signal.SIGKILL)
     stored = loop.stored()
     del loop.processes["cloud"]
     time.sleep(1)  # the edge goes on without a cloud for a while
     loop.start("cloud")
-    loop.wait(lambda: bool(loop.published()) and loop.stored() > stored, within_s=200)
-    assert loop.published()[-1].id == began.id, "the very round that was cut short is the one that ends"
+    loop.wait(lambda: len(loop.published()) >= ROUNDS and len(loop.live_swaps()) >= ROUNDS, within_s=270)
+    assert loop.stored() > stored
     assert loop.end("edge") == 0
     assert loop.end("cloud") == 0
     assert lost(loop.folder / "edge" / "spool.sqlite", loop.stored(), {}) == 0
+    first_results = read_trace(loop.folder / "trace.jsonl")
+    rounds = sorted(loop.published(), key=lambda row: row.id)
+    assert rounds[0].id == began.id, "the very round that was cut short is the one that ends"
+    for before, after in pairwise(rounds):
+        assert after.report["parent"] == before.model_id, "a round starts from the model of the one before"
+    assert {row.model_id for row in rounds[:ROUNDS]} <= first_results.keys(), "every student saw the camera"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from culling.common.errors import SettingsError, StorageError
 from support.ray_head import RayHead
 
 POSTGRES = "postgresql+psycopg://culling@db/culling"
-
-
-@pytest.fixture(scope="module")
-def head() -> Iterator[RayHead]:
-    made = RayHead()
-    yield made
-    made.close()
 
 
 def settings_of(folder: Path, **sections: dict[str, object]) -> CloudSettings:

@@ -27,13 +27,6 @@ TRAINING = {**QUICK["round"], "most_steps": 12, "patience": 12}
 """Steps that take long enough to be killed in, after a checkpoint."""
 
 
-@pytest.fixture(scope="module")
-def head() -> Iterator[RayHead]:
-    made = RayHead()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def cloud(tmp_path: Path, narrow: Path, head: RayHead, monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudState]:
     for name, value in head.environment.items():
