@@ -5,6 +5,10 @@ BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 LINKS := build/mypy/culling
+# Tests wait for processes a third of their time: twice as many at once as there are cores keep those busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# Without its byte code, which the first import of a module makes, torch is installed a minute sooner.
+PIP := $(BIN)/python -m pip install --no-compile
 # GPU=1 installs the demo's onnxruntime for CUDA. The two packages overwrite each other: the other one goes first.
 DEMO_EXTRA := $(if $(GPU),cloud-gpu,cloud)
 OTHER := $(if $(GPU),onnxruntime,onnxruntime-gpu)
@@ -42,7 +46,7 @@ docs: $(DEV) ## build the documentation into build/docs; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 unit: $(DEV) ## run the tests (ARGS="-k spool -x ...")
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 soak: $(DEV) ## run the long form of the tests
 	$(BIN)/pytest -m soak --timeout 0 $(ARGS)
@@ -57,10 +61,10 @@ clean: ## remove what was built, but not .venv
 
 $(DEMO): pyproject.toml constraints.txt | .venv/bin/pip
 	$(BIN)/python -m pip uninstall -q -y $(OTHER)
-	$(BIN)/python -m pip install -e '.[$(DEMO_EXTRA)]' -c constraints.txt
+	$(PIP) -e '.[$(DEMO_EXTRA)]' -c constraints.txt
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | .venv/bin/pip
 	$(BIN)/python -m pip uninstall -q -y onnxruntime-gpu
-	$(BIN)/python -m pip install -e '.[dev]' -c constraints.txt
+	$(PIP) -e '.[dev]' -c constraints.txt
 	@touch $@ $(DEMO)

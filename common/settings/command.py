@@ -78,14 +78,14 @@ def _meant(model: type[config.Settings], section: str) -> str:
 
 def _section(model: type[config.Settings], name: str, found: list[Key]) -> str:
     about = inspect.cleandoc(sections(model)[name].__doc__ or "").partition(": ")[2]
-    head = textwrap.fill(_bare(f"{heading(model, name)} {about}"), WIDTH)
+    head = _filled(_bare(f"{heading(model, name)} {about}"))
     return "\n\n".join([head, *(_entry(key) for key in found if key.top == name)])
 
 
 def _entry(key: Key) -> str:
     told = _plain(key)
     value = "required" if told["default"] == "required" else f"default {told['default']}"
-    meaning = textwrap.fill(told["meaning"], WIDTH, initial_indent="      ", subsequent_indent="      ")
+    meaning = _filled(told["meaning"], indent="      ")
     return f"  {key.dotted}   {told['type']}; {value}\n{meaning}"
 
 
@@ -96,3 +96,8 @@ def _plain(key: Key) -> dict[str, str]:
 
 def _bare(text: str) -> str:
     return text.replace("`", "").replace("**", "")
+
+
+def _filled(text: str, indent: str = "") -> str:
+    """Return `text` in lines of `WIDTH`; a name with a hyphen in it stays whole, to be copied."""
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)

@@ -43,11 +43,11 @@ def test_what_is_a_setting_is_its_default(capacity: ModuleType) -> None:
 
 def test_what_was_measured_stands_where_it_says(capacity: ModuleType) -> None:
     text = (ROOT / "docs/sizing.md").read_text().replace(",", "")
-    figures = {"jpeg_kb": "108", "model_mb": "57.6", "weights_mb": "28.8", "label_gflop": "153", "round_tflop": "397"}
+    figures = {"jpeg_kb": "108", "model_mb": "57.6", "weights_mb": "28.8", "label_gflop": "158", "round_tflop": "397"}
     for name, figure in {**figures, "ingest_per_s": "1290"}.items():
         assert getattr(capacity.Given(), name) == float(figure)
         assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]\d)", text), name
-    assert capacity.Given().label_s == pytest.approx(1 / 2.3)
+    assert capacity.Given().label_s == pytest.approx(1.16 / 2.3)  # the nano takes a sixth more
     assert all(one in text for one in ("2.3 images/s", "20 minutes", "a camera asks for two"))
 
 

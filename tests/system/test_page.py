@@ -97,6 +97,9 @@ def watching(tmp_path: Path) -> Iterator[Watching]:
 def test_figures_move_while_frames_flow_without_a_reload(watching: Watching) -> None:
     browser = watching.browser
     browser.go("")
+    browser.wait(
+        lambda: browser.run("return state.cameras.get('gate')?.seen") == watching.seen
+    )  # what a rate rises from
     browser.run("window.sameDocument = true")
     shown = [""]
     for beat in range(1, 4):
