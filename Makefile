@@ -5,8 +5,8 @@ BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 LINKS := build/mypy/culling
-# Tests wait for processes a third of their time: twice as many at once as there are cores keep those busy.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
+# Tests wait for processes a third of their time: one more at once than there are cores keeps those busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + min(15, len(os.sched_getaffinity(0))))')
 # Without its byte code, which the first import of a module makes, torch is installed a minute sooner.
 PIP := $(BIN)/python -m pip install --no-compile
 # GPU=1 installs the demo's onnxruntime for CUDA. The two packages overwrite each other: the other one goes first.

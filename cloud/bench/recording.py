@@ -155,7 +155,7 @@ def _stored(
 
 
 def _labelled(video: Path, labels: Path | None, count: int) -> Iterator[tuple[Picture, Detections]]:
-    """Yield frames of a video in their order, with labels: those of a file, or else the bundled teacher's."""
+    """Yield frames of a video in their order, with labels: those of a file, or else the bundled ResNet-101's."""
     if labels is None:
         teacher = Bundled(load_bundled("teacher")[0])
         yield from ((picture, teacher.label([picture])[0]) for picture in read_pictures(video, count))

@@ -37,7 +37,7 @@ def teacher_command(
     rounds: RoundCount = 5,
     as_json: Json = False,
 ) -> None:
-    """Images/s that the teacher labels, from whole frames, against its bare forward on prepared inputs."""
+    """Images/s that the bundled ResNet-101 labels, from whole frames, against its bare forward on prepared inputs."""
     detector = load_detector("teacher", model)
     teacher = Bundled(detector, batch=batch)
     pictures = read_pictures(video, frames)

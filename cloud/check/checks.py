@@ -49,8 +49,8 @@ def check_teacher(settings: CloudSettings) -> str:
     teacher = settings.teacher
     parts = teacher.member if teacher.kind == "ensemble" else (teacher,)
     sayings = settings.classes or (any(part.file for part in parts) and settings.round.interest)  # other classes may do
-    enough = len(parts) > 1 or teacher.kind != "ensemble"
-    if enough and not sayings and not teacher.map and all(_by_header(part) for part in parts):
+    plain = teacher.kind != "ensemble" or (len(parts) > 1 and not teacher.views)
+    if plain and not sayings and not teacher.map and all(_by_header(part) for part in parts):
         return " and ".join(_check_header(part) for part in parts)
     return try_teacher(settings)
 

@@ -8,14 +8,12 @@ in `cloud/weights`, with the sha256 of each file in `index.json`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from culling.cloud.model.family import family_named, family_of
 from culling.cloud.weights.classes import CLASSES
@@ -63,20 +61,10 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
         classes = check_classes(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
     except ValueError as error:
         raise ModelError(f"{path}: its classes are no list of classes: {error}") from None
-    with _Undrawn():
-        model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
+    model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes
-
-
-class _Undrawn(TorchFunctionMode):
-    """Draws no random weights for a model: those of a file, which name every tensor, take their place at once."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 def load_student(

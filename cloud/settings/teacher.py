@@ -27,6 +27,10 @@ SHARED = ("short_side", "batch")
 """What of an ensemble's own keys those two get: the keys by which a machine that is small or large is fitted."""
 
 
+ALONE = ("file", "map", "views")
+"""Keys of one teacher: without a kind they are of the bundled one, which was the default before the two were."""
+
+
 class TeacherPart(Section):
     """One teacher: of which `kind`, from which `file`, and how it looks (see `cloud/teacher`)."""
 
@@ -86,7 +90,9 @@ class TeacherSettings(TeacherPart):
     `min_score` and that count neither way; labels below `min_score` are not kept.
     """
 
-    kind: str = Field(default="ensemble", description=f"{KINDS}; without it, a `file` is one of `bundled`")
+    kind: str = Field(
+        default="ensemble", description=f"{KINDS}; without it `bundled` where a `file`, `map` or `views` is given"
+    )
     member: tuple[TeacherPart, ...] = Field(
         default=(),
         description="`ensemble`: two or more `[[teacher.member]]`, each with the keys above; none: `bundled`, and "
@@ -116,7 +122,7 @@ class TeacherSettings(TeacherPart):
         if not isinstance(given, dict):
             return given
         file = given.get("file")
-        if "kind" not in given and file:
+        if not given.keys() & {"kind", "member"} and any(given.get(key) for key in ALONE):
             return given | {"kind": "bundled"}
         if given.get("kind", cls.model_fields["kind"].default) != "ensemble":
             return given

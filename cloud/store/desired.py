@@ -21,7 +21,7 @@ from culling.common.wire.messages import CameraState, Desired
 class Paced(msgspec.Struct, frozen=True):
     """A camera's pace: by what its candidates are multiplied (`times`), since when, and `why`.
 
-    It was judged by audits that were received until `judged`, and by a look for falls at `looked`; both tell what is
+    It was judged by audits that were labelled until `judged`, and by a look for falls at `looked`; both tell what is
     new. Times are seconds since the epoch.
     """
 

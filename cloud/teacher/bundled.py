@@ -185,7 +185,7 @@ class YoloxNano:
 
 
 def open_bundled(part: TeacherPart, classes: tuple[str, ...]) -> Bundled:
-    """Return the teacher that comes with Culling, or the one in `file`. Raises `ModelError` for an unusable file."""
+    """Return the ResNet-101 that comes with Culling, or the one in `file`. Raises `ModelError` for an unusable file."""
     model, names = load_weights(part.file) if part.file else load_bundled("teacher")
     return Bundled(model, part.short_side or SHORT_SIDE, part.batch, names=names)
 

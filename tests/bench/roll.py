@@ -31,7 +31,7 @@ from upgrade import ROOT, SIDES, Side, UpgradeError, unpack_revision
 
 from culling.cloud.store.index import frames
 
-BEFORE = "d414ffa"
+BEFORE = "8d84fe2"
 """The revision to come from by default: it knows roles apart, and the same steps."""
 STEPS = "from culling.cloud.store.migrations.steps import STEPS; print(*(step.name for step in STEPS), sep='\\n')"
 
@@ -95,6 +95,8 @@ class Roll(Trial):
         if self._steps_of("before") == self._steps_of("after"):
             self._step("N-1 again", lambda: self._replace_all("before"))
             self._step("N again", self._upgrade)
+        else:
+            print("the index took steps: no way back is played", flush=True)
         self.rolled.restarted = [name for name, edge in self.edges.items() if edge.pid != pids[name] or not edge.runs]
 
     def turn(self) -> None:

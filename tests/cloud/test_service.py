@@ -260,7 +260,7 @@ def test_a_round_survives_every_kill_of_its_service(learning: CloudState) -> Non
         wait_until(lambda: len(learning.rounds.unfinished()) == 1, 120)  # a teacher is loaded first
         service.kill()
     seen: list[list[str]] = []
-    for kill_after in (2, None):
+    for kill_after in (1, 3, None):
         with ServiceProcess(learning) as service:
             (turn,) = learning.rounds.all()
 

@@ -77,7 +77,7 @@ class Pacer:
             state = desired.get(row.name, DesiredState())
             if state.paced is not None and not self._settings.on:
                 self._keep(row.name, state.paced, None, "[pace] is off")
-            else:
+            elif not row.revoked:
                 self._metrics.set("pace", state.pace, camera=row.name)
 
     def judge(self, camera: str, measured: MeasuredAccuracy | None) -> None:
@@ -112,9 +112,10 @@ class Pacer:
         return state.pace == desired.pace
 
     def _fresh(self, camera: str, measured: MeasuredAccuracy, paced: Paced) -> Fresh:
-        new = (frames.c.camera == camera) & (frames.c.state == "stored") & (frames.c.received > paced.judged)
+        at = sa.func.coalesce(frames.c.labelled, frames.c.received)  # what a person alone labelled has no other time
+        new = (frames.c.camera == camera) & (frames.c.state == "stored") & (at > paced.judged)
         of_it = (frames.c.model_id == measured.model_id) & DRAWN
-        query = sa.select(sa.func.count(), sa.func.max(frames.c.received)).where(new, of_it)
+        query = sa.select(sa.func.count(), sa.func.max(at)).where(new, of_it)
         with self._index.read() as connection:
             count, newest = connection.execute(query).one()
         return Fresh(count, newest or paced.judged)

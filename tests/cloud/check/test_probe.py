@@ -47,6 +47,7 @@ def test_what_comes_with_culling_is_judged_by_its_headers(tmp_path: Path, monkey
     for other in (
         {"kind": "yolox-nano", "file": "own.safetensors"},
         {"kind": "ensemble", "map": {"car": ["bus"]}},
+        {"kind": "ensemble", "views": ["scale 1.5"]},
         {"kind": "ensemble", "member": [{"kind": "bundled"}]},
         {"kind": "ensemble", "member": [{"kind": "bundled"}, {"kind": "onnx", "file": "car.onnx"}]},
     ):

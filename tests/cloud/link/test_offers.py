@@ -150,6 +150,12 @@ def test_an_edge_that_returns_with_its_own_budget_is_told_its_pace_again(told: T
     assert told.hear(pace=1.0, greeting=True) == [wanted]
 
 
+def test_an_edge_of_which_nothing_is_wanted_gives_up_a_pace_and_nothing_else(told: Told) -> None:
+    [message] = told.hear(pace=0.125, paused=True)
+    assert message == Desired(CAMERA, True, None, None, None)
+    assert told.hear(pace=1.0, paused=True) == []
+
+
 def test_an_edge_that_knows_no_pace_is_told_none_and_not_asked_again(told: Told) -> None:
     DesiredStates(told.cloud.index).take_pace(CAMERA, Paced(0.5), 1.0)
     for _ in range(3):

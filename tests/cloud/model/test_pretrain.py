@@ -95,7 +95,7 @@ def test_a_run_killed_by_kill_9_ends_in_the_very_weights_of_an_unbroken_one(data
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it was not done yet"
     assert main(command(data, broken, *steps)) == 0
     one, other = (load_weights(path)[0].state_dict() for path in (whole, broken))
     for name, tensor in one.items():

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from culling.cloud.settings import TeacherSettings, load_settings, to_toml
 from culling.common.errors import SettingsError
@@ -42,7 +43,9 @@ def test_no_other_kind_has_members_by_itself() -> None:
     assert TeacherSettings(kind="bundled").member == TeacherSettings(kind="yolox-nano").member == ()
 
 
-def test_a_file_without_a_kind_is_of_the_bundled_architecture(tmp_path: Path) -> None:
-    told = {"service.data_dir": str(tmp_path / "data"), "teacher.file": "own.safetensors"}
-    teacher = load_settings(None, told).teacher
+@pytest.mark.parametrize("key", [{"file": "own.safetensors"}, {"views": ["flip"]}, {"map": {"car": ["cart"]}}])
+def test_keys_of_one_teacher_without_a_kind_are_of_the_bundled_one(tmp_path: Path, key: dict[str, object]) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_bytes(tomli_w.dumps({"service": {"data_dir": "data"}, "teacher": key}).encode())
+    teacher = load_settings(path, {}).teacher
     assert (teacher.kind, teacher.member) == ("bundled", ())
