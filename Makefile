@@ -5,8 +5,6 @@ BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 LINKS := build/mypy/culling
-# Tests wait for processes a third of their time: one more at once than there are cores keeps those busy.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + min(15, len(os.sched_getaffinity(0))))')
 # Without its byte code, which the first import of a module makes, torch is installed a minute sooner.
 PIP := $(BIN)/python -m pip install --no-compile
 # GPU=1 installs the demo's onnxruntime for CUDA. The two packages overwrite each other: the other one goes first.
@@ -46,7 +44,7 @@ docs: $(DEV) ## build the documentation into build/docs; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 unit: $(DEV) ## run the tests (ARGS="-k spool -x ...")
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
 
 soak: $(DEV) ## run the long form of the tests
 	$(BIN)/pytest -m soak --timeout 0 $(ARGS)
