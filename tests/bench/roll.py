@@ -12,11 +12,8 @@ the copy, and the trial ends with the upgrade.
 from __future__ import annotations
 
 import argparse
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +23,7 @@ from typing import ClassVar
 sys.path.insert(0, str(Path(__file__).parent))
 
 import sqlalchemy as sa
-from try_cluster import CAMERAS, ROLES, START_S, WITNESS, Process, Trial, TrialError, is_ready, passed, report
+from try_cluster import CAMERAS, ROLES, START_S, WITNESS, Process, Trial, TrialError, is_ready, passed, play_in, report
 from upgrade import ROOT, SIDES, Side, UpgradeError, unpack_revision
 
 from culling.cloud.store.index import frames
@@ -80,7 +77,10 @@ class Roll(Trial):
 
     def __init__(self, folder: Path, revision: str, seconds: float) -> None:
         super().__init__(folder, ray=False)
-        code = {"before": unpack_revision(revision, folder / "code"), "after": ROOT}
+        try:
+            code = {"before": unpack_revision(revision, folder / "code"), "after": ROOT}
+        except UpgradeError as error:
+            raise TrialError(str(error)) from None
         self._paths = {side: Side(side, code[side], folder).environment["PYTHONPATH"] for side in SIDES}
         self.rolled, self._seconds = Rolled(), seconds
         self._acks, self._acked_at, self._gap = 0, time.monotonic(), 0.0
@@ -174,23 +174,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to wait for a round of each camera")
     parser.add_argument("--folder", type=Path, help="an empty folder for all of it, kept; default: a temporary one")
     told = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # else what is started here ignores it where a shell does
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))
-    folder = told.folder or Path(tempfile.mkdtemp(prefix="roll-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with Roll(folder.resolve(), told.before, told.seconds) as roll:
+
+    def play(folder: Path) -> bool:
+        with Roll(folder, told.before, told.seconds) as roll:
             roll.play()
             print("waiting for a round of each camera", flush=True)
             roll.finish(told.minutes)
             print(table(roll.rolled), report(roll.seen), sep="\n\n")
-            good = whole(roll.rolled) and passed(roll.seen)
-    except (TrialError, UpgradeError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    if told.folder is None and good:
-        shutil.rmtree(folder)
-    return 0 if good else 1
+            return whole(roll.rolled) and passed(roll.seen)
+
+    return play_in(told.folder, "roll-", play)
 
 
 if __name__ == "__main__":

@@ -463,6 +463,23 @@ def _gauge(metrics: Scrape, name: str) -> float:
         return 0.0
 
 
+def play_in(named: Path | None, prefix: str, play: Callable[[Path], bool]) -> int:
+    """Play a trial in a folder, which is removed where it was good and nobody named it; return the exit code."""
+    # A shell that starts this in its background ignores SIGINT, and what is started here would inherit it and stay.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))
+    folder = named or Path(tempfile.mkdtemp(prefix=prefix))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        good = play(folder.resolve())
+    except TrialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if named is None and good:
+        shutil.rmtree(folder)
+    return 0 if good else 1
+
+
 def main() -> int:
     """Run a trial; return 0 where nothing that was promised was broken."""
     parser = argparse.ArgumentParser(description="Plays a cluster on this machine, and kills its parts.")
@@ -471,13 +488,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to wait for a round of each camera")
     parser.add_argument("--folder", type=Path, help="an empty folder for all of it, kept; default: a temporary one")
     told = parser.parse_args()
-    # A shell that starts this in its background ignores SIGINT, and what is started here would inherit it and stay.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))
-    folder = told.folder or Path(tempfile.mkdtemp(prefix="cluster-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with Trial(folder.resolve(), not told.no_ray) as trial:
+
+    def play(folder: Path) -> bool:
+        with Trial(folder, not told.no_ray) as trial:
             trial.start()
             print("everything runs; killing parts", flush=True)
             trial.kills(told.kills)
@@ -485,13 +498,9 @@ def main() -> int:
             trial.finish(told.minutes)
             print(report(trial.seen))
             (folder / "seen.json").write_text(json.dumps(trial.seen.gaps))
-            good = passed(trial.seen)
-    except TrialError as error:
-        print(error, file=sys.stderr)
-        return 1
-    if told.folder is None and good:
-        shutil.rmtree(folder)
-    return 0 if good else 1
+            return passed(trial.seen)
+
+    return play_in(told.folder, "cluster-", play)
 
 
 if __name__ == "__main__":
