@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -53,8 +55,8 @@ class Watching:
             add_edge(connection, "edge-x", new_keypair()[0], [HOSTILE], now)
         self.seen, self.hard = 1000, 10
         self.service = ServiceProcess(self.cloud)
-        self.edge = self._connect()
         self.url = (self.cloud.data_dir / "page").read_text().strip()
+        self.edge = self._connect()
         self.token = (self.cloud.data_dir / "page.token").read_text().strip()
 
     @cached_property
@@ -64,7 +66,13 @@ class Watching:
     def _connect(self) -> Edge:
         edge = Edge(self.service.endpoint, self.cloud.keys.curve_public, self.fleet.secrets[0])
         edge.ask(self.beat(), Welcome)
+        wait_until(self._is_shown)  # the edge is welcomed before the page is told
         return edge
+
+    def _is_shown(self) -> bool:
+        with urlopen(f"{self.url}/api/fleet") as told:
+            rows = {row["camera"]: row for row in json.load(told)["cameras"]}
+        return CAMERA in rows and rows[CAMERA]["seen"] == self.seen
 
     def beat(self, seen: int = 0, hard: int = 0, **state: Any) -> Hello:
         """Return what the edge says after `seen` more frames: its counters never fall, whichever test came before."""
