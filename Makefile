@@ -6,6 +6,8 @@ DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 LINKS := build/mypy/culling
 # Without its byte code, which the first import of a module makes, torch and the others are installed in three quarters of the time.
+# Where the environment forbids to write it, every process would compile all of torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --no-compile
 # GPU=1 installs the demo's onnxruntime for CUDA. The two packages overwrite each other: the other one goes first.
 DEMO_EXTRA := $(if $(GPU),cloud-gpu,cloud)
@@ -44,7 +46,7 @@ docs: $(DEV) ## build the documentation into build/docs; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 unit: $(DEV) ## run the tests (ARGS="-k spool -x ...")
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 $(ARGS)
 
 soak: $(DEV) ## run the long form of the tests
 	$(BIN)/pytest -m soak --timeout 0 $(ARGS)

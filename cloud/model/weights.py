@@ -7,13 +7,16 @@ in `cloud/weights`, with the sha256 of each file in `index.json`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from culling.cloud.model.family import family_named, family_of
 from culling.cloud.weights.classes import CLASSES
@@ -61,7 +64,8 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
         classes = check_classes(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
     except ValueError as error:
         raise ModelError(f"{path}: its classes are no list of classes: {error}") from None
-    model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
+    with _Undrawn():
+        model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes
@@ -142,6 +146,17 @@ def _unpacked(name: str, stored: dict[str, Tensor]) -> Tensor:
 
 def _spread(scale: Tensor, tensor: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (tensor.dim() - 1))
+
+
+class _Undrawn(TorchFunctionMode):
+    """Layers made in here keep what the memory held: for weights that a file replaces, drawing is half of the time."""
+
+    _DRAWS = (nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_, Tensor.normal_, Tensor.uniform_)
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _check(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:

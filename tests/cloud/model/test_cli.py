@@ -14,6 +14,7 @@ def test_export_writes_a_graph_that_opens_and_in_8_bits_a_smaller_one(
 ) -> None:
     known = max((narrow / "models").glob("*.onnx")).read_bytes()
     monkeypatch.setattr("culling.cloud.model.base.outlines", lambda: iter([known]))  # or it is traced: half a minute
+    monkeypatch.setattr("culling.cloud.model.quantise.CALIBRATED", 4)
     plain, int8 = tmp_path / "student.onnx", tmp_path / "int8.onnx"
     given = ["export", "--weights", str(narrow / "student.safetensors"), "--out"]
     assert main([*given, str(plain)]) == 0
