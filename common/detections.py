@@ -155,6 +155,13 @@ def schema() -> dict[str, Any]:
 
 def rotated(path: Path) -> dict[int, Path]:
     """Return the older parts of a file that is rotated, by number, which rises; some may be gzipped."""
+    found = _parts(path)
+    while (again := _parts(path)) != found:  # one that is gzipped during a look may be seen under neither name
+        found = again
+    return found
+
+
+def _parts(path: Path) -> dict[int, Path]:
     name = re.compile(rf"{re.escape(path.name)}\.(\d{{6,}})(\.gz)?")
     found: dict[int, Path] = {}
     for other in sorted(path.parent.glob(f"{path.name}.*"), reverse=True):  # the plain one wins while both are there
@@ -185,7 +192,6 @@ def _lines(path: Path, from_start: bool, timeout_s: float | None) -> Iterator[by
                 return
             continue
         with file:
-            following = max([following, *(number + 1 for number in rotated(path))])
             if skip:
                 file.seek(0, os.SEEK_END)
             skip = False
@@ -196,7 +202,9 @@ def _lines(path: Path, from_start: bool, timeout_s: float | None) -> Iterator[by
 
 
 def _open_newest(path: Path, following: int) -> BinaryIO | None:
-    """Open the file that is being written; None if there is none, or if it was rotated meanwhile."""
+    """Open the file that is being written, the part `following` to be; None if there is none, or if it was rotated
+    meanwhile.
+    """
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -79,6 +79,35 @@ def test_a_file_is_followed_through_rotations_and_before_it_exists(tmp_path: Pat
     assert follower.got == list(range(200))
 
 
+def test_rotations_between_opening_a_file_and_reading_it_skip_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(LINES[0])
+    opened, numbers = detections._open_newest, iter((1, 2))
+
+    def opened_and_rotated(path: Path, following: int) -> Any:
+        file = opened(path, following)
+        for number in numbers:
+            os.rename(path, tmp_path / f"d.jsonl.{number:06}")
+            path.write_bytes(LINES[number])
+        return file
+
+    monkeypatch.setattr(detections, "_open_newest", opened_and_rotated)
+    assert [record.seq for record in follow(path, timeout_s=0)] == [0, 1, 2]
+
+
+def test_a_part_that_is_gzipped_while_a_folder_is_looked_at_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(LINES[1])
+    (tmp_path / "d.jsonl.000001").write_bytes(LINES[0])
+    look, missed = detections._parts, iter([dict[int, Path]()])
+    monkeypatch.setattr(detections, "_parts", lambda path: next(missed, look(path)))
+    assert [record.seq for record in follow(path, timeout_s=0)] == [0, 1]
+
+
 def test_from_its_end_only_what_is_new_is_read(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     (tmp_path / "d.jsonl.000001").write_bytes(LINES[0])
