@@ -55,7 +55,10 @@ BILLS_AT_ONCE = 20
 """Bills that are read in one turn: each takes some milliseconds, and the page waits for all."""
 
 DAYS_S = 0.1
-"""For so long the days of cameras are read in one turn."""
+"""For so long the days of cameras are read in one turn, and every minute what is new of them."""
+
+DAYS_AT_ONCE = 20
+"""Cameras whose days are read before the time is looked at again."""
 
 BILLED = ("gflops", "ratio", "ratio_incremental", "told")
 
@@ -101,10 +104,10 @@ class Board:
         self._rows: dict[str, Row] = {}
         self._changed: dict[str, int] = {}
         self._sparks: dict[str, dict[int, tuple[Row, int]]] = {}  # by camera and start: a slot, and when it changed
+        self._slots_changed: dict[str, int] = {}  # when any slot of a camera did
         self._day = 0
-        self._days: set[str] = set()  # cameras whose day was read
+        self._days: dict[str, int] = {}  # the minute in which each camera's day was read last
         self._sparks_changed = self._shrunk = 0
-        self._minute = -1
         self._told: dict[str, Told] = {}
         self._samples: dict[str, deque[tuple[float, dict[str, int]]]] = {}
         self._slow = _Slow(index, settings, clock)
@@ -206,11 +209,11 @@ class Board:
         return newer
 
     def _newer_slots(self, revision: int) -> dict[str, list[Row]]:
-        newer = {
-            name: [slot for _, (slot, changed) in sorted(slots.items()) if changed > revision]
-            for name, slots in self._sparks.items()
+        newer = (name for name, changed in self._slots_changed.items() if changed > revision)
+        return {
+            name: [slot for _, (slot, changed) in sorted(self._sparks[name].items()) if changed > revision]
+            for name in newer
         }
-        return {name: slots for name, slots in newer.items() if slots}
 
     def _replace(self, rows: dict[str, Row], sparks: dict[str, list[Row]] | None, gone: Iterable[str]) -> bool:
         changed = [name for name, row in rows.items() if row != self._rows.get(name)]
@@ -220,6 +223,8 @@ class Board:
             self.revision += 1
             for name in gone:
                 del self._rows[name], self._changed[name]
+                self._sparks.pop(name, None)
+                self._slots_changed.pop(name, None)
                 self.watchman.forget(name)
                 self._shrunk = self.revision
             for name in changed:
@@ -240,39 +245,39 @@ class Board:
             samples.popleft()
 
     def _read_sparks(self, minute: int) -> dict[str, list[Row]] | None:
-        """Return the slots that may have changed since they were read last: the newest, and all of some cameras' day.
+        """Return the slots that may have changed since they were read last, of some cameras in turn: each minute the
+        newest of every camera, and all of its day where none was read. None where no slot was read.
 
-        A minute is recorded when it is over, by another thread, so that it may still be missing when it is read. None
-        where no slot was read.
+        A minute is recorded when it is over, by another thread, so that it may still be missing when it is read.
         """
+        self._days = {name: read for name, read in self._days.items() if name in self._slow.cameras}
+        due = sorted(name for name in self._slow.cameras if self._days.get(name) != minute)
+        if not due:
+            return None
         first = (minute - DAY_MINUTES) // SLOT_MINUTES * SLOT_MINUTES + SLOT_MINUTES
+        due.sort(key=lambda name: self._days.get(name, first))  # a camera without a day comes first
         found: dict[str, list[Row]] = {}
-        if minute != self._minute and self._days:
-            again = (self._minute - 2) // SLOT_MINUTES * SLOT_MINUTES
-            found = history.read(self._index, max(first, again), SLOT_MINUTES)
-        known, until = self._slow.cameras.keys(), self._clock.monotonic() + DAYS_S
-        read: set[str] = set()
-        for name in known - self._days:
-            found |= history.read(self._index, first, SLOT_MINUTES, name)
-            read.add(name)
+        until = self._clock.monotonic() + DAYS_S
+        for at in range(0, len(due), DAYS_AT_ONCE):
+            names = due[at : at + DAYS_AT_ONCE]
+            again = (min(self._days.get(name, first) for name in names) - 2) // SLOT_MINUTES * SLOT_MINUTES
+            fresh = history.read(self._index, max(first, again), SLOT_MINUTES, names)
+            found |= {name: fresh.get(name, []) for name in names}
+            self._days |= dict.fromkeys(names, minute)
             if self._clock.monotonic() > until:
                 break
-        if minute == self._minute and not read:
-            return None
-        self._days = self._days & known | read
-        self._day, self._minute = 60 * first, minute
+        self._day = 60 * first
         wanted = ("t", "seen", *REASONS)
         return {name: [{key: slot[key] for key in wanted} for slot in slots] for name, slots in found.items()}
 
     def _take_slots(self, found: Mapping[str, list[Row]]) -> None:
         for name, slots in found.items():
-            mine = self._sparks.setdefault(name, {})
+            mine = {start: one for start, one in self._sparks.get(name, {}).items() if start >= self._day}
             for slot in slots:
                 if slot["t"] not in mine or mine[slot["t"]][0] != slot:
                     mine[slot["t"]] = slot, self.revision
-        for mine in self._sparks.values():
-            for start in [start for start in mine if start < self._day]:
-                del mine[start]
+                    self._slots_changed[name] = self.revision
+            self._sparks[name] = mine
         self._sparks_changed = self.revision
 
     def _row(self, name: str) -> Row:

@@ -40,7 +40,7 @@ def day(index: Index, settings: CloudSettings, name: str, now: float) -> Row:
     """
     Roster(index).require(name)
     since = now - DAY_S
-    slots = history.read(index, int(since // 60) + 1, 1, name).get(name, [])
+    slots = history.read(index, int(since // 60) + 1, 1, [name]).get(name, [])
     told = views.gallery(index, settings, name, 1e11, MOST_FRAMES, None, None)
     today = [frame for frame in reversed(told) if frame["captured"] >= since]
     return {

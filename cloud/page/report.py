@@ -62,7 +62,7 @@ def write_report(index: Index, settings: CloudSettings, camera: str, out: Path, 
     Raises InputError when there is no such camera, StorageError when the folder cannot be written.
     """
     row = Roster(index).require(camera)
-    day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, camera).get(camera, [])
+    day = history.read(index, int(now // 60) - KEEP_MINUTES, STEP_MINUTES, [camera]).get(camera, [])
     rounds = list(reversed(views.rounds(index, camera, MOST_ROUNDS)))
     bills = _bills(index, settings, camera, now)
     stills = Stills(index, settings, frame_store(settings, index, SystemClock()))

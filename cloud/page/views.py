@@ -276,8 +276,8 @@ def camera(index: Index, name: str, now: float) -> Row:
     return {
         "camera": name,
         "edge": found.edge,
-        "hour": history.read(index, minute - HOUR + 1, 1, name).get(name, []),
-        "day": history.read(index, (minute - DAY) // 10 * 10 + 10, 10, name).get(name, []),
+        "hour": history.read(index, minute - HOUR + 1, 1, [name]).get(name, []),
+        "day": history.read(index, (minute - DAY) // 10 * 10 + 10, 10, [name]).get(name, []),
         "swaps": [{key: row[key] for key in ("model_id", "outcome", "reason", "gap_ms", "at")} for row in told],
         "buckets": LOSS_BUCKETS,
         "losses": state.losses if state else [],

@@ -84,8 +84,9 @@ class History:
         return rows
 
 
-def read(index: Index, first: int, step: int, camera: str | None = None) -> dict[str, list[Row]]:
-    """Return per camera its sums over each `step` minutes from minute `first` on, in order; silent slots left out.
+def read(index: Index, first: int, step: int, only: Collection[str] | None = None) -> dict[str, list[Row]]:
+    """Return per camera, or of `only` those, its sums over each `step` minutes from minute `first` on, in order; silent
+    slots left out.
 
     A row holds `t` (seconds since the epoch at its start), the `minutes` in which the camera was heard, `COUNTS`, and
     the mean `threshold` and `loss_mean`.
@@ -95,8 +96,8 @@ def read(index: Index, first: int, step: int, camera: str | None = None) -> dict
     means = [sa.func.avg(history.c[name]).label(name) for name in ("threshold", "loss_mean")]
     heard = sa.func.count().label("minutes")
     query = sa.select(history.c.camera, slot, heard, *sums, *means).where(history.c.minute >= first)
-    if camera is not None:
-        query = query.where(history.c.camera == camera)
+    if only is not None:
+        query = query.where(history.c.camera.in_(only))
     found: dict[str, list[Row]] = {}
     with index.read() as connection:
         # Slots before cameras: sorted by camera, SQLite would rather read the whole table along its primary key.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from support.children import die_with_parent
+from support.site import free_port
 
 SMALL = ("--num-cpus=2", "--object-store-memory=80000000", "--include-dashboard=false", "--include-log-monitor=false")
 PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats")
@@ -31,9 +31,7 @@ class RayHead:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # its sockets' paths must be short
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
         self._asks = token
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.start()
 
     def start(self) -> None:

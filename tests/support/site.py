@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +145,16 @@ def moving_clip(path: Path, frames: int = 100, width: int = 160, height: int = 1
 
 
 def free_port() -> int:
-    """Return a TCP port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of this machine that nobody listens on, and that no other worker is given.
+
+    It is none of those that the system hands out, nor of Ray's: whoever connects anywhere could have it meanwhile.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw15").removeprefix("gw")) % 16
+    while True:
+        port = 20_000 + (16 * next(_PORTS) + worker) % 12_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_PORTS = count(os.getpid())

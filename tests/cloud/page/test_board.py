@@ -291,6 +291,7 @@ def test_of_many_cameras_days_and_bills_are_read_a_few_at_a_time(
 ) -> None:
     monkeypatch.setattr("culling.cloud.page.board.BILLS_AT_ONCE", 1)
     monkeypatch.setattr("culling.cloud.page.board.DAYS_S", -1.0)
+    monkeypatch.setattr("culling.cloud.page.board.DAYS_AT_ONCE", 1)
     watched.clock.advance(600)
     minutes_of(watched, until=300)
     minutes_of(watched, until=300, camera="yard")
@@ -301,6 +302,16 @@ def test_of_many_cameras_days_and_bills_are_read_a_few_at_a_time(
         bills = [row["bill"] is not None for row in watched.since(0)["cameras"]]
         known.append((len(watched.since(0)["sparks"]), sum(bills)))
     assert known == [(1, 1), (2, 2), (2, 2)]
+    revision = watched.board.revision
+    watched.clock.advance(60)
+    minutes_of(watched)
+    minutes_of(watched, camera="yard")
+    newer = []
+    for _ in range(3):
+        watched.board.refresh()
+        newer.append(sorted(watched.since(revision).get("sparks", {})))
+    assert newer[1:] == [sorted((CAMERA, "yard"))] * 2
+    assert newer[0] in ([CAMERA], ["yard"])
 
 
 def test_what_is_too_much_for_one_turn_is_read_in_several(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
