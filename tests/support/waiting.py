@@ -9,12 +9,17 @@ LONG_S = 60.0
 """A limit that no machine, however busy, should need: it only ends a test that would wait forever."""
 
 
+RARELY_S = 0.05
+"""Between two looks at what takes seconds: it may need the core more than the looking does."""
+
+
 def wait_until(condition: Callable[[], bool], within_s: float = LONG_S, rest_s: float = 0.01) -> None:
     """Return as soon as `condition` holds; fail when it does not within `within_s` seconds.
 
-    It looks every `rest_s` seconds: what is waited for may need the core more than the looking does.
+    It looks every `rest_s` seconds, and less often the longer it takes.
     """
-    deadline = time.monotonic() + within_s
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(rest_s)
+        waited = time.monotonic() - began
+        assert waited < within_s, f"not within {within_s} s"
+        time.sleep(max(rest_s, min(waited / 20, RARELY_S)))
