@@ -45,6 +45,9 @@ SLOW_S = 2.0
 TURN_S = 0.1
 """For so long it is read, and rows are made of it, in one turn: of thousands of cameras it takes several."""
 
+CAMERAS_AT_ONCE = 1000
+"""Cameras that are read before the time is looked at again."""
+
 ROWS_AT_ONCE = 200
 """Rows that are made before the time is looked at again."""
 
@@ -381,8 +384,11 @@ class _Slow:
 
     def read(self, told: Mapping[str, Told]) -> Iterator[None]:
         """Bring it up to date in steps; `told` is what the edges said last."""
-        self.cameras = {row.name: row for row in Roster(self._index).rows()}
-        yield
+        roster, found = Roster(self._index), list[CameraRow]()
+        while more := roster.rows(found[-1].name if found else "", CAMERAS_AT_ONCE):
+            found += more
+            yield
+        self.cameras = {row.name: row for row in found}
         self.desired = DesiredStates(self._index).all()
         self.counts = frame_counts(self._index)
         yield

@@ -243,11 +243,11 @@ class FrameLifecycle:
         self._remove(aged)
         spare_bytes -= sum(victim.bytes for victim in aged)
         crowded: list[_Victim] = []
-        for camera, counts in sorted(self._store.counts().items(), key=lambda item: -item[1].bytes):
+        for camera, held in self._fullest():
             if len(crowded) >= AT_ONCE:
                 break
-            full = counts.bytes > FULL_SHARE * quota_bytes
-            excess = int(counts.bytes - CLEARED_SHARE * quota_bytes) if full else 0
+            full = held > FULL_SHARE * quota_bytes
+            excess = int(held - CLEARED_SHARE * quota_bytes) if full else 0
             if max(excess, spare_bytes) <= 0:
                 break  # the others have less
             chosen = self._crowded(camera, excess, spare_bytes)
@@ -264,6 +264,12 @@ class FrameLifecycle:
         query = sa.select(frames.c.camera, frames.c.id, frames.c.bytes).where(old).order_by(frames.c.received)
         with self._index.read() as connection:
             return [_Victim(*row, "retention") for row in connection.execute(query.limit(AT_ONCE))]
+
+    def _fullest(self) -> list[tuple[str, int]]:
+        """Return the bytes of every camera that has frames, the most of them first."""
+        query = sa.select(totals.c.camera, totals.c.bytes).where(totals.c.stored > 0).order_by(totals.c.bytes.desc())
+        with self._index.read() as connection:
+            return [(camera, int(held)) for camera, held in connection.execute(query)]
 
     def _crowded(self, camera: str, excess: int, spare: int) -> list[_Victim]:
         """Return what has to go so that a camera has `excess` bytes less, or the disk `spare` more."""

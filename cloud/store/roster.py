@@ -131,11 +131,11 @@ class Roster:
             remember(connection, camera, removed=True)
         return str(edge)
 
-    def rows(self) -> list[CameraRow]:
-        """Return every camera, by name."""
-        return self._rows(sa.true())
+    def rows(self, after: str = "", most: int | None = None) -> list[CameraRow]:
+        """Return every camera, by name; or the first `most` of those whose names come `after` another's."""
+        return self._rows(cameras.c.name > after, most)
 
-    def _rows(self, wanted: sa.ColumnElement[bool]) -> list[CameraRow]:
+    def _rows(self, wanted: sa.ColumnElement[bool], most: int | None = None) -> list[CameraRow]:
         joined = sa.select(cameras, edges.c.enrolled, edges.c.revoked).join(edges, cameras.c.edge == edges.c.name)
         with self._index.read() as connection:
             return [
@@ -148,7 +148,7 @@ class Roster:
                     row.heard,
                     row.accuracy,
                 )
-                for row in connection.execute(joined.where(wanted).order_by(cameras.c.name))
+                for row in connection.execute(joined.where(wanted).order_by(cameras.c.name).limit(most))
             ]
 
     def require(self, camera: str) -> CameraRow:

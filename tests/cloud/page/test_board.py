@@ -317,7 +317,8 @@ def test_of_many_cameras_days_and_bills_are_read_a_few_at_a_time(
 def test_what_is_too_much_for_one_turn_is_read_in_several(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.row()
     monkeypatch.setattr("culling.cloud.page.board.TURN_S", -1.0)
-    monkeypatch.setattr("culling.cloud.page.board.ROWS_AT_ONCE", 1)
+    for at_once in ("ROWS_AT_ONCE", "CAMERAS_AT_ONCE"):
+        monkeypatch.setattr(f"culling.cloud.page.board.{at_once}", 1)
     for camera in (CAMERA, "yard"):
         DesiredStates(watched.cloud.index).change(camera, paused=True)
     watched.clock.advance(SLOW_S)
@@ -346,7 +347,8 @@ def test_the_first_time_all_is_read_at_once(watched: Watched, monkeypatch: pytes
 def test_a_camera_that_goes_while_rows_are_made_is_gone(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.row()
     monkeypatch.setattr("culling.cloud.page.board.TURN_S", -1.0)
-    monkeypatch.setattr("culling.cloud.page.board.ROWS_AT_ONCE", 1)
+    for at_once in ("ROWS_AT_ONCE", "CAMERAS_AT_ONCE"):
+        monkeypatch.setattr(f"culling.cloud.page.board.{at_once}", 1)
     watched.cloud.roster.remove("yard", 0.0)
     for _ in range(40):
         watched.clock.advance(1)

@@ -34,6 +34,15 @@ def test_an_enrolled_edge_owns_its_cameras_and_no_others(cloud: CloudState) -> N
     assert not members.owns("x" * 40, "gate")
 
 
+def test_cameras_are_read_by_name_some_at_a_time(cloud: CloudState) -> None:
+    cloud.enroll("gate", "yard")
+    cloud.enroll("dock", edge="edge-2")
+    assert [row.name for row in cloud.roster.rows()] == ["dock", "gate", "yard"]
+    assert [row.name for row in cloud.roster.rows("", 2)] == ["dock", "gate"]
+    assert [row.name for row in cloud.roster.rows("gate", 2)] == ["yard"]
+    assert cloud.roster.rows("yard", 2) == []
+
+
 def test_only_enrolled_edges_may_connect(cloud: CloudState) -> None:
     key = public_key(cloud.enroll())
     assert cloud.roster.allowed(key)
