@@ -254,11 +254,11 @@ class Board:
         A minute is recorded when it is over, by another thread, so that it may still be missing when it is read.
         """
         self._days = {name: read for name, read in self._days.items() if name in self._slow.cameras}
-        due = sorted(name for name in self._slow.cameras if self._days.get(name) != minute)
+        first = (minute - DAY_MINUTES) // SLOT_MINUTES * SLOT_MINUTES + SLOT_MINUTES
+        stale = (name for name in self._slow.cameras if self._days.get(name) != minute)
+        due = sorted(stale, key=lambda name: self._days.get(name, first))  # a camera without a day comes first
         if not due:
             return None
-        first = (minute - DAY_MINUTES) // SLOT_MINUTES * SLOT_MINUTES + SLOT_MINUTES
-        due.sort(key=lambda name: self._days.get(name, first))  # a camera without a day comes first
         found: dict[str, list[Row]] = {}
         until = self._clock.monotonic() + DAYS_S
         for at in range(0, len(due), DAYS_AT_ONCE):
