@@ -64,8 +64,15 @@ def load_weights(path: Path) -> tuple[nn.Module, tuple[str, ...]]:
         classes = check_classes(metadata["classes"].split(",")) if "classes" in metadata else CLASSES
     except ValueError as error:
         raise ModelError(f"{path}: its classes are no list of classes: {error}") from None
-    with _Undrawn():
-        model = family_named(metadata.get("family", REFERENCE)).build(tensors, classes)
+    for name, tensor in tensors.items():
+        if not tensor.numel():
+            raise ModelError(f"{path}: tensor {name} is empty")
+    family = family_named(metadata.get("family", REFERENCE))
+    try:
+        with _Undrawn():
+            model = family.build(tensors, classes)
+    except (RuntimeError, ValueError) as error:  # a width that no memory holds
+        raise ModelError(f"{path}: cannot be built ({str(error).splitlines()[0]}): another architecture?") from None
     _check(path, tensors, model)
     model.load_state_dict(tensors, strict=False)
     return model.eval(), classes

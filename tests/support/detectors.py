@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.faster_rcnn.network import STUDENT, build
 from culling.cloud.weights.classes import CLASSES
 
-SMALL_STUDENT = replace(STUDENT, fpn_width=16, head_width=32)
+SMALL_STUDENT = replace(STUDENT, fpn_width=16, head_width=32, stem_width=16)
 
 
 def small_student(seed: int = 0, classes: tuple[str, ...] = CLASSES) -> FasterRCNN:

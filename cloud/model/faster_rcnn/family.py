@@ -71,12 +71,17 @@ def _spec(tensors: Mapping[str, Tensor]) -> DetectorSpec:
     """Return depth and widths as the tensors show them, and the rest as in the bundled pair."""
     depth = _depth(tensors)
     spec = STUDENT if depth == STUDENT.depth else TEACHER
-    pyramid, head = tensors.get("backbone.fpn.layer_blocks.0.0.weight"), tensors.get("roi_heads.box_head.fc6.weight")
+
+    def width(name: str, usual: int) -> int:
+        tensor = tensors.get(f"{name}.weight")
+        return len(tensor) if tensor is not None and tensor.dim() else usual
+
     return replace(
         spec,
         depth=depth,
-        fpn_width=len(pyramid) if pyramid is not None and pyramid.dim() else spec.fpn_width,
-        head_width=len(head) if head is not None and head.dim() else spec.head_width,
+        fpn_width=width("backbone.fpn.layer_blocks.0.0", spec.fpn_width),
+        head_width=width("roi_heads.box_head.fc6", spec.head_width),
+        stem_width=width("backbone.body.conv1", spec.stem_width),
     )
 
 

@@ -25,6 +25,9 @@ from culling.cloud.weights.classes import CLASSES
 ANCHOR_SIDES = (16, 32, 64, 128, 256)
 """One anchor side per FPN level in input pixels; half of torchvision's, since fixed cameras see small objects."""
 
+STEM_WIDTH = 64
+"""Channels of the stem in torchvision's ResNets, and in all published weights of them."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN, CAFFE_STD = (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
 """The input that each trunk's weights were trained on: the ResNet-50 ones come in Caffe's layout."""
@@ -40,12 +43,15 @@ class FixedBatchNorm2d(nn.BatchNorm2d):
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """The dimensions of one detector: trunk depth (18, 50 or 101), FPN width, box-head width, proposals per frame."""
+    """The dimensions of one detector: trunk depth (18, 50 or 101), FPN width, box-head width, proposals per frame, and
+    channels of the trunk's stem, 64 in all published weights.
+    """
 
     depth: int
     fpn_width: int
     head_width: int
     proposals: int
+    stem_width: int = STEM_WIDTH
 
 
 STUDENT = DetectorSpec(depth=18, fpn_width=96, head_width=512, proposals=100)
@@ -57,7 +63,7 @@ def build(spec: DetectorSpec, classes: tuple[str, ...] = CLASSES) -> FasterRCNN:
 
     Images are `(3, H, W)` float in [0, 1], RGB, H and W multiples of `scaler.STRIDE`; nothing is resized inside.
     """
-    trunk = _trunk(spec.depth)
+    trunk = _trunk(spec.depth, spec.stem_width)
     width = trunk.inplanes // 8
     backbone = BackboneWithFPN(
         trunk,
@@ -93,14 +99,34 @@ class _NormaliseOnly(GeneralizedRCNNTransform):
         return image, target
 
 
-def _trunk(depth: int) -> resnet.ResNet:
+class _Trunk(resnet.ResNet):
+    """A ResNet of another stem width than torchvision's; each stage is as much narrower or wider."""
+
+    def __init__(self, block: Any, counts: list[int], stem_width: int) -> None:
+        self._stem_width = stem_width
+        super().__init__(block, counts, norm_layer=FixedBatchNorm2d)
+        self.conv1 = nn.Conv2d(3, stem_width, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1 = FixedBatchNorm2d(stem_width)
+
+    def _make_layer(self, block: Any, planes: int, *more: Any, **named: Any) -> nn.Sequential:
+        if planes == STEM_WIDTH:
+            self.inplanes = self._stem_width
+        layer: nn.Sequential = super()._make_layer(block, planes * self._stem_width // STEM_WIDTH, *more, **named)
+        return layer
+
+
+def _trunk(depth: int, stem_width: int) -> resnet.ResNet:
     layers: dict[int, tuple[Any, list[int]]] = {
         18: (resnet.BasicBlock, [2, 2, 2, 2]),
         50: (resnet.Bottleneck, [3, 4, 6, 3]),
         101: (resnet.Bottleneck, [3, 4, 23, 3]),
     }
     block, counts = layers[depth]
-    trunk = resnet.ResNet(block, counts, norm_layer=FixedBatchNorm2d)
+    if stem_width == STEM_WIDTH:
+        trunk = resnet.ResNet(block, counts, norm_layer=FixedBatchNorm2d)
+    else:
+        trunk = _Trunk(block, counts, stem_width)
     if block is resnet.Bottleneck:
         _stride_first(trunk)
     return trunk

@@ -7,18 +7,20 @@ from torch import nn
 
 from culling.cloud.bill.count import _blank, _fitted, forward_gflops, look_cost, student_cost, training_gflops
 from culling.cloud.model.faster_rcnn.network import freeze
-from support.detectors import picture, small_student
+from support.detectors import SMALL_STUDENT, picture, small_student
+
+WIDTH = SMALL_STUDENT.stem_width
 
 
 def test_the_stem_of_a_student_costs_what_it_costs_by_hand() -> None:
     model = small_student()
-    model.backbone.body.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+    model.backbone.body.conv1 = nn.Conv2d(3, WIDTH, 7, stride=2, padding=3, bias=False)
     doubled = small_student()
     doubled.backbone.body.conv1 = nn.Sequential(
-        nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.Conv2d(64, 64, 1, bias=False)
+        nn.Conv2d(3, WIDTH, 7, stride=2, padding=3, bias=False), nn.Conv2d(WIDTH, WIDTH, 1, bias=False)
     )
-    # one more 1 x 1 convolution at half the side: 2 x 64 x 64 operations for each of its pixels
-    by_hand = 2 * 64 * 64 / 4 / 1e9
+    # one more 1 x 1 convolution at half the side: 2 x WIDTH x WIDTH operations for each of its pixels
+    by_hand = 2 * WIDTH * WIDTH / 4 / 1e9
     assert look_cost(doubled).per_pixel - look_cost(model).per_pixel == pytest.approx(by_hand, rel=1e-6)
     assert look_cost(doubled).fixed == pytest.approx(look_cost(model).fixed)
 

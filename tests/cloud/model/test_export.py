@@ -68,10 +68,10 @@ def test_the_graph_of_another_model_is_refused(exported: Exported) -> None:
 
 
 def test_a_graph_with_another_answer_to_a_blank_frame_is_refused(exported: Exported) -> None:
-    louder = small_student()
-    louder.roi_heads.box_predictor.cls_score.bias.data[3] += 1
+    silent = small_student()
+    silent.roi_heads.box_predictor.cls_score.bias.data[0] += 100  # all is background
     with pytest.raises(ModelError, match="on a blank 64x64 frame its best score is"):
-        check_parity(louder, exported.data, [], [(64, 64)])
+        check_parity(silent, exported.data, [], [(64, 64)])
 
 
 def test_frames_of_a_batch_do_not_touch_each_other(exported: Exported) -> None:

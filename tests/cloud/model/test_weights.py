@@ -165,6 +165,19 @@ def test_tensors_of_something_else_are_refused(tmp_path: Path) -> None:
         load_weights(tmp_path / "w.safetensors")
 
 
+def test_a_tensor_without_values_is_refused_before_memory_is_taken_for_its_widths(tmp_path: Path) -> None:
+    save_file({"backbone.body.conv1.weight": torch.zeros(10**9, 0)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"w\.safetensors: tensor backbone\.body\.conv1\.weight is empty"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_widths_that_no_memory_holds_are_refused(tmp_path: Path) -> None:
+    wide = {"backbone.fpn.layer_blocks.0.0.weight": torch.zeros(2**22, 1, dtype=torch.float16)}
+    save_file(wide, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"w\.safetensors: cannot be built \(.+\): another architecture\?"):
+        load_weights(tmp_path / "w.safetensors")
+
+
 def test_values_that_are_not_numbers_are_refused(saved: Path, tmp_path: Path) -> None:
     tensors = load_file(saved)
     tensors["backbone.body.bn1.weight"][3] = float("nan")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision.models.detection import FasterRCNN
 
 from culling.cloud.model.faster_rcnn.network import (
     CAFFE_MEAN,
+    STEM_WIDTH,
     STUDENT,
     DetectorSpec,
     build,
@@ -24,6 +26,8 @@ from support.detectors import SMALL_STUDENT, small_student
 
 SHALLOW = DetectorSpec(depth=50, fpn_width=16, head_width=32, proposals=20)
 DEEP = DetectorSpec(depth=101, fpn_width=16, head_width=32, proposals=20)
+PUBLISHED = replace(SMALL_STUDENT, stem_width=STEM_WIDTH)
+"""As narrow as the others where it may be, with a trunk that published weights fit."""
 
 
 def trunk_weights(make: Callable[[], resnet.ResNet], seed: int) -> dict[str, Tensor]:
@@ -97,9 +101,17 @@ def test_freezing_holds_the_stem_and_the_first_stages(stages: int, learning: set
     assert all(parameter.requires_grad for parameter in model.rpn.parameters())
 
 
+def test_every_stage_of_a_trunk_is_as_narrow_as_its_stem() -> None:
+    body = build(SMALL_STUDENT).backbone.body
+    stages = (body.layer1, body.layer2, body.layer3, body.layer4)
+    assert [stage[1].conv2.out_channels for stage in stages] == [16, 32, 64, 128]
+    assert body.conv1.out_channels == body.layer1[0].conv1.in_channels == 16
+    assert body.layer2[0].conv1.stride == (2, 2)
+
+
 def test_a_student_starts_from_a_resnet18_trunk() -> None:
     weights = trunk_weights(resnet.resnet18, 1)
-    model = build(SMALL_STUDENT)
+    model = build(PUBLISHED)
     load_resnet18(model, weights)
     assert torch.equal(model.backbone.body.layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
 
@@ -108,7 +120,7 @@ def test_a_trunk_of_another_depth_does_not_load() -> None:
     weights = trunk_weights(resnet.resnet18, 1)
     del weights["layer4.1.conv2.weight"]
     with pytest.raises(RuntimeError, match="layer4"):
-        load_resnet18(build(SMALL_STUDENT), weights)
+        load_resnet18(build(PUBLISHED), weights)
 
 
 def test_resnet101_starts_as_exactly_the_resnet50_it_grew_from() -> None:
