@@ -73,6 +73,7 @@ class Track:
         self.stream.thread_type = "SLICE" if live else "AUTO"  # frame threads would delay a live picture
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._next = 0
+        self._damaged_from: int | None = None
         self._damaged_until: float | None = None
 
     @property
@@ -92,6 +93,8 @@ class Track:
 
         `now`, in seconds, is when the packet came; a file's frames come when its frame rate says.
         """
+        if packet.is_corrupt and self._damaged_from is None:
+            self._damaged_from = packet.pts  # its picture may come later, behind sound ones
         for picture in _pictures(packet):
             lost = self._lost(picture, self._next * self.frame_s if now is None else now)
             yield Numbered(self._next, None if lost else picture, lost)
@@ -99,13 +102,24 @@ class Track:
 
     def _lost(self, picture: av.VideoFrame | None, now: float) -> str | None:
         """Return why a picture is not to be used: damage stays in every picture that is built on a damaged one."""
-        if picture is None or picture.is_corrupt:
+        if picture is None or picture.is_corrupt or self._holed(picture):
             self._damaged_until = now + DAMAGED_S
             return "undecodable" if picture is None else "damaged"
         if self._damaged_until is not None and not picture.key_frame and now < self._damaged_until:
             return "after-damage"
         self._damaged_until = None
         return None
+
+    def _holed(self, picture: av.VideoFrame) -> bool:
+        """Return whether bytes of a picture, or of one before it that is missing, were lost before they were decoded.
+
+        Nothing is wrong with such a picture in the decoder's eyes; a key frame behind the hole is whole.
+        """
+        start = self._damaged_from
+        if start is None or (picture.pts is not None and picture.pts < start):
+            return False
+        self._damaged_from = None
+        return not picture.key_frame or picture.pts == start
 
 
 def play(video: Path | str, timeout: Timeout | None = None) -> Iterator[Numbered]:

@@ -8,7 +8,7 @@ import pytest
 from culling.common import video
 from culling.common.errors import CameraError
 from culling.common.video import count_frames, frame_rate, read_frames
-from support.clips import make_clip, make_hole
+from support.clips import make_clip, make_hole, number_of
 
 WIDTH, HEIGHT = 160, 128
 
@@ -58,6 +58,20 @@ def test_a_damaged_frame_is_told_apart_from_one_that_is_not_there(
     assert len(lost) > 3
     assert sorted(read + lost) == list(range(count_frames(clip)))
     assert "video_damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [200, 1024, 4000])
+def test_what_is_built_on_bytes_that_are_missing_is_lost_though_the_decoder_sees_no_fault(
+    tmp_path: Path, size: int
+) -> None:
+    whole = make_clip(tmp_path / "whole.ts", frames=60)
+    sound = {number: picture.tobytes() for number, picture in read_frames(whole, range(60))}
+    lost: list[int] = []
+    clip = make_hole(whole, tmp_path / "hole.ts", size)
+    read = [picture for _, picture in read_frames(clip, range(60), lose=lost.append)]
+    assert [picture.tobytes() for picture in read] == [sound[number_of(picture)] for picture in read]
+    assert number_of(read[-1]) == 59, "damage is over at a key frame"
+    assert lost
 
 
 def test_a_file_is_decoded_once_to_be_counted_and_again_when_it_changed(
