@@ -22,7 +22,9 @@ help: ## list the targets
 demo: $(DEMO) ## play a real video through the whole loop (GPU=1 on a GPU; ARGS="--video FILE --rounds 3 ...")
 	$(BIN)/culling demo $(ARGS)
 
-test: lint types imports docs unit ## run everything that must hold: style, types, import rules, docs, tests
+# types and docs take one core for a minute, beside which the tests begin
+test: lint ## run everything that must hold: style, types, import rules, docs, tests
+	@$(MAKE) --no-print-directory -j 2 unit types imports docs
 
 lint: $(DEV) ## check style
 	$(BIN)/ruff check .

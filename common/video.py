@@ -37,6 +37,9 @@ MAX_PIXELS = 40_000_000
 DAMAGED_S = 10.0
 """Damage counts as over at the next key frame, or after so long if a video has none (intra refresh)."""
 
+NO_TIME = -(2**63)
+"""What stands for the time of a packet that has none: it is before every picture."""
+
 FAILURES = (av.FFmpegError, OSError, RuntimeError, ValueError)
 """What PyAV raises for an address that cannot be opened, or stops to be read."""
 
@@ -73,7 +76,7 @@ class Track:
         self.stream.thread_type = "SLICE" if live else "AUTO"  # frame threads would delay a live picture
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._next = 0
-        self._damaged_from: int | None = None
+        self._holes: list[int] = []
         self._damaged_until: float | None = None
 
     @property
@@ -93,8 +96,8 @@ class Track:
 
         `now`, in seconds, is when the packet came; a file's frames come when its frame rate says.
         """
-        if packet.is_corrupt and self._damaged_from is None:
-            self._damaged_from = packet.pts  # its picture may come later, behind sound ones
+        if packet.is_corrupt:  # its picture may come later, behind sound ones
+            self._holes.append(NO_TIME if packet.pts is None else packet.pts)
         for picture in _pictures(packet):
             lost = self._lost(picture, self._next * self.frame_s if now is None else now)
             yield Numbered(self._next, None if lost else picture, lost)
@@ -115,11 +118,9 @@ class Track:
 
         Nothing is wrong with such a picture in the decoder's eyes; a key frame behind the hole is whole.
         """
-        start = self._damaged_from
-        if start is None or (picture.pts is not None and picture.pts < start):
-            return False
-        self._damaged_from = None
-        return not picture.key_frame or picture.pts == start
+        passed = [hole for hole in self._holes if picture.pts is None or picture.pts >= hole]
+        self._holes = [hole for hole in self._holes if hole not in passed]
+        return any(not picture.key_frame or picture.pts == hole for hole in passed)
 
 
 def play(video: Path | str, timeout: Timeout | None = None) -> Iterator[Numbered]:
