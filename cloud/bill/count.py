@@ -2,7 +2,7 @@
 
 torch counts the multiply-adds of convolutions and matrix products while they are computed (`FlopCounterMode`). Those
 depend on the input's size, and on the number of proposals, which is fixed, but not on what is in the picture. What a
-pass costs is therefore a straight line over the pixels, and counted once for each model, on two small blank inputs.
+pass costs is therefore a straight line over the pixels, counted on two small blank inputs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ SIDES = (64, 128)
 proposals than a training step draws.
 """
 
+_counted: dict[tuple[object, ...], StudentCost] = {}
+"""What was counted before, by all that a pass depends on but the picture's size."""
+
 
 def look_cost(model: nn.Module) -> PassCost:
     """Return what it costs a student to look at a frame."""
@@ -34,15 +37,23 @@ def look_cost(model: nn.Module) -> PassCost:
 def student_cost(model: nn.Module, frozen: int) -> StudentCost:
     """Return what it costs to look at a frame, and to learn from it as a round does: `frozen` stages stay as they are.
 
-    Afterwards the model is in evaluation mode, without gradients, and the same of its weights learn as before.
+    Counted once in a process for each kind of model. Afterwards the model is in evaluation mode, without gradients, and
+    the same of its weights learn as before.
     """
+    kind = (type(model), frozen, *(parameter.shape for parameter in model.parameters()))
+    if kind not in _counted:
+        _counted[kind] = _count(model, frozen)
+    model.eval().zero_grad(set_to_none=True)
+    return _counted[kind]
+
+
+def _count(model: nn.Module, frozen: int) -> StudentCost:
     learns = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(True)
     family_of(model).freeze(model, frozen)
     learn = _fitted(lambda side: training_gflops(model, torch.zeros(1, 3, side, side), [_blank()]))
     for parameter, learnt in zip(model.parameters(), learns, strict=True):
         parameter.requires_grad_(learnt)
-    model.eval().zero_grad(set_to_none=True)
     return StudentCost(look_cost(model), learn)
 
 

@@ -54,8 +54,12 @@ def test_batches_do_not_matter() -> None:
     assert training_gflops(model, image.repeat(2, 1, 1, 1), [_blank()] * 2) == pytest.approx(one, rel=0.1)
 
 
-def test_a_model_that_was_counted_is_as_it_was() -> None:
-    model = small_student()
+@pytest.mark.parametrize("known", [False, True])
+def test_a_model_that_was_counted_is_as_it_was(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.cloud.bill.count._counted", {})
+    if known:
+        student_cost(small_student(), 0)
+    model = small_student().train()
     freeze(model, 2)
     learns = [parameter.requires_grad for parameter in model.parameters()]
     before = [parameter.detach().clone() for parameter in model.parameters()]
