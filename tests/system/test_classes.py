@@ -21,7 +21,8 @@ SHARED = Path(__file__).parents[3] / "shared"
 TEACHER, CLIP = SHARED / "weights" / "yolox_nano.onnx", SHARED / "data" / "cameras" / "shop.mp4"
 """A detector of 80 classes as its authors publish it, and a shop: where somebody put them beside the checkout."""
 
-SYNTHETIC = {"classes": {"shop": {"names": list(SHOP), "from": {"bottle": ["car"]}}}}
+SYNTHETIC = {"classes": {"shop": {"names": list(SHOP), "from": {"bottle": list(CLASSES[1:])}}}}
+"""Whatever vehicle a teacher of random weights sees is a bottle."""
 REAL = {
     "classes": {"shop": {"names": list(SHOP)}},
     "teacher": {"kind": "onnx", "file": str(TEACHER), "min_score": 0.1, "true_score": 0.3},

@@ -1,8 +1,8 @@
 """optResolution on one clip, both policies: which scale each chooses, what that costs in precision, and what it saves.
 
-Scales are chosen on n frames to learn from by the base student, as in a round, and measured by it, without training, on
-the part held back: by the teacher, and by the label file. A round trains the student for the scale afterwards, so what
-is lost here is more than what a round would lose.
+Scales are chosen on n frames to learn from by the base student, as in a round, and measured on the part held back: by
+the teacher, and by the label file. The base student is measured as it is, and, where a smaller scale was chosen, so is
+what a round would ship: a student trained on those frames for the scale, beside one trained on them at full size.
 
 `labels` is shown on two choices of n frames: the hardest, and n at even distances. The hardest are those that the
 student got most wrong at full size, and at any other size it gets some of them right by chance.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from statistics import mean
 from typing import Any
 
 import msgspec
@@ -27,6 +28,13 @@ from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
 from culling.cloud.study.basis.training import MEASURES, TRUTHS, Trainer
 from culling.cloud.study.studies.fig4 import TIMED, milliseconds
 from culling.common.graph import see
+
+MEASURED = {
+    f"{title}, {truth}": f"{truth}_{measure}"
+    for truth in TRUTHS
+    for measure, title in zip(MEASURES[:2], ("AP50", "AP50:95"), strict=True)
+}
+"""The columns of a table, and the measure in each."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -43,20 +51,24 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def resolution(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
-    """Return a row for full size, and for each n and way to choose a scale; nothing is trained, seeds do not matter."""
+    """Return a row for full size, and for each n and way to choose a scale; students are trained with each seed."""
     trainer = Trainer(corpus)
     whole = Choice(corpus.scale, corpus.size(corpus.scale), "", 0.0, 0.0)
-    rows = [_row(trainer, "full size", 0, whole)]
+    rows = [_row(trainer, "full size", 0, whole) | _shipped(trainer, (), corpus.scale, seeds)]
     for n in counts:
         hard = culled(corpus.losses(), corpus.hardness, n, FACTOR)
         even = evenly(len(corpus), n)
-        rows.append(_row(trainer, "loss, hardest", n, _remembered(corpus, "loss", hard)))
-        rows.append(_row(trainer, "labels, hardest", n, _remembered(corpus, "labels", hard)))
-        rows.append(_row(trainer, "labels, even", n, _remembered(corpus, "labels", even)))
+        for name, policy, frames in (
+            ("loss, hardest", "loss", hard),
+            ("labels, hardest", "labels", hard),
+            ("labels, even", "labels", even),
+        ):
+            choice = _remembered(corpus, policy, frames)
+            rows.append(_row(trainer, name, n, choice) | _shipped(trainer, frames, choice.scale, seeds))
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     spent = milliseconds(corpus, sizes, evenly(len(corpus), TIMED))
     rows = [row | {"ms": spent[row["size"]], "size": "{1}x{0}".format(*row["size"])} for row in rows]
-    return Results(rows, [_table(rows), _reasons(rows)], (lambda axes: _plot(axes, rows),))
+    return Results(rows, [_table(rows), _trained(rows), _reasons(rows)], (lambda axes: _plot(axes, rows),))
 
 
 def _remembered(corpus: Corpus, policy: str, frames: Sequence[int]) -> Choice:
@@ -106,6 +118,19 @@ def _row(trainer: Trainer, name: str, n: int, choice: Choice) -> dict[str, Any]:
     return {"policy": name, "n": n, **msgspec.structs.asdict(choice)} | scores
 
 
+def _shipped(trainer: Trainer, frames: Sequence[int], scale: float, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return how good students are that are trained for that scale, `shipped_`, and for full size, `whole_`: means of
+    the seeds. None where the scale is full size: nothing can be lost.
+    """
+    full, told = trainer.corpus.scale, dict[str, Any]()
+    for name, at in (("shipped", scale), ("whole", full)):
+        scores = [trainer.score(trainer.train(frames, seed, at), at).flat() for seed in seeds if scale < full]
+        for key in MEASURED.values():
+            values = [value for score in scores if (value := score[key]) is not None]
+            told[f"{name}_{key}"] = mean(values) if values else None
+    return told
+
+
 def _table(rows: Sequence[Row]) -> ResultTable:
     lines = [
         {
@@ -114,11 +139,7 @@ def _table(rows: Sequence[Row]) -> ResultTable:
             "scale": text(row["scale"], ".2f"),
             "input": row["size"],
             "time": text(row["ms"] / rows[0]["ms"], ".2f"),
-            **{
-                f"{measure}, {truth}": _against(row, rows[0], f"{truth}_{key}")
-                for truth in TRUTHS
-                for key, measure in zip(MEASURES[:2], ("AP50", "AP50:95"), strict=True)
-            },
+            **{title: _against(row[key], rows[0][key]) for title, key in MEASURED.items()},
             "passes": text(row["passes"], ".0f"),
             "s": text(row["seconds"], ".0f"),
         }
@@ -130,15 +151,24 @@ def _table(rows: Sequence[Row]) -> ResultTable:
     return ResultTable("optResolution: base student, not trained for the scale, on the part held back", lines, note)
 
 
+def _trained(rows: Sequence[Row]) -> ResultTable:
+    lines = [
+        {"scale by": f"{row['policy']}, n = {row['n']}", "scale": text(row["scale"], ".2f")}
+        | {title: _against(row[f"shipped_{key}"], row[f"whole_{key}"]) for title, key in MEASURED.items()}
+        for row in rows
+        if row["scale"] < rows[0]["scale"]
+    ]
+    note = "change from a student trained at full size in brackets; a choice that is full size is left out"
+    return ResultTable("optResolution: students trained for the scale, on the part held back", lines, note)
+
+
 def _reasons(rows: Sequence[Row]) -> ResultTable:
     lines = [{"scale by": f"{row['policy']}, n = {row['n']}", "why": row["why"]} for row in rows[1:]]
     return ResultTable("Why", lines)
 
 
-def _against(row: Row, full: Row, key: str) -> str:
-    if row[key] is None or full[key] is None:
-        return "-"
-    return f"{row[key]:.3f} ({row[key] - full[key]:+.3f})"
+def _against(value: float | None, full: float | None) -> str:
+    return "-" if value is None or full is None else f"{value:.3f} ({value - full:+.3f})"
 
 
 def _plot(axes: Any, rows: Sequence[Row]) -> None:

@@ -38,7 +38,7 @@ def test_a_round_makes_a_student_of_the_new_list(cloud: CloudState, narrow: Path
     if family == "yolox":
         student = cloud.settings.student.model_copy(update={"family": "yolox", "weights": "bundled"})
         cloud.settings = cloud.settings.model_copy(update={"student": student})
-    look_for(cloud, *SHOP, bottle=("car",))
+    look_for(cloud, *SHOP, bottle=CLASSES[1:])
     round_id = start(cloud)
     run(cloud, round_id)
     stages = cloud.rounds.get(round_id).stages
@@ -94,7 +94,7 @@ def test_known_rows_are_kept_and_new_ones_find_nothing_yet(name: str) -> None:
 
 
 def test_new_frames_go_on_being_labelled_by_the_new_list(cloud: CloudState, tmp_path: Path) -> None:
-    look_for(cloud, *SHOP, bottle=("car",))
+    look_for(cloud, *SHOP, bottle=CLASSES[1:])
     add(cloud, range(30, 34))
     start(cloud)
     found = [frame for frame in cloud.lifecycle.pool(CAMERA, 100) if frame.labels is not None]

@@ -19,10 +19,14 @@ def test_both_policies_choose_a_scale_that_is_measured_beside_full_size(
         assert row["passes"] >= 4
         assert 0 < row["scale"] <= 1
         assert row["why"]
-    table, why = found.tables
+    table, trained, why = found.tables
     assert table.rows[0]["time"] == "1.00"
     assert table.rows[0]["AP50, labels"].endswith("(+0.000)")
     assert "the last before the confidence loss changes by" in why.rows[0]["why"]
+    smaller = [row for row in found.rows if row["scale"] < 1]
+    assert [line["scale"] for line in trained.rows] == [f"{row['scale']:.2f}" for row in smaller]
+    for row in found.rows:
+        assert (row["shipped_labels_ap50"] is None) == (row["whole_teacher_ap50_95"] is None) == (row["scale"] == 1)
     assert to_png(*found.panels).startswith(b"\x89PNG")
     assert resolution(corpus, (4,), (0,)).rows[1]["seconds"] == found.rows[1]["seconds"], "it is computed once"
 
