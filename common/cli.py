@@ -6,8 +6,11 @@ Whatever goes wrong on purpose is one line on stderr and a documented exit code.
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -47,7 +50,25 @@ class Command:
     def load(self) -> typer.Typer:
         """Import the command."""
         module, _, attribute = self.target.partition(":")
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+        with _ended_by_sigint():
+            return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _ended_by_sigint() -> Iterator[None]:
+    """Let SIGINT end the process as SIGTERM does, while a command is imported, which takes seconds.
+
+    A KeyboardInterrupt that happens to be raised in a callback of an import is printed, and the command would go on.
+    """
+    usual = signal.default_int_handler
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is usual
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, usual)
 
 
 @cache

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -352,3 +353,31 @@ class TestPrintConfig:
 def test_the_module_runs_like_the_command() -> None:
     module = [sys.executable, "-m", "culling.common.cli", "--version"]
     assert subprocess.run(module, capture_output=True, text=True, check=True).stdout.startswith("culling ")
+
+
+DEAF = """
+import os, signal, weakref
+class Gone: pass
+gone = Gone()
+watched = weakref.ref(gone, lambda _: os.kill(os.getpid(), signal.SIGINT))
+del gone  # Python only prints what is raised in such a callback
+"""
+
+
+def test_sigint_ends_a_command_that_is_being_imported_wherever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    load = "from culling.common.cli import Command; Command('deaf:app', '', '').load()"
+    ended = subprocess.run([sys.executable, "-c", load], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def test_what_sigint_does_is_changed_only_while_a_command_is_imported(command: Callable[[Body], str]) -> None:
+    seen: list[object] = []
+    assert main([command(lambda: seen.append(signal.getsignal(signal.SIGINT)))]) == 0
+    assert seen == [signal.default_int_handler]
+    held = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        commands()["edge"].load()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "as in the background of a shell"
+    finally:
+        signal.signal(signal.SIGINT, held)
