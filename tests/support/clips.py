@@ -40,7 +40,7 @@ def make_clip(
         stream.codec_context.time_base = Fraction(1, 1000) if times_ms else Fraction(1, fps)
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "tune": "zerolatency"}
-            stream.codec_context.thread_count = 2  # slices of a picture, of which else there are as many as cores
+            stream.codec_context.thread_count = 2  # else a picture has as many slices as the machine has cores
         if rotation:
             stream.set_display_rotation(rotation)
         for number in range(frames):

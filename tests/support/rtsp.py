@@ -212,7 +212,7 @@ def _clip(width: int, height: int, kind: str) -> tuple[Frame, ...]:
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.framerate, encoder.gop_size = Fraction(1, 50), Fraction(50), GOP
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "scenecut=0"}
-    encoder.thread_count = 2  # slices of a picture, of which else there are as many as cores
+    encoder.thread_count = 2  # else a picture has as many slices as the machine has cores
     clip = []
     for number in range(40 if kind == "moving" else GOP):
         rgb = picture(number if kind == "moving" else 0, width, height)
