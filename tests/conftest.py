@@ -51,10 +51,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _global_hooks_restored() -> Iterator[None]:
-    """`logs.setup` is meant for a process; a test that calls it must not change the next test's."""
+    """`logs.setup` and a service are meant for a process; a test that calls one must not change the next test's."""
     root = logging.getLogger()
     handlers, level, hooks = root.handlers[:], root.level, (sys.excepthook, threading.excepthook)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     structlog.reset_defaults()
     root.handlers[:], (sys.excepthook, threading.excepthook) = handlers, hooks
     root.setLevel(level)

@@ -673,6 +673,7 @@ def test_no_request_leaves_the_host_and_the_console_is_silent(watching: Watching
 def test_a_lost_connection_shows_and_heals(watching: Watching) -> None:
     browser = watching.browser
     browser.go("")
+    browser.wait(lambda: browser.run("return state.heardAt"))
     watching.service.kill()
     browser.wait(lambda: browser.text("#lost").startswith("Connection lost: figures are of"))
     heard = 1000 * time.mktime((2026, 11, 28, 14, 5, 9, 0, 0, -1))

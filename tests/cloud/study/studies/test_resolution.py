@@ -33,9 +33,11 @@ def test_few_frames_are_told_in_words(corpus: Corpus) -> None:
     assert "cannot tell what a smaller input costs" in hard["why"]
 
 
-def test_where_a_smaller_scale_is_chosen_students_are_trained_for_it_and_for_full_size(corpus: Corpus) -> None:
+def test_where_a_smaller_scale_is_chosen_students_are_trained_for_it_and_for_full_size(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lax = corpus.settings.resolution.model_copy(update={"threshold": 1e9, "max_steps": 4})
-    corpus.settings = corpus.settings.model_copy(update={"resolution": lax})
+    monkeypatch.setattr(corpus, "settings", corpus.settings.model_copy(update={"resolution": lax}))
     found = resolution(corpus, (4,), (0,))
     whole, by_loss, *_ = found.rows
     assert by_loss["scale"] < whole["scale"]
