@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from culling.common import detections
 from culling.common.detections import Record, UnknownVersionError, decode, follow, rotated
 from support.outputs import batch, records, settings, sink
-from support.waiting import wait_until
+from support.waiting import LONG_S, wait_until
 
 LINES = [msgspec.json.encode(record) + b"\n" for record in records(100)]
 
@@ -39,6 +39,32 @@ class Follower(threading.Thread):
 
     def wait_for(self, count: int) -> None:
         wait_until(lambda: len(self.got) >= count)
+
+
+Following = Callable[..., Follower]
+
+
+@pytest.fixture
+def following(monkeypatch: pytest.MonkeyPatch) -> Iterator[Following]:
+    """Followers that end with the test, or they would open what the next one has changed."""
+    made: list[Follower] = []
+    ended, wait = threading.Event(), detections._Idle.wait
+
+    def wait_unless_ended(idle: detections._Idle) -> bool:
+        if ended.is_set():
+            idle._timeout_s = 0
+        return wait(idle)
+
+    def start(path: Path, **told: Any) -> Follower:
+        made.append(Follower(path, **told))
+        return made[-1]
+
+    monkeypatch.setattr(detections._Idle, "wait", wait_unless_ended)
+    yield start
+    ended.set()
+    for follower in made:
+        follower.join(LONG_S)
+        assert not follower.is_alive()
 
 
 def test_a_record_of_a_later_version_is_told_from_nonsense() -> None:
@@ -67,9 +93,9 @@ def test_a_file_is_read_from_its_oldest_part_on(tmp_path: Path) -> None:
     assert [record.seq for record in follow(path, timeout_s=0, cameras=["yard"])] == []
 
 
-def test_a_file_is_followed_through_rotations_and_before_it_exists(tmp_path: Path) -> None:
+def test_a_file_is_followed_through_rotations_and_before_it_exists(tmp_path: Path, following: Following) -> None:
     path = tmp_path / "d.jsonl"
-    follower = Follower(path)
+    follower = following(path)
     writer = sink(settings("jsonl", path=path, max_bytes=1024, keep=100))
     writer.open()
     for number in range(200):
@@ -108,11 +134,11 @@ def test_a_part_that_is_gzipped_while_a_folder_is_looked_at_is_not_missed(
     assert [record.seq for record in follow(path, timeout_s=0)] == [0, 1]
 
 
-def test_from_its_end_only_what_is_new_is_read(tmp_path: Path) -> None:
+def test_from_its_end_only_what_is_new_is_read(tmp_path: Path, following: Following) -> None:
     path = tmp_path / "d.jsonl"
     (tmp_path / "d.jsonl.000001").write_bytes(LINES[0])
     path.write_bytes(b"".join(LINES[:10]))
-    follower = Follower(path, start="end")
+    follower = following(path, start="end")
     number = 9
     while not follower.got:  # until it has begun
         number += 1
@@ -125,10 +151,10 @@ def test_from_its_end_only_what_is_new_is_read(tmp_path: Path) -> None:
     assert follower.got == [*range(follower.got[0], number + 1), 99]
 
 
-def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_read_when_it_is_whole(tmp_path: Path, following: Following) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(LINES[0] + LINES[1][:30])
-    follower = Follower(path)
+    follower = following(path)
     follower.wait_for(1)
     with path.open("ab") as file:
         file.write(LINES[1][30:])
@@ -136,10 +162,10 @@ def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     assert follower.got == [0, 1]
 
 
-def test_a_file_that_is_emptied_is_read_from_its_start(tmp_path: Path) -> None:
+def test_a_file_that_is_emptied_is_read_from_its_start(tmp_path: Path, following: Following) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(b"".join(LINES[:10]))
-    follower = Follower(path)
+    follower = following(path)
     follower.wait_for(10)
     os.truncate(path, 0)
     wait_until(lambda: path.stat().st_size == 0)
