@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from culling.cloud.control.actions import carry_out, to_artefact
 from culling.cloud.control.publish import Publisher
+from culling.cloud.control.steering.accuracy import MeasuredAccuracy, Measurer
 from culling.cloud.round.process import run_round
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import Arrival, FrameStore
@@ -28,6 +29,7 @@ from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, add_edge
 from culling.cloud.store.rounds import Round, Rounds
+from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.lights import Fed
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import SystemClock
@@ -81,6 +83,12 @@ class StudiedCamera:
     def live(self) -> Model:
         """The student in use."""
         return self._registry.live()[CAMERA]
+
+    @property
+    def accuracy(self) -> MeasuredAccuracy | None:
+        """How right the student in use is by what was forwarded of it; None of fewer frames than tell."""
+        measurer = Measurer(self._index, self._frames, self.settings, self._clock)
+        return measurer.measure(CAMERA, self.live.model_id)
 
     @property
     def live_file(self) -> Path:
@@ -179,3 +187,18 @@ class StudiedCamera:
                 add_edge(connection, "edge", key, (CAMERA,), self._clock.now())
             return key
         return next(iter(known))
+
+
+def studied_settings(corpus: Corpus, folder: Path, n: int, seed: int) -> CloudSettings:
+    """Return the settings of a camera of its own in `folder`: as the corpus's, at the study's size; its rounds keep at
+    most n frames.
+    """
+    settings = corpus.settings
+    return settings.model_copy(
+        update={
+            "service": settings.service.model_copy(update={"data_dir": folder}),
+            "store": settings.store.model_copy(update={"url": None}),
+            "student": settings.student.model_copy(update={"long_side": max(corpus.size(corpus.scale))}),
+            "round": settings.round.model_copy(update={"kept": n, "seed": 1000 * seed}),
+        }
+    )

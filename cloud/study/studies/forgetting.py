@@ -12,33 +12,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from culling.cloud.evaluation.holdout import HeldOut
-from culling.cloud.settings import CloudSettings
 from culling.cloud.sheet import Row
 from culling.cloud.store.rounds import Round
-from culling.cloud.study.basis.camera import StudiedCamera
+from culling.cloud.study.basis.camera import StudiedCamera, studied_settings
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.lights import Light, LightName, fed, lights, measured
+from culling.cloud.study.basis.phases import Phases, shade_nights
 from culling.cloud.study.basis.results import Results, ResultTable, text
 from culling.cloud.study.basis.training import Scores
-from culling.common.clock import DAY_S
 from culling.common.progress import say
 
-PHASES: tuple[tuple[LightName, float], ...] = (("day", 10.0), ("night", 20.0), ("day", 34.0))
-"""The lights in order, and when each begins, in hours: every phase has hours of its own, by which the gate judges."""
-
-ROUNDS = 2
-"""Rounds in each phase."""
-
-SPAN_S = 4 * 3600.0
-"""What a phase takes: its frames are that far apart, so that held-out blocks and guards are those of a real camera."""
-
-DAY_ZERO = 20_000 * DAY_S
+COURSE = Phases(rounds=2)
 
 MAY_LOSE = 0.02
 """What the AP50 of an old light may fall by: about what equal students differ by on some sixty frames."""
@@ -104,8 +93,9 @@ def worst(turns: Sequence[Turn], truth: str) -> Loss | None:
     """Return the most that an old light lost, by the teacher or by the labels; None where there is nothing to go by."""
     found: list[Loss] = []
     seen: set[str] = set()
-    for phase, (light, _) in enumerate(PHASES):
-        before, after = turns[phase * ROUNDS], turns[phase * ROUNDS + 1 : (phase + 1) * ROUNDS + 1]
+    rounds = COURSE.rounds
+    for phase, (light, _) in enumerate(COURSE.phases):
+        before, after = turns[phase * rounds], turns[phase * rounds + 1 : (phase + 1) * rounds + 1]
         for old in seen - {light}:
             was, values = _ap50(before, old, truth), [(turn.number, _ap50(turn, old, truth)) for turn in after]
             found += [Loss(old, number, was - is_) for number, is_ in values if was is not None and is_ is not None]
@@ -130,28 +120,31 @@ class _Course:
         self._held_out = held_out
         self._title = f"{name}, n = {n}, seed {seed}"
         self._way = WAYS[name]
-        self._total = ROUNDS * len(PHASES)
         sections = {part: getattr(corpus.settings, part).model_dump(mode="json") for part in ("round", "gate")}
-        self._decided = corpus.identity | corpus.truth | sections | {"phases": PHASES, "rounds": ROUNDS}
+        self._decided = corpus.identity | corpus.truth | sections | asdict(COURSE)
         self._decided |= {"lights": {light: asdict(part) for light, part in found.items()}, "way": asdict(self._way)}
         self._decided |= {"n": n, "seed": seed, "resolution": corpus.settings.resolution.model_dump(mode="json")}
-        self._settings = _settings(corpus, corpus.memo.path("forgetting", self._decided, "camera"), n, seed, self._way)
+        folder = corpus.memo.path("forgetting", self._decided, "camera")
+        self._settings = studied_settings(corpus, folder, n, seed)
+        if not self._way.replay:
+            without = self._settings.round.model_copy(update={"replay_share": 0.0})
+            self._settings = self._settings.model_copy(update={"round": without})
 
     def turns(self) -> list[Turn]:
         """Return what every round did, from what was in use before the first."""
         return [
             self._corpus.memo.once("turn", self._decided | {"turn": number}, Turn, partial(self._turn, number))
-            for number in range(self._total + 1)
+            for number in (0, *COURSE)
         ]
 
     def _turn(self, number: int) -> Turn:
         with StudiedCamera(self._settings, self._corpus.artefact, self._corpus.files) as studied:
             if not number:
                 return Turn(0, "", "", "", studied.live.model_id, 0, 0, 0, 0, **_measure(studied, self._held_out))
-            say(f"{self._title}: round {number} of {self._total}")
-            name, place, places = place_of(number)
-            frames = fed(self._corpus, self._lights[name], len(self._corpus) // self._total, place, places)
-            studied.feed(f"turn-{number}", frames, times(number, len(frames)))
+            say(f"{self._title}: round {number} of {COURSE.total}")
+            name, place, places = COURSE.place(number)
+            frames = fed(self._corpus, self._lights[name], len(self._corpus) // COURSE.total, place, places)
+            studied.feed(f"turn-{number}", frames, COURSE.times(number, len(frames)))
             done = studied.turn(number)
             studied.settle(done, self._way.gated)
             scores = _measure(studied, self._held_out)
@@ -173,34 +166,6 @@ def _told(number: int, light: str, done: Round, model: str, scores: dict[str, Sc
         trained.get("steps", 0),
         **scores,
     )
-
-
-def _settings(corpus: Corpus, folder: Path, n: int, seed: int, way: Way) -> CloudSettings:
-    """Return the settings of a camera of its own: as the corpus's, at the study's size."""
-    settings = corpus.settings
-    share = settings.round.replay_share if way.replay else 0.0
-    return settings.model_copy(
-        update={
-            "service": settings.service.model_copy(update={"data_dir": folder}),
-            "store": settings.store.model_copy(update={"url": None}),
-            "student": settings.student.model_copy(update={"long_side": max(corpus.size(corpus.scale))}),
-            "round": settings.round.model_copy(update={"kept": n, "seed": 1000 * seed, "replay_share": share}),
-        }
-    )
-
-
-def place_of(number: int) -> tuple[LightName, int, int]:
-    """Return the light of a round, from 1 on, which of that light's rounds it is, from 0 on, and how many it has."""
-    order = [light for light, _ in PHASES for _ in range(ROUNDS)]
-    light = order[number - 1]
-    return light, order[: number - 1].count(light), order.count(light)
-
-
-def times(number: int, count: int) -> list[float]:
-    """Return when the frames of a round, from 1 on, are captured, in epoch seconds."""
-    phase, place = divmod(number - 1, ROUNDS)
-    begin = DAY_ZERO + PHASES[phase][1] * 3600.0 + place * SPAN_S / ROUNDS
-    return [begin + at * SPAN_S / ROUNDS / count for at in range(count)]
 
 
 def _measure(studied: StudiedCamera, held_out: Mapping[LightName, HeldOut]) -> dict[str, Scores]:
@@ -275,7 +240,5 @@ def _plot(axes: Any, rows: Sequence[Row], way: str) -> None:
             if None not in values:
                 label = light if not place else None
                 axes.plot([row["number"] for row in own], values, marker="o", color=colour, label=label)
-    for phase, (light, _) in enumerate(PHASES):
-        if light == "night":
-            axes.axvspan(phase * ROUNDS + 0.5, (phase + 1) * ROUNDS + 0.5, color="grey", alpha=0.2)
+    shade_nights(axes, COURSE)
     axes.set(title=f"Day, night, day: {way}", xlabel="round", ylabel="AP50 by the teacher", ylim=(0, 1))
