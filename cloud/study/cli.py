@@ -11,6 +11,7 @@ updates   culled frames and all frames at equal numbers of steps
 online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
+share     all weights trained, and a small share of them: precision, and bytes that travel to the edge
 unseen    what is left of a class that the training frames lack
 students  the families of students: precision, milliseconds and bytes, before and after training, in floats and 8 bits
 day       trains nothing: it composes a day from a clip, which the others then take as their clip
@@ -68,6 +69,7 @@ STUDIES = {
     "online": Study("online", "The streaming selector against the best of the same windows."),
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
     "forgetting": Study("forgetting", "What is left of the day after rounds by night, and the other way.", frames=600),
+    "share": Study("share", "A small share of the weights trained: precision, and bytes down.", counts=(64,)),
     "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
     "students": Study("students", "The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)),
 }
