@@ -155,8 +155,8 @@ def round_recipe(settings: RoundSettings, watched: int) -> Recipe:
 
 def fixed_recipe(settings: RoundSettings, steps: int, seed: int) -> Recipe:
     """Return how so many steps are trained as a round does, whatever comes of them."""
-    own = {"warmup": settings.warmup, "checkpoint_every_s": settings.checkpoint_s, "share": settings.trained_share}
-    return Recipe(steps, settings.lr, seed=seed, **own)
+    recipe = Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
+    return replace(recipe, share=settings.trained_share)
 
 
 def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:

@@ -63,8 +63,8 @@ def make(base: bytes, target: bytes) -> bytes:
     """Return the delta that makes `target` of `base`; it may be longer than `target`."""
     old, new = np.frombuffer(base, np.uint8), np.frombuffer(target, np.uint8)
     body = b"".join(_packed(old[start:end], new[start:end]) for start, end in _blocks(old, new))
-    names = (hashlib.sha256(data).hexdigest() for data in (base, target))
-    header = msgspec.msgpack.encode(Header(*names, len(target), len(body)))
+    of, to = (hashlib.sha256(data).hexdigest() for data in (base, target))
+    header = msgspec.msgpack.encode(Header(of, to, len(target), len(body)))
     return _LENGTH.pack(len(header)) + header + body
 
 
