@@ -190,9 +190,13 @@ class Updater:
         if (same := slot.files().get(manifest.sha256)) is None:
             return False
         part = slot.path(manifest.model_id, "part")
-        copy(same, part)
-        if not _proven(part, manifest):
-            part.unlink()
+        try:
+            copy(same, part)
+            good = _proven(part, manifest)
+        except OSError:  # a bad sector does not pass; a full disk shows in the download too
+            good = False
+        if not good:
+            part.unlink(missing_ok=True)
             return False
         self._hand_over(slot, manifest, "here")
         return True

@@ -503,6 +503,18 @@ class TestDeltas:
         assert (site.fetched, site.refused) == (["whole"], [])
         assert site.becomes_live()
 
+    def test_bytes_that_are_here_and_cannot_be_read_are_fetched(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def bad(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("culling.edge.model.updater.copy", bad)
+        back = DeltaCloud(site.rig.ship(tiny.student(), 2))
+        site.updater.offered(back.offer)
+        assert back.serve(site.updater) > 0
+        assert (site.fetched, site.refused) == (["whole"], [])
+
 
 class TestDisk:
     def test_a_full_disk_is_counted_and_tried_again_later(
