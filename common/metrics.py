@@ -135,6 +135,13 @@ SERIES: tuple[Series, ...] = (
         "edge",
     ),
     # models
+    _count(
+        "models_fetched",
+        "camera how",
+        "models",
+        "models that came, by how: whole, as a delta, or here already under another name",
+        "edge",
+    ),
     _count("swaps", "camera outcome", "swaps", "models offered, by how it ended: live, rejected, rolled-back", "edge"),
     _spread("swap_gap_seconds", "camera", "seconds", "longest time between two results across a swap", "edge", _FAST),
     _gauge("model_counter", "camera", "counter", "counter of the model in use; a camera's first one has 1", "edge"),
@@ -244,6 +251,7 @@ _ROUND_STAGES = ("label", "cull", "learn", "resolution", "train", "export", "gat
 _COST_PARTS = ("edge", "labels", "score", "cull", "learn", "resolution", "train", "export", "gate")
 KNOWN: dict[str, tuple[str, ...]] = {
     "frames_forwarded": REASONS,
+    "models_fetched": ("whole", "delta", "here"),
     "swaps": _OUTCOMES,
     "swap_reports": _OUTCOMES,
     "rounds": ("published", "refused", "failed"),

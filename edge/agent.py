@@ -245,7 +245,7 @@ class Agent:
 
     def _make_forwarder(self, slots: dict[str, ModelSlot]) -> Forwarder:
         keys = signing_keys(self._settings)
-        self._updater = Updater(slots, keys, self._clock, self._on_refused)
+        self._updater = Updater(slots, keys, self._clock, self._on_refused, self._on_fetched)
         self._inbox = Inbox(self._settings.agent.state_dir, keys, self._clock, self._on_refused)
         return Forwarder(
             self._settings.cloud,
@@ -532,6 +532,9 @@ class Agent:
 
     def _on_refused(self, reason: str) -> None:
         self._metrics.count("messages_refused", reason=reason)
+
+    def _on_fetched(self, camera: str, how: str) -> None:
+        self._metrics.count("models_fetched", camera=camera, how=how)
 
     def _ready(self) -> tuple[bool, str]:
         if not self._lanes:

@@ -113,7 +113,8 @@ class Ingest:
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
         self._readings = Readings(settings, index, frames, metrics, clock, others)
-        self._offers = Offers(index, files, settings.publish.reoffer_s, clock, self._send)
+        publish = settings.publish
+        self._offers = Offers(index, files, publish.reoffer_s, clock, self._send, publish.deltas)
         self._live = LiveLink(index, metrics, clock, self._send)
         self._unsaved: dict[str, Told] = {}
         self._saving: dict[str, Told] = {}
@@ -363,7 +364,7 @@ class Ingest:
                 self._metrics.count(f"frames_{name}", risen[name], camera=state.camera)
 
     def _hand_out(self, edge_key: str, request: ModelRequest) -> None:
-        """Answer who asked for a piece of a model, later where that is still on its way from a bucket."""
+        """Answer who asked for a piece of a model, later where that is not there yet."""
         if (piece := self._offers.piece(request)) is not None:
             self._send(edge_key, *piece)
         elif len(self._wanted) < MODELS:

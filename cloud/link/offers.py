@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
+from culling.cloud.link.deltas import Coming, Deltas
 from culling.cloud.link.pieces import Pieces
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
@@ -30,11 +31,14 @@ Send = Callable[[str, FromCloud], bool]
 class Offers:
     """Used by one thread. All but `heard` and `learn` raise StorageError where the index cannot be used."""
 
-    def __init__(self, index: Index, files: ModelFiles, reoffer_s: float, clock: Clock, send: Send) -> None:
+    def __init__(
+        self, index: Index, files: ModelFiles, reoffer_s: float, clock: Clock, send: Send, deltas: bool = True
+    ) -> None:
         self._registry = Registry(index)
         self._desired_states = DesiredStates(index)
         self._requests = Requests(index)
         self._pieces = Pieces(files)
+        self._deltas = Deltas(files) if deltas else None
         self._reoffer_s = reoffer_s
         self._clock = clock
         self._send = send
@@ -63,6 +67,8 @@ class Offers:
     def close(self) -> None:
         """Fetch no more models."""
         self._pieces.close()
+        if self._deltas is not None:
+            self._deltas.close()
 
     def tell(self, edge_key: str, cameras: Iterable[str]) -> None:
         """Tell an edge what those of its cameras that were heard of do not run or do yet."""
@@ -74,6 +80,7 @@ class Offers:
     def piece(self, request: ModelRequest) -> tuple[ModelChunk, bytes] | None:
         """Return the piece of a model that is asked for; None while the model is on its way from a bucket.
 
+        It is one of what changed where the edge has a model from which there is a delta; None while that is being made.
         Raises ProtocolError where there is none; a model whose file is damaged is revoked, so that the one before it is
         offered.
         """
@@ -81,6 +88,9 @@ class Offers:
         if model is None:
             raise ProtocolError("unknown-model", f"there is no model {request.model_id} for {request.camera}")
         total = model.artefact.size
+        if (delta := self._delta(model, request)) is not None:
+            self._note_fetching(request)
+            return None if delta == "coming" else delta
         if request.offset >= total:
             raise ProtocolError("beyond-total", f"model {request.model_id} has {total} bytes")
         try:
@@ -89,10 +99,31 @@ class Offers:
             log.error("model_damaged", camera=request.camera, model_id=request.model_id, error=str(error))
             self._registry.withdraw(request.camera, request.model_id, "revoked")
             raise ProtocolError("model-damaged", f"model {request.model_id} cannot be read") from None
-        self._offered[request.camera] = (request.model_id, self._clock.monotonic())
+        self._note_fetching(request)
         if data is None:
             return None
         return ModelChunk(request.camera, request.model_id, request.offset, total), data
+
+    def _delta(self, model: Model, request: ModelRequest) -> tuple[ModelChunk, bytes] | Coming | None:
+        """Return a piece of what changed since a model that the edge says it has, if that is one of the camera's."""
+        if self._deltas is None or not request.bases:
+            return None
+        known = self._registry.hashes(request.camera)
+        if not (bases := [one for one in request.bases if one in known]):
+            return None
+        delta = self._deltas.find(model.artefact.sha256, bases)
+        if delta is None or delta == "coming":
+            return delta
+        if request.offset >= delta.total:  # of another one: the edge begins with the whole
+            return None
+        data = self._deltas.piece(delta, request.offset, min(request.length, PIECE))
+        if data is None or data == "coming":
+            return data
+        return ModelChunk(request.camera, request.model_id, request.offset, delta.total, delta.base), data
+
+    def _note_fetching(self, request: ModelRequest) -> None:
+        """Note that an edge is at it: it needs no further offer of that model for a while."""
+        self._offered[request.camera] = (request.model_id, self._clock.monotonic())
 
     # Models
 

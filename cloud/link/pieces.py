@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from culling.cloud.store.registry import ModelFiles
+from culling.cloud.store.registry import DeltaFiles, ModelFiles
 from culling.common.errors import CullingError
 
 SIDE_BY_SIDE = 4
@@ -18,9 +18,9 @@ MOST_BYTES = 256 << 20
 
 
 class Pieces:
-    """Used from one thread."""
+    """Used from one thread; deltas are read in the same way, under their own names."""
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: ModelFiles | DeltaFiles) -> None:
         self._files = files
         self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, "models")
         self._models: OrderedDict[str, Future[bytes]] = OrderedDict()

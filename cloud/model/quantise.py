@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, ValueInfoProto, load_model_from_string
+from onnx import ModelProto, NodeProto, ValueInfoProto, load_model_from_string, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
@@ -69,9 +69,21 @@ def quantise(model: bytes, frames: Sequence[NDArray[np.uint8]]) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        data = done.read_bytes()
+        data = _of_fixed_length(done.read_bytes())
     check(data)
     return data
+
+
+def _of_fixed_length(model: bytes) -> bytes:
+    """Return a graph whose tensors lie where they lie in the next one, whatever their values are.
+
+    The quantiser writes some as numbers of one byte or two. Where everything behind them has moved, no byte seems
+    unchanged, and a delta (`common/wire/delta.py`) is as long as the model.
+    """
+    proto = load_model_from_string(model)
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    return bytes(proto.SerializeToString())
 
 
 def _ruined(proto: ModelProto, frames: Sequence[NDArray[np.uint8]]) -> list[str]:

@@ -3,7 +3,8 @@
     culling pretrain student --labels a.jsonl --images data --out student.safetensors
     torchrun --nproc-per-node 4 -m culling.cloud.model.pretrain student …
 
-A checkpoint holds the weights, the momentum, the step, and what a watch saw and kept; it is replaced atomically.
+A checkpoint holds the weights, the momentum, the step, what a watch saw and kept, and which weights may move if not
+all; it is replaced atomically.
 Batches and sampling depend on the seed and the step alone, so a run killed at any moment goes on exactly where its last
 checkpoint stood, and ends where an unbroken one does.
 """
@@ -27,6 +28,7 @@ from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
 from culling.cloud.model.recipe.average import Average
 from culling.cloud.model.recipe.prefetch import Batches
+from culling.cloud.model.recipe.share import Share
 from culling.cloud.model.recipe.watch import Looks, Watch, plateau
 from culling.common.errors import ModelError, TrainingError
 
@@ -37,7 +39,8 @@ class Recipe:
 
     With a `cooldown` the rate stays up, and falls linearly to zero over that many steps at the end: a run whose end
     is not known yet can be cooled down from any of its checkpoints. With a `patience`, `steps` are the most: a run that
-    is watched cools down and ends once its looks have found nothing better for so many steps.
+    is watched cools down and ends once its looks have found nothing better for so many steps. Below 1, only a `share`
+    of the weights moves, after the warm-up.
     """
 
     steps: int
@@ -50,6 +53,7 @@ class Recipe:
     seed: int = 0
     cooldown: int | None = None
     patience: int | None = None
+    share: float = 1.0
 
     @property
     def look_every(self) -> int:
@@ -121,8 +125,11 @@ def train(
         average.start({})
     if watch is not None:
         watch.start({})
+    share = Share(model, recipe.share) if recipe.share < 1 else None
+    if share is not None:
+        share.start({})
     pace = family_of(model).rate
-    run = load_checkpoint(checkpoint, model, optimizer, average, watch) if checkpoint.exists() else Run()
+    run = load_checkpoint(checkpoint, model, optimizer, average, watch, share) if checkpoint.exists() else Run()
     step_loss: nn.Module = _Step(model)
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -148,16 +155,20 @@ def train(
             raise TrainingError(f"{found}; lower the rate and {again}")
         optimizer.step()
         run.step += 1
+        if share is not None:
+            share.hold()
+            if run.step >= recipe.warmup and not share.chosen:
+                share.choose(optimizer)
         if average is not None:
             average.update(run.step)
         run.losses.append({name: float(value.detach()) for name, value in losses.items()})
         _look(watch, recipe, run)
         on_step(run, clock() - started)
         if rank == 0 and clock() - saved >= recipe.checkpoint_every_s:
-            save_checkpoint(checkpoint, model, optimizer, run, average, watch)
+            save_checkpoint(checkpoint, model, optimizer, run, average, watch, share)
             saved = clock()
     if rank == 0:
-        save_checkpoint(checkpoint, model, optimizer, run, average, watch)
+        save_checkpoint(checkpoint, model, optimizer, run, average, watch, share)
     if world > 1:
         distributed.destroy_process_group()
     return run
@@ -178,6 +189,7 @@ def save_checkpoint(
     run: Run,
     average: Average | None = None,
     watch: Watch | None = None,
+    share: Share | None = None,
 ) -> None:
     """Replace `path` atomically by the current state."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
@@ -186,6 +198,7 @@ def save_checkpoint(
             tensors[f"momentum.{index}"] = buffer.contiguous()
     tensors |= {f"average.{k}": v.contiguous() for k, v in (average.tensors if average else {}).items()}
     tensors |= {f"best.{k}": v.contiguous() for k, v in (watch.tensors if watch else {}).items()}
+    tensors |= {f"share.{k}": v.contiguous() for k, v in (share.tensors if share else {}).items()}
     partial = path.with_suffix(".partial")
     told = {"step": str(run.step), "losses": json.dumps(run.losses), "looks": json.dumps(run.looks)}
     save_file(tensors, partial, told)
@@ -200,6 +213,7 @@ def load_checkpoint(
     optimizer: torch.optim.SGD,
     average: Average | None = None,
     watch: Watch | None = None,
+    share: Share | None = None,
 ) -> Run:
     """Put the state saved in `path` into all of these; what it has no average of starts one.
 
@@ -222,6 +236,8 @@ def load_checkpoint(
                 average.start({k[8:]: file.get_tensor(k) for k in keys if k.startswith("average.")})
             if watch is not None:
                 watch.start({k[5:]: file.get_tensor(k) for k in keys if k.startswith("best.")})
+            if share is not None:
+                share.start({k[6:]: file.get_tensor(k) for k in keys if k.startswith("share.")})
             step, losses = int(meta["step"]), json.loads(meta["losses"])
             return Run(step, losses, [(int(at), float(loss)) for at, loss in json.loads(meta.get("looks", "[]"))])
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

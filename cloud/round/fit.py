@@ -155,7 +155,8 @@ def round_recipe(settings: RoundSettings, watched: int) -> Recipe:
 
 def fixed_recipe(settings: RoundSettings, steps: int, seed: int) -> Recipe:
     """Return how so many steps are trained as a round does, whatever comes of them."""
-    return Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
+    recipe = Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
+    return replace(recipe, share=settings.trained_share)
 
 
 def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:

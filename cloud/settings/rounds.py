@@ -138,6 +138,14 @@ class RoundSettings(Section):
     lr: float = Field(default=0.01, gt=0, description="peak learning rate")
     warmup: int = Field(default=20, ge=0, description="steps over which the learning rate rises")
     frozen: int = Field(default=1, ge=0, le=4, description="stages of the student's trunk that keep their weights")
+    trained_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the student's weights that a round may change: those of the largest momentum after the "
+        "warm-up, which changes nothing then; with 0.05 a model travels as a small part of its bytes "
+        "(`publish.deltas`), and what it costs in precision is measured in tests/bench/README.md",
+    )
     checkpoint_s: float = Field(
         default=30.0, gt=0, description="seconds between two checkpoints: the most training that a kill can cost"
     )

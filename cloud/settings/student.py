@@ -66,11 +66,19 @@ class ResolutionSettings(Section):
 
 
 class PublishSettings(Section):
-    """`[publish]`: a manifest expires after `valid_days`; an unaccepted offer is repeated after `reoffer_s`."""
+    """`[publish]`: a manifest expires after `valid_days`; an unaccepted offer is repeated after `reoffer_s`.
+
+    With `deltas`, an edge that has one of its camera's models is sent what changed since, where that is shorter.
+    """
 
     valid_days: float = Field(
         default=365.0, gt=0, description="days until the offer of a model expires; a model that is in use runs on"
     )
     reoffer_s: float = Field(
         default=60.0, gt=0, description="seconds after which an offer that was not taken is repeated"
+    )
+    deltas: bool = Field(
+        default=True,
+        description="send an edge what changed since a model that it has, where that is shorter than the whole model; "
+        "making it takes a core for some seconds, once for each model",
     )

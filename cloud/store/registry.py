@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,9 @@ from culling.cloud.store.index import Index, models, requests, rounds, swaps
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
-from culling.common.errors import InputError, ModelError, StorageError
+from culling.common.errors import InputError, ModelError, ProtocolError, StorageError
 from culling.common.selection.ranker import Ranker
+from culling.common.wire.delta import MAX_START, read_header
 from culling.common.wire.manifest import Golden
 from culling.common.wire.messages import SwapReport
 
@@ -84,6 +86,42 @@ class Gone:
         return f"was gone back from at {datetime.fromtimestamp(self.at):%d %b %H:%M}"
 
 
+class DeltaFiles:
+    """What makes one model of another (`common/wire/delta.py`), as files beside the models that are made.
+
+    They are named `target.base`, so that they go with their target. What is in one is for the edge to doubt.
+    """
+
+    def __init__(self, folder: str, place: Objects) -> None:
+        self._folder = folder
+        self._place = place
+        self.shared = place.shared
+
+    def add(self, base: str, target: str, data: bytes) -> None:
+        """Keep `data` durably. Raises StorageError."""
+        self._place.put({self._name(f"{target}.{base}"): data})
+
+    def size(self, base: str, target: str) -> int:
+        """Return how many bytes are kept, 0 for none. Raises StorageError where that cannot be told."""
+        try:
+            with BytesIO(self._place.range(self._name(f"{target}.{base}"), 0, MAX_START)) as start:
+                header, total = read_header(start)
+        except (LostError, ProtocolError):
+            return 0
+        return total if (header.base, header.target) == (base, target) else 0
+
+    def fetch(self, name: str) -> bytes:
+        """Return a whole file. Raises StorageError."""
+        return self._place.get(self._name(name))
+
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        """Return part of a file. Raises StorageError."""
+        return self._place.range(self._name(name), offset, length)
+
+    def _name(self, name: str) -> str:
+        return f"{self._folder}/{name}.delta"
+
+
 class ModelFiles:
     """Files named by their hash, below `folder`; those of a shared place are copied there when they are asked for."""
 
@@ -92,6 +130,7 @@ class ModelFiles:
         self._local = Folder(folder.parent)
         self._shared = objects if objects is not None and objects.shared else None
         self._proven: set[str] = set()
+        self.deltas = DeltaFiles(folder.name, self._shared or self._local)
 
     @property
     def shared(self) -> bool:
@@ -178,8 +217,8 @@ class ModelFiles:
             raise StorageError(f"cannot clean up {self._folder}: {error.strerror}") from error
         if self._shared is not None:
             found = list(self._shared.list(self._folder.name))
-            old = [item.name for item in found if item.written < before and Path(item.name).stem not in wanted]
-            self._shared.delete(old)
+            names = {item.name: Path(item.name).name.partition(".")[0] for item in found if item.written < before}
+            self._shared.delete([name for name, sha256 in names.items() if sha256 not in wanted])
         return removed
 
 
@@ -214,6 +253,12 @@ class Registry:
         with self._index.read() as connection:
             row = connection.execute(models.select().where(named & models.c.state.in_(("live", "previous")))).first()
             return None if row is None else _model(row)
+
+    def hashes(self, camera: str) -> set[str]:
+        """Return the SHA-256 of every model that a camera ever had."""
+        query = sa.select(models.c.sha256).where(models.c.camera == camera)
+        with self._index.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def classes(self, camera: str, model_id: str) -> tuple[str, ...]:
         """Return what a camera's model finds; nothing for one that is not known any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from culling.common.wire.messages import FromEdge, HardFrame, Heartbeat, Hello
+from culling.common.wire.messages import FromEdge, HardFrame, Heartbeat, Hello, ModelRequest
 
 
 def in_words_of_0_2(message: FromEdge) -> FromEdge:
@@ -16,6 +16,8 @@ def in_words_of_0_2(message: FromEdge) -> FromEdge:
             changes = {"cameras": [msgspec.structs.replace(one, **older) for one in message.cameras]}
         case HardFrame():
             changes = {"probability": None, "ignored": ()}
+        case ModelRequest():
+            changes = {"bases": ()}
     if isinstance(message, Hello):
         changes["speaks"] = None
     return msgspec.structs.replace(message, **changes)

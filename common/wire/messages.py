@@ -52,6 +52,9 @@ MAX_CAMERAS = 64
 MAX_OUTPUTS = 32
 """Outputs of one edge that it tells of at once: 8 kB."""
 
+MAX_BASES = 8
+"""Models of one camera that an edge has: the one in use, the one before it, and the one it was installed with."""
+
 MAX_FEATURES = 64
 """Room to grow for the features of a ranker, of which there are two dozen now."""
 
@@ -174,13 +177,17 @@ class Heartbeat(_Message, frozen=True):
     cameras: Cameras
 
 
-class ModelRequest(_Message, frozen=True):
-    """Ask for `length` bytes of a model from `offset` on."""
+class ModelRequest(_Message, frozen=True, omit_defaults=True):
+    """Ask for `length` bytes of a model from `offset` on, or of what changed since one of `bases`.
+
+    Those are the SHA-256 of models that the edge has, best first; once it was told by which one, of that alone.
+    """
 
     camera: Identifier
     model_id: Identifier
     offset: Annotated[int, Meta(ge=0, le=MAX_MODEL)]
     length: Annotated[int, Meta(ge=1, le=MAX_CHUNK)]
+    bases: Annotated[tuple[Sha256, ...], Meta(max_length=MAX_BASES)] = ()
 
 
 class SwapReport(_Message, frozen=True):
@@ -245,13 +252,17 @@ class ModelOffer(_Message, frozen=True):
     manifest: Annotated[bytes, Meta(min_length=1, max_length=MAX_MANIFEST)]
 
 
-class ModelChunk(_Message, frozen=True):
-    """Bytes of a model from `offset` on (second part), of `total` bytes in all."""
+class ModelChunk(_Message, frozen=True, omit_defaults=True):
+    """Bytes of a model from `offset` on (second part), of `total` bytes in all.
+
+    With a `base`, one of those asked for, they are bytes of the delta from that model (`delta.py`), and so is `total`.
+    """
 
     camera: Identifier
     model_id: Identifier
     offset: Annotated[int, Meta(ge=0, le=MAX_MODEL)]
     total: Annotated[int, Meta(ge=1, le=MAX_MODEL)]
+    base: Sha256 | None = None
 
 
 class Desired(_Message, frozen=True, omit_defaults=True, tag="Orders"):

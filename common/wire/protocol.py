@@ -121,18 +121,31 @@ class Transfer:
     """The download of one model: one request at a time, each chunk taken exactly where the last one ended.
 
     Starts at `offset`, the number of bytes already on disk. They are not verified yet: the hash covers the whole.
+    From `bases`, the hashes of models that are here, the cloud may send what changed instead: its first chunk says so,
+    and from then on `base` is one of them, and `size` that of the delta. With a `base` it starts as such.
 
         request = transfer.request(now)          # None while an answer is awaited, or when done
         data = transfer.accept(chunk, payload)   # bytes to append, b"" when the chunk is a repeat
     """
 
-    def __init__(self, camera: str, model_id: str, size: int, offset: int = 0, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        camera: str,
+        model_id: str,
+        size: int,
+        offset: int = 0,
+        timeout_s: float = 60.0,
+        bases: tuple[str, ...] = (),
+        base: str | None = None,
+    ) -> None:
         if not 0 <= offset <= size:
             raise ProtocolError("beyond-total", f"{offset} bytes of model {model_id} are on disk, it has only {size}")
         self.camera = camera
         self.model_id = model_id
         self.size = size
         self.offset = offset
+        self.base = base
+        self._bases = bases if base is None else (base,)
         self._timeout_s = timeout_s
         self._due: float | None = None
 
@@ -146,20 +159,24 @@ class Transfer:
         if self.done or (self._due is not None and now < self._due):
             return None
         self._due = now + self._timeout_s
-        return ModelRequest(self.camera, self.model_id, self.offset, min(PIECE, self.size - self.offset))
+        length = min(PIECE, self.size - self.offset)
+        return ModelRequest(self.camera, self.model_id, self.offset, length, self._bases)
 
     def accept(self, chunk: ModelChunk, data: bytes) -> bytes:
         """Return the bytes to append to the file: `data`, or nothing for a chunk that is not the one awaited.
 
-        Raises ProtocolError: `wrong-total` when the cloud's total is not the manifest's size, `beyond-total` when the
-        chunk is longer than asked for.
+        Raises ProtocolError: `wrong-total` when the cloud's total is not the manifest's size, or a delta's is not below
+        that, `beyond-total` when the chunk is longer than asked for, `delta-gone` when a delta goes on as the whole.
         """
         if (chunk.camera, chunk.model_id) != (self.camera, self.model_id) or chunk.offset != self.offset:
+            return b""
+        if chunk.base != self.base and not self._turn(chunk):
             return b""
         if chunk.total != self.size:
             raise ProtocolError("wrong-total", f"model {self.model_id} has {self.size} bytes, not {chunk.total}")
         if len(data) > min(PIECE, self.size - self.offset):
             raise ProtocolError("beyond-total", f"a chunk of model {self.model_id} is longer than was asked for")
+        self._bases = () if self.base is None else (self.base,)
         self.offset += len(data)
         self._due = None
         return data
@@ -167,6 +184,18 @@ class Transfer:
     def reopen(self) -> None:
         """Ask again at once: the answer went down with the old connection."""
         self._due = None
+
+    def _turn(self, chunk: ModelChunk) -> bool:
+        """Turn to the delta that a chunk is of; return whether it is one that was asked for."""
+        if self.base is not None and chunk.base is None:
+            raise ProtocolError("delta-gone", f"the cloud has no delta of model {self.model_id} any more")
+        if self.base is not None or chunk.base not in self._bases:
+            return False
+        self.base = chunk.base
+        if chunk.total >= self.size:
+            raise ProtocolError("wrong-total", f"a delta of {chunk.total} bytes, model {self.model_id} has {self.size}")
+        self.size = chunk.total
+        return True
 
 
 class Beats:

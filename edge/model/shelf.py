@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from culling.common.wire.manifest import Manifest
 from culling.edge.model.hotswap import SlotRecord
 
 RECORD = "record.json"
-KINDS = frozenset({".onnx", ".part", ".manifest"})
+KINDS = frozenset({".onnx", ".part", ".delta", ".manifest"})
 
 
 class Shelf:
@@ -25,7 +25,7 @@ class Shelf:
         self._folder = folder
 
     def path(self, model_id: str, kind: str) -> Path:
-        """Return the path of a model's `onnx`, `part` or `manifest`."""
+        """Return the path of a model's `onnx`, `part`, `delta` or `manifest`."""
         return self._folder / f"{model_id}.{kind}"
 
     def record(self, on_lost: Callable[[StorageError], None]) -> SlotRecord:
@@ -60,6 +60,15 @@ class Shelf:
             return msgspec.msgpack.decode(read(path), type=Manifest)
         except msgspec.MsgspecError as error:
             raise ManifestError("malformed", f"{path} cannot be decoded: {error}") from error
+
+    def files(self, named: Iterable[str | None]) -> dict[str, Path]:
+        """Return the models of those ids that lie here, by their SHA-256; one that cannot be read is left out."""
+        found: dict[str, Path] = {}
+        for model_id in named:
+            if model_id is not None and (path := self.path(model_id, "onnx")).exists():
+                with suppress(ManifestError, StorageError):
+                    found.setdefault(self.manifest(model_id).sha256, path)
+        return found
 
     def sweep(self, kept: Collection[str | None]) -> None:
         """Remove the files of all models but those `kept`."""

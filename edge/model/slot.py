@@ -234,8 +234,15 @@ class ModelSlot:
         self._decide(partial(hotswap.reported, report=report))
 
     def path(self, model_id: str, kind: str) -> Path:
-        """Return the path of a model's `onnx`, `part` or `manifest`."""
+        """Return the path of a model's `onnx`, `part`, `delta` or `manifest`."""
         return self._shelf.path(model_id, kind)
+
+    def files(self) -> dict[str, Path]:
+        """Return the models that are here, by their SHA-256: the one in use, the one before it, the one installed."""
+        found = self._shelf.files((self.record.live, self.record.previous))
+        if self._initial is not None and self._initial.model.exists():
+            found.setdefault(self._initial.manifest.sha256, self._initial.model)
+        return found
 
     # The builder
 

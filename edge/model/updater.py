@@ -1,5 +1,9 @@
 """How a new model arrives: its offer is verified, its file fetched piece by piece, its hash checked, and handed over.
 
+What is fetched is the whole file, or what changed since a model that is here (`rebuild.py`), whichever the cloud sends.
+A model whose bytes are here already, as after a rollback, is not fetched at all. Where a delta comes to nothing, the
+whole is fetched.
+
 A shell around `protocol.Transfer` and `manifest.verify`. Every piece is on disk before the next is requested, so a
 power cut costs at most one piece; a resumed file that turns out wrong is fetched again from 0. Everything runs on the
 forwarder's thread.
@@ -18,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from culling.common.clock import Clock
 from culling.common.errors import ManifestError, ProtocolError, StorageError
 from culling.common.wire.manifest import Manifest, verify
-from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest, SwapReport
+from culling.common.wire.messages import MAX_BASES, ModelChunk, ModelOffer, ModelRequest, SwapReport
 from culling.common.wire.protocol import Transfer
+from culling.edge.model.rebuild import copy, rebuild, resumable
 from culling.edge.model.slot import ModelSlot
 
 log = structlog.get_logger(__name__)
@@ -29,33 +34,54 @@ RETRY_S = 10.0
 
 
 class _Download:
-    """The file that one transfer fills for `slot`; `resumed` says whether it was started earlier."""
+    """The files that one transfer fills for `slot`; `resumed` says whether it was started earlier.
 
-    def __init__(self, slot: ModelSlot, offer: ModelOffer, manifest: Manifest) -> None:
-        part = slot.path(manifest.model_id, "part")
-        size = part.stat().st_size if part.exists() else 0
-        if size > manifest.size:
-            part.unlink()
-            size = 0
+    Where the whole model is not begun, and is not to be `whole` in any case, the cloud is told what is here already.
+    """
+
+    def __init__(self, slot: ModelSlot, offer: ModelOffer, manifest: Manifest, whole: bool = False) -> None:
         self.slot = slot
         self.offer = offer
         self.manifest = manifest
-        self.part = part
-        self.resumed = size > 0
-        self.transfer = Transfer(manifest.camera, manifest.model_id, manifest.size, size)
+        self.part = slot.path(manifest.model_id, "part")
+        self.delta = slot.path(manifest.model_id, "delta")
+        here = {} if whole else slot.files()
+        begun = resumable(self.delta, manifest, here)
+        if self.delta.exists():  # a power cut came while the model was being made of it
+            self.part.unlink(missing_ok=True)
+        if begun is not None:
+            self.transfer = self._transfer(begun[1], self.delta.stat().st_size, base=begun[0])
+        else:
+            self.delta.unlink(missing_ok=True)
+            size = self._size_so_far()
+            bases = tuple(here)[:MAX_BASES] if size == 0 else ()
+            self.transfer = self._transfer(manifest.size, size, bases)
+        self.resumed = self.transfer.offset > 0
 
     def append(self, data: bytes) -> None:
-        with self.part.open("ab") as file:
+        """Write what came to the file that it is of, durably."""
+        with (self.part if self.transfer.base is None else self.delta).open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+    def _transfer(self, total: int, offset: int, bases: tuple[str, ...] = (), base: str | None = None) -> Transfer:
+        return Transfer(self.manifest.camera, self.manifest.model_id, total, offset, bases=bases, base=base)
+
+    def _size_so_far(self) -> int:
+        size = self.part.stat().st_size if self.part.exists() else 0
+        if size > self.manifest.size:
+            self.part.unlink()
+            return 0
+        return size
 
 
 class Updater:
     """Brings the models of all cameras of an agent.
 
     `on_refused` is called with a short stable word for everything that was refused or failed: the `reason` of a
-    ManifestError or ProtocolError, or "storage".
+    ManifestError or ProtocolError, or "storage". `on_fetched` is called with a camera and how its model came: `whole`,
+    as a `delta`, or not at all, since it was `here`.
     """
 
     def __init__(
@@ -64,11 +90,13 @@ class Updater:
         keys: Mapping[str, Ed25519PublicKey],
         clock: Clock,
         on_refused: Callable[[str], None],
+        on_fetched: Callable[[str, str], None] = lambda camera, how: None,
     ) -> None:
         self._slots = dict(slots)
         self._keys = keys
         self._clock = clock
         self._on_refused = on_refused
+        self._on_fetched = on_fetched
         self._downloads: dict[str, _Download] = {}
         self._later: dict[str, tuple[ModelOffer, float]] = {}
 
@@ -106,7 +134,10 @@ class Updater:
             self._finish_if_done(download)
         except ProtocolError as error:
             self._refuse(chunk.camera, error.reason, str(error))
-            self._give_up(download, error.reason)
+            if download.transfer.base is not None:
+                self._fetch_whole(download)
+            else:
+                self._give_up(download, error.reason)
         except (StorageError, OSError) as error:
             self._postpone(download.offer, error)
 
@@ -147,27 +178,66 @@ class Updater:
                 slot.stage(manifest.model_id)
                 return
             whole.unlink()
-        download = _Download(slot, offer, manifest)
         slot.downloading()
-        self._downloads[slot.camera] = download
+        if self._take_what_is_here(slot, manifest):
+            return
+        download = self._downloads[slot.camera] = _Download(slot, offer, manifest)
         log.info("download_started", camera=slot.camera, model_id=manifest.model_id, offset=download.transfer.offset)
         self._finish_if_done(download)
+
+    def _take_what_is_here(self, slot: ModelSlot, manifest: Manifest) -> bool:
+        """Return whether the model is another's bytes under a new name, as one that was renewed or gone back to."""
+        if (same := slot.files().get(manifest.sha256)) is None:
+            return False
+        part = slot.path(manifest.model_id, "part")
+        try:
+            copy(same, part)
+            good = _proven(part, manifest)
+        except OSError:  # a bad sector does not pass; a full disk shows in the download too
+            good = False
+        if not good:
+            part.unlink(missing_ok=True)
+            return False
+        self._hand_over(slot, manifest, "here")
+        return True
+
+    def _hand_over(self, slot: ModelSlot, manifest: Manifest, how: str) -> None:
+        os.replace(slot.path(manifest.model_id, "part"), slot.path(manifest.model_id, "onnx"))
+        slot.path(manifest.model_id, "delta").unlink(missing_ok=True)
+        log.info("model_fetched", camera=slot.camera, model_id=manifest.model_id, how=how)
+        self._on_fetched(slot.camera, how)
+        slot.stage(manifest.model_id)
 
     def _finish_if_done(self, download: _Download) -> None:
         if not download.transfer.done:
             return
-        manifest, slot = download.manifest, download.slot
+        manifest, slot, base = download.manifest, download.slot, download.transfer.base
+        try:
+            if base is not None:
+                rebuild(download.delta, base, slot.files(), download.part, manifest)
+        except ProtocolError as error:
+            self._refuse(manifest.camera, error.reason, str(error))
+            self._fetch_whole(download)
+            return
         if _proven(download.part, manifest):
             del self._downloads[manifest.camera]
-            os.replace(download.part, slot.path(manifest.model_id, "onnx"))
-            slot.stage(manifest.model_id)
+            self._hand_over(slot, manifest, "whole" if base is None else "delta")
             return
         self._refuse(manifest.camera, "wrong-hash", f"the file of model {manifest.model_id} is not the one declared")
-        if download.resumed:
+        if base is not None:
+            self._fetch_whole(download)
+        elif download.resumed:
             download.part.unlink()
             self._downloads[manifest.camera] = _Download(slot, download.offer, manifest)
         else:
             self._give_up(download, "wrong-hash")
+
+    def _fetch_whole(self, download: _Download) -> None:
+        """Fetch the whole model after all: what the delta was to make of it came to nothing."""
+        for path in (download.delta, download.part):
+            path.unlink(missing_ok=True)
+        self._downloads[download.manifest.camera] = _Download(download.slot, download.offer, download.manifest, True)
+        log.info("download_restarted", camera=download.manifest.camera, model_id=download.manifest.model_id)
 
     def _give_up(self, download: _Download, reason: str) -> None:
         del self._downloads[download.manifest.camera]

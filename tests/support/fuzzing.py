@@ -43,6 +43,7 @@ def _edge_messages() -> list[bytes]:
     frame, jpeg = hard_frame(1)
     swap = SwapReport("gate", "gate-2", "gate-1", "live", "passed", 12.5, 1e9)
     rest = (hello(), Heartbeat("boot-1", [camera_state()]), ModelRequest("gate", "gate-2", 0, 4096), swap)
+    rest += (ModelRequest("gate", "gate-2", 0, 4096, ("1" * 64, "2" * 64)),)  # type: ignore[assignment]
     live = LivePicture("gate", 1e9, "gate-2", 64, 48, frame.detections)
     return [pack(frame, jpeg)[0], pack(live, jpeg)[0], *(pack(message)[0] for message in rest), *_of_later("edge")]
 
@@ -53,7 +54,8 @@ def _cloud_messages() -> list[bytes]:
     chunk = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0]
     rest = (Welcome("culling", 8), Ack("b", 1, 8), Nack("b", 1, "busy", True), Refused("why"), ModelOffer("gate", b"m"))
     rest += (Look("gate", 5.0),)  # type: ignore[assignment]
-    return [chunk, *(pack(message)[0] for message in rest), *_of_later("cloud")]
+    delta = pack(ModelChunk("gate", "gate-2", 0, 10, "1" * 64), b"0123456789")[0]
+    return [chunk, delta, *(pack(message)[0] for message in rest), *_of_later("cloud")]
 
 
 def _of_later(sender: Literal["edge", "cloud"]) -> list[bytes]:
@@ -211,12 +213,28 @@ def _check(data: bytes) -> object:
     return check(data)
 
 
+def _deltas() -> list[bytes]:
+    from culling.common.wire.delta import make
+    from support import tiny
+
+    return [make(tiny.student(), tiny.student(tag="new")), make(bytes(4000), bytes(range(256)) * 16)]
+
+
+def _apply(data: bytes) -> object:
+    import io
+
+    from culling.common.wire.delta import apply
+
+    return apply(io.BytesIO(data), io.BytesIO(bytes(4096)), io.BytesIO())
+
+
 TARGETS: dict[str, Target] = {
     "messages from an edge": Target(_unpack_edge, _edge_messages, 0.35),
     "messages from the cloud": Target(_unpack_cloud, _cloud_messages, 0.25),
     "manifest": Target(_verify, _manifests, 0.14),
+    "delta": Target(_apply, _deltas, 0.02),
     "settings": Target(_load_settings, _settings, 0.01),
-    "labels": Target(_read_labels, _labels, 0.05),
+    "labels": Target(_read_labels, _labels, 0.03),
     "labels of other tools": Target(_read_foreign_labels, _foreign_labels, 0.05),
     "jpeg": Target(_jpeg_size, _jpegs, 0.1),
     "onnx": Target(_check, _models, 0.05),
@@ -293,6 +311,7 @@ def guide(name: str, inputs: int) -> None:
         import culling.cloud.annotations.lines
         import culling.common.graph
         import culling.common.wire.codec
+        import culling.common.wire.delta
         import culling.common.wire.manifest
         import culling.common.wire.messages
         import culling.edge.settings  # noqa: F401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -88,10 +89,12 @@ class Trainer:
         scale: float | None = None,
         steps: int | None = None,
         spared: tuple[int, ...] = (),
+        share: float = 1.0,
     ) -> TrainedStudent:
         """Return the student trained on those frames from the base one, for the input size at `scale` (none: full).
 
-        It takes so many `steps`, or as many as the corpus's epochs are. Nothing is background to classes `spared`.
+        It takes so many `steps`, or as many as the corpus's epochs are. Nothing is background to classes `spared`. Only
+        a `share` of its weights moves.
         """
         corpus, chosen = self.corpus, sorted(indices)
         frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
@@ -106,9 +109,11 @@ class Trainer:
         }
         if spared:  # otherwise every training of earlier studies would be repeated
             decided |= {"spared": spared}
+        if share < 1:
+            decided |= {"share": share}
         checkpoint = corpus.memo.path(KIND, decided, "checkpoint")
         return corpus.memo.once(
-            KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, steps, spared, checkpoint)
+            KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, steps, spared, share, checkpoint)
         )
 
     def _train(
@@ -118,12 +123,13 @@ class Trainer:
         sizes: list[tuple[int, int]],
         steps: int,
         spared: tuple[int, ...],
+        share: float,
         checkpoint: Path,
     ) -> TrainedStudent:
         corpus = self.corpus
         samples = corpus.samples(indices)
         batches = round_batches(corpus.settings, samples, sizes, seed, spared)
-        recipe = fixed_recipe(corpus.settings.round, steps, seed)
+        recipe = replace(fixed_recipe(corpus.settings.round, steps, seed), share=share)
         spent: list[float] = []
         with shown(f"training on {len(samples)} frames, seed {seed}", "step", recipe.steps) as show:
 
@@ -134,7 +140,7 @@ class Trainer:
             model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
         if not spent:  # it was killed after its last step, and the times of the steps are lost
             checkpoint.unlink()
-            return self._train(indices, seed, sizes, steps, spared, checkpoint)
+            return self._train(indices, seed, sizes, steps, spared, share, checkpoint)
         path = checkpoint.with_suffix(".safetensors")
         save_weights(path, model, "fp16", corpus.graph.info.classes)
         checkpoint.unlink()

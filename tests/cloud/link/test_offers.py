@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import pytest
 from culling.cloud.link.offers import Offers
 from culling.cloud.store.desired import DesiredStates, Paced
 from culling.common.errors import ProtocolError
-from culling.common.wire.messages import Desired, FromCloud, ModelOffer, ModelRequest
+from culling.common.wire.delta import apply
+from culling.common.wire.messages import Desired, FromCloud, ModelChunk, ModelOffer, ModelRequest
+from culling.common.wire.protocol import PIECE
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, camera_state
+from support.waiting import wait_until
 
 EDGE = "e" * 40
 REOFFER_S = 60.0
@@ -26,7 +30,10 @@ class Told:
         self.cloud.enroll()
         self.sent: list[FromCloud] = []
         self.up = True
-        self.offers = Offers(self.cloud.index, self.cloud.files, REOFFER_S, self.clock, self._send)
+        self.offers = self.make()
+
+    def make(self, deltas: bool = True) -> Offers:
+        return Offers(self.cloud.index, self.cloud.files, REOFFER_S, self.clock, self._send, deltas)
 
     def _send(self, edge_key: str, message: FromCloud) -> bool:
         assert edge_key == EDGE
@@ -57,6 +64,7 @@ class Told:
 def told(tmp_path: Path) -> Iterator[Told]:
     made = Told(tmp_path)
     yield made
+    made.offers.close()
     made.cloud.close()
 
 
@@ -193,3 +201,63 @@ def test_a_damaged_model_is_revoked_and_the_one_before_offered(told: Told) -> No
     assert refused.value.reason == "model-damaged"
     assert told.hear(model_id="gate-1") == []
     assert told.cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def sha256(told: Told, number: int) -> str:
+    """Return the hash of the model `gate-…` of that number."""
+    return {model.counter: model.artefact.sha256 for model in told.cloud.registry.models(CAMERA)}[number]
+
+
+def fetched(offers: Offers, *bases: str) -> tuple[ModelChunk, bytes]:
+    """Return the first piece of the second model, as soon as it is there."""
+    got: list[tuple[ModelChunk, bytes]] = []
+    request = ModelRequest(CAMERA, "gate-2", 0, PIECE, bases)
+    wait_until(lambda: (piece := offers.piece(request)) is not None and not got.append(piece))  # type: ignore[func-returns-value]
+    return got[0]
+
+
+def test_an_edge_that_has_one_of_its_camera_s_models_is_sent_what_changed(told: Told) -> None:
+    told.publish("a")
+    told.publish("b")
+    base = sha256(told, 1)
+    chunk, data = fetched(told.offers, "0" * 64, base)
+    assert (chunk.base, chunk.total) == (base, len(data))
+    made = io.BytesIO()
+    old = told.cloud.files.read(base)
+    apply(io.BytesIO(data), io.BytesIO(old), made)
+    assert made.getvalue() == told.cloud.files.read(sha256(told, 2))
+    later = told.offers.piece(ModelRequest(CAMERA, "gate-2", 20, 10, (base,)))
+    assert later == (ModelChunk(CAMERA, "gate-2", 20, len(data), base), data[20:30])
+
+
+def test_an_edge_that_is_waiting_for_what_changed_is_not_offered_the_model_meanwhile(told: Told) -> None:
+    told.publish("a")
+    told.publish("b")
+    told.hear(model_id="gate-1")
+    told.clock.advance(REOFFER_S - 1)
+    told.offers.piece(ModelRequest(CAMERA, "gate-2", 0, PIECE, (sha256(told, 1),)))
+    told.clock.advance(REOFFER_S - 1)
+    assert told.hear(model_id="gate-1") == []
+
+
+def test_another_camera_s_model_is_nothing_to_start_from(told: Told) -> None:
+    """An edge that knows the hash of another's model learns nothing of it."""
+    told.publish("b")
+    told.publish("a")
+    other = told.cloud.artefact(tag="other").sha256
+    chunk, _ = fetched(told.offers, other)
+    assert chunk.base is None
+    assert chunk.total == told.cloud.registry.live()[CAMERA].artefact.size
+
+
+def test_the_whole_is_sent_to_who_asks_beyond_what_changed_or_with_deltas_off(told: Told) -> None:
+    told.publish("a")
+    told.publish("b")
+    base = sha256(told, 1)
+    chunk, _ = fetched(told.offers, base)
+    later = told.offers.piece(ModelRequest(CAMERA, "gate-2", chunk.total, 10, (base,)))
+    assert later is not None
+    assert later[0].base is None
+    off = told.make(deltas=False)
+    assert fetched(off, base)[0].base is None
+    off.close()

@@ -13,6 +13,7 @@ from culling.common.errors import CameraError, ModelError
 from culling.common.frame import iou
 from culling.common.graph import open_graph
 from culling.common.video import BUNDLED_CLIP
+from culling.common.wire.delta import make
 from support.detectors import picture
 
 FRAMES = [picture(96, 128, seed) for seed in range(8)]
@@ -55,6 +56,15 @@ def test_what_makes_and_reads_a_tensor_that_8_bits_round_away_stays_in_floats(pl
     made = heavy(quantise(proto.SerializeToString(), FRAMES))
     floats = {name for name, weights in made.items() if weights.dtype == np.float32}
     assert floats == {node.name for node in proto.graph.node if shared in node.input}
+
+
+def test_tensors_lie_where_they_lay_whatever_their_values_so_that_little_has_to_travel(
+    plain: bytes, int8: bytes
+) -> None:
+    other = quantise(plain, [frame // 3 for frame in FRAMES])
+    assert other != int8
+    assert len(other) == len(int8)
+    assert len(make(int8, other)) < 0.05 * len(int8)
 
 
 def test_it_finds_about_what_it_found_before(plain: bytes, int8: bytes) -> None:

@@ -139,6 +139,22 @@ def test_a_watched_run_that_was_cut_short_ends_where_an_unbroken_one_does(
     assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
 
 
+def test_of_a_share_a_run_that_was_stopped_ends_where_an_unbroken_one_does(batches: Batcher, tmp_path: Path) -> None:
+    recipe, start = Recipe(steps=6, warmup=3, share=0.05), weights(detector())
+    unbroken = detector()
+    train(unbroken, batches, recipe, tmp_path / "whole.safetensors")
+    for stopped in (1, 4):
+        path = tmp_path / f"{stopped}.safetensors"
+        on_step, stop = stop_after(stopped)
+        train(detector(), batches, recipe, path, on_step, stop)
+        resumed = detector()
+        train(resumed, batches, recipe, path)
+        assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(unbroken).items())
+    moved = sum(int((value != start[name]).sum()) for name, value in weights(unbroken).items())
+    learning = sum(value.numel() for value in unbroken.parameters() if value.requires_grad)
+    assert 0 < moved <= 0.05 * learning + 1
+
+
 def test_a_watch_looks_before_the_first_step_now_and_then_and_after_the_last(batches: Batcher, tmp_path: Path) -> None:
     model, losses = detector(), iter([9.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0])
     run = train(

@@ -156,3 +156,8 @@ def test_a_camera_whose_models_were_all_published_as_onnx_starts_where_every_cam
     started, base = start_from(context_of(cloud), "yard"), start_from(context_of(cloud), CAMERA)
     for name, tensor in base.state_dict().items():
         assert torch.equal(tensor, started.state_dict()[name]), name
+
+
+def test_a_round_trains_the_share_of_the_weights_that_the_settings_name() -> None:
+    assert round_recipe(RoundSettings(), watched=5).share == 1
+    assert round_recipe(RoundSettings(trained_share=0.05), watched=5).share == 0.05

@@ -268,6 +268,71 @@ def test_over_a_bad_network_the_model_arrives_whole(seed: int) -> None:
     assert disk == MODEL
 
 
+ONE, OTHER = "1" * 64, "2" * 64
+
+
+def changed(request: ModelRequest, base: str = ONE, total: int = PIECE + 10) -> tuple[ModelChunk, bytes]:
+    """Return what the cloud sends for `request` as a part of a delta."""
+    data = MODEL[request.offset : min(total, request.offset + request.length)]
+    return ModelChunk(request.camera, request.model_id, request.offset, total, base), data
+
+
+def test_transfer_tells_what_is_here_until_it_is_told_by_which_delta_a_model_comes() -> None:
+    transfer = Transfer("gate-1", "r7", len(MODEL), bases=(OTHER, ONE))
+    first = transfer.request(0)
+    assert first == ModelRequest("gate-1", "r7", 0, PIECE, (OTHER, ONE))
+    assert transfer.accept(*changed(first)) == MODEL[:PIECE]
+    second = transfer.request(0)
+    assert second == ModelRequest("gate-1", "r7", PIECE, 10, (ONE,))
+    assert transfer.accept(*changed(second)) == MODEL[PIECE : PIECE + 10]
+    assert transfer.done
+    assert transfer.base == ONE
+
+
+def test_transfer_takes_the_whole_where_the_cloud_sends_it() -> None:
+    transfer = Transfer("gate-1", "r7", len(MODEL), bases=(ONE,))
+    request = transfer.request(0)
+    assert request is not None
+    assert transfer.accept(*answer(request)) == MODEL[:PIECE]
+    assert transfer.request(0) == ModelRequest("gate-1", "r7", PIECE, PIECE)
+    assert transfer.base is None
+
+
+def test_transfer_of_a_delta_resumes_as_one() -> None:
+    transfer = Transfer("gate-1", "r7", PIECE + 10, offset=PIECE, base=ONE)
+    request = transfer.request(0)
+    assert request == ModelRequest("gate-1", "r7", PIECE, 10, (ONE,))
+    transfer.accept(*changed(request))
+    assert transfer.done
+
+
+@pytest.mark.parametrize("base", [None, ONE])
+def test_a_delta_that_nobody_asked_for_is_ignored(base: str | None) -> None:
+    transfer = Transfer("gate-1", "r7", len(MODEL), base=base)
+    request = transfer.request(0)
+    assert request is not None
+    assert transfer.accept(*changed(request, base=OTHER)) == b""
+    assert transfer.base == base
+
+
+def test_a_delta_that_goes_on_as_the_whole_is_refused() -> None:
+    transfer = Transfer("gate-1", "r7", len(MODEL), bases=(ONE,))
+    request = transfer.request(0)
+    assert request is not None
+    transfer.accept(*changed(request))
+    with pytest.raises(ProtocolError) as caught:
+        transfer.accept(ModelChunk("gate-1", "r7", PIECE, len(MODEL)), b"data")
+    assert caught.value.reason == "delta-gone"
+
+
+@pytest.mark.parametrize("total", [len(MODEL), len(MODEL) + 1])
+def test_a_delta_as_long_as_the_model_is_refused(total: int) -> None:
+    transfer = Transfer("gate-1", "r7", len(MODEL), bases=(ONE,))
+    with pytest.raises(ProtocolError) as caught:
+        transfer.accept(ModelChunk("gate-1", "r7", 0, total, ONE), b"data")
+    assert caught.value.reason == "wrong-total"
+
+
 def test_peer_is_dead_after_three_silent_intervals() -> None:
     beats = Beats(interval_s=5, now=100)
     assert beats.alive(115)

@@ -9,7 +9,7 @@ import pytest
 
 from culling.common.errors import ProtocolError
 from culling.common.wire.earlier import in_words_of_0_2
-from culling.common.wire.messages import FromCloud, FromEdge, Sender, Welcome, pack, unpack
+from culling.common.wire.messages import FromCloud, FromEdge, ModelRequest, Sender, Welcome, pack, unpack
 from culling.common.wire.versions import FIRST, SPEAKS, Speaks, agreed
 from support import recorded
 
@@ -82,6 +82,12 @@ def test_all_that_an_edge_says_in_the_words_of_0_2_is_understood_there() -> None
         told = pack(in_words_of_0_2(message), payload)  # type: ignore[arg-type]
         assert recorded.understood_by("0.2.0", told)
     assert not all(recorded.understood_by("0.2.0", parts) for parts in recorded.said("strict", "edge"))
+
+
+def test_a_cloud_of_0_2_is_not_told_what_the_edge_has_and_sends_the_whole() -> None:
+    request = ModelRequest("gate", "gate-2", 0, 100, ("1" * 64,))
+    assert not recorded.understood_by("0.2.0", pack(request))
+    assert recorded.understood_by("0.2.0", pack(in_words_of_0_2(request)))
 
 
 @pytest.mark.parametrize("version", EARLIER)

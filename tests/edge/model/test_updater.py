@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
+from culling.common.wire.delta import make
 from culling.common.wire.manifest import Manifest, key_id, sign
 from culling.common.wire.messages import ModelChunk, ModelOffer, ModelRequest, SwapReport
 from culling.edge.model.hotswap import State
@@ -46,6 +48,25 @@ class Cloud:
         return at_most
 
 
+class DeltaCloud(Cloud):
+    """One that sends what changed since the first model that it knows of those that the edge has."""
+
+    def __init__(self, shipped: tiny.Shipped, *known: bytes) -> None:
+        super().__init__(shipped)
+        self.deltas = {hashlib.sha256(base).hexdigest(): make(base, shipped.model) for base in known}
+        self.whole = 0
+
+    def answer(self, request: ModelRequest) -> tuple[ModelChunk, bytes]:
+        base = next((one for one in request.bases if one in self.deltas), None)
+        if base is None or request.offset >= len(self.deltas[base]):
+            self.whole += 1
+            return super().answer(request)
+        self.offsets.append(request.offset)
+        data = self.deltas[base]
+        piece = data[request.offset : request.offset + request.length]
+        return ModelChunk(request.camera, request.model_id, request.offset, len(data), base), piece
+
+
 class Site:
     """An edge with the camera `gate`: a slot, its updater, and the words of what was refused."""
 
@@ -54,7 +75,10 @@ class Site:
         self.rig.slot.boot()
         self.refused: list[str] = []
         keys = {key_id(KEY.public_key()): KEY.public_key()}
-        self.updater = Updater({"gate": self.rig.slot}, keys, self.rig.clock, self.refused.append)
+        self.fetched: list[str] = []
+        self.updater = Updater(
+            {"gate": self.rig.slot}, keys, self.rig.clock, self.refused.append, lambda _, how: self.fetched.append(how)
+        )
 
     @property
     def part(self) -> Path:
@@ -316,6 +340,180 @@ class TestAttacks:
 
         assert site.refused == ["beyond-total"]
         assert not site.part.exists()
+
+
+class TestDeltas:
+    """The edge was installed with `tiny.student()`; the new one differs from it in some bytes."""
+
+    @pytest.fixture
+    def cloud(self, site: Site) -> DeltaCloud:
+        return DeltaCloud(site.rig.ship(tiny.student(tag="new")), tiny.student())
+
+    def test_only_what_changed_is_fetched_and_the_model_goes_live(self, site: Site, cloud: DeltaCloud) -> None:
+        site.updater.offered(cloud.offer)
+        (delta,) = cloud.deltas.values()
+        assert cloud.serve(site.updater) == -(-len(delta) // PIECE) < len(cloud.shipped.model) // PIECE / 2
+
+        assert site.rig.slot.path("gate-2", "onnx").read_bytes() == cloud.shipped.model
+        assert not site.part.exists()
+        assert not site.rig.slot.path("gate-2", "delta").exists()
+        assert (site.fetched, site.refused, cloud.whole) == (["delta"], [], 0)
+        assert site.becomes_live()
+
+    def test_models_that_are_here_are_told_of_the_one_in_use_first(self, site: Site, cloud: DeltaCloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert site.becomes_live()
+        newer = DeltaCloud(site.rig.ship(tiny.student(tag="newer"), 3), cloud.shipped.model)
+        site.updater.offered(newer.offer)
+        for message in site.updater.outgoing():
+            if isinstance(message, ModelRequest):
+                bases = [hashlib.sha256(model).hexdigest() for model in (cloud.shipped.model, tiny.student())]
+                assert list(message.bases) == bases
+                site.updater.chunk(*newer.answer(message))
+        newer.serve(site.updater)
+        assert site.fetched == ["delta", "delta"]
+
+    def test_a_cloud_that_has_none_sends_the_whole(self, site: Site) -> None:
+        cloud = DeltaCloud(site.rig.ship(tiny.student(tag="new")), b"another")
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], [])
+        assert site.becomes_live()
+
+    @pytest.mark.parametrize("behind", [0, 1, 2])
+    def test_after_a_power_cut_it_goes_on_where_it_was(
+        self, sites: Callable[[], Site], site: Site, cloud: DeltaCloud, behind: int
+    ) -> None:
+        site.updater.offered(cloud.offer)
+        pieces = -(-len(*cloud.deltas.values()) // PIECE)
+        cloud.serve(site.updater, at_most=pieces - max(1, behind))
+        if behind == 0:
+            site.rig.slot.path("gate-2", "delta").write_bytes(*cloud.deltas.values())
+            site.part.write_bytes(b"what was being made of it")
+        cloud.offsets.clear()
+
+        after = sites()
+        after.updater.offered(cloud.offer)
+        cloud.serve(after.updater)
+        assert cloud.offsets == [PIECE * at for at in range(pieces - behind, pieces)]
+        assert (after.fetched, after.refused) == (["delta"], [])
+        assert after.becomes_live()
+
+    def test_of_a_delta_that_was_hardly_begun_nothing_is_kept(
+        self, sites: Callable[[], Site], site: Site, cloud: DeltaCloud
+    ) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=1)
+        after = sites()
+        after.updater.offered(cloud.offer)
+        cloud.serve(after.updater)
+        assert (after.fetched, after.refused) == (["delta"], [])
+
+    def test_without_the_model_that_it_starts_from_the_whole_is_fetched(self, site: Site, cloud: DeltaCloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=2)
+        (site.rig.folder / "initial.onnx").unlink()
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], ["base-missing"])
+        assert cloud.whole == -(-len(cloud.shipped.model) // PIECE)
+        assert site.becomes_live()
+
+    def test_a_model_to_start_from_that_rotted_makes_no_model(self, site: Site, cloud: DeltaCloud) -> None:
+        (site.rig.folder / "initial.onnx").write_bytes(tiny.student()[:-9] + b"123456789")
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], ["wrong-hash"])
+        assert site.becomes_live()
+
+    def test_a_delta_that_is_damaged_makes_no_model(self, site: Site, cloud: DeltaCloud) -> None:
+        ((base, data),) = cloud.deltas.items()
+        cloud.deltas[base] = data[:-20] + bytes(20)
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], ["delta-damaged"])
+        assert site.becomes_live()
+
+    def test_a_delta_of_another_model_makes_none(self, site: Site, cloud: DeltaCloud) -> None:
+        """However it is signed for: the hash of the whole is in the manifest."""
+        cloud.deltas = {base: make(tiny.student(), tiny.student(tag="odd")) for base in cloud.deltas}
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], ["delta-wrong"])
+
+    def test_a_delta_that_is_gone_in_the_middle_gives_way_to_the_whole(self, site: Site, cloud: DeltaCloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=2)
+        cloud.deltas.clear()
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], ["delta-gone"])
+        assert site.becomes_live()
+
+    def test_a_delta_as_long_as_the_model_is_not_taken(self, site: Site, cloud: DeltaCloud) -> None:
+        cloud.deltas = {base: bytes(len(cloud.shipped.model)) for base in cloud.deltas}
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert (site.fetched, site.refused) == (["whole"], ["wrong-total"])
+
+    def test_a_disk_that_fails_while_the_model_is_made_is_tried_again_later(
+        self, site: Site, cloud: DeltaCloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        site.updater.offered(cloud.offer)
+        with monkeypatch.context() as broken:
+            broken.setattr("culling.edge.model.rebuild.apply", full)
+            cloud.serve(site.updater)
+        assert site.refused == ["storage"]
+        asked = len(cloud.offsets)
+        site.rig.fake.advance(RETRY_S)
+        cloud.serve(site.updater)
+        assert len(cloud.offsets) == asked, "the delta is on disk"
+        assert site.fetched == ["delta"]
+        assert site.becomes_live()
+
+    def test_a_newer_offer_takes_over_and_the_older_delta_is_removed(self, site: Site, cloud: DeltaCloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater, at_most=1)
+        assert site.rig.slot.path("gate-2", "delta").exists()
+        newer = DeltaCloud(site.rig.ship(tiny.student(tag="newer"), 3), tiny.student())
+        site.updater.offered(newer.offer)
+        assert not site.rig.slot.path("gate-2", "delta").exists()
+        newer.serve(site.updater)
+        assert site.fetched == ["delta"]
+
+    def test_bytes_that_are_here_already_are_not_fetched(self, site: Site, cloud: DeltaCloud) -> None:
+        """A model that is renewed, or gone back to, is another's bytes under a new counter."""
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert site.becomes_live()
+        back = DeltaCloud(site.rig.ship(tiny.student(), 3))
+        site.updater.offered(back.offer)
+        assert back.serve(site.updater) == 0
+        site.rig.wait()
+        assert site.rig.play(10)[-1] == "gate-3"
+        assert site.fetched == ["delta", "here"]
+
+    def test_bytes_that_were_here_and_rotted_are_fetched(self, site: Site) -> None:
+        (site.rig.folder / "initial.onnx").write_bytes(b"rot")
+        back = DeltaCloud(site.rig.ship(tiny.student(), 2))
+        site.updater.offered(back.offer)
+        assert back.serve(site.updater) > 0
+        assert (site.fetched, site.refused) == (["whole"], [])
+        assert site.becomes_live()
+
+    def test_bytes_that_are_here_and_cannot_be_read_are_fetched(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def bad(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("culling.edge.model.updater.copy", bad)
+        back = DeltaCloud(site.rig.ship(tiny.student(), 2))
+        site.updater.offered(back.offer)
+        assert back.serve(site.updater) > 0
+        assert (site.fetched, site.refused) == (["whole"], [])
 
 
 class TestDisk:
