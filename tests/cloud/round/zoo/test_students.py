@@ -55,9 +55,13 @@ def test_one_that_finds_other_classes_is_never_tried(returning: Returning) -> No
     assert named(returning, "yard") == []
 
 
-@pytest.mark.parametrize("wanted", [{"family": "yolox"}, {"int8": True}])
-def test_one_that_no_round_would_make_any_more_is_left_out(returning: Returning, wanted: dict[str, object]) -> None:
-    returning.publish(graph("a"))
+@pytest.mark.parametrize(
+    ("tag", "wanted"), [("a", {"family": "yolox"}), ("a", {"int8": True}), ("QuantizeLinear", {"int8": False})]
+)
+def test_one_that_no_round_would_make_any_more_is_left_out(
+    returning: Returning, tag: str, wanted: dict[str, object]
+) -> None:
+    returning.publish(graph(tag))
     returning.publish(graph("b"))
     returning.set("student", **wanted)
     assert named(returning) == []
