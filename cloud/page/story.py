@@ -45,7 +45,8 @@ def _tried(turn: Row) -> str:
 
 
 def _chosen(turn: Row) -> str:
-    if not turn.get("labelled"):
+    again = ((turn.get("zoo") or {}).get("outcomes") or {}).get("published")
+    if not turn.get("labelled") or again:
         return ""
     earlier = f", with {turn['replayed']} of earlier rounds" if turn.get("replayed") else ""
     people = f"; a person labelled {turn['of_people']} of these" if turn.get("of_people") else ""

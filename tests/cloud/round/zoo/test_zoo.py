@@ -72,6 +72,7 @@ def test_what_comes_back_is_met_with_the_student_that_knew_it_and_nothing_is_tra
         "Gate-2 makes 0.00 of the mistakes of the student in use on the newest 10 labelled frames, and is published"
         " again without training."
     )
+    assert not any("chosen" in line for line in row["story"]), "nothing was trained on"
 
     assert tried(returning)["shares"] == {"gate-3": 1.0}, "it is in use now, and the blind one is the only other one"
 
