@@ -227,7 +227,7 @@ def _model_columns(row: dict[str, Any]) -> dict[str, str]:
         "model": row["model_id"],
         "is": f"{row['state']}{', provisional' if row['provisional'] else ''}",
         "runs": "yes" if row["runs"] else "",
-        "from": f"round {row['round']}" if row["round"] else row["origin"],
+        "from": f"round {row['round']}{', zoo' * (row['origin'] == 'zoo')}" if row["round"] else row["origin"],
         "scale": f"{row['scale']:.2f}",
         "made": datetime.fromtimestamp(row["created"], UTC).strftime("%m-%d %H:%M"),
         "swap": row["swap"] or "",

@@ -220,6 +220,13 @@ SERIES: tuple[Series, ...] = (
     ),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
+    _count(
+        "zoo_students",
+        "camera outcome",
+        "students",
+        "earlier students that a round tried before it trained: published again, trained from, worse, or unusable",
+        "cloud",
+    ),
     _spread("round_seconds", "stage", "seconds", "time of each stage of a round, of any camera", "cloud", _SLOW),
     _count("cost_gflops", "camera part", "GFLOPs", "what a camera cost: edge, labels, stages of rounds", "cloud"),
     _count("cost_seconds", "camera part", "seconds", "how long that took; of the edge it is not known", "cloud"),
@@ -247,8 +254,8 @@ SERIES: tuple[Series, ...] = (
 )
 
 _OUTCOMES = ("live", "rejected", "rolled-back")
-_ROUND_STAGES = ("label", "cull", "learn", "resolution", "train", "export", "gate")
-_COST_PARTS = ("edge", "labels", "score", "cull", "learn", "resolution", "train", "export", "gate")
+_ROUND_STAGES = ("label", "zoo", "cull", "learn", "resolution", "train", "export", "gate")
+_COST_PARTS = ("edge", "labels", "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
 KNOWN: dict[str, tuple[str, ...]] = {
     "frames_forwarded": REASONS,
     "models_fetched": ("whole", "delta", "here"),
@@ -258,6 +265,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "round_seconds": _ROUND_STAGES,
     "cost_gflops": _COST_PARTS,
     "cost_seconds": _COST_PARTS[1:],
+    "zoo_students": ("published", "start", "worse", "unusable"),
     "rollbacks": ("edge", "operator"),
     "live_pictures_skipped": ("hard-frames", "upload-limit", "queue-full", "oversized"),
 }

@@ -4,7 +4,7 @@ A bill has these parts, and leaves nothing out that computes:
 
 edge         the student's passes over the frames that it looked at, at the input size that it ran at
 labels       every frame that the teacher saw: held-out frames, audits, and those to train on
-score, cull, learn, resolution, train, export, gate     the stages of rounds, refused and failed ones too
+zoo, score, cull, learn, resolution, train, export, gate     the stages of rounds, refused and failed ones too
 
 **Full training** is the paper's (its table 1): the teacher labels every frame, and the student is trained on each of
 them at full size, `PAPER_PASSES` times. Its frames are those that came to the student: neither those beyond a camera's
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import msgspec
 
 EDGE, LABELS = "edge", "labels"
-PARTS = (EDGE, LABELS, "score", "cull", "learn", "resolution", "train", "export", "gate")
+PARTS = (EDGE, LABELS, "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
 """The parts of a bill in the order of the loop; all but the first two are stages of a round."""
 
 PAPER_PASSES = 40

@@ -31,6 +31,7 @@ from culling.cloud.store.frames import Counts
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.registry import Origin
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
@@ -247,7 +248,8 @@ class Control:
             # The gate may have passed the candidate at another scale than it was exported for.
             judged = turn.stages.get("gate", {})
             artefact = judged.get("artefact") or turn.stages.get("export", {}).get("artefact")
-            self._publisher.publish_round(turn.id, turn.camera, to_artefact(artefact), judged.get("replaced"))
+            origin: Origin = "zoo" if "judged" in turn.stages.get("zoo", {}) else "round"
+            self._publisher.publish_round(turn.id, turn.camera, to_artefact(artefact), judged.get("replaced"), origin)
             self._metrics.count("models_published", camera=turn.camera)
         except StorageError:
             raise
@@ -262,6 +264,8 @@ class Control:
         self._metrics.count("frames_kept", turn.report.get("kept", 0), camera=turn.camera)
         self._metrics.count("audits_labelled", turn.report.get("audits_labelled", 0), camera=turn.camera)
         self._metrics.count("audits_missed", turn.report.get("audits_missed", 0), camera=turn.camera)
+        for outcome, count in turn.report.get("zoo", {}).get("outcomes", {}).items():
+            self._metrics.count("zoo_students", count, camera=turn.camera, outcome=outcome)
         self._metrics.set("last_round_time", self._clock.now(), camera=turn.camera)
         for stage, seconds in turn.report.get("seconds", {}).items():
             self._metrics.observe("round_seconds", seconds, stage=stage)

@@ -70,8 +70,10 @@ class Publisher:
         log.info("model_published", camera=camera, model_id=model.model_id, origin=origin, scale=artefact.scale)
         return model
 
-    def publish_round(self, round_id: int, camera: str, artefact: Artefact, replaced: str | None = None) -> Model:
-        """Publish what a round made and end the round with it: neither can be lost or done twice.
+    def publish_round(
+        self, round_id: int, camera: str, artefact: Artefact, replaced: str | None = None, origin: Origin = "round"
+    ) -> Model:
+        """Publish what a round made, or found in the zoo, and end it with that: neither can be lost or done twice.
 
         `replaced` is the model that the round's gate found no better than the one before it: nobody goes back to it.
         Raises SupersededError when the live model is another one than the round's was judged against, and when the
@@ -96,7 +98,7 @@ class Publisher:
             before = (models.c.camera == camera) & (models.c.state == "previous") & (models.c.model_id == replaced)
             connection.execute(models.update().where(before).values(state="revoked"))
 
-        return self.publish(camera, artefact, "round", round_id, end, judged_against_live)
+        return self.publish(camera, artefact, origin, round_id, end, judged_against_live)
 
     def rollback(self, camera: str) -> Model:
         """Make the bytes of the model before the live one live again; the live one is revoked.

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import structlog
 
+from culling.cloud.archive.zoo import OLDEST_S, Student
 from culling.cloud.bill.series import CostSeries
 from culling.cloud.control.said import Saying
 from culling.cloud.control.steering.accuracy import Measurer
@@ -107,7 +108,7 @@ class Upkeep:
         store, now = self._settings.store, self._clock.now()
         spare = 2 * self._settings.service.reserve_bytes - free_bytes(self._settings.data_dir)  # where windows shrink
         # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
-        self._files.prune(self._registry.wanted_files(), now - (SHORT_S if spare > 0 else DAY_S))
+        self._files.prune(self._registry.wanted_files(self._zoo(now, spare)), now - (SHORT_S if spare > 0 else DAY_S))
         people_days = store.people_days or store.records_days
         room = 0 if self._objects.shared else spare  # pictures in a bucket take none of the disk
         gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, room, people_days)
@@ -128,6 +129,11 @@ class Upkeep:
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()
         self._pacer.tend()
+
+    def _zoo(self, now: float, spare: int) -> list[Student]:
+        """Return the earlier students whose files are kept; none where the disk is short of `spare` bytes."""
+        most = self._settings.round.zoo if spare <= 0 else 0
+        return [one for each in self._registry.zoo(most, now - OLDEST_S).values() for one in each] if most else []
 
     def _collect_orphans(self) -> None:
         """Settle what no row names in a bucket, once an hour: the one service that works on the index does."""

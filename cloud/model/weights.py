@@ -109,6 +109,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: _unpacked(name, stored) for name in stored if not name.endswith((_SCALE, _COUNTER))}, metadata
 
 
+def read_family(path: Path) -> str:
+    """Return the family that a weights file names. Raises `ModelError` naming the file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get("family", REFERENCE))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not readable as safetensors ({str(error).splitlines()[0]})") from None
+
+
 def load_bundled(kind: Kind, folder: Path = BUNDLED, family: str = REFERENCE) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the student or teacher of a family that comes with Culling, and its classes.
 

@@ -27,7 +27,7 @@ def verdict(turn: Row) -> str:
 
 def story(turn: Row) -> list[str]:
     """Return what a round did, a sentence each, in the order of its stages; what it did not come to is left out."""
-    found = [_chosen(turn), _scale(turn), _trained(turn), _judged(turn), _swapped(turn)]
+    found = [_tried(turn), _chosen(turn), _scale(turn), _trained(turn), _judged(turn), _swapped(turn)]
     if bill := (turn.get("bill") or {}).get("told"):
         found.append(f"It cost {bill}.")
     return [line for line in found if line]
@@ -40,8 +40,13 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def _tried(turn: Row) -> str:
+    return f"{told[0].upper()}{told[1:]}." if (told := (turn.get("zoo") or {}).get("told")) else ""
+
+
 def _chosen(turn: Row) -> str:
-    if not turn.get("labelled"):
+    again = ((turn.get("zoo") or {}).get("outcomes") or {}).get("published")
+    if not turn.get("labelled") or again:
         return ""
     earlier = f", with {turn['replayed']} of earlier rounds" if turn.get("replayed") else ""
     people = f"; a person labelled {turn['of_people']} of these" if turn.get("of_people") else ""

@@ -54,7 +54,7 @@ class Context:
 
     `heart` is told of every step: a process that stays silent for `round.stall_s` is killed; `work` of every frame that
     a student looks at or learns from, for the bill. `classes` is the list in force for the camera: labels and
-    detections are read by it, and the candidate finds them.
+    detections are read by it, and the candidate finds them. `siblings` are the other cameras of its site.
     """
 
     settings: CloudSettings
@@ -68,6 +68,7 @@ class Context:
     rates: Rates
     changes: Changes
     classes: tuple[str, ...]
+    siblings: tuple[str, ...] = ()
     work: WorkMeter = field(default_factory=WorkMeter)
     _told: list[tuple[str, float, Detections]] = field(default_factory=list, repr=False)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.model.base import templates
@@ -29,6 +32,13 @@ PARITY_FRAMES = 2
 """Torch and onnxruntime run each at every size of the parity check, which every round waits for."""
 
 
+def busiest(context: Context, names: Sequence[str], count: int) -> list[NDArray[np.uint8]]:
+    """Return the pictures `(H, W, 3)` of those labelled frames that show most."""
+    floor = context.settings.teacher.true_score
+    frames = sorted(context.store.get(names), key=lambda frame: -len(labels(frame).above(floor)))
+    return [decode_jpeg(jpeg) for _, jpeg in context.pictures(frames[:count])]
+
+
 def export(context: Context, turn: Round, results: Results) -> Result:
     """Export the candidate, prove it equal to the trained model on the busiest held-out frames, and add a golden frame.
 
@@ -37,9 +47,7 @@ def export(context: Context, turn: Round, results: Results) -> Result:
     weights = results["train"]["weights"]
     model, classes = load_weights(context.files.path(weights, "safetensors"))
     base, incumbent = context.registry.models(turn.camera)[-1], context.incumbent(turn.camera)
-    frames = context.store.get(results["label"]["held_out"] or results["cull"]["kept"])
-    busiest = sorted(frames, key=lambda frame: -len(labels(frame).above(context.settings.teacher.true_score)))
-    images = [decode_jpeg(jpeg) for _, jpeg in context.pictures(busiest[:PARITY_FRAMES])]
+    images = busiest(context, results["label"]["held_out"] or results["cull"]["kept"], PARITY_FRAMES)
     own = [context.files.read(one.artefact.sha256) for one in (incumbent, base)]  # one of another list has other shapes
     known = chain(own, templates(context.settings.data_dir, context.files))
     scale, long_side = results["resolution"]["scale"], context.settings.student.long_side

@@ -50,7 +50,9 @@ JITTER = (0.85, 1.15)
 
 
 def fit(context: Context, turn: Round, results: Results) -> Result:
-    """Train from the newest weights of the camera; a run that was cut short resumes from its checkpoint."""
+    """Train from the newest weights of the camera, or from those of an earlier student that does better on the newest
+    labels; a run that was cut short resumes from its checkpoint.
+    """
     settings = context.settings.round
     frames = context.settled(turn.camera, context.store.get(results["cull"]["kept"] + results["cull"]["replay"]))
     learnt, watched = _divided(list(context.pictures(frames)))
@@ -63,7 +65,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     heart = context.heart
     heart.expect(recipe.steps)
     model, run = retrain(
-        lambda: start_from(context, turn.camera),
+        lambda: start_from(context, turn.camera, results.get("zoo", {}).get("start")),
         batches,
         recipe,
         context.folder / "train.checkpoint",
@@ -247,14 +249,15 @@ def _curve(run: Run) -> list[tuple[int, float]]:
     return [(index * stride + len(part), round(sum(part) / len(part), 4)) for index, part in enumerate(parts)]
 
 
-def start_from(context: Context, camera: str) -> nn.Module:
-    """Return the student that a round trains: the camera's newest; or where every camera starts, if that is of another
-    family, knows more of the classes that are wanted now, or all the camera's models were published as ONNX.
+def start_from(context: Context, camera: str, weights: str | None = None) -> nn.Module:
+    """Return the student that a round trains: that of the `weights` with this hash, else the camera's newest; or where
+    every camera starts, if that is of another family, knows more of the classes that are wanted now, or all the
+    camera's models were published as ONNX.
 
     Where a class is new to both, training starts from the latter: the former was taught that it is background.
     """
     wanted, family = context.classes, context.settings.student.family
-    newest = _newest(context, camera)
+    newest = _newest(context, camera) if weights is None else _kept(context, weights)
     if newest is None or family_of(newest[0]).name != family:
         model, known = first_student(context.settings, wanted)
         log.info("base_started_from", camera=camera, family=family)
@@ -277,9 +280,12 @@ def _missing(wanted: Sequence[str], known: Sequence[str]) -> set[str]:
 
 def _newest(context: Context, camera: str) -> tuple[nn.Module, tuple[str, ...]] | None:
     for known in context.registry.models(camera):
-        if (weights := known.artefact.weights) is not None and known.state in ("live", "previous", "retired"):
-            path = context.files.path(weights, "safetensors")
-            if path.exists():
-                context.files.read(weights, "safetensors")  # raises if its bytes are damaged
-                return load_weights(path)
+        weights, usable = known.artefact.weights, known.state in ("live", "previous", "retired")
+        if usable and weights is not None and context.files.path(weights, "safetensors").exists():
+            return _kept(context, weights)
     return None
+
+
+def _kept(context: Context, weights: str) -> tuple[nn.Module, tuple[str, ...]]:
+    context.files.read(weights, "safetensors")  # raises if its bytes are damaged
+    return load_weights(context.files.path(weights, "safetensors"))

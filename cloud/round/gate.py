@@ -41,7 +41,7 @@ MOST_WEIGHT = 8.0
 """A frame that was drawn with a probability of a thousandth stands for a thousand, but alone it must not decide."""
 
 SECOND_TRY = 0.5
-"""The share of the doubt that a second try may use: two tries are two chances of a lucky one."""
+"""The share of the doubt that another try may use: two tries are two chances of a lucky one."""
 
 Tallies = Mapping[str, Sequence[Tally]]
 
@@ -72,9 +72,24 @@ class Tried:
 def gate(context: Context, turn: Round, results: Results) -> Result:
     """Compare candidate and incumbent, each at its own scale, with the teacher on the held-out frames.
 
-    Raises RoundRefusedError when those are too few or show nothing to measure by.
+    An earlier student that passed is judged already. Raises RoundRefusedError when the frames are too few or show
+    nothing to measure by.
     """
-    frames = context.judges(turn.camera, results["label"]["held_out"])
+    if (judged := results.get("zoo", {}).get("judged")) is not None:
+        return dict(judged)
+    artefact = msgspec.convert(results["export"]["artefact"], Artefact)
+    return judge(context, turn, results["label"]["held_out"], artefact)
+
+
+def judge(
+    context: Context, turn: Round, held_out: Sequence[str], artefact: Artefact, earlier_student: bool = False
+) -> Result:
+    """Compare a candidate with the incumbent on those of the held-out frames that are labelled, as `gate` says.
+
+    An `earlier_student` comes before the candidate of its round, and must be more certain: two candidates are two
+    chances of a lucky one. It is judged at its own scale alone.
+    """
+    frames = context.judges(turn.camera, held_out)
     incumbent = context.incumbent(turn.camera)
     before = _look(context, _priced(context, incumbent), frames)
     told: Result = {}
@@ -82,8 +97,10 @@ def gate(context: Context, turn: Round, results: Results) -> Result:
         told, replaced = _judge_again(context, incumbent, earlier, frames, before)
         if replaced is not None:
             incumbent, before = earlier, replaced
-    artefact = msgspec.convert(results["export"]["artefact"], Artefact)
-    tried = _try_in_order(context, incumbent, artefact, frames, before)
+    if earlier_student:
+        tried = _try(context, incumbent, artefact, frames, before, _more_certain(context))
+    else:
+        tried = _try_in_order(context, incumbent, artefact, frames, before)
     if tried.verdict.outcome != "refused":
         told.pop("back_to", None)  # what takes its place was held against the one before it
         if (gone := told.pop("withdrawn", None)) is not None:
@@ -110,11 +127,13 @@ def _try_in_order(
     first = _try(context, incumbent, artefact, frames, before, context.settings.gate.certainty)
     if first.verdict.outcome != "refused" or artefact.scale >= 1.0:
         return first
-    certainty = context.settings.gate.certainty
-    if certainty > 0.5:  # with .5 no certainty is asked for
-        certainty = 1.0 - SECOND_TRY * (1.0 - certainty)
-    second = _try(context, incumbent, _at_full_size(context, artefact), frames, before, certainty)
+    second = _try(context, incumbent, _at_full_size(context, artefact), frames, before, _more_certain(context))
     return first if second.verdict.outcome == "refused" else second
+
+
+def _more_certain(context: Context) -> float:
+    certainty = context.settings.gate.certainty
+    return 1.0 - SECOND_TRY * (1.0 - certainty) if certainty > 0.5 else certainty  # with .5 none is asked for
 
 
 def _at_full_size(context: Context, artefact: Artefact) -> Artefact:

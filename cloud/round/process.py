@@ -35,6 +35,8 @@ from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.round.rank import rank
 from culling.cloud.round.scale import scale
 from culling.cloud.round.score import score
+from culling.cloud.round.zoo.students import siblings
+from culling.cloud.round.zoo.zoo import zoo
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.folders import alone
@@ -65,13 +67,18 @@ STAGES: dict[str, Callable[[Context, Round, Results], Result]] = {
     "export": export,
     "gate": gate,
 }
-"""Every stage in order, under the name that the index and reports store: three are older than their files' names."""
+"""Every stage in order, under the name that the index and reports store: three are older than their files' names.
+
+Where there is a zoo, its stage comes after the first one: what passes the gate there is published without the others.
+"""
 
 GATE_FIGURES = (
     *("wanted", "blocks", "gain_low", "certainty", "checks", "verdict", "confirmed", "withdrawn", "again"),
     "changed",  # see `changed/`
     *("compared", "new_classes"),  # where the candidate is for another class list
 )
+
+ZOO_FIGURES = ("told", "frames", "shares", "unusable", "outcomes")
 
 RANKER_FIGURES = ("pairs", "audits", "gain_loss", "gain_learned", "certainty", "budget", "proven")
 
@@ -107,6 +114,7 @@ def run_round(
         Rates(index),
         Changes(index),
         ClassLists(index).of(turn.camera),
+        siblings(settings, index, turn.camera) if settings.round.zoo else (),
     )
     folder.mkdir(parents=True, exist_ok=True)
     with traces_or_none(settings.traces, "cloud") as traces:
@@ -169,8 +177,8 @@ def _work(
         return Cost(round(time.monotonic() - started, 2), context.work.take())
 
     try:
-        for name, stage in STAGES.items():
-            if name in results:
+        for name, stage in _stages(context.settings).items():
+            if name in results or (name != "gate" and "judged" in results.get("zoo", {})):
                 continue
             if context.stopping():
                 raise StoppedError
@@ -194,6 +202,10 @@ def _work(
         return "failed", f"{type(error).__name__}: {error}", spent | {name: take()}
     reason = results["gate"]["reason"]
     return ("refused", reason, spent) if reason else ("ready", "", spent)
+
+
+def _stages(settings: CloudSettings) -> dict[str, Callable[[Context, Round, Results], Result]]:
+    return {"label": STAGES["label"], "zoo": zoo, **STAGES} if settings.round.zoo else STAGES
 
 
 def _trace_taken(traces: Traces, turn: Round, clock: Clock, culled: Result) -> None:
@@ -239,8 +251,10 @@ def report(results: Results, state: str) -> dict[str, Any]:
         told |= {name: found[name] for name in names if name in found}
     if "learn" in results:
         told["ranker"] = {name: results["learn"][name] for name in RANKER_FIGURES}
-    if "export" in results:
-        told["parent"] = results["export"]["artefact"]["parent"]
+    if "zoo" in results:
+        told["zoo"] = {name: results["zoo"][name] for name in ZOO_FIGURES}
+    if (made := results.get("zoo", {}).get("judged") or results.get("export")) is not None:
+        told["parent"] = made["artefact"]["parent"]
     if results.get("gate", {}).get("outcome") == "provisional":
         told["provisional"] = True
     return told

@@ -44,7 +44,7 @@ def score(context: Context, turn: Round, _: Results) -> Result:
         context.heart.expect(len(chosen))
         graph = context.graph(live.artefact.sha256)
         for start in range(0, len(chosen), BATCH):
-            context.lifecycle.score(live.model_id, _look(context, graph, live, chosen[start : start + BATCH]))
+            context.lifecycle.score(live.model_id, look(context, graph, live, chosen[start : start + BATCH]))
     return {"model": live.model_id, "pool": len(pool), "scored": len(chosen), "unseen": len(unseen) - len(chosen)}
 
 
@@ -73,9 +73,9 @@ def seen(context: Context, live: Model, pool: Sequence[StoredFrame]) -> dict[str
     }
 
 
-def _look(context: Context, graph: Graph, live: Model, frames: Sequence[StoredFrame]) -> dict[str, Detections]:
-    """Return what the student finds in those frames whose pictures can be used, scaled as at the edge."""
-    found, artefact, cost = {}, live.artefact, context.cost(live)
+def look(context: Context, graph: Graph, model: Model, frames: Sequence[StoredFrame]) -> dict[str, Detections]:
+    """Return what a student finds in those frames whose pictures can be used, scaled as at the edge."""
+    found, artefact, cost = {}, model.artefact, context.cost(model)
     for frame, jpeg in context.pictures(frames):
         try:
             image = decode_jpeg(jpeg)

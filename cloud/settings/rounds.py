@@ -85,7 +85,8 @@ class RoundSettings(Section):
     the training set are other frames of the pool, of every hour and class. Training ends when the loss of frames that
     are kept aside has not fallen for `patience` steps, and after `most_steps` in any case. `frozen` counts the trunk's
     stages that keep their weights; `nice` is the niceness of its process, which is killed after `stall_s` seconds
-    without a step: an export, the longest step there is, takes five minutes on two busy cores. `interest` names the
+    without a step: an export, the longest step there is, takes five minutes on two busy cores. `zoo` is how many
+    earlier students are tried before all that, 0 for none (see `round/zoo/`). `interest` names the
     classes that frames are culled, scaled and gated by (none: all); every class is trained.
     """
 
@@ -117,6 +118,13 @@ class RoundSettings(Section):
         default=False,
         description="teach no background to classes that the held-out frames show and the training set lacks; "
         "`culling study unseen` says what that is worth on a clip",
+    )
+    zoo: int = Field(
+        default=0,
+        ge=0,
+        le=24,
+        description="students that a round tries on the newest labels before it trains: earlier ones of the camera, "
+        "the last of each hour of the day, and those in use at its site; one that passes the gate is published again",
     )
     held_out: int = Field(default=64, ge=1, le=1024, description="most frames by which the gate judges")
     most_steps: int = Field(

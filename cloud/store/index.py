@@ -190,7 +190,7 @@ models = Table(
     Column("counter", Integer, primary_key=True),
     Column("model_id", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # live, previous, retired, rejected or revoked
-    Column("origin", String(16), nullable=False),  # base, round, manual or rollback
+    Column("origin", String(16), nullable=False),  # base, round, zoo, manual or rollback
     Column("round", Integer),
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
+from culling.cloud.archive.zoo import EARLIER, Student, members
 from culling.cloud.bill.cost import StudentCost
 from culling.cloud.store.index import Index, models, requests, rounds, swaps
 from culling.cloud.store.objects.folder import Folder
@@ -36,10 +38,11 @@ from culling.common.wire.delta import MAX_START, read_header
 from culling.common.wire.manifest import Golden
 from culling.common.wire.messages import SwapReport
 
-Origin = Literal["base", "round", "manual", "rollback"]
+Origin = Literal["base", "round", "zoo", "manual", "rollback"]
 Withdrawn = Literal["rejected", "revoked"]
 log = structlog.get_logger(__name__)
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
+_STUDENT = ("camera", "counter", "model_id", "state", "origin", "created", "sha256", "weights")
 
 
 class Artefact(msgspec.Struct, frozen=True):
@@ -363,8 +366,28 @@ class Registry:
             _move(connection, mine & (models.c.counter == last), "live")
             return True
 
-    def wanted_files(self) -> set[str]:
-        """Return the hashes of all files that may still be needed: by a model, a round that runs, or a request."""
+    def zoo(self, most: int, since: float, camera: str | None = None) -> dict[str, list[Student]]:
+        """Return at most `most` earlier students of each camera, or of one, that may be tried again, newest first.
+
+        They went live from `since` on, in seconds since the epoch.
+        """
+        earlier = models.c.state.in_(EARLIER) & (models.c.created >= since)
+        ruling = models.c.state.in_(("live", "rejected", "revoked")) | (models.c.origin == "base")
+        query = sa.select(*(models.c[name] for name in _STUDENT)).where(earlier | ruling)
+        if camera is not None:
+            query = query.where(models.c.camera == camera)
+        known: dict[str, list[Student]] = defaultdict(list)
+        with self._index.read() as connection:
+            rows = connection.execute(query).all()
+        for row in sorted(rows, key=lambda row: -row.counter):
+            student = Student(row.model_id, row.state, row.created, row.sha256, row.weights, row.origin == "base")
+            known[row.camera].append(student)
+        return {name: members(each, most) for name, each in known.items()}
+
+    def wanted_files(self, zoo: Collection[Student] = ()) -> set[str]:
+        """Return the hashes of all files that may still be needed: by a model, by the `zoo`, a round that runs, or a
+        request.
+        """
         needed = models.c.state.in_(("live", "previous")) | (models.c.origin == "base")
         running = sa.select(rounds.c.stages).where(rounds.c.state.in_(UNFINISHED))
         asked = sa.select(requests.c.payload).where(requests.c.done.is_(None))
@@ -372,6 +395,7 @@ class Registry:
             rows = connection.execute(sa.select(models.c.sha256, models.c.weights).where(needed)).all()
             texts = [*connection.execute(running).scalars(), *connection.execute(asked).scalars()]
         named = {sha256 for row in rows for sha256 in row if sha256}
+        named |= {sha256 for one in zoo for sha256 in (one.sha256, one.weights) if sha256}
         return named.union(*(_SHA256.findall(text) for text in texts))
 
     def report(self, swap: SwapReport, at: float) -> bool:

@@ -132,6 +132,8 @@ LOOPS: dict[str, Callable[[Watched], object]] = {
     "a swap's round": lambda watched: watched.cloud.rounds.newest_capture(CAMERA, "gate-2"),
     "frames that came": lambda watched: watched.cloud.frames.known(["a", "b"]),
     "the models in use": lambda watched: watched.cloud.registry.wanted_files(),
+    "every zoo": lambda watched: watched.cloud.registry.zoo(4, 1.0),
+    "a camera's zoo": lambda watched: watched.cloud.registry.zoo(4, 1.0, CAMERA),
     "old frames": lambda watched: watched.cloud.lifecycle.expire(10**9, -DAY_S),
     "a quota": lambda watched: watched.cloud.lifecycle.expire(1, 30),
     "a full disk": lambda watched: watched.cloud.lifecycle.expire(10**9, 30, 10**9),

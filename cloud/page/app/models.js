@@ -5,7 +5,7 @@ import { bytes, percent, real, signed, span, stamp } from "./words.js";
 
 // Every model of a camera: how accurate each was by its gate, which one runs, what two of them differ in
 
-const FIELDS = { state: one => one.state, from: one => [one.round ? `round ${one.round}` : one.origin, one.twin ? `same file as ${one.twin}` : ""].filter(Boolean).join(", "), made: one => stamp(one.created), scale: one => real(one.scale), size: one => bytes(one.size), "AP50 by its gate": one => one.judged ? real(one.judged.map_after, 3) : "–", "trained on": one => one.judged?.kept ? `${one.judged.kept} frames` : "–", cost: one => one.judged?.bill?.told ?? "–", parent: one => one.parent || "–", swap: one => one.swap ? `${one.swap}, gap ${span(one.gap_ms / 1000)}` : "–" };
+const FIELDS = { state: one => one.state, from: one => [one.round ? `round ${one.round}${one.origin === "zoo" ? ", zoo" : ""}` : one.origin, one.twin ? `same file as ${one.twin}` : ""].filter(Boolean).join(", "), made: one => stamp(one.created), scale: one => real(one.scale), size: one => bytes(one.size), "AP50 by its gate": one => one.judged ? real(one.judged.map_after, 3) : "–", "trained on": one => one.judged?.kept ? `${one.judged.kept} frames` : "–", cost: one => one.judged?.bill?.told ?? "–", parent: one => one.parent || "–", swap: one => one.swap ? `${one.swap}, gap ${span(one.gap_ms / 1000)}` : "–" };
 
 export function modelsPane(name, answer) {
   const trouble = h("p", { class: "bad" }), curve = h("div"), compared = h("div"), body = h("tbody"), heads = ["model", "state", "in use", "AP50", "from", "scale", "made", "swap", ""];

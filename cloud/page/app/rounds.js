@@ -8,7 +8,7 @@ import { link, real, span, stamp } from "./words.js";
 
 // Rounds: one that runs with its stages, and each that is over as a story of how it went
 
-const STAGES = { claim: "take frames", label: "label", score: "score", cull: "cull", rank: "learn to choose", resolution: "find the scale", fit: "train", train: "train", export: "export", gate: "judge" };
+const STAGES = { claim: "take frames", label: "label", zoo: "try earlier students", score: "score", cull: "cull", rank: "learn to choose", resolution: "find the scale", fit: "train", train: "train", export: "export", gate: "judge" };
 const OUTCOMES = { published: "published", refused: "refused", failed: "failed", running: "running", ready: "about to be published" };
 
 export function roundsView(name) {
@@ -37,7 +37,7 @@ function roundCard(card, turn, named) {
 }
 // The stages in order: those that are over, the one that runs with its share, those to come.
 function underWay(turn) {
-  const running = turn.running, order = [...new Set([...Object.keys(turn.seconds || {}), ...Object.keys(STAGES)])].filter(one => !["fit", "score", "rank"].includes(one));
+  const running = turn.running, order = [...new Set([...Object.keys(turn.seconds || {}), ...Object.keys(STAGES)])].filter(one => !["fit", "zoo", "score", "rank"].includes(one));
   const here = order.indexOf(running?.stage ?? turn.stage);
   return [h("ol", { class: "stages" }, order.map((one, at) => h("li", { class: at < here ? "done" : at === here ? "here" : "", "aria-current": at === here ? "step" : null }, STAGES[one] || one))),
     running?.share != null ? h("progress", { value: running.share, "aria-label": `done of the stage ${running.stage}` }) : h("p", { class: "small soft" }, running ? "this stage does not tell how far it is" : "it is about to begin"),

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from culling.cloud.control.upkeep import UPKEEP_S, Upkeep
+from culling.common.clock import DAY_S
 from culling.common.metrics import ALL, Metrics
 from support.clock import FakeClock
-from support.cloud import CloudState
+from support.cloud import CAMERA, CloudState
 
 
 @pytest.fixture
@@ -52,3 +55,32 @@ def test_of_many_cameras_the_last_round_of_any_is_told(cloud: CloudState, clock:
     clock.advance(UPKEEP_S)
     pass_turn(kept)
     assert metrics.by("camera", "last_round_time") == {ALL: 7.0}, "a new edge is no round"
+
+
+def test_the_files_of_the_zoo_stay_until_the_disk_is_short(
+    cloud: CloudState, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.settings = cloud.settings.model_copy(
+        update={
+            "round": cloud.settings.round.model_copy(update={"zoo": 2}),
+            "service": cloud.settings.service.model_copy(update={"reserve_bytes": 10}),
+        }
+    )
+    files = {}
+    for tag in ("base", "a", "b", "c", "d"):
+        weights = cloud.files.add(tag.encode(), "safetensors")
+        made = msgspec.structs.replace(cloud.artefact(tag=tag), weights=weights)
+        cloud.publisher.publish(CAMERA, made, "base" if tag == "base" else "round")
+        files[tag] = {cloud.files.path(made.sha256, "onnx"), cloud.files.path(weights, "safetensors")}
+        clock.advance(3600.0)
+    for path in set().union(*files.values()):
+        os.utime(path, (0, 0))
+    clock.advance(2 * DAY_S)
+
+    def kept(free: int) -> list[str]:
+        monkeypatch.setattr("culling.cloud.control.upkeep.free_bytes", lambda _: free)
+        pass_turn(upkeep(cloud, Metrics(CollectorRegistry(), "cloud")))
+        return [tag for tag, paths in files.items() if all(path.exists() for path in paths)]
+
+    assert kept(free=100) == ["base", "b", "c", "d"], "the live one, the one before it, and one of the zoo"
+    assert kept(free=0) == ["base", "c", "d"]

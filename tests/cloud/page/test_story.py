@@ -80,3 +80,8 @@ def test_a_verdict_is_a_sentence(changes: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(("seconds", "told"), [(9, "9 s"), (512, "9 min"), (7200, "2.0 h")])
 def test_times_are_told_as_people_read_them(seconds: float, told: str) -> None:
     assert span(seconds) == told
+
+
+def test_a_round_tells_first_which_earlier_students_it_tried() -> None:
+    tried = {"told": "gate-2 makes 0.95 of the mistakes of the student in use"}
+    assert story(TURN | {"zoo": tried})[0] == "Gate-2 makes 0.95 of the mistakes of the student in use."

@@ -13,13 +13,14 @@ from torchvision.models.detection import FasterRCNN
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.recipe.watch import Watch
 from culling.cloud.model.train import Recipe, Run
-from culling.cloud.model.weights import load_weights
+from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.fit import canvases, retrain, round_recipe, start_from, unseen, watch_over, why_ended
 from culling.cloud.settings import RoundSettings
 from culling.cloud.store.frames import StoredFrame
-from culling.common.errors import TrainingError
+from culling.common.errors import ModelError, TrainingError
 from culling.common.frame import Detections
 from support.cloud import CAMERA, CloudState
+from support.detectors import small_student
 from support.rounds import context_of
 
 WIDTH, HEIGHT = 128, 96
@@ -161,3 +162,16 @@ def test_a_camera_whose_models_were_all_published_as_onnx_starts_where_every_cam
 def test_a_round_trains_the_share_of_the_weights_that_the_settings_name() -> None:
     assert round_recipe(RoundSettings(), watched=5).share == 1
     assert round_recipe(RoundSettings(trained_share=0.05), watched=5).share == 0.05
+
+
+def test_a_round_starts_from_the_weights_that_the_zoo_names(cloud: CloudState) -> None:
+    path = cloud.folder / "earlier.safetensors"
+    save_weights(path, small_student(seed=7), "fp16")
+    earlier, _ = load_weights(path)
+    weights = cloud.files.add(path.read_bytes(), "safetensors")
+    started = start_from(context_of(cloud), CAMERA, weights)
+    for name, tensor in earlier.state_dict().items():
+        assert torch.equal(tensor, started.state_dict()[name]), name
+    cloud.files.path(weights, "safetensors").write_bytes(b"rot")
+    with pytest.raises(ModelError, match="damaged"):
+        start_from(context_of(cloud), CAMERA, weights)

@@ -25,7 +25,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.extend(frame.id for frame in frames)
         return {frame.id: PERSON for frame in frames}
 
-    monkeypatch.setattr(stage, "_look", look)
+    monkeypatch.setattr(stage, "look", look)
     return names
 
 
@@ -91,7 +91,7 @@ def test_a_stage_that_is_stopped_keeps_what_it_scored(cloud: CloudState, monkeyp
         batches.append(frames)
         return {frame.id: PERSON for frame in frames}
 
-    monkeypatch.setattr(stage, "_look", look)
+    monkeypatch.setattr(stage, "look", look)
     turn = cloud.rounds.get(enter(cloud))
     with pytest.raises(StoppedError):
         score(context_of(cloud), turn, {})

@@ -5,6 +5,7 @@ import os
 import msgspec
 import pytest
 
+from culling.cloud.store.index import models
 from culling.common.errors import InputError, ModelError
 from culling.common.selection.ranker import Ranker
 from culling.common.wire.messages import SwapReport
@@ -141,6 +142,29 @@ def test_only_old_files_that_nothing_needs_are_removed(cloud: CloudState) -> Non
     assert cloud.files.prune(needed, before=later) == 2
     assert not cloud.files.path(unknown, "onnx").exists()
     assert cloud.files.path(fresh, "onnx").exists()
+
+
+def test_the_zoo_has_earlier_students_that_nobody_turned_down_and_their_files_are_kept(cloud: CloudState) -> None:
+    publish(cloud, "base", "base")
+    made = []
+    for tag in "abcde":
+        weights = cloud.files.add(tag.encode(), "safetensors")
+        artefact = msgspec.structs.replace(cloud.artefact(tag=tag), weights=weights)
+        made.append(cloud.publisher.publish(CAMERA, artefact, "round"))
+        if tag == "c":
+            cloud.publisher.rollback(CAMERA)  # to b, which has its place
+        with cloud.index.write() as connection:
+            connection.execute(models.update().values(created=models.c.created - 3600.0))
+    assert cloud.registry.zoo(9, 0.0).keys() == {CAMERA}
+    found = cloud.registry.zoo(9, 0.0)[CAMERA]
+    assert [one.name for one in found] == ["gate-6", "gate-5", "gate-2"], "d, b again, a"
+    assert [one.name for one in cloud.registry.zoo(2, 0.0, CAMERA)[CAMERA]] == ["gate-6", "gate-5"]
+    assert cloud.registry.zoo(9, found[0].created, CAMERA)[CAMERA] == found[:1]
+    assert cloud.registry.zoo(9, 0.0, "yard") == {}
+    (oldest,) = (one for one in made if one.model_id == "gate-2")
+    files = {oldest.artefact.sha256, oldest.artefact.weights}
+    assert files <= cloud.registry.wanted_files(found)
+    assert not files & cloud.registry.wanted_files()
 
 
 def test_a_file_that_a_running_round_or_an_open_request_names_is_needed(cloud: CloudState) -> None:
