@@ -34,7 +34,6 @@ DASHBOARD = json.loads((DEPLOY / "grafana" / "culling.json").read_text())
 RULE_TESTS = ("alerts_test.yml", "alerts_days_test.yml")
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
 NOT_SHOWN = {
-    "culling_escalations_unanswered_total": "what the edges count themselves is: culling_verdicts_missed_total",
     "culling_swap_reports_total": "what the edges count themselves is: culling_swaps_total",
     "culling_spans_exported_total": "off by default, and whoever has them looks at traces elsewhere",
     "culling_spans_dropped_total": "the same; the log says it too",
