@@ -346,14 +346,15 @@ class Agent:
 
     def _let_go(self) -> None:
         """Take the verdicts that came, and let the records go that wait no longer."""
-        lanes = {lane.name: lane for lane in self._lanes} if self._line.heard else {}
-        for verdict in self._line.came():
-            if (lane := lanes.get(verdict.camera)) is not None:
-                lane.hear(verdict)
-            else:
-                self._metrics.count("messages_refused", reason="unasked")
+        came = self._line.came()
+        named = {lane.name for lane in self._lanes} if came else set()
+        if strange := sum(verdict.camera not in named for verdict in came):
+            self._metrics.count("messages_refused", strange, reason="unasked")
         for lane in self._lanes:
             try:
+                for verdict in came:
+                    if verdict.camera == lane.name:
+                        lane.hear(verdict)
                 lane.release()
             except Exception as error:  # what others are told of a frame costs the camera nothing
                 note_failed("outputs", self._metrics, error, camera=lane.name)

@@ -139,7 +139,7 @@ class Worker:
             answers |= {name: seen.above(self.floor) for name, seen in zip(images, found, strict=True)}
         escalated.answer(answers, self.name)
         self.well()
-        log.info("escalations_answered", frames=len(answers))
+        log.debug("escalations_answered", frames=len(answers))
 
     def _labels(self, teacher: Labeller, batch: LeasedBatch) -> dict[str, Detections]:
         by_list: dict[tuple[str, ...], dict[str, NDArray[np.uint8]]] = {}

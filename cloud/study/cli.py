@@ -12,6 +12,7 @@ online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
 unseen    what is left of a class that the training frames lack
+cascade   the teacher's answer on a share of frames, where the student is unsure or at random, and what it costs
 students  the families of students: precision, milliseconds and bytes, before and after training, in floats and 8 bits
 day       trains nothing: it composes a day from a clip, which the others then take as their clip
 
@@ -69,6 +70,9 @@ STUDIES = {
     "selector": Study("selector", "Which ranking of frames finds those that the teacher would correct."),
     "forgetting": Study("forgetting", "What is left of the day after rounds by night, and the other way.", frames=600),
     "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
+    "cascade": Study(
+        "cascade", "The teacher's answers where the student is unsure, by share.", counts=(32,), seeds=(0, 1, 2)
+    ),
     "students": Study("students", "The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)),
 }
 

@@ -26,7 +26,7 @@ class CascadeSettings(Section):
         default=0.2,
         gt=0,
         le=1,
-        description="share of a camera's frames, those of highest worth (`[confidence]`), in which its student counts "
+        description="share of a camera's frames, those of highest worth to training, in which its student counts "
         "as unsure",
     )
     deadline_s: float = Field(

@@ -413,7 +413,7 @@ def test_bytes_that_mean_nothing_are_refused_and_the_link_lives_on(
 @pytest.mark.parametrize("version", ["0.2.0", "strict"])
 def test_an_earlier_edge_is_served_and_told_only_what_it_knows(start: Start, version: str) -> None:
     """With the bytes that it sends: its frames are stored, and every answer is one that it takes."""
-    running = start()
+    running = start(labelling={"verdicts_per_minute": 5})
     secret = running.cloud.enroll(CAMERA)
     DesiredStates(running.cloud.index).change(CAMERA, paused=True, frames_per_window=9)
     edge = running.connect(secret)
