@@ -275,7 +275,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "cost_gflops": _COST_PARTS,
     "cost_seconds": _COST_PARTS[1:],
     "rollbacks": ("edge", "operator"),
-    "escalations_skipped": ("no-line", "allowance", "queue-full"),
+    "escalations_skipped": ("no-line", "allowance", "queue-full", "unanswered"),
     "verdicts_missed": ("deadline", "refused", "malformed", "queue-full", "stopped"),
     "verdicts_dropped": ("late", "repeat", "unasked"),
     "escalations_unanswered": ("allowance", "overdue", "unreadable", "unknown-model", "repeat"),

@@ -31,6 +31,9 @@ LEAST = 20
 """Before so many were seen, nobody can say which of them are the worst: none is asked about."""
 HELD = 1024
 """Records of a camera that may wait: half a minute of 30 frames a second, a few hundred kilobytes."""
+MOST_MISSED, PAUSE_S = 3, 60.0
+"""After so many deadlines in a row nothing is asked for a while, and then once: a teacher that is gone, or too slow,
+would hold up every record of the camera for nothing."""
 REMEMBERED = 256
 """Frames that were asked about lately: a verdict on one of them was late, or came before."""
 
@@ -101,6 +104,8 @@ class Cascade:
         self._held: deque[_Record] = deque()
         self._waiting: dict[int, _Record] = {}
         self._over: dict[int, str] = {}
+        self._missed = 0
+        self._paused_until = float("-inf")
 
     @property
     def holding(self) -> bool:
@@ -138,6 +143,7 @@ class Cascade:
             self._stand(record, why)
             return
         record.answer = answer
+        self._missed = 0
         self._end(record, "repeat")
         self._metrics.count("verdicts_taken", camera=self._camera)
         self._metrics.observe("verdict_seconds", self._clock.monotonic() - record.asked, camera=self._camera)
@@ -151,6 +157,9 @@ class Cascade:
                 if now < first.until:
                     return
                 self._stand(first, "deadline")
+                self._missed += 1
+                if self._missed >= MOST_MISSED:
+                    self._paused_until = now + PAUSE_S
             yield self._next()
 
     def flush(self, reason: str) -> Iterator[Leaving]:
@@ -171,6 +180,8 @@ class Cascade:
         until = now + self._settings.deadline_s
         if not self._line.open:  # first: what is not sent takes nothing of the allowance
             return self._skip("no-line")
+        if now < self._paused_until:
+            return self._skip("unanswered")
         if not self._allowance.take(now):
             return self._skip("allowance")
         if not (number := self._line.ask(frame, record.seen.model, until)):

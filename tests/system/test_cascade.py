@@ -140,3 +140,17 @@ def test_a_verdict_that_comes_after_the_deadline_or_twice_changes_no_record(site
         cloud.send(Verdict(late.camera, late.boot, 10**6, found, "big"))
     wait_until(lambda: (list(cloud.turn()), count(site, "verdicts_dropped", reason="unasked"))[1] == 2)
     assert {one.by for one in records(site)} == {"student"}
+
+
+def test_a_file_that_has_ended_ends_its_agent_once_every_record_has_left(site: Site, cloud: CloudEnd) -> None:
+    site.settings["camera"][0] |= {"loop": False, "max_fps": 0.0}
+    site.settings["agent"]["exit_when_done"] = True
+    process = site.start()
+    wait_until(lambda: (list(cloud.turn()), process.poll())[1] is not None)
+    assert process.returncode == 0, site.log()
+    found = records(site)
+    assert in_order(found)
+    asked = [message for message, _ in cloud.seen if isinstance(message, Escalate)]
+    assert asked
+    assert {one.by for one in found} == {"student"}
+    assert len(found) > 60, "of 120 at 25 a second, some of which the student may miss"

@@ -11,7 +11,7 @@ from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.wire.messages import Escalate, Verdict, to_wire
 from culling.edge.cascade import cascade
-from culling.edge.cascade.cascade import LEAST, Cascade, Unsure
+from culling.edge.cascade.cascade import LEAST, MOST_MISSED, PAUSE_S, Cascade, Unsure
 from culling.edge.cascade.line import Line
 from culling.edge.cascade.settings import CascadeSettings
 from support.clock import FakeClock
@@ -139,6 +139,29 @@ def test_at_the_deadline_the_students_answer_stands_and_nothing_behind_it_waits_
     rig.let_go(after_s=0.2)
     assert rig.out == [(21, "student"), (22, "student")]
     assert rig.counted("verdicts_missed") == {"deadline": 1}
+
+
+def test_a_teacher_that_never_answers_in_time_is_left_alone_for_a_while(rig: Rig) -> None:
+    for number in range(MOST_MISSED):
+        rig.see(9.0 + number)
+        rig.sent()
+        rig.let_go(after_s=2.0)
+    rig.see(20.0)
+    assert rig.out[-1] == (21 + MOST_MISSED, "student"), "it waits for nothing"
+    assert rig.counted("escalations_skipped") == {"unanswered": 1}
+
+    rig.see(21.0, after_s=PAUSE_S)
+    late = rig.sent()
+    rig.let_go(after_s=2.0)
+    rig.see(22.0)
+    assert rig.counted("escalations_skipped") == {"unanswered": 2}, "it was asked once, in vain"
+    rig.answer(late)
+
+    for worth in (23.0, 24.0):
+        rig.see(worth, after_s=PAUSE_S)
+        rig.answer(rig.sent())
+    rig.see(25.0)
+    assert rig.cascade.holding, "it answers again, and is asked again"
 
 
 # Faults
