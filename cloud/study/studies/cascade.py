@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.evaluation.holdout import Truth
+from culling.cloud.evaluation.holdout import HeldOut, Truth
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
@@ -35,7 +36,10 @@ def cascade(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resu
 
     The first seed trains, all of them draw random frames. Raises InputError without labels to measure by.
     """
-    trainer, held = Trainer(corpus), corpus.held_out
+    trainer = Trainer(corpus)
+    held = HeldOut(
+        replace(corpus.measured, numbers=frozenset()), corpus.labeller, corpus.interest
+    )  # labelled ones only
     answers = held.answers(corpus.labeller, corpus.graph.info.classes)
     students = {"base": corpus.base}
     for n in counts:
