@@ -13,7 +13,7 @@ class CascadeSettings(Section):
     """`[cascade]`: records of frames whose student is unsure wait for the teacher's answer, for `deadline_s` at most.
 
     It is off: `per_minute` is 0. The service has to allow it too (`labelling.verdicts_per_minute`), and a camera needs
-    an `[[output]]`, since it is records that are answered for.
+    an output, since it is records that are answered for.
     """
 
     per_minute: int = Field(
