@@ -31,7 +31,7 @@ PREFIX = "CULLING_"
 SECTIONS = {
     "edge": {
         *("agent", "camera", "cloud", "confidence", "difference", "metrics", "output", "selector", "spool", "student"),
-        *("traces", "view"),
+        *("cascade", "traces", "view"),
     },
     "cloud": {
         *(

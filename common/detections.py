@@ -60,12 +60,13 @@ class ZoneCounts(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the student found in one frame of a camera.
+    """What was found in one frame of a camera.
 
     `model` and its `counter` name the student; `seq` is the frame's number since the agent's start, and rises; `pts` is
     seconds of stream time, `at` the wall time of capture in seconds since the epoch, `width` and `height` the
     frame's in pixels. `decision` and `reason` say whether the frame leaves for training, `loss` is its confidence loss.
-    `zones` has an entry for each zone of the camera.
+    `zones` has an entry for each zone of the camera. `by` says whose the `detections` are: the student's, or those of
+    the `teacher` of that name, which was asked because the student was unsure.
     """
 
     v: Literal[1] = VERSION
@@ -82,6 +83,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     loss: float
     detections: tuple[Detection, ...]
     zones: dict[str, ZoneCounts] = {}
+    by: Literal["student", "teacher"] = "student"
+    teacher: str = ""
 
     def counts(self) -> dict[str, int]:
         """Return how many detections there are of each class that was found."""

@@ -116,6 +116,27 @@ SERIES: tuple[Series, ...] = (
     _count("output_records", "output", "records", "records that an output handed over", "edge"),
     _count("output_records_dropped", "output reason", "records", "records that were not handed over, and why", "edge"),
     _count("output_retries", "output", "attempts", "attempts of an output that failed, to be made again", "edge"),
+    # the cascade
+    _count(
+        "escalations",
+        "camera",
+        "frames",
+        "unsure frames that the teacher was asked about: their records waited",
+        "edge",
+    ),
+    _count(
+        "escalations_skipped", "camera reason", "frames", "unsure frames that it was not asked about, and why", "edge"
+    ),
+    _count("verdicts_taken", "camera", "records", "records that went out with the teacher's answer", "edge"),
+    _count(
+        "verdicts_missed",
+        "camera reason",
+        "records",
+        "records that waited for it and went out with the student's, and why",
+        "edge",
+    ),
+    _count("verdicts_dropped", "camera reason", "verdicts", "verdicts that no record waited for, and why", "edge"),
+    _spread("verdict_seconds", "camera", "seconds", "from asking the teacher to its answer", "edge", _FAST),
     # the live picture
     _gauge("view_viewers", "", "browsers", "browsers that look at a live picture now", "edge"),
     _count("view_frames", "camera", "frames", "pictures encoded for those who look", "edge"),
@@ -174,6 +195,9 @@ SERIES: tuple[Series, ...] = (
     ),
     _count("live_pictures", "camera", "frames", "live pictures that came for who looks", "cloud"),
     _count("live_pictures_ignored", "reason", "frames", "live pictures that were not kept, and why", "cloud"),
+    _count("escalations_received", "camera", "frames", "frames that edges asked the teacher about", "cloud"),
+    _count("verdicts_sent", "camera", "verdicts", "answers of the teacher sent to edges in time", "cloud"),
+    _count("escalations_unanswered", "camera reason", "frames", "escalations without an answer, and why", "cloud"),
     _count("frames_taken", "camera", "frames", "frames that a student looked at, as its edge told", "cloud"),
     _count("frames_missed", "camera", "frames", "frames that came while it was busy, as its edge told", "cloud"),
     _count("frames_received", "camera", "frames", "hard frames that arrived", "cloud"),
@@ -267,6 +291,10 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "cost_seconds": _COST_PARTS[1:],
     "zoo_students": ("published", "start", "worse", "unusable"),
     "rollbacks": ("edge", "operator"),
+    "escalations_skipped": ("no-line", "allowance", "queue-full", "unanswered"),
+    "verdicts_missed": ("deadline", "refused", "malformed", "queue-full", "stopped"),
+    "verdicts_dropped": ("late", "repeat", "unasked"),
+    "escalations_unanswered": ("allowance", "overdue", "unreadable", "unknown-model", "repeat"),
     "live_pictures_skipped": ("hard-frames", "upload-limit", "queue-full", "oversized"),
 }
 """The values of a series' last label, beside the camera if it has that, where all are known in advance."""

@@ -44,6 +44,8 @@ from culling.common.wire.messages import CameraState, Desired
 from culling.common.wire.transport import public_key
 from culling.edge.camera.camera import Camera, CameraSettings, Frame
 from culling.edge.camera.latest import LatestFrame
+from culling.edge.cascade.cascade import Cascade
+from culling.edge.cascade.line import Line
 from culling.edge.classes import Unfound, asking_for, unfound
 from culling.edge.gauges import Gauges
 from culling.edge.lane import Lane
@@ -169,6 +171,7 @@ class Agent:
         slots = {camera.name: self._make_slot(camera.name) for camera in self._settings.camera}
         self._gauges = Gauges(self._metrics, self._spool, agent.state_dir, list(slots))
         self._abroad = Abroad(self._settings.view.through_cloud, self._names, self._metrics, self._clock)
+        self._line = Line(self.boot, self._settings.spool.jpeg_quality, self._clock, self._arrivals)
         self._forwarder = self._make_forwarder(slots)
         life.callback(lambda: self._forwarder.finish(self._time_left()))
         self._recorder = self._make_recorder()
@@ -188,11 +191,13 @@ class Agent:
             self._watchdog.beat(MAIN, self._clock.monotonic())
             self._wait_for_frames()
             self._infer_newest()
+            self._let_go()
             self._reload()
             if self._clock.monotonic() >= self._next_tick:
                 self._tick()
         self._watchdog.release(MAIN)
         for lane in self._lanes:
+            lane.flush()
             if lane.camera.state == "ended":
                 lane.end_window(final=True)
             else:
@@ -259,6 +264,7 @@ class Agent:
             self._apply_desired,
             self._abroad,
             self._traced,
+            self._line,
         )
 
     def _make_recorder(self) -> Recorder:
@@ -300,7 +306,12 @@ class Agent:
             regions=Regions(camera.ignore, camera.zone),
             tracks=_tracks(camera),
             live=self._view.live,
+            cascade=self._make_cascade(camera.name),
         )
+
+    def _make_cascade(self, camera: str) -> Cascade | None:
+        settings = self._settings.cascade
+        return Cascade(settings, camera, self._line, self._metrics, self._clock) if settings.asks(camera) else None
 
     def _make_camera(self, camera: CameraSettings) -> Camera:
         return Camera(camera, LatestFrame(self._arrivals), self._clock, self._metrics)
@@ -321,7 +332,7 @@ class Agent:
 
     def _wait_for_frames(self) -> None:
         with self._arrivals:
-            self._arrivals.wait_for(self._frame_waits, WAIT_S)
+            self._arrivals.wait_for(lambda: self._line.heard or self._frame_waits(), WAIT_S)
 
     def _frame_waits(self) -> bool:
         return any(lane.ready for lane in self._lanes)
@@ -332,6 +343,21 @@ class Agent:
             self._infer(batch)
         if batches and not self._frame_waits():
             self._builder.rests()
+
+    def _let_go(self) -> None:
+        """Take the verdicts that came, and let the records go that wait no longer."""
+        came = self._line.came()
+        named = {lane.name for lane in self._lanes} if came else set()
+        if strange := sum(verdict.camera not in named for verdict in came):
+            self._metrics.count("messages_refused", strange, reason="unasked")
+        for lane in self._lanes:
+            try:
+                for verdict in came:
+                    if verdict.camera == lane.name:
+                        lane.hear(verdict)
+                lane.release()
+            except Exception as error:  # what others are told of a frame costs the camera nothing
+                note_failed("outputs", self._metrics, error, camera=lane.name)
 
     def _batches(self) -> list[list[Work]]:
         """Take the newest frame of every camera that has one; frames of one model and input size form a batch."""
@@ -417,6 +443,8 @@ class Agent:
         cameras = [lane.camera for lane in self._lanes]
         if any(camera.state not in ("ended", "failed") or camera.latest.ready for camera in cameras):
             return False
+        if any(lane.holding for lane in self._lanes):
+            return False
         failures = [camera.failure for camera in cameras if camera.failure is not None]
         if failures and (len(failures) == len(cameras) or self._settings.agent.exit_when_done):
             raise failures[0]
@@ -463,6 +491,7 @@ class Agent:
         lanes = {lane.name: lane for lane in self._lanes}
         for name in change.removed:
             lanes[name].end_window(final=True)
+            lanes[name].flush()
             _replace(lanes.pop(name).camera, None)
         for camera in change.moved:
             new, regions = self._make_camera(camera), Regions(camera.ignore, camera.zone)

@@ -6,7 +6,8 @@ All of it runs in the agent's main loop and never waits. `state` and `apply` may
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -14,15 +15,17 @@ import structlog
 from numpy.typing import NDArray
 
 from culling.common.clock import Clock
+from culling.common.detections import ZoneCounts
 from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, Released, Selector
-from culling.common.wire.messages import CameraState, Desired
+from culling.common.wire.messages import CameraState, Desired, Verdict
 from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
+from culling.edge.cascade.cascade import Cascade, Leaving
 from culling.edge.classes import Asking, unfound
 from culling.edge.model.slot import ModelSlot
 from culling.edge.model.student import Student
@@ -52,7 +55,8 @@ NO_MODEL = "none"
 class Lane:
     """Everything that one camera owns in the main loop.
 
-    A `patient` lane, whose camera can wait, takes no frame while the recorder's queue is full.
+    A `patient` lane, whose camera can wait, takes no frame while the recorder's queue is full, or as many records wait
+    for the teacher's answer as may.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Lane:
         regions: Regions | None = None,
         tracks: Tracks | None = None,
         live: Sequence[LiveFrames] = (),
+        cascade: Cascade | None = None,
     ) -> None:
         self.name = camera.name
         self.camera = camera
@@ -86,7 +91,10 @@ class Lane:
         self._regions = regions or Regions()
         self._tracks = tracks
         self._live = live
+        self._cascade = cascade
         self._told: Seen | None = None
+        self._zones: Mapping[str, ZoneCounts] = {}
+        self._due: frozenset[str] = frozenset()
         self._hide()
         self._difference_settings = difference
         self._difference: Difference | None = None
@@ -103,8 +111,9 @@ class Lane:
 
     def move(self, camera: Camera, patient: bool, regions: Regions, tracks: Tracks | None = None) -> Camera:
         """Go on with another source of the same camera's frames; return the one before, which is to be stopped."""
+        self.flush()
         before, self.camera, self._patient = self.camera, camera, patient
-        self._regions, self._tracks = regions, tracks
+        self._regions, self._tracks, self._zones = regions, tracks, {}
         self._hide()
         if self._difference is not None:
             self._difference.forget()
@@ -113,7 +122,16 @@ class Lane:
     @property
     def ready(self) -> bool:
         """Whether there is a frame to take."""
-        return self.camera.latest.ready and not (self._patient and self._recorder.full)
+        return self.camera.latest.ready and not (self._patient and (self._recorder.full or self._all_wait))
+
+    @property
+    def holding(self) -> bool:
+        """Whether a record waits for the teacher's answer."""
+        return self._cascade is not None and self._cascade.holding
+
+    @property
+    def _all_wait(self) -> bool:
+        return self._cascade is not None and self._cascade.full
 
     def take(self) -> tuple[Frame, Student] | None:
         """Return the newest frame and its student, after switching to a new model if one is ready; None without either.
@@ -149,10 +167,27 @@ class Lane:
         self._tally_by_the_minute(now)
         self._act(frame, student, found, score, decision)
         try:
-            self._tell(frame, student, found, score.loss, decision)
+            self._tell(frame, student, found, score, decision)
         except Exception as error:  # what others are told of a frame costs the frame nothing
             note_failed("outputs", self._metrics, error, camera=self.name)
         self._count(frame, student, found, score.loss, seconds, decision)
+
+    def hear(self, verdict: Verdict) -> None:
+        """Take a verdict on one of this camera's frames; what it answers leaves with `release`."""
+        if self._cascade is None:
+            self._metrics.count("verdicts_dropped", camera=self.name, reason="unasked")
+        else:
+            self._cascade.take(verdict)
+
+    def release(self) -> None:
+        """Let the records go that wait no longer."""
+        if self._cascade is not None and self._cascade.holding:
+            self._let_go(self._cascade.leaving())
+
+    def flush(self) -> None:
+        """Let every record go that waits, with the student's answer where the teacher's has not come."""
+        if self._cascade is not None:
+            self._let_go(self._cascade.flush("stopped"))
 
     def apply(self, desired: Desired) -> None:
         """Follow what an operator wants, from the next frame on. Safe from any thread."""
@@ -244,8 +279,11 @@ class Lane:
             return
         if self._student is not None:
             self._selector.note_swap()
+            if self._cascade is not None:
+                self._cascade.forget()
         manifest, clock = student.manifest, self._clock
         if self._tracks is not None and self._student is not None and self._student.classes != student.classes:
+            self.flush()
             self._tracks.forget()
         self._warn_of_strangers(student)
         self._scorer = Scorer(manifest, self._confidence)
@@ -322,13 +360,11 @@ class Lane:
         selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, draw, ignored)
         self._recorder.offer(selected, self._patient)
 
-    def _tell(self, frame: Frame, student: Student, found: Detections, loss: float, decision: Decision) -> None:
+    def _tell(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:
         if not (self._outlets or self._watched):
             self._told = None
             return
-        tracks = None if self._tracks is None else self._tracks.update(found, frame.pts)
-        inside, zones = self._regions.count(found, student.classes, frame.width, frame.height, tracks, frame.pts)
-        self._told = Seen(
+        seen = Seen(
             camera=self.name,
             seq=frame.seq,
             pts=frame.pts,
@@ -340,14 +376,40 @@ class Lane:
             classes=student.classes,
             found=found,
             decision=decision,
-            loss=loss,
-            zones=zones,
-            inside=inside,
-            tracks=tracks,
+            loss=score.loss,
         )
-        if self._outlets:
-            self._outlets.offer(self._told)
+        if not self._holds(frame, seen, score.worth):
+            self._told = self._followed(seen)
+            if self._outlets and self._cascade is None:
+                self._outlets.offer(self._told)
+            elif self._outlets:
+                self._outlets.offer_due(self._told, self._due)
+        else:  # who looks sees it now; who is where follows once it is known what is in the frame
+            self._told = replace(seen, zones=self._zones)
         self._show(frame, self._told)
+
+    def _holds(self, frame: Frame, seen: Seen, worth: float) -> bool:
+        """Return whether a frame's record has to wait, for an answer or for those before it."""
+        if self._cascade is None:
+            return False
+        self._due = self._outlets.due(self.name, frame.captured) if self._outlets else frozenset()
+        return self._cascade.hold(frame, seen, worth, self._due)
+
+    def _let_go(self, leaving: Iterable[Leaving]) -> None:
+        for one in leaving:
+            seen = one.seen
+            if (answer := one.answer) is not None:
+                found = self._regions.kept(answer.found, seen.classes, seen.width, seen.height)
+                seen = replace(seen, found=found, teacher=answer.teacher)
+            seen = self._followed(seen)
+            if self._outlets:
+                self._outlets.offer_due(seen, one.to)
+
+    def _followed(self, seen: Seen) -> Seen:
+        """Return what was seen in the next frame with the numbers of its objects and who is in which zone."""
+        tracks = None if self._tracks is None else self._tracks.update(seen.found, seen.pts)
+        inside, self._zones = self._regions.count(seen.found, seen.classes, seen.width, seen.height, tracks, seen.pts)
+        return replace(seen, zones=self._zones, inside=inside, tracks=tracks)
 
     @property
     def _watched(self) -> bool:

@@ -6,6 +6,7 @@
 [spool]       frames that wait on disk for the cloud              [metrics]    where the counters are served
 [difference]  which frames need no inference (`difference.py`)    [[output]]   where detections go (`output/`)
 [view]        the live picture, for people (`view/`)              [traces]     where the spans of forwarded frames go
+[cascade]     which frames the teacher is asked about (`cascade/`)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from culling.common.selection.selector import SelectorSettings
 from culling.common.traces.settings import TracesSettings
 from culling.edge.camera.camera import CameraSettings
 from culling.edge.camera.difference import DifferenceSettings
+from culling.edge.cascade.settings import CascadeSettings
 from culling.edge.output.settings import SECRETS, OutputSettings
 from culling.edge.view.settings import ViewSettings
 
@@ -198,6 +200,7 @@ class EdgeSettings(Settings):
     metrics: MetricsSettings = MetricsSettings()
     view: ViewSettings = ViewSettings()
     traces: TracesSettings = TracesSettings()
+    cascade: CascadeSettings = CascadeSettings()
     output: tuple[OutputSettings, ...] = ()
 
     @field_validator("camera")
@@ -207,6 +210,14 @@ class EdgeSettings(Settings):
         if times > 1:
             raise ValueError(f"{times} cameras are named {name!r}: give each a name of its own")
         return cameras
+
+    @field_validator("cascade")
+    @classmethod
+    def _known_cameras(cls, cascade: CascadeSettings, info: ValidationInfo) -> CascadeSettings:
+        known = {camera.name for camera in info.data.get("camera", ())}
+        if known and (strange := sorted(set(cascade.cameras) - known)):
+            raise ValueError(f"cameras: there is no camera {strange[0]!r}")
+        return cascade
 
     @field_validator("output")
     @classmethod

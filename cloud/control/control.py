@@ -77,7 +77,8 @@ class Control:
         executor = Executor(child_settings, settings, clock)
         self._runner = Runner(executor, self._rounds, clock, settings.round.stall_s)
         queue = LabelQueue(index, self._frames, clock, settings.labelling.per_day, worker_name(settings.data_dir))
-        self._labeller = LabellerProcess(child_settings, queue, clock, settings.round.stall_s)
+        standing = settings.labelling.verdicts_per_minute > 0
+        self._labeller = LabellerProcess(child_settings, queue, clock, settings.round.stall_s, standing)
         self._upkeep = Upkeep(settings, index, self._frames, files, metrics, clock)
 
     @property

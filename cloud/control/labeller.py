@@ -40,15 +40,17 @@ CURE = "see the kernel's log; lower teacher.batch or teacher.short_side"
 class LabellerProcess:
     """At most one worker; `settings` is the file of its settings, in the data folder. Used by one thread.
 
-    A worker whose heartbeat has not changed for `stall_s` seconds hangs, and is replaced.
+    A worker whose heartbeat has not changed for `stall_s` seconds hangs, and is replaced. One that is `standing` runs
+    whether or not a frame waits, since an edge that asks does not wait until it has started.
     """
 
-    def __init__(self, settings: Path, queue: LabelQueue, clock: Clock, stall_s: float) -> None:
+    def __init__(self, settings: Path, queue: LabelQueue, clock: Clock, stall_s: float, standing: bool = False) -> None:
         self._settings = settings
         self._data_dir = settings.parent
         self._queue = queue
         self._clock = clock
         self._child = Child(clock, stall_s)
+        self._standing = standing
         self._died = 0
         self._next_look = self._started = 0.0
         say_problem(self._data_dir, "")  # that of a service that is over
@@ -78,7 +80,7 @@ class LabellerProcess:
             self._note_death(ended, now)
         if not self._child.busy and now >= self._next_look:
             self._next_look = now + LOOK_S
-            if self._queue.open:
+            if self._standing or self._queue.open:
                 self._child.start("culling.cloud.labelling", self._settings, self._data_dir / FOLDER)
                 self._started = now
         return ended is not None

@@ -30,7 +30,8 @@ class Labels:
         self, settings: CloudSettings, index: Index, frames: FrameStore, metrics: Metrics, clock: Clock
     ) -> None:
         queue = LabelQueue(index, frames, clock, settings.labelling.per_day, worker_name(settings.data_dir))
-        self._worker = LabellerProcess(write_settings(settings), queue, clock, settings.round.stall_s)
+        standing = settings.labelling.verdicts_per_minute > 0
+        self._worker = LabellerProcess(write_settings(settings), queue, clock, settings.round.stall_s, standing)
         self._metrics = metrics
         self._problem = ""
 

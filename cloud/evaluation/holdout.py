@@ -112,15 +112,27 @@ class HeldOut:
 
     def score(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> HeldOutScores:
         """Return how good the student in `model` is with the input size that its manifest says."""
-        detect, classes = open_model(model, scale, long_side)
-        found = {number: detect(frame).among(classes, self._classes) for number, frame in self._frames.items()}
+        found = self.found(model, scale, long_side)
         return HeldOutScores(*(self._score(found, truth) for truth in (self._teacher, self._labels)))
+
+    def found(self, model: Path, scale: float, long_side: int = LONG_SIDE) -> Truth:
+        """Return what the student in `model` finds in each frame, with the input size that its manifest says."""
+        detect, classes = open_model(model, scale, long_side)
+        return {number: detect(frame).among(classes, self._classes) for number, frame in self._frames.items()}
 
     def score_teacher(self, teacher: Labeller, classes: tuple[str, ...]) -> EvaluationResult | None:
         """Return how good whoever labels `classes` is by the label file; None where that has nothing to measure by."""
+        return self.by_labels(self.answers(teacher, classes))
+
+    def answers(self, teacher: Labeller, classes: tuple[str, ...]) -> Truth:
+        """Return what whoever labels `classes` sees in each frame that the label file has."""
         found = teacher.label([self._frames[number] for number in self._labels])
         ours = [one.among(classes, self._classes) for one in found]
-        return self._score(dict(zip(self._labels, ours, strict=True)), self._labels)
+        return dict(zip(self._labels, ours, strict=True))
+
+    def by_labels(self, found: Truth) -> EvaluationResult | None:
+        """Return how good detections are by the label file, in all of its frames; None where it has no object."""
+        return self._score(found, self._labels)
 
     def _score(self, found: Truth, truth: Truth) -> EvaluationResult | None:
         compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]

@@ -19,6 +19,7 @@ import structlog
 
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.timed import TimedTeacher
+from culling.cloud.labelling.escalated import Escalated
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import FOLDER, say_problem, worker_name
 from culling.cloud.labelling.worker import Labeller, Worker
@@ -33,6 +34,7 @@ from culling.common.clock import Clock, SystemClock
 from culling.common.errors import CullingError, StorageError
 from culling.common.process.child import die_first, stop_when_told
 from culling.common.traces.settings import traces_or_none
+from culling.common.wire.messages import plain
 
 log = structlog.get_logger(__name__)
 
@@ -56,15 +58,18 @@ def build(settings: CloudSettings, clock: Clock) -> Worker:
         log.info("teacher_loaded", kind=settings.teacher.kind, device=teachers.device)
         return Teachers(TimedTeacher(teachers.own, Rates(index)), settings)
 
+    asked = settings.labelling.verdicts_per_minute > 0
     return Worker(
         LabelQueue(index, store, clock, settings.labelling.per_day, worker_name(settings.data_dir)),
         store,
         Registry(index),
         load,
-        2 * settings.teacher.batch,
+        settings.teacher.batch if asked else 2 * settings.teacher.batch,
         settings.teacher.min_score,
         heart.advance,
         lambda: say_problem(settings.data_dir, ""),
+        escalated=Escalated(index, clock) if asked else None,
+        name=plain(settings.teacher.kind),
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from culling.cloud.labelling.escalated import Escalated
 from culling.cloud.labelling.queue import LabelQueue, LeasedBatch, Worth
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.registry import Registry
@@ -33,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 IDLE_S = 1.0
 """How long the worker waits where nothing waits for it: a frame is labelled within a second or two of its arrival."""
+
+ASKED_S = 0.1
+"""How long an edge that waits for an answer may go unseen, while nothing else is done."""
 
 HINDERED_S = 5.0
 """How long it waits where it could not read or write: a full disk does not empty within milliseconds."""
@@ -52,7 +56,8 @@ class Worker:
     """Labels what `queue` has, `size` frames at a time, without boxes below `floor`.
 
     `beat` is called for each turn, `well` for each batch that was labelled. `now` is seconds since the epoch, for the
-    spans that go to `traces`.
+    spans that go to `traces`. With `escalated`, what edges wait for goes before every batch, answered by `name`, and
+    the teacher is loaded before anything is asked.
     """
 
     queue: LabelQueue
@@ -66,6 +71,8 @@ class Worker:
     teacher: Labeller | None = None
     traces: Traces | None = None
     now: Callable[[], float] = time.time
+    escalated: Escalated | None = None
+    name: str = ""
 
     def run(self, stopping: threading.Event) -> None:
         """Label until `stopping` is set. Raises ModelError when the teacher cannot be used, or fails."""
@@ -81,14 +88,27 @@ class Worker:
                 stopping.wait(HINDERED_S)
                 continue
             if not worked:
-                stopping.wait(IDLE_S)
+                self._rest(stopping)
+
+    def _rest(self, stopping: threading.Event) -> None:
+        """Wait where nothing waits, but for no edge that does."""
+        if self.escalated is None:
+            stopping.wait(IDLE_S)
+            return
+        for _ in range(round(IDLE_S / ASKED_S)):
+            if stopping.wait(ASKED_S) or self.escalated.waiting:
+                return
 
     def turn(self) -> bool:
-        """Label one batch; return whether there was one."""
+        """Answer who waits, or else label one batch; return whether there was anything."""
         if self.teacher is None:
-            if not self.queue.open:
+            if self.escalated is None and not self.queue.open:
                 return False
             self.teacher = self.load()  # before any frame is leased, which it must not be held against
+            self.beat()
+        if self.escalated is not None and self.escalated.waiting:
+            self._answer(self.teacher, self.escalated)
+            return True
         if (batch := self.queue.take(self.size, self._worth)) is None:
             return False
         made_for = {frame.id: frame.classes for frame in batch.frames}
@@ -104,19 +124,46 @@ class Worker:
         log.info("frames_labelled", frames=kept, cameras=len({frame.camera for frame in batch.frames}))
         return True
 
+    def _answer(self, teacher: Labeller, escalated: Escalated) -> None:
+        """Look at what edges wait for, as many at once as are labelled at once."""
+        questions = escalated.take(self.size)
+        answers: dict[int, Detections | None] = {}
+        by_list: dict[tuple[str, ...], dict[int, NDArray[np.uint8]]] = {}
+        for one in questions:
+            try:
+                by_list.setdefault(one.classes, {})[one.id] = decode_jpeg(one.jpeg)
+            except ProtocolError:
+                answers[one.id] = None
+        for classes, images in by_list.items():
+            found = _look(teacher, list(images.values()), classes)
+            answers |= {name: seen.above(self.floor) for name, seen in zip(images, found, strict=True)}
+        escalated.answer(answers, self.name)
+        self.well()
+        log.debug("escalations_answered", frames=len(answers))
+
     def _labels(self, teacher: Labeller, batch: LeasedBatch) -> dict[str, Detections]:
         by_list: dict[tuple[str, ...], dict[str, NDArray[np.uint8]]] = {}
+        labels = self._known(batch)
         for frame in batch.frames:
-            if (jpeg := self.store.jpeg(frame)) is None:
+            if frame.id in labels or (jpeg := self.store.jpeg(frame)) is None:
                 continue
             try:
                 by_list.setdefault(frame.classes, {})[frame.id] = decode_jpeg(jpeg)
             except ProtocolError:  # only its header was checked on arrival
                 self.store.put_aside(frame)
-        labels: dict[str, Detections] = {}
         for classes, images in by_list.items():
             found = _look(teacher, list(images.values()), classes)
             labels |= {name: seen.above(self.floor) for name, seen in zip(images, found, strict=True)}
+        return labels
+
+    def _known(self, batch: LeasedBatch) -> dict[str, Detections]:
+        """Return the labels of frames on which this teacher has answered an edge already."""
+        labels: dict[str, Detections] = {}
+        for classes in {frame.classes for frame in batch.frames} if self.escalated is not None else ():
+            assert self.escalated is not None
+            same = {frame.id: frame.sha256 for frame in batch.frames if frame.classes == classes}
+            known = self.escalated.known(set(same.values()), classes, self.name)
+            labels |= {name: known[sha256] for name, sha256 in same.items() if sha256 in known}
         return labels
 
     def _worth(self, camera: str) -> Worth | None:

@@ -19,6 +19,7 @@ import structlog
 
 from culling.cloud.link.admission import Room, check_frame
 from culling.cloud.link.arrivals import Arrivals
+from culling.cloud.link.escalations import LOOK_S, Escalations
 from culling.cloud.link.live import LiveLink
 from culling.cloud.link.offers import Offers
 from culling.cloud.link.readings import Reading, Readings, Said, is_newer
@@ -37,6 +38,7 @@ from culling.common.process.survival import surviving
 from culling.common.wire.messages import (
     Ack,
     CameraState,
+    Escalate,
     FromCloud,
     HardFrame,
     Heartbeat,
@@ -116,6 +118,8 @@ class Ingest:
         publish = settings.publish
         self._offers = Offers(index, files, publish.reoffer_s, clock, self._send, publish.deltas)
         self._live = LiveLink(index, metrics, clock, self._send)
+        verdicts = settings.labelling.verdicts_per_minute
+        self._escalations = Escalations(index, verdicts, metrics, clock, self._send)
         self._unsaved: dict[str, Told] = {}
         self._saving: dict[str, Told] = {}
         self._heard: dict[str, float] = {}
@@ -233,7 +237,7 @@ class Ingest:
 
     def _take_what_came(self) -> None:
         """Take the next message and those behind it; store their frames once no message waits, or there are many."""
-        wait_s = POLL_S
+        wait_s = LOOK_S if self._escalations.waiting else POLL_S
         for _ in range(AT_ONCE):
             if (received := self._socket.poll(wait_s)) is None:
                 break
@@ -244,8 +248,16 @@ class Ingest:
         if self._wanted and self._clock.monotonic() >= self._next_hand_out:
             with surviving("ingest", self._metrics, step="hand out"):
                 self._hand_out_again()
+        with surviving("ingest", self._metrics, step="escalations"):
+            self._answer_who_waits()
         with surviving("ingest", self._metrics, step="store"):  # an unanswered frame comes again
             self._store_arrivals()
+
+    def _answer_who_waits(self) -> None:
+        try:
+            self._escalations.turn()
+        except StorageError as error:  # the edge's own answer stands
+            self._troubled(error)
 
     def _take(self, edge_key: str, parts: list[bytes]) -> None:
         self._metrics.count("bytes_received", sum(map(len, parts)))
@@ -282,6 +294,9 @@ class Ingest:
             case LivePicture(camera=camera):
                 self._own(edge_key, camera)
                 self._live.take(message, payload, self._classes(camera, message.model_id))
+            case Escalate(camera=camera):
+                self._own(edge_key, camera)
+                self._escalations.take(edge_key, message, payload, self._registry.classes(camera, message.model_id))
 
     def _greet(self, edge_key: str, hello: Hello) -> None:
         """Take who an edge says that it is. Raises ProtocolError where it speaks no version of ours."""
@@ -418,7 +433,8 @@ class Ingest:
 
     def _welcome(self, edge_key: str) -> None:
         told = SPEAKS if self._speaks.get(edge_key) else None  # one of 0.2 or before refuses what it does not know
-        self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window(), told))
+        answers = told is not None and self._escalations.allowed
+        self._send(edge_key, Welcome(f"culling {version('culling')}", self._room.window(), told, answers))
 
     def _ack(self, arrival: Arrival) -> None:
         frame = arrival.frame

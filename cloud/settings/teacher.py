@@ -150,6 +150,14 @@ class LabellingSettings(Section):
         description="frames of a camera that are labelled in a UTC day at most, 0 for none, as they accrue over the "
         "day: half for held-out and audit frames, half for those worth most, what one leaves for the other",
     )
+    verdicts_per_minute: int = Field(
+        default=0,
+        ge=0,
+        le=600,
+        description="frames of a camera on which the teacher answers an edge that waits (`[cascade]` of its settings) "
+        "within any minute at most; 0: edges are told not to ask. With any, the teacher is loaded at once and stays, "
+        "and a batch of labels is one forward pass, since the next question waits for its end",
+    )
     threads: int = Field(
         default=0,
         ge=0,

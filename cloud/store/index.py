@@ -32,6 +32,9 @@ ASKING = sa.text("labels IS NULL AND round IS NULL AND state = 'stored'")
 UNREAD = sa.text("labels IS NOT NULL AND round IS NULL AND state = 'stored' AND NOT held_out")
 """Frames to train on that the teacher has labelled, and that no round has read."""
 
+ESCALATED = sa.text("jpeg IS NOT NULL")
+"""Questions of edges that were not answered, and whose pictures are still kept."""
+
 UNFINISHED = sa.text("state IN ('running', 'ready')")
 """Rounds that are not over; a camera has one at most."""
 
@@ -357,6 +360,27 @@ looks = Table(  # cameras that somebody looks at live, and the newest picture of
     Column("height", Integer),
     Column("detections", LargeBinary),  # WireDetections
     Column("jpeg", LargeBinary),
+)
+
+escalations = Table(  # what edges ask the teacher about, and its answers, see `labelling/escalated.py`
+    "escalations",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("boot", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("asked", Float, nullable=False),
+    Column("until", Float, nullable=False),  # when the edge's own answer stands
+    Column("taken", Float),  # by a worker
+    Column("sha256", String(64), nullable=False),
+    Column("classes", Text, nullable=False),  # JSON, those of the student
+    Column("jpeg", LargeBinary),  # NULL once it is answered, or too late
+    Column("found", LargeBinary),  # WireDetections
+    Column("teacher", Text),  # NULL before it is answered
+    sa.UniqueConstraint("camera", "boot", "seq"),
+    sa.Index("escalations_open", "until", sqlite_where=ESCALATED, postgresql_where=ESCALATED),
+    sa.Index("escalations_by_picture", "sha256"),
+    sa.Index("escalations_by_time", "asked"),
 )
 
 

@@ -14,6 +14,7 @@ forgetting what is left of the day after rounds by night, and of the night after
 pace      what it costs and brings to ask the teacher less while the student is right
 share     all weights trained, and a small share of them: precision, and bytes that travel to the edge
 unseen    what is left of a class that the training frames lack
+cascade   the teacher's answer on a share of frames, where the student is unsure or at random, and what it costs
 students  the families of students: precision, milliseconds and bytes, before and after training, in floats and 8 bits
 day       trains nothing: it composes a day from a clip, which the others then take as their clip
 
@@ -73,6 +74,9 @@ STUDIES = {
     "pace": Study("pace", "What a pace that follows the student's accuracy saves and costs.", counts=(32,)),
     "share": Study("share", "A small share of the weights trained: precision, and bytes down.", counts=(64,)),
     "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
+    "cascade": Study(
+        "cascade", "The teacher's answers where the student is unsure, by share.", counts=(32,), seeds=(0, 1, 2)
+    ),
     "students": Study("students", "The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)),
 }
 

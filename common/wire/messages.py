@@ -1,12 +1,13 @@
 """What edge and cloud say to each other: typed structs over MessagePack, one version byte in front.
 
-    edge → cloud   Hello · HardFrame + JPEG · Heartbeat · ModelRequest · SwapReport · LivePicture + JPEG
-    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Desired · Look · Refused
+    edge → cloud   Hello · HardFrame + JPEG · Heartbeat · ModelRequest · SwapReport · LivePicture + JPEG ·
+                   Escalate + JPEG
+    cloud → edge   Welcome · Ack · Nack · ModelOffer · ModelChunk + bytes · Desired · Look · Verdict · Refused
 
 A message is one or two parts: the header (version byte, then a MessagePack map whose `type` names the struct) and, for
-HardFrame, LivePicture and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded and every field
-has bounds. A field that is not known is passed over, without making anything of it: a newer version sent it. A type
-that is not known is refused by name. Nothing but ProtocolError comes out of `unpack`.
+HardFrame, LivePicture, Escalate and ModelChunk only, the raw bytes. Bytes are counted before anything is decoded and
+every field has bounds. A field that is not known is passed over, without making anything of it: a newer version sent
+it. A type that is not known is refused by name. Nothing but ProtocolError comes out of `unpack`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ MAX_OUTPUTS = 32
 
 MAX_BASES = 8
 """Models of one camera that an edge has: the one in use, the one before it, and the one it was installed with."""
+
+MAX_VERDICT_S = 60.0
+"""The longest that an edge may wait for a verdict; its own settings allow less."""
 
 MAX_FEATURES = 64
 """Room to grow for the features of a ranker, of which there are two dozen now."""
@@ -217,15 +221,34 @@ class LivePicture(_Message, frozen=True, omit_defaults=True):
     detections: WireDetections | None = None
 
 
+class Escalate(_Message, frozen=True, omit_defaults=True):
+    """Ask for the teacher's answer on a frame whose student is unsure; the frame's JPEG is the second part.
+
+    It is sent where the Welcome says `verdicts`, once, and never again. `seq` is the number of the question since the
+    agent's start `boot`; it is not that of a HardFrame. After `within_s` seconds the student's answer stands, and no
+    Verdict is wanted any more. `model_id` is the student's, by whose classes the Verdict is to speak.
+    """
+
+    camera: Identifier
+    boot: Identifier
+    seq: Count
+    captured: Seconds
+    within_s: Annotated[float, Meta(gt=0, le=MAX_VERDICT_S)]
+    model_id: Identifier
+    width: Side
+    height: Side
+
+
 class Welcome(_Message, frozen=True, omit_defaults=True):
     """Answer to Hello, and to every Heartbeat so that an idle link is heard; `window` frames may be unacknowledged.
 
-    It has `speaks` where the Hello had.
+    It has `speaks` where the Hello had. With `verdicts`, Escalates are answered; without, none is sent.
     """
 
     software: Text
     window: Window
     speaks: Speaks | None = None
+    verdicts: bool = False
 
 
 class Ack(_Message, frozen=True):
@@ -291,21 +314,39 @@ class Look(_Message, frozen=True):
     seconds: Annotated[float, Meta(ge=0, le=60)]
 
 
+class Verdict(_Message, frozen=True, omit_defaults=True):
+    """Answer to an Escalate: what the `teacher` of that name sees in its frame, in pixels of it; labels are those of
+    the student's classes. None: there will be no answer, for that `reason`.
+    """
+
+    camera: Identifier
+    boot: Identifier
+    seq: Count
+    detections: WireDetections | None = None
+    teacher: Text = ""
+    reason: Text = ""
+
+
 class Refused(_Message, frozen=True):
     """The last message was not understood, or not allowed; the link lives on."""
 
     reason: Text
 
 
-FromEdge: TypeAlias = Hello | HardFrame | Heartbeat | ModelRequest | SwapReport | LivePicture
-FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Desired | Look | Refused
+FromEdge: TypeAlias = Hello | HardFrame | Heartbeat | ModelRequest | SwapReport | LivePicture | Escalate
+FromCloud: TypeAlias = Welcome | Ack | Nack | ModelOffer | ModelChunk | Desired | Look | Verdict | Refused
 Message: TypeAlias = FromEdge | FromCloud
 Sender = Literal["edge", "cloud"]
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_EDGE: msgspec.msgpack.Decoder[FromEdge] = msgspec.msgpack.Decoder(FromEdge)
 _FROM_CLOUD: msgspec.msgpack.Decoder[FromCloud] = msgspec.msgpack.Decoder(FromCloud)
-_PAYLOAD_CAPS: dict[type[Message], int] = {HardFrame: MAX_JPEG, ModelChunk: MAX_CHUNK, LivePicture: MAX_LIVE}
+_PAYLOAD_CAPS: dict[type[Message], int] = {
+    HardFrame: MAX_JPEG,
+    ModelChunk: MAX_CHUNK,
+    LivePicture: MAX_LIVE,
+    Escalate: MAX_JPEG,
+}
 
 
 def pack(message: Message, payload: bytes | None = None) -> list[bytes]:

@@ -1,12 +1,14 @@
 """The rules of the link, free of I/O: numbers, keys and a clock reading go in, decisions come out.
 
-`SendWindow` decides which spooled frames are sent and when again, `Transfer` fetches a model piece by piece, `Beats`
-tells a silent peer from a live one. Every `now` is monotonic seconds. Sockets and disks are the caller's.
+`SendWindow` decides which spooled frames are sent and when again, `PerMinute` how many pass, `Transfer` fetches a model
+piece by piece, `Beats` tells a silent peer from a live one. Every `now` is monotonic seconds. Sockets and disks are the
+caller's.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -115,6 +117,23 @@ class SendWindow:
     def _patience(self, attempts: int) -> float:
         timeout = max(self._timeout_s, 2 * self._round_trip_s)
         return float(min(timeout * 2 ** min(attempts - 1, 16), self._longest_s))
+
+
+class PerMinute:
+    """At most `limit` in any minute; 0 lets nothing through. Both sides bound escalations by it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: deque[float] = deque()
+
+    def take(self, now: float) -> bool:
+        """Return whether one more may be let through now, and count it if so."""
+        while self._taken and self._taken[0] <= now - 60.0:
+            self._taken.popleft()
+        if len(self._taken) >= self._limit:
+            return False
+        self._taken.append(now)
+        return True
 
 
 class Transfer:

@@ -19,7 +19,10 @@ SECOND_S = 1.0
 
 
 class Choice:
-    """`takes` decides, on the camera path, frame by frame in order; `records` may be called later, on any thread."""
+    """`takes` decides, on the camera path, frame by frame in order; `records` may be called later, on any thread.
+
+    Where records wait, `takes` falls into two: `due` for each frame as it comes, `tells` for those that are, in order.
+    """
 
     def __init__(self, settings: OutputSettings) -> None:
         self._settings = settings
@@ -28,12 +31,18 @@ class Choice:
 
     def takes(self, seen: Seen) -> bool:
         """Return whether there is to be a record of this frame."""
+        return self.due(seen.camera, seen.captured) and self.tells(seen)
+
+    def due(self, camera: str, captured: float) -> bool:
+        """Return whether a frame of that time may have a record, whatever is found in it."""
         settings = self._settings
-        if settings.cameras and seen.camera not in settings.cameras:
+        if settings.cameras and camera not in settings.cameras:
             return False
-        if settings.every == "change":
-            return self._changed(seen)
-        return settings.every == "frame" or self._second_is_over(seen)
+        return settings.every != "1s" or self._second_is_over(camera, captured)
+
+    def tells(self, seen: Seen) -> bool:
+        """Return whether a frame that is due is told of, by what was found in it."""
+        return self._settings.every != "change" or self._changed(seen)
 
     def records(self, frames: Sequence[Seen]) -> list[Record]:
         """Return the records of frames, at least one."""
@@ -43,13 +52,13 @@ class Choice:
             wanted = np.concatenate([seen.found.scores for seen in frames]) >= self._settings.score
         return records(frames, wanted, [self._zones(seen) for seen in frames])
 
-    def _second_is_over(self, seen: Seen) -> bool:
-        due = self._due.get(seen.camera, seen.captured)
-        if seen.captured < due <= seen.captured + SECOND_S:  # a wall clock that was set back does not silence it
+    def _second_is_over(self, camera: str, captured: float) -> bool:
+        due = self._due.get(camera, captured)
+        if captured < due <= captured + SECOND_S:  # a wall clock that was set back does not silence it
             return False
         # The next one is due a second after this one was, so that the rate is one a second at any frame rate.
-        late = seen.captured - due
-        self._due[seen.camera] = (due if 0 <= late < SECOND_S else seen.captured) + SECOND_S
+        late = captured - due
+        self._due[camera] = (due if 0 <= late < SECOND_S else captured) + SECOND_S
         return True
 
     def _changed(self, seen: Seen) -> bool:

@@ -89,8 +89,19 @@ class Outlet:
 
     def offer(self, seen: Seen) -> None:
         """Queue a frame of the camera path if this output tells of it; never waits for anything but a moment's lock."""
-        if not self._choice.takes(seen):
-            return
+        if self._choice.takes(seen):
+            self._put(seen)
+
+    def due(self, camera: str, captured: float) -> bool:
+        """Return whether a frame of that time may be told of; where it is, `offer_due` takes it once it is known."""
+        return self._choice.due(camera, captured)
+
+    def offer_due(self, seen: Seen) -> None:
+        """As `offer`, for a frame that was `due` before it was known what is told of it."""
+        if self._choice.tells(seen):
+            self._put(seen)
+
+    def _put(self, seen: Seen) -> None:
         with self._turn:
             self._queue.append(seen)
             full = len(self._queue) > self._depth

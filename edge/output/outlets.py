@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from culling.common.metrics import Metrics
@@ -61,6 +61,22 @@ class Outlets:
                 outlet.offer(seen)
             except Exception as error:
                 note_failed("outputs", self._metrics, error, output=name)
+
+    def due(self, camera: str, captured: float) -> frozenset[str]:
+        """Return the names of the outputs that may tell of a frame of that time, whatever is found in it.
+
+        Each frame of a camera is asked about once, in order; what it holds is said to `offer_due`.
+        """
+        return frozenset(name for name, outlet in self._outlets.items() if outlet.due(camera, captured))
+
+    def offer_due(self, seen: Seen, to: Collection[str]) -> None:
+        """As `offer`, to those of the outputs `to` that there still are."""
+        for name, outlet in self._outlets.items():
+            if name in to:
+                try:
+                    outlet.offer_due(seen)
+                except Exception as error:
+                    note_failed("outputs", self._metrics, error, output=name)
 
     def prepare(self, settings: Sequence[OutputSettings], gone: Sequence[str]) -> Others:
         """Make the sinks of new or other settings, without connecting. Raises SettingsError; then nothing changes."""

@@ -20,7 +20,8 @@ PIXEL_DIGITS, SCORE_DIGITS, TIME_DIGITS = 1, 4, 3
 @dataclass(frozen=True)
 class Seen:
     """One inferred frame. `inside[z, n]` says whether detection `n` is in zone `z` of `zones`, which has the counts of
-    each; `tracks[n]` is the number of its object, -1 for none yet, or None where objects are not tracked.
+    each; `tracks[n]` is the number of its object, -1 for none yet, or None where objects are not tracked. `teacher` is
+    the name of whom the detections are, "" for the student.
     """
 
     camera: str
@@ -38,6 +39,7 @@ class Seen:
     zones: Mapping[str, ZoneCounts] = field(default_factory=dict)
     inside: NDArray[np.bool_] | None = None
     tracks: NDArray[np.int64] | None = None
+    teacher: str = ""
 
     def record(self, wanted: NDArray[np.bool_], zones: Mapping[str, ZoneCounts]) -> Record:
         """Return the record with the detections that the mask `wanted`, `(N,)`, selects, and those `zones`."""
@@ -58,6 +60,8 @@ class Seen:
             loss=round(self.loss, SCORE_DIGITS),
             detections=detections,
             zones=dict(zones),
+            by="teacher" if self.teacher else "student",
+            teacher=self.teacher,
         )
 
     def _places(self, wanted: NDArray[np.bool_]) -> list[tuple[str, ...]]:

@@ -37,6 +37,7 @@ from culling.common.wire.messages import (
     Nack,
     Refused,
     SwapReport,
+    Verdict,
     Welcome,
     WireDetections,
     WireFeatures,
@@ -46,6 +47,7 @@ from culling.common.wire.messages import (
 from culling.common.wire.protocol import Beats, FrameKey, SendWindow
 from culling.common.wire.transport import EdgeSocket
 from culling.common.wire.versions import SPEAKS, agreed
+from culling.edge.cascade.line import Line
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
 from culling.edge.spool.spool import Spool, Spooled
@@ -122,6 +124,7 @@ class Forwarder:
         on_desired: Callable[[Desired], None] = lambda _: None,
         abroad: Abroad | None = None,
         traced: Traced | None = None,
+        line: Line | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self._settings = settings
@@ -135,6 +138,7 @@ class Forwarder:
         self._on_desired = on_desired
         self._abroad = abroad or Abroad(False, list, metrics, clock)
         self._traced = traced
+        self._line = line
         self._socket = EdgeSocket(
             settings.endpoint, settings.server_key, settings.secret_key.get_secret_value(), on_event=self._on_link
         )
@@ -145,6 +149,7 @@ class Forwarder:
         self._beats = Beats(settings.heartbeat_s, clock.monotonic())
         self._next_age = clock.monotonic()
         self._welcomed = self._heard = self.storage_failing = self.refused = False
+        self._verdicts = False  # whether the cloud gives any
         self._plainly = False  # whether the cloud is of 0.2 or before, and refuses fields that it does not know
         self.incompatible = ""
         self._deadline: float | None = None
@@ -208,6 +213,9 @@ class Forwarder:
         if self.linked:
             self._send_about_models()
         self._receive_all()
+        if self._line is not None:
+            self._line.open = self.linked and self._verdicts
+            self._send_escalations(self._line)
         try:
             self._forget_done()
             if self.linked:
@@ -258,6 +266,23 @@ class Forwarder:
         while self._window.room and self._throttle.open(now) and (fresh := self._unsent()):
             if not self._send_frame(fresh, now):
                 return
+
+    def _send_escalations(self, line: Line) -> None:
+        """Send what is asked before anything else, since a record waits for it. What cannot leave now never does."""
+        while line.open and (asked := line.next()) is not None:
+            escalate, jpeg = asked
+            if not self._throttle.open(self._clock.monotonic()):
+                line.give_up(escalate.camera, escalate.seq, "upload-limit")
+                continue
+            try:
+                sent = self._send(escalate, jpeg)
+            except ProtocolError as error:
+                line.give_up(escalate.camera, escalate.seq, error.reason)
+                continue
+            if sent:
+                self._throttle.spend(len(jpeg))
+            else:
+                line.give_up(escalate.camera, escalate.seq, "queue-full")
 
     def _send_live(self, now: float) -> None:
         """Send what somebody looks at through the cloud, unless a hard frame waits or is on its way."""
@@ -391,6 +416,8 @@ class Forwarder:
                 self._on_desired(message)
             case Look():
                 self._abroad.look(message)
+            case Verdict() if self._line is not None:
+                self._line.take(message)
             case Refused():
                 self._refused(message.reason)
 
@@ -425,6 +452,7 @@ class Forwarder:
             self._part(f"{error.reason}: {error}")
             return
         self.incompatible = ""
+        self._verdicts = welcome.verdicts
         if not self._welcomed:
             self._welcomed = True
             self._window.reopen(min(welcome.window, MAX_WINDOW), self._clock.monotonic())

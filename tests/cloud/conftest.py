@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 BOTH = (
     *("bill/test_account.py", "bill/test_rates.py", "bill/test_series.py", "control/steering/test_accuracy.py"),
-    *("control/test_actions.py", "control/test_publish.py", "labelling/test_queue.py", "link/test_arrivals.py"),
+    *("control/test_actions.py", "control/test_publish.py", "labelling/test_escalated.py"),
+    *("labelling/test_queue.py", "link/test_arrivals.py"),
     *("link/test_offers.py", "page/test_board.py", "page/test_views.py"),
     *("review/test_decide.py", "review/test_disputes.py", "review/test_export.py", "review/test_take_in.py"),
 )

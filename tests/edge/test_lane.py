@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from culling.common.selection.budget import ASSUMED_BYTES
 from culling.common.selection.ranker import Ranker
 from culling.common.selection.selector import Released, SelectorSettings, build_selector
 from culling.common.wire.ignored import place
-from culling.common.wire.messages import Desired
+from culling.common.wire.messages import Desired, Verdict, to_wire
 from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
+from culling.edge.cascade import cascade
+from culling.edge.cascade.cascade import LEAST, Cascade
+from culling.edge.cascade.line import Line
+from culling.edge.cascade.settings import CascadeSettings
 from culling.edge.lane import Lane
 from culling.edge.model.student import Student
 from culling.edge.output.seen import Seen
@@ -32,6 +37,7 @@ from culling.edge.regions import IgnoreSettings, Regions, ZoneSettings
 from culling.edge.settings import ConfidenceSettings
 from culling.edge.spool.recorder import DrawSize, Selected, WindowEnd
 from culling.edge.trace import Trace
+from culling.edge.tracks import Tracks
 from culling.edge.view.frames import LiveFrames
 from culling.edge.view.settings import ViewSettings
 from support import tiny
@@ -97,6 +103,13 @@ class StandIn:
     def failed(self, error: ModelError, now: float) -> None:
         self.failures.append(error)
 
+    def due(self, camera: str, captured: float) -> frozenset[str]:
+        return frozenset({"all"})
+
+    def offer_due(self, seen: Seen, to: frozenset[str]) -> None:
+        assert to == {"all"}
+        self.told.append(seen)
+
     def offer(self, item: Selected | Seen, patient: bool = False) -> None:
         if isinstance(item, Seen):
             self.told.append(item)
@@ -120,10 +133,16 @@ class Rig:
         trace: Trace | None = None,
         difference: DifferenceSettings = DifferenceSettings(),  # noqa: B008
         regions: Regions | None = None,
+        tracks: Tracks | None = None,
+        per_minute: int = 0,
         **selector: Any,
     ) -> None:
         self.clock = FakeClock()
         self.metrics = Metrics(CollectorRegistry(), "edge")
+        self.line = Line("boot-1", 90, self.clock, threading.Condition())
+        self.line.open = True
+        asking = CascadeSettings(per_minute=per_minute)
+        self.cascade = Cascade(asking, "gate", self.line, self.metrics, self.clock) if per_minute else None
         self.live = LiveFrames(ViewSettings(), self.metrics, self.clock)
         self.around = StandIn(student=student)
         self.selector = build_selector(
@@ -143,7 +162,9 @@ class Rig:
             difference=difference,
             outlets=around,
             regions=regions,
+            tracks=tracks,
             live=(self.live,),
+            cascade=self.cascade,
         )
         self.seq = 0
 
@@ -163,6 +184,18 @@ class Rig:
         taken = self.lane.take()
         assert taken is not None
         self.lane.inferred(*taken, detections(*scores), seconds=0.01)
+
+    def unsure(self) -> int:
+        """Have sure frames come in, and then one whose student is unsure; return the number of the question."""
+        for _ in range(LEAST):
+            self.see(0.99)
+        self.see(0.4, 0.5)
+        assert self.line._asked
+        return self.line._asked[-1].number
+
+    def answer(self, number: int, found: Detections) -> None:
+        self.lane.hear(Verdict("gate", "boot-1", number, to_wire(found), "big"))
+        self.lane.release()
 
     def skips(self, *scores: float, frame: Any = None) -> bool:
         """Have one frame come in; return whether it is not inferred, else have the student find boxes in it."""
@@ -697,3 +730,81 @@ def test_zones_are_counted_and_another_source_may_have_others(first: Student) ->
     rig.lane.move(around, False, Regions())
     rig.see(0.9)
     assert rig.around.told[1].zones == {}
+
+
+# The cascade
+
+
+@pytest.mark.usefixtures("unencoded")
+def test_a_record_waits_for_the_teacher_and_goes_out_with_its_answer_in_zones_and_all(first: Student) -> None:
+    rig = Rig(first, per_minute=10, regions=Regions((), [ZoneSettings(name="yard", polygon=EVERYWHERE)]))
+    rig.watched()
+    number = rig.unsure()
+    rig.see(0.99)
+    assert [one.seq for one in rig.around.told] == list(range(1, LEAST + 1)), "the next one waits behind it"
+    assert rig.lane.holding
+    shown = rig.watched().seen
+    assert (shown.seq, len(shown.found)) == (LEAST + 1, 2), "who looks sees the student's boxes at once"
+
+    rig.answer(number, detections(0.9, 0.8, 0.7))
+
+    asked, behind = rig.around.told[LEAST:]
+    assert (asked.seq, asked.teacher, asked.model) == (LEAST + 1, "big", "gate-1")
+    assert asked.zones["yard"].present == {"person": 3}
+    assert (behind.seq, behind.teacher, behind.zones["yard"].present) == (LEAST + 2, "", {"person": 1})
+    assert not rig.lane.holding
+    assert len(rig.around.recorded) + rig.metrics.total("frames_skipped") == LEAST + 2, "selection waits for nothing"
+
+
+def test_at_the_deadline_the_students_record_goes_out(first: Student) -> None:
+    rig = Rig(first, per_minute=10)
+    number = rig.unsure()
+    rig.clock.advance(1.9)
+    rig.lane.release()
+    assert len(rig.around.told) == LEAST
+    rig.clock.advance(0.2)
+    rig.lane.release()
+    assert (rig.around.told[-1].seq, rig.around.told[-1].teacher) == (LEAST + 1, "")
+    assert rig.around.told[-1].found.scores.tolist() == pytest.approx([0.4, 0.5])
+    rig.answer(number, detections(0.9))
+    assert len(rig.around.told) == LEAST + 1
+    assert rig.metrics.by("reason", "verdicts_dropped")["late"] == 1
+
+
+def test_what_a_camera_ignores_is_ignored_in_the_teachers_answer_too(first: Student) -> None:
+    ignoring = Regions([IgnoreSettings(polygon=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))])
+    rig = Rig(first, per_minute=10, regions=ignoring)
+    boxes = Detections(
+        np.array([[0, 0, 50, 50], [100, 0, 150, 50]], np.float32), np.array([0.9, 0.8], np.float32), np.zeros(2, int)
+    )
+    rig.answer(rig.unsure(), boxes)
+    assert rig.around.told[-1].found.scores.tolist() == pytest.approx([0.9])
+
+
+def test_from_another_source_nothing_is_held_of_the_one_before(first: Student) -> None:
+    rig = Rig(first, per_minute=10)
+    number, around = rig.unsure(), rig.around
+    source: Any = around
+    rig.lane.move(source, False, Regions())
+    assert (len(around.told), rig.lane.holding) == (LEAST + 1, False)
+    rig.answer(number, detections(0.9))
+    assert len(around.told) == LEAST + 1
+
+
+def test_a_verdict_to_a_camera_that_asks_nothing_is_dropped(first: Student) -> None:
+    rig = Rig(first)
+    rig.answer(1, detections(0.9))
+    assert rig.metrics.by("reason", "verdicts_dropped")["unasked"] == 1
+    assert rig.around.told == []
+    rig.lane.flush()
+
+
+def test_a_file_waits_while_as_many_records_wait_as_may(first: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "HELD", 1)
+    rig = Rig(first, per_minute=10)
+    rig.lane._patient = True
+    number = rig.unsure()
+    rig.around.latest.put(rig.frame())
+    assert not rig.lane.ready
+    rig.answer(number, detections(0.9))
+    assert rig.lane.ready

@@ -20,6 +20,7 @@ import pytest
 from culling.cloud.store.fsck import fsck
 from culling.common.wire.messages import (
     Ack,
+    Escalate,
     FromEdge,
     Heartbeat,
     Hello,
@@ -207,6 +208,7 @@ def test_a05_no_string_of_any_message_names_a_file(house: House) -> None:
         (ModelRequest("yard", "yard-1", 0, 10), []),
         (SwapReport("yard", "yard-1", "yard-0", "live", "", 0.0, 1.0), []),
         (LivePicture("yard", 1.0, "yard-1", 64, 48, frame.detections), [jpeg]),
+        (Escalate("yard", "boot-1", 1, 1.0, 2.0, "yard-1", 64, 48), [jpeg]),
     ]
     assert {type(message) for message, _ in messages} == set(get_args(FromEdge))
     for message, payload in messages:

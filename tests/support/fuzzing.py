@@ -37,7 +37,7 @@ class Target:
 
 
 def _edge_messages() -> list[bytes]:
-    from culling.common.wire.messages import Heartbeat, LivePicture, ModelRequest, SwapReport, pack
+    from culling.common.wire.messages import Escalate, Heartbeat, LivePicture, ModelRequest, SwapReport, pack
     from support.cloud import camera_state, hard_frame, hello
 
     frame, jpeg = hard_frame(1)
@@ -45,15 +45,18 @@ def _edge_messages() -> list[bytes]:
     rest = (hello(), Heartbeat("boot-1", [camera_state()]), ModelRequest("gate", "gate-2", 0, 4096), swap)
     rest += (ModelRequest("gate", "gate-2", 0, 4096, ("1" * 64, "2" * 64)),)  # type: ignore[assignment]
     live = LivePicture("gate", 1e9, "gate-2", 64, 48, frame.detections)
-    return [pack(frame, jpeg)[0], pack(live, jpeg)[0], *(pack(message)[0] for message in rest), *_of_later("edge")]
+    escalate = Escalate("gate", "boot-1", 1, 1e9, 2.0, "gate-2", 64, 48)
+    pictures = [pack(one, jpeg)[0] for one in (frame, live, escalate)]
+    return [*pictures, *(pack(message)[0] for message in rest), *_of_later("edge")]
 
 
 def _cloud_messages() -> list[bytes]:
-    from culling.common.wire.messages import Ack, Look, ModelChunk, ModelOffer, Nack, Refused, Welcome, pack
+    from culling.common.wire.messages import Ack, Look, ModelChunk, ModelOffer, Nack, Refused, Verdict, Welcome, pack
+    from support.cloud import hard_frame
 
-    chunk = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0]
+    chunk, found = pack(ModelChunk("gate", "gate-2", 0, 10), b"0123456789")[0], hard_frame(1)[0].detections
     rest = (Welcome("culling", 8), Ack("b", 1, 8), Nack("b", 1, "busy", True), Refused("why"), ModelOffer("gate", b"m"))
-    rest += (Look("gate", 5.0),)  # type: ignore[assignment]
+    rest += (Look("gate", 5.0), Verdict("gate", "b", 1, found, "big"))  # type: ignore[assignment]
     delta = pack(ModelChunk("gate", "gate-2", 0, 10, "1" * 64), b"0123456789")[0]
     return [chunk, delta, *(pack(message)[0] for message in rest), *_of_later("cloud")]
 
@@ -68,7 +71,7 @@ def _of_later(sender: Literal["edge", "cloud"]) -> list[bytes]:
 def _unpack_edge(data: bytes) -> object:
     from culling.common.wire.messages import HardFrame, from_wire, unpack
 
-    carries = b"HardFrame" in data or b"LivePicture" in data
+    carries = any(name in data for name in (b"HardFrame", b"LivePicture", b"Escalate"))
     message, _ = unpack([data, b"payload"] if carries else [data], "edge")
     return from_wire(message.detections, 6) if isinstance(message, HardFrame) else message
 

@@ -35,6 +35,7 @@ class CloudEnd:
         self.endpoint = self.socket.endpoint
         self.edge_key = edge_key
         self.answers = True
+        self.verdicts = False
         self.seen: list[tuple[Message, bytes | None]] = []
 
     def send(self, message: FromCloud, payload: bytes | None = None) -> None:
@@ -59,7 +60,8 @@ class CloudEnd:
         message, payload = unpack(parts, "edge")
         self.seen.append((message, payload))
         if isinstance(message, (Hello, Heartbeat)) and self.answers:
-            self.socket.send(key, pack(Welcome("test", window=8)))  # in vain after an edge's last words
+            told = Welcome("test", window=8, verdicts=self.verdicts)
+            self.socket.send(key, pack(told))  # in vain after an edge's last words
         if isinstance(message, HardFrame) and ack:
             self.socket.send(key, pack(Ack(message.boot, message.seq, window=8)))  # in vain when it was killed since
         yield message, payload

@@ -111,4 +111,5 @@ STEPS = (
     Step("tokens"),
     Step("deeds", append_only.install),
     Step("wishes.paced"),
+    Step("escalations"),
 )

@@ -22,6 +22,7 @@ from culling.cloud.store.index import (
     Index,
     cameras,
     changes,
+    escalations,
     frames,
     history,
     ignores,
@@ -144,6 +145,7 @@ def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[s
     yield sa.update(rounds).where(over).values(stages="{}", report="{}")
     yield sa.delete(swaps).where((swaps.c.camera == camera) & (swaps.c.at < until))
     yield sa.delete(looks).where(looks.c.camera == camera)
+    yield sa.delete(escalations).where(escalations.c.camera == camera)
     yield sa.delete(requests).where((requests.c.camera == camera) & (requests.c.done < until))
     if until == inf and camera in removed_cameras(connection):
         yield sa.delete(models).where(models.c.camera == camera)

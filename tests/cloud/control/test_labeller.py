@@ -84,6 +84,14 @@ def test_nothing_is_started_while_nothing_may_be_labelled(cloud: CloudState) -> 
     assert not labeller.busy
 
 
+def test_one_that_stands_by_for_edges_is_started_though_nothing_waits(cloud: CloudState) -> None:
+    labeller = make(cloud)
+    labeller._standing = True
+    labeller.tend()
+    assert labeller.busy
+    labeller.stop()
+
+
 @pytest.mark.timeout(300)
 def test_a_worker_that_is_killed_in_mid_batch_again_and_again_loses_no_label_and_gives_none_twice(
     cloud: CloudState,

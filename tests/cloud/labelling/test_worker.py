@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from culling.cloud.labelling.escalated import Escalated
 from culling.cloud.labelling.queue import LabelQueue
-from culling.cloud.labelling.worker import Worker
+from culling.cloud.labelling.worker import ASKED_S, Worker
 from culling.cloud.store.index import leases
+from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import ModelError, StorageError
 from culling.common.frame import Detections
 from culling.common.traces.spans import Traces
 from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.messages import from_wire
 from culling.common.wire.protocol import frame_id
 from support.cloud import CAMERA, CloudState, detections, hard_frame
 from support.collector import collector
@@ -196,3 +200,83 @@ def test_a_disk_that_is_full_costs_no_frame_a_try(cloud: CloudState, monkeypatch
     while worker.turn():
         pass
     assert None not in labels(cloud, *range(1, 13))
+
+
+# Edges that wait
+
+
+def answering(cloud: CloudState, teacher: Brightness) -> tuple[Worker, Escalated]:
+    worker, escalated = worker_of(cloud, teacher), Escalated(cloud.index, cloud.clock)
+    worker.escalated, worker.name = escalated, "big"
+    return worker, escalated
+
+
+def ask(escalated: Escalated, seq: int, jpeg: bytes) -> int:
+    told = hashlib.sha256(jpeg).hexdigest()
+    name = escalated.ask(CAMERA, "boot-1", seq, told, jpeg, CLASSES, 60.0)
+    assert name is not None
+    return name
+
+
+def test_an_edge_that_waits_goes_before_every_batch(cloud: CloudState) -> None:
+    teacher = Brightness()
+    worker, escalated = answering(cloud, teacher)
+    assert worker.turn()
+    names = [ask(escalated, seq, encode_jpeg(picture(96, 128, seq))) for seq in (1, 2)]
+    assert worker.turn()
+    assert teacher.sizes == [5, 2]
+    answers = escalated.answered(names)
+    assert [from_wire(one.detections).scores.tolist() for one in answers.values() if one.detections] == [
+        pytest.approx([0.9])
+    ] * 2, "faint boxes are dropped"
+    assert {one.teacher for one in answers.values()} == {"big"}
+    while worker.turn():
+        pass
+    assert None not in labels(cloud, *range(1, 13))
+
+
+def test_a_frame_on_which_the_teacher_answered_is_not_looked_at_again(cloud: CloudState) -> None:
+    teacher = Brightness()
+    worker, escalated = answering(cloud, teacher)
+    ask(escalated, 1, encode_jpeg(picture(96, 128, 3)))
+    while worker.turn():
+        pass
+    assert sum(teacher.sizes) == 12, "one answer and eleven others"
+    assert [len(found or ()) for found in labels(cloud, *range(1, 13))] == [1] * 12
+
+
+def test_a_picture_that_cannot_be_decoded_costs_no_other_edge_its_answer(cloud: CloudState) -> None:
+    worker, escalated = answering(cloud, Brightness())
+    whole = encode_jpeg(picture(96, 128, 99))
+    torn, good = ask(escalated, 1, whole[: len(whole) // 3]), ask(escalated, 2, whole)
+    assert worker.turn()
+    answers = escalated.answered([torn, good])
+    assert (answers[torn].detections, answers[torn].reason) == (None, "unreadable")
+    assert answers[good].detections is not None
+
+
+def test_a_worker_that_answers_has_its_teacher_before_it_is_asked(tmp_path: Path) -> None:
+    cloud = CloudState(tmp_path)
+    cloud.enroll()
+    worker, _ = answering(cloud, Brightness())
+    assert not worker.turn()
+    assert worker.teacher is not None
+    cloud.close()
+
+
+def test_a_worker_at_rest_is_woken_by_an_edge_that_waits(tmp_path: Path) -> None:
+    cloud = CloudState(tmp_path)
+    cloud.enroll()
+    worker, escalated = answering(cloud, Brightness())
+    rests: list[float] = []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            rests.append(timeout or 0.0)
+            if len(rests) == 3:
+                ask(escalated, 1, encode_jpeg(picture(96, 128, 1)))
+            return False
+
+    worker._rest(Stopping())
+    assert rests == [ASKED_S] * 3
+    cloud.close()

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from culling.cloud.control.publish import Publisher
+from culling.cloud.labelling.escalated import Escalated
 from culling.cloud.link import admission, ingest, readings
 from culling.cloud.link.ingest import Ingest
 from culling.cloud.link.looks import Looks
@@ -33,6 +34,7 @@ from culling.common.wire.manifest import Trust, authentic, key_id, verify, verif
 from culling.common.wire.messages import (
     Ack,
     CameraState,
+    Escalate,
     Heartbeat,
     LivePicture,
     Look,
@@ -42,6 +44,7 @@ from culling.common.wire.messages import (
     Nack,
     Refused,
     SwapReport,
+    Verdict,
     Welcome,
     pack,
 )
@@ -410,7 +413,7 @@ def test_bytes_that_mean_nothing_are_refused_and_the_link_lives_on(
 @pytest.mark.parametrize("version", ["0.2.0", "strict"])
 def test_an_earlier_edge_is_served_and_told_only_what_it_knows(start: Start, version: str) -> None:
     """With the bytes that it sends: its frames are stored, and every answer is one that it takes."""
-    running = start()
+    running = start(labelling={"verdicts_per_minute": 5})
     secret = running.cloud.enroll(CAMERA)
     DesiredStates(running.cloud.index).change(CAMERA, paused=True, frames_per_window=9)
     edge = running.connect(secret)
@@ -493,6 +496,39 @@ def test_a_live_picture_is_taken_only_from_the_cameras_own_edge_and_when_it_was_
 
 
 # Counters
+
+
+def test_an_edge_is_told_that_it_may_ask_and_gets_the_teachers_answer(start: Start) -> None:
+    running = start(labelling={"verdicts_per_minute": 5})
+    running.cloud.publisher.publish(CAMERA, running.cloud.artefact(), "base")
+    secret = running.cloud.enroll(CAMERA)
+    edge = running.connect(secret)
+    assert edge.ask(msgspec.structs.replace(hello(), speaks=SPEAKS), Welcome).verdicts
+    _, jpeg = hard_frame(1)
+    edge.send(Escalate(CAMERA, "boot-1", 7, 1.8e9, 30.0, f"{CAMERA}-1", 64, 48), jpeg)
+    worker = Escalated(running.cloud.index, running.cloud.clock)
+    wait_until(lambda: worker.waiting)
+    [question] = worker.take(8)
+    assert question.jpeg == jpeg
+    worker.answer({question.id: detections((1, 2, 30, 40, 0.9, 2))}, "big")
+    verdict = edge.receive(Verdict)[0]
+    assert (verdict.camera, verdict.boot, verdict.seq, verdict.teacher) == (CAMERA, "boot-1", 7, "big")
+    assert running.stored() == 0, "it is no frame of the pool"
+
+
+def test_only_an_edge_that_knows_of_it_is_told_that_it_may_ask_and_by_default_none_is(start: Start) -> None:
+    speaking = msgspec.structs.replace(hello(), speaks=SPEAKS)
+    running = start(labelling={"verdicts_per_minute": 5})
+    edge = running.edge()
+    assert not edge.ask(hello(), Welcome).verdicts, "one of 0.2 refuses fields that it does not know"
+    assert edge.ask(speaking, Welcome).verdicts
+    edge.send(Escalate("yard", "boot-1", 7, 1.8e9, 2.0, "yard-1", 64, 48), hard_frame(1)[1])
+    assert edge.receive(Refused)[0].reason.startswith("not-your-camera")
+
+
+def test_a_service_that_answers_nobody_says_so(start: Start) -> None:
+    edge = start().edge()
+    assert not edge.ask(msgspec.structs.replace(hello(), speaks=SPEAKS), Welcome).verdicts
 
 
 def test_every_beat_is_answered_with_the_window_so_that_an_idle_link_is_heard(start: Start) -> None:

@@ -31,6 +31,7 @@ from culling.common.wire.messages import (
     Ack,
     CameraState,
     Desired,
+    Escalate,
     FromCloud,
     FromEdge,
     HardFrame,
@@ -47,6 +48,7 @@ from culling.common.wire.messages import (
     Sender,
     SwapReport,
     Text,
+    Verdict,
     Welcome,
     WireDetections,
     WireFeatures,
@@ -81,6 +83,7 @@ EDGE: list[tuple[Message, bytes | None]] = [
     (LivePicture("gate-1", 1.8e9, "gate-1-r7", 1920, 1080, to_wire(FOUND)), b"\xff\xd8jpeg"),
     (LivePicture("gate-1", 1.8e9, "none", 1920, 1080), b"\xff\xd8jpeg"),
     (SwapReport("gate-1", "gate-1-r7", "gate-1-r6", "rolled-back", "scores are NaN", 0.0, 1.8e9), None),
+    (Escalate("gate-1", "b1", 3, 1.8e9, 2.0, "gate-1-r7", 1920, 1080), b"\xff\xd8jpeg"),
 ]
 CLOUD: list[tuple[Message, bytes | None]] = [
     (Welcome("culling 0.1.0", 16), None),
@@ -92,6 +95,9 @@ CLOUD: list[tuple[Message, bytes | None]] = [
     (Desired("gate-1", False, None, None), None),
     (Desired("gate-1", False, None, None, pace=0.25), None),
     (Look("gate-1", 5.0), None),
+    (Welcome("culling 0.3.0", 16, verdicts=True), None),
+    (Verdict("gate-1", "b1", 3, to_wire(FOUND), "ensemble"), None),
+    (Verdict("gate-1", "b1", 3, reason="allowance"), None),
     (Refused("unknown-type"), None),
 ]
 ALL: list[tuple[Message, bytes | None, Sender]] = [(m, p, "edge") for m, p in EDGE] + [
@@ -133,6 +139,16 @@ def test_a_pace_of_one_is_understood_by_edges_that_know_none() -> None:
 @pytest.mark.parametrize("pace", [0.0, -1.0, 65.0, float("nan"), "1"])
 def test_a_pace_out_of_bounds_is_refused(pace: Any) -> None:
     assert refusal([header(Desired("gate-1", False, None, None), pace=pace)], "cloud") == "malformed"
+
+
+def test_a_cloud_that_answers_no_edge_says_nothing_of_it_to_those_that_never_ask() -> None:
+    assert msgpack.unpackb(msgspec.msgpack.encode(Welcome("x", 1))) == {"type": "Welcome", "software": "x", "window": 1}
+
+
+@pytest.mark.parametrize("within_s", [0.0, -1.0, 61.0, float("nan"), "1"])
+def test_a_time_to_answer_in_that_is_out_of_bounds_is_refused(within_s: Any) -> None:
+    escalate = Escalate("gate-1", "b1", 3, 1.8e9, 2.0, "gate-1-r7", 1920, 1080)
+    assert refusal([header(escalate, within_s=within_s), b"jpeg"]) == "malformed"
 
 
 @pytest.mark.parametrize("probability", [0.0, -0.1, 1.0001, float("nan"), "1"])

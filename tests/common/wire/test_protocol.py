@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from culling.common.errors import ProtocolError
 from culling.common.wire.messages import ModelChunk, ModelRequest
-from culling.common.wire.protocol import PIECE, Beats, FrameKey, SendWindow, Transfer
+from culling.common.wire.protocol import PIECE, Beats, FrameKey, PerMinute, SendWindow, Transfer
 
 
 def keys(*numbers: int) -> list[FrameKey]:
@@ -351,3 +351,18 @@ def test_missed_beats_are_not_caught_up_on() -> None:
     assert beats.due(0)
     assert beats.due(1_000)
     assert not beats.due(1_001)
+
+
+# An allowance
+
+
+def test_no_more_pass_in_any_minute_than_are_allowed() -> None:
+    allowance = PerMinute(3)
+    passed = [second for second in range(0, 300, 7) if allowance.take(float(second))]
+    for second in range(300):
+        assert sum(second <= one < second + 60 for one in passed) <= 3
+    assert len(passed) >= 13
+
+
+def test_an_allowance_of_0_lets_nothing_through() -> None:
+    assert not PerMinute(0).take(0.0)

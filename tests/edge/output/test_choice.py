@@ -72,3 +72,12 @@ def test_a_clock_that_is_set_back_silences_nothing() -> None:
     assert second.takes(seen(1, at=400.0))
     assert not second.takes(seen(2, at=400.5))
     assert second.takes(seen(3, at=401.5))
+
+
+def test_what_is_due_is_known_before_what_is_found() -> None:
+    second, change, gate = choice(every="1s"), choice(every="change"), choice(cameras=["gate"])
+    assert [second.due("gate", 1000 + n / 4) for n in range(8)] == [True, False, False, False] * 2
+    assert second.tells(seen(0, at=1000.0))
+    assert change.due("gate", 1000.0)
+    assert [change.tells(seen(n)) for n in range(2)] == [True, False]
+    assert (gate.due("gate", 0.0), gate.due("yard", 0.0)) == (True, False)

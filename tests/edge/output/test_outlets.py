@@ -61,3 +61,19 @@ def test_what_cannot_be_made_changes_nothing(tmp_path: Path, metrics: Metrics) -
         found.prepare([settings("kafka")], ["one"])
     assert len(found) == 1
     found.close(5.0)
+
+
+def test_a_frame_that_waited_goes_to_those_that_it_was_due_at_as_far_as_they_are_still_there(
+    tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard = {**file(tmp_path, "yard"), "cameras": ["yard"]}
+    found = outlets(metrics, file(tmp_path, "one"), file(tmp_path, "two"), yard)
+    to = found.due("gate", 1000.0)
+    assert to == {"one", "two"}
+    monkeypatch.setattr(found._outlets["one"]._choice, "tells", lambda seen: 1 / 0)
+    found.offer_due(seen(3, teacher="big"), to | {"gone"})
+    found.close(5.0)
+    [record] = follow(tmp_path / "two.jsonl", timeout_s=0)
+    assert (record.seq, record.by, record.teacher) == (3, "teacher", "big")
+    assert metrics.total("items_failed", loop="outputs") == 1
+    assert not (tmp_path / "yard.jsonl").stat().st_size

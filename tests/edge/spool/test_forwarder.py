@@ -25,6 +25,7 @@ from culling.common.wire.messages import (
     Ack,
     CameraState,
     Desired,
+    Escalate,
     FromCloud,
     HardFrame,
     Heartbeat,
@@ -38,18 +39,21 @@ from culling.common.wire.messages import (
     Nack,
     Refused,
     SwapReport,
+    Verdict,
     Welcome,
     pack,
     unpack,
 )
 from culling.common.wire.versions import SPEAKS, Speaks
 from culling.edge.camera.camera import Frame
+from culling.edge.cascade.line import Line
 from culling.edge.settings import load_settings
 from culling.edge.spool.forwarder import Forwarder, Throttle
 from culling.edge.spool.spool import Spool, Spooled
 from culling.edge.view.abroad import Abroad
 from culling.edge.watchdog import Watchdog
 from support import recorded
+from support.pictures import frame
 from support.scores import FEATURES, score
 from support.site import CloudEnd, Site
 from support.waiting import wait_until
@@ -128,6 +132,7 @@ class Bench:
         self.spool = Spool(folder / "spool.sqlite", 64 << 20, "boot-1")
         self.metrics = Metrics(CollectorRegistry(), "edge")
         self.models = Models()
+        self.line = Line("boot-2", 90, SystemClock(), threading.Condition())
         self.subject: Forwarder | None = None
 
     def start(
@@ -147,6 +152,7 @@ class Bench:
             Watchdog(),  # type: ignore[arg-type]
             on_desired,
             self.abroad,
+            line=self.line,
         )
         self.subject.start()
         return self.subject
@@ -829,3 +835,64 @@ def test_a_turn_that_breaks_is_survived_and_one_that_always_does_ends_the_agent(
     wait_until(lambda: subject.failure is not None)
     assert isinstance(subject.failure, ZeroDivisionError)
     subject.failure = None
+
+
+# The cascade
+
+
+def asked(bench: Bench) -> list[int]:
+    return [message.seq for message, _ in bench.cloud.seen if isinstance(message, Escalate)]
+
+
+def ask(bench: Bench, seq: int = 1, within_s: float = 60.0) -> int:
+    return bench.line.ask(frame(seq), "gate-1", time.monotonic() + within_s)
+
+
+def test_the_teacher_is_asked_before_hard_frames_leave_and_its_answer_is_handed_on(bench: Bench) -> None:
+    bench.cloud.verdicts = True
+    subject = bench.start()
+    until(bench, lambda: bench.line.open)
+    bench.spool_frames(1)
+    number = ask(bench)
+    until(bench, lambda: asked(bench) == [number])
+    message, jpeg = next(one for one in bench.cloud.seen if isinstance(one[0], Escalate))
+    assert jpeg is not None
+    assert jpeg_size(jpeg) == (message.width, message.height)  # type: ignore[union-attr]
+    bench.cloud.send(Verdict("gate", "boot-2", number, teacher="big"))
+    until(bench, lambda: bench.line.heard)
+    assert bench.line.came() == [Verdict("gate", "boot-2", number, teacher="big")]
+    assert subject.linked
+
+
+def test_a_cloud_that_does_not_say_that_it_answers_is_never_asked(bench: Bench) -> None:
+    """As one of a version before: it knows no such message."""
+    subject = bench.start()
+    until(bench, lambda: subject.linked)
+    ask(bench)
+    bench.spool_frames(2)
+    until(bench, lambda: len(frames(bench)) == 2 and bench.ready() == 0)
+    assert not bench.line.open
+    assert asked(bench) == []
+
+
+def test_the_line_is_closed_while_the_cloud_is_away_or_has_stopped_answering(bench: Bench) -> None:
+    bench.cloud.verdicts = True
+    bench.start(heartbeat_s=0.1)
+    until(bench, lambda: bench.line.open)
+    bench.cloud.verdicts = False
+    until(bench, lambda: not bench.line.open)
+    bench.cloud.verdicts = True
+    until(bench, lambda: bench.line.open)
+    bench.cloud.close()
+    wait_until(lambda: not bench.line.open)
+    bench.cloud = CloudEnd(bench.cloud.endpoint, bench.site.server_secret, bench.site.public)
+
+
+def test_what_cannot_leave_now_is_not_sent_later(bench: Bench) -> None:
+    bench.cloud.verdicts = True
+    bench.start(upload_bytes_per_s=500)
+    until(bench, lambda: bench.line.open)
+    first, second = ask(bench, 1), ask(bench, 2)
+    until(bench, lambda: bench.line.heard)
+    assert bench.line.came() == [Verdict("gate", "boot-2", second, reason="upload-limit")]
+    until(bench, lambda: asked(bench) == [first])

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from culling.cloud.labelling.escalated import Escalated
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.history import History, read
 from culling.cloud.store.index import frames
@@ -123,6 +124,15 @@ def test_a_frame_held_out_is_purged_too(cloud: CloudState) -> None:
     purge(cloud.index, cloud.data_dir, CAMERA, None, NOW)
     assert CAMERA not in cloud.frames.counts()
     assert files(cloud) == []
+
+
+def test_what_its_edge_asked_the_teacher_about_goes_too(cloud: CloudState) -> None:
+    add(cloud, 1)
+    escalated = Escalated(cloud.index, cloud.clock)
+    for camera in (CAMERA, "yard"):
+        escalated.ask(camera, "boot-1", 1, "a" * 64, b"jpeg", ("car",), 60.0)
+    purge(cloud.index, cloud.data_dir, CAMERA, None, NOW)
+    assert [one.camera for one in escalated.take(8)] == ["yard"]
 
 
 def test_nothing_of_a_purged_picture_is_left_in_any_file(cloud: CloudState) -> None:
