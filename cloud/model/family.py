@@ -55,6 +55,9 @@ class Family:
     fold: Callable[[Any], Any]
     """Return a copy on the CPU, in evaluation mode, whose tensors are those that its graph has."""
 
+    pyramid: Callable[[Any], nn.Module]
+    """Return the part of a model that gives the levels of its feature pyramid, a tuple of them or a mapping."""
+
     freeze: Callable[[Any, int], None]
     """Freeze the stem and so many stages of the trunk; everything else learns."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
@@ -30,6 +30,7 @@ from culling.cloud.model.recipe.average import Average
 from culling.cloud.model.recipe.prefetch import Batches
 from culling.cloud.model.recipe.share import Share
 from culling.cloud.model.recipe.watch import Looks, Watch, plateau
+from culling.cloud.model.target import Target
 from culling.common.errors import ModelError, TrainingError
 
 
@@ -85,15 +86,19 @@ class Run:
     looks: list[tuple[int, float]] = field(default_factory=list)
 
 
+Loss = Callable[[nn.Module, Tensor, list[Target]], dict[str, Tensor]]
+"""What a batch costs a model: images `(B, 3, H, W)` float in [0, 1] and their targets; scalars by name."""
+
+
 class _Step(nn.Module):
     """The loss as a module, which is what DistributedDataParallel synchronises."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._loss = model, loss
 
-    def forward(self, images, targets):  # type: ignore[no-untyped-def]
-        return family_of(self.model).loss(self.model, images, targets)
+    def forward(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        return self._loss(self.model, images, targets)
 
 
 def train(
@@ -106,11 +111,14 @@ def train(
     clock: Callable[[], float] = time.monotonic,
     average: Average | None = None,
     watch: Watch | None = None,
+    loss: Loss | None = None,
 ) -> Run:
     """Train `model` in place, resuming from `checkpoint` if it is there; leave the last state in it.
 
     `average`, made of the same model once what learns is decided, follows its weights and is kept in the checkpoint.
     So is `watch`, which looks before the first step, every `look_every` steps and after the last one.
+
+    What is lowered is the family's loss, or another `loss`.
 
     Returns early, with a checkpoint, when `stop()` turns true. Raises `TrainingError` on a loss that is not finite;
     the checkpoint, if one was written by then, still holds the last good state.
@@ -130,7 +138,7 @@ def train(
         share.start({})
     pace = family_of(model).rate
     run = load_checkpoint(checkpoint, model, optimizer, average, watch, share) if checkpoint.exists() else Run()
-    step_loss: nn.Module = _Step(model)
+    step_loss: nn.Module = _Step(model, loss or family_of(model).loss)
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         step_loss = nn.parallel.DistributedDataParallel(step_loss)

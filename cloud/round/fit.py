@@ -25,7 +25,7 @@ from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
 from culling.cloud.model.recipe.watch import Watch, best, plateau
-from culling.cloud.model.train import Recipe, Run, train
+from culling.cloud.model.train import Loss, Recipe, Run, train
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.aside import keep_aside
 from culling.cloud.round.context import Context, Result, Results, StoppedError, frame_size, labels
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 Start = Callable[[], nn.Module]
 OnStep = Callable[[Run, float], None]
 MakeWatch = Callable[[nn.Module], Watch]
+MakeLoss = Callable[[nn.Module], Loss]
 
 CURVE_POINTS = 80
 """The index keeps every round's curve, which must stay small however long a round trains."""
@@ -198,17 +199,19 @@ def retrain(
     stop: Callable[[], bool] = lambda: False,
     on_step: OnStep = lambda run, seconds: None,
     watch: MakeWatch | None = None,
+    loss: MakeLoss | None = None,
 ) -> tuple[nn.Module, Run]:
     """Train the model that `start` makes; return it and its run, which after a `stop` has fewer steps than it should.
 
-    With a `watch` of that model it ends with the best of its weights, else with the last.
+    With a `watch` of that model it ends with the best of its weights, else with the last. With a `loss` made of it,
+    that is lowered, else the family's own.
 
     A `checkpoint` that can be read is resumed. If the GPU has no memory for a batch, half a batch is tried once. Raises
     TrainingError if that does not fit either, StorageError if the checkpoint cannot be written.
     """
     for size in (batches.batch, max(1, batches.batch // 2)):
         try:
-            return _resume(start, replace(batches, batch=size), recipe, checkpoint, stop, on_step, watch)
+            return _resume(start, replace(batches, batch=size), recipe, checkpoint, stop, on_step, watch, loss)
         except torch.OutOfMemoryError:
             log.warning("training_out_of_memory", batch=size)
         torch.cuda.empty_cache()
@@ -223,12 +226,13 @@ def _resume(
     stop: Callable[[], bool],
     on_step: OnStep,
     watch: MakeWatch | None,
+    loss: MakeLoss | None,
 ) -> tuple[nn.Module, Run]:
     for attempt in ("resumed", "restarted"):
         model = start()
-        eyes = watch(model) if watch else None
+        eyes, lowered = watch(model) if watch else None, loss(model) if loss else None
         try:
-            run = train(model, batches, recipe, checkpoint, on_step, stop=stop, watch=eyes)
+            run = train(model, batches, recipe, checkpoint, on_step, stop=stop, watch=eyes, loss=lowered)
             if eyes is not None:
                 eyes.apply()
             return model, run

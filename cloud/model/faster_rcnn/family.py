@@ -100,6 +100,7 @@ FASTER_RCNN = Family(
     find=find,
     graph=FasterRcnnGraph,
     fold=fold_norms,
+    pyramid=lambda model: model.backbone,
     freeze=freeze,
     relist=with_classes,
     cut=lambda model: (model.roi_heads.score_thresh, model.roi_heads.detections_per_img),

@@ -42,6 +42,7 @@ YOLOX = Family(
     find=find,
     graph=YoloxGraph,
     fold=lambda model: copy.deepcopy(model).cpu().eval(),
+    pyramid=lambda model: model.pyramid,
     freeze=freeze,
     relist=lambda model, names, classes: with_classes(model, classes, names),
     read=read_yolox,

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import msgspec
 from torch import nn
 
 from culling.cloud.evaluation.evaluate import EvaluationResult
+from culling.cloud.model.dataset import Batcher
 from culling.cloud.model.family import family_of
-from culling.cloud.model.train import Run
+from culling.cloud.model.train import Recipe, Run
 from culling.cloud.model.weights import load_weights, save_weights
-from culling.cloud.round.fit import canvases, fixed_recipe, retrain, round_batches
+from culling.cloud.round.fit import (
+    MakeLoss,
+    Start,
+    apprentice,
+    apprentice_recipe,
+    canvases,
+    fixed_recipe,
+    retrain,
+    round_batches,
+)
 from culling.cloud.round.scale import opt_resolution, scales
 from culling.cloud.study.basis.corpus import Corpus
 from culling.common.graph import see
@@ -111,41 +122,62 @@ class Trainer:
             decided |= {"spared": spared}
         if share < 1:
             decided |= {"share": share}
-        checkpoint = corpus.memo.path(KIND, decided, "checkpoint")
-        return corpus.memo.once(
-            KIND, decided, TrainedStudent, lambda: self._train(chosen, seed, sizes, steps, spared, share, checkpoint)
-        )
+        recipe = replace(fixed_recipe(corpus.settings.round, steps, seed), share=share)
+        return self._once(decided, chosen, sizes, recipe, self.start, spared)
+
+    def apprentice(self, tutor: TrainedStudent, indices: Sequence[int], seed: int, steps: int) -> TrainedStudent:
+        """Return what becomes of a student in so many further steps in 8 bits on the same frames."""
+        corpus, chosen, settings = self.corpus, sorted(indices), self.corpus.settings.round
+        recipe = replace(apprentice_recipe(settings, steps), seed=seed)
+        decided = {"tutor": tutor.weights, "seed": seed, "batch": settings.batch, "lr": recipe.lr, "in_int8": steps}
+
+        def start() -> nn.Module:
+            model, _ = load_weights(corpus.memo.folder / tutor.weights)
+            family_of(model).freeze(model, settings.frozen)
+            return model
+
+        return self._once(decided, chosen, tutor.sizes, recipe, start, (), apprentice)
+
+    def _once(
+        self,
+        decided: Mapping[str, Any],
+        indices: Sequence[int],
+        sizes: list[tuple[int, int]],
+        recipe: Recipe,
+        start: Start,
+        spared: tuple[int, ...],
+        loss: Callable[[Batcher], MakeLoss] | None = None,
+    ) -> TrainedStudent:
+        """Train on those frames, unless a student that the same things decided is in the cache."""
+        checkpoint = self.corpus.memo.path(KIND, decided, "checkpoint")
+
+        def make() -> TrainedStudent:
+            batches = round_batches(self.corpus.settings, self.corpus.samples(indices), sizes, recipe.seed, spared)
+            return self._train(batches, recipe, start, loss(batches) if loss else None, checkpoint)
+
+        return self.corpus.memo.once(KIND, decided, TrainedStudent, make)
 
     def _train(
-        self,
-        indices: Sequence[int],
-        seed: int,
-        sizes: list[tuple[int, int]],
-        steps: int,
-        spared: tuple[int, ...],
-        share: float,
-        checkpoint: Path,
+        self, batches: Batcher, recipe: Recipe, start: Start, loss: MakeLoss | None, checkpoint: Path
     ) -> TrainedStudent:
         corpus = self.corpus
-        samples = corpus.samples(indices)
-        batches = round_batches(corpus.settings, samples, sizes, seed, spared)
-        recipe = replace(fixed_recipe(corpus.settings.round, steps, seed), share=share)
         spent: list[float] = []
-        with shown(f"training on {len(samples)} frames, seed {seed}", "step", recipe.steps) as show:
+        told = f"training on {len(batches.samples)} frames, seed {recipe.seed}{', in 8 bits' if loss else ''}"
+        with shown(told, "step", recipe.steps) as show:
 
             def on_step(run: Run, seconds: float) -> None:
                 spent.append(seconds)
                 show(run.step, f", loss {sum(run.losses[-1].values()):.3f}")
 
-            model, run = retrain(self.start, batches, recipe, checkpoint, on_step=on_step)
+            model, run = retrain(start, batches, recipe, checkpoint, on_step=on_step, loss=loss)
         if not spent:  # it was killed after its last step, and the times of the steps are lost
             checkpoint.unlink()
-            return self._train(indices, seed, sizes, steps, spared, share, checkpoint)
+            return self._train(batches, recipe, start, loss, checkpoint)
         path = checkpoint.with_suffix(".safetensors")
         save_weights(path, model, "fp16", corpus.graph.info.classes)
         checkpoint.unlink()
         last = mean(sum(losses.values()) for losses in run.losses[-20:])
-        return TrainedStudent(path.name, run.step, mean(spent), last, sizes)
+        return TrainedStudent(path.name, run.step, mean(spent), last, list(batches.canvases))
 
     def start(self) -> nn.Module:
         """Return the base student, ready to be trained as a round trains."""

@@ -2,8 +2,9 @@
 
 Each family's bundled student is trained as a round would train it: on the n frames that culling chooses by what that
 student finds, for the same number of steps. All are measured as an edge would run them, as graphs: in floats and in 8
-bits, whose ranges are taken from the frames that were trained on. Times are of one thread, at the size at which the
-clip is shown to each student, so that they compare on any machine; graphs take turns, so that other work slows all.
+bits, whose ranges are taken from the frames that were trained on, and after more steps in 8 bits. Times are of one
+thread, at the size at which the clip is shown to each student, so that they compare on any machine; graphs take turns,
+so that other work slows all.
 
 The first row is the teacher's, by the label file: where it is no better than a student before training, that student
 has nothing to learn from it.
@@ -36,6 +37,11 @@ from culling.common.graph import open_graph, see
 from culling.common.scaler import resize
 
 FORMS = ("fp32", "int8")
+TRAINED = "int8, trained in it"
+"""The form of a student whose training went on in 8 bits, see `recipe/apprentice.py`."""
+
+APPRENTICE_SHARE = 0.5
+"""Its steps in 8 bits, as a share of those that it took in floats."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,26 @@ def _family(corpus: Corpus, name: str, counts: Sequence[int], seeds: Sequence[in
     trainer = Trainer(corpus)
     chosen = {n: culled(corpus.losses(), corpus.hardness, n, FACTOR) for n in counts}
     trained = {n: [trainer.train(frames, seed) for seed in seeds] for n, frames in chosen.items()}
-    known: list[tuple[str, Sequence[int], Sequence[TrainedStudent | None]]] = [("no", chosen[counts[0]], [None])]
-    known += [(f"n = {n}", chosen[n], trained[n]) for n in counts]
+    base: Sequence[TrainedStudent | None] = [None]
+    known = [("no", chosen[counts[0]], form, base) for form in FORMS]
+    for n in counts:
+        known += [(f"n = {n}", chosen[n], form, trained[n]) for form in FORMS]
+        known.append((f"n = {n}", chosen[n], TRAINED, _apprentices(trainer, trained[n], chosen[n], seeds)))
     entries = []
-    for told, frames, each in known:
-        for form in FORMS:
-            graphs = [_graph(corpus, student, form, frames) for student in each]
-            scores = [_scores(corpus, graph) for graph in graphs]
-            entries.append(Entry(name, told, form, graphs, scores, each[0]))
+    for told, frames, form, each in known:
+        graphs = [_graph(corpus, student, FORMS[form != FORMS[0]], frames) for student in each]
+        scores = [_scores(corpus, graph) for graph in graphs]
+        entries.append(Entry(name, told, form, graphs, scores, each[0]))
     return entries
+
+
+def _apprentices(
+    trainer: Trainer, tutors: Sequence[TrainedStudent], frames: Sequence[int], seeds: Sequence[int]
+) -> list[TrainedStudent]:
+    return [
+        trainer.apprentice(tutor, frames, seed, max(1, round(tutor.steps * APPRENTICE_SHARE)))
+        for tutor, seed in zip(tutors, seeds, strict=True)
+    ]
 
 
 def _graph(corpus: Corpus, student: TrainedStudent | None, form: str, frames: Sequence[int]) -> Path:
@@ -195,7 +212,7 @@ def _of_class(entry: Entry, name: str) -> str:
 
 
 def _plot(axes: Any, rows: Sequence[Row]) -> None:
-    for form in FORMS:
+    for form in (*FORMS, TRAINED):
         own = [row for row in rows if row["form"] == form and row["labels_ap50"] is not None]
         axes.plot([row["ms"] for row in own], [row["labels_ap50"] for row in own], "o", label=form)
         for row in own:

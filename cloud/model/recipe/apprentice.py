@@ -1,0 +1,92 @@
+"""The last part of a training in 8 bits, so that a student loses less when it is rounded (`quantise.py`).
+
+After Mishra and Marr, "Apprentice" (ICLR 2018, scheme C): a student that was trained in floats goes on as its own
+apprentice. Every convolution and linear layer computes with weights and inputs as they are after rounding, and
+gradients pass the rounding as if it were not there (Jacob et al., CVPR 2018). Beside the losses of the labels, its
+pyramid is held to that of the student as it was, in floats.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from culling.cloud.model.family import family_of
+from culling.cloud.model.target import Target
+
+WEIGHT_STEPS = 64
+"""Steps from zero to the largest weight of an output channel: 7 bits with the sign, as `quantise.py` has them."""
+
+INPUT_STEPS = 255
+"""Steps from the least to the largest of all that goes into a layer."""
+
+
+class Apprentice:
+    """The losses of a model in 8 bits, taught by the one that it is made with; each stays in floats itself."""
+
+    def __init__(self, tutor: nn.Module) -> None:
+        self._tutor = copy.deepcopy(tutor).requires_grad_(False)
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Return the losses of a batch, scalars by name; `tutor` is how far the pyramid is from the tutor's, as a
+        share of the latter's variance.
+        """
+        with torch.no_grad(), _levels(self._tutor) as wanted:
+            family_of(self._tutor).loss(self._tutor, images, targets)
+        with _levels(model) as found:
+            losses = rounded_loss(model, images, targets)
+        apart = [(mine - other).square().mean() / other.var() for mine, other in zip(found, wanted, strict=True)]
+        return losses | {"tutor": torch.stack(apart).mean()}
+
+
+def rounded_loss(model: nn.Module, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    """Return the losses of a batch as `model` will have them once it is rounded."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    weights = {f"model.{name}.weight": _rounded_weight(layer.weight) for name, layer in layers.items()}
+    with ExitStack() as hooks:
+        for layer in layers.values():
+            hooks.enter_context(layer.register_forward_pre_hook(lambda _, given: (_rounded_input(given[0]),)))
+        found: dict[str, Tensor] = functional_call(_Loss(model), weights, (images, targets))
+    return found
+
+
+class _Loss(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        return family_of(self.model).loss(self.model, images, targets)
+
+
+@contextmanager
+def _levels(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list that takes in the levels of the model's pyramid while it computes."""
+    levels: list[Tensor] = []
+
+    def take(module: nn.Module, given: object, out: dict[str, Tensor] | tuple[Tensor, ...]) -> None:
+        levels.extend(level.float() for level in (out.values() if isinstance(out, dict) else out))
+
+    with family_of(model).pyramid(model).register_forward_hook(take):
+        yield levels
+
+
+def _rounded_weight(weight: Tensor) -> Tensor:
+    step = weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True) / WEIGHT_STEPS
+    return _to_steps(weight, step)
+
+
+def _rounded_input(given: Tensor) -> Tensor:
+    low, high = given.detach().aminmax()
+    return _to_steps(given, (high.clamp(min=0) - low.clamp(max=0)) / INPUT_STEPS)
+
+
+def _to_steps(values: Tensor, step: Tensor) -> Tensor:
+    """Return values that are whole steps; their gradients are those of the values themselves."""
+    whole = values.detach()
+    return values + ((whole / step.clamp(min=torch.finfo(step.dtype).tiny)).round() * step - whole)
