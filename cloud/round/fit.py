@@ -7,6 +7,7 @@ with the weights of which that loss was lowest.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from culling.cloud.model.base import first_student
 from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.family import family_of
 from culling.cloud.model.half import half_precision
+from culling.cloud.model.recipe.apprentice import Apprentice
 from culling.cloud.model.recipe.watch import Watch, best, plateau
 from culling.cloud.model.train import Loss, Recipe, Run, train
 from culling.cloud.model.weights import load_weights, save_weights
@@ -46,6 +48,9 @@ MakeLoss = Callable[[nn.Module], Loss]
 CURVE_POINTS = 80
 """The index keeps every round's curve, which must stay small however long a round trains."""
 
+APPRENTICE_RATE = 0.1
+"""Of a round's learning rate, in 8 bits."""
+
 JITTER = (0.85, 1.15)
 """Range of the random zoom: a fixed camera's objects keep their size, so it is narrower than in pre-training."""
 
@@ -63,8 +68,8 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     batches = round_batches(context.settings, learnt, sizes, settings.seed + turn.id, spared)
     recipe = round_recipe(settings, len(watched))
     started = time.monotonic()
-    heart = context.heart
-    heart.expect(recipe.steps)
+    heart, eight = context.heart, settings.int8_steps if context.settings.student.int8 else 0
+    heart.expect(recipe.steps + eight)
     model, run = retrain(
         lambda: start_from(context, turn.camera, results.get("zoo", {}).get("start")),
         batches,
@@ -76,24 +81,39 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     )
     if run.step < recipe.end(run.looks):
         raise StoppedError
+    if eight:
+        model = _in_int8(context, model, batches, eight, lambda last, _: heart.reach(run.step + last.step))
     train_s = round(time.monotonic() - started, 1)
     path = context.folder / "candidate.safetensors"
     save_weights(path, model, "fp16", context.classes)
     cost = student_cost(model, settings.frozen)  # its family may be another than that of the student in use
-    for step in range(run.step):
+    for step in (*range(run.step), *range(eight)):
         context.work.learn(cost, batches.size(step), batches.batch)
+    for step in range(eight):  # its tutor looks at all of it, too
+        context.work.look(cost, batches.size(step), batches.batch)
     context.work.look(cost, sizes[0], len(run.looks) * len(watched))
     return {
         "steps": run.step,
         "most_steps": recipe.steps,
         "best_step": best(run.looks) if run.looks else run.step,
-        "ended": why_ended(run, recipe, len(learnt), len(watched)),
+        "ended": why_ended(run, recipe, len(learnt), len(watched)) + (f", then {eight} in 8 bits" if eight else ""),
         "train_s": train_s,
         "losses": _curve(run),
         "looks": [(step, round(loss, 4)) for step, loss in run.looks],
         "spared": [context.classes[label] for label in spared],
         "weights": context.files.add(path.read_bytes(), "safetensors"),
     }
+
+
+def _in_int8(context: Context, trained: nn.Module, batches: Batcher, steps: int, on_step: OnStep) -> nn.Module:
+    """Return what becomes of a student in so many more steps in 8 bits. Raises StoppedError."""
+    recipe, checkpoint = apprentice_recipe(context.settings.round, steps), context.folder / "int8.checkpoint"
+    model, run = retrain(
+        lambda: copy.deepcopy(trained), batches, recipe, checkpoint, context.stopping, on_step, loss=Apprentice
+    )
+    if run.step < steps:
+        raise StoppedError
+    return model
 
 
 def unseen(frames: Sequence[StoredFrame], judges: Sequence[StoredFrame], true_score: float) -> tuple[int, ...]:
@@ -160,6 +180,11 @@ def fixed_recipe(settings: RoundSettings, steps: int, seed: int) -> Recipe:
     """Return how so many steps are trained as a round does, whatever comes of them."""
     recipe = Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
     return replace(recipe, share=settings.trained_share)
+
+
+def apprentice_recipe(settings: RoundSettings, steps: int) -> Recipe:
+    """Return how so many last steps are trained in 8 bits: the student is trained already, so the rate is lower."""
+    return replace(fixed_recipe(settings, steps, settings.seed), lr=settings.lr * APPRENTICE_RATE)
 
 
 def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:

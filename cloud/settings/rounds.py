@@ -140,6 +140,12 @@ class RoundSettings(Section):
         "after which training cools down, for half as many steps, and ends; a set of fewer than 24 frames has none to "
         "keep aside, and takes twice as many steps",
     )
+    int8_steps: int = Field(
+        default=0,
+        ge=0,
+        description="last steps of training with weights and activations as they are in 8 bits, taught by the student "
+        "as it was before them; only with `student.int8`",
+    )
     batch: int = Field(
         default=4, ge=1, le=64, description="frames per step of training; halved once where a GPU has no memory for it"
     )

@@ -162,6 +162,31 @@ def test_a_stop_between_steps_of_training_loses_none_of_them(
     assert ran.count("label") == 1
 
 
+def test_steps_in_8_bits_follow_those_in_floats_and_a_stop_loses_none_of_either(
+    cloud: CloudState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = cloud.settings.student.model_copy(update={"int8": True})
+    longer = cloud.settings.round.model_copy(update={"int8_steps": 3})
+    cloud.settings = cloud.settings.model_copy(update={"student": student, "round": longer})
+    runs: list[tuple[bool, int, float]] = []
+
+    def stopped_once_in_8_bits(*arguments: Any, **named: Any) -> Any:
+        eight, calls = named["loss"] is not None, iter((False, True))
+        run = train(*arguments, **named | ({"stop": lambda: next(calls)} if eight and len(runs) == 1 else {}))
+        runs.append((eight, run.step, arguments[2].lr))
+        return run
+
+    only(monkeypatch, **{**FAKE, "label": label, "cull": cull, "train": fit})
+    monkeypatch.setattr("culling.cloud.round.fit.train", stopped_once_in_8_bits)
+    round_id = start(cloud)
+    with pytest.raises(StoppedError):
+        run(cloud, round_id)
+    assert run(cloud, round_id) == "ready"
+    floats, eight = longer.lr, pytest.approx(0.1 * longer.lr)
+    assert runs == [(False, 2, floats), (True, 1, eight), (False, 2, floats), (True, 3, eight)]
+    assert cloud.rounds.get(round_id).stages["train"]["ended"].endswith(", then 3 in 8 bits")
+
+
 def test_a_round_that_is_told_to_stop_stops_before_the_next_stage(
     cloud: CloudState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
