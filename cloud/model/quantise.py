@@ -94,7 +94,7 @@ def _ruined(proto: ModelProto, frames: Sequence[NDArray[np.uint8]]) -> list[str]
     proto.graph.output.extend(ValueInfoProto(name=name) for name in tensors)
     session = open_session(proto.SerializeToString(), "cpu")
     looks = [dict(zip(tensors, session.run(tensors, {"frames": frame[None]}), strict=True)) for frame in frames]
-    coarse = {name for name in tensors if _signal([look[name] for look in looks]) < LEAST_SIGNAL_DB}
+    coarse = {name for name in tensors if signal([look[name] for look in looks]) < LEAST_SIGNAL_DB}
     return [node.name for node in nodes if coarse.intersection(_around(node))]
 
 
@@ -102,7 +102,7 @@ def _around(node: NodeProto) -> tuple[str, str]:
     return node.input[0], node.output[0]
 
 
-def _signal(looks: Sequence[NDArray[np.float32]]) -> float:
+def signal(looks: Sequence[NDArray[np.float32]]) -> float:
     """Return how far the median channel of a tensor, axis 1, stands above what rounding to 8 bits does to it, in dB.
 
     A channel that never changes carries nothing and is left out; inf where all are so.

@@ -109,7 +109,7 @@ def _in_int8(context: Context, trained: nn.Module, batches: Batcher, steps: int,
     """Return what becomes of a student in so many more steps in 8 bits. Raises StoppedError."""
     recipe, checkpoint = apprentice_recipe(context.settings.round, steps), context.folder / "int8.checkpoint"
     model, run = retrain(
-        lambda: copy.deepcopy(trained), batches, recipe, checkpoint, context.stopping, on_step, loss=Apprentice
+        lambda: copy.deepcopy(trained), batches, recipe, checkpoint, context.stopping, on_step, loss=apprentice(batches)
     )
     if run.step < steps:
         raise StoppedError
@@ -180,6 +180,11 @@ def fixed_recipe(settings: RoundSettings, steps: int, seed: int) -> Recipe:
     """Return how so many steps are trained as a round does, whatever comes of them."""
     recipe = Recipe(steps, settings.lr, warmup=settings.warmup, checkpoint_every_s=settings.checkpoint_s, seed=seed)
     return replace(recipe, share=settings.trained_share)
+
+
+def apprentice(batches: Batcher) -> MakeLoss:
+    """Return what makes of a student its losses in 8 bits; the first batch shows what can be rounded."""
+    return lambda model: Apprentice(model, *batches(0))
 
 
 def apprentice_recipe(settings: RoundSettings, steps: int) -> Recipe:

@@ -1,22 +1,24 @@
 """The last part of a training in 8 bits, so that a student loses less when it is rounded (`quantise.py`).
 
 After Mishra and Marr, "Apprentice" (ICLR 2018, scheme C): a student that was trained in floats goes on as its own
-apprentice. Every convolution and linear layer computes with weights and inputs as they are after rounding, and
-gradients pass the rounding as if it were not there (Jacob et al., CVPR 2018). Beside the losses of the labels, its
-pyramid is held to that of the student as it was, in floats.
+apprentice. Convolutions and linear layers compute with weights and inputs as they are after rounding, but for those
+that 8 bits would ruin, and gradients pass the rounding as if it were not there (Jacob et al., CVPR 2018).
+Beside the losses of the labels, its pyramid is held to that of the student as it was, in floats.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from culling.cloud.model.family import family_of
+from culling.cloud.model.quantise import LEAST_SIGNAL_DB, signal
 from culling.cloud.model.target import Target
 
 WEIGHT_STEPS = 64
@@ -27,10 +29,14 @@ INPUT_STEPS = 255
 
 
 class Apprentice:
-    """The losses of a model in 8 bits, taught by the one that it is made with; each stays in floats itself."""
+    """The losses of a model in 8 bits, taught by the one that it is made with; each stays in floats itself.
 
-    def __init__(self, tutor: nn.Module) -> None:
+    Which of its layers are rounded is seen on a batch, `images` and `targets`.
+    """
+
+    def __init__(self, tutor: nn.Module, images: Tensor, targets: list[Target]) -> None:
         self._tutor = copy.deepcopy(tutor).requires_grad_(False)
+        self._layers = rounded_layers(self._tutor, images, targets)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the losses of a batch, scalars by name; `tutor` is how far the pyramid is from the tutor's, as a
@@ -39,17 +45,34 @@ class Apprentice:
         with torch.no_grad(), _levels(self._tutor) as wanted:
             family_of(self._tutor).loss(self._tutor, images, targets)
         with _levels(model) as found:
-            losses = rounded_loss(model, images, targets)
+            losses = rounded_loss(model, self._layers, images, targets)
         apart = [(mine - other).square().mean() / other.var() for mine, other in zip(found, wanted, strict=True)]
         return losses | {"tutor": torch.stack(apart).mean()}
 
 
-def rounded_loss(model: nn.Module, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
-    """Return the losses of a batch as `model` will have them once it is rounded."""
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-    weights = {f"model.{name}.weight": _rounded_weight(layer.weight) for name, layer in layers.items()}
+@torch.no_grad()
+def rounded_layers(model: nn.Module, images: Tensor, targets: list[Target]) -> list[str]:
+    """Return the names of the layers of which 8 bits ruin neither input nor output: see `quantise.py`."""
+    weakest: dict[str, float] = {}
+
+    def keep(name: str, layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        both = min(signal([part.float().cpu().numpy()]) for part in (given[0], out))
+        weakest[name] = min(both, weakest.get(name, both))
+
     with ExitStack() as hooks:
-        for layer in layers.values():
+        for name, layer in model.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                hooks.enter_context(layer.register_forward_hook(partial(keep, name)))
+        family_of(model).loss(model, images, targets)
+    return [name for name, decibels in weakest.items() if decibels >= LEAST_SIGNAL_DB]
+
+
+def rounded_loss(model: nn.Module, layers: Sequence[str], images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    """Return the losses of a batch as `model` will have them once those of its layers are rounded."""
+    chosen = {name: model.get_submodule(name) for name in layers}
+    weights = {f"model.{name}.weight": _rounded_weight(layer.weight) for name, layer in chosen.items()}
+    with ExitStack() as hooks:
+        for layer in chosen.values():
             hooks.enter_context(layer.register_forward_pre_hook(lambda _, given: (_rounded_input(given[0]),)))
         found: dict[str, Tensor] = functional_call(_Loss(model), weights, (images, targets))
     return found
