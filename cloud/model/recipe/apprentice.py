@@ -69,10 +69,10 @@ def rounded_layers(model: nn.Module, images: Tensor, targets: list[Target]) -> l
 
 def rounded_loss(model: nn.Module, layers: Sequence[str], images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
     """Return the losses of a batch as `model` will have them once those of its layers are rounded."""
-    chosen = {name: model.get_submodule(name) for name in layers}
-    weights = {f"model.{name}.weight": _rounded_weight(layer.weight) for name, layer in chosen.items()}
+    weights = {f"model.{name}.weight": _rounded_weight(model.get_parameter(f"{name}.weight")) for name in layers}
     with ExitStack() as hooks:
-        for layer in chosen.values():
+        for name in layers:
+            layer = model.get_submodule(name)
             hooks.enter_context(layer.register_forward_pre_hook(lambda _, given: (_rounded_input(given[0]),)))
         found: dict[str, Tensor] = functional_call(_Loss(model), weights, (images, targets))
     return found
