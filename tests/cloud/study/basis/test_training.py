@@ -42,12 +42,12 @@ def test_a_training_that_was_killed_goes_on_where_it_was(corpus: Corpus, monkeyp
         retrain(*arguments, **named, stop=lambda: next(calls))
         raise KeyboardInterrupt
 
-    def watched(*arguments: Any, on_step: Any) -> Any:
+    def watched(*arguments: Any, on_step: Any, **named: Any) -> Any:
         def step(run: Run, seconds: float) -> None:
             steps.append(run.step)
             on_step(run, seconds)
 
-        return retrain(*arguments, on_step=step)
+        return retrain(*arguments, on_step=step, **named)
 
     monkeypatch.setattr(training, "retrain", killed)
     with pytest.raises(KeyboardInterrupt):
