@@ -278,7 +278,7 @@ SERIES: tuple[Series, ...] = (
 )
 
 _OUTCOMES = ("live", "rejected", "rolled-back")
-_ROUND_STAGES = ("label", "zoo", "cull", "learn", "resolution", "train", "export", "gate")
+_ROUND_STAGES = ("label", "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
 _COST_PARTS = ("edge", "labels", "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
 KNOWN: dict[str, tuple[str, ...]] = {
     "frames_forwarded": REASONS,
@@ -292,7 +292,16 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "zoo_students": ("published", "start", "worse", "unusable"),
     "rollbacks": ("edge", "operator"),
     "escalations_skipped": ("no-line", "allowance", "queue-full", "unanswered"),
-    "verdicts_missed": ("deadline", "refused", "malformed", "queue-full", "stopped"),
+    "verdicts_missed": (
+        "deadline",
+        "refused",
+        "malformed",
+        "queue-full",
+        "upload-limit",
+        "unreadable",
+        "oversized",
+        "stopped",
+    ),
     "verdicts_dropped": ("late", "repeat", "unasked"),
     "escalations_unanswered": ("allowance", "overdue", "unreadable", "unknown-model", "repeat"),
     "live_pictures_skipped": ("hard-frames", "upload-limit", "queue-full", "oversized"),

@@ -66,7 +66,7 @@ class Deltas:
             return "coming"
         try:
             found = coming.result()
-        except CullingError as error:  # the whole model is sent instead, if it can be read
+        except Exception as error:  # the whole model is sent instead: no memory for a delta is no reason to wait
             log.warning("delta_failed", model=target[:12], error=str(error))
             del self._answers[key]
             return None

@@ -189,7 +189,7 @@ def apprentice(batches: Batcher) -> MakeLoss:
 
 def apprentice_recipe(settings: RoundSettings, steps: int) -> Recipe:
     """Return how so many last steps are trained in 8 bits: the student is trained already, so the rate is lower."""
-    return replace(fixed_recipe(settings, steps, settings.seed), lr=settings.lr * APPRENTICE_RATE)
+    return replace(fixed_recipe(settings, steps, settings.seed), lr=settings.lr * APPRENTICE_RATE, share=1.0)
 
 
 def why_ended(run: Run, recipe: Recipe, learnt: int, watched: int) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from culling.common.config import Section
 
@@ -183,6 +183,18 @@ class RoundSettings(Section):
         description="classes that frames are culled, scaled and gated by; an empty list: all, as for a camera whose "
         "set has none of them. Every class is trained",
     )
+
+    @model_validator(mode="after")
+    def _moves_weights(self) -> Self:
+        if self.trained_share < 1:
+            if self.warmup >= (least := min(self.patience, self.most_steps)):
+                raise ValueError(
+                    f"warmup is {self.warmup}: below a trained_share of 1 it moves no weight, so it must be less than "
+                    f"patience and most_steps ({least})"
+                )
+            if self.int8_steps:
+                raise ValueError("int8_steps changes every weight: leave it at 0, or trained_share at 1")
+        return self
 
     def labels_of_interest(self, classes: Sequence[str]) -> list[int] | None:
         """Return which of `classes` are of interest, by their indices; None for every one."""

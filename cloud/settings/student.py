@@ -80,5 +80,5 @@ class PublishSettings(Section):
     deltas: bool = Field(
         default=True,
         description="send an edge what changed since a model that it has, where that is shorter than the whole model; "
-        "making it takes a core for some seconds, once for each model",
+        "making it takes a core for some seconds, once for each model and each one that edges have",
     )

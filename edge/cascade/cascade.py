@@ -32,8 +32,8 @@ LEAST = 20
 HELD = 1024
 """Records of a camera that may wait: half a minute of 30 frames a second, a few hundred kilobytes."""
 MOST_MISSED, PAUSE_S = 3, 60.0
-"""After so many deadlines in a row nothing is asked for a while, and then once: a teacher that is gone, or too slow,
-would hold up every record of the camera for nothing."""
+"""After so many deadlines in a row nothing is asked for a while, and again if the next one goes by too: a teacher that
+is gone, or too slow, would hold up every record of the camera for nothing."""
 REMEMBERED = 256
 """Frames that were asked about lately: a verdict on one of them was late, or came before."""
 

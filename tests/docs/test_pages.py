@@ -70,7 +70,7 @@ def test_settings_that_a_page_names_exist(page: str) -> None:
     keys = {**reference.setting_keys("edge"), **reference.setting_keys("cloud")}
     sections = {key.partition(".")[0] for key in keys}
     text = (ROOT / page).read_text()
-    named = re.findall(r"`([a-z]+)\.([a-z_]+)`", text) + re.findall(r"`\[([a-z]+)\] ([a-z_0-9]+)`", text)
+    named = re.findall(r"`([a-z]+)\.([a-z_0-9]+)`", text) + re.findall(r"`\[([a-z]+)\] ([a-z_0-9]+)`", text)
     for section, key in named:
         if section in sections and key not in ENDINGS and f"{section}.{key}" not in SPANS:
             assert f"{section}.{key}" in keys, f"{section}.{key}"

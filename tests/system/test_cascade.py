@@ -127,7 +127,9 @@ def test_where_the_line_is_cut_the_students_record_goes_out_at_the_deadline(site
     assert time.time() - records(site)[-1].at < 30
 
 
-def test_a_verdict_that_comes_after_the_deadline_or_twice_changes_no_record(site: Site, cloud: CloudEnd) -> None:
+def test_a_verdict_that_comes_after_the_deadline_or_was_never_asked_for_changes_no_record(
+    site: Site, cloud: CloudEnd
+) -> None:
     site.start()
     late, _ = cloud.receive(Escalate, 120)
     wait_until(lambda: (list(cloud.turn()), count(site, "verdicts_missed", reason="deadline"))[1] > 0)

@@ -36,12 +36,14 @@ class Apprentice:
 
     def __init__(self, tutor: nn.Module, images: Tensor, targets: list[Target]) -> None:
         self._tutor = copy.deepcopy(tutor).requires_grad_(False)
-        self._layers = rounded_layers(self._tutor, images, targets)
+        device = next(tutor.parameters()).device  # a round's is on the GPU by now, batches are not
+        self._layers = rounded_layers(self._tutor, images.to(device), [target.to(device) for target in targets])
 
     def __call__(self, model: nn.Module, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the losses of a batch, scalars by name; `tutor` is how far the pyramid is from the tutor's, as a
         share of the latter's variance.
         """
+        self._tutor.to(images.device)
         with torch.no_grad(), _levels(self._tutor) as wanted:
             family_of(self._tutor).loss(self._tutor, images, targets)
         with _levels(model) as found:

@@ -81,7 +81,8 @@ def fed(corpus: Corpus, light: Light, count: int, turn: int, turns: int) -> list
     start, end = round(light.first * total), round(light.learnt_until * total)
     if end - start < (needed := count * turns):
         raise CameraError(
-            f"{corpus.video}: {needed} frames of one light are needed, it has {end - start}: lower --frames"
+            f"{corpus.video}: {needed} frames of one light are needed, it has {end - start}: "
+            "take a longer clip, or ask for fewer"
         )
     numbers = [int(number) for number in np.linspace(start, end - 1, needed)]
     clear = [(number, encode_jpeg(frame)) for number, frame in read_frames(corpus.video, numbers[turn::turns])]

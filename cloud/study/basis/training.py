@@ -129,7 +129,8 @@ class Trainer:
         """Return what becomes of a student in so many further steps in 8 bits on the same frames."""
         corpus, chosen, settings = self.corpus, sorted(indices), self.corpus.settings.round
         recipe = replace(apprentice_recipe(settings, steps), seed=seed)
-        decided = {"tutor": tutor.weights, "seed": seed, "batch": settings.batch, "lr": recipe.lr, "in_int8": steps}
+        decided = {"tutor": tutor.weights, "seed": seed, "lr": recipe.lr, "in_int8": steps}
+        decided |= settings.model_dump(include={"batch", "warmup", "frozen"})
 
         def start() -> nn.Module:
             model, _ = load_weights(corpus.memo.folder / tutor.weights)

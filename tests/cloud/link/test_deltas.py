@@ -155,3 +155,17 @@ def test_a_bucket_that_does_not_answer_has_none_and_is_asked_again(bucket: str, 
     s3.err("")
     assert find(found, target, base) is not None
     found.close()
+
+
+def test_where_there_is_no_memory_for_one_the_whole_is_sent_and_it_is_tried_again(
+    deltas: Deltas, files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(base: bytes, target: bytes) -> bytes:
+        raise MemoryError
+
+    old, new = (files.add(data, "onnx") for data in (OLD, NEW))
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr("culling.cloud.link.deltas.make", exhausted)
+        assert find(deltas, new, old) is None
+    assert [entry["event"] for entry in logs] == ["delta_failed"]
+    assert find(deltas, new, old) is not None

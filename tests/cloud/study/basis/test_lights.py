@@ -57,7 +57,7 @@ def test_each_round_of_a_light_has_frames_of_its_own_and_none_that_is_measured(c
 
 
 def test_too_short_a_light_is_one_line(corpus: Corpus) -> None:
-    with pytest.raises(CameraError, match="16 frames of one light are needed, it has 15: lower --frames"):
+    with pytest.raises(CameraError, match="16 frames of one light are needed, it has 15: take a longer clip"):
         fed(corpus, Light(0.0, 1.0), 8, 0, 2)
 
 
