@@ -21,8 +21,8 @@ class StudentSettings(Section):
 
     family: str = Field(
         default="faster-rcnn-resnet18",
-        description="architecture of the students: `faster-rcnn-resnet18`, or `yolox`, a fifth of the time on a CPU; "
-        "a camera whose student is of another family changes with its next round",
+        description="architecture of the students: `faster-rcnn-resnet18`, or `yolox`, a sixth to an eighth of the "
+        "time on a CPU; a camera whose student is of another family changes with its next round",
     )
     weights: Literal["bundled"] | Path = Field(
         default="bundled",

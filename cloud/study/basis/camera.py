@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,7 +32,8 @@ from culling.cloud.store.requests import Requests
 from culling.cloud.store.roster import Roster, add_edge
 from culling.cloud.store.rounds import Round, Rounds
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.basis.lights import Fed
+from culling.cloud.study.basis.lights import Fed, Light, LightName
+from culling.cloud.study.basis.phases import Phases
 from culling.cloud.weights.classes import CLASSES
 from culling.common.clock import SystemClock
 from culling.common.errors import TrainingError
@@ -202,3 +205,12 @@ def studied_settings(corpus: Corpus, folder: Path, n: int, seed: int) -> CloudSe
             "round": settings.round.model_copy(update={"kept": n, "seed": 1000 * seed}),
         }
     )
+
+
+def studied_identity(
+    corpus: Corpus, course: Phases, found: Mapping[LightName, Light], n: int, seed: int, sections: Sequence[str]
+) -> dict[str, Any]:
+    """Return what decides the rounds of such a camera on its course, for the cache; `sections` are of the settings."""
+    chosen = {name: getattr(corpus.settings, name).model_dump(mode="json") for name in (*sections, "resolution")}
+    told = {"lights": {light: asdict(part) for light, part in found.items()}, "n": n, "seed": seed}
+    return corpus.identity | corpus.truth | chosen | asdict(course) | told

@@ -35,6 +35,13 @@ from culling.common.progress import shown
 
 MEASURES = ("ap50", "ap50_95", "voc07")
 TRUTHS = ("teacher", "labels")
+MEASURED = {
+    f"{title}, {truth}": f"{truth}_{measure}"
+    for truth in TRUTHS
+    for measure, title in zip(MEASURES[:2], ("AP50", "AP50:95"), strict=True)
+}
+"""The columns of a table, and the measure in each."""
+
 KIND = "trial"
 """The kind of a training in the cache; another name would repeat every training of earlier studies."""
 

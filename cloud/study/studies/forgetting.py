@@ -19,7 +19,7 @@ import msgspec
 from culling.cloud.evaluation.holdout import HeldOut
 from culling.cloud.sheet import Row
 from culling.cloud.store.rounds import Round
-from culling.cloud.study.basis.camera import StudiedCamera, studied_settings
+from culling.cloud.study.basis.camera import StudiedCamera, studied_identity, studied_settings
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.lights import Light, LightName, fed, lights, measured
 from culling.cloud.study.basis.phases import Phases, shade_nights
@@ -120,10 +120,7 @@ class _Course:
         self._held_out = held_out
         self._title = f"{name}, n = {n}, seed {seed}"
         self._way = WAYS[name]
-        sections = {part: getattr(corpus.settings, part).model_dump(mode="json") for part in ("round", "gate")}
-        self._decided = corpus.identity | corpus.truth | sections | asdict(COURSE)
-        self._decided |= {"lights": {light: asdict(part) for light, part in found.items()}, "way": asdict(self._way)}
-        self._decided |= {"n": n, "seed": seed, "resolution": corpus.settings.resolution.model_dump(mode="json")}
+        self._decided = studied_identity(corpus, COURSE, found, n, seed, ("round", "gate")) | {"way": asdict(self._way)}
         folder = corpus.memo.path("forgetting", self._decided, "camera")
         self._settings = studied_settings(corpus, folder, n, seed)
         if not self._way.replay:

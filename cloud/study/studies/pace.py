@@ -27,25 +27,19 @@ from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.evaluation.holdout import HeldOut
 from culling.cloud.sheet import Row
 from culling.cloud.store.desired import Paced
-from culling.cloud.study.basis.camera import StudiedCamera, studied_settings
+from culling.cloud.study.basis.camera import StudiedCamera, studied_identity, studied_settings
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.lights import Fed, Light, LightName, fed, lights, measured
 from culling.cloud.study.basis.phases import Phases, shade_nights
 from culling.cloud.study.basis.results import Results, ResultTable, text
 from culling.cloud.study.basis.strategy import evenly
-from culling.cloud.study.basis.training import MEASURES, TRUTHS, Scores
+from culling.cloud.study.basis.training import MEASURED, Scores
 from culling.common.errors import SettingsError
 from culling.common.progress import say
 
 COURSE = Phases(rounds=3)
 
 FIXED, PACED, AS_MANY = "fixed", "paced", "as many"
-
-MEASURED = {
-    f"{title}, {truth}": f"{truth}_{measure}"
-    for truth in TRUTHS
-    for measure, title in zip(MEASURES[:2], ("AP50", "AP50:95"), strict=True)
-}
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -106,10 +100,8 @@ class _Way:
     ) -> None:
         self._corpus, self._lights, self._held_out, self._n = corpus, found, held_out, n
         self._title, self._budgets = f"{name}, n = {n}, seed {seed}", budgets
-        sections = {part: getattr(corpus.settings, part).model_dump(mode="json") for part in ("round", "gate", "pace")}
-        self._decided = corpus.identity | corpus.truth | sections | asdict(COURSE) | {"n": n, "seed": seed}
-        self._decided |= {"lights": {light: asdict(part) for light, part in found.items()}, "budgets": list(budgets)}
-        self._decided |= {"resolution": corpus.settings.resolution.model_dump(mode="json")}
+        self._decided = studied_identity(corpus, COURSE, found, n, seed, ("round", "gate", "pace"))
+        self._decided |= {"budgets": list(budgets)}
         self._settings = studied_settings(corpus, corpus.memo.path("pace", self._decided, "camera"), n, seed)
 
     def windows(self) -> list[Window]:

@@ -25,16 +25,9 @@ from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, text
 from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
-from culling.cloud.study.basis.training import MEASURES, TRUTHS, Trainer
+from culling.cloud.study.basis.training import MEASURED, Trainer
 from culling.cloud.study.studies.fig4 import TIMED, milliseconds
 from culling.common.graph import see
-
-MEASURED = {
-    f"{title}, {truth}": f"{truth}_{measure}"
-    for truth in TRUTHS
-    for measure, title in zip(MEASURES[:2], ("AP50", "AP50:95"), strict=True)
-}
-"""The columns of a table, and the measure in each."""
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -89,7 +89,7 @@ def test_a_layer_computes_with_7_bits_of_weights_and_8_of_its_inputs(batch: Batc
     torch.testing.assert_close(seen["out"], nn.functional.conv2d(seen["given"], seen["weight"], padding=1))
 
 
-def test_what_is_trained_in_8_bits_loses_less_by_them_and_goes_on_where_it_was_stopped(
+def test_training_in_8_bits_lowers_the_loss_in_8_bits_and_goes_on_where_it_was_stopped(
     batch: Batch, tmp_path: Path
 ) -> None:
     tutor, recipe = small_student(), Recipe(steps=12, lr=0.01, warmup=1)
