@@ -15,6 +15,7 @@ pace      what it costs and brings to ask the teacher less while the student is 
 share     all weights trained, and a small share of them: precision, and bytes that travel to the edge
 unseen    what is left of a class that the training frames lack
 cascade   the teacher's answer on a share of frames, where the student is unsure or at random, and what it costs
+recipes   the named options of a round beside each other: precision and the whole bill, against what was wanted
 students  the families of students: precision, milliseconds and bytes, before and after training, in floats and 8 bits
 day       trains nothing: it composes a day from a clip, which the others then take as their clip
 
@@ -77,6 +78,7 @@ STUDIES = {
     "cascade": Study(
         "cascade", "The teacher's answers where the student is unsure, by share.", counts=(32,), seeds=(0, 1, 2)
     ),
+    "recipes": Study("recipes", "Named options beside each other: precision and bill.", counts=(64,), seeds=(0, 1, 2)),
     "students": Study("students", "The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)),
 }
 

@@ -24,6 +24,7 @@ from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
 from culling.cloud.settings import CloudSettings
+from culling.cloud.settings.teacher import TeacherSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.basis.cache import Memo
 from culling.cloud.teacher.interface import Teacher
@@ -113,6 +114,14 @@ class Corpus:
         settings = self.settings.model_copy(update={"student": student})
         other = Corpus(self.video, self.label_file, *self._most, self.scale, settings, self.epochs)
         other.labeller, other.held_out = self.labeller, self.held_out
+        return other
+
+    def taught(self, kind: str) -> Corpus:
+        """Return the same clip with a teacher of another kind to learn from; it is measured by the same truth."""
+        kept = self.settings.teacher.model_dump(include={"short_side", "batch", "min_score", "true_score"})
+        settings = self.settings.model_copy(update={"teacher": TeacherSettings(**kept | {"kind": kind})})
+        other = Corpus(self.video, self.label_file, *self._most, self.scale, settings, self.epochs)
+        other.held_out = self.held_out
         return other
 
     def facts(self) -> dict[str, Any]:

@@ -42,6 +42,9 @@ MEASURED = {
 }
 """The columns of a table, and the measure in each."""
 
+APPRENTICE_SHARE = 0.5
+"""The steps of an apprentice in 8 bits, as a share of those that it took in floats."""
+
 KIND = "trial"
 """The kind of a training in the cache; another name would repeat every training of earlier studies."""
 
@@ -132,9 +135,10 @@ class Trainer:
         recipe = replace(fixed_recipe(corpus.settings.round, steps, seed), share=share)
         return self._once(decided, chosen, sizes, recipe, self.start, spared)
 
-    def apprentice(self, tutor: TrainedStudent, indices: Sequence[int], seed: int, steps: int) -> TrainedStudent:
-        """Return what becomes of a student in so many further steps in 8 bits on the same frames."""
+    def apprentice(self, tutor: TrainedStudent, indices: Sequence[int], seed: int) -> TrainedStudent:
+        """Return what becomes of a student in half as many further steps in 8 bits on the same frames."""
         corpus, chosen, settings = self.corpus, sorted(indices), self.corpus.settings.round
+        steps = max(1, round(tutor.steps * APPRENTICE_SHARE))
         recipe = replace(apprentice_recipe(settings, steps), seed=seed)
         decided = {"tutor": tutor.weights, "seed": seed, "lr": recipe.lr, "in_int8": steps}
         decided |= settings.model_dump(include={"batch", "warmup", "frozen"})

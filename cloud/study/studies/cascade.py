@@ -3,29 +3,21 @@
 Each frame of the held-back part that has labels is answered by the student, or by the teacher on a share of them: those
 of the highest confidence loss, or random ones. It is measured by the label file; the teacher's gain is what it has over
 the student when it answers everything, and the cost what both compute, over the teacher alone on every frame.
-
-It is a cascade without a deadline or an allowance, and the worst frames are those of the whole part: a threshold that
-follows the stream, as the edge has, knows only those before.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from culling.cloud.bill.count import student_cost
-from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.evaluation.holdout import HeldOut, Truth
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.escalation import Escalation
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled
 from culling.cloud.study.basis.training import Trainer
-from culling.common.errors import InputError
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 MEASURES = ("ap50", "ap50_95")
@@ -36,48 +28,26 @@ def cascade(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resu
 
     The first seed trains, all of them draw random frames. Raises InputError without labels to measure by.
     """
-    trainer = Trainer(corpus)
-    held = HeldOut(
-        replace(corpus.measured, numbers=frozenset()), corpus.labeller, corpus.interest
-    )  # labelled ones only
-    answers = held.answers(corpus.labeller, corpus.graph.info.classes)
+    trainer, escalation = Trainer(corpus), Escalation(corpus)
     students = {"base": corpus.base}
     for n in counts:
         chosen = culled(corpus.losses(), corpus.hardness, n, FACTOR)
         students[f"n = {n}"] = corpus.memo.folder / trainer.train(chosen, seeds[0]).weights
     each = student_cost(trainer.start(), corpus.settings.round.frozen).look.gflops(corpus.size(corpus.scale))
     teacher = corpus.teacher.gflops(corpus.height, corpus.width)
+    drawn = [escalation.drawn(seed) for seed in seeds]
     rows: list[dict[str, Any]] = []
     for name, weights in students.items():
-        found = held.found(weights, corpus.scale, corpus.settings.student.long_side)
-        own = {number: found[number] for number in answers}
-        for way, orders in _orders(corpus, own, seeds).items():
+        own = escalation.own(weights)
+        for way, orders in {"unsure": [escalation.unsure(own)], "random": drawn}.items():
             for share in SHARES:
+                found = [escalation.score(own, order, share) for order in orders]
                 rows.append({"student": name, "asked about": way, "share": share})
-                rows[-1] |= merged([_flat(held.by_labels(_mixed(own, answers, order, share))) for order in orders])
+                rows[-1] |= merged([{measure: getattr(one, measure) for measure in MEASURES} for one in found])
                 rows[-1]["cost"] = math.nan if teacher is None else (each + share * teacher) / teacher
-    told = {"frames": len(answers), "student_gflops": each, "teacher_gflops": teacher}
+    told = {"frames": len(escalation), "student_gflops": each, "teacher_gflops": teacher}
     rows = [row | _gain(row, rows) for row in rows]
-    return Results(rows, [_table(rows, len(answers))], (lambda axes: _plot(axes, rows),), told)
-
-
-def _orders(corpus: Corpus, own: Truth, seeds: Sequence[int]) -> dict[str, list[list[int]]]:
-    """Return in which order frames are asked about, for each way and draw."""
-    meter, numbers = corpus.meter("paper"), sorted(own)
-    losses = {number: meter.loss(own[number]) for number in numbers}
-    drawn = [np.random.default_rng(seed).permutation(numbers).tolist() for seed in seeds]
-    return {"unsure": [sorted(numbers, key=lambda number: -losses[number])], "random": drawn}
-
-
-def _mixed(own: Truth, answers: Truth, order: Sequence[int], share: float) -> Truth:
-    """Return the student's detections with the teacher's in place of the first `share` of the frames in `order`."""
-    return own | {number: answers[number] for number in order[: round(share * len(order))]}
-
-
-def _flat(result: EvaluationResult | None) -> dict[str, float | None]:
-    if result is None:
-        raise InputError("--labels: no frame of the part that is held back has an object to measure by")
-    return {measure: getattr(result, measure) for measure in MEASURES}
+    return Results(rows, [_table(rows, len(escalation))], (lambda axes: _plot(axes, rows),), told)
 
 
 def _gain(row: Row, rows: Sequence[Row]) -> dict[str, float | None]:

@@ -15,33 +15,22 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from culling.cloud.model.base import templates
-from culling.cloud.model.quantise import CALIBRATED, quantise
-from culling.cloud.model.refit import export_proven
-from culling.cloud.model.weights import load_weights
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.forms import FORMS, graph_of, scores_of
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled, evenly
 from culling.cloud.study.basis.training import Scores, TrainedStudent, Trainer
 from culling.cloud.study.studies.fig4 import TIMED
 from culling.cloud.weights.index import read_index
-from culling.common.atomic import write_atomic
 from culling.common.graph import open_graph, see
-from culling.common.scaler import resize
 
-FORMS = ("fp32", "int8")
 TRAINED = "int8, trained in it"
 """The form of a student whose training went on in 8 bits, see `recipe/apprentice.py`."""
-
-APPRENTICE_SHARE = 0.5
-"""Its steps in 8 bits, as a share of those that it took in floats."""
 
 
 @dataclass(frozen=True)
@@ -88,62 +77,14 @@ def _family(corpus: Corpus, name: str, counts: Sequence[int], seeds: Sequence[in
     known = [("no", chosen[counts[0]], form, base) for form in FORMS]
     for n in counts:
         known += [(f"n = {n}", chosen[n], form, trained[n]) for form in FORMS]
-        known.append((f"n = {n}", chosen[n], TRAINED, _apprentices(trainer, trained[n], chosen[n], seeds)))
+        own = [trainer.apprentice(tutor, chosen[n], seed) for tutor, seed in zip(trained[n], seeds, strict=True)]
+        known.append((f"n = {n}", chosen[n], TRAINED, own))
     entries = []
     for told, frames, form, each in known:
-        graphs = [_graph(corpus, student, FORMS[form != FORMS[0]], frames) for student in each]
-        scores = [_scores(corpus, graph) for graph in graphs]
+        graphs = [graph_of(corpus, student, FORMS[form != FORMS[0]], frames) for student in each]
+        scores = [scores_of(corpus, graph) for graph in graphs]
         entries.append(Entry(name, told, form, graphs, scores, each[0]))
     return entries
-
-
-def _apprentices(
-    trainer: Trainer, tutors: Sequence[TrainedStudent], frames: Sequence[int], seeds: Sequence[int]
-) -> list[TrainedStudent]:
-    return [
-        trainer.apprentice(tutor, frames, seed, max(1, round(tutor.steps * APPRENTICE_SHARE)))
-        for tutor, seed in zip(tutors, seeds, strict=True)
-    ]
-
-
-def _graph(corpus: Corpus, student: TrainedStudent | None, form: str, frames: Sequence[int]) -> Path:
-    """Return the file of a student (None: the base one) as a graph; 8 bits have the ranges of those `frames`."""
-    weights = corpus.memo.folder / student.weights if student else corpus.base
-    decided: dict[str, Any] = {"weights": weights.name, "form": form}
-    if form == "int8":
-        frames = frames[:CALIBRATED]
-        numbers = [corpus.shots[index].number for index in frames]
-        decided |= {"clip": corpus.clip, "frames": numbers, "size": corpus.size(corpus.scale)}
-    path = corpus.memo.path("graph", decided, "onnx")
-    if not path.exists():
-        floats = form == "fp32"
-        write_atomic(path, _floats(corpus, weights) if floats else _bytes(corpus, student, frames))
-    return path
-
-
-def _floats(corpus: Corpus, weights: Path) -> bytes:
-    if weights == corpus.base:
-        return corpus.files.read(corpus.artefact.sha256)
-    model, classes = load_weights(weights)
-    known = chain([corpus.files.read(corpus.artefact.sha256)], templates(corpus.settings.data_dir, corpus.files))
-    long_side = corpus.settings.student.long_side
-    return export_proven(known, model, classes, [corpus.picture(0)], long_side=long_side)[0]
-
-
-def _bytes(corpus: Corpus, student: TrainedStudent | None, frames: Sequence[int]) -> bytes:
-    size = corpus.size(corpus.scale)
-    floats = _graph(corpus, student, "fp32", frames).read_bytes()
-    return quantise(floats, [resize(corpus.picture(index), *size) for index in frames])
-
-
-def _scores(corpus: Corpus, graph: Path) -> Scores:
-    decided = corpus.identity | corpus.truth | {"graph": sha256(graph.read_bytes()).hexdigest(), "at": corpus.scale}
-
-    def measure() -> Scores:
-        found = corpus.held_out.score(graph, corpus.scale, corpus.settings.student.long_side)
-        return Scores(found.teacher, found.labels)
-
-    return corpus.memo.once("scores", decided, Scores, measure)
 
 
 def _milliseconds(corpus: Corpus, files: Collection[Path]) -> dict[Path, float]:

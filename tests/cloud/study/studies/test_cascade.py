@@ -4,8 +4,7 @@ import pytest
 
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.studies.cascade import SHARES, _mixed, cascade
-from support.cloud import detections
+from culling.cloud.study.studies.cascade import SHARES, cascade
 
 
 def test_each_student_and_way_goes_from_its_own_answers_to_the_teachers(corpus: Corpus) -> None:
@@ -21,11 +20,3 @@ def test_each_student_and_way_goes_from_its_own_answers_to_the_teachers(corpus: 
     assert costs == sorted(costs)
     assert costs[-1] == pytest.approx(1.0 + costs[0]), "the student looks at every frame"
     assert to_png(*found.panels).startswith(b"\x89PNG")
-
-
-def test_the_first_frames_of_an_order_are_the_teachers() -> None:
-    student, teacher = detections((0, 0, 5, 5, 0.5, 0)), detections((0, 0, 5, 5, 0.9, 1))
-    own, answers = dict.fromkeys(range(5), student), dict.fromkeys(range(5), teacher)
-    mixed = _mixed(own, answers, [3, 1, 0, 2, 4], 0.4)
-    assert {number for number, found in mixed.items() if found is teacher} == {3, 1}
-    assert _mixed(own, answers, [3, 1, 0, 2, 4], 0.0) == own

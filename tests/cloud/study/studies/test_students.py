@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from culling.cloud.sheet import to_png
-from culling.cloud.study.basis import training
+from culling.cloud.study.basis import forms, training
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.studies import students as study
-from culling.cloud.study.studies.students import FORMS, TRAINED, students
+from culling.cloud.study.basis.forms import FORMS
+from culling.cloud.study.studies.students import TRAINED, students
 
 ROWS = [
     (family, trained, form)
@@ -35,7 +35,7 @@ def test_both_families_are_measured_before_and_after_in_floats_and_8_bits_and_tr
     assert classes.rows[0].keys() == {"student", "trained", "form", "car (3)"}
     assert to_png(*found.panels).startswith(b"\x89PNG")
     monkeypatch.setattr(training, "retrain", None)
-    monkeypatch.setattr(study, "quantise", None)
+    monkeypatch.setattr(forms, "quantise", None)
     again = students(corpus, (2,), (0,)).rows
     assert [row["labels_ap50"] for row in again] == [row["labels_ap50"] for row in found.rows]
 
