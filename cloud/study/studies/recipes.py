@@ -23,6 +23,7 @@ from typing import Any
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.evaluation.evaluate import EvaluationResult
+from culling.cloud.evaluation.holdout import Truth
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.escalation import Escalation
@@ -155,7 +156,7 @@ class _Kitchen:
         return _known(self._trainer.score(student, self._corpus.scale).labels)
 
     @cached_property
-    def _base_answers(self) -> Mapping[int, Any]:
+    def _base_answers(self) -> Truth:
         return self._escalation.own(self._corpus.base)
 
     @cached_property
@@ -197,7 +198,7 @@ def _wanted(by: Mapping[str, Tried], n: int) -> list[dict[str, str]]:
 
 
 def _mean(one: Tried, measure: str) -> float:
-    return mean(getattr(found, measure) for found in one.by_labels)
+    return mean(float(getattr(found, measure)) for found in one.by_labels)
 
 
 def _less(one: Tried, other: Tried, measure: str = "ap50") -> float:

@@ -73,8 +73,8 @@ def _family(corpus: Corpus, name: str, counts: Sequence[int], seeds: Sequence[in
     trainer = Trainer(corpus)
     chosen = {n: culled(corpus.losses(), corpus.hardness, n, FACTOR) for n in counts}
     trained = {n: [trainer.train(frames, seed) for seed in seeds] for n, frames in chosen.items()}
-    base: Sequence[TrainedStudent | None] = [None]
-    known = [("no", chosen[counts[0]], form, base) for form in FORMS]
+    known: list[tuple[str, list[int], str, Sequence[TrainedStudent | None]]]
+    known = [("no", chosen[counts[0]], form, [None]) for form in FORMS]
     for n in counts:
         known += [(f"n = {n}", chosen[n], form, trained[n]) for form in FORMS]
         own = [trainer.apprentice(tutor, chosen[n], seed) for tutor, seed in zip(trained[n], seeds, strict=True)]
