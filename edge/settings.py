@@ -239,6 +239,13 @@ class EdgeSettings(Settings):
                     raise ValueError(f"output {one.name}: {key}: there is no {key.removesuffix('s')} {strange[0]!r}")
         return outputs
 
+    @field_validator("output")
+    @classmethod
+    def _has_records(cls, outputs: tuple[OutputSettings, ...], info: ValidationInfo) -> tuple[OutputSettings, ...]:
+        if not outputs and "cascade" in info.data and info.data["cascade"].per_minute:
+            raise ValueError("the teacher is asked about records (cascade.per_minute), and there is no [[output]]")
+        return outputs
+
 
 def load_settings(path: Path | None, overrides: dict[str, Any]) -> EdgeSettings:
     """Read the settings at `path` (None: variables alone); `overrides` maps dotted keys to values from flags.

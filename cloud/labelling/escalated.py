@@ -126,10 +126,15 @@ class Escalated:
                 mine = escalations.update().where(escalations.c.id == name)
                 connection.execute(mine.values(found=told, teacher=teacher, jpeg=None))
 
-    def known(self, sha256s: Collection[str], classes: Sequence[str], teacher: str) -> dict[str, Detections]:
-        """Return what that teacher found lately in pictures of these hashes, by the same classes."""
+    def known(
+        self, sha256s: Collection[str], classes: Sequence[str], teacher: str, since: float
+    ) -> dict[str, Detections]:
+        """Return what that teacher found in pictures of these hashes that were asked about `since` then, by the same
+        classes.
+        """
         columns = (escalations.c.sha256, escalations.c.found)
         same = (escalations.c.classes == _text(classes)) & (escalations.c.teacher == teacher)
+        same &= escalations.c.asked >= since
         query = sa.select(*columns).where(escalations.c.sha256.in_(sha256s), same, escalations.c.found.is_not(None))
         with self._index.read() as connection:
             rows = connection.execute(query).all()

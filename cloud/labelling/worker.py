@@ -74,6 +74,9 @@ class Worker:
     escalated: Escalated | None = None
     name: str = ""
 
+    def __post_init__(self) -> None:
+        self._since = self.now()  # what was answered before may be another file's of the same kind
+
     def run(self, stopping: threading.Event) -> None:
         """Label until `stopping` is set. Raises ModelError when the teacher cannot be used, or fails."""
         self.queue.resume()
@@ -162,7 +165,7 @@ class Worker:
         for classes in {frame.classes for frame in batch.frames} if self.escalated is not None else ():
             assert self.escalated is not None
             same = {frame.id: frame.sha256 for frame in batch.frames if frame.classes == classes}
-            known = self.escalated.known(set(same.values()), classes, self.name)
+            known = self.escalated.known(set(same.values()), classes, self.name, self._since)
             labels |= {name: known[sha256] for name, sha256 in same.items() if sha256 in known}
         return labels
 

@@ -67,7 +67,7 @@ class CloudSettings(Settings):
         known = list(dict.fromkeys(name for one in all_sets(info.data["classes"]).values() for name in one.names))
         for name in round_.interest:
             if name not in known:
-                raise ValueError(f"round.interest: {name} is a class of no set; there are {', '.join(known)}")
+                raise ValueError(f"interest: {name} is a class of no set; there are {', '.join(known)}")
         return round_
 
     @field_validator("round")
@@ -78,6 +78,15 @@ class CloudSettings(Settings):
             raise ValueError(
                 f"kept is {round_.kept}, but schedule.min_new is {new}: a round would keep over one in {CULLED} of "
                 f"those it waited for; lower round.kept to {new // CULLED}, or raise schedule.min_new to {least}"
+            )
+        return round_
+
+    @field_validator("round")
+    @classmethod
+    def _in_8_bits(cls, round_: RoundSettings, info: ValidationInfo) -> RoundSettings:
+        if round_.int8_steps and "student" in info.data and not info.data["student"].int8:
+            raise ValueError(
+                f"int8_steps is {round_.int8_steps}, but students are shipped in floats: set student.int8 as well"
             )
         return round_
 

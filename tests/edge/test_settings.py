@@ -171,3 +171,10 @@ def test_nothing_changes_after_loading(site: Site) -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.agent.threads = 5
+
+
+def test_a_teacher_that_is_asked_about_records_wants_an_output_that_has_them(site: Site) -> None:
+    site.settings["cascade"] = {"per_minute": 20}
+    assert "cascade.per_minute" in refused(site)
+    site.settings["output"] = [{"name": "records", "kind": "jsonl", "path": str(site.folder / "records.jsonl")}]
+    assert load_settings(site.write(), {}).cascade.per_minute == 20

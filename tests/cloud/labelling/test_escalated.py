@@ -90,12 +90,14 @@ def test_a_picture_that_cannot_be_read_has_no_answer_and_says_why(rig: Rig) -> N
 
 
 def test_an_answer_is_known_by_its_picture_for_a_while_by_the_same_teacher_and_classes(rig: Rig) -> None:
+    since = rig.clock.now()
     rig.escalated.answer({rig.ask(): FOUND}, "big")
-    known = rig.escalated.known(["a" * 64, "b" * 64], CLASSES, "big")
+    known = rig.escalated.known(["a" * 64, "b" * 64], CLASSES, "big", since)
     assert list(known) == ["a" * 64]
     assert known["a" * 64].scores.tolist() == pytest.approx([0.9])
-    assert rig.escalated.known(["a" * 64], CLASSES[:2], "big") == {}
-    assert rig.escalated.known(["a" * 64], CLASSES, "other") == {}
+    assert rig.escalated.known(["a" * 64], CLASSES[:2], "big", since) == {}
+    assert rig.escalated.known(["a" * 64], CLASSES, "other", since) == {}
+    assert rig.escalated.known(["a" * 64], CLASSES, "big", since + 1) == {}
     rig.clock.advance(KEPT_S + 1)
     rig.escalated.tidy()
-    assert rig.escalated.known(["a" * 64], CLASSES, "big") == {}
+    assert rig.escalated.known(["a" * 64], CLASSES, "big", since) == {}

@@ -47,9 +47,17 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state.close()
 
 
-def worker_of(cloud: CloudState, teacher: Brightness) -> Worker:
+def worker_of(cloud: CloudState, teacher: Brightness, later: float = 0.0) -> Worker:
     queue = LabelQueue(cloud.index, cloud.frames, cloud.clock, 1_000_000, "one")
-    return Worker(queue, cloud.frames, cloud.registry, lambda: teacher, 5, 0.1, lambda: None, lambda: None)
+
+    def now() -> float:
+        return cloud.clock.now() + later
+
+    return Worker(queue, cloud.frames, cloud.registry, lambda: teacher, 5, 0.1, nothing, nothing, now=now)
+
+
+def nothing() -> None:
+    """Nobody looks at whether it lives."""
 
 
 def leased(cloud: CloudState) -> int:
@@ -205,8 +213,8 @@ def test_a_disk_that_is_full_costs_no_frame_a_try(cloud: CloudState, monkeypatch
 # Edges that wait
 
 
-def answering(cloud: CloudState, teacher: Brightness) -> tuple[Worker, Escalated]:
-    worker, escalated = worker_of(cloud, teacher), Escalated(cloud.index, cloud.clock)
+def answering(cloud: CloudState, teacher: Brightness, later: float = 0.0) -> tuple[Worker, Escalated]:
+    worker, escalated = worker_of(cloud, teacher, later), Escalated(cloud.index, cloud.clock)
     worker.escalated, worker.name = escalated, "big"
     return worker, escalated
 
@@ -243,6 +251,17 @@ def test_a_frame_on_which_the_teacher_answered_is_not_looked_at_again(cloud: Clo
         pass
     assert sum(teacher.sizes) == 12, "one answer and eleven others"
     assert [len(found or ()) for found in labels(cloud, *range(1, 13))] == [1] * 12
+
+
+def test_what_was_answered_before_a_worker_started_may_be_of_another_file(cloud: CloudState) -> None:
+    teacher = Brightness()
+    before, escalated = answering(cloud, teacher)
+    ask(escalated, 1, encode_jpeg(picture(96, 128, 3)))
+    assert before.turn()
+    after, _ = answering(cloud, teacher, later=1.0)
+    while after.turn():
+        pass
+    assert sum(teacher.sizes) == 1 + 12
 
 
 def test_a_picture_that_cannot_be_decoded_costs_no_other_edge_its_answer(cloud: CloudState) -> None:

@@ -76,7 +76,7 @@ def test_interest_is_by_the_list_of_the_camera(tmp_path: Path) -> None:
         ("classes.x", {"names": SHOP["names"]}, "classes.shop.names and classes.x.names are the same"),
         ("classes.a b", {"names": ["q"]}, "'a b' is no name of a set"),
         ("classes.shop.nams", 3, "classes.shop.nams is not a setting; did you mean"),
-        ("round.interest", ["hat"], "round.interest: hat is a class of no set"),
+        ("round.interest", ["hat"], "interest: hat is a class of no set"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_key(tmp_path: Path, key: str, value: Any, said: str) -> None:

@@ -45,6 +45,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         ('[service]\ndata_dir = "x"\n[round]\nheld_out = 3', "gate"),
         ('[service]\ndata_dir = "x"\n[round]\nkept = 129', "kept is 129, but schedule.min_new is 256"),
         ('[service]\ndata_dir = "x"\n[schedule]\nmin_new = 128', "round.kept to 64, or raise schedule.min_new to 256"),
+        ('[service]\ndata_dir = "x"\n[round]\nint8_steps = 9', "int8_steps is 9, but students are shipped in floats"),
         ('[service]\ndata_dir = "x"\n[round]\nfactor = 4', "round.factor"),
         ('[service]\ndata_dir = "x"\nendpoint = "udp://*:1"', "service.endpoint"),
         ('[service]\ndata_dir = "x"\nendpoint = "tcp://::1:1"', "service.endpoint"),

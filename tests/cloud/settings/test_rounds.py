@@ -13,7 +13,7 @@ from culling.common.errors import SettingsError
     [
         ({"round.warmup": 80}, "warmup is 80"),
         ({"round.most_steps": 20}, r"less than patience and most_steps \(20\)"),
-        ({"round.int8_steps": 10}, "int8_steps changes every weight"),
+        ({"round.int8_steps": 10, "student.int8": True}, "int8_steps changes every weight"),
     ],
 )
 def test_a_share_of_the_weights_that_would_not_be_trained_or_not_be_kept_is_refused(
