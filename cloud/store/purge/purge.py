@@ -23,6 +23,7 @@ from culling.cloud.store.index import (
     cameras,
     changes,
     escalations,
+    features,
     frames,
     history,
     ignores,
@@ -133,7 +134,7 @@ def _empty_frames(connection: sa.Connection, camera: str, until: float) -> tuple
     emptied = sa.update(frames).where(mine).values(state="purged", **EMPTY).returning(frames.c.id)
     names = set(connection.execute(emptied).scalars())
     purged = sa.select(frames.c.id).where(frames.c.camera == camera, frames.c.state == "purged")
-    for table in (scores, reviews, shelf, changes, ignores):
+    for table in (scores, reviews, shelf, changes, ignores, features):
         connection.execute(sa.delete(table).where(table.c.frame.in_(purged)))
     return names, labels
 
