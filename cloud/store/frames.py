@@ -30,12 +30,12 @@ from culling.cloud.store.index import (
     UNREAD,
     Index,
     changes,
-    features,
     frames,
     ignores,
     scores,
     shelf,
     stored_among,
+    teacher_features,
     totals,
 )
 from culling.cloud.store.objects.folder import Folder
@@ -423,7 +423,7 @@ class FrameStore:
             ended = frames.update().where(stored_among(names))
             gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
-            for table in (scores, shelf, changes, ignores, features):
+            for table in (scores, shelf, changes, ignores, teacher_features):
                 connection.execute(table.delete().where(table.c.frame.in_(names)))
             reviews.forget(connection, names)
 

@@ -139,7 +139,7 @@ class Bundled(TorchTeacher):
         """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
         if self._seen is None:
             return super().label(frames)
-        with passes(self.model.backbone, self._identity) as kept:
+        with passes(self.model.get_submodule("backbone"), self._identity) as kept:
             found = super().label(frames)
         batches = self._batches([frame.shape[:2] for frame in frames])
         for (indices, _), features in zip(batches, kept, strict=True):

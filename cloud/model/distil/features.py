@@ -24,15 +24,18 @@ LEAST_DEVIATION = 1e-6
 """A channel that says the same everywhere says nothing."""
 
 
+CHECKSUM = 4
+"""Bytes before all others."""
+
+
 class _Packed(msgspec.Struct, array_like=True):
-    """What a file holds: `shapes` are (channels, height, width) of each level, `crc` is that of all the rest."""
+    """What a file holds after its checksum: `shapes` are (channels, height, width) of each level."""
 
     teacher: str
     size: tuple[int, int]
     shapes: list[tuple[int, int, int]]
     steps: bytes
     values: bytes
-    crc: int
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Features:
         deflated = deflater.compress(values) + deflater.flush()
         shapes = [(level.shape[0], level.shape[1], level.shape[2]) for level in self.levels]
         steps = b"".join(step.tobytes() for step in self.steps)
-        packed = _Packed(self.teacher, self.size, shapes, steps, deflated, zlib.crc32(steps + deflated))
-        return msgspec.msgpack.encode(packed)
+        packed = msgspec.msgpack.encode(_Packed(self.teacher, self.size, shapes, steps, deflated))
+        return zlib.crc32(packed).to_bytes(CHECKSUM, "big") + packed
 
 
 def rounded(teacher: str, size: tuple[int, int], levels: Sequence[NDArray[np.float32]]) -> Features:
@@ -70,12 +73,12 @@ def rounded(teacher: str, size: tuple[int, int], levels: Sequence[NDArray[np.flo
 
 def unpack(data: bytes) -> Features:
     """Return the features in `data`. Raises ValueError where these are no whole features."""
+    if zlib.crc32(data[CHECKSUM:]).to_bytes(CHECKSUM, "big") != data[:CHECKSUM]:
+        raise ValueError("features that are damaged")
     try:
-        packed = msgspec.msgpack.decode(data, type=_Packed)
+        packed = msgspec.msgpack.decode(data[CHECKSUM:], type=_Packed)
     except msgspec.MsgspecError as error:
         raise ValueError(f"no features: {error}") from None
-    if zlib.crc32(packed.steps + packed.values) != packed.crc:
-        raise ValueError("features that are damaged")
     values, steps = _inflated(packed), np.frombuffer(bytearray(packed.steps), np.float32)
     levels, each, at, first = [], [], 0, 0
     for channels, height, width in packed.shapes:

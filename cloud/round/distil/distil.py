@@ -14,11 +14,14 @@ from torch import nn
 
 from culling.cloud.model.dataset import Batcher
 from culling.cloud.model.distil.features import unpack
-from culling.cloud.model.distil.loss import Distilled
+from culling.cloud.model.distil.loss import Distilled, cannot
 from culling.cloud.model.distil.tutor import Head, Tutor
+from culling.cloud.model.family import family_named
+from culling.cloud.round.context import Context
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.teacher.loading import load_teachers
+from culling.common.errors import ModelError
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,20 @@ def open_tutor(settings: CloudSettings, classes: tuple[str, ...]) -> Tutor:
     Raises ModelError where it has no features, and as `load_teachers`.
     """
     return load_teachers(settings).tutor(classes)
+
+
+def lessons_of(context: Context, names: Sequence[str]) -> tuple[tuple[Head, list[bytes | None]], dict[str, int]]:
+    """Return the teacher's box head and the features of a round's frames, and how many are taught by them or why not.
+
+    Raises ModelError where teacher or students cannot do that, and as `lessons`.
+    """
+    if family_named(context.settings.student.family).passing is None:
+        raise ModelError(cannot(context.settings.student.family))
+    tutor = open_tutor(context.settings, context.classes)
+    context.heart.advance()  # a teacher takes a while to open
+    found, told = lessons(context.features, names, tutor.identity)
+    log.info("features_read", **{outcome.replace("-", "_"): count for outcome, count in told.items()})
+    return (tutor.head, found), told
 
 
 def lessons(store: FeatureStore, names: Sequence[str], teacher: str) -> tuple[list[bytes | None], dict[str, int]]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import sqlalchemy as sa
 
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.index import Index, features, frames, stored_among
+from culling.cloud.store.index import Index, frames, stored_among
+from culling.cloud.store.index import teacher_features as features
 from culling.cloud.store.objects.objects import LostError, Objects, open_objects
 from culling.cloud.store.people.reviews import by_a_person
-from culling.common.clock import Clock
 
-FOLDER = "features"
+FOLDER = "teacher-features"
 
 SETTLED_S = 3600.0
 """No worker takes so long between an object and its row."""
@@ -43,10 +44,9 @@ class Kept:
 class FeatureStore:
     """The features of every camera. Safe to use from several threads and processes. All methods raise StorageError."""
 
-    def __init__(self, index: Index, objects: Objects, clock: Clock) -> None:
+    def __init__(self, index: Index, objects: Objects) -> None:
         self._index = index
         self._objects = objects
-        self._clock = clock
 
     # Who labels
 
@@ -123,11 +123,12 @@ class FeatureStore:
             dropped[camera, reason] += len(chosen)
         return {which: count for which, count in dropped.items() if count}
 
-    def sweep(self) -> int:
-        """Remove what no row names and was written a while ago; return how many objects."""
-        before, removed = self._clock.now() - SETTLED_S, 0
-        for item in [item for item in self._objects.list(FOLDER) if item.written < before]:
-            removed += self._remove_unnamed([item.name])
+    def sweep(self, now: float) -> int:
+        """Remove what no row names and was written a while before `now`, in epoch seconds; return how many objects."""
+        old = (item.name for item in self._objects.list(FOLDER) if item.written < now - SETTLED_S)
+        removed = 0
+        while some := list(islice(old, AT_ONCE)):
+            removed += self._remove_unnamed(some)
         return removed
 
     def purge(self, camera: str) -> int:
@@ -139,6 +140,10 @@ class FeatureStore:
         with self._index.read() as connection:
             rows = connection.execute(sa.select(features.c.frame, features.c.camera, features.c.teacher)).all()
         return [row.frame for row in rows if self.read(row.frame, row.camera, row.teacher) is None]
+
+    def unnamed(self) -> list[str]:
+        """Return the objects that no row names, also one that is being written."""
+        return self._unnamed([item.name for item in self._objects.list(FOLDER)])
 
     def forget(self, names: Collection[str]) -> None:
         """Delete the rows of frames."""
@@ -168,17 +173,25 @@ class FeatureStore:
         self._objects.delete([_name(camera, *one) for one in every])
 
     def _remove_unnamed(self, names: Sequence[str]) -> int:
-        told = {name: name.rpartition("/")[2].partition("-")[0] for name in names}
-        known = {_name(camera, frame, teacher) for frame, (camera, teacher) in self.find(set(told.values())).items()}
-        gone = [name for name in names if name not in known]
+        gone = self._unnamed(names)
         self._objects.delete(gone)
         return len(gone)
+
+    def _unnamed(self, names: Sequence[str]) -> list[str]:
+        """Return which objects no row names."""
+        found: list[str] = []
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            of = {name.rpartition("/")[2].partition("-")[0] for name in some}
+            known = {_name(camera, frame, teacher) for frame, (camera, teacher) in self.find(of).items()}
+            found += [name for name in some if name not in known]
+        return found
 
 
 def _name(camera: str, frame: str, teacher: str) -> str:
     return f"{FOLDER}/{camera}/{frame}-{teacher[:16]}"
 
 
-def feature_store(settings: CloudSettings, index: Index, clock: Clock) -> FeatureStore:
+def feature_store(settings: CloudSettings, index: Index) -> FeatureStore:
     """Return the features of every camera. Raises StorageError."""
-    return FeatureStore(index, open_objects(settings.store.objects, settings.data_dir), clock)
+    return FeatureStore(index, open_objects(settings.store.objects, settings.data_dir))

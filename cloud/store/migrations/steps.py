@@ -112,5 +112,5 @@ STEPS = (
     Step("deeds", append_only.install),
     Step("wishes.paced"),
     Step("escalations"),
-    Step("features"),
+    Step("teacher_features"),
 )
