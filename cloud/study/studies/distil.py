@@ -8,6 +8,7 @@ or they are not, whatever the teacher thinks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -16,23 +17,44 @@ import numpy as np
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
-from culling.cloud.study.basis.training import MEASURED, Trainer
+from culling.cloud.study.basis.training import MEASURED, Scores, Trainer
 
 WAYS = {"labels": False, "labels and teacher": True}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to train on n frames: mean seconds a step, and the scores of the students, one for each seed."""
+
+    way: str
+    n: int
+    step_s: float | None
+    scores: Sequence[Scores]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its figures, over the seeds."""
+        return {"n": self.n, "way": self.way, "step_s": self.step_s} | merged([one.flat() for one in self.scores])
 
 
 def distil(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for each n and way to train, over the seeds, and one before training."""
     trainer, size = Trainer(corpus), 0.0
-    rows: list[Row] = [{"n": 0, "way": "not", "step_s": None} | merged([trainer.score(None, corpus.scale).flat()])]
+    entries = [Entry("not", 0, None, [trainer.score(None, corpus.scale)])]
     for n in counts:
         frames = [int(at) for at in np.linspace(0, len(corpus) - 1, n)]
         for way, distils in WAYS.items():
             trained = [trainer.train(frames, seed, distil=distils) for seed in seeds]
-            scores = merged([trainer.score(one, corpus.scale).flat() for one in trained])
-            rows.append({"n": n, "way": way, "step_s": mean(one.step_s for one in trained)} | scores)
+            scores = [trainer.score(one, corpus.scale) for one in trained]
+            entries.append(Entry(way, n, mean(one.step_s for one in trained), scores))
         size = mean(len(one) for one in corpus.features(frames))
-    return Results(rows, [_table(rows, size, len(seeds))], (lambda axes: _plot(axes, rows),), {"bytes_a_frame": size})
+    rows = [one.row for one in entries]
+    return Results(
+        rows,
+        [_table(rows, size, len(seeds)), _classes(entries)],
+        (lambda axes: _plot(axes, rows),),
+        {"bytes_a_frame": size},
+    )
 
 
 def _table(rows: Sequence[Row], size: float, seeds: int) -> ResultTable:
@@ -45,6 +67,23 @@ def _table(rows: Sequence[Row], size: float, seeds: int) -> ResultTable:
     ]
     note = f"gained: AP50:95 by the label file, mean of seeds, to labels alone; features: {size:,.0f} bytes a frame"
     return ResultTable(f"A student distilled from its teacher, mean (least..most) of {seeds} seeds", lines, note)
+
+
+def _classes(entries: Sequence[Entry]) -> ResultTable:
+    """Return the precision of every class by the label file: of few objects, either is chance."""
+    labels = entries[0].scores[0].labels
+    objects = {name: one.objects for name, one in labels.per_class.items() if one.objects} if labels else {}
+    lines = [
+        {"trained on": entry.way, "n": str(entry.n)}
+        | {f"{name} ({count})": _of_class(entry, name) for name, count in objects.items()}
+        for entry in entries
+    ]
+    return ResultTable("By class and label file (objects): AP50 / AP50:95, mean of seeds", lines)
+
+
+def _of_class(entry: Entry, name: str) -> str:
+    found = [one.labels.per_class[name] for one in entry.scores if one.labels is not None]
+    return f"{mean(one.ap50 for one in found):.3f} / {mean(one.ap50_95 for one in found):.3f}"
 
 
 def _gained(row: Row, plain: dict[Any, float | None]) -> str:
