@@ -215,6 +215,9 @@ SERIES: tuple[Series, ...] = (
     _gauge("frames_waiting", "camera", "frames", "labelled frames that no round has read", "cloud", "sum"),
     _count("frames_labelled", "camera", "frames", "frames the teacher labelled", "cloud"),
     _count("frames_passed_over", "camera reason", "frames", "frames the teacher did not label within a day", "cloud"),
+    _count(
+        "features_dropped", "camera reason", "frames", "frames whose features of the teacher were given up", "cloud"
+    ),
     _count("frames_kept", "camera", "frames", "frames kept in a culled set", "cloud"),
     _count(
         "audits_labelled", "camera", "frames", "random frames, not hard by their loss, that the teacher saw", "cloud"
@@ -249,6 +252,13 @@ SERIES: tuple[Series, ...] = (
         "camera outcome",
         "students",
         "earlier students that a round tried before it trained: published again, trained from, worse, or unusable",
+        "cloud",
+    ),
+    _count(
+        "frames_distilled",
+        "camera outcome",
+        "frames",
+        "frames that rounds with `round.distil` trained on: taught by the teacher's features, or why not",
         "cloud",
     ),
     _spread("round_seconds", "stage", "seconds", "time of each stage of a round, of any camera", "cloud", _SLOW),
@@ -290,6 +300,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "cost_gflops": _COST_PARTS,
     "cost_seconds": _COST_PARTS[1:],
     "zoo_students": ("published", "start", "worse", "unusable"),
+    "features_dropped": ("allowance", "disk"),
+    "frames_distilled": ("taught", "none", "damaged", "another-teacher", "of-a-person"),
     "rollbacks": ("edge", "operator"),
     "escalations_skipped": ("no-line", "allowance", "queue-full", "unanswered"),
     "verdicts_missed": (

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from culling.cloud.settings import load_settings
-from culling.cloud.teacher.loading import load_teachers
-from culling.common.errors import CullingError
+from culling.cloud.model.distil.loss import cannot
+from culling.cloud.model.family import family_named
+from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.teacher.loading import Teachers, load_teachers
+from culling.common.errors import CullingError, ModelError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,6 +20,8 @@ def main(arguments: Sequence[str]) -> int:
         teachers = load_teachers(settings)
         for one in settings.classes.values():
             teachers.saying(one.names)
+        if settings.round.distil:
+            check_distil(settings, teachers)
         teacher = teachers.own if settings.classes else teachers.saying(settings.default_classes)
     except CullingError as error:
         print(error, file=sys.stderr)
@@ -25,6 +29,14 @@ def main(arguments: Sequence[str]) -> int:
     file = f" {settings.teacher.file.name}" if settings.teacher.file else ""
     print(f"{settings.teacher.kind}{file}, on {teacher.device}, {len(teacher.names)} classes")
     return 0
+
+
+def check_distil(settings: CloudSettings, teachers: Teachers) -> None:
+    """Raise ModelError where `round.distil` is not for this teacher, or not for students of this family."""
+    if family_named(settings.student.family).passing is None:
+        raise ModelError(cannot(settings.student.family))
+    for one in settings.class_sets.values():
+        teachers.tutor(one.names)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def check_teacher(settings: CloudSettings) -> str:
     parts = teacher.member if teacher.kind == "ensemble" else (teacher,)
     sayings = settings.classes or (any(part.file for part in parts) and settings.round.interest)  # other classes may do
     plain = teacher.kind != "ensemble" or (len(parts) > 1 and not teacher.views)
+    plain = plain and not settings.round.distil  # whether there are features only the teacher itself can tell
     if plain and not sayings and not teacher.map and all(_by_header(part) for part in parts):
         return " and ".join(_check_header(part) for part in parts)
     return try_teacher(settings)

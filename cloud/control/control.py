@@ -267,6 +267,8 @@ class Control:
         self._metrics.count("audits_missed", turn.report.get("audits_missed", 0), camera=turn.camera)
         for outcome, count in turn.report.get("zoo", {}).get("outcomes", {}).items():
             self._metrics.count("zoo_students", count, camera=turn.camera, outcome=outcome)
+        for outcome, count in turn.report.get("distilled", {}).items():
+            self._metrics.count("frames_distilled", count, camera=turn.camera, outcome=outcome)
         self._metrics.set("last_round_time", self._clock.now(), camera=turn.camera)
         for stage, seconds in turn.report.get("seconds", {}).items():
             self._metrics.observe("round_seconds", seconds, stage=stage)

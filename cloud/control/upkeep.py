@@ -16,6 +16,7 @@ from culling.cloud.control.steering.accuracy import Measurer
 from culling.cloud.control.steering.pace import Pacer
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.store.folders import free_bytes
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.history import History
@@ -66,6 +67,7 @@ class Upkeep:
         self._clock = clock
         self._objects = open_objects(settings.store.objects, settings.data_dir)
         self._lifecycle = FrameLifecycle(index, frames, clock)
+        self._features = FeatureStore(index, self._objects)
         self._registry = Registry(index)
         self._roster = Roster(index)
         self._rounds = Rounds(index)
@@ -110,6 +112,9 @@ class Upkeep:
         # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
         self._files.prune(self._registry.wanted_files(self._zoo(now, spare)), now - (SHORT_S if spare > 0 else DAY_S))
         people_days = store.people_days or store.records_days
+        dropped = self._features.trim(store.features_bytes, 0 if self._objects.shared else spare)
+        for (camera, reason), count in dropped.items():
+            self._metrics.count("features_dropped", count, camera=camera, reason=reason)
         room = 0 if self._objects.shared else spare  # pictures in a bucket take none of the disk
         gone = self._lifecycle.expire(store.quota_bytes, store.retention_days, room, people_days)
         for (camera, reason), count in gone.items():
@@ -117,7 +122,7 @@ class Upkeep:
         passed = self._lifecycle.pass_over()
         for (camera, reason), count in passed.items():
             self._metrics.count("frames_passed_over", count, camera=camera, reason=reason)
-        if max(sum(gone.values()), sum(passed.values())) >= AT_ONCE:
+        if max(sum(gone.values()), sum(passed.values()), sum(dropped.values())) >= AT_ONCE:
             self._next_upkeep = self._clock.monotonic()  # there may be more; requests are answered in between
         unfinished = {str(turn.id) for turn in self._rounds.unfinished()}
         for folder in (self._settings.data_dir / "rounds").glob("*"):
@@ -136,10 +141,16 @@ class Upkeep:
         return [one for each in self._registry.zoo(most, now - OLDEST_S).values() for one in each] if most else []
 
     def _collect_orphans(self) -> None:
-        """Settle what no row names in a bucket, once an hour: the one service that works on the index does."""
-        if not self._objects.shared or self._clock.monotonic() < self._next_collect:
+        """Remove features that no row names, once an hour, and settle such frames in a bucket: the one service that
+        works on the index does.
+        """
+        if self._clock.monotonic() < self._next_collect:
             return
         self._next_collect = self._clock.monotonic() + COLLECT_S
+        if swept := self._features.sweep(self._clock.now()):
+            log.info("features_swept", files=swept)
+        if not self._objects.shared:
+            return
         done = collect(self._index, self._objects, self._frames, self._clock.now())
         if any(asdict(done).values()):
             log.info("orphans_collected", **asdict(done))

@@ -20,11 +20,13 @@ import structlog
 from culling.cloud.bill.rates import Rates
 from culling.cloud.bill.timed import TimedTeacher
 from culling.cloud.labelling.escalated import Escalated
+from culling.cloud.labelling.keeping import Keeping
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import FOLDER, say_problem, worker_name
 from culling.cloud.labelling.worker import Labeller, Worker
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import CloudSettings, load_settings
+from culling.cloud.store.features.features import feature_store
 from culling.cloud.store.folders import alone, make_folder
 from culling.cloud.store.index import Index
 from culling.cloud.store.objects.places import frame_store
@@ -70,6 +72,7 @@ def build(settings: CloudSettings, clock: Clock) -> Worker:
         lambda: say_problem(settings.data_dir, ""),
         escalated=Escalated(index, clock) if asked else None,
         name=plain(settings.teacher.kind),
+        keeping=Keeping(feature_store(settings, index), settings) if settings.round.distil else None,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +19,7 @@ import structlog
 from numpy.typing import NDArray
 
 from culling.cloud.labelling.escalated import Escalated
+from culling.cloud.labelling.keeping import Keeping, Seen
 from culling.cloud.labelling.queue import LabelQueue, LeasedBatch, Worth
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.registry import Registry
@@ -57,7 +58,7 @@ class Worker:
 
     `beat` is called for each turn, `well` for each batch that was labelled. `now` is seconds since the epoch, for the
     spans that go to `traces`. With `escalated`, what edges wait for goes before every batch, answered by `name`, and
-    the teacher is loaded before anything is asked.
+    the teacher is loaded before anything is asked. With `keeping`, the teacher's features are kept, too.
     """
 
     queue: LabelQueue
@@ -73,6 +74,7 @@ class Worker:
     now: Callable[[], float] = time.time
     escalated: Escalated | None = None
     name: str = ""
+    keeping: Keeping | None = None
 
     def __post_init__(self) -> None:
         self._since = self.now()  # what was answered before may be another file's of the same kind
@@ -116,8 +118,10 @@ class Worker:
             return False
         made_for = {frame.id: frame.classes for frame in batch.frames}
         began = self.now()
-        labels = self._labels(self.teacher, batch)
+        labels, seen = self._labels(self.teacher, batch)
         kept = self.queue.finish(batch.token, labels, made_for)
+        if self.keeping is not None:
+            self.keeping.keep(batch.frames, seen, labels)
         self.well()
         if self.traces is not None:
             for frame in batch.frames:
@@ -144,9 +148,11 @@ class Worker:
         self.well()
         log.debug("escalations_answered", frames=len(answers))
 
-    def _labels(self, teacher: Labeller, batch: LeasedBatch) -> dict[str, Detections]:
+    def _labels(self, teacher: Labeller, batch: LeasedBatch) -> tuple[dict[str, Detections], Seen]:
+        """Return the labels of a batch, and what features of the teacher are to be kept."""
         by_list: dict[tuple[str, ...], dict[str, NDArray[np.uint8]]] = {}
-        labels = self._known(batch)
+        labels, seen = self._known(batch), Seen()
+        frames = {frame.id: frame for frame in batch.frames}
         for frame in batch.frames:
             if frame.id in labels or (jpeg := self.store.jpeg(frame)) is None:
                 continue
@@ -155,9 +161,16 @@ class Worker:
             except ProtocolError:  # only its header was checked on arrival
                 self.store.put_aside(frame)
         for classes, images in by_list.items():
-            found = _look(teacher, list(images.values()), classes)
-            labels |= {name: seen.above(self.floor) for name, seen in zip(images, found, strict=True)}
-        return labels
+            with self._watching(teacher, classes, [frames[name] for name in images]) as features:
+                found = _look(teacher, list(images.values()), classes)
+            labels |= {name: one.above(self.floor) for name, one in zip(images, found, strict=True)}
+            seen |= features
+        return labels, seen
+
+    def _watching(
+        self, teacher: Labeller, classes: tuple[str, ...], frames: Sequence[StoredFrame]
+    ) -> AbstractContextManager[Seen]:
+        return nullcontext(Seen()) if self.keeping is None else self.keeping.watching(teacher, classes, frames)
 
     def _known(self, batch: LeasedBatch) -> dict[str, Detections]:
         """Return the labels of frames on which this teacher has answered an edge already."""

@@ -24,6 +24,12 @@ from culling.common.frame import Detections
 from culling.common.video import read_frames
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts"}
+Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+"""Boxes, scores and labels."""
+
+Place = tuple[int, int, int, int, int, int]
+"""Where a picture stands on a canvas, see `Target.placed`."""
+
 MIN_SIDE = 3.0
 """A box narrower than this many canvas pixels is ignored: the finest anchors cannot meet it."""
 
@@ -163,16 +169,17 @@ class Batcher:
         if rng.random() < self.mosaic:
             y, x = (int(side * rng.uniform(0.35, 0.65)) for side in (height, width))
             cells = [(0, 0, y, x), (0, x, y, width), (y, 0, height, x), (y, x, height, width)]
-        placed = [self._place(canvas, cell, self.samples[self._draw(rng)], rng) for cell in cells]
-        found = Detections(*(np.concatenate(part) for part in zip(*placed, strict=True)))
+        placed = [self._place(canvas, cell, self._draw(rng), rng) for cell in cells]
+        found = Detections(*(np.concatenate(part) for part in zip(*(parts for parts, _ in placed), strict=True)))
         if self.paste is not None:
             found = self.paste(canvas, found, rng)
         image = canvas.float() / 255
         if self.augment is not None:
             image, found = self.augment(image, found, rng)
-        return image, self._target(found)
+        whole = len(cells) == 1 and self.paste is None and self.augment is None
+        return image, self._target(found, [where for _, where in placed] if whole else [])
 
-    def _target(self, found: Detections) -> Target:
+    def _target(self, found: Detections, placed: Sequence[Place]) -> Target:
         boxes, scores = found.boxes, found.scores
         small = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) < MIN_SIDE
         learnt = (scores >= self.score_floor) & ~small & ~outdone(found)
@@ -184,15 +191,17 @@ class Batcher:
             torch.from_numpy(boxes[doubtful]),
             torch.from_numpy(found.labels[doubtful] + 1),
             torch.tensor([label + 1 for label in self.spared], dtype=torch.int64),
+            torch.tensor(placed, dtype=torch.float32).view(-1, 6),
         )
 
     def _draw(self, rng: np.random.Generator) -> int:
         return int(rng.choice(len(self.samples), p=self.probabilities))
 
     def _place(
-        self, canvas: Tensor, cell: tuple[int, int, int, int], sample: Sample, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Scale one image into a cell of the canvas at a random size and place, and return its boxes there."""
+        self, canvas: Tensor, cell: tuple[int, int, int, int], number: int, rng: np.random.Generator
+    ) -> tuple[Found, Place]:
+        """Scale one image into a cell of the canvas at a random size and place; return its boxes there, and where."""
+        sample = self.samples[number]
         top, left, bottom, right = cell
         room_h, room_w = bottom - top, right - left
         ratios = room_h / sample.height, room_w / sample.width
@@ -212,7 +221,8 @@ class Batcher:
         moved = boxes + np.array([left + dx, top + dy] * 2, np.float32)
         shown = (left + x0, top + y0, left + x1, top + y1)
         kept = clipped(Detections(moved, found.scores, found.labels), shown, self.ignore_floor)
-        return kept.boxes, kept.scores, kept.labels
+        where = (number, left + dx, top + dy, size_w, size_h, int(flip))
+        return (kept.boxes, kept.scores, kept.labels), where
 
 
 def _offset(size: int, room: int, rng: np.random.Generator) -> int:

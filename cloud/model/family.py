@@ -29,6 +29,27 @@ Found = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
+class Pass:
+    """What a pass of a batch computed on the way to its `losses`, scalars by name, for who teaches a student more.
+
+    `levels` are those of the pyramid, `(B, C, h, w)`, the finest first. The rest is of the proposals that its box head
+    was taught at: `boxes` `(n, 4)` of each image, and of all R of them `logits` `(R, 1 + classes)`, the background
+    first, `offsets` `(R, 1 + classes, 4)`, and `labels` `(R,)`, 0 for background, with their `goals` `(R, 4)`,
+    `weights` `(R,)`, and `hard` `(R,)`, what each adds to the loss of classes.
+    """
+
+    losses: dict[str, Tensor]
+    levels: list[Tensor]
+    boxes: list[Tensor]
+    logits: Tensor
+    offsets: Tensor
+    labels: Tensor
+    goals: Tensor
+    weights: Tensor
+    hard: Tensor
+
+
+@dataclass(frozen=True)
 class Family:
     """What one architecture is made of; `model` below is an instance of `kind`.
 
@@ -74,6 +95,9 @@ class Family:
 
     student: Callable[[Any], bool] = lambda model: True
     """Return whether a model is made for the edge: the reference family has teachers too."""
+
+    passing: Callable[[Any, Tensor, list[Target]], Pass] | None = None
+    """Return the losses of a batch with what they come from; None where a student cannot be distilled."""
 
     rate: float = 1.0
     """Multiplies the learning rate of a recipe, which is that of the reference family."""

@@ -3,8 +3,8 @@
     culling pretrain student --labels a.jsonl --images data --out student.safetensors
     torchrun --nproc-per-node 4 -m culling.cloud.model.pretrain student …
 
-A checkpoint holds the weights, the momentum, the step, what a watch saw and kept, and which weights may move if not
-all; it is replaced atomically.
+A checkpoint holds the weights, the momentum, the step, what a watch saw and kept, which weights may move if not all,
+and what a loss has learnt; it is replaced atomically.
 Batches and sampling depend on the seed and the step alone, so a run killed at any moment goes on exactly where its last
 checkpoint stood, and ends where an unbroken one does.
 """
@@ -118,7 +118,8 @@ def train(
     `average`, made of the same model once what learns is decided, follows its weights and is kept in the checkpoint.
     So is `watch`, which looks before the first step, every `look_every` steps and after the last one.
 
-    What is lowered is the family's loss, or another `loss`.
+    What is lowered is the family's loss, or another `loss`; one that is a module learns as well, and is kept in the
+    checkpoint.
 
     Returns early, with a checkpoint, when `stop()` turns true. Raises `TrainingError` on a loss that is not finite;
     the checkpoint, if one was written by then, still holds the last good state.
@@ -128,6 +129,9 @@ def train(
     device = torch.device(gpu if torch.cuda.is_available() else "cpu")
     model.to(device).to(memory_format=torch.channels_last).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
+    beside = loss if isinstance(loss, nn.Module) else None
+    if beside is not None:
+        parameters += beside.to(device).parameters()
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     if average is not None:
         average.start({})
@@ -137,7 +141,7 @@ def train(
     if share is not None:
         share.start({})
     pace = family_of(model).rate
-    run = load_checkpoint(checkpoint, model, optimizer, average, watch, share) if checkpoint.exists() else Run()
+    run = load_checkpoint(checkpoint, model, optimizer, average, watch, share, beside) if checkpoint.exists() else Run()
     step_loss: nn.Module = _Step(model, loss or family_of(model).loss)
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -173,10 +177,10 @@ def train(
         _look(watch, recipe, run)
         on_step(run, clock() - started)
         if rank == 0 and clock() - saved >= recipe.checkpoint_every_s:
-            save_checkpoint(checkpoint, model, optimizer, run, average, watch, share)
+            save_checkpoint(checkpoint, model, optimizer, run, average, watch, share, beside)
             saved = clock()
     if rank == 0:
-        save_checkpoint(checkpoint, model, optimizer, run, average, watch, share)
+        save_checkpoint(checkpoint, model, optimizer, run, average, watch, share, beside)
     if world > 1:
         distributed.destroy_process_group()
     return run
@@ -198,6 +202,7 @@ def save_checkpoint(
     average: Average | None = None,
     watch: Watch | None = None,
     share: Share | None = None,
+    beside: nn.Module | None = None,
 ) -> None:
     """Replace `path` atomically by the current state."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
@@ -207,6 +212,7 @@ def save_checkpoint(
     tensors |= {f"average.{k}": v.contiguous() for k, v in (average.tensors if average else {}).items()}
     tensors |= {f"best.{k}": v.contiguous() for k, v in (watch.tensors if watch else {}).items()}
     tensors |= {f"share.{k}": v.contiguous() for k, v in (share.tensors if share else {}).items()}
+    tensors |= {f"beside.{k}": v.contiguous() for k, v in (beside.state_dict() if beside else {}).items()}
     partial = path.with_suffix(".partial")
     told = {"step": str(run.step), "losses": json.dumps(run.losses), "looks": json.dumps(run.looks)}
     save_file(tensors, partial, told)
@@ -222,6 +228,7 @@ def load_checkpoint(
     average: Average | None = None,
     watch: Watch | None = None,
     share: Share | None = None,
+    beside: nn.Module | None = None,
 ) -> Run:
     """Put the state saved in `path` into all of these; what it has no average of starts one.
 
@@ -246,6 +253,8 @@ def load_checkpoint(
                 watch.start({k[5:]: file.get_tensor(k) for k in keys if k.startswith("best.")})
             if share is not None:
                 share.start({k[6:]: file.get_tensor(k) for k in keys if k.startswith("share.")})
+            if beside is not None:
+                beside.load_state_dict({k[7:]: file.get_tensor(k) for k in keys if k.startswith("beside.")})
             step, losses = int(meta["step"]), json.loads(meta["losses"])
             return Run(step, losses, [(int(at), float(loss)) for at, loss in json.loads(meta.get("looks", "[]"))])
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -27,6 +27,7 @@ from culling.cloud.evaluation.mistakes import Mistakes, mistakes, wanted
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.lifecycle import FrameLifecycle
 from culling.cloud.store.registry import Model, ModelFiles, Registry
@@ -67,6 +68,7 @@ class Context:
     heart: ProgressWriter
     rates: Rates
     changes: Changes
+    features: FeatureStore
     classes: tuple[str, ...]
     siblings: tuple[str, ...] = ()
     work: WorkMeter = field(default_factory=WorkMeter)

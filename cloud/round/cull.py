@@ -80,6 +80,8 @@ def cull(context: Context, turn: Round, results: Results) -> Result:
         raise RoundRefusedError(
             f"nothing to teach but background: the teacher is sure of no object in {len(chosen) + len(replay)} frames"
         )
+    if context.settings.round.distil:
+        context.features.weigh({one.frame.id: one.mistakes.mass for one in pool})
     context.lifecycle.keep([one.frame.id for one in chosen], turn.id)
     return {
         "kept": [one.frame.id for one in chosen],

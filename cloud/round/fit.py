@@ -31,6 +31,7 @@ from culling.cloud.model.train import Loss, Recipe, Run, train
 from culling.cloud.model.weights import load_weights, save_weights
 from culling.cloud.round.aside import keep_aside
 from culling.cloud.round.context import Context, Result, Results, StoppedError, frame_size, labels
+from culling.cloud.round.distil.distil import distilled, lessons_of
 from culling.cloud.round.scale import FACTOR
 from culling.cloud.settings import CloudSettings, RoundSettings
 from culling.cloud.store.frames import StoredFrame
@@ -70,6 +71,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
     started = time.monotonic()
     heart, eight = context.heart, settings.int8_steps if context.settings.student.int8 else 0
     heart.expect(recipe.steps + eight)
+    taught, told = lessons_of(context, [sample.source for sample in learnt]) if settings.distil else (None, {})
     model, run = retrain(
         lambda: start_from(context, turn.camera, results.get("zoo", {}).get("start")),
         batches,
@@ -78,6 +80,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         context.stopping,
         lambda run, _: heart.reach(run.step),
         partial(watch_over, batches, watched) if watched else None,
+        None if taught is None else distilled(*taught, batches),
     )
     if run.step < recipe.end(run.looks):
         raise StoppedError
@@ -101,6 +104,7 @@ def fit(context: Context, turn: Round, results: Results) -> Result:
         "losses": _curve(run),
         "looks": [(step, round(loss, 4)) for step, loss in run.looks],
         "spared": [context.classes[label] for label in spared],
+        **({"distilled": told} if settings.distil else {}),
         "weights": context.files.add(path.read_bytes(), "safetensors"),
     }
 

@@ -39,6 +39,7 @@ from culling.cloud.round.zoo.students import siblings
 from culling.cloud.round.zoo.zoo import zoo
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.classes.lists import ClassLists
+from culling.cloud.store.features.features import feature_store
 from culling.cloud.store.folders import alone
 from culling.cloud.store.index import Index
 from culling.cloud.store.lifecycle import FrameLifecycle
@@ -113,6 +114,7 @@ def run_round(
         ProgressWriter(folder, clock.now),
         Rates(index),
         Changes(index),
+        feature_store(settings, index),
         ClassLists(index).of(turn.camera),
         siblings(settings, index, turn.camera) if settings.round.zoo else (),
     )
@@ -242,7 +244,7 @@ def report(results: Results, state: str) -> dict[str, Any]:
             "audits_missed",
         ),
         "resolution": ("scale", "curve", "scale_why", "scale_passes"),
-        "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks", "spared"),
+        "train": ("train_s", "steps", "most_steps", "best_step", "ended", "losses", "looks", "spared", "distilled"),
         "export": ("parity",),
         "gate": ("map_before", "map_after", "map_before_50_95", "map_after_50_95", "frames", "scale", *GATE_FIGURES),
     }

@@ -146,6 +146,12 @@ class RoundSettings(Section):
         description="last steps of training with weights and activations as they are in 8 bits, taught by the student "
         "as it was before them; only with `student.int8`",
     )
+    distil: bool = Field(
+        default=False,
+        description="have the teacher teach a student more than its labels: what it says of the student's own "
+        "proposals, and its features, which are kept while frames are labelled (`store.features_bytes`); only with a "
+        "teacher that has features (`bundled`, also in an ensemble) and a Faster R-CNN student",
+    )
     batch: int = Field(
         default=4, ge=1, le=64, description="frames per step of training; halved once where a GPU has no memory for it"
     )

@@ -36,6 +36,12 @@ class StoreSettings(Section):
         ge=1,
         description="bytes of frames that one camera may keep; frames that rounds are done with go first",
     )
+    features_bytes: int = Field(
+        default=1 << 30,
+        ge=0,
+        description="bytes of the teacher's features that one camera may keep for `round.distil`, about 2 MB a frame; "
+        "those of frames that teach least go first",
+    )
     retention_days: float = Field(default=30.0, gt=0, description="days after which a frame is removed")
     records_days: float = Field(
         default=365.0,

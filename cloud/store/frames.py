@@ -26,7 +26,18 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.classes.lists import Reading
-from culling.cloud.store.index import UNREAD, Index, changes, frames, ignores, scores, shelf, stored_among, totals
+from culling.cloud.store.index import (
+    UNREAD,
+    Index,
+    changes,
+    frames,
+    ignores,
+    scores,
+    shelf,
+    stored_among,
+    teacher_features,
+    totals,
+)
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.people import reviews
@@ -412,7 +423,7 @@ class FrameStore:
             ended = frames.update().where(stored_among(names))
             gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
-            for table in (scores, shelf, changes, ignores):
+            for table in (scores, shelf, changes, ignores, teacher_features):
                 connection.execute(table.delete().where(table.c.frame.in_(names)))
             reviews.forget(connection, names)
 

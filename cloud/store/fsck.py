@@ -12,7 +12,8 @@
     a review under another camera than its frame's                it gets that of the frame
     what the teacher said of a reviewed frame, unreadable         it is forgotten
     a lease of a worker that is gone                              it ends, as the next start would end it
-    scores, changes or ignored places of a frame that is gone     they are deleted
+    scores, changes or ignored places of a frame that is gone     they are deleted, as the teacher's features of one
+    the teacher's features of a frame, unreadable or of no row    they are forgotten, and removed
     a change between students that cannot be read                 it is deleted
     a file that no row names                                      its row is written again from the file, or it is
                                                                   moved to quarantine
@@ -33,11 +34,24 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.settings import CloudSettings
+from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.store.folders import only_one
-from culling.cloud.store.index import ASKING, Index, cameras, changes, frames, ignores, leases, reviews, rounds, scores
+from culling.cloud.store.index import (
+    ASKING,
+    Index,
+    cameras,
+    changes,
+    frames,
+    ignores,
+    leases,
+    reviews,
+    rounds,
+    scores,
+    teacher_features,
+)
 from culling.cloud.store.lifecycle import PASSED
 from culling.cloud.store.migrations import totals
-from culling.cloud.store.objects.objects import LostError
+from culling.cloud.store.objects.objects import LostError, open_objects
 from culling.cloud.store.objects.places import frame_store, model_files
 from culling.cloud.store.people.reviews import OVERRULES
 from culling.cloud.store.purge.withheld import removed_cameras
@@ -96,6 +110,7 @@ class _Check:
         self._clock: Clock = SystemClock()
         self._store = frame_store(settings, index, self._clock)
         self._files = model_files(settings)
+        self._objects = open_objects(settings.store.objects, settings.data_dir)
         self._registry = Registry(index)
         self._repair = repair
 
@@ -112,6 +127,7 @@ class _Check:
             *self._leases(),
             *self._without_frames(),
             *self._unreadable(),
+            *self._features(),
             *self._leftovers(),
             *self._totals(),
             *(finding for camera, models in needed.items() for finding in self._models(camera, models)),
@@ -230,6 +246,7 @@ class _Check:
             (scores, "scores of students"),
             (changes, "changes between students"),
             (ignores, "places that people had ignored"),
+            (teacher_features, "the teacher's features"),
         ):
             here = sa.exists().where(frames.c.id == table.c.frame, frames.c.state == "stored")
             if gone := self._query(sa.select(sa.func.count(table.c.frame.distinct())).where(~here))[0][0]:
@@ -241,6 +258,17 @@ class _Check:
                 mine = (changes.c.round == row.round) & (changes.c.frame == row.frame)
                 what = f"change between students of round {row.round} in frame {row.frame}"
                 yield self._changed(what, "it cannot be read", "deleted", changes.delete().where(mine))
+
+    def _features(self) -> Iterator[Finding]:
+        """Yield what is wrong with the teacher's features, of which a round needs none."""
+        store = FeatureStore(self._index, self._objects)
+        for frame in store.missing():
+            gone = teacher_features.delete().where(teacher_features.c.frame == frame)
+            yield self._changed(f"the teacher's features of frame {frame}", "they cannot be read", "forgotten", gone)
+        if unnamed := store.unnamed():
+            if self._repair:
+                self._objects.delete(unnamed)
+            yield self._finding(f"{len(unnamed)} files of the teacher's features", "no row names them", "removed")
 
     def _changed(self, what: str, wrong: str, mend: str, change: sa.Delete | sa.Update) -> Finding:
         self._execute(change)

@@ -128,6 +128,17 @@ scores = Table(  # what a student in use finds in frames that others forwarded
     sa.Index("scores_by_model", "model"),
 )
 
+teacher_features = Table(  # the frames of which the teacher's features are kept, see `features/features.py`
+    "teacher_features",
+    _tables,
+    Column("frame", String(32), primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("teacher", String(64), nullable=False),  # the hash of its weights
+    Column("bytes", Integer, nullable=False),
+    Column("worth", Float, nullable=False),  # what a student gets wrong there in total, as it was last judged
+    sa.Index("teacher_features_by_worth", "camera", "worth"),
+)
+
 changes = Table(  # what two students found where they differ most, the one before a round and its candidate
     "changes",
     _tables,

@@ -6,6 +6,7 @@ The base of the first, `TorchTeacher`, runs any of torchvision's detectors in ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from culling.cloud.model.distil.features import Features
+from culling.cloud.model.distil.tutor import Tutor, faster_rcnn_head, passes
 from culling.cloud.model.half import half_precision
 from culling.cloud.model.weights import load_bundled, load_weights
 from culling.cloud.settings import TeacherPart
@@ -21,6 +24,7 @@ from culling.cloud.teacher.interface import Picture
 from culling.cloud.teacher.layouts import read
 from culling.cloud.teacher.onnx import place
 from culling.cloud.weights.classes import CLASSES
+from culling.cloud.weights.index import file_hash, read_index
 from culling.common.errors import SettingsError
 from culling.common.frame import Detections
 from culling.common.graph import to_frame
@@ -100,7 +104,10 @@ class TorchTeacher:
 
 
 class Bundled(TorchTeacher):
-    """A detector of our own architecture, given frames at `short_side` pixels, enlarged `most` times at most."""
+    """A detector of our own architecture, given frames at `short_side` pixels, enlarged `most` times at most.
+
+    `identity` is the hash of its weights.
+    """
 
     def __init__(
         self,
@@ -109,16 +116,43 @@ class Bundled(TorchTeacher):
         batch: int = 4,
         most: float = MOST_ENLARGED,
         names: tuple[str, ...] = CLASSES,
+        identity: str = "",
     ) -> None:
         super().__init__(model, names, batch, first=1)
+        self._identity = identity
+        self._seen: dict[int, Features] | None = None
         self._short_side = short_side
         self._most = most
+
+    @property
+    def tutor(self) -> Tutor:
+        """What it offers to students that are distilled from it."""
+        return Tutor(self._identity, faster_rcnn_head(self.model, len(self.names)), self._watched)
 
     def at(self, scale: float) -> Bundled:
         """Return the same teacher at another size of its input."""
         other = object.__new__(Bundled)
         other.__dict__ |= self.__dict__ | {"_short_side": round(self._short_side * scale), "_most": self._most * scale}
         return other
+
+    def label(self, frames: Sequence[Picture]) -> list[Detections]:
+        """Return what the teacher sees in each frame `(H, W, 3)` RGB, in that order, boxes in the frame's pixels."""
+        if self._seen is None:
+            return super().label(frames)
+        with passes(self.model.get_submodule("backbone"), self._identity) as kept:
+            found = super().label(frames)
+        batches = self._batches([frame.shape[:2] for frame in frames])
+        for (indices, _), features in zip(batches, kept, strict=True):
+            self._seen |= zip(indices, features, strict=True)
+        return found
+
+    @contextmanager
+    def _watched(self) -> Iterator[dict[int, Features]]:
+        self._seen = {}
+        try:
+            yield self._seen
+        finally:
+            self._seen = None
 
     def gflops(self, height: int, width: int) -> float | None:
         """Return what a frame of that size costs."""
@@ -187,7 +221,8 @@ class YoloxNano:
 def open_bundled(part: TeacherPart, classes: tuple[str, ...]) -> Bundled:
     """Return the ResNet-101 that comes with Culling, or the one in `file`. Raises `ModelError` for an unusable file."""
     model, names = load_weights(part.file) if part.file else load_bundled("teacher")
-    return Bundled(model, part.short_side or SHORT_SIDE, part.batch, names=names)
+    identity = file_hash(part.file) if part.file else read_index()["teacher.safetensors"].sha256
+    return Bundled(model, part.short_side or SHORT_SIDE, part.batch, names=names, identity=identity)
 
 
 def open_yolox_nano(part: TeacherPart, classes: tuple[str, ...]) -> YoloxNano:

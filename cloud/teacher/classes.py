@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.model.coco import plain
+from culling.cloud.model.distil.tutor import Tutor
 from culling.cloud.teacher.fusion import SAME, suppress
 from culling.cloud.teacher.interface import Picture, Teacher, Wrapped
 from culling.common.errors import ModelError, SettingsError
@@ -93,6 +94,12 @@ class Translated(Wrapped):
     def known(self) -> frozenset[int]:
         """The labels of our classes that the teacher has a name for."""
         return frozenset(self._table[self._table != NONE].tolist())
+
+    @property
+    def tutor(self) -> Tutor | None:
+        """What the teacher offers to students that are distilled from it, by our classes."""
+        own = super().tutor
+        return None if own is None else own.meaning(self._table.tolist(), len(self.names))
 
     def label(self, frames: Sequence[Picture]) -> list[Detections]:
         """Return what the teacher sees of our classes in each frame, best first."""

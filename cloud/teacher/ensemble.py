@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from culling.cloud.model.coco import NOTHING
+from culling.cloud.model.distil.tutor import Tutor
 from culling.cloud.settings import TeacherPart, TeacherSettings
 from culling.cloud.teacher.classes import Translated, translation
 from culling.cloud.teacher.fusion import Look, fuse
@@ -20,7 +21,12 @@ FLOOR = 0.05
 
 
 class Viewed(Wrapped):
-    """One teacher that looks at each frame in several ways."""
+    """One teacher that looks at each frame in several ways; no single one of them has features of all that it sees."""
+
+    @property
+    def tutor(self) -> Tutor | None:
+        """Return None."""
+        return None
 
     def __init__(self, teacher: Teacher, views: Sequence[View]) -> None:
         super().__init__(teacher)
@@ -52,6 +58,7 @@ class Ensemble:
 
     def __init__(self, teachers: Sequence[Translated], classes: tuple[str, ...]) -> None:
         self._teachers = teachers
+        self.tutor = next((one.tutor for one in teachers if one.tutor is not None), None)
         known = frozenset[int]().union(*(teacher.known for teacher in teachers))
         self.names = tuple(name if label in known else NOTHING for label, name in enumerate(classes))
 

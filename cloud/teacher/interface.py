@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from culling.cloud.settings import TeacherPart
 from culling.common.errors import MissingExtraError, SettingsError
 from culling.common.frame import Detections
+
+if TYPE_CHECKING:
+    from culling.cloud.model.distil.tutor import Tutor
 
 KINDS = "culling.teachers"
 """Entry points of this group name a `Kind`; any installed package may add one."""
@@ -55,6 +58,21 @@ class Teacher(Protocol):
         ...
 
 
+@runtime_checkable
+class Tutoring(Protocol):
+    """A teacher that students can be distilled from (`[round] distil`): it gives its features, and its box head."""
+
+    @property
+    def tutor(self) -> Tutor | None:
+        """What it offers for that; None where what it works through has nothing of the kind."""
+        ...
+
+
+def tutor_of(teacher: Teacher) -> Tutor | None:
+    """Return what a teacher offers to students that are distilled from it, None for one that cannot."""
+    return teacher.tutor if isinstance(teacher, Tutoring) else None
+
+
 class Wrapped:
     """What every teacher that works through another has of it: names, device, batch and cost."""
 
@@ -75,6 +93,11 @@ class Wrapped:
     def gflops(self, height: int, width: int) -> float | None:
         """Return what a frame of that size costs the teacher."""
         return self._teacher.gflops(height, width)
+
+    @property
+    def tutor(self) -> Tutor | None:
+        """What the teacher offers to students that are distilled from it: it is shown the same pictures, once each."""
+        return tutor_of(self._teacher)
 
 
 @runtime_checkable

@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from culling.cloud.model.distil.tutor import Tutor
 from culling.cloud.settings import DEFAULT, CloudSettings, TeacherPart, TeacherSettings
 from culling.cloud.teacher.classes import Translated, translation
 from culling.cloud.teacher.ensemble import with_views
-from culling.cloud.teacher.interface import Picture, Teacher, find_kind
+from culling.cloud.teacher.interface import Picture, Teacher, find_kind, tutor_of
 from culling.cloud.weights.index import file_hash, read_index
 from culling.common.errors import ModelError, SettingsError
 from culling.common.frame import Detections
@@ -47,6 +48,12 @@ class Teachers:
         """Return what the teacher sees of `classes` in each frame. Raises as `saying`."""
         return self.saying(classes).label(frames)
 
+    def tutor(self, classes: tuple[str, ...]) -> Tutor:
+        """Return what the teacher offers to students of `classes` that are distilled from it. Raises as `saying` and
+        `tutor_in`.
+        """
+        return tutor_in(self.saying(classes), self._settings.teacher.kind)
+
     def _translated(self, classes: tuple[str, ...]) -> Teacher:
         settings = self._settings
         given, keys = sayings(settings, classes)
@@ -80,6 +87,16 @@ def load_teacher(settings: CloudSettings) -> Teacher:
     Raises as `load_teachers` and `Teachers.saying`.
     """
     return load_teachers(settings).saying(settings.default_classes)
+
+
+def tutor_in(teacher: Teacher, kind: str) -> Tutor:
+    """Return what a teacher of that kind offers to students. Raises `ModelError` where that is nothing."""
+    if (found := tutor_of(teacher)) is None:
+        raise ModelError(
+            f"round.distil: the teacher {kind} has no features to learn from; leave it off, or take `bundled` without "
+            "views, alone or as a member of an ensemble"
+        )
+    return found
 
 
 def vocabulary(settings: CloudSettings) -> tuple[str, ...]:

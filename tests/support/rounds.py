@@ -19,6 +19,7 @@ from culling.cloud.round.process import STAGES, run_round
 from culling.cloud.round.progress import ProgressWriter
 from culling.cloud.round.rank import Lesson
 from culling.cloud.store.classes.lists import ClassLists
+from culling.cloud.store.features.features import feature_store
 from culling.common.selection.features import FEATURES, SPEC
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.messages import WireFeatures
@@ -108,6 +109,7 @@ def context_of(cloud: CloudState) -> Context:
         heart,
         Rates(cloud.index),
         Changes(cloud.index),
+        feature_store(cloud.settings, cloud.index),
         ClassLists(cloud.index).of(CAMERA),
     )
 

@@ -34,6 +34,7 @@ DASHBOARD = json.loads((DEPLOY / "grafana" / "culling.json").read_text())
 RULE_TESTS = ("alerts_test.yml", "alerts_days_test.yml")
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
 NOT_SHOWN = {
+    "culling_features_dropped_total": "off by default; what rounds miss by it is in culling_frames_distilled_total",
     "culling_swap_reports_total": "what the edges count themselves is: culling_swaps_total",
     "culling_models_fetched_total": "what a model weighs on the line is in culling_bytes_received_total",
     "culling_spans_exported_total": "off by default, and whoever has them looks at traces elsewhere",

@@ -15,7 +15,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from culling.cloud.model.family import Family, Found
 from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
-from culling.cloud.model.faster_rcnn.loss import faster_rcnn_loss
+from culling.cloud.model.faster_rcnn.loss import faster_rcnn_loss, faster_rcnn_pass
 from culling.cloud.model.faster_rcnn.network import STUDENT, TEACHER, DetectorSpec, build, freeze, is_student
 
 LOG_ODDS = 4.6
@@ -105,4 +105,5 @@ FASTER_RCNN = Family(
     relist=with_classes,
     cut=lambda model: (model.roi_heads.score_thresh, model.roi_heads.detections_per_img),
     student=is_student,
+    passing=faster_rcnn_pass,
 )

@@ -18,17 +18,22 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import box_iou
 
+from culling.cloud.model.family import Pass
 from culling.cloud.model.target import Target, inside
 
 
 def faster_rcnn_loss(model: FasterRCNN, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
     """Return the four Faster R-CNN losses of a batch, `(B, 3, H, W)` float in [0, 1], as scalars by name."""
+    return faster_rcnn_pass(model, images, targets).losses
+
+
+def faster_rcnn_pass(model: FasterRCNN, images: Tensor, targets: list[Target]) -> Pass:
+    """Return those losses with what they come from."""
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (model.transform.image_mean, model.transform.image_std))
     features = model.backbone((images - mean) / std)
     sizes = [(images.shape[2], images.shape[3])] * len(images)
     proposals, losses = _rpn(model, ImageList(images, sizes), list(features.values()), targets)
-    losses |= _roi(model, features, proposals, sizes, targets)
-    return losses
+    return _roi(model, features, proposals, sizes, targets, losses)
 
 
 def _rpn(
@@ -67,7 +72,8 @@ def _roi(
     proposals: list[Tensor],
     sizes: list[tuple[int, int]],
     targets: list[Target],
-) -> dict[str, Tensor]:
+    losses: dict[str, Tensor],
+) -> Pass:
     heads = model.roi_heads
     kept, classes, weights, goals, excused = [], [], [], [], []
     for boxes, target in zip(proposals, targets, strict=True):
@@ -90,10 +96,12 @@ def _roi(
     count = max(len(label), 1)
     # Without its logit a class has no gradient here, neither up nor down, and all others compete as ever.
     judged = logits.float().masked_fill(torch.cat(excused), -torch.inf)
-    class_loss = (F.cross_entropy(judged, label, reduction="none") * weight).sum() / count
+    hard = F.cross_entropy(judged, label, reduction="none") * weight
     row = (label > 0).nonzero().squeeze(1)
-    own = offsets.unflatten(1, (-1, 4))[row, label[row]]
-    return {"roi_class": class_loss, "roi_box": _smooth_l1(own, goal[row], weight[row], 1 / 9) / count}
+    every = offsets.unflatten(1, (-1, 4))
+    box_loss = _smooth_l1(every[row, label[row]], goal[row], weight[row], 1 / 9) / count
+    losses = losses | {"roi_class": hard.sum() / count, "roi_box": box_loss}
+    return Pass(losses, list(features.values()), kept, logits.float(), every.float(), label, goal, weight, hard)
 
 
 def _sample(sampler: BalancedPositiveNegativeSampler, labels: Tensor) -> tuple[Tensor, Tensor]:

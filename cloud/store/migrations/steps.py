@@ -112,4 +112,5 @@ STEPS = (
     Step("deeds", append_only.install),
     Step("wishes.paced"),
     Step("escalations"),
+    Step("teacher_features"),
 )

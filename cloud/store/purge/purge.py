@@ -18,6 +18,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.store.index import (
     Index,
     cameras,
@@ -35,6 +36,7 @@ from culling.cloud.store.index import (
     scores,
     shelf,
     swaps,
+    teacher_features,
     wishes,
 )
 from culling.cloud.store.objects.folder import Folder
@@ -112,6 +114,8 @@ def purge(
     index.settle()
     folders = [(place, folder) for place in places for folder in (theirs, CORRUPT)]
     pictures = sum(_remove(place, _pictures(place, folder, names, camera, until)) for place, folder in folders)
+    for place in places:
+        FeatureStore(index, place).purge(camera)
     unreadable = sum(1 for place in places for _ in _unreadable(index, place))
     purged = Purged(len(names), pictures, labels, past, records, unreadable, kept)
     log.warning("camera_purged", **told, **asdict(purged))
@@ -133,7 +137,7 @@ def _empty_frames(connection: sa.Connection, camera: str, until: float) -> tuple
     emptied = sa.update(frames).where(mine).values(state="purged", **EMPTY).returning(frames.c.id)
     names = set(connection.execute(emptied).scalars())
     purged = sa.select(frames.c.id).where(frames.c.camera == camera, frames.c.state == "purged")
-    for table in (scores, reviews, shelf, changes, ignores):
+    for table in (scores, reviews, shelf, changes, ignores, teacher_features):
         connection.execute(sa.delete(table).where(table.c.frame.in_(purged)))
     return names, labels
 

@@ -23,16 +23,19 @@ from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
+from culling.cloud.model.distil.tutor import Tutor
 from culling.cloud.settings import CloudSettings
 from culling.cloud.settings.teacher import TeacherSettings
 from culling.cloud.store.registry import ModelFiles
 from culling.cloud.study.basis.cache import Memo
 from culling.cloud.teacher.interface import Teacher
-from culling.cloud.teacher.loading import identity, load_teacher
+from culling.cloud.teacher.loading import identity, load_teacher, tutor_in
 from culling.cloud.teacher.remembered import Remembered, Seen
 from culling.cloud.weights.index import file_hash
+from culling.common.atomic import write_atomic
 from culling.common.errors import CameraError, ModelError
 from culling.common.graph import Graph, has_cuda, open_graph, see
+from culling.common.progress import shown
 from culling.common.scaler import input_size, resize
 from culling.common.selection.confidence import POLICIES, LossMeter
 from culling.common.selection.selector import THUMBNAIL
@@ -186,6 +189,27 @@ class Corpus:
             )
             for index, seen in zip(indices, self.labels(indices), strict=True)
         ]
+
+    def features(self, indices: Sequence[int]) -> list[bytes]:
+        """Return the teacher's features of those frames, packed as a round has them; each is computed once."""
+        found, decided = [], {"weights": self.tutor.identity, "short_side": self.settings.teacher.short_side}
+        with shown("the teacher's features", "frame", len(indices)) as show:
+            for done, index in enumerate(indices, 1):
+                path = self.memo.path(
+                    "features", {"frame": self.shots[index].number, "clip": self.clip} | decided, "bin"
+                )
+                if not path.exists():
+                    with self.tutor.watched() as seen:
+                        self.teacher.label([self.picture(index)])
+                    write_atomic(path, seen[0].pack())
+                found.append(path.read_bytes())
+                show(done, "")
+        return found
+
+    @cached_property
+    def tutor(self) -> Tutor:
+        """What the teacher offers to students that are distilled from it. Raises ModelError where that is nothing."""
+        return tutor_in(self.teacher, self.settings.teacher.kind)
 
     @cached_property
     def held_out(self) -> HeldOut:

@@ -15,9 +15,11 @@ from torch import nn
 
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.model.dataset import Batcher
+from culling.cloud.model.distil.loss import LOSSES
 from culling.cloud.model.family import family_of
 from culling.cloud.model.train import Recipe, Run
 from culling.cloud.model.weights import load_weights, save_weights
+from culling.cloud.round.distil.distil import distilled
 from culling.cloud.round.fit import (
     MakeLoss,
     Start,
@@ -111,11 +113,12 @@ class Trainer:
         steps: int | None = None,
         spared: tuple[int, ...] = (),
         share: float = 1.0,
+        distil: bool = False,
     ) -> TrainedStudent:
         """Return the student trained on those frames from the base one, for the input size at `scale` (none: full).
 
         It takes so many `steps`, or as many as the corpus's epochs are. Nothing is background to classes `spared`. Only
-        a `share` of its weights moves.
+        a `share` of its weights moves. With `distil` the teacher's features teach it, too.
         """
         corpus, chosen = self.corpus, sorted(indices)
         frame, long_side = (corpus.width, corpus.height), corpus.settings.student.long_side
@@ -132,8 +135,14 @@ class Trainer:
             decided |= {"spared": spared}
         if share < 1:
             decided |= {"share": share}
+        if distil:
+            decided |= {"distil": LOSSES}
         recipe = replace(fixed_recipe(corpus.settings.round, steps, seed), share=share)
-        return self._once(decided, chosen, sizes, recipe, self.start, spared)
+
+        def taught(batches: Batcher) -> MakeLoss:
+            return distilled(corpus.tutor.head, corpus.features(chosen), batches)
+
+        return self._once(decided, chosen, sizes, recipe, self.start, spared, taught if distil else None)
 
     def apprentice(self, tutor: TrainedStudent, indices: Sequence[int], seed: int) -> TrainedStudent:
         """Return what becomes of a student in half as many further steps in 8 bits on the same frames."""
@@ -174,7 +183,9 @@ class Trainer:
     ) -> TrainedStudent:
         corpus = self.corpus
         spent: list[float] = []
-        told = f"training on {len(batches.samples)} frames, seed {recipe.seed}{', in 8 bits' if loss else ''}"
+        told = (
+            f"training on {len(batches.samples)} frames, seed {recipe.seed}{', with a loss of its own' if loss else ''}"
+        )
         with shown(told, "step", recipe.steps) as show:
 
             def on_step(run: Run, seconds: float) -> None:

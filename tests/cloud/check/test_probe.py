@@ -62,3 +62,25 @@ def test_a_child_says_what_the_teacher_is_or_why_not(tmp_path: Path, capsys: pyt
     (tmp_path / "car.onnx").write_bytes(answering({"found": np.zeros((1, 300, 6), np.float32)}))
     assert main([str(path)]) == 0
     assert capsys.readouterr().out == "onnx car.onnx, on cpu, 6 classes\n"
+
+
+def test_a_pair_that_cannot_distil_is_refused_before_the_service_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cloud.toml"
+    start = '[service]\ndata_dir = "data"\n[round]\ndistil = true\n'
+    path.write_text(f'{start}[teacher]\nkind = "yolox-nano"\n')
+    assert main([str(path)]) == ModelError.exit_code
+    assert "round.distil: the teacher yolox-nano has no features to learn from" in capsys.readouterr().err
+    path.write_text(f'{start}[student]\nfamily = "yolox"\n')
+    assert main([str(path)]) == ModelError.exit_code
+    assert "round.distil: students of the family yolox cannot be distilled" in capsys.readouterr().err
+    path.write_text(start)
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out.startswith("ensemble, on ")
+
+
+def test_where_rounds_distil_the_teacher_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("culling.cloud.check.checks.try_teacher", lambda settings: "opened")
+    chosen = load_settings(None, {"service.data_dir": str(tmp_path / "data"), "round.distil": True})
+    assert check_teacher(chosen) == "opened"

@@ -9,10 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from culling.cloud.control.upkeep import UPKEEP_S, Upkeep
+from culling.cloud.store.features.features import Kept, feature_store
 from culling.common.clock import DAY_S
 from culling.common.metrics import ALL, Metrics
+from culling.common.wire.protocol import frame_id
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState
+from support.cloud import CAMERA, CloudState, hard_frame
 
 
 @pytest.fixture
@@ -84,3 +86,17 @@ def test_the_files_of_the_zoo_stay_until_the_disk_is_short(
 
     assert kept(free=100) == ["base", "b", "c", "d"], "the live one, the one before it, and one of the zoo"
     assert kept(free=0) == ["base", "c", "d"]
+
+
+def test_features_beyond_their_allowance_are_given_up_and_counted(tmp_path: Path, clock: FakeClock) -> None:
+    state, metrics = CloudState(tmp_path, clock, store={"features_bytes": 250}), Metrics(CollectorRegistry(), "cloud")
+    state.enroll()
+    store = feature_store(state.settings, state.index)
+    for seq in (1, 2, 3):
+        state.frames.add("e" * 40, *hard_frame(seq))
+        name = frame_id("e" * 40, "boot-1", seq)
+        store.keep([Kept(name, CAMERA, "t" * 64, bytes(100), float(seq))])
+    pass_turn(upkeep(state, metrics))
+    assert metrics.by("reason", "features_dropped", camera=CAMERA) == {"allowance": 1}
+    assert not store.find([frame_id("e" * 40, "boot-1", 1)])
+    state.close()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from culling.cloud.sheet import to_png
+from culling.cloud.study.basis import training
+from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.studies.distil import distil
+from culling.cloud.teacher.bundled import Bundled
+from culling.common.errors import ModelError
+from support.detectors import small_student
+
+
+def test_students_are_trained_with_and_without_the_teacher_and_compared(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = Bundled(small_student(5), short_side=96, identity="t" * 64)
+    monkeypatch.setitem(corpus.__dict__, "tutor", teacher.tutor)
+    labelling = corpus.labels(range(len(corpus)))
+    monkeypatch.setitem(corpus.__dict__, "teacher", teacher)
+    found = distil(corpus, (4,), (0,))
+    assert [(row["n"], row["way"]) for row in found.rows] == [(0, "not"), (4, "labels"), (4, "labels and teacher")]
+    base, plain, taught = found.rows
+    assert base["step_s"] is None
+    assert min(plain["step_s"], taught["step_s"]) > 0
+    assert plain["labels_ap50_95"] is not None
+    assert found.facts["bytes_a_frame"] > 1000
+    assert [row["gained"] for row in found.tables[0].rows][:2] == ["-", "-"]
+    assert found.tables[0].rows[2]["gained"].startswith(("+", "-0", "-1"))
+    assert to_png(*found.panels).startswith(b"\x89PNG")
+    monkeypatch.setattr(training, "retrain", None)
+    monkeypatch.setattr(teacher, "label", None)
+    assert distil(corpus, (4,), (0,)).rows == found.rows, "nothing is computed twice"
+    assert labelling
+
+
+def test_a_teacher_without_features_is_refused_in_a_line(corpus: Corpus) -> None:
+    with pytest.raises(ModelError, match=r"round\.distil: the teacher ensemble has no features to learn from"):
+        distil(corpus, (4,), (3,))
