@@ -112,4 +112,7 @@ STEPS = (
     Step("deeds", append_only.install),
     Step("wishes.paced"),
     Step("escalations"),
+    Step("frames.shadow"),
+    Step("rollouts"),
+    Step("trials"),
 )
