@@ -14,8 +14,10 @@ from culling.cloud.store.index import frames, models
 from culling.cloud.store.lifecycle import enter_labels
 from culling.cloud.store.people.deeds import Deeds
 from culling.cloud.store.waves.trials import Trial, Trials
+from culling.common.cli import main
 from culling.common.frame import Detections
 from culling.common.wire.messages import WireDetections, from_wire
+from support import tiny
 from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.site import Site, moving_clip
 from support.waiting import LONG_S, wait_until
@@ -36,31 +38,41 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    settings = {"waves": {"shadow": 0.5, "audits": AUDITS}, "schedule": {"hold": True}, "publish": {"reoffer_s": 1.0}}
+    waves = {"shadow": 0.5, "audits": AUDITS, "waves": [0.5, 1.0]}
+    settings = {"waves": waves, "schedule": {"hold": True}, "publish": {"reoffer_s": 1.0}}
     made = CloudState(tmp_path, **settings)
     yield made
     made.close()
 
 
-def begin(site: Site, cloud: CloudState, service: ServiceProcess) -> None:
-    """Start an agent that runs the camera's base student."""
+def begin(site: Site, cloud: CloudState, service: ServiceProcess, *cameras: str) -> None:
+    """Start an agent that runs its cameras' base student."""
+    cameras = cameras or (CAMERA,)
     site.signing = cloud.keys.signing
     site.settings["cloud"] |= {
         "endpoint": service.endpoint,
         "server_key": cloud.keys.curve_public,
-        "secret_key": cloud.enroll(),
+        "secret_key": cloud.enroll(*cameras),
         "signing_keys": [base64.b64encode(site.signing.public_key().public_bytes_raw()).decode()],
     }
-    cloud.publisher.publish(CAMERA, cloud.artefact(), "base")
-    site.install_student()
+    (camera,) = site.settings["camera"]
+    site.settings["camera"] = [{**camera, "name": name} for name in cameras]
+    for name in cameras:
+        cloud.publisher.publish(name, cloud.artefact(), "base")
+        site.install_student(name)
     site.start()
-    wait_until(lambda: heard(cloud) == (f"{CAMERA}-1", ""), LONG_S)
+    wait_until(lambda: all(heard(cloud, name) == (f"{name}-1", "") for name in cameras), LONG_S)
 
 
-def heard(cloud: CloudState) -> tuple[str, str | None] | None:
-    """Return which model the camera runs, and which one beside it, as its edge last said."""
-    (row,) = cloud.roster.rows()
+def heard(cloud: CloudState, camera: str = CAMERA) -> tuple[str, str | None] | None:
+    """Return which model a camera runs, and which one beside it, as its edge last said."""
+    (row,) = [row for row in cloud.roster.rows() if row.name == camera]
     return None if row.state is None else (row.state.model_id, row.state.shadow)
+
+
+def kept(cloud: CloudState, service: ServiceProcess) -> None:
+    """Have the next service listen where this one did."""
+    cloud.toml.write_text(cloud.toml.read_text().replace("tcp://127.0.0.1:0", service.endpoint))
 
 
 def state(cloud: CloudState, model_id: str) -> str:
@@ -122,7 +134,7 @@ def test_a_worse_one_goes_and_the_camera_keeps_its_student_though_both_sides_wer
         wait_until(lambda: heard(cloud) == (f"{CAMERA}-1", f"{CAMERA}-2"), LONG_S)
         wait_until(lambda: label(cloud) > 0, LONG_S)
         service.kill()
-    cloud.toml.write_text(cloud.toml.read_text().replace("tcp://127.0.0.1:0", service.endpoint))
+    kept(cloud, service)
     site.processes[-1].send_signal(signal.SIGKILL)
     site.processes[-1].wait(LONG_S)
     with ServiceProcess(cloud) as service:
@@ -132,3 +144,39 @@ def test_a_worse_one_goes_and_the_camera_keeps_its_student_though_both_sides_wer
     assert "worse" in trial(cloud).why
     assert state(cloud, f"{CAMERA}-2") == "rejected"
     assert state(cloud, f"{CAMERA}-1") == "live"
+
+
+def test_waves_go_on_where_they_were_halted_though_the_service_was_killed_then(
+    site: Site, cloud: CloudState, capfd: pytest.CaptureFixture[str]
+) -> None:
+    student = cloud.folder / "student.onnx"
+    student.write_bytes(tiny.student(tag="pushed"))
+
+    def waves(*words: str) -> None:
+        assert main(["cloud", *words, "--config", str(cloud.toml)]) == 0
+
+    def states() -> list[str]:
+        label(cloud)
+        return [one.state for one in Trials(cloud.index).trials()]
+
+    with ServiceProcess(cloud) as service:
+        begin(site, cloud, service, "gate", "yard")
+        waves("push", str(student), "gate", "yard")
+        wait_until(lambda: heard(cloud) == ("gate-1", "gate-2"), LONG_S)
+        waves("waves", "halt", "1")
+        wait_until(lambda: label(cloud) >= AUDITS, LONG_S)
+        service.kill()
+    kept(cloud, service)
+    with ServiceProcess(cloud):
+        before = label(cloud)
+        wait_until(lambda: label(cloud) > before + AUDITS, LONG_S)
+        assert states() == ["shadow", "waiting"], "halted, nothing takes a place"
+        waves("waves", "resume", "1")
+        wait_until(lambda: states() == ["passed", "shadow"], 2 * LONG_S, 0.2)
+        wait_until(lambda: states() == ["passed", "passed"], 2 * LONG_S, 0.2)
+        wait_until(lambda: Trials(cloud.index).rollouts()[0].state == "done", LONG_S)
+        waves("waves", "rollback", "1")
+        wait_until(lambda: heard(cloud) == ("gate-3", "") and heard(cloud, "yard") == ("yard-3", ""), 2 * LONG_S)
+        assert states() == ["back", "back"]
+    base = cloud.artefact().sha256
+    assert [model.artefact.sha256 for model in cloud.registry.live().values()] == [base, base]
