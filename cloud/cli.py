@@ -1,5 +1,5 @@
 """Commands of the cloud: `serve`, `status`, `rounds`, `publish`, `enroll`, `revoke`, `keys` and `fsck`; more
-in `operate`, `cameras`, `maintain`, `people` and `tokens`.
+in `operate`, `cameras`, `waves`, `maintain`, `people` and `tokens`.
 
 All but `serve` and `fsck` work whether the service runs or not: they read the index, and enter requests there, which a
 running service carries out within a second, and a stopped one at its next start.
@@ -11,12 +11,13 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from culling.cloud import cameras, maintain, operate, people, tokens
+from culling.cloud import cameras, maintain, operate, people, tokens, waves
+from culling.cloud.bring import bring
 from culling.cloud.check.cli import add_commands as add_check
 from culling.cloud.control.actions import ask
 from culling.cloud.control.said import Said
@@ -26,22 +27,15 @@ from culling.cloud.page import views
 from culling.cloud.page.watch import ago
 from culling.cloud.service import WHOLE, Role, Service
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.classes.lists import ClassLists
 from culling.cloud.store.index import Index
-from culling.cloud.store.lifecycle import FrameLifecycle
-from culling.cloud.store.objects.places import frame_store, model_files
+from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.people.deeds import Deed, Deeds, operator
-from culling.cloud.store.registry import Artefact
 from culling.cloud.store.roster import Roster
 from culling.common import logs
 from culling.common.clock import SystemClock
-from culling.common.errors import InputError, ModelError, StorageError
+from culling.common.errors import InputError, StorageError
 from culling.common.process.console import counted
 from culling.common.progress import say
-from culling.common.wire.manifest import Golden
-
-if TYPE_CHECKING:
-    from culling.common.graph import Graph
 
 app = typer.Typer(help="Run the service that labels, culls, trains and publishes.", no_args_is_help=True)
 
@@ -90,6 +84,8 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
+        if row["shadow"]:
+            print(f"{row['camera']}: {row['shadow']['told']}: see `culling cloud waves`")
         if row["pace"]:
             since = datetime.fromtimestamp(row["pace"]["since"], UTC) if row["pace"]["since"] else None
             print(f"{row['camera']}: pace {row['pace']['told']}{f', since {since:%m-%d %H:%M}' if since else ''}")
@@ -142,9 +138,11 @@ def publish(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Sign a student and make it the camera's live model, without the gate."""
+    """Sign a student and make it the camera's live model, without the gate; with `[waves] shadow` it has to show beside
+    the one in use first that it is not worse. `push` brings one to several cameras, in waves.
+    """
     settings = settings_of(config, override)
-    artefact = _artefact(settings, camera, file, scale)
+    artefact = bring(settings, file).artefact(camera, scale)
     ask_and_print(settings, "publish", camera, msgspec.to_builtins(artefact))
 
 
@@ -257,51 +255,6 @@ def _note(settings: CloudSettings, action: str, **what: Any) -> None:
     Deeds(Index(settings.store_url)).add(Deed(operator(), action, what=what), time.time())
 
 
-def _artefact(settings: CloudSettings, camera: str, file: Path, scale: float) -> Artefact:
-    """Return `file` as something to publish; weights are exported. Raises ModelError when it is no student."""
-    from culling.common.graph import open_graph
-
-    files = model_files(settings)
-    try:
-        data, weights, cost = file.read_bytes(), None, None
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
-    if file.suffix == ".safetensors":
-        from culling.cloud.model.base import student_artefact
-
-        made = student_artefact(file, settings.data_dir, files, say)
-        data, weights, cost = files.read(made.sha256), made.weights, made.cost
-    try:
-        graph = open_graph(data, provider="cpu")
-    except ModelError as error:
-        raise ModelError(f"{file}: {error}") from None
-    wanted = ClassLists(Index(settings.store_url)).of(camera)
-    if missing := [name for name in wanted if name not in graph.info.classes]:
-        raise ModelError(f"{file}: finds {', '.join(graph.info.classes)}; {camera} looks for {', '.join(missing)}, too")
-    return Artefact(
-        sha256=files.add(data, "onnx"),
-        size=len(data),
-        weights=weights,
-        scale=scale,
-        long_side=settings.student.long_side,
-        classes=graph.info.classes,
-        parent=None,
-        golden=_golden(settings, camera, graph, scale),
-        cost=cost,
-    )
-
-
-def _golden(settings: CloudSettings, camera: str, graph: Graph, scale: float) -> tuple[Golden, ...]:
-    """Return what `graph` finds in the camera's newest held-out frame; nothing while it has none."""
-    from culling.cloud.model.golden import golden_frame, newest_picture
-
-    index, clock = Index(settings.store_url), SystemClock()
-    store = frame_store(settings, index, clock)
-    say(f"noting what it finds on a frame of {camera}")
-    image = newest_picture(store, FrameLifecycle(index, store, clock), camera)
-    return () if image is None else (golden_frame(graph, image, scale, settings.student.long_side),)
-
-
 def _camera_columns(row: dict[str, Any]) -> dict[str, str]:
     """The columns of a camera that fit a terminal."""
     model = f"{row['model'] or '-'}{' (provisional)' if row['provisional'] else ''}"
@@ -363,6 +316,7 @@ def _round_columns(row: dict[str, Any]) -> dict[str, str]:
 add_check(app)
 operate.add_commands(app)
 cameras.add_commands(app)
+waves.add_commands(app)
 maintain.add_commands(app)
 people.add_commands(app)
 tokens.add_commands(app)

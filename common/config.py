@@ -49,7 +49,7 @@ SECTIONS = {
             "service",
             "store",
         ),
-        *("access", "sites", "student", "teacher", "traces"),
+        *("access", "sites", "student", "teacher", "traces", "waves"),
     },
 }
 """The sections of both sides: a variable of the other side is ignored, one of neither is refused as a typo."""

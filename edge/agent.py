@@ -42,7 +42,7 @@ from culling.common.traces.settings import open_traces
 from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import CameraState, Desired
 from culling.common.wire.transport import public_key
-from culling.edge.camera.camera import Camera, CameraSettings, Frame
+from culling.edge.camera.camera import Camera, CameraSettings, Frame, succeed
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.cascade.cascade import Cascade
 from culling.edge.cascade.line import Line
@@ -239,7 +239,14 @@ class Agent:
         folder = self._settings.agent.state_dir / "models" / camera
         initial = initial_package(self._settings, camera, self._clock.now())
         slot = ModelSlot(
-            camera, folder, initial, self._builder, self._clock, on_error=self._on_refused, together=self._together
+            camera,
+            folder,
+            initial,
+            self._builder,
+            self._clock,
+            on_error=self._on_refused,
+            together=self._together,
+            on_shadow=lambda outcome: self._metrics.count("frames_shadowed", camera=camera, outcome=outcome),
         )
         slot.boot()
         return slot
@@ -492,10 +499,10 @@ class Agent:
         for name in change.removed:
             lanes[name].end_window(final=True)
             lanes[name].flush()
-            _replace(lanes.pop(name).camera, None)
+            succeed(lanes.pop(name).camera, None)
         for camera in change.moved:
             new, regions = self._make_camera(camera), Regions(camera.ignore, camera.zone)
-            _replace(lanes[camera.name].move(new, camera.patient, regions, prepared.tracks[camera.name]), new)
+            succeed(lanes[camera.name].move(new, camera.patient, regions, prepared.tracks[camera.name]), new)
         self._lanes = [*lanes.values(), *prepared.lanes]
         self._outlets.take(prepared.outputs)
         self._settings = self._settings.model_copy(
@@ -589,14 +596,3 @@ def _make_folder(folder: Path) -> None:
 
 def _tracks(camera: CameraSettings) -> Tracks | None:
     return Tracks(camera.name) if camera.track else None
-
-
-def _replace(before: Camera, after: Camera | None) -> None:
-    """End one source and then begin another, on a thread of its own: one that answers nothing takes a second to end."""
-
-    def replace() -> None:
-        before.stop()
-        if after is not None:
-            after.start()
-
-    threading.Thread(target=replace, name=f"replace-{before.name}", daemon=True).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import av
 import numpy as np
@@ -238,6 +239,7 @@ class Lane:
     def state(self) -> CameraState:
         """Return this camera's state for the heartbeat; counters count from the agent's start."""
         student, counts = self._student, self._metrics
+        shadow, shadowed = self.slot.shadow
         return CameraState(
             camera=self.name,
             state=self.camera.state,
@@ -262,6 +264,8 @@ class Lane:
             pace=self._desired.pace or 1.0,
             frame=self._asked_frame,
             ranker=self._learned,
+            shadow=shadow,
+            shadowed=shadowed,
         )
 
     @property
@@ -356,8 +360,8 @@ class Lane:
             self._metrics.count("frames_skipped", camera=self.name, reason=decision.reason)
             return
         held, left = decision.action is Action.HOLD, self._selector.note_bytes
-        ignored, draw = self._regions.ignored, decision.draw
-        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, draw, ignored)
+        ignored, draw, beside = self._regions.ignored, decision.draw, partial(self.slot.look_beside, frame)
+        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, draw, ignored, beside)
         self._recorder.offer(selected, self._patient)
 
     def _tell(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:

@@ -112,7 +112,9 @@ def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
     elif "model_id" in request.payload:
         model = publisher.publish(camera, _usable(index, camera, request.payload["model_id"], publisher), "manual")
     else:
-        model = publisher.publish(camera, to_artefact(request.payload), "manual")
+        model = publisher.launch(camera, to_artefact(request.payload), "manual")
+    if model.state == "shadow":
+        return f"{model.model_id} runs beside the live model first: see `culling cloud waves`"
     return f"{model.model_id} is offered; live once the edge reports it"
 
 

@@ -1,5 +1,6 @@
 """What the elected control does in each of its turns: it answers requests, changes classes, keeps the worker that
-labels running, publishes what rounds made, starts the next one, and keeps the store in bounds (`upkeep.py`).
+labels running, publishes what rounds made, starts the next one, judges students that are new to their cameras
+(`waves/`), and keeps the store in bounds (`upkeep.py`).
 
 No state is held in memory alone: the process may die at any moment, and the next that is elected goes on from the
 index. It never imports torch.
@@ -21,6 +22,7 @@ from culling.cloud.control.runner import Runner
 from culling.cloud.control.steering.order import all_due, choose
 from culling.cloud.control.steering.schedule import camera_stats
 from culling.cloud.control.upkeep import Upkeep
+from culling.cloud.control.waves.waves import Waves
 from culling.cloud.labelling.queue import LabelQueue
 from culling.cloud.labelling.state import UNWANTED, worker_name
 from culling.cloud.settings import CloudSettings
@@ -35,6 +37,7 @@ from culling.cloud.store.registry import Origin
 from culling.cloud.store.requests import Request, Requests
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
+from culling.cloud.store.waves.trials import Trials
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, InputError, StorageError
 from culling.common.metrics import Metrics
@@ -63,7 +66,7 @@ class Control:
         self._metrics = metrics
         self._clock = clock
         self._problem = ""
-        self._next_classes = self._next_schedule = self._next_count = 0.0
+        self._next_classes = self._next_schedule = self._next_count = self._next_waves = 0.0
         self._counted = clock.now() - LATE_S
         pending(settings, index)
         self._frames = frame_store(settings, index, clock)
@@ -72,7 +75,10 @@ class Control:
         self._rounds = Rounds(index)
         self._requests = Requests(index)
         files = model_files(settings)
-        self._publisher = Publisher(index, files, signing, settings.publish.valid_days, clock)
+        shadows = settings.waves.shadow > 0
+        self._publisher = Publisher(index, files, signing, settings.publish.valid_days, clock, shadows)
+        self._trials = Trials(index)
+        self._waves = Waves(index, self._frames, self._publisher, settings, metrics, clock)
         child_settings = write_settings(settings)
         executor = Executor(child_settings, settings, clock)
         self._runner = Runner(executor, self._rounds, clock, settings.round.stall_s)
@@ -97,6 +103,7 @@ class Control:
             self._change_classes,
             self._tend_labelling,
             self._advance_rounds,
+            self._tend_waves,
             *self._upkeep.steps,
         )
         for step in steps:
@@ -186,6 +193,13 @@ class Control:
             self._metrics.count("frames_labelled", count, camera=camera)
         self._counted = until
 
+    # Waves
+
+    def _tend_waves(self) -> None:
+        if self._clock.monotonic() >= self._next_waves:
+            self._next_waves = self._clock.monotonic() + SCHEDULE_S
+            self._waves.tend()
+
     # Rounds
 
     def _advance_rounds(self) -> None:
@@ -204,7 +218,7 @@ class Control:
         slots = self._runner.parallel - sum(turn.state == "running" for turn in turns)
         if slots > 0 and self._clock.monotonic() >= self._next_schedule:
             self._next_schedule = self._clock.monotonic() + SCHEDULE_S
-            self._start_next({turn.camera for turn in turns})
+            self._start_next({turn.camera for turn in turns} | self._trials.busy())
 
     def _start_next(self, busy: set[str]) -> None:
         asked = self._requests.rounds()

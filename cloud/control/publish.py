@@ -1,22 +1,28 @@
 """Signing: from an artefact to a model that edges accept, with a counter that only rises.
 
 A rollback is a publication too: the earlier bytes under a new counter, because edges never accept an older one.
+
+A student that is new to its camera may have to run beside the live one first (`[waves] shadow`); what is gone back to
+was live before, and is live at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import sqlalchemy as sa
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from culling.cloud.store.index import Index, models, rounds
+from culling.cloud.store.index import Index, cameras, models, rounds
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
 from culling.cloud.store.rounds import UNFINISHED
+from culling.cloud.store.waves.trials import enter
 from culling.common.clock import DAY_S, Clock
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Manifest, sign
+from culling.common.wire.messages import CameraState
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +42,13 @@ class Publisher:
     """Makes models live. Safe to use from several threads and processes."""
 
     def __init__(
-        self, index: Index, files: ModelFiles, key: Ed25519PrivateKey, valid_days: float, clock: Clock
+        self,
+        index: Index,
+        files: ModelFiles,
+        key: Ed25519PrivateKey,
+        valid_days: float,
+        clock: Clock,
+        shadows: bool = False,
     ) -> None:
         self._index = index
         self._registry = Registry(index)
@@ -44,6 +56,7 @@ class Publisher:
         self._key = key
         self._valid_s = valid_days * DAY_S
         self._clock = clock
+        self._shadows = shadows
 
     def keeps(self, artefact: Artefact) -> bool:
         """Return whether a model's file is still stored, so that it can be published."""
@@ -57,18 +70,56 @@ class Publisher:
         round_id: int | None = None,
         then: Then = _nothing,
         first: Callable[[sa.Connection], None] = lambda connection: None,
+        shadow: Callable[[sa.Connection], bool] = lambda connection: False,
     ) -> Model:
-        """Sign `artefact` for a camera and make it live; `first` and `then` belong to the same transaction.
+        """Sign `artefact` for a camera and make it live, or a `shadow`; all that is given belongs to one transaction.
 
         Raises ModelError when its file is gone or damaged, ManifestError when it cannot be signed.
         """
         self._files.read(artefact.sha256)
+
+        def make(counter: int) -> Model:
+            return self.signed(camera, counter, artefact, origin, round_id)
+
         with self._index.write() as connection:
             first(connection)
-            model = add(connection, camera, lambda counter: self.signed(camera, counter, artefact, origin, round_id))
+            model = add(connection, camera, make, shadow(connection))
             then(connection, model)
-        log.info("model_published", camera=camera, model_id=model.model_id, origin=origin, scale=artefact.scale)
+        told = {"model_id": model.model_id, "origin": origin, "scale": artefact.scale, "state": model.state}
+        log.info("model_published", camera=camera, **told)
         return model
+
+    def launch(
+        self,
+        camera: str,
+        artefact: Artefact,
+        origin: Origin,
+        round_id: int | None = None,
+        then: Then = _nothing,
+        first: Callable[[sa.Connection], None] = lambda connection: None,
+    ) -> Model:
+        """As `publish`, for a student that is new to its camera: it runs beside the live one first where the settings
+        say so and the camera can (`unshadowed`), and its trial begins.
+        """
+
+        def enter_trial(connection: sa.Connection, model: Model) -> None:
+            then(connection, model)
+            if model.state == "shadow" and (live := _live(connection, camera)) is not None:
+                enter(connection, camera, model.model_id, live, model.created)
+
+        return self.publish(camera, artefact, origin, round_id, enter_trial, first, self.shadowed(camera))
+
+    def shadowed(self, camera: str) -> Callable[[sa.Connection], bool]:
+        """Return what says, in a transaction, whether a student that is new to a camera runs beside the live one."""
+
+        def can(connection: sa.Connection) -> bool:
+            if not self._shadows:
+                return False
+            if why := unshadowed(connection, camera):
+                log.info("shadow_left_out", camera=camera, reason=why)
+            return not why
+
+        return can
 
     def publish_round(
         self, round_id: int, camera: str, artefact: Artefact, replaced: str | None = None, origin: Origin = "round"
@@ -84,6 +135,9 @@ class Publisher:
             state = connection.execute(sa.select(rounds.c.state).where(rounds.c.id == round_id)).scalar()
             if state not in UNFINISHED:
                 raise SupersededError(f"round {round_id} is over already: it is {state}")
+            beside = connection.execute(_hashes(camera, models.c.state == "shadow")).first()
+            if beside is not None:
+                raise SupersededError(f"{beside.model_id} began to run beside the live model during the round")
             if artefact.parent is None:
                 return
             parent = connection.execute(_hashes(camera, models.c.model_id == artefact.parent)).first()
@@ -98,7 +152,9 @@ class Publisher:
             before = (models.c.camera == camera) & (models.c.state == "previous") & (models.c.model_id == replaced)
             connection.execute(models.update().where(before).values(state="revoked"))
 
-        return self.publish(camera, artefact, origin, round_id, end, judged_against_live)
+        # Where the live model itself was found no better than the one before it, nothing is to be compared with it.
+        launch = self.launch if replaced is None else self.publish
+        return launch(camera, artefact, origin, round_id, end, judged_against_live)
 
     def rollback(self, camera: str) -> Model:
         """Make the bytes of the model before the live one live again; the live one is revoked.
@@ -117,8 +173,7 @@ class Publisher:
         """
 
         def still_live(connection: sa.Connection) -> None:
-            live = sa.select(models.c.model_id).where(models.c.camera == camera, models.c.state == "live")
-            if (found := connection.execute(live).scalar()) != withdrawn:
+            if (found := _live(connection, camera)) != withdrawn:
                 raise SupersededError(f"{withdrawn} is not taken back: {found} went live meanwhile")
 
         return self.publish(
@@ -171,6 +226,24 @@ class Publisher:
             artefact=artefact,
             manifest=sign(manifest, self._key),
         )
+
+
+def unshadowed(connection: sa.Connection, camera: str) -> str:
+    """Return why no student can run beside the live one of a camera, "" where one can."""
+    told = connection.execute(sa.select(cameras.c.state).where(cameras.c.name == camera)).scalar()
+    state = None if told is None else msgspec.json.decode(told, type=CameraState)
+    if state is None:
+        return "its edge never spoke"
+    if state.shadow is None:
+        return "its edge knows no shadows: upgrade culling there"
+    if state.model_id != (live := _live(connection, camera)):
+        return f"its edge runs {state.model_id} and not {live} yet"
+    return ""
+
+
+def _live(connection: sa.Connection, camera: str) -> str | None:
+    live = sa.select(models.c.model_id).where(models.c.camera == camera, models.c.state == "live")
+    return connection.execute(live).scalar()
 
 
 def _hashes(camera: str, which: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:

@@ -37,6 +37,9 @@ MOST_TRIES = 3
 HOUR_S = 3600.0
 """Frames that came within an hour, as those of a window do when it closes, are as good as each other to judge by."""
 
+LATER_HOURS = 1_000_000
+"""More than any frames lie apart: as if frames on which two students are compared had come so much later."""
+
 MOST_WEIGHED = 512
 """Frames of a camera that are compared by worth: those of the highest loss, since each record is decoded for it."""
 
@@ -144,6 +147,8 @@ class LabelQueue:
     def _frames(self, helping: Helping, now: float, worths: Callable[[str], Worth | None]) -> list[StoredFrame]:
         """Return the frames of a helping: the others by worth, judges by chance, those of the newest hour first.
 
+        Before them go those on which two students are compared: somebody waits for these.
+
         Their names are hashes, by which they are chosen within the hour: nothing that is in a picture decides whether
         it judges.
         """
@@ -152,8 +157,9 @@ class LabelQueue:
         fresh, held_out = frames.c.received - (now - FRESH_S) > 0, sa.func.coalesce(frames.c.held_out, sa.false())
         asking = sa.and_(ASKING, ~leased, fresh)
         if helping.judges:
-            newest = sa.cast(frames.c.received / HOUR_S, sa.Integer).desc()  # of equals `select` goes by name
-            return self._store.select(helping.camera, asking & JUDGING, newest, helping.frames)
+            newest = sa.cast(frames.c.received / HOUR_S, sa.Integer)  # of equals `select` goes by name
+            compared = sa.case((frames.c.shadow.is_not(None), LATER_HOURS), else_=0)
+            return self._store.select(helping.camera, asking & JUDGING, (compared + newest).desc(), helping.frames)
         worth = worths(helping.camera)
         others = asking & ~held_out & (frames.c.reason != "audit")
         most = helping.frames if worth is None else MOST_WEIGHED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -85,14 +86,16 @@ class Room:
         return max(1, int(settings.window * min(queue, room, pace, 1.0)))
 
 
-def check_frame(frame: HardFrame, jpeg: bytes, classes: int = MOST) -> None:
+def check_frame(frame: HardFrame, jpeg: bytes, classes: Callable[[str], int] = lambda model_id: MOST) -> None:
     """Raise ProtocolError unless `jpeg` is the picture that `frame` describes, by hash and by header.
 
-    Its labels have to be below `classes`, the number of those that its model finds.
+    Labels have to be below `classes`, which returns the number of those that a model finds.
     """
     if hashlib.sha256(jpeg).hexdigest() != frame.sha256:
         raise ProtocolError("wrong-hash", "the picture is not the one that its message describes")
     if jpeg_size(jpeg) != (frame.width, frame.height):
         raise ProtocolError("wrong-size", f"the picture has another size than {frame.width} x {frame.height}")
-    from_wire(frame.detections, classes)
+    from_wire(frame.detections, classes(frame.model_id))
+    if frame.shadow is not None:
+        from_wire(frame.shadow.detections, classes(frame.shadow.model_id))
     check_places(frame.ignored)

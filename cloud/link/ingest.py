@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -115,8 +115,8 @@ class Ingest:
         self._room = Room(settings.service, settings.store.quota_bytes)
         self._arrivals = Arrivals(frames, self._room)
         self._readings = Readings(settings, index, frames, metrics, clock, others)
-        publish = settings.publish
-        self._offers = Offers(index, files, publish.reoffer_s, clock, self._send, publish.deltas)
+        publish, share = settings.publish, settings.waves.shadow
+        self._offers = Offers(index, files, publish.reoffer_s, clock, self._send, publish.deltas, share)
         self._live = LiveLink(index, metrics, clock, self._send)
         verdicts = settings.labelling.verdicts_per_minute
         self._escalations = Escalations(index, verdicts, metrics, clock, self._send)
@@ -209,7 +209,7 @@ class Ingest:
         self._room.counted(reading.free_bytes, reading.counts)
         if not self._newer:
             self._members = reading.members
-        self._offers.learn(reading.live, reading.desired)
+        self._offers.learn(reading.live, reading.desired, reading.shadows)
         self._hear_others(reading.news)
 
     def _hear_others(self, news: Mapping[str, Told]) -> None:
@@ -314,7 +314,7 @@ class Ingest:
         try:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
-            check_frame(frame, jpeg, self._classes(frame.camera, frame.model_id))
+            check_frame(frame, jpeg, partial(self._classes, frame.camera))
             if arrival.name in self._arrivals:  # a repeat: the outcome of the first must be known
                 self._store_arrivals()
             self._arrivals.add(arrival)

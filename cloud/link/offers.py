@@ -17,6 +17,7 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Model, ModelFiles, Registry
 from culling.cloud.store.requests import Requests
+from culling.cloud.store.waves.shadows import manifest_of
 from culling.common.clock import Clock
 from culling.common.errors import ModelError, ProtocolError
 from culling.common.wire.messages import CameraState, Desired, FromCloud, ModelChunk, ModelOffer, ModelRequest
@@ -29,28 +30,43 @@ Send = Callable[[str, FromCloud], bool]
 
 
 class Offers:
-    """Used by one thread. All but `heard` and `learn` raise StorageError where the index cannot be used."""
+    """Used by one thread. All but `heard` and `learn` raise StorageError where the index cannot be used.
+
+    `share` is that of the frames on which a model runs beside the live one.
+    """
 
     def __init__(
-        self, index: Index, files: ModelFiles, reoffer_s: float, clock: Clock, send: Send, deltas: bool = True
+        self,
+        index: Index,
+        files: ModelFiles,
+        reoffer_s: float,
+        clock: Clock,
+        send: Send,
+        deltas: bool = True,
+        share: float = 0.0,
     ) -> None:
+        self._index = index
         self._registry = Registry(index)
         self._desired_states = DesiredStates(index)
         self._requests = Requests(index)
         self._pieces = Pieces(files)
         self._deltas = Deltas(files) if deltas else None
         self._reoffer_s = reoffer_s
+        self._share = share
         self._clock = clock
         self._send = send
         self._live: Mapping[str, str] = {}
+        self._shadows: Mapping[str, str] = {}
         self._desired: Mapping[str, DesiredState] = {}
         self._states: dict[str, CameraState] = {}
         self._offered: dict[str, tuple[str, float]] = {}
         self._sent: dict[str, tuple[Desired, float]] = {}
 
-    def learn(self, live: Mapping[str, str], desired: Mapping[str, DesiredState]) -> None:
-        """Take what every camera should run, by its model's id, and do."""
-        self._live, self._desired = live, desired
+    def learn(
+        self, live: Mapping[str, str], desired: Mapping[str, DesiredState], shadows: Mapping[str, str] | None = None
+    ) -> None:
+        """Take what every camera should run, by its model's id, and do, and which model runs beside (`shadows`)."""
+        self._live, self._desired, self._shadows = live, desired, shadows or {}
 
     def heard(self, state: CameraState, greeting: bool) -> None:
         """Note a camera's latest counters; `greeting` when its edge reconnects, and may have lost what it was told."""
@@ -74,7 +90,7 @@ class Offers:
         """Tell an edge what those of its cameras that were heard of do not run or do yet."""
         for camera in cameras:
             if camera in self._states:
-                self._offer_live(edge_key, self._states[camera])
+                self._offer_models(edge_key, self._states[camera])
                 self._send_desired(edge_key, self._states[camera])
 
     def piece(self, request: ModelRequest) -> tuple[ModelChunk, bytes] | None:
@@ -123,22 +139,44 @@ class Offers:
 
     def _note_fetching(self, request: ModelRequest) -> None:
         """Note that an edge is at it: it needs no further offer of that model for a while."""
-        self._offered[request.camera] = (request.model_id, self._clock.monotonic())
+        beside = self._shadows.get(request.camera) == request.model_id
+        what = _beside(request.model_id) if beside else request.model_id
+        self._offered[request.camera] = (what, self._clock.monotonic())
 
     # Models
 
-    def _offer_live(self, edge_key: str, state: CameraState) -> None:
-        camera, model_id = state.camera, self._live.get(state.camera)
-        if model_id in (None, state.model_id):
+    def _offer_models(self, edge_key: str, state: CameraState) -> None:
+        live = self._live.get(state.camera)
+        if live not in (None, state.model_id):
+            self._offer_live(edge_key, state.camera, live)
+        elif state.shadow is not None:
+            self._offer_shadow(edge_key, state)
+
+    def _offer_live(self, edge_key: str, camera: str, model_id: str) -> None:
+        if not self._is_due(camera, model_id):
             return
-        last, at = self._offered.get(camera, ("", 0.0))
-        again = last == model_id
-        if again and self._clock.monotonic() - at < self._reoffer_s:
-            return
+        again = self._offered.get(camera, ("", 0.0))[0] == model_id
         if (model := self._registry.find(camera, model_id)) is not None:
             if self._is_stale(model, again):
                 self._requests.ask_once("renew", camera, self._clock.now())
-            self._offer(edge_key, model)
+            self._offer(edge_key, camera, model_id, ModelOffer(camera, model.manifest))
+
+    def _offer_shadow(self, edge_key: str, state: CameraState) -> None:
+        """Offer the model that is to run beside the live one, or say that one is not to any more."""
+        camera, wanted, there = state.camera, self._shadows.get(state.camera), state.shadow or None
+        if there is not None and there != wanted:
+            what = f"without {there}"
+            if self._is_due(camera, what) and (manifest := manifest_of(self._index, camera, there)) is not None:
+                self._offer(edge_key, camera, what, ModelOffer(camera, manifest, 0.0))
+        elif wanted is not None and self._share and not (there == wanted and state.shadowed):
+            what = _beside(wanted)
+            if self._is_due(camera, what) and (model := self._registry.find(camera, wanted)) is not None:
+                self._offer(edge_key, camera, what, ModelOffer(camera, model.manifest, self._share))
+
+    def _is_due(self, camera: str, what: str) -> bool:
+        """Return whether a camera was not told that lately."""
+        last, at = self._offered.get(camera, ("", 0.0))
+        return last != what or self._clock.monotonic() - at >= self._reoffer_s
 
     def _is_stale(self, model: Model, again: bool) -> bool:
         """Return whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
@@ -149,10 +187,10 @@ class Offers:
         expires = model.expires <= self._clock.now() + self._reoffer_s
         return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
 
-    def _offer(self, edge_key: str, model: Model) -> None:
-        if self._send(edge_key, ModelOffer(model.camera, model.manifest)):
-            self._offered[model.camera] = (model.model_id, self._clock.monotonic())
-            log.info("model_offered", camera=model.camera, model_id=model.model_id)
+    def _offer(self, edge_key: str, camera: str, what: str, offer: ModelOffer) -> None:
+        if self._send(edge_key, offer):
+            self._offered[camera] = (what, self._clock.monotonic())
+            log.info("model_offered", camera=camera, model_id=what, shadow=offer.shadow)
 
     # Desired states
 
@@ -172,3 +210,8 @@ class Offers:
             self._sent[camera] = (message, now)
             told = {"paused": message.paused, "frames_per_window": message.frames_per_window, "pace": message.pace}
             log.info("desired_state_sent", camera=camera, **told)
+
+
+def _beside(model_id: str) -> str:
+    """Return by what it is known that a camera was told to run a model beside the live one, not in its place."""
+    return f"beside {model_id}"

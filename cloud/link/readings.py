@@ -16,6 +16,7 @@ from culling.cloud.store.frames import Counts, FrameStore
 from culling.cloud.store.index import Index
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Members, Roster, Told, Words, state_of
+from culling.cloud.store.waves.shadows import shadow_ids
 from culling.common.clock import Clock
 from culling.common.errors import StorageError
 from culling.common.metrics import Metrics
@@ -54,6 +55,7 @@ class Reading:
     counts: dict[str, Counts] | None
     members: Members
     live: Mapping[str, str]
+    shadows: Mapping[str, str]
     desired: Mapping[str, DesiredState]
     news: Mapping[str, Told]
     unwritten: StorageError | None
@@ -74,6 +76,7 @@ class Readings:
         self._settings = settings
         self._frames = frames
         self._roster = Roster(index)
+        self._index = index
         self._registry = Registry(index)
         self._desired_states = DesiredStates(index)
         self._metrics = metrics
@@ -126,6 +129,7 @@ class Readings:
             counts = self._frames.counts() if self._clock.monotonic() >= self._next_count else None
             stored = stored if counts is None else dict(counts)
             live, desired = self._registry.live_ids(), self._desired_states.all()
+            shadows = shadow_ids(self._index)
             news = {} if self._others is None else self._others.news()
             latest = {**latest, **{name: word for name, word in news.items() if is_newer(word, latest.get(name))}}
         finally:
@@ -135,8 +139,8 @@ class Readings:
         try:
             self._save(said.unsaved)
         except StorageError as error:  # a full disk can still be read: whom an edge may speak for holds
-            return Reading(free, counts, members, live, desired, news, error)
-        return Reading(free, counts, members, live, desired, news, None)
+            return Reading(free, counts, members, live, shadows, desired, news, error)
+        return Reading(free, counts, members, live, shadows, desired, news, None)
 
     def _save(self, unsaved: Mapping[str, Told]) -> None:
         if unsaved:

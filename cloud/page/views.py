@@ -41,7 +41,9 @@ from culling.common.clock import DAY_S
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.metrics import LOSS_BUCKETS, REASONS
+from culling.common.process.console import counted
 from culling.common.process.keeping_up import Look, keeping_up
+from culling.common.wire.messages import CameraState
 
 log = structlog.get_logger(__name__)
 
@@ -138,8 +140,8 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
     It is None for a camera that is not live or of which no frame was seen: silence is not a rate of zero. Of the stored
     frames `asking` wait for the teacher, and `waiting` are labelled and wait for a round. `accuracy` is an `Accuracy`
     of the student that it runs, None as long as too few of its audits are labelled; `worse` says in words where that
-    student fell. `outputs` are those of its edge that are in trouble, with what is wrong; one camera
-    of an edge has them.
+    student fell. `shadow` is the `model` that runs beside it, and that in words (`told`), None without one. `outputs`
+    are those of its edge that are in trouble, with what is wrong; one camera of an edge has them.
     """
     state, measured = camera.state, read_measured(camera)
     word = state_of(camera.revoked, state, camera.heard, now)
@@ -158,8 +160,16 @@ def camera_row(camera: CameraRow, counts: Counts, live: str | None, risen: Mappi
         "asking": counts.asking,
         "accuracy": None if measured is None else msgspec.to_builtins(measured.now),
         "worse": [fall.told() for fall in falls(camera)],
+        "shadow": _shadow(state) if state and not camera.revoked else None,
         "outputs": dict(state.outputs) if state and word not in ("down", "revoked") else {},
     }
+
+
+def _shadow(state: CameraState) -> Row | None:
+    if not state.shadow:
+        return None
+    seen = f"on {counted(state.shadowed, 'frame')} so far" if state.shadowed else "once it is ready"
+    return {"model": state.shadow, "told": f"{state.shadow} runs beside it, {seen}"}
 
 
 def paced(camera: CameraRow, desired: DesiredState, settings: CloudSettings) -> Row | None:

@@ -9,6 +9,7 @@
 [schedule]  when a round starts by itself                 [page]        where the live page is served
 [executor]  where rounds run, and how many at once        [traces]      where the spans of forwarded frames go
 [sites]     which edges people look after together        [access]      who may look at what, and act on it
+[waves]     how a new student shows that it is not worse
 """
 
 from culling.cloud.settings.access import ROLES, AccessSettings, Group, Role, Site, Sites
@@ -20,6 +21,7 @@ from culling.cloud.settings.service import MetricsSettings, PageSettings, Servic
 from culling.cloud.settings.store import StoreSettings, sqlite_url
 from culling.cloud.settings.student import PublishSettings, ResolutionSettings, StudentSettings
 from culling.cloud.settings.teacher import Colours, Fit, LabellingSettings, Layout, Pixels, TeacherPart, TeacherSettings
+from culling.cloud.settings.waves import WavesSettings
 
 __all__ = [
     "CULLED",
@@ -51,6 +53,7 @@ __all__ = [
     "StudentSettings",
     "TeacherPart",
     "TeacherSettings",
+    "WavesSettings",
     "load_settings",
     "sqlite_url",
     "to_toml",

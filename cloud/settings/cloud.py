@@ -17,6 +17,7 @@ from culling.cloud.settings.service import MetricsSettings, PageSettings, Servic
 from culling.cloud.settings.store import StoreSettings, sqlite_url
 from culling.cloud.settings.student import PublishSettings, ResolutionSettings, StudentSettings
 from culling.cloud.settings.teacher import LabellingSettings, TeacherSettings
+from culling.cloud.settings.waves import WavesSettings
 from culling.common.config import Settings, load
 from culling.common.errors import SettingsError
 from culling.common.traces.settings import TracesSettings
@@ -41,6 +42,7 @@ class CloudSettings(Settings):
     resolution: ResolutionSettings = ResolutionSettings()
     gate: GateSettings = GateSettings()
     publish: PublishSettings = PublishSettings()
+    waves: WavesSettings = WavesSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
     traces: TracesSettings = TracesSettings()

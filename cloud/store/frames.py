@@ -421,7 +421,7 @@ class FrameStore:
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
             ended = frames.update().where(stored_among(names))
-            gone = dict.fromkeys(("detections", "features", "labels", "ignored"))
+            gone = dict.fromkeys(("detections", "features", "labels", "ignored", "shadow"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
             for table in (scores, shelf, changes, ignores, teacher_features):
                 connection.execute(table.delete().where(table.c.frame.in_(names)))
@@ -433,6 +433,7 @@ class FrameStore:
         told["detections"] = msgspec.msgpack.encode(frame.detections)
         told["ignored"] = ignored.encode(frame.ignored)
         told["features"] = None if frame.features is None else msgspec.msgpack.encode(frame.features)
+        told["shadow"] = None if frame.shadow is None else msgspec.msgpack.encode(frame.shadow)
         ours = {
             "id": arrival.name,
             "edge_key": arrival.edge_key,

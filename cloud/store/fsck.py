@@ -284,7 +284,7 @@ class _Check:
 
     def _needed(self, camera: str) -> list[Model]:
         models = self._registry.models(camera)
-        return [model for model in models if model.state in ("live", "previous") or model.origin == "base"]
+        return [model for model in models if model.state in ("live", "shadow", "previous") or model.origin == "base"]
 
     def _models(self, camera: str, needed: list[Model]) -> Iterator[Finding]:
         if (live := sum(model.state == "live" for model in needed)) != 1:
@@ -293,12 +293,13 @@ class _Check:
             what = f"model {model.model_id}"
             if not (wrong := self._model_damage(model)):
                 continue
-            if model.state != "live" or model.origin == "base":
+            if model.state == "previous" or model.origin == "base":
                 yield Finding(what, wrong, advice=_BACKUP)
                 continue
             if self._repair:
                 self._registry.withdraw(camera, model.model_id, "revoked")
-            yield self._finding(what, wrong, "withdrawn: the model before it is live")
+            ended = "the model before it is live" if model.state == "live" else "it runs beside the live one no more"
+            yield self._finding(what, wrong, f"withdrawn: {ended}")
 
     def _model_damage(self, model: Model) -> str:
         wanted = [(model.artefact.sha256, "onnx")]

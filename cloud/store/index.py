@@ -88,6 +88,7 @@ frames = Table(
     Column("detections", LargeBinary),  # the student's, WireDetections
     Column("features", LargeBinary),  # WireFeatures
     Column("ignored", LargeBinary),  # the places that its camera ignored, `wire.ignored.Places`; NULL: none
+    Column("shadow", LargeBinary),  # what a model found that ran beside the student, the wire's `Beside`; NULL: none
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("class_list", Integer),  # that of the labels; NULL where an earlier version wrote them: the first
     Column("labelled", Float),  # when the teacher saw it
@@ -203,7 +204,7 @@ models = Table(
     Column("camera", String(64), primary_key=True),
     Column("counter", Integer, primary_key=True),
     Column("model_id", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # live, previous, retired, rejected or revoked
+    Column("state", String(16), nullable=False),  # live, shadow, previous, retired, rejected or revoked
     Column("origin", String(16), nullable=False),  # base, round, zoo, manual or rollback
     Column("round", Integer),
     Column("created", Float, nullable=False),
@@ -222,6 +223,40 @@ models = Table(
     sa.Index("models_by_id", "model_id", "camera"),
     sa.Index("models_by_state", "state", "created"),
     sa.Index("models_by_origin", "origin"),
+)
+
+rollouts = Table(  # a student that a person brings to several cameras, see `waves/trials.py`
+    "rollouts",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("ended", Float),
+    Column("state", String(16), nullable=False),  # running, halted, back or done
+    Column("waves", Text, nullable=False),  # JSON: the share of its cameras up to each wave
+    Column("max_failure_rate", Float, nullable=False),
+    Column("forgiven", Integer, nullable=False),  # failures of before it was last resumed
+    Column("why", Text, nullable=False),
+)
+
+trials = Table(  # students that have to show at a camera that they are not worse than the one before
+    "trials",
+    _tables,
+    Column("id", Integer, primary_key=True),
+    Column("camera", String(64), nullable=False),
+    Column("rollout", Integer),
+    Column("wave", Integer, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, shadow, live, passed, failed or back
+    Column("artefact", Text),  # JSON, of one that waits
+    Column("model_id", String(64)),
+    Column("before", String(64)),  # the model that was live
+    Column("measured", Float),  # the lower end of its AP50, where no shadow compares both
+    Column("began", Float),
+    Column("ended", Float),
+    Column("why", Text, nullable=False),
+    sa.Index("trials_by_state", "state"),
+    sa.Index("trials_by_rollout", "rollout"),
 )
 
 swaps = Table(

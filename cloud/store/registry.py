@@ -6,6 +6,7 @@ model at any moment. `previous` is kept for rollback, and the camera's first mod
 
     live ─ a newer one is published ─→ previous ─→ retired        live ─ the edge refuses it ─→ rejected
     live ─ rolled back by hand ─→ revoked                         previous takes its place again
+    shadow ─ it is not worse ─→ live                              shadow ─ worse, refused or outdone ─→ rejected
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -28,10 +29,11 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.archive.zoo import EARLIER, Student, members
 from culling.cloud.bill.cost import StudentCost
-from culling.cloud.store.index import Index, models, requests, rounds, swaps
+from culling.cloud.store.index import Index, models, requests, rounds, swaps, trials
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
+from culling.cloud.store.waves.shadows import end_shadow, give_way
 from culling.common.errors import InputError, ModelError, ProtocolError, StorageError
 from culling.common.selection.ranker import Ranker
 from culling.common.wire.delta import MAX_START, read_header
@@ -40,6 +42,8 @@ from culling.common.wire.messages import SwapReport
 
 Origin = Literal["base", "round", "zoo", "manual", "rollback"]
 Withdrawn = Literal["rejected", "revoked"]
+HANDED_OUT = ("live", "shadow", "previous")
+"""States of models that edges may fetch."""
 log = structlog.get_logger(__name__)
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 _STUDENT = ("camera", "counter", "model_id", "state", "origin", "created", "sha256", "weights")
@@ -251,10 +255,10 @@ class Registry:
         return _readable(rows)
 
     def find(self, camera: str, model_id: str) -> Model | None:
-        """Return a model that may be handed out, live or previous."""
+        """Return a model that may be handed out, live, shadow or previous."""
         named = (models.c.camera == camera) & (models.c.model_id == model_id)
         with self._index.read() as connection:
-            row = connection.execute(models.select().where(named & models.c.state.in_(("live", "previous")))).first()
+            row = connection.execute(models.select().where(named & models.c.state.in_(HANDED_OUT))).first()
             return None if row is None else _model(row)
 
     def hashes(self, camera: str) -> set[str]:
@@ -353,10 +357,12 @@ class Registry:
     def withdraw(self, camera: str, model_id: str, state: Withdrawn) -> bool:
         """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.
 
-        A camera's base is never withdrawn: there is nothing before it.
+        A camera's base is never withdrawn: there is nothing before it. One that runs beside the live one only goes.
         """
         with self._index.write() as connection:
             mine = models.c.camera == camera
+            if end_shadow(connection, camera, model_id, state):
+                return True
             found = connection.execute(models.select().where(mine & (models.c.state == "live"))).first()
             if found is None or found.model_id != model_id or found.origin == "base":
                 return False
@@ -385,15 +391,16 @@ class Registry:
         return {name: members(each, most) for name, each in known.items()}
 
     def wanted_files(self, zoo: Collection[Student] = ()) -> set[str]:
-        """Return the hashes of all files that may still be needed: by a model, by the `zoo`, a round that runs, or a
-        request.
+        """Return the hashes of all files that may still be needed: by a model, by the `zoo`, a round that runs, a
+        request, or a wave.
         """
-        needed = models.c.state.in_(("live", "previous")) | (models.c.origin == "base")
+        needed = models.c.state.in_(HANDED_OUT) | (models.c.origin == "base")
         running = sa.select(rounds.c.stages).where(rounds.c.state.in_(UNFINISHED))
         asked = sa.select(requests.c.payload).where(requests.c.done.is_(None))
+        waiting = sa.select(trials.c.artefact).where(trials.c.state == "waiting")
         with self._index.read() as connection:
             rows = connection.execute(sa.select(models.c.sha256, models.c.weights).where(needed)).all()
-            texts = [*connection.execute(running).scalars(), *connection.execute(asked).scalars()]
+            texts = [text for query in (running, asked, waiting) for text in connection.execute(query).scalars()]
         named = {sha256 for row in rows for sha256 in row if sha256}
         named |= {sha256 for one in zoo for sha256 in (one.sha256, one.weights) if sha256}
         return named.union(*(_SHA256.findall(text) for text in texts))
@@ -422,13 +429,17 @@ class Registry:
         return {f"{row.camera}/{row.model_id}": SwapReport(**{f: getattr(row, f) for f in fields}) for row in rows}
 
 
-def add(connection: sa.Connection, camera: str, make: Callable[[int], Model]) -> Model:
-    """Make a new model live under the next counter, which `make` is given; the live one becomes previous."""
+def add(connection: sa.Connection, camera: str, make: Callable[[int], Model], shadow: bool = False) -> Model:
+    """Make a new model live under the next counter, which `make` is given; the live one becomes previous.
+
+    As a `shadow` it is to run beside the live one, which stays. One that ran there before goes in any case.
+    """
     mine = models.c.camera == camera
     newest = connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine)).scalar()
-    model = make((newest or 0) + 1)
-    _move(connection, mine & (models.c.state == "previous"), "retired")
-    _move(connection, mine & (models.c.state == "live"), "previous")
+    model = replace(make((newest or 0) + 1), state="shadow" if shadow else "live")
+    _move(connection, mine & (models.c.state == "shadow"), "rejected")
+    if not shadow:
+        give_way(connection, camera)
     connection.execute(models.insert().values(**_row(model)))
     return model
 

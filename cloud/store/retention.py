@@ -1,10 +1,10 @@
-"""How long the index keeps records of what is over: rounds, swaps, requests, and models that are out of use."""
+"""How long the index keeps records of what is over: rounds, swaps, requests, waves, and models that are out of use."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from culling.cloud.store.index import Index, models, requests, rounds, swaps
+from culling.cloud.store.index import Index, models, requests, rollouts, rounds, swaps, trials
 
 AT_ONCE = 500
 """Most records of a kind that are deleted in one call: ingest waits for its end."""
@@ -22,6 +22,8 @@ def forget_records(index: Index, before: float) -> dict[str, int]:
         rounds: (rounds.c.finished < before) & followed,
         swaps: swaps.c.received < before,
         requests: requests.c.done < before,
+        trials: trials.c.ended < before,
+        rollouts: rollouts.c.ended < before,
         models: (models.c.created < before)
         & models.c.state.in_(("retired", "rejected", "revoked"))
         & (models.c.origin != "base"),

@@ -73,6 +73,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e11)]  # since the epoch
 Probability = Annotated[float, Meta(gt=0, le=1)]
 Window = Annotated[int, Meta(ge=1, le=4096)]
 Pace = Annotated[float, Meta(gt=0, le=64)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Counts = Annotated[dict[Identifier, Count], Meta(max_length=64)]
 
 
@@ -91,6 +92,13 @@ class WireFeatures(msgspec.Struct, frozen=True):
     values: Annotated[list[Real], Meta(max_length=MAX_FEATURES)]
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """What a model found in a frame that another one forwarded, in the same pixels; its shadow, see `ModelOffer`."""
+
+    model_id: Identifier
+    detections: WireDetections
+
+
 class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     """One camera's counters since its agent started, as told in Hello and Heartbeat.
 
@@ -98,7 +106,8 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
     `frames_per_window`, `frame` and `pace` say which `Desired` the camera follows; one that knows no pace tells none.
     `outputs` are the agent's that are down or drop records, with what is wrong; its first camera alone tells of them.
-    `through_cloud`: LivePictures are sent.
+    `through_cloud`: LivePictures are sent. `shadow` names the model that runs beside the one in use, or is about to, ""
+    where none does, and an edge that knows of none tells None; it ran on `shadowed` frames since it was made ready.
     """
 
     camera: Identifier
@@ -126,6 +135,8 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     outputs: Annotated[dict[Text, Text], Meta(max_length=MAX_OUTPUTS)] = {}
     through_cloud: bool = False
     pace: Pace | None = None
+    shadow: Text | None = None
+    shadowed: Count = 0
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
@@ -154,6 +165,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     pixels of the JPEG, `sha256` that of the JPEG, `detections` the student's, in those pixels, `features` those that it
     was chosen by or might have been. `probability` is that with which an audit was drawn, None for any other frame.
     `ignored` are the places that the camera ignored when the frame was judged: nothing in `detections` stands there.
+    `shadow` is what the model found that ran beside the one in use, in ignored places too, None where none looked.
     """
 
     camera: Identifier
@@ -172,6 +184,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     features: WireFeatures | None = None
     probability: Probability | None = None
     ignored: Places = ()
+    shadow: Beside | None = None
 
 
 class Heartbeat(_Message, frozen=True):
@@ -268,11 +281,16 @@ class Nack(_Message, frozen=True):
     retry: bool
 
 
-class ModelOffer(_Message, frozen=True):
-    """A signed manifest (see `manifest.py`) of a model for `camera`."""
+class ModelOffer(_Message, frozen=True, omit_defaults=True):
+    """A signed manifest (see `manifest.py`) of a model for `camera`, which is to be in use.
+
+    With a `shadow` it is only to run beside the one in use, on that share of the frames; with 0 not that any more. It
+    is sent to edges that tell theirs.
+    """
 
     camera: Identifier
     manifest: Annotated[bytes, Meta(min_length=1, max_length=MAX_MANIFEST)]
+    shadow: Share | None = None
 
 
 class ModelChunk(_Message, frozen=True, omit_defaults=True):

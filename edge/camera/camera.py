@@ -288,3 +288,14 @@ class Camera:
 def _look(picture: av.VideoFrame) -> NDArray[np.uint8]:
     # Single pixels rather than averages, in which sensor noise would vanish.
     return scale_picture(picture, *LOOKED_AT, "gray", "POINT")
+
+
+def succeed(before: Camera, after: Camera | None) -> None:
+    """End one source and then begin another, on a thread of its own: one that answers nothing takes a second to end."""
+
+    def work() -> None:
+        before.stop()
+        if after is not None:
+            after.start()
+
+    threading.Thread(target=work, name=f"replace-{before.name}", daemon=True).start()

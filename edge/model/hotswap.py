@@ -1,7 +1,8 @@
 """How a camera gets a new model, as rules without I/O: which state follows which, and what a power cut leaves.
 
-    offered → downloading → staged → warming → switched → probation → live
-       └───────────┴──────────┴─────────┴─→ rejected  └────────┴─→ rolled-back
+    offered → downloading → staged → warming ─┬─────────→ switched → probation → live
+       │           │          │         │     └→ shadow ──↗   │         │
+       └───────────┴──────────┴─────────┴─────────┴→ rejected └─────────┴─→ rolled-back
 
 Every step is recorded before it takes effect (`slot.py`), and these rules hold at any moment:
 
@@ -12,6 +13,7 @@ Every step is recorded before it takes effect (`slot.py`), and these rules hold 
    or a stop is no verdict: it is abandoned, and the model is tried again when it is next offered.
 3. A model that was rejected or rolled back is never tried again. The report of it stays in the record until it could be
    sent to the cloud.
+   One that runs beside the one in use may do so for days: its tries are forgotten once it has run for long enough.
 4. The counter of an accepted manifest is never forgotten, so that an older model never comes back (`manifest.py`).
 """
 
@@ -43,6 +45,7 @@ class State(StrEnum):
     DOWNLOADING = "downloading"
     STAGED = "staged"
     WARMING = "warming"
+    SHADOW = "shadow"
     SWITCHED = "switched"
     PROBATION = "probation"
     LIVE = "live"
@@ -54,7 +57,8 @@ NEXT: Mapping[State, frozenset[State]] = {
     State.OFFERED: frozenset({State.DOWNLOADING, State.REJECTED}),
     State.DOWNLOADING: frozenset({State.STAGED, State.REJECTED}),
     State.STAGED: frozenset({State.WARMING, State.REJECTED}),
-    State.WARMING: frozenset({State.SWITCHED, State.REJECTED}),
+    State.WARMING: frozenset({State.SHADOW, State.SWITCHED, State.REJECTED}),
+    State.SHADOW: frozenset({State.SWITCHED, State.REJECTED}),
     State.SWITCHED: frozenset({State.PROBATION, State.ROLLED_BACK}),
     State.PROBATION: frozenset({State.LIVE, State.ROLLED_BACK}),
     State.LIVE: frozenset(),
@@ -64,14 +68,20 @@ NEXT: Mapping[State, frozenset[State]] = {
 """What may follow each state."""
 
 REPLACEABLE = frozenset({State.OFFERED, State.DOWNLOADING})
-"""The states in which a newer offer replaces the candidate; from staged on, it has to wait for the verdict."""
+"""The states in which a candidate's file is fetched."""
+
+GIVES_WAY = REPLACEABLE | {State.SHADOW}
+"""The states in which a newer offer replaces the candidate; in the others it has to wait for the verdict."""
+
+TAKEN_OVER = frozenset({State.SWITCHED, State.PROBATION})
 
 
-class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model that is under way."""
+class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The model that is under way: to be in use, or to run beside the one in use on a `share` of the frames."""
 
     model_id: str
     state: State
+    share: float | None = None
 
 
 class SlotRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,11 +102,13 @@ class SlotRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reports: tuple[SwapReport, ...] = ()
 
 
-def offer(record: SlotRecord, manifest: Manifest, at: float) -> SlotRecord:
+def offer(record: SlotRecord, manifest: Manifest, at: float, share: float | None = None) -> SlotRecord:
     """Return `record` with the verified `manifest` as the candidate, or its counter noted if its model is live already.
 
-    An offer of the current candidate changes nothing; one of a model that was refused before is reported again, because
-    its sender has not learned of that. Raises ManifestError("busy") while another candidate must not be disturbed.
+    With a `share` it is to run beside the one in use on that share of the frames. An offer of the current candidate
+    changes nothing but that, and nothing once it has taken over; one of a model that was refused before is reported
+    again, because its sender has not learned of that. Raises ManifestError("busy") while another candidate must not be
+    disturbed.
     """
     if manifest.model_id in record.refused:
         if any(report.model_id == manifest.model_id for report in record.reports):
@@ -104,18 +116,50 @@ def offer(record: SlotRecord, manifest: Manifest, at: float) -> SlotRecord:
         return _report(record, manifest.model_id, record.live, "rejected", "refused-before", manifest.camera, at, 0.0)
     candidate = record.candidate
     accepted = msgspec.structs.replace(record, counter=manifest.counter, sha256=manifest.sha256)
-    if manifest.model_id == record.live or (candidate is not None and candidate.model_id == manifest.model_id):
+    if manifest.model_id == record.live:
         return accepted
-    if candidate is not None and candidate.state not in REPLACEABLE:
+    if candidate is not None and candidate.model_id == manifest.model_id:
+        if candidate.state in TAKEN_OVER:
+            return accepted
+        return msgspec.structs.replace(accepted, candidate=msgspec.structs.replace(candidate, share=share))
+    if candidate is not None and candidate.state not in GIVES_WAY:
         raise ManifestError("busy", f"model {manifest.model_id} waits for the verdict on {candidate.model_id}")
-    return msgspec.structs.replace(accepted, candidate=Candidate(manifest.model_id, State.OFFERED))
+    return msgspec.structs.replace(accepted, candidate=Candidate(manifest.model_id, State.OFFERED, share))
+
+
+def withdraw(record: SlotRecord, model_id: str, camera: str, at: float) -> SlotRecord:
+    """Return `record` without the candidate of that name, if it is one that runs beside the one in use, or would."""
+    candidate = record.candidate
+    if candidate is None or candidate.model_id != model_id or shadow(record) is None:
+        return record
+    return conclude(record, "rejected", "withdrawn", camera, at)
+
+
+def shadow(record: SlotRecord) -> str | None:
+    """Return the model that runs beside the one in use, or is about to."""
+    candidate = record.candidate
+    if candidate is None or candidate.share is None or candidate.state in TAKEN_OVER:
+        return None
+    return candidate.model_id
+
+
+def take_place(record: SlotRecord, alone: bool) -> SlotRecord:
+    """Return `record` with its warm candidate beside the model in use, or in its place; `alone`: there is none."""
+    beside = shadow(record) is not None and not alone
+    return advance(record, State.SHADOW if beside else State.SWITCHED)
+
+
+def settle(record: SlotRecord) -> SlotRecord:
+    """Return `record` with the tries of its candidate forgotten."""
+    tried = _candidate(record).model_id
+    return msgspec.structs.replace(record, attempts={one: n for one, n in record.attempts.items() if one != tried})
 
 
 def advance(record: SlotRecord, state: State) -> SlotRecord:
     """Return `record` with its candidate one step on. `NEXT` must allow it."""
     candidate = _candidate(record)
     assert state in NEXT[candidate.state], f"{candidate.state} → {state}"
-    return msgspec.structs.replace(record, candidate=Candidate(candidate.model_id, state))
+    return msgspec.structs.replace(record, candidate=msgspec.structs.replace(candidate, state=state))
 
 
 def attempt(record: SlotRecord) -> SlotRecord:
@@ -156,7 +200,7 @@ def wake(record: SlotRecord, camera: str, at: float) -> SlotRecord:
     if candidate is None or candidate.state is State.OFFERED:
         return record
     if record.attempts.get(candidate.model_id, 0) < MAX_ATTEMPTS:
-        return msgspec.structs.replace(record, candidate=Candidate(candidate.model_id, State.DOWNLOADING))
+        return msgspec.structs.replace(record, candidate=msgspec.structs.replace(candidate, state=State.DOWNLOADING))
     had_taken_over = State.ROLLED_BACK in NEXT[candidate.state]
     return conclude(record, "rolled-back" if had_taken_over else "rejected", GAVE_UP, camera, at)
 

@@ -8,21 +8,21 @@ step before it takes effect. The rules are in `hotswap.py` and `probation.py`.
 from __future__ import annotations
 
 import queue
+import random
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
+import av
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from numpy.typing import NDArray
 
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, ManifestError, ModelError, StorageError
 from culling.common.frame import Detections
-from culling.common.graph import to_frame
 from culling.common.scaler import input_size
 from culling.common.wire.codec import jpeg_size
 from culling.common.wire.manifest import Manifest, Trust
@@ -31,6 +31,7 @@ from culling.edge.model import hotswap
 from culling.edge.model.builder import Builder
 from culling.edge.model.hotswap import Outcome, SlotRecord, State
 from culling.edge.model.probation import NOTHING, ModelComparison, Probation, ProbationRules
+from culling.edge.model.shadow import Keep, Shadow, look, side_by_side
 from culling.edge.model.shelf import Shelf, read
 from culling.edge.model.student import Picture, Student
 from culling.edge.model.vetting import NotVettedError, vet
@@ -55,7 +56,8 @@ class ModelSlot:
 
     `on_error` is called with "storage" or "not-vetted" for a failure that is no model's fault; the model in use goes
     on. `vet` tries a file in a confined process, and is a parameter so that other tests need not start one. `together`
-    returns how many frames of all cameras a model may ever run at once, on inputs of a size.
+    returns how many frames of all cameras a model may ever run at once, on inputs of a size. `on_shadow` is called with
+    what became of each frame that a model beside the one in use was to look at (`shadow.py`).
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class ModelSlot:
         on_error: Callable[[str], None] = lambda reason: None,
         vet: Callable[[Path, list[tuple[int, int]]], None] = vet,
         together: Callable[[Manifest, tuple[int, int]], int] = lambda manifest, size: 1,
+        on_shadow: Callable[[str], None] = lambda outcome: None,
+        rng: random.Random | None = None,
     ) -> None:
         self.camera = camera
         self.record = SlotRecord()
@@ -80,6 +84,9 @@ class ModelSlot:
         self._on_error = on_error
         self._vet = vet
         self._together = together
+        self._on_shadow = on_shadow
+        self._rng = rng or random.Random()
+        self._shadow: Shadow | None = None
         self._coming: Manifest | None = None
         self._lock = threading.Lock()
         self._making: set[str] = set()
@@ -160,6 +167,8 @@ class ModelSlot:
     def observe(self, frame: Picture, found: Detections, now: float) -> None:
         """Note the current student's result on `frame`, which may end a probation, even in a rollback."""
         self._frame_sizes |= {(frame.width, frame.height)}
+        if (shadow := self._shadow) is not None and (current := self._current) is not None:
+            shadow.observe(frame, current)
         last, self._last_result = self._last_result, now
         if (probation := self._probation) is None:
             return
@@ -169,6 +178,19 @@ class ModelSlot:
         if probation.wants_sample(now):
             self._sample(probation, frame)
         self._settle(probation, now)
+
+    def look_beside(self, frame: Picture, keep: Keep) -> None:
+        """Have the model beside the one in use, if there is one, look at a frame that may become an audit, and `keep`
+        what it finds. Never waits; safe from any thread.
+        """
+        if (shadow := self._shadow) is not None and (current := self._current) is not None:
+            shadow.look(frame, current, keep)
+
+    @property
+    def shadow(self) -> tuple[str, int]:
+        """The model that runs beside the one in use, or is about to, "" for none, and on how many frames it ran."""
+        running = self._shadow
+        return hotswap.shadow(self.record) or "", running.ran if running is not None else 0
 
     def failed(self, error: ModelError, now: float) -> None:
         """Note that the current student failed on a frame, which may end a probation in a rollback."""
@@ -182,15 +204,19 @@ class ModelSlot:
         """Return what a manifest is checked against for this camera."""
         return trust(self.record, self._initial, keys, self.camera)
 
-    def offer(self, manifest: Manifest) -> bool:
+    def offer(self, manifest: Manifest, share: float | None = None) -> bool:
         """Accept a verified manifest; return whether to download its model now, and then `stage` it.
 
+        With a `share` it is to run beside the one in use on that share of the frames, with 0 not that any more.
         Raises ManifestError("busy"), and StorageError when the manifest cannot be written.
         """
         with self._lock:
             if self.record.live is None and self._initial and self._initial.manifest.model_id == manifest.model_id:
                 return False  # it is the installed model, and in use
-            record = hotswap.offer(self.record, manifest, self._clock.now())
+            if share == 0:
+                record = hotswap.withdraw(self.record, manifest.model_id, self.camera, self._clock.now())
+            else:
+                record = hotswap.offer(self.record, manifest, self._clock.now(), share)
             candidate = record.candidate
             mine = candidate is not None and candidate.model_id == manifest.model_id
             wanted = mine and candidate is not None and candidate.state in hotswap.REPLACEABLE
@@ -202,8 +228,18 @@ class ModelSlot:
                 self._shelf.put_manifest(manifest)
             self._shelf.write(record)
             self.record = record
+            self._heed()
         self._sweep()
         return wanted
+
+    def _heed(self) -> None:
+        """Have the model beside the one in use take over, or end, if that was said by the last offer."""
+        if (shadow := self._shadow) is None or shadow.student.model_id == hotswap.shadow(self.record):
+            return
+        shadow.end()
+        self._shadow = None
+        if self._is_candidate(shadow.student.model_id):
+            self._builder.submit(partial(self._take_over, shadow.student))
 
     def downloading(self) -> None:
         """Note that the candidate's download has started."""
@@ -281,34 +317,63 @@ class ModelSlot:
         student = self._load(model_id)
         for size in {student.input_size(*frame_size) for frame_size in frame_sizes}:
             student.warm(size, self._together(manifest, size), self._builder.await_lull)
-        self._step(model_id, partial(hotswap.advance, state=State.SWITCHED))
-        self._ready = student
+        self._take_place(student)
 
-    def _step(self, model_id: str, change: Callable[[SlotRecord], SlotRecord]) -> None:
+    def _take_place(self, student: Student) -> None:
+        """Let a warm model take over, or stand beside the one in use, as the last offer said."""
+        model_id, alone = student.model_id, self._current is None
+        self._step(model_id, partial(hotswap.take_place, alone=alone), partial(self._stand, student))
+
+    def _stand(self, student: Student) -> None:
+        candidate = self.record.candidate
+        if candidate is None or candidate.share is None or candidate.state is not State.SHADOW:
+            self._ready = student
+            return
+        self._shadow = Shadow(
+            student,
+            candidate.share,
+            self._builder,
+            self._clock,
+            self._rules,
+            self._rng,
+            self._on_shadow,
+            failed=partial(self._shadow_failed, student.model_id),
+            settled=partial(self._decide, hotswap.settle, student.model_id),
+        )
+        log.info("shadow_began", camera=self.camera, model_id=student.model_id, share=candidate.share)
+
+    def _take_over(self, student: Student) -> None:
+        """Let the model that ran beside the one in use take its place."""
+        try:
+            with suppress(_Superseded):
+                self._step(student.model_id, partial(hotswap.advance, state=State.SWITCHED))
+                self._ready = student
+        except StorageError as error:
+            self._abandon(student.model_id, error)
+
+    def _shadow_failed(self, model_id: str, reason: str) -> None:
+        log.warning("shadow_failed", camera=self.camera, model_id=model_id, reason=reason)
+        self._shadow = None
+        self._conclude(model_id, "rejected", reason, 0.0)
+
+    def _step(
+        self, model_id: str, change: Callable[[SlotRecord], SlotRecord], then: Callable[[], None] = lambda: None
+    ) -> None:
         with self._lock:
             if not self._is_candidate(model_id):
                 raise _Superseded
             record = change(self.record)
             self._shelf.write(record)
             self.record = record
+            then()
 
-    def _compare(self, probation: Probation, pictures: list[tuple[Student, NDArray[np.uint8]]]) -> None:
+    def _compare(self, probation: Probation, frame: Picture, students: list[Student]) -> None:
         try:
-            (old, old_s), (new, new_s) = [self._timed(*picture) for picture in pictures]
-            before, after = (picture.shape[0] * picture.shape[1] for _, picture in pictures)
-            own, other = (student.classes for student, _ in pictures)  # of two lists: by what both find
-            old, new = old.among(own, other), new.among(other, own).among(own, other)
-            comparison = ModelComparison(old_s, new_s, old, new, max(1.0, after / before))
-        except ModelError:
+            looks = [look(self._builder, self._clock, student, frame) for student in students]
+            comparison = side_by_side(*looks)
+        except (ModelError, av.FFmpegError, ValueError):
             comparison = NOTHING  # the new model's own failures are counted on the camera's frames
         self._comparisons.put((probation, comparison))
-
-    def _timed(self, student: Student, picture: NDArray[np.uint8]) -> tuple[Detections, float]:
-        self._builder.await_lull()
-        started = self._clock.monotonic()
-        found = student.graph.run(picture[None])[0]
-        seconds = self._clock.monotonic() - started
-        return to_frame(found, picture.shape[:2], (1, 1)), seconds
 
     def _load(self, model_id: str | None) -> Student:
         if model_id is None:
@@ -322,8 +387,7 @@ class ModelSlot:
 
     def _sample(self, probation: Probation, frame: Picture) -> None:
         students = [student for student in (self._previous, self._current) if student is not None]
-        pictures = [(student, frame.input(*student.input_size(frame.width, frame.height))) for student in students]
-        self._builder.submit(partial(self._compare, probation, pictures))
+        self._builder.submit(partial(self._compare, probation, frame, students))
 
     def _settle(self, probation: Probation, now: float) -> None:
         while not self._comparisons.empty():

@@ -113,7 +113,7 @@ class Updater:
         self._later.pop(offer.camera, None)
         try:
             manifest = verify(offer.manifest, slot.trust(self._keys), self._clock.now())
-            if slot.offer(manifest):
+            if slot.offer(manifest, offer.shadow):
                 self._start(slot, offer, manifest)
         except ManifestError as error:
             if error.reason == "busy":

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import msgspec
 import structlog
 
 from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
-from culling.common.wire import ignored
 from culling.common.wire.earlier import in_words_of_0_2
 from culling.common.wire.messages import (
     Ack,
@@ -39,8 +37,6 @@ from culling.common.wire.messages import (
     SwapReport,
     Verdict,
     Welcome,
-    WireDetections,
-    WireFeatures,
     pack,
     unpack,
 )
@@ -51,6 +47,7 @@ from culling.edge.cascade.line import Line
 from culling.edge.model.updater import Updater
 from culling.edge.settings import LinkSettings
 from culling.edge.spool.spool import Spool, Spooled
+from culling.edge.spool.told import hard_frame
 from culling.edge.spool.traced import Traced
 from culling.edge.view.abroad import Abroad
 from culling.edge.watchdog import Watchdog
@@ -342,7 +339,7 @@ class Forwarder:
         Raises ProtocolError for one that is larger than any message may be.
         """
         try:
-            message = _hard_frame(spooled)
+            message = hard_frame(spooled)
             # What the cloud cannot read, it cannot refuse by name either: it would be sent again and again.
             unpack(pack(message, spooled.jpeg), "edge")
         except Exception as error:  # its detections or features are not what this version reads
@@ -491,24 +488,3 @@ class Forwarder:
         elif event in ("refused", "handshake-failed"):
             self._metrics.count("handshake_failures")
             self.refused = self.refused or event == "refused"
-
-
-def _hard_frame(spooled: Spooled) -> HardFrame:
-    return HardFrame(
-        camera=spooled.camera,
-        boot=spooled.boot,
-        seq=spooled.seq,
-        frame=spooled.frame,
-        pts=spooled.pts,
-        captured=spooled.captured,
-        reason=spooled.reason,  # type: ignore[arg-type]
-        loss=spooled.loss,
-        model_id=spooled.model_id,
-        width=spooled.width,
-        height=spooled.height,
-        sha256=spooled.sha256,
-        detections=msgspec.msgpack.decode(spooled.detections, type=WireDetections),
-        features=msgspec.msgpack.decode(spooled.features, type=WireFeatures),
-        probability=spooled.probability,
-        ignored=ignored.decode(spooled.ignored),
-    )

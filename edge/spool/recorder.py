@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
+import msgspec
 import structlog
 
 from culling.common.clock import Clock
@@ -26,8 +28,9 @@ from culling.common.selection.sampling import Draw
 from culling.common.selection.selector import Released
 from culling.common.wire.codec import encode_jpeg
 from culling.common.wire.ignored import Places
-from culling.common.wire.messages import MAX_JPEG
+from culling.common.wire.messages import MAX_JPEG, Beside
 from culling.edge.camera.camera import Frame
+from culling.edge.model.shadow import Keep
 from culling.edge.scoring import Score
 from culling.edge.spool.rows import Leaving
 from culling.edge.spool.spool import Spool
@@ -46,6 +49,7 @@ class Selected:
     `ignored` are the places in which nothing was found.
 
     `left` is called with the JPEG's size once the frame may leave, or 0 if it was lost (`Selector.note_bytes`).
+    `beside` is called once a frame that may become an audit is written, and has a shadow look at it, if there is one.
     """
 
     frame: Frame
@@ -57,6 +61,7 @@ class Selected:
     left: Callable[[int], None]
     draw: Draw | None = None
     ignored: Places = ()
+    beside: Callable[[Keep], None] = lambda keep: None
 
 
 @dataclass(frozen=True)
@@ -223,12 +228,17 @@ class Recorder:
             ignored=item.ignored,
         )
         self._metrics.count("frames_spooled", camera=frame.camera)
+        if item.draw is not None:
+            item.beside(partial(self._stand_beside, seq))
         if not item.held:
             item.left(len(jpeg))
             self._metrics.count("frames_forwarded", camera=frame.camera, reason=item.reason)
             if self._traced is not None:
                 leaving = Leaving(item.reason, len(jpeg), self._spool.boot, seq, frame.captured)
                 self._traced.left(frame.camera, [leaving], self._clock.now())
+
+    def _stand_beside(self, seq: int, found: Beside) -> bool:
+        return self._spool.stand_beside(seq, msgspec.msgpack.encode(found))
 
     def _release(self, end: WindowEnd) -> None:
         left = self._spool.release(end.camera, end.released, end.at)

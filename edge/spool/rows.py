@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS frames (
     frame INTEGER NOT NULL, pts REAL NOT NULL, captured REAL NOT NULL, reason TEXT NOT NULL, loss REAL NOT NULL,
     worth REAL NOT NULL, model_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 TEXT NOT NULL,
     seal BLOB NOT NULL, detections BLOB NOT NULL, features BLOB NOT NULL, jpeg BLOB NOT NULL,
-    probability REAL, lot REAL, ignored BLOB);
+    probability REAL, lot REAL, ignored BLOB, shadow BLOB);
 DROP INDEX IF EXISTS least_valuable;
 DROP INDEX IF EXISTS held;
 CREATE INDEX IF NOT EXISTS by_worth ON frames (camera, rank, model_id, worth, seq DESC);
@@ -54,7 +54,7 @@ class Spooled:
 
     `worth` is what it was chosen by, `probability` that with which an audit was drawn. `detections` is a
     `WireDetections` and `features` a `WireFeatures` in MessagePack, `sha256` the hex digest of `jpeg`, `ignored` the
-    places that did not count, None without any.
+    places that did not count, None without any, `shadow` a `Beside` in MessagePack, None without one.
     """
 
     boot: str
@@ -75,6 +75,7 @@ class Spooled:
     sha256: str
     probability: float | None = None
     ignored: bytes | None = None
+    shadow: bytes | None = None
 
     def seal(self) -> bytes:
         """Return the digest of all fields; the JPEG enters by its own, and what came later only where it is there."""
@@ -82,9 +83,14 @@ class Spooled:
         header = [getattr(self, name) for name in FIELDS if name not in without]
         return hashlib.sha256(msgspec.msgpack.encode(header)).digest()
 
+    def is_sound(self, seal: bytes) -> bool:
+        """Return whether the JPEG and all fields are those that were sealed."""
+        jpeg = self.jpeg
+        return isinstance(jpeg, bytes) and hashlib.sha256(jpeg).hexdigest() == self.sha256 and self.seal() == seal
+
 
 FIELDS = tuple(field.name for field in fields(Spooled))
-LATER = ("probability", "ignored")
+LATER = ("probability", "ignored", "shadow")
 """Fields that rows of earlier versions do not have."""
 
 
@@ -206,10 +212,24 @@ class Change:
         query = f"SELECT seal, {', '.join(FIELDS)} FROM frames WHERE seq = ?"
         if (spooled := self._checked(*self._db.execute(query, (seq,)).fetchone())) is None:
             return False
-        drawn = replace(spooled, reason="audit", probability=probability)
-        query = "UPDATE frames SET reason = ?, probability = ?, seal = ? WHERE seq = ?"
-        self._db.execute(query, (drawn.reason, drawn.probability, drawn.seal(), seq))
+        self._rewrite(spooled, reason="audit", probability=probability)
         return True
+
+    def stand_beside(self, boot: str, seq: int, shadow: bytes) -> bool:
+        """See `Spool.stand_beside`."""
+        query = f"SELECT seal, {', '.join(FIELDS)} FROM frames WHERE seq = ? AND boot = ?"
+        row = self._db.execute(f"{query} AND rank IN ({HELD}, {HELD_AUDIT})", (seq, boot)).fetchone()
+        if row is None or not (spooled := Spooled(*row[1:])).is_sound(row[0]):  # who reads it sets it aside
+            return False
+        self._rewrite(spooled, shadow=shadow)
+        return True
+
+    def _rewrite(self, spooled: Spooled, **changes: Any) -> None:
+        """Change fields of a sound row, and seal it anew."""
+        fields = ", ".join(f"{name} = ?" for name in changes)
+        seal = replace(spooled, **changes).seal()
+        query = f"UPDATE frames SET {fields}, seal = ? WHERE seq = ?"
+        self._db.execute(query, (*changes.values(), seal, spooled.seq))
 
     def held(self, camera: str) -> Waiting:
         """See `Spool.held`."""
@@ -264,9 +284,7 @@ class Change:
             self.counters[camera, "evicted.corrupt-file" if missing > 0 else "made"] += abs(missing)
 
     def _checked(self, seal: bytes, *values: Any) -> Spooled | None:
-        spooled = Spooled(*values)
-        jpeg = spooled.jpeg
-        if isinstance(jpeg, bytes) and hashlib.sha256(jpeg).hexdigest() == spooled.sha256 and spooled.seal() == seal:
+        if (spooled := Spooled(*values)).is_sound(seal):
             return spooled
         if not isinstance(spooled.camera, str):
             raise MalformedError("a column is of another type")
@@ -336,6 +354,6 @@ def load_counters(db: sqlite3.Connection) -> Counters:
 def add_columns(db: sqlite3.Connection) -> None:
     """Give the table of an earlier version the columns that came since."""
     there = {name for _, name, *_ in db.execute("PRAGMA table_info(frames)")}
-    for column, kind in (("probability", "REAL"), ("lot", "REAL"), ("ignored", "BLOB")):
+    for column, kind in (("probability", "REAL"), ("lot", "REAL"), ("ignored", "BLOB"), ("shadow", "BLOB")):
         if column not in there:
             db.execute(f"ALTER TABLE frames ADD COLUMN {column} {kind}")

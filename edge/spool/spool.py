@@ -165,6 +165,12 @@ class Spool:
         """
         return self._write(lambda change: change.release(camera, released, at))
 
+    def stand_beside(self, seq: int, shadow: bytes) -> bool:
+        """Keep what a shadow found in a frame of this start (a `Beside` in MessagePack) while that is still held;
+        return whether it is. Raises `StorageError`.
+        """
+        return self._write(lambda change: change.stand_beside(self.boot, seq, shadow))
+
     def tally(self, camera: str, among: int) -> None:
         """Keep how many frames took part in a camera's draw so far, for the next start. Raises `StorageError`."""
         self._write(lambda change: change.tally(camera, among))

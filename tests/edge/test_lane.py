@@ -89,6 +89,8 @@ class StandIn:
     told: list[Seen] = field(default_factory=list)
     full: bool = False
     on_probation: bool = False
+    shadow: tuple[str, int] = ("", 0)
+    looked_at: list[tuple[int, Any]] = field(default_factory=list)
     stood: int = 0
 
     def stands(self, now: float) -> None:
@@ -99,6 +101,9 @@ class StandIn:
 
     def observe(self, frame: Any, found: Detections, now: float) -> None:
         self.observed.append(found)
+
+    def look_beside(self, frame: Any, keep: Any) -> None:
+        self.looked_at.append((frame.seq, keep))
 
     def failed(self, error: ModelError, now: float) -> None:
         self.failures.append(error)
@@ -378,6 +383,19 @@ def test_a_chosen_frame_goes_to_the_recorder_with_all_that_is_known_of_it(first:
     assert selected.model_id == "gate-1"
     assert len(selected.found) == 2
     assert not selected.held
+
+
+def test_the_model_beside_the_one_in_use_can_look_at_a_chosen_frame_later_and_the_cloud_is_told_of_it(
+    first: Student,
+) -> None:
+    rig = Rig(first, policy="cloud-only")
+    rig.see(0.5, 0.4)
+    [selected] = rig.around.recorded
+    assert rig.around.looked_at == []
+    selected.beside(print)  # type: ignore[arg-type]
+    assert rig.around.looked_at == [(1, print)]
+    rig.around.shadow = ("gate-2", 7)
+    assert (rig.lane.state().shadow, rig.lane.state().shadowed) == ("gate-2", 7)
 
 
 def test_a_hard_frame_of_an_unknown_distribution_is_held_until_the_window_ends(first: Student) -> None:

@@ -37,6 +37,7 @@ NOT_SHOWN = {
     "culling_features_dropped_total": "off by default; what rounds miss by it is in culling_frames_distilled_total",
     "culling_swap_reports_total": "what the edges count themselves is: culling_swaps_total",
     "culling_models_fetched_total": "what a model weighs on the line is in culling_bytes_received_total",
+    "culling_frames_shadowed_total": "off by default, and `culling cloud waves` says how far a shadow got",
     "culling_spans_exported_total": "off by default, and whoever has them looks at traces elsewhere",
     "culling_spans_dropped_total": "the same; the log says it too",
 }

@@ -113,4 +113,7 @@ STEPS = (
     Step("wishes.paced"),
     Step("escalations"),
     Step("teacher_features"),
+    Step("frames.shadow"),
+    Step("rollouts"),
+    Step("trials"),
 )

@@ -37,6 +37,7 @@ from culling.cloud.store.index import (
     shelf,
     swaps,
     teacher_features,
+    trials,
     wishes,
 )
 from culling.cloud.store.objects.folder import Folder
@@ -52,14 +53,14 @@ REMOVED = "the camera was removed"
 """Why a round failed that was running at that moment; its process still looks at its record, so that this stays."""
 
 NOTHING = {"reason": "", "model_id": "", **dict.fromkeys(("frame", "pts", "captured", "loss", "width", "height"), 0)}
-BLOBS = ("detections", "features", "labels", "ignored")
+BLOBS = ("detections", "features", "labels", "ignored", "shadow")
 EMPTY = {"bytes": 0, **dict.fromkeys((*BLOBS, "round", "kept", "probability")), **NOTHING}
 """A purged frame's row keeps its name, the picture's hash, when it came and when it was labelled, until it expires."""
 
 CORRUPT = "corrupt"
 """Where files lie that cannot be used; see `frames.py`."""
 
-IN_USE = ("live", "previous")
+IN_USE = ("live", "shadow", "previous")
 NO_GOLDEN = msgspec.msgpack.encode(())
 
 log = structlog.get_logger(__name__)
@@ -151,9 +152,11 @@ def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[s
     yield sa.delete(looks).where(looks.c.camera == camera)
     yield sa.delete(escalations).where(escalations.c.camera == camera)
     yield sa.delete(requests).where((requests.c.camera == camera) & (requests.c.done < until))
+    yield sa.delete(trials).where((trials.c.camera == camera) & (trials.c.ended < until))
     if until == inf and camera in removed_cameras(connection):
         yield sa.delete(models).where(models.c.camera == camera)
         yield sa.delete(wishes).where(wishes.c.camera == camera)
+        yield sa.delete(trials).where(trials.c.camera == camera)
 
 
 def _forget_golden(connection: sa.Connection, camera: str, until: float) -> int:

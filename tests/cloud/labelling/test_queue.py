@@ -14,6 +14,7 @@ from culling.cloud.store.index import leases
 from culling.cloud.store.lifecycle import FRESH_S
 from culling.common.clock import DAY_S
 from culling.common.frame import Detections
+from culling.common.wire.messages import Beside, to_wire
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, held_out
 from support.rounds import add
@@ -55,6 +56,17 @@ def test_judges_go_first_then_the_candidates_of_the_highest_loss(cloud: CloudSta
     frames = taken(queue_of(cloud).take(6))
     assert [frame.held_out or frame.reason == "audit" for frame in frames] == [True] * 3 + [False] * 3
     assert [frame.loss for frame in frames[3:]] == sorted(map(float, PLAIN[:6]), reverse=True)[:3]
+
+
+def test_frames_on_which_two_students_are_compared_go_before_all_others_that_judge(cloud: CloudState) -> None:
+    beside = Beside("gate-2", to_wire(SEEN))
+    store(cloud, PLAIN[0], reason="audit", shadow=beside)
+    cloud.clock.advance(3 * HOUR_S)  # type: ignore[attr-defined]
+    store(cloud, *JUDGES[:5])
+    store(cloud, *PLAIN[1:6], reason="audit")
+    first, *others = taken(queue_of(cloud).take(6))
+    assert first.loss == float(PLAIN[0])
+    assert len(others) == 5
 
 
 def test_worth_decides_where_there_is_one(cloud: CloudState) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from culling.cloud.link.offers import Offers
 from culling.cloud.store.desired import DesiredStates, Paced
+from culling.cloud.store.waves.shadows import end_shadow, promote, shadow_ids
 from culling.common.errors import ProtocolError
 from culling.common.wire.delta import apply
 from culling.common.wire.messages import Desired, FromCloud, ModelChunk, ModelOffer, ModelRequest
@@ -33,7 +34,7 @@ class Told:
         self.offers = self.make()
 
     def make(self, deltas: bool = True) -> Offers:
-        return Offers(self.cloud.index, self.cloud.files, REOFFER_S, self.clock, self._send, deltas)
+        return Offers(self.cloud.index, self.cloud.files, REOFFER_S, self.clock, self._send, deltas, 0.1)
 
     def _send(self, edge_key: str, message: FromCloud) -> bool:
         assert edge_key == EDGE
@@ -41,12 +42,13 @@ class Told:
             self.sent.append(message)
         return self.up
 
-    def publish(self, tag: str) -> None:
-        self.cloud.publisher.publish(CAMERA, self.cloud.artefact(tag=tag), "round")
+    def publish(self, tag: str, shadow: bool = False) -> None:
+        self.cloud.publisher.publish(CAMERA, self.cloud.artefact(tag=tag), "round", shadow=lambda connection: shadow)
 
     def learn(self) -> None:
         """Have the offers know what the index says."""
-        self.offers.learn(self.cloud.registry.live_ids(), DesiredStates(self.cloud.index).all())
+        live, shadows = self.cloud.registry.live_ids(), shadow_ids(self.cloud.index)
+        self.offers.learn(live, DesiredStates(self.cloud.index).all(), shadows)
 
     def hear(self, model_id: str = "none", greeting: bool = False, **state: Any) -> list[FromCloud]:
         """Return what the edge is told after it said that of its camera."""
@@ -261,3 +263,59 @@ def test_the_whole_is_sent_to_who_asks_beyond_what_changed_or_with_deltas_off(to
     off = told.make(deltas=False)
     assert fetched(off, base)[0].base is None
     off.close()
+
+
+# Models that run beside the one in use
+
+
+@pytest.fixture
+def beside(told: Told) -> Told:
+    """Return the offers of a camera that runs `gate-1`, and is to run `gate-2` beside it."""
+    told.publish("a")
+    told.publish("b", shadow=True)
+    return told
+
+
+def offers(sent: list[FromCloud]) -> list[float | None]:
+    return [one.shadow for one in sent if isinstance(one, ModelOffer)]
+
+
+def test_a_shadow_is_offered_with_its_share_once_the_live_one_runs(beside: Told) -> None:
+    assert offers(beside.hear("gate-0", shadow="")) == [None], "the live one comes first"
+    assert offers(beside.hear("gate-1", shadow="")) == [0.1]
+    assert offers(beside.hear("gate-1", shadow="gate-2")) == [], "it is being fetched"
+    beside.clock.advance(REOFFER_S)
+    assert offers(beside.hear("gate-1", shadow="gate-2")) == [0.1], "it may have been lost"
+    beside.clock.advance(REOFFER_S)
+    assert offers(beside.hear("gate-1", shadow="gate-2", shadowed=5)) == []
+
+
+def test_an_edge_that_knows_no_shadows_is_offered_none(beside: Told) -> None:
+    assert offers(beside.hear("gate-1")) == []
+
+
+def test_a_promoted_one_is_offered_for_use_at_once(beside: Told) -> None:
+    beside.hear("gate-1", shadow="")
+    with beside.cloud.index.write() as connection:
+        assert promote(connection, CAMERA, "gate-2")
+    assert offers(beside.hear("gate-1", shadow="gate-2", shadowed=5)) == [None]
+    assert beside.renewals() == []
+
+
+def test_a_withdrawn_one_is_ended_by_an_offer_of_no_frame_until_the_edge_has_none(beside: Told) -> None:
+    with beside.cloud.index.write() as connection:
+        assert end_shadow(connection, CAMERA, "gate-2", "rejected")
+    assert offers(beside.hear("gate-1", shadow="gate-2", shadowed=5)) == [0.0]
+    assert offers(beside.hear("gate-1", shadow="gate-2", shadowed=5)) == []
+    beside.clock.advance(REOFFER_S)
+    assert offers(beside.hear("gate-1", shadow="gate-2", shadowed=5)) == [0.0]
+    assert offers(beside.hear("gate-1", shadow="")) == []
+
+
+def test_the_file_of_a_shadow_is_handed_out_and_that_of_a_withdrawn_one_is_not(beside: Told) -> None:
+    beside.hear("gate-1", shadow="")
+    assert beside.offers.piece(ModelRequest(CAMERA, "gate-2", 0, PIECE)) is not None
+    with beside.cloud.index.write() as connection:
+        end_shadow(connection, CAMERA, "gate-2", "rejected")
+    with pytest.raises(ProtocolError):
+        beside.offers.piece(ModelRequest(CAMERA, "gate-2", 0, PIECE))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -16,9 +17,10 @@ from culling.cloud.store.picture import unseal
 from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
 from culling.common.wire.ignored import place
+from culling.common.wire.messages import Beside, to_wire
 from culling.common.wire.protocol import frame_id
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, hard_frame
+from support.cloud import CAMERA, CloudState, detections, hard_frame
 from support.stored import EDGE, add, everything, files, known, label_all, split
 
 
@@ -148,6 +150,17 @@ def test_the_places_that_a_camera_ignored_are_kept_and_outlive_the_row(cloud: Cl
         assert [frame.ignored for frame in everything(cloud)] == [(corner,)]
         with cloud.index.write() as connection:
             connection.execute(table.delete())
+        assert cloud.frames.reconcile() == Reconciled(reindexed=1)
+
+
+def test_what_a_shadow_found_is_kept_and_outlives_the_row(cloud: CloudState) -> None:
+    beside = Beside("gate-2", to_wire(detections((1, 1, 20, 20, 0.9, 0))))
+    add(cloud, 1, shadow=beside)
+    for _ in range(2):
+        with cloud.index.write() as connection:
+            (blob,) = connection.execute(sa.select(table.c.shadow)).scalars()
+            connection.execute(table.delete())
+        assert msgspec.msgpack.decode(blob, type=Beside) == beside
         assert cloud.frames.reconcile() == Reconciled(reindexed=1)
 
 

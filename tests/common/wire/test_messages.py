@@ -29,6 +29,7 @@ from culling.common.wire.messages import (
     MAX_MANIFEST,
     MAX_OFFER,
     Ack,
+    Beside,
     CameraState,
     Desired,
     Escalate,
@@ -72,11 +73,13 @@ FRAME = HardFrame(
 )  # fmt: skip
 ASIDE = msgspec.structs.replace(FRAME, ignored=(place(((0.5, 0.0), (1.0, 0.0), (1.0, 1.0)), ("car",)),))
 AUDIT = msgspec.structs.replace(FRAME, reason="audit", probability=0.005)
+SHADOWED = msgspec.structs.replace(AUDIT, shadow=Beside("gate-1-r7", to_wire(FOUND)))
 EDGE: list[tuple[Message, bytes | None]] = [
     (Hello("culling 0.1.0", "b1", [STATE]), None),
     (FRAME, b"\xff\xd8jpeg"),
     (AUDIT, b"\xff\xd8jpeg"),
     (ASIDE, b"\xff\xd8jpeg"),
+    (SHADOWED, b"\xff\xd8jpeg"),
     (Heartbeat("b1", [STATE, STATE]), None),
     (ModelRequest("gate-1", "gate-1-r7", 262_144, 262_144), None),
     (SwapReport("gate-1", "gate-1-r7", None, "live", "", 41.5, 1.8e9), None),
@@ -90,6 +93,7 @@ CLOUD: list[tuple[Message, bytes | None]] = [
     (Ack("b1", 7, 16), None),
     (Nack("b1", 7, "busy", True), None),
     (ModelOffer("gate-1", b"signed"), None),
+    (ModelOffer("gate-1", b"signed", 0.1), None),
     (ModelChunk("gate-1", "gate-1-r7", 0, 9_000_000), b"onnx"),
     (Desired("gate-1", True, 12, 4), None),
     (Desired("gate-1", False, None, None), None),

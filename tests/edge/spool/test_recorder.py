@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,11 +19,13 @@ from culling.common.metrics import Metrics
 from culling.common.selection.sampling import Draw
 from culling.common.selection.selector import Released
 from culling.common.wire.codec import jpeg_size
-from culling.common.wire.messages import MAX_JPEG
+from culling.common.wire.messages import MAX_JPEG, Beside, to_wire
+from culling.edge.model.shadow import Keep
 from culling.edge.spool.recorder import DrawSize, Recorder, Selected, WindowEnd
 from culling.edge.spool.spool import Spool
 from culling.edge.watchdog import Watchdog
 from support.scores import score
+from support.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,27 @@ def test_audits_leave_at_the_end_of_their_window_within_its_budget(spool: Spool,
     assert (audit.frame, audit.reason, audit.probability) == (1, "audit", 0.04)
     assert left == [len(audit.jpeg)]
     assert metrics.by("reason", "frames_forwarded", camera="gate") == {"audit": 1}
+
+
+def test_a_shadow_looks_at_frames_of_the_draw_alone_and_what_it_finds_leaves_with_them(
+    spool: Spool, metrics: Metrics
+) -> None:
+    left: list[int] = []
+    asked: list[Keep] = []
+    subject = recorder(spool, metrics)
+    told = (Detections.empty(), score(), "audit", "gate-1", True, left.append)
+    subject.offer(Selected(Still(1), *told, Draw(0.2, 10), beside=asked.append))  # type: ignore[arg-type]
+    subject.offer(Selected(Still(2), *told, beside=asked.append))  # type: ignore[arg-type]
+    wait_until(lambda: spool.counts("gate").held == 2)
+    (keep,) = asked
+    found = Beside("gate-2", to_wire(Detections.empty()))
+    assert keep(found)
+    subject.end_window(WindowEnd("gate", Released(0, 1, 25), 1_800_000_000.0, left.append))
+    assert subject.drain(10)
+    [audit] = spool.ready(10)
+    assert audit.shadow is not None
+    assert msgspec.msgpack.decode(audit.shadow, type=Beside) == found
+    assert not keep(found), "it left"
 
 
 def test_what_a_draw_has_come_to_outlives_the_recorder(spool: Spool, metrics: Metrics) -> None:

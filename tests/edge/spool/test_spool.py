@@ -289,6 +289,29 @@ def test_the_places_that_a_frame_was_judged_without_are_sealed_with_it(spool: Sp
     assert spool.counts().reasons == {"corrupt": 1}
 
 
+def test_what_a_shadow_found_is_kept_while_the_frame_waits_and_leaves_with_it(spool: Spool, tmp_path: Path) -> None:
+    drawn = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
+    gone = put(spool)
+    assert spool.stand_beside(drawn, b"found")
+    assert not spool.stand_beside(gone, b"found"), "it may have left"
+    assert not spool.stand_beside(99, b"found")
+    spool.release("gate", Released(0, 1, 10), 0.0)
+    assert not spool.stand_beside(drawn, b"later")
+    assert {frame.seq: frame.shadow for frame in spool.ready(9)} == {drawn: b"found", gone: None}
+    assert [frame.reason for frame in spool.ready(9)] == ["audit", "hard"]
+    rot(tmp_path / "spool.db", "shadow", b"other", "shadow IS NOT NULL")
+    assert [frame.seq for frame in spool.ready(9)] == [gone]
+
+
+def test_a_held_frame_that_rotted_is_not_sealed_anew_with_what_a_shadow_found(spool: Spool, tmp_path: Path) -> None:
+    rotten = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
+    rot(tmp_path / "spool.db", "pts", 99.0, f"seq = {rotten}")
+    assert not spool.stand_beside(rotten, b"found")
+    assert leaving(spool.release("gate", Released(0, 1, 10), 0.0)) == []
+    assert spool.counts().reasons == {"corrupt": 1}
+    assert balanced(spool.counts())
+
+
 def test_a_drawn_frame_that_rotted_is_quarantined_and_not_sealed_anew(spool: Spool, tmp_path: Path) -> None:
     rotten = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
     put(spool, 0.0, held=True, reason="audit", draw=Draw(0.6, 2))
@@ -304,7 +327,7 @@ def test_a_spool_of_version_0_2_is_read_on(tmp_path: Path) -> None:
     waiting, held = put(spool, 2.0, reason="audit"), put(spool, 1.0, held=True)
     spool.close()
     db = sqlite3.connect(tmp_path / "spool.db")
-    for change in ("DROP COLUMN lot", "DROP COLUMN probability", "DROP COLUMN ignored"):
+    for change in ("DROP COLUMN lot", "DROP COLUMN probability", "DROP COLUMN ignored", "DROP COLUMN shadow"):
         db.execute(f"ALTER TABLE frames {change}")
     db.execute("UPDATE frames SET rank = 2 WHERE reason = 'audit'")
     db.execute("CREATE INDEX least_valuable ON frames (rank, worth, seq DESC)")

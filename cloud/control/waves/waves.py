@@ -1,0 +1,252 @@
+"""What the elected control does for students that are new to their cameras: it judges, promotes, withdraws, and goes on
+from one wave of cameras to the next.
+
+All that it knows is in the index: after a restart it goes on where it, or another one, stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+import structlog
+
+from culling.cloud.control.publish import Publisher, unshadowed
+from culling.cloud.control.steering.accuracy import read_measured
+from culling.cloud.control.waves.beside import Comparer, Opinion
+from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
+from culling.cloud.settings import CloudSettings
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.frames import FrameStore
+from culling.cloud.store.index import Index, models
+from culling.cloud.store.people.deeds import Actor, Deed, write
+from culling.cloud.store.registry import Model, Registry
+from culling.cloud.store.roster import CameraRow, Roster
+from culling.cloud.store.waves.shadows import end_shadow, promote
+from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, move
+from culling.common.clock import Clock
+from culling.common.errors import CullingError, StorageError
+from culling.common.metrics import Metrics
+
+SERVICE = Actor("waves", "service")
+OFF = "[waves] shadow is 0"
+
+log = structlog.get_logger(__name__)
+
+
+class Waves:
+    """Used by one thread."""
+
+    def __init__(
+        self,
+        index: Index,
+        store: FrameStore,
+        publisher: Publisher,
+        settings: CloudSettings,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._index = index
+        self._publisher = publisher
+        self._settings = settings.waves
+        self._metrics = metrics
+        self._clock = clock
+        self._trials = Trials(index)
+        self._registry = Registry(index)
+        self._roster = Roster(index)
+        self._comparer = Comparer(index, store, settings)
+
+    def tend(self) -> None:
+        """Take every trial and every rollout as far as it can get now. Raises StorageError."""
+        going = {one.id: one for one in self._trials.rollouts(UNFINISHED)}
+        under_way = self._trials.trials(UNDER_WAY)
+        if under_way or going:
+            rows = {row.name: row for row in self._roster.rows() if not row.revoked}
+            for trial in under_way:
+                halted = trial.rollout in going and going[trial.rollout].state != "running"
+                self._tend(trial, rows.get(trial.camera), halted)
+            for rollout in going.values():
+                self._advance(rollout, rows)
+        self._metrics.set("rollouts_halted", sum(one.state == "halted" for one in going.values()))
+
+    # One camera
+
+    def _tend(self, trial: Trial, row: CameraRow | None, halted: bool) -> None:
+        state = self._state_of(trial)
+        if state != trial.state:
+            self._end(trial, "failed", self._why_gone(trial))
+        elif row is None:
+            self._withdraw(trial, "its camera was removed, or its edge revoked")
+        elif state == "live":
+            self._watch(trial, row)
+        elif not halted:
+            self._judge(trial)
+
+    def _judge(self, trial: Trial) -> None:
+        """Decide on a student that runs beside the live one, if that can be."""
+        found = self._comparer.judge(trial, self._due(trial)) if self._settings.shadow else Opinion(False, OFF)
+        if found is None:
+            return
+        if not found.passed:
+            self._withdraw(trial, found.why)
+            return
+        now = self._clock.now()
+        with self._index.write() as connection:
+            if not promote(connection, trial.camera, trial.model_id or ""):
+                return  # its edge turned it down just now
+            move(connection, trial, "live", now, found.why, began=now)
+            write(connection, _deed(trial, "promote", found.why), now)
+        log.info("shadow_promoted", camera=trial.camera, model_id=trial.model_id, reason=found.why)
+
+    def _watch(self, trial: Trial, row: CameraRow) -> None:
+        """Decide on a student that is live: by its edge's probation, and where no shadow compared it, by its audits."""
+        key = f"{trial.camera}/{trial.model_id}"
+        report = self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
+        if report is None or report.outcome != "live":
+            if self._due(trial):
+                self._go_back(trial, "its edge did not take it until its deadline")
+        elif trial.measured is None:
+            self._end(trial, "passed", trial.why or "its edge kept it")
+        elif (found := self._measured(trial, trial.measured, row)) is not None and found.passed:
+            self._end(trial, "passed", found.why)
+        elif found is not None:
+            self._go_back(trial, found.why)
+
+    def _measured(self, trial: Trial, before: float, row: CameraRow) -> Opinion | None:
+        """Return whether a live student's measured accuracy is as good as the one before it had; None while open."""
+        found = read_measured(row)
+        known = found is not None and found.model_id == trial.model_id and found.now.ap50 is not None
+        if found is None or found.now.ap50 is None or not known:
+            return (
+                Opinion(False, "too few of its audits were labelled until its deadline") if self._due(trial) else None
+            )
+        if found.now.audits < self._settings.audits and not self._due(trial):
+            return None
+        ap50 = found.now.ap50
+        told = f"AP50 {ap50.value:.3f} ({ap50.low:.3f} to {ap50.high:.3f}, {found.now.audits} audits)"
+        if ap50.high < before:
+            return Opinion(False, f"{told} is certainly below that of the one before, {before:.3f} or more")
+        return Opinion(True, f"{told} is not below that of the one before, {before:.3f} or more")
+
+    def _due(self, trial: Trial) -> bool:
+        return self._clock.now() >= (trial.began or 0.0) + self._settings.deadline_s
+
+    def _withdraw(self, trial: Trial, why: str, state: TrialState = "failed") -> None:
+        """Take a student back that is not live, or whose camera is gone."""
+        now = self._clock.now()
+        with self._index.write() as connection:
+            end_shadow(connection, trial.camera, trial.model_id or "", "rejected")
+            if move(connection, trial, state, now, why):
+                write(connection, _deed(trial, "withdraw", why), now)
+        self._ended(trial, state, why)
+
+    def _go_back(self, trial: Trial, why: str, state: TrialState = "failed") -> None:
+        """Make the student live again that was before."""
+        known = {model.model_id: model for model in self._registry.models(trial.camera)}
+        try:
+            if (before := known.get(trial.before or "")) is not None:
+                self._publisher.take_back(trial.camera, trial.model_id or "", before.artefact)
+                self._metrics.count("rollbacks", camera=trial.camera, by="waves")
+        except StorageError:
+            raise
+        except CullingError as error:
+            why = f"{why}; it stays, since {error}"
+        self._end(trial, state, why)
+
+    def _end(self, trial: Trial, state: TrialState, why: str) -> None:
+        now = self._clock.now()
+        with self._index.write() as connection:
+            if move(connection, trial, state, now, why):
+                write(connection, _deed(trial, "trial", why), now)
+        self._ended(trial, state, why)
+
+    def _ended(self, trial: Trial, state: TrialState, why: str) -> None:
+        self._metrics.count("trials", camera=trial.camera, outcome=state)
+        log.info("trial_ended", camera=trial.camera, model_id=trial.model_id, outcome=state, reason=why)
+
+    def _state_of(self, trial: Trial) -> str | None:
+        mine = (models.c.camera == trial.camera) & (models.c.model_id == trial.model_id)
+        with self._index.read() as connection:
+            return connection.execute(sa.select(models.c.state).where(mine)).scalar()
+
+    def _why_gone(self, trial: Trial) -> str:
+        key = f"{trial.camera}/{trial.model_id}"
+        report = self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
+        if report is not None and report.outcome != "live":
+            return f"its edge turned it down: {report.reason}"
+        return "another model took its place"
+
+    # Several cameras
+
+    def _advance(self, rollout: Rollout, rows: Mapping[str, CameraRow]) -> None:
+        mine = self._trials.trials(rollout=rollout.id)
+        if rollout.state == "back":
+            self._take_back(rollout, mine)
+        if rollout.state != "running":
+            return
+        now = self._clock.now()
+        match next_step(rollout, mine):
+            case Halt(why=why):
+                self._trials.turn(rollout.id, ("running",), "halted", SERVICE, now, why, "halt")
+                log.warning("rollout_halted", rollout=rollout.id, student=rollout.name, reason=why)
+            case Done(why=why):
+                self._trials.turn(rollout.id, ("running",), "done", SERVICE, now, why, "finish")
+                log.info("rollout_done", rollout=rollout.id, student=rollout.name, outcome=why)
+            case Launch(wave=wave, trials=waiting) if waiting:
+                log.info("wave_began", rollout=rollout.id, student=rollout.name, wave=wave + 1, cameras=len(waiting))
+                desired = DesiredStates(self._index).all()
+                for trial in waiting:
+                    self._launch(trial, rows.get(trial.camera), desired.get(trial.camera, DesiredState()))
+
+    def _launch(self, trial: Trial, row: CameraRow | None, desired: DesiredState) -> None:
+        """Publish the student of a trial, beside the live one where that can be."""
+        if row is None or trial.artefact is None:
+            self._end(trial, "failed", "its camera was removed, or its edge revoked")
+            return
+        if desired.pinned is not None:
+            self._end(trial, "failed", f"the camera is pinned to {desired.pinned}")
+            return
+        measured, found = None, read_measured(row)
+        if found is not None and found.now.ap50 is not None:
+            measured = found.now.ap50.low
+        known: dict[str, str | None] = {}
+
+        def first(connection: sa.Connection) -> None:
+            live = sa.select(models.c.model_id).where(models.c.camera == trial.camera, models.c.state == "live")
+            known["before"] = connection.execute(live).scalar()
+            known["why"] = unshadowed(connection, trial.camera) if self._settings.shadow else OFF
+
+        def then(connection: sa.Connection, model: Model) -> None:
+            beside = model.state == "shadow"
+            changes = {"model_id": model.model_id, "before": known["before"], "began": model.created}
+            changes |= {"measured": None if beside else measured}
+            why = "" if beside else f"no shadow: {known['why']}"
+            move(connection, trial, "shadow" if beside else "live", model.created, why, **changes)
+            write(connection, Deed(SERVICE, "push", trial.camera, what=_told(trial, why)), model.created)
+
+        try:
+            beside = self._publisher.shadowed(trial.camera)
+            self._publisher.publish(trial.camera, trial.artefact, "manual", None, then, first, beside)
+            self._metrics.count("models_published", camera=trial.camera)
+        except StorageError:
+            raise
+        except CullingError as error:
+            self._end(trial, "failed", str(error))
+
+    def _take_back(self, rollout: Rollout, trials: list[Trial]) -> None:
+        """Undo what a rollout did, as a person asked, and end it."""
+        for trial in trials:
+            if trial.state in ("waiting", "shadow"):
+                self._withdraw(trial, rollout.why, "back")
+            elif trial.state in ("live", "passed") and self._state_of(trial) == "live":
+                self._go_back(trial, rollout.why, "back")
+        self._trials.turn(rollout.id, ("back",), "done", SERVICE, self._clock.now(), rollout.why, "finish")
+
+
+def _deed(trial: Trial, action: str, why: str) -> Deed:
+    return Deed(SERVICE, action, trial.camera, what=_told(trial, why))
+
+
+def _told(trial: Trial, why: str) -> dict[str, object]:
+    told = {"model_id": trial.model_id, "rollout": trial.rollout, "why": why}
+    return {name: value for name, value in told.items() if value}

@@ -1,0 +1,124 @@
+"""`culling cloud push` and `culling cloud waves`, with the service stopped: it finds them when it starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from culling.cloud.store.desired import DesiredStates
+from culling.cloud.store.people.deeds import Deeds
+from culling.cloud.store.waves.trials import Trials
+from culling.common.cli import main
+from culling.common.errors import ModelError
+from support import tiny
+from support.cloud import CloudState
+
+NAMES = tuple(f"door-{place}" for place in range(5))
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[CloudState]:
+    state = CloudState(tmp_path, sites={"yard": {"edges": ["edge-1"]}})
+    state.enroll(*NAMES)
+    state.enroll("gate", edge="edge-2")
+    for name in (*NAMES, "gate"):
+        state.publisher.publish(name, state.artefact(), "base")
+    (tmp_path / "student.onnx").write_bytes(tiny.student(tag="pushed"))
+    yield state
+    state.close()
+
+
+def culling(cloud: CloudState, *arguments: str) -> int:
+    return main(["cloud", *arguments, "--config", str(cloud.toml)])
+
+
+def push(cloud: CloudState, *arguments: str) -> int:
+    return culling(cloud, "push", str(cloud.folder / "student.onnx"), *arguments)
+
+
+def shown(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> Any:
+    capsys.readouterr()
+    assert culling(cloud, "waves", "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_student_is_pushed_to_a_site_in_waves(cloud: CloudState, capsys: pytest.CaptureFixture[str]) -> None:
+    assert push(cloud, "--site", "yard") == 0
+    assert "rollout 1: student.onnx reaches 1, then 4 of 5 cameras" in capsys.readouterr().out
+    (told,) = shown(cloud, capsys)["rollouts"]
+    assert (told["state"], told["name"], told["max_failure_rate"]) == ("running", "student.onnx", 0.1)
+    assert [(one["camera"], one["wave"], one["state"]) for one in told["cameras"]] == [
+        (name, int(name != NAMES[0]), "waiting") for name in NAMES
+    ]
+    assert [(row["action"], row["by"]) for row in Deeds(cloud.index).all()] == [("push", "command")]
+
+
+def test_cameras_are_named_in_the_order_in_which_they_get_it(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(cloud, "gate", NAMES[3], "gate") == 0
+    (told,) = shown(cloud, capsys)["rollouts"]
+    assert [(one["camera"], one["wave"]) for one in told["cameras"]] == [("gate", 0), (NAMES[3], 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "name cameras, or a site"),
+        (["gate", "--site", "yard"], "name cameras, or a site"),
+        (["nobody"], "there is no camera nobody"),
+        (["--site", "nowhere"], "no camera is of nowhere"),
+        (["gate", NAMES[1]], f"camera {NAMES[1]} is pinned to {NAMES[1]}-1"),
+        (["gate", "--scale", "7"], "scale"),
+    ],
+)
+def test_what_makes_no_sense_is_told_and_begins_nothing(
+    cloud: CloudState, arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DesiredStates(cloud.index).change(NAMES[1], pinned=f"{NAMES[1]}-1")
+    assert push(cloud, *arguments) != 0
+    assert why in capsys.readouterr().err
+    assert Trials(cloud.index).rollouts() == []
+
+
+def test_what_is_no_student_or_finds_other_classes_begins_nothing(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cloud.folder / "student.onnx").write_bytes(b"nothing")
+    assert push(cloud, "gate") == ModelError.exit_code
+    (cloud.folder / "student.onnx").write_bytes(tiny.student(classes=("person",)))
+    assert push(cloud, "gate") == ModelError.exit_code
+    assert "gate looks for" in capsys.readouterr().err
+    assert Trials(cloud.index).rollouts() == []
+
+
+def test_it_is_halted_gone_on_with_and_taken_back_by_number(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(cloud, "--site", "yard")
+    for verb, state in (("halt", "halted"), ("resume", "running"), ("halt", "halted"), ("rollback", "back")):
+        assert culling(cloud, "waves", verb, "1") == 0
+        assert Trials(cloud.index).rollouts()[0].state == state
+    assert [row["action"] for row in Deeds(cloud.index).all()] == ["rollback", "halt", "resume", "halt", "push"]
+    capsys.readouterr()
+    assert culling(cloud, "waves") == 0
+    out = capsys.readouterr().out
+    assert "5 waiting" in out
+    assert "rollout 1: rollback by " in out
+
+
+@pytest.mark.parametrize(
+    ("verb", "number", "why"), [("resume", "1", "rollout 1 is running"), ("halt", "7", "there is no rollout 7")]
+)
+def test_what_cannot_be_halted_or_gone_on_with_is_one_line(
+    cloud: CloudState, verb: str, number: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(cloud, "gate")
+    capsys.readouterr()
+    assert culling(cloud, "waves", verb, number) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert why in line
