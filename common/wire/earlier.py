@@ -12,10 +12,10 @@ def in_words_of_0_2(message: FromEdge) -> FromEdge:
     changes: dict[str, object] = {}
     match message:
         case Hello() | Heartbeat():
-            older = {"outputs": {}, "through_cloud": False, "pace": None}
+            older = {"outputs": {}, "through_cloud": False, "pace": None, "profile": None}
             changes = {"cameras": [msgspec.structs.replace(one, **older) for one in message.cameras]}
         case HardFrame():
-            changes = {"probability": None, "ignored": ()}
+            changes = {"probability": None, "ignored": (), "echo": b""}
         case ModelRequest():
             changes = {"bases": ()}
     if isinstance(message, Hello):

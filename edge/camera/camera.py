@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from culling.common.clock import Clock
 from culling.common.errors import CameraError
 from culling.common.logs import redact
+from culling.common.profile.thinner import Thinner
 from culling.common.scaler import quarter_turns, scale_picture
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
+from culling.edge.camera.pacing import Backoff, Pace, Polling, Timeline
 from culling.edge.camera.source import CameraSettings, Source
 from culling.edge.camera.stillness import Stillness
 from culling.edge.regions import Mask

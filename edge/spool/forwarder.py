@@ -511,4 +511,5 @@ def _hard_frame(spooled: Spooled) -> HardFrame:
         features=msgspec.msgpack.decode(spooled.features, type=WireFeatures),
         probability=spooled.probability,
         ignored=ignored.decode(spooled.ignored),
+        echo=(spooled.echo or b"") if spooled.reason == "audit" else b"",
     )

@@ -43,7 +43,7 @@ STUCK_S = 30.0
 @dataclass(frozen=True)
 class Selected:
     """A frame to keep; `found` is in its pixels. A `held` frame waits for the end of its window, with its `draw`.
-    `ignored` are the places in which nothing was found.
+    `ignored` are the places in which nothing was found; `echo` is what it tells as an audit (`wire/echo.py`).
 
     `left` is called with the JPEG's size once the frame may leave, or 0 if it was lost (`Selector.note_bytes`).
     """
@@ -57,6 +57,7 @@ class Selected:
     left: Callable[[int], None]
     draw: Draw | None = None
     ignored: Places = ()
+    echo: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ class Recorder:
             held=item.held,
             draw=item.draw,
             ignored=item.ignored,
+            echo=item.echo,
         )
         self._metrics.count("frames_spooled", camera=frame.camera)
         if not item.held:

@@ -111,4 +111,4 @@ function nowPane(name) {
   behind.addEventListener("toggle", () => poll.turn());
   return { node, news, tick: news, close: () => { poll.close(); daily.close(); if (sight) sight.close(); }, drawn: () => { news(); poll.turn(); daily.turn(); } };
 }
-const DROPPED = { newer: "not looked at: the student was busy", unchanged: "not looked at: nothing had changed", "max-fps": "not looked at: beyond max_fps", frozen: "not looked at: the picture was frozen" };
+const DROPPED = { newer: "not looked at: the student was busy", unchanged: "not looked at: nothing had changed", rate: "not looked at: beyond its profile's rate", "max-fps": "not looked at: beyond max_fps", frozen: "not looked at: the picture was frozen" };

@@ -112,4 +112,6 @@ STEPS = (
     Step("deeds", append_only.install),
     Step("wishes.paced"),
     Step("escalations"),
+    Step("frames.echo"),
+    Step("wishes.profiled"),
 )
