@@ -40,7 +40,8 @@ def choose(audits: Sequence[Audit], tolerance: float, least: int) -> Choice | No
     if not trial.enough(least):
         return None
     sure = [one for one in map(trial.score, OPTIONS) if one.low >= -tolerance and one.share < 1.0]
-    best = sorted(sure, key=lambda one: (one.share, -one.low))[:BEST]
+    other = {(one.share, one.change, one.low): one for one in reversed(sure)}  # a difference may have spared nothing
+    best = sorted(other.values(), key=lambda one: (one.share, -one.low))[:BEST]
     if not best:
         return Choice(
             EVERY, (EVERY,) * HOURS, f"no other certainly loses less than {tolerance:g}: {len(audits)} audits"

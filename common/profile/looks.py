@@ -110,7 +110,7 @@ class Looks:
         changes = tuple(int(np.abs(shown[place + 1 :] - shown[place]).max()) for place in at)
         found = tuple(one.found if (one := self._row[place]).found is not None else Detections.empty() for place in at)
         stood = None if self._due or self._standing is None else self._standing.found
-        return Echo((len(times) - 1) / (now - times[0]), changes, found, stood)
+        return Echo(float((len(times) - 1) / (now - times[0])), changes, found, stood)
 
     def _why(self, now: _Look) -> Skipped | None:
         standing, profile = self._standing, self.profile

@@ -176,6 +176,7 @@ def hard_frame(
         features=changes.pop("features", None),
         probability=changes.pop("probability", None),
         ignored=changes.pop("ignored", ()),
+        echo=changes.pop("echo", b""),
     )
     assert not changes, changes
     return frame, jpeg
