@@ -90,9 +90,10 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"{row['camera']}: {told}")
         if row["keeping_up"] and not row["keeping_up"]["enough"]:
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
-        if row["pace"]:
-            since = datetime.fromtimestamp(row["pace"]["since"], UTC) if row["pace"]["since"] else None
-            print(f"{row['camera']}: pace {row['pace']['told']}{f', since {since:%m-%d %H:%M}' if since else ''}")
+        for steered in ("pace", "profile"):
+            if told := row[steered]:
+                since = datetime.fromtimestamp(told["since"], UTC) if told["since"] else None
+                print(f"{row['camera']}: {steered} {told['told']}{f', since {since:%m-%d %H:%M}' if since else ''}")
         for output, trouble in row["outputs"].items():
             print(f"edge {row['edge']}: output {output}: {trouble}")
         if row["bill"] and row["bill"]["full"]["frames"]:

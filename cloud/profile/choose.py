@@ -39,14 +39,21 @@ def choose(audits: Sequence[Audit], tolerance: float, least: int) -> Choice | No
     trial = Trial(audits)
     if not trial.enough(least):
         return None
-    sure = [one for one in map(trial.score, OPTIONS) if one.low >= -tolerance and one.share < 1.0]
-    other = {(one.share, one.change, one.low): one for one in reversed(sure)}  # a difference may have spared nothing
-    best = sorted(other.values(), key=lambda one: (one.share, -one.low))[:BEST]
+    best = _best(trial, tolerance)
     if not best:
-        return Choice(
-            EVERY, (EVERY,) * HOURS, f"no other certainly loses less than {tolerance:g}: {len(audits)} audits"
-        )
-    return Choice(best[0], _hours(audits, best, tolerance), f"{best[0].told()}, by {len(audits)} audits")
+        return Choice(EVERY, (EVERY,) * HOURS, f"none certainly loses less than {tolerance:g}, by {len(audits)} audits")
+    return Choice(best[0], _hours(audits, best, tolerance), f"by {len(audits)} audits")
+
+
+def _best(trial: Trial, tolerance: float) -> list[Scored]:
+    """Return the cheapest profiles that certainly lose little, the cheapest first: resamples are drawn for few."""
+    worth = [one for one in map(trial.look, OPTIONS) if one.change >= -tolerance and one.share < 1.0]
+    other = {(one.share, one.change): one for one in reversed(worth)}  # of those that spare the same frames, the first
+    best: list[Scored] = []
+    for one in sorted(other.values(), key=lambda one: (one.share, -one.change)):
+        if len(best) < BEST and (scored := trial.score(one.profile)).low >= -tolerance:
+            best.append(scored)
+    return best
 
 
 def _hours(audits: Sequence[Audit], best: Sequence[Scored], tolerance: float) -> tuple[Scored, ...]:
@@ -54,6 +61,6 @@ def _hours(audits: Sequence[Audit], best: Sequence[Scored], tolerance: float) ->
     parts = parts_of_day([audit.hour for audit in audits], max(BAND_FRAMES, -(-len(audits) // PARTS)))
     for part in parts:
         trial = Trial([audit for audit in audits if part.start <= audit.hour < part.end])
-        fair = (one for one in best if len(parts) == 1 or trial.score(one.profile).change >= -tolerance)
+        fair = (one for one in best if len(parts) == 1 or trial.look(one.profile).change >= -tolerance)
         found += [next(fair, EVERY)] * (part.end - part.start)
     return tuple(found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from culling.common.wire.echo import AGES, Echo
-from culling.common.wire.profile import Profile
+from culling.common.wire.profile import LONGEST_S, Profile
 
 FULL = Profile(echo=True)
 """Every frame is looked at, and audits tell what would have stood."""
@@ -28,25 +30,29 @@ OPTIONS = tuple(
 
 
 def stands(profile: Profile, echo: Echo) -> float:
-    """Return for how many seconds an answer stood at the time of an audit, by a profile: until it is due, and then for
-    as long as no cell of the picture had changed by the profile's difference. At least the time between two frames.
+    """Return for how many frames an answer was good around an audit, by a profile, its own frame among them: until a
+    look was due, and then for as long as no cell of the picture had changed by the profile's difference.
     """
-    alike = 0.0
-    for age, change in zip(AGES, echo.changes, strict=True):
+    due, alike = (echo.rate / profile.rate if profile.rate else 1.0), 1.0
+    for frames, change in zip(_frames(echo), echo.changes, strict=True):
         if change >= profile.difference:
             break
-        alike = age
-    due = 1 / profile.rate if profile.rate else 0.0
-    return max(1 / echo.rate, due, alike)
+        alike = frames + 1.0
+    return max(1.0, due, min(alike, LONGEST_S * echo.rate))
 
 
 def shares(profile: Profile, echo: Echo) -> NDArray[np.float64]:
     """Return how likely the answer that stands for an audit is of each age, `(1 + AGES,)`, that of its own look first.
 
-    They add up to 1. Moments between two ages count as the older one. The first is the share of frames looked at.
+    They add up to 1: every frame since a look is as likely. Those between two ages count as the older one. The first is
+    the share of frames that are looked at.
     """
-    longest = stands(profile, echo)
-    ends = np.array([1 / echo.rate, *(max(age, 1 / echo.rate) for age in AGES)])
-    within = np.minimum(ends, longest)
-    within[-1] = longest
-    return np.asarray(np.diff(within, prepend=0.0) / longest)
+    good = stands(profile, echo)
+    ends = np.minimum([1.0, *(frames + 1.0 for frames in _frames(echo))], good)
+    ends[-1] = good
+    return np.asarray(np.diff(ends, prepend=0.0) / good)
+
+
+def _frames(echo: Echo) -> list[int]:
+    """Return how many frames ago the answers of an echo were given: the newest of at least each age."""
+    return [max(1, math.ceil(age * echo.rate - 1e-6)) for age in AGES]

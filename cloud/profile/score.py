@@ -13,6 +13,7 @@ from functools import cached_property
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, Array, effective, lower_bound, resample
 from culling.cloud.evaluation.tally import Tally, rank
@@ -23,7 +24,8 @@ from culling.common.wire.profile import Profile
 CERTAINTY = 0.95
 """One-sided, of a bound by itself."""
 
-RESAMPLES = 400
+RESAMPLES = 200
+"""The lower end of an interval of hundreds of audits: more would hold up the service that chooses for a second."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Scored(msgspec.Struct, frozen=True):
         if self.profile == FULL:
             return "every frame"
         lost = f"AP50 {self.change:+.3f}, at least {self.low:+.3f}"
-        return f"{self.profile}, {self.share:.0%} of them all: {lost}"
+        return f"{self.profile}, {self.share:.0%} of its frames: {lost}"
 
 
 EVERY = Scored()
@@ -72,27 +74,34 @@ class Trial:
         """Return whether there are `least` audits, and of enough different moments to tell anything."""
         return len(self._audits) >= least and len(set(self._blocks.tolist())) >= LEAST_BLOCKS
 
+    def look(self, profile: Profile) -> Scored:
+        """Return what a profile costs and loses, without a bound: `low` is minus infinity. It takes no resamples."""
+        each = self._shares(profile)
+        share = float(self._weights @ each[:, 0] / self._weights.sum())
+        change = float(self._precision(each, self._weights[None])[0] - self._full[0])
+        return Scored(profile, share, 0.0 if np.isnan(change) else change, -np.inf)
+
     def score(self, profile: Profile) -> Scored:
         """Return what a profile costs and loses; `low` is minus infinity where nothing can be said."""
-        each = np.array([shares(profile, audit.echo) for audit in self._audits])
-        changes = self._precision(each) - self._full
+        changes = self._precision(self._shares(profile), self._drawn) - self._full
         low = lower_bound(changes[1:], effective(self._blocks, self._weights), CERTAINTY)
-        share = float(self._weights @ each[:, 0] / self._weights.sum())
-        change = float(changes[0])
-        return Scored(profile, share, 0.0 if np.isnan(change) else change, min(low, change))
+        seen = self.look(profile)
+        return replace(seen, low=min(low, seen.change))
 
     @cached_property
     def _full(self) -> Array:
-        return self._precision(np.array([shares(FULL, audit.echo) for audit in self._audits]))
+        return self._precision(self._shares(FULL), self._drawn)
 
     @cached_property
     def _drawn(self) -> Array:
         return np.vstack([self._weights, self._weights * resample(self._blocks, RESAMPLES, 0)])
 
-    def _precision(self, each: Array) -> Array:
-        """Return AP50 as it is and in every resample, `(1 + R,)`, with answers weighed by `each` `(F, 1 + AGES)`."""
+    def _shares(self, profile: Profile) -> Array:
+        return np.array([shares(profile, audit.echo) for audit in self._audits])
+
+    def _precision(self, each: Array, drawn: Array) -> Array:
+        """Return AP50 under each weighting `drawn` `(R, F)`, `(R,)`, with answers weighed by `each` `(F, 1 + AGES)`."""
         owner, age = np.nonzero(each)
-        ranked = rank(
-            [self._audits[at].tallies[place] for at, place in zip(owner.tolist(), age.tolist(), strict=True)], 0
-        )
-        return ranked.precision(self._drawn[:, owner] * each[owner, age])
+        pairs = zip(owner.tolist(), age.tolist(), strict=True)
+        ranked = rank([self._audits[at].tallies[place] for at, place in pairs], 0)
+        return ranked.precision(drawn[:, owner] * each[owner, age])

@@ -20,7 +20,7 @@ from culling.cloud.evaluation.ignored import compare_on
 from culling.cloud.evaluation.tally import tally
 from culling.cloud.profile.choose import choose
 from culling.cloud.profile.score import EVERY, Audit
-from culling.cloud.settings import CloudSettings
+from culling.cloud.settings import CloudSettings, ProfileSettings
 from culling.cloud.store.desired import DesiredState, DesiredStates, Profiled
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames
@@ -50,7 +50,7 @@ class Heard:
 
 
 def decide(
-    old: Profiled, heard: Heard, measured: MeasuredAccuracy | None, now: float, settings: CloudSettings
+    old: Profiled, heard: Heard, measured: MeasuredAccuracy | None, now: float, settings: ProfileSettings
 ) -> Profiled | None:
     """Return the profiles that a camera has from `now` on, seconds since the epoch; None while nothing is new."""
     watched = None if measured is None else measured.watched
@@ -59,9 +59,9 @@ def decide(
         watched is not None and falls and watched.at > old.looked
     ):  # it may be what was spared: every frame is seen again
         return _taken(old, Profiled(why=falls[0].told(), own=True, judged=heard.newest, looked=watched.at), now)
-    if heard.new < settings.profile.audits or falls:
+    if heard.new < settings.audits or falls:
         return None
-    choice = choose(heard.audits, settings.profile.tolerance, settings.profile.least)
+    choice = choose(heard.audits, settings.tolerance, settings.least)
     if choice is None:
         return None
     return _taken(
@@ -120,7 +120,7 @@ class Profiler:
         old = self._desired_states.all().get(camera, DesiredState()).profiled
         if old is None:
             return
-        new = decide(old, self._heard(camera, old), measured, self._clock.now(), self._settings)
+        new = decide(old, self._heard(camera, old), measured, self._clock.now(), self._settings.profile)
         if new is not None:
             self._keep(camera, old, new, new.why)
 
@@ -143,7 +143,7 @@ class Profiler:
     def _keep(self, camera: str, old: Profiled, new: Profiled | None, why: str) -> None:
         after, deed = EVERY if new is None else new.whole, None
         if after.profile != old.whole.profile:
-            told = {"profile": str(after.profile), "before": str(old.whole.profile), "why": why}
+            told = {"profile": after.told(), "before": old.whole.told(), "why": why}
             deed = Deed(SERVICE, "profile", camera, what=told)
             log.info("profile_changed", camera=camera, **told)
         self._desired_states.take_profile(camera, new, self._clock.now(), deed)

@@ -37,7 +37,8 @@ def test_the_slowest_rate_is_chosen_at_which_nothing_is_lost() -> None:
     assert (choice.whole.change, choice.whole.low) == (0.0, 0.0)
     assert choice.whole.share == pytest.approx(0.16)
     assert choice.hours == (choice.whole,) * 24
-    assert choice.why == "4 frames/s, 16% of them all: AP50 +0.000, at least +0.000, by 60 audits"
+    assert choice.why == "by 60 audits"
+    assert choice.whole.told() == "4 frames/s, 16% of its frames: AP50 +0.000, at least +0.000"
 
 
 def test_where_only_what_stands_still_is_right_a_difference_spares_it() -> None:
@@ -58,7 +59,7 @@ def test_what_may_be_chance_is_not_chosen() -> None:
     choice = choose(audits, 0.01, 24)
     assert choice is not None
     assert (choice.whole, choice.hours) == (EVERY, (EVERY,) * 24)
-    assert choice.why == "no other certainly loses less than 0.01: 50 audits"
+    assert choice.why == "none certainly loses less than 0.01, by 50 audits"
     roomy = choose(audits, 0.2, 24)
     assert roomy is not None
     assert roomy.whole.profile.rate == RATES[-1]
@@ -78,7 +79,7 @@ def test_each_part_of_the_day_has_the_cheapest_of_the_best_that_loses_little_the
     assert choice is not None
     assert choice.whole.profile.rate == RATES[-1]
     assert {one.profile.rate for one in choice.hours[:6]} == {RATES[-1]}
-    assert choice.hours[12].profile.rate == 2.0
+    assert choice.hours[12].profile.rate > RATES[-1]
     assert len({one.profile for one in choice.hours} - {FULL}) <= BEST
 
 

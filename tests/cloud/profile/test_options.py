@@ -15,32 +15,35 @@ NOTHING = [Detections.empty()]
 
 
 @pytest.mark.parametrize(
-    ("profile", "changes", "seconds"),
+    ("profile", "changes", "frames"),
     [
-        (FULL, MOVING, 1 / 25),
-        (FULL, STILL, 1 / 25),
-        (Profile(rate=4), MOVING, 1 / 4),
-        (Profile(rate=4), STILL, 1 / 4),
-        (Profile(rate=4, difference=8), MOVING, 1 / 4),
-        (Profile(rate=4, difference=8), STILL, 2.0),
-        (Profile(rate=4, difference=8), (7, 7, 7, 7, 8, 8), 1 / 2),
-        (Profile(rate=4, difference=8), (0, 9, 0, 0, 0, 0), 1 / 4),
-        (Profile(rate=0.5), MOVING, 2.0),
+        (FULL, MOVING, 1),
+        (FULL, STILL, 1),
+        (Profile(rate=4), MOVING, 25 / 4),
+        (Profile(rate=4), STILL, 25 / 4),
+        (Profile(rate=4, difference=8), MOVING, 25 / 4),
+        (Profile(rate=4, difference=8), STILL, 50),
+        (Profile(rate=4, difference=8), (7, 7, 7, 7, 8, 8), 14),  # the answer of half a second ago, 13 frames, holds
+        (Profile(rate=4, difference=8), (0, 9, 0, 0, 0, 0), 25 / 4),
+        (Profile(rate=0.5), MOVING, 50),
     ],
 )
-def test_an_answer_stands_until_it_is_due_and_then_while_nothing_changed(
-    profile: Profile, changes: tuple[int, ...], seconds: float
+def test_an_answer_is_good_until_it_is_due_and_then_while_nothing_changed(
+    profile: Profile, changes: tuple[int, ...], frames: float
 ) -> None:
-    assert stands(profile, echo(NOTHING, changes)) == pytest.approx(seconds)
+    assert stands(profile, echo(NOTHING, changes)) == pytest.approx(frames)
 
 
 def test_at_every_frame_all_is_looked_at_itself() -> None:
     assert shares(FULL, echo(NOTHING)).tolist() == [1.0, *[0.0] * len(AGES)]
 
 
-def test_between_two_looks_every_moment_is_as_likely() -> None:
-    found = shares(Profile(rate=4), echo(NOTHING))
-    assert found.tolist() == pytest.approx([0.16, 0.09, 0.25, 0.5, 0, 0, 0])
+def test_between_two_looks_every_frame_is_as_likely() -> None:
+    assert shares(Profile(rate=5), echo(NOTHING, rate=10.0)).tolist() == pytest.approx([0.5, 0.5, 0, 0, 0, 0, 0])
+    found = shares(Profile(rate=4), echo(NOTHING, rate=10.0))  # two and three frames by turns
+    assert found.tolist() == pytest.approx([0.4, 0.4, 0.2, 0, 0, 0, 0])
+    found = shares(Profile(rate=5), echo(NOTHING))  # the answers of 2, 4 and 7 frames ago stand for those between, too
+    assert found.tolist() == pytest.approx([0.2, 0.4, 0.4, 0, 0, 0, 0])
 
 
 def test_a_camera_slower_than_a_rate_has_all_of_it_looked_at() -> None:
