@@ -195,14 +195,8 @@ class Lane:
 
     def apply(self, desired: Desired) -> None:
         """Follow what an operator wants, from the next frame on. Safe from any thread."""
-        log.info(
-            "desired_state_received",
-            camera=self.name,
-            paused=desired.paused,
-            frames_per_window=desired.frames_per_window,
-            pace=desired.pace,
-            profile=str(desired.profile or NONE),
-        )
+        told = {"paused": desired.paused, "frames_per_window": desired.frames_per_window, "pace": desired.pace}
+        log.info("desired_state_received", camera=self.name, **told, profile=str(desired.profile or NONE))
         self._desired = desired
 
     def failed(self, error: ModelError) -> None:

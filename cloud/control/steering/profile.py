@@ -138,7 +138,9 @@ class Profiler:
         times = Counter(one.profile for one in chosen)
         most = max(chosen, key=lambda one: (times[one.profile], one.share), default=EVERY)
         why = "its site's cameras chose it most" if chosen else "too few audits of it were labelled"
-        self._keep(row.name, Profiled(), Profiled(now=most, whole=most, why=why, since=now), why)
+        begun = Profiled(now=most, whole=most, why=why, since=now)
+        self._keep(row.name, Profiled(), begun, why)
+        self._show(row, begun)
 
     def _keep(self, camera: str, old: Profiled, new: Profiled | None, why: str) -> None:
         after, deed = EVERY if new is None else new.whole, None
