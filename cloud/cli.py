@@ -86,9 +86,10 @@ def status(config: ConfigFile = None, as_json: AsJson = False, override: Overrid
             print(f"{row['camera']}: {row['keeping_up']['hint']}")
         if row["shadow"]:
             print(f"{row['camera']}: {row['shadow']['told']}: see `culling cloud waves`")
-        if row["pace"]:
-            since = datetime.fromtimestamp(row["pace"]["since"], UTC) if row["pace"]["since"] else None
-            print(f"{row['camera']}: pace {row['pace']['told']}{f', since {since:%m-%d %H:%M}' if since else ''}")
+        for steered in ("pace", "profile"):
+            if told := row[steered]:
+                since = datetime.fromtimestamp(told["since"], UTC) if told["since"] else None
+                print(f"{row['camera']}: {steered} {told['told']}{f', since {since:%m-%d %H:%M}' if since else ''}")
         for output, trouble in row["outputs"].items():
             print(f"edge {row['edge']}: output {output}: {trouble}")
         if row["bill"] and row["bill"]["full"]["frames"]:

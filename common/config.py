@@ -42,6 +42,7 @@ SECTIONS = {
             "metrics",
             "pace",
             "page",
+            "profile",
             "publish",
             "resolution",
             "round",

@@ -252,6 +252,15 @@ SERIES: tuple[Series, ...] = (
         "cloud",
         "none",
     ),
+    _gauge(
+        "profile_looks",
+        "camera",
+        "share",
+        "of its frames that a camera's student is to look at by the profile that was chosen; 1 without `[profile]`",
+        "cloud",
+        "none",
+    ),
+    _count("echoes_dropped", "camera", "echoes", "of audits that could not be read; the audits count", "cloud"),
     _count("rounds", "camera outcome", "rounds", "rounds finished, by how: published, refused, failed", "cloud"),
     _count("rounds_stalled", "camera", "kills", "processes of rounds killed because they stopped moving", "cloud"),
     _count(

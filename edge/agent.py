@@ -42,7 +42,8 @@ from culling.common.traces.settings import open_traces
 from culling.common.wire.manifest import Manifest
 from culling.common.wire.messages import CameraState, Desired
 from culling.common.wire.transport import public_key
-from culling.edge.camera.camera import Camera, CameraSettings, Frame, succeed
+from culling.edge.camera.camera import Camera, CameraSettings, Frame
+from culling.edge.camera.ending import replace_source, stop_all
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.cascade.cascade import Cascade
 from culling.edge.cascade.line import Line
@@ -499,10 +500,10 @@ class Agent:
         for name in change.removed:
             lanes[name].end_window(final=True)
             lanes[name].flush()
-            succeed(lanes.pop(name).camera, None)
+            replace_source(lanes.pop(name).camera, None)
         for camera in change.moved:
             new, regions = self._make_camera(camera), Regions(camera.ignore, camera.zone)
-            succeed(lanes[camera.name].move(new, camera.patient, regions, prepared.tracks[camera.name]), new)
+            replace_source(lanes[camera.name].move(new, camera.patient, regions, prepared.tracks[camera.name]), new)
         self._lanes = [*lanes.values(), *prepared.lanes]
         self._outlets.take(prepared.outputs)
         self._settings = self._settings.model_copy(
@@ -519,12 +520,7 @@ class Agent:
     # Shutdown
 
     def _stop_cameras(self) -> None:
-        # A mute source holds its thread for seconds, but hands over no frame once `stop` was called.
-        stops = [threading.Thread(target=lane.camera.stop, daemon=True) for lane in self._lanes]
-        for stop in stops:
-            stop.start()
-        for stop in stops:
-            stop.join(min(STOP_S, self._time_left()))
+        stop_all([lane.camera for lane in self._lanes], lambda: min(STOP_S, self._time_left()))
         self._gauges.export()
 
     def _time_left(self) -> float:

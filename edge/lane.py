@@ -21,9 +21,12 @@ from culling.common.errors import ModelError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
 from culling.common.process.survival import note_failed
+from culling.common.profile.looks import Looks
 from culling.common.selection.confidence import POLICIES
 from culling.common.selection.selector import THUMBNAIL, Action, Decision, Released, Selector
+from culling.common.wire import echo
 from culling.common.wire.messages import CameraState, Desired, Verdict
+from culling.common.wire.profile import NONE, Profile
 from culling.edge.camera.camera import Camera, Frame
 from culling.edge.camera.difference import GRID, Difference, DifferenceSettings
 from culling.edge.cascade.cascade import Cascade, Leaving
@@ -99,6 +102,7 @@ class Lane:
         self._hide()
         self._difference_settings = difference
         self._difference: Difference | None = None
+        self._looks = Looks()
         self._student: Student | None = None
         self._scorer: Scorer | None = None
         self._last: Frame | None = None
@@ -116,8 +120,7 @@ class Lane:
         before, self.camera, self._patient = self.camera, camera, patient
         self._regions, self._tracks, self._zones = regions, tracks, {}
         self._hide()
-        if self._difference is not None:
-            self._difference.forget()
+        self._see_anew()
         return before
 
     @property
@@ -137,7 +140,7 @@ class Lane:
     def take(self) -> tuple[Frame, Student] | None:
         """Return the newest frame and its student, after switching to a new model if one is ready; None without either.
 
-        None also for a frame that shows nothing new: the last detections stand for it.
+        None also for a frame that shows nothing new, or that the profile spares it: the last detections stand for it.
         """
         frame = self.camera.latest.take() if self.ready else None
         if frame is None:
@@ -149,7 +152,7 @@ class Lane:
             self._show(frame, None)
             return None
         self._adopt(student)
-        return None if self._nothing_new(frame) else (frame, student)
+        return None if self._nothing_new(frame) or self._spared(frame) else (frame, student)
 
     def inferred(self, frame: Frame, student: Student, found: Detections, seconds: float) -> None:
         """Score what the student found in `frame`, and decide what becomes of it; `seconds` is its share of a batch."""
@@ -162,6 +165,7 @@ class Lane:
             return
         if self._difference is not None:
             self._difference.inferred(found)
+        self._looks.found(found)
         self.slot.observe(frame, everything, now)
         self._close_window(frame.captured)
         decision = self._decide(frame, score.worth)
@@ -192,13 +196,8 @@ class Lane:
 
     def apply(self, desired: Desired) -> None:
         """Follow what an operator wants, from the next frame on. Safe from any thread."""
-        log.info(
-            "desired_state_received",
-            camera=self.name,
-            paused=desired.paused,
-            frames_per_window=desired.frames_per_window,
-            pace=desired.pace,
-        )
+        told = {"paused": desired.paused, "frames_per_window": desired.frames_per_window, "pace": desired.pace}
+        log.info("desired_state_received", camera=self.name, **told, profile=str(desired.profile or NONE))
         self._desired = desired
 
     def failed(self, error: ModelError) -> None:
@@ -262,6 +261,7 @@ class Lane:
             paused=self._desired.paused,
             frames_per_window=self._desired.frames_per_window or 0,
             pace=self._desired.pace or 1.0,
+            profile=self._profile,
             frame=self._asked_frame,
             ranker=self._learned,
             shadow=shadow,
@@ -292,6 +292,7 @@ class Lane:
         self._warn_of_strangers(student)
         self._scorer = Scorer(manifest, self._confidence)
         self._difference = Difference(self._difference_settings) if self._difference_settings.skip else None
+        self._looks.forget()
         self._student, self._losses = student, 0
         self._metrics.set("ranker", float(self._learned), camera=self.name)
         self._metrics.set("model_counter", manifest.counter, camera=self.name)
@@ -311,19 +312,59 @@ class Lane:
         """Return whether the frame is skipped, and counted, as unchanged; a frame that an operator wants never is."""
         if self._difference is None:
             return False
-        wanted = self.slot.on_probation or self._desired.frame not in (None, self._asked_frame)
-        try:
-            grey = frame.input(*GRID)[..., 1]
-        except (av.FFmpegError, ValueError):  # the student's input will fail as well, and be counted
-            self._difference.forget()
+        if (grey := self._small(frame, GRID)) is None or not self._difference.unchanged(grey, frame.pts, self._wanted):
             return False
-        if not self._difference.unchanged(grey, frame.pts, wanted):
-            return False
-        self.slot.stands(self._clock.monotonic())
         self._close_window(frame.captured)
-        self._metrics.count("frames_dropped", camera=self.name, stage="difference", reason="unchanged")
-        self._show(frame, self._told)
+        self._stands(frame, "difference", "unchanged")
         return True
+
+    @property
+    def _profile(self) -> Profile | None:
+        """The profile that is followed; None where the camera's own settings say which frames are skipped."""
+        return None if self._difference_settings.skip else self._desired.profile or NONE
+
+    def _spared(self, frame: Frame) -> bool:
+        """Return whether the profile spares the student a frame, which is counted. One that may be drawn as an audit is
+        looked at, and so is every one shortly before it, for its echo.
+        """
+        self._looks.follow(self._profile or NONE)
+        if self._looks.profile == NONE or (shown := self._small(frame, THUMBNAIL)) is None:
+            return False
+        self._close_window(frame.captured)
+        draws = not self._desired.paused
+        wanted = self._wanted or (draws and self._selector.soon(self._looks.ahead))
+        if (why := self._looks.skips(shown, frame.pts, wanted)) is None:
+            return False
+        if draws:
+            self._selector.stood(frame.captured)
+            self._tally_by_the_minute(self._clock.monotonic())
+        self._stands(frame, "profile", why)
+        return True
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether the student has to look at the next frame, whatever it shows."""
+        return self.slot.on_probation or self._desired.frame not in (None, self._asked_frame)
+
+    def _stands(self, frame: Frame, stage: str, reason: str) -> None:
+        """Take that the last answer stands for a frame, which is counted."""
+        self.slot.stands(self._clock.monotonic())
+        self._metrics.count("frames_dropped", camera=self.name, stage=stage, reason=reason)
+        self._show(frame, self._told)
+
+    def _small(self, frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """Return a frame's small picture, `size`; None where it cannot be read, which its inference will count."""
+        try:
+            return frame.input(*size)[..., 1]
+        except (av.FFmpegError, ValueError):
+            self._see_anew()
+            return None
+
+    def _see_anew(self) -> None:
+        """Have the next frame looked at: nothing stands for it."""
+        self._looks.forget()
+        if self._difference is not None:
+            self._difference.forget()
 
     def _score(self, frame: Frame, found: Detections) -> Score:
         assert self._scorer is not None, "take() adopts a student before anything is inferred"
@@ -361,7 +402,10 @@ class Lane:
             return
         held, left = decision.action is Action.HOLD, self._selector.note_bytes
         ignored, draw, beside = self._regions.ignored, decision.draw, partial(self.slot.look_beside, frame)
-        selected = Selected(frame, found, score, decision.reason, student.model_id, held, left, draw, ignored, beside)
+        told = echo.encode(heard) if draw and (heard := self._looks.echo()) is not None else b""
+        selected = Selected(
+            frame, found, score, decision.reason, student.model_id, held, left, draw, ignored, beside, told
+        )
         self._recorder.offer(selected, self._patient)
 
     def _tell(self, frame: Frame, student: Student, found: Detections, score: Score, decision: Decision) -> None:
@@ -452,8 +496,7 @@ class Lane:
 
     def drop(self, reason: str) -> None:
         """Count the frame taken last as dropped."""
-        if self._difference is not None:
-            self._difference.forget()
+        self._see_anew()
         self._metrics.count("frames_dropped", camera=self.name, stage="student", reason=reason)
 
 

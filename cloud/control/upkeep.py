@@ -14,6 +14,7 @@ from culling.cloud.bill.series import CostSeries
 from culling.cloud.control.said import Saying
 from culling.cloud.control.steering.accuracy import Measurer
 from culling.cloud.control.steering.pace import Pacer
+from culling.cloud.control.steering.profile import Profiler
 from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.features.features import FeatureStore
@@ -73,6 +74,7 @@ class Upkeep:
         self._rounds = Rounds(index)
         self._measurer = Measurer(index, frames, settings, clock)
         self._pacer = Pacer(index, settings.pace, metrics, clock)
+        self._profiler = Profiler(index, frames, settings, metrics, clock)
         self._history = History(index, {row.name: row.state for row in self._roster.rows() if row.state is not None})
         self._costs = CostSeries(index, settings, metrics, clock)
         self._saying = Saying(index, settings, clock)
@@ -134,6 +136,7 @@ class Upkeep:
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()
         self._pacer.tend()
+        self._profiler.tend()
 
     def _zoo(self, now: float, spare: int) -> list[Student]:
         """Return the earlier students whose files are kept; none where the disk is short of `spare` bytes."""
@@ -156,8 +159,8 @@ class Upkeep:
             log.info("orphans_collected", **asdict(done))
 
     def _measure_next(self) -> None:
-        """Measure how right the student of one camera is, and judge its pace: each in turn, one a minute; the first one
-        at once.
+        """Measure how right the student of one camera is, and judge its pace and profile: each in turn, one a minute;
+        the first one at once.
         """
         if self._clock.monotonic() < self._next_measure:
             return
@@ -170,6 +173,7 @@ class Upkeep:
         for bound in Estimate.__struct_fields__:  # after a swap nothing is known of the new student yet
             self._metrics.set("measured_accuracy", getattr(ap50, bound, math.nan), camera=camera, bound=bound)
         self._pacer.judge(camera, found)
+        self._profiler.judge(camera, found)
 
     def _show_last_rounds(self) -> None:
         """Export when each camera had its last round; one that never had any has waited since its edge was enrolled."""

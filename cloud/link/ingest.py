@@ -11,10 +11,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from culling.cloud.link.admission import Room, check_frame
@@ -35,6 +37,7 @@ from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.metrics import Metrics
 from culling.common.process.survival import surviving
+from culling.common.wire.echo import decode
 from culling.common.wire.messages import (
     Ack,
     CameraState,
@@ -315,6 +318,7 @@ class Ingest:
             self._own(edge_key, frame.camera)
             self._metrics.count("frames_received", camera=frame.camera)
             check_frame(frame, jpeg, partial(self._classes, frame.camera))
+            arrival = replace(arrival, frame=self._without_damage(frame))
             if arrival.name in self._arrivals:  # a repeat: the outcome of the first must be known
                 self._store_arrivals()
             self._arrivals.add(arrival)
@@ -323,6 +327,17 @@ class Ingest:
         except StorageError as error:
             self._troubled(error)
             self._nack(arrival, "busy", retry=True)
+
+    def _without_damage(self, frame: HardFrame) -> HardFrame:
+        """Return a frame without its echo where that cannot be read; the frame counts as one that tells none."""
+        try:
+            if frame.echo:
+                decode(frame.echo, self._classes(frame.camera, frame.model_id))
+        except ProtocolError as error:
+            self._metrics.count("echoes_dropped", camera=frame.camera)
+            log.warning("echo_dropped", camera=frame.camera, boot=frame.boot, seq=frame.seq, error=str(error))
+            return msgspec.structs.replace(frame, echo=b"")
+        return frame
 
     def _count_classes(self, camera: str, model_id: str) -> int:
         """Return how many classes a camera's model finds; of one that is not known, those that it is read by."""

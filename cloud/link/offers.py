@@ -21,6 +21,7 @@ from culling.cloud.store.waves.shadows import manifest_of
 from culling.common.clock import Clock
 from culling.common.errors import ModelError, ProtocolError
 from culling.common.wire.messages import CameraState, Desired, FromCloud, ModelChunk, ModelOffer, ModelRequest
+from culling.common.wire.profile import NONE
 from culling.common.wire.protocol import PIECE
 
 log = structlog.get_logger(__name__)
@@ -196,7 +197,7 @@ class Offers:
 
     def _send_desired(self, edge_key: str, state: CameraState) -> None:
         camera, desired = state.camera, self._desired.get(state.camera)
-        if desired is None:  # it goes on as it is, but at no pace that nobody judges any more
+        if desired is None:  # it goes on as it is, but at no pace or profile that nobody judges any more
             desired = DesiredState(paused=state.paused, frames_per_window=state.frames_per_window or None)
         if desired.frame is not None and desired.frame == state.frame:
             self._desired_states.frame_taken(camera, desired.frame)
@@ -209,7 +210,7 @@ class Offers:
         if self._send(edge_key, message):
             self._sent[camera] = (message, now)
             told = {"paused": message.paused, "frames_per_window": message.frames_per_window, "pace": message.pace}
-            log.info("desired_state_sent", camera=camera, **told)
+            log.info("desired_state_sent", camera=camera, **told, profile=str(message.profile or NONE))
 
 
 def _beside(model_id: str) -> str:

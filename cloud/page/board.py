@@ -24,7 +24,7 @@ from culling.cloud.page.access.person import Edges
 from culling.cloud.page.alerts import Watchman
 from culling.cloud.page.recent import Recent
 from culling.cloud.page.standing import standing, troubles
-from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, paced, running_rounds
+from culling.cloud.page.views import NOW_S, camera_row, next_round, pace, paced, profiled, running_rounds
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store import history
 from culling.cloud.store.desired import DesiredState, DesiredStates
@@ -308,6 +308,7 @@ class Board:
             "paused": desired.paused,
             "frames_per_window": desired.frames_per_window,
             "pace": paced(camera, desired, self._settings),
+            "profile": profiled(camera, desired, self._settings),
             "next_round": next_round(
                 camera,
                 counts,

@@ -70,7 +70,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
     is what `pace` returns, `round` that of `running_rounds`, `next_round` what the function of that name returns. Of
     the frames that a gate wants to judge by (`judges_wanted`, at least `judges_needed`) there are `judges`;
     `provisional` says whether the student in use is not certain to be better than the one before. `bill` is what the
-    last 24 hours cost, as a `Statement` tells it, and `pace` what `paced` returns.
+    last 24 hours cost, as a `Statement` tells it, `pace` what `paced` returns, and `profile` what `profiled` does.
     """
     registry = Registry(index)
     counts, live = frame_counts(index), registry.live_ids()
@@ -97,7 +97,7 @@ def cameras(index: Index, now: float, settings: CloudSettings) -> list[Row]:
         doubted = {"provisional": row["model"] in registry.provisional(camera.name)}
         now_and_next = {"keeping_up": kept, "round": turns.get(camera.name), "next_round": told}
         costs = {"bill": bills[camera.name].row() if camera.name in bills else None}
-        costs["pace"] = paced(camera, wish, settings)
+        costs |= {"pace": paced(camera, wish, settings), "profile": profiled(camera, wish, settings)}
         rows.append({**row, "silent_s": silent_s, "forwarded": forwarded, **now_and_next, **judges, **doubted, **costs})
     return rows
 
@@ -191,6 +191,27 @@ def paced(camera: CameraRow, desired: DesiredState, settings: CloudSettings) -> 
         if camera.state is not None and camera.state.pace != desired.pace:
             told += "; its edge has still to take it"
     return {"times": desired.pace, "since": since, "told": told}
+
+
+def profiled(camera: CameraRow, desired: DesiredState, settings: CloudSettings) -> Row | None:
+    """Return the profile of a camera: the `share` of frames looked at by it, `since` when, and `told`, in words.
+
+    None without `[profile]`, and for a revoked camera.
+    """
+    if not settings.profile.on or camera.revoked:
+        return None
+    known = desired.profiled
+    if camera.state is not None and camera.state.profile is None:
+        told = "every frame: culling at its edge knows no profile, or [difference] skips frames there already"
+        return {"share": 1.0, "since": None, "told": told}
+    if known is None:
+        return {"share": 1.0, "since": None, "told": "every frame"}
+    told = f"{known.now.told()} ({known.why})"
+    if len({one.profile for one in known.hours}) > 1:
+        told += "; other hours have another"
+    if camera.state is not None and camera.state.profile != desired.profile:
+        told += "; its edge has still to take it"
+    return {"share": known.now.share, "since": known.since, "told": told}
 
 
 def pace(state: str, risen: Mapping[str, Any] | None, seconds: float) -> Row | None:

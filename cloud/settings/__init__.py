@@ -9,13 +9,14 @@
 [schedule]  when a round starts by itself                 [page]        where the live page is served
 [executor]  where rounds run, and how many at once        [traces]      where the spans of forwarded frames go
 [sites]     which edges people look after together        [access]      who may look at what, and act on it
-[waves]     how a new student shows that it is not worse
+[profile]   which frames each student looks at            [waves]       how a new student shows that it is not worse
 """
 
 from culling.cloud.settings.access import ROLES, AccessSettings, Group, Role, Site, Sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet
 from culling.cloud.settings.cloud import CloudSettings, load_settings, to_toml
 from culling.cloud.settings.pace import PaceSettings
+from culling.cloud.settings.profile import ProfileSettings
 from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
@@ -41,6 +42,7 @@ __all__ = [
     "PaceSettings",
     "PageSettings",
     "Pixels",
+    "ProfileSettings",
     "PublishSettings",
     "ResolutionSettings",
     "Role",

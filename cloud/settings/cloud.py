@@ -12,6 +12,7 @@ from sqlalchemy import URL
 from culling.cloud.settings.access import AccessSettings, Site, Sites, check_sites
 from culling.cloud.settings.classes import DEFAULT, ClassSet, all_sets, check_sets, set_name
 from culling.cloud.settings.pace import PaceSettings
+from culling.cloud.settings.profile import ProfileSettings
 from culling.cloud.settings.rounds import CULLED, ExecutorSettings, GateSettings, RoundSettings, ScheduleSettings
 from culling.cloud.settings.service import MetricsSettings, PageSettings, ServiceSettings
 from culling.cloud.settings.store import StoreSettings, sqlite_url
@@ -37,6 +38,7 @@ class CloudSettings(Settings):
     student: StudentSettings = StudentSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     pace: PaceSettings = PaceSettings()
+    profile: ProfileSettings = ProfileSettings()
     executor: ExecutorSettings = ExecutorSettings()
     round: RoundSettings = RoundSettings()
     resolution: ResolutionSettings = ResolutionSettings()

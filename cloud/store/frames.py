@@ -47,6 +47,7 @@ from culling.common.clock import Clock
 from culling.common.errors import ProtocolError, StorageError
 from culling.common.frame import Detections
 from culling.common.wire import ignored
+from culling.common.wire.echo import Echo
 from culling.common.wire.ignored import Places
 from culling.common.wire.messages import HardFrame, WireFeatures
 from culling.common.wire.protocol import frame_id
@@ -108,7 +109,8 @@ class StoredFrame:
     `detections` and `labels` are by the list `classes`, the one in force for the camera.
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
     `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
-    In the places that its camera `ignored`, `labels` do not count: `evaluation/ignored.py` applies that.
+    In the places that its camera `ignored`, `labels` do not count: `evaluation/ignored.py` applies that. `echo` is what
+    an audit tells of the frames before it, None where it tells nothing.
     """
 
     id: str
@@ -128,6 +130,7 @@ class StoredFrame:
     probability: float | None = None
     ignored: Places = ()
     classes: tuple[str, ...] = ()
+    echo: Echo | None = None
 
 
 @dataclass(frozen=True)
@@ -421,7 +424,7 @@ class FrameStore:
     def _end(self, names: Collection[str], state: str) -> None:
         with self._index.write() as connection:
             ended = frames.update().where(stored_among(names))
-            gone = dict.fromkeys(("detections", "features", "labels", "ignored", "shadow"))
+            gone = dict.fromkeys(("detections", "features", "labels", "ignored", "shadow", "echo"))
             connection.execute(ended.values(state=state, bytes=0, **gone))
             for table in (scores, shelf, changes, ignores, teacher_features):
                 connection.execute(table.delete().where(table.c.frame.in_(names)))
@@ -432,6 +435,7 @@ class FrameStore:
         told = {field: getattr(frame, field) for field in frame.__struct_fields__}
         told["detections"] = msgspec.msgpack.encode(frame.detections)
         told["ignored"] = ignored.encode(frame.ignored)
+        told["echo"] = frame.echo or None
         told["features"] = None if frame.features is None else msgspec.msgpack.encode(frame.features)
         told["shadow"] = None if frame.shadow is None else msgspec.msgpack.encode(frame.shadow)
         ours = {
@@ -500,6 +504,7 @@ def stored(row: Any, reading: Reading) -> StoredFrame:
         labels=reading.labels(row),
         probability=row.probability,
         ignored=ignored.decode(row.ignored),
+        echo=reading.echo(row),
         classes=reading.classes(row.camera),
     )
 

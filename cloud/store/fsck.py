@@ -58,6 +58,7 @@ from culling.cloud.store.purge.withheld import removed_cameras
 from culling.cloud.store.registry import Model, Registry
 from culling.common.clock import Clock, SystemClock
 from culling.common.errors import ModelError, ProtocolError, StorageError
+from culling.common.wire import echo
 from culling.common.wire.ignored import decode
 from culling.common.wire.messages import WireDetections, from_wire
 
@@ -193,6 +194,11 @@ class _Check:
             decode(row.ignored)
         except (msgspec.MsgspecError, ProtocolError):
             return "its ignored places cannot be read"
+        try:
+            if row.echo is not None:
+                echo.decode(row.echo)
+        except ProtocolError:
+            return "its echo cannot be read"
         return ""
 
     def _cleared(self, what: str, name: str, wrong: str, mend: str, **values: None) -> Finding:

@@ -89,6 +89,7 @@ frames = Table(
     Column("features", LargeBinary),  # WireFeatures
     Column("ignored", LargeBinary),  # the places that its camera ignored, `wire.ignored.Places`; NULL: none
     Column("shadow", LargeBinary),  # what a model found that ran beside the student, the wire's `Beside`; NULL: none
+    Column("echo", LargeBinary),  # what an audit tells of the frames before it, `wire/echo.py`; NULL: nothing
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("class_list", Integer),  # that of the labels; NULL where an earlier version wrote them: the first
     Column("labelled", Float),  # when the teacher saw it
@@ -391,6 +392,7 @@ wishes = Table(  # the desired state of each camera
     Column("frame", Integer),  # the request for a frame that is still to be taken
     Column("classes", String(64)),  # the set of classes that an operator chose
     Column("paced", Text),  # `desired.Paced`, JSON; NULL where its pace was never judged
+    Column("profiled", Text),  # `desired.Profiled`, JSON; NULL where it has no profile
 )
 
 

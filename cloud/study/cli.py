@@ -13,6 +13,7 @@ selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
 pace      what it costs and brings to ask the teacher less while the student is right
 distil    labels alone, and the teacher's features beside them: precision, and seconds a step
+profile   how much faster a profile that spares the student frames makes a camera, and what it loses
 share     all weights trained, and a small share of them: precision, and bytes that travel to the edge
 unseen    what is left of a class that the training frames lack
 cascade   the teacher's answer on a share of frames, where the student is unsure or at random, and what it costs
@@ -75,6 +76,7 @@ STUDIES = {
     "forgetting": Study("forgetting", "What is left of the day after rounds by night, and the other way.", frames=600),
     "pace": Study("pace", "What a pace that follows the student's accuracy saves and costs.", counts=(32,)),
     "distil": Study("distil", "Labels alone, and the teacher's features beside them.", counts=(64,), seeds=(0, 1)),
+    "profile": Study("profile", "What it saves and loses to look at fewer frames.", counts=(1,), frames=100),
     "share": Study("share", "A small share of the weights trained: precision, and bytes down.", counts=(64,)),
     "unseen": Study("unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
     "cascade": Study(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 from bisect import insort
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 
 class Tail:
@@ -101,11 +103,14 @@ class Reservoir:
     uniform sample of the frames so far (bottom-k sampling). It stays one when frames that drew no place are added
     later by their lots, or when a smaller sample is wanted at the end.
 
+    Lots are drawn some frames ahead, so that it is known when one of the next frames may be drawn (`soon`).
+
     `lots` and `among` are what a reservoir before a restart left: the lots of its frames, and how many had drawn.
     """
 
     def __init__(self, rng: random.Random, lots: Sequence[float] = (), among: int = 0) -> None:
         self._rng = rng
+        self._coming: deque[float] = deque()
         self._lots = sorted(lots)
         self.among = among if lots else 0  # with none of its frames left, a draw cannot be gone on with
         self.size: int | None = None
@@ -121,16 +126,30 @@ class Reservoir:
     def draw(self) -> Draw:
         """Let the next frame draw, without taking a place."""
         self.among += 1
-        return Draw(self._rng.random(), self.among)
+        self._look_ahead(1)
+        return Draw(self._coming.popleft(), self.among)
+
+    def soon(self, frames: int) -> bool:
+        """Return whether one of the next `frames` frames would take a place as things stand; all draw if they stay."""
+        self._look_ahead(frames)
+        return any(map(self._takes, islice(self._coming, frames)))
 
     def enter(self, draw: Draw) -> Draw | None:
         """Give the frame a place if its lot is low enough, and return whose; None if it is not."""
         size = self.size or 0
-        if size == 0 or (len(self._lots) >= size and draw.lot >= self._lots[-1]):
+        if not self._takes(draw.lot):
             return None
         insort(self._lots, draw.lot)
         ousts = self._lots.pop() if len(self._lots) > size else None
         return Draw(draw.lot, draw.among, ousts)
+
+    def _takes(self, lot: float) -> bool:
+        size = self.size or 0
+        return size > 0 and (len(self._lots) < size or lot < self._lots[-1])
+
+    def _look_ahead(self, frames: int) -> None:
+        while len(self._coming) < frames:
+            self._coming.append(self._rng.random())
 
     def close(self) -> None:
         """End the window; the next one begins with no frame."""

@@ -31,7 +31,6 @@ import math
 import random
 from abc import ABC, abstractmethod
 from bisect import insort
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -44,13 +43,11 @@ from pydantic import Field
 from culling.common.clock import DAY_S
 from culling.common.config import Section
 from culling.common.selection.budget import NOTHING, UNLIMITED, Budget, Spent
+from culling.common.selection.kept import Kept
 from culling.common.selection.sampling import Draw, Lottery, Reservoir, Tail
 
 THUMBNAIL = (32, 32)
 """Height and width of the pictures by which likeness is judged: the green of a frame, scaled."""
-
-LOOK_BACK = 64
-"""How many kept thumbnails a new frame is compared with: more than a window keeps by default."""
 
 
 class SelectorSettings(Section):
@@ -182,6 +179,15 @@ class Selector(Protocol):
         frame, `(h, w)`, without which likeness is not judged. Raises `ValueError` for a loss that is not finite.
         """
 
+    def soon(self, frames: int) -> bool:
+        """Return whether one of the next `frames` frames may be drawn as an audit, the next one included."""
+
+    def stood(self, at: float) -> None:
+        """Take a frame that the student did not look at, since the answer before stands: it counts in the draw.
+
+        It stays; where `soon(1)`, it has to be looked at and decided on instead. `at` as for `decide`.
+        """
+
     def close_window(self, at: float, final: bool = False) -> Released | None:
         """Close the window when its time is over, or in any case when `final` (the stream ended); else `None`.
 
@@ -254,6 +260,12 @@ class _BudgetedSelector(ABC):
             self._budget.spend()
         return decision
 
+    def soon(self, frames: int) -> bool:
+        return False
+
+    def stood(self, at: float) -> None:
+        self._budget.advance(at)
+
     def close_window(self, at: float, final: bool = False) -> Released | None:
         self._budget.advance(at)
         if not (self._budget.over or final):
@@ -307,7 +319,7 @@ class CullingSelector(_BudgetedSelector):
         self._settings = settings
         self._tail = Tail(settings.window_s, depth=2 * settings.frames_per_window)
         self._reservoir = Reservoir(rng, held.lots, held.among)
-        self._kept = _Kept(settings.spacing_s, settings.duplicate_change)
+        self._kept = Kept(settings.spacing_s, settings.duplicate_change)
         self._held = sorted(held.losses)
         self._eager = 0
         self._bootstrap_left = settings.bootstrap
@@ -326,6 +338,15 @@ class CullingSelector(_BudgetedSelector):
     @property
     def among(self) -> int:
         return self._reservoir.among
+
+    def soon(self, frames: int) -> bool:
+        self._reservoir.begin(self._audits)
+        return self._reservoir.soon(frames)
+
+    def stood(self, at: float) -> None:
+        super().stood(at)
+        self._reservoir.begin(self._audits)
+        self._reservoir.draw()
 
     def close_window(self, at: float, final: bool = False) -> Released | None:
         return super().close_window(at, final or self._swapped)
@@ -352,7 +373,7 @@ class CullingSelector(_BudgetedSelector):
             return Decision(Action.SKIP, "empty")
         now, room = self._budget.now, self._room
         # Frames that spacing bars are left out: the threshold must be met by frames that can leave.
-        if not self._kept.too_soon(now, Action.HOLD):
+        if not self._kept.too_soon(now):
             self._tail.add(loss)
         if not room:
             return Decision(Action.SKIP, "budget")
@@ -362,7 +383,7 @@ class CullingSelector(_BudgetedSelector):
             action = Action.HOLD
         else:
             return Decision(Action.SKIP, "below-threshold")
-        if self._kept.too_soon(now, action):
+        if self._kept.too_soon(now, leaves=action is Action.FORWARD):
             return Decision(Action.SKIP, "spacing")
         if self._kept.looks_like(thumbnail):
             return Decision(Action.SKIP, "duplicate")
@@ -381,7 +402,7 @@ class CullingSelector(_BudgetedSelector):
             insort(self._held, loss)
             del self._held[: -self._room]
         self._eager += decision.reason == "hard" and decision.action is Action.FORWARD
-        self._kept.add(self._budget.now, decision.action, thumbnail)
+        self._kept.add(self._budget.now, thumbnail, leaves=decision.action is Action.FORWARD)
 
     def _close(self) -> Released:
         if self._swapped:
@@ -472,35 +493,3 @@ class EdgeOnlySelector(_BudgetedSelector):
 
     def _decide(self, loss: float, thumbnail: NDArray[np.uint8] | None) -> Decision:
         return Decision(Action.SKIP, "edge-only")
-
-
-class _Kept:
-    """When frames were kept, and what they looked like."""
-
-    def __init__(self, spacing_s: float, change: float) -> None:
-        self._spacing_s = spacing_s
-        self._change = change
-        self._last = {Action.FORWARD: -math.inf, Action.HOLD: -math.inf}
-        self._thumbnails: deque[NDArray[np.int16]] = deque(maxlen=LOOK_BACK)
-
-    def too_soon(self, now: float, action: Action) -> bool:
-        """Return whether spacing bars a frame; one that may leave at once is not barred by one that only waits."""
-        last = self._last[Action.FORWARD] if action is Action.FORWARD else max(self._last.values())
-        return now - last < self._spacing_s
-
-    def looks_like(self, thumbnail: NDArray[np.uint8] | None) -> bool:
-        """Return whether a kept frame looked nearly the same, by the cell that changed most.
-
-        The mean over all cells would not see a small object in a still scene: it fills a cell or two.
-        """
-        if thumbnail is None or not self._change:
-            return False
-        return any(
-            kept.shape == thumbnail.shape and float(np.abs(kept - thumbnail).max()) < self._change
-            for kept in self._thumbnails
-        )
-
-    def add(self, now: float, action: Action, thumbnail: NDArray[np.uint8] | None) -> None:
-        self._last[action] = now
-        if thumbnail is not None:
-            self._thumbnails.append(thumbnail.astype(np.int16))

@@ -12,10 +12,17 @@ def in_words_of_0_2(message: FromEdge) -> FromEdge:
     changes: dict[str, object] = {}
     match message:
         case Hello() | Heartbeat():
-            older = {"outputs": {}, "through_cloud": False, "pace": None, "shadow": None, "shadowed": 0}
+            older = {
+                "outputs": {},
+                "through_cloud": False,
+                "pace": None,
+                "profile": None,
+                "shadow": None,
+                "shadowed": 0,
+            }
             changes = {"cameras": [msgspec.structs.replace(one, **older) for one in message.cameras]}
         case HardFrame():
-            changes = {"probability": None, "ignored": (), "shadow": None}
+            changes = {"probability": None, "ignored": (), "shadow": None, "echo": b""}
         case ModelRequest():
             changes = {"bases": ()}
     if isinstance(message, Hello):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.wire.ignored import Places
+from culling.common.wire.profile import Profile
 from culling.common.wire.versions import PROTOCOL_VERSION, SPEAKS, Speaks
 
 MAX_HEADER = 64 * 1024
@@ -55,6 +56,9 @@ MAX_OUTPUTS = 32
 
 MAX_BASES = 8
 """Models of one camera that an edge has: the one in use, the one before it, and the one it was installed with."""
+
+MAX_ECHO = 20 * 1024
+"""Seven answers of 100 boxes take 15 kB; with the most detections and ignored places a header still has room."""
 
 MAX_VERDICT_S = 60.0
 """The longest that an edge may wait for a verdict; its own settings allow less."""
@@ -104,7 +108,8 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `losses` counts scored frames per bucket of `LOSS_BUCKETS`, those above the last one at the end; `threshold` is one
     of the loss, 0 while a `ranker` chooses. Bytes and spool are the agent's, all its cameras together. `paused`,
-    `frames_per_window`, `frame` and `pace` say which `Desired` the camera follows; one that knows no pace tells none.
+    `frames_per_window`, `frame`, `pace` and `profile` say which `Desired` the camera follows; one that knows no pace
+    tells none, and none whose own settings skip frames tells a profile.
     `outputs` are the agent's that are down or drop records, with what is wrong; its first camera alone tells of them.
     `through_cloud`: LivePictures are sent. `shadow` names the model that runs beside the one in use, or is about to, ""
     where none does, and an edge that knows of none tells None; it ran on `shadowed` frames since it was made ready.
@@ -137,6 +142,7 @@ class CameraState(msgspec.Struct, frozen=True, omit_defaults=True):
     pace: Pace | None = None
     shadow: Text | None = None
     shadowed: Count = 0
+    profile: Profile | None = None
 
 
 Cameras = Annotated[list[CameraState], Meta(max_length=MAX_CAMERAS)]
@@ -166,6 +172,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     was chosen by or might have been. `probability` is that with which an audit was drawn, None for any other frame.
     `ignored` are the places that the camera ignored when the frame was judged: nothing in `detections` stands there.
     `shadow` is what the model found that ran beside the one in use, in ignored places too, None where none looked.
+    `echo` is what an audit tells of the frames before it (`echo.py`); b"": nothing.
     """
 
     camera: Identifier
@@ -185,6 +192,7 @@ class HardFrame(_Message, frozen=True, omit_defaults=True):
     probability: Probability | None = None
     ignored: Places = ()
     shadow: Beside | None = None
+    echo: Annotated[bytes, Meta(max_length=MAX_ECHO)] = b""
 
 
 class Heartbeat(_Message, frozen=True):
@@ -311,7 +319,8 @@ class Desired(_Message, frozen=True, omit_defaults=True, tag="Orders"):
 
     It chooses no frame while `paused`, `frames_per_window` is its budget in place of that of its settings, and `frame`
     is the number of the request for one frame now, which is met once. By `pace` its candidates are multiplied, its
-    audits are as many as ever; None is 1. Another one is told to edges that tell theirs.
+    audits are as many as ever; None is 1. By `profile` its student looks at fewer frames; None: at all. Both are told
+    to edges that tell theirs.
     """
 
     camera: Identifier
@@ -319,6 +328,7 @@ class Desired(_Message, frozen=True, omit_defaults=True, tag="Orders"):
     frames_per_window: Annotated[int, Meta(ge=1, le=100_000)] | None
     frame: Count | None
     pace: Pace | None = None
+    profile: Profile | None = None
 
 
 class Look(_Message, frozen=True):

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from culling.common.clock import Clock
 from culling.common.errors import CameraError
 from culling.common.logs import redact
+from culling.common.profile.thinner import Thinner
 from culling.common.scaler import quarter_turns, scale_picture
 from culling.edge.camera.latest import LatestFrame
-from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
+from culling.edge.camera.pacing import Backoff, Pace, Polling, Timeline
 from culling.edge.camera.source import CameraSettings, Source
 from culling.edge.camera.stillness import Stillness
 from culling.edge.regions import Mask
@@ -288,14 +289,3 @@ class Camera:
 def _look(picture: av.VideoFrame) -> NDArray[np.uint8]:
     # Single pixels rather than averages, in which sensor noise would vanish.
     return scale_picture(picture, *LOOKED_AT, "gray", "POINT")
-
-
-def succeed(before: Camera, after: Camera | None) -> None:
-    """End one source and then begin another, on a thread of its own: one that answers nothing takes a second to end."""
-
-    def work() -> None:
-        before.stop()
-        if after is not None:
-            after.start()
-
-    threading.Thread(target=work, name=f"replace-{before.name}", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Rules of time for one camera: when a file's frames are due, which are looked at, when to reopen a lost camera.
+"""Rules of time for one camera: when a file's frames are due, when a still picture is, when to reopen a lost camera.
 
 No I/O and no clock: seconds come in, seconds go out. Stream times jump, repeat and go missing; the times computed from
 them never run backwards.
@@ -66,22 +66,6 @@ class Pace:
         if self._start is None or now - self._start - played > LATE_S:
             self._start = now - played
         return max(0.0, self._start + played - now)
-
-
-class Thinner:
-    """Lets at most `max_fps` frames a second through, evenly spaced; 0 lets all through."""
-
-    def __init__(self, max_fps: float) -> None:
-        self._gap = 1 / max_fps if max_fps else 0.0
-        self._due = 0.0
-
-    def wants(self, at: float) -> bool:
-        """Return whether the frame at `at` passes; `at` is in seconds and never runs backwards."""
-        if at < self._due - 1e-6:
-            return False
-        kept_up = at < self._due + self._gap
-        self._due = (self._due if kept_up else at) + self._gap
-        return True
 
 
 class Polling:

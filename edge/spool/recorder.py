@@ -46,7 +46,7 @@ STUCK_S = 30.0
 @dataclass(frozen=True)
 class Selected:
     """A frame to keep; `found` is in its pixels. A `held` frame waits for the end of its window, with its `draw`.
-    `ignored` are the places in which nothing was found.
+    `ignored` are the places in which nothing was found; `echo` is what it tells as an audit (`wire/echo.py`).
 
     `left` is called with the JPEG's size once the frame may leave, or 0 if it was lost (`Selector.note_bytes`).
     `beside` is called once a frame that may become an audit is written, and has a shadow look at it, if there is one.
@@ -62,6 +62,7 @@ class Selected:
     draw: Draw | None = None
     ignored: Places = ()
     beside: Callable[[Keep], None] = lambda keep: None
+    echo: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ class Recorder:
             held=item.held,
             draw=item.draw,
             ignored=item.ignored,
+            echo=item.echo,
         )
         self._metrics.count("frames_spooled", camera=frame.camera)
         if item.draw is not None:

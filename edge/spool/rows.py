@@ -28,8 +28,8 @@ ORDINARY = range(HELD, HELD_AUDIT)
 AUDITS = range(HELD_AUDIT, READY_RANK["audit"] + 1)
 READY = f"rank > 0 AND rank != {HELD_AUDIT}"
 ROW_BYTES = 512
-"""Rough size of a row without its three blobs, index entries included."""
-SIZE = f"length(jpeg) + length(detections) + length(features) + {ROW_BYTES}"
+"""Rough size of a row without its blobs, index entries included."""
+SIZE = f"length(jpeg) + length(detections) + length(features) + ifnull(length(echo), 0) + {ROW_BYTES}"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS frames (
     frame INTEGER NOT NULL, pts REAL NOT NULL, captured REAL NOT NULL, reason TEXT NOT NULL, loss REAL NOT NULL,
     worth REAL NOT NULL, model_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 TEXT NOT NULL,
     seal BLOB NOT NULL, detections BLOB NOT NULL, features BLOB NOT NULL, jpeg BLOB NOT NULL,
-    probability REAL, lot REAL, ignored BLOB, shadow BLOB);
+    probability REAL, lot REAL, ignored BLOB, shadow BLOB, echo BLOB);
 DROP INDEX IF EXISTS least_valuable;
 DROP INDEX IF EXISTS held;
 CREATE INDEX IF NOT EXISTS by_worth ON frames (camera, rank, model_id, worth, seq DESC);
@@ -54,7 +54,8 @@ class Spooled:
 
     `worth` is what it was chosen by, `probability` that with which an audit was drawn. `detections` is a
     `WireDetections` and `features` a `WireFeatures` in MessagePack, `sha256` the hex digest of `jpeg`, `ignored` the
-    places that did not count, None without any, `shadow` a `Beside` in MessagePack, None without one.
+    places that did not count, None without any, `shadow` a `Beside` in MessagePack, None without one;
+    `echo` is what an audit tells of the frames before it, None where nothing.
     """
 
     boot: str
@@ -76,6 +77,7 @@ class Spooled:
     probability: float | None = None
     ignored: bytes | None = None
     shadow: bytes | None = None
+    echo: bytes | None = None
 
     def seal(self) -> bytes:
         """Return the digest of all fields; the JPEG enters by its own, and what came later only where it is there."""
@@ -90,7 +92,7 @@ class Spooled:
 
 
 FIELDS = tuple(field.name for field in fields(Spooled))
-LATER = ("probability", "ignored", "shadow")
+LATER = ("probability", "ignored", "shadow", "echo")
 """Fields that rows of earlier versions do not have."""
 
 
@@ -129,7 +131,7 @@ class Change:
         names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         self._db.execute(f"INSERT INTO frames ({names}) VALUES ({marks})", row)
         self.counters[spooled.camera, "made"] += 1
-        blobs = (spooled.jpeg, spooled.detections, spooled.features)
+        blobs = (spooled.jpeg, spooled.detections, spooled.features, spooled.echo or b"")
         self._count(spooled.camera, rank, 1, sum(map(len, blobs)) + ROW_BYTES)
         if rank not in (HELD, HELD_AUDIT):
             self._leave(spooled.camera, spooled.captured, len(spooled.jpeg))
@@ -354,6 +356,7 @@ def load_counters(db: sqlite3.Connection) -> Counters:
 def add_columns(db: sqlite3.Connection) -> None:
     """Give the table of an earlier version the columns that came since."""
     there = {name for _, name, *_ in db.execute("PRAGMA table_info(frames)")}
-    for column, kind in (("probability", "REAL"), ("lot", "REAL"), ("ignored", "BLOB"), ("shadow", "BLOB")):
+    later = ("ignored", "shadow", "echo")
+    for column, kind in (("probability", "REAL"), ("lot", "REAL"), *((name, "BLOB") for name in later)):
         if column not in there:
             db.execute(f"ALTER TABLE frames ADD COLUMN {column} {kind}")

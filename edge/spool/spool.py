@@ -133,10 +133,12 @@ class Spool:
         held: bool,
         draw: Draw | None = None,
         ignored: Places = (),
+        echo: bytes = b"",
     ) -> int:
         """Store a frame durably and return its number; it may be evicted at once if it is itself the least valuable.
 
-        `draw` is its part in the draw of audits, None if it has none; `ignored` are the places that did not count.
+        `draw` is its part in the draw of audits, None if it has none; `ignored` are the places that did not count;
+        `echo` goes with it if it leaves as an audit.
         Raises `StorageError` when the disk refuses it, `ValueError` for a score that is not finite.
         """
         if not (math.isfinite(score.loss) and math.isfinite(score.worth)):
@@ -149,6 +151,7 @@ class Spool:
             spooled = Spooled(
                 self.boot, seq, frame.camera, frame.seq, frame.pts, frame.captured, reason, score.loss, score.worth,
                 model_id, frame.width, frame.height, detections, features, jpeg, sha256, ignored=encode(ignored),
+                echo=echo or None,
             )  # fmt: skip
             waits = HELD_AUDIT if reason == "audit" else HELD
             change.insert(spooled, waits if held else READY_RANK[reason], draw)

@@ -28,5 +28,6 @@ def hard_frame(spooled: Spooled) -> HardFrame:
         features=msgspec.msgpack.decode(spooled.features, type=WireFeatures),
         probability=spooled.probability,
         ignored=ignored.decode(spooled.ignored),
+        echo=(spooled.echo or b"") if spooled.reason == "audit" else b"",
         shadow=None if spooled.shadow is None else msgspec.msgpack.decode(spooled.shadow, type=Beside),
     )

@@ -16,9 +16,9 @@ import av
 
 from culling.common.clock import Clock
 from culling.common.metrics import Metrics
+from culling.common.profile.thinner import Thinner
 from culling.common.wire.codec import encode_jpeg
 from culling.edge.camera.camera import Frame
-from culling.edge.camera.pacing import Thinner
 from culling.edge.output.seen import Seen
 from culling.edge.view.settings import ViewSettings
 

@@ -22,8 +22,10 @@ from culling.common.metrics import Metrics
 from culling.common.selection.budget import ASSUMED_BYTES
 from culling.common.selection.ranker import Ranker
 from culling.common.selection.selector import Released, SelectorSettings, build_selector
+from culling.common.wire.echo import decode
 from culling.common.wire.ignored import place
 from culling.common.wire.messages import Desired, Verdict, to_wire
+from culling.common.wire.profile import Profile
 from culling.edge.camera.difference import LEARNING, DifferenceSettings
 from culling.edge.camera.latest import LatestFrame
 from culling.edge.cascade import cascade
@@ -826,3 +828,127 @@ def test_a_file_waits_while_as_many_records_wait_as_may(first: Student, monkeypa
     assert not rig.lane.ready
     rig.answer(number, detections(0.9))
     assert rig.lane.ready
+
+
+# Profiles
+
+
+SLOW = Profile(rate=5.0)
+
+
+def profiled(student: Student, profile: Profile, **rig: Any) -> Rig:
+    subject = Rig(student, **{"audit_share": 0, **rig})
+    subject.lane.apply(desired(profile=profile))
+    return subject
+
+
+def test_a_profile_is_followed_told_and_what_it_spares_is_counted_by_its_reason(first: Student) -> None:
+    rig = Rig(first, audit_share=0)
+    assert rig.lane.state().profile == Profile(), "that it knows profiles"
+    rig.lane.apply(desired(profile=Profile(rate=12.5, difference=8)))
+    told = [rig.skips(0.5) for _ in range(6)]
+    assert told == [False] + [True] * 5
+    assert rig.metrics.by("reason", "frames_dropped", stage="profile") == {"rate": 1, "unchanged": 4}
+    state = rig.lane.state()
+    assert (state.inferred, state.dropped) == (1, {"rate": 1, "unchanged": 4})
+    assert state.profile == Profile(rate=12.5, difference=8)
+    assert rig.around.stood == 5
+
+
+def test_a_profile_that_is_taken_back_spares_nothing_more(first: Student) -> None:
+    rig = profiled(first, SLOW)
+    rig.skips(0.5)
+    assert rig.skips(0.5)
+    rig.lane.apply(desired())
+    assert not any(rig.skips(0.5) for _ in range(20))
+    assert rig.lane.state().profile == Profile()
+
+
+def test_a_camera_whose_own_settings_skip_frames_follows_no_profile_and_says_so(first: Student) -> None:
+    rig = profiled(first, SLOW, difference=SKIP)
+    assert not any(rig.skips(0.5) for _ in range(20))
+    assert rig.lane.state().profile is None
+
+
+def test_a_frame_that_is_wanted_is_looked_at_by_any_profile(first: Student) -> None:
+    rig = profiled(first, SLOW, policy="edge-only")
+    rig.skips(0.5)
+    rig.lane.apply(desired(profile=SLOW, frame=7))
+    assert not rig.skips(0.5)
+    assert reasons(rig) == ["manual"]
+    assert rig.skips(0.5)
+    rig.around.on_probation = True
+    assert not rig.skips(0.5)
+
+
+def test_after_a_failure_and_with_another_student_the_next_frame_is_looked_at(first: Student, second: Student) -> None:
+    rig = profiled(first, SLOW)
+    rig.skips(0.5)
+    rig.lane.drop("inference-failed")
+    assert not rig.skips(0.5)
+    rig.around.student = second
+    assert not rig.skips(0.5)
+    around: Any = rig.around
+    rig.lane.move(around, False, Regions())
+    assert not rig.skips(0.5)
+    assert rig.skips(0.5)
+
+
+def test_a_picture_that_cannot_be_made_small_is_left_to_the_student(first: Student) -> None:
+    rig = profiled(first, SLOW)
+    rig.skips(0.5)
+    rig.around.latest.put(Torn(rig.seq, rig.clock.now(), rig.clock.monotonic()))
+    assert rig.lane.take() is not None
+
+
+def test_a_window_ends_though_a_profile_spares_every_frame(first: Student) -> None:
+    rig = profiled(first, SLOW, window_s=3600)
+    rig.skips(0.5)
+    rig.clock.advance(3600)
+    assert rig.skips(0.5)
+    assert len(rig.around.ends) == 1
+
+
+def test_audits_are_a_sample_of_all_frames_and_each_is_looked_at_with_an_echo(first: Student) -> None:
+    """Frames come 25 a second, for four minutes; the student looks at one a second."""
+    rig = profiled(first, Profile(rate=1.0, echo=True), audit_share=0.05, frames_per_window=40, window_s=60.0)
+    for _ in range(6_000):
+        rig.skips()  # it finds nothing, so that no frame is hard
+    ends = [end for end in rig.around.ends if end.released.audits]
+    assert {round(end.released.among, -1) for end in ends} == {1500}, "spared frames count in the draw"
+    assert {end.released.audits for end in ends} == {2}
+    assert {one.reason for one in rig.around.recorded} == {"audit"}
+    windows: dict[int, list[Selected]] = {}
+    for one in rig.around.recorded:
+        windows.setdefault(int((one.frame.pts + 0.001) // 60), []).append(one)
+    drawn = [one for each in windows.values() for one in sorted(each, key=_lot)[:2]]
+    # The first frames of a window are drawn before anybody could look ahead: two seconds of an hour, or of a minute.
+    heard = [decode(one.echo) for one in drawn if one.echo]
+    assert len(heard) >= len(drawn) - 1
+    assert {round(one.rate) for one in heard} == {25}
+    assert sum(one.stood is not None for one in heard) >= 0.8 * len(heard), "what was told of them is an earlier answer"
+    spent = rig.metrics.total("frames_inferred") / 6_000
+    assert spent < 0.3, "looks before audits: of a window of a minute a sixth, of one of an hour as many in all"
+
+
+def _lot(one: Selected) -> float:
+    assert one.draw is not None
+    return one.draw.lot
+
+
+def test_no_frame_is_drawn_while_a_camera_is_paused(first: Student) -> None:
+    rig = Rig(first, audit_share=0.05, frames_per_window=40)
+    rig.lane.apply(desired(paused=True, profile=SLOW))
+    assert [rig.skips(0.5) for _ in range(4)] == [False, True, True, True]
+    assert rig.selector.among == 0
+
+
+def test_a_held_hard_frame_has_an_echo_too_since_it_may_be_drawn_in_the_end(first: Student) -> None:
+    hard = {"eager_share": 0, "duplicate_change": 0, "audit_share": 0.05, "frames_per_window": 40}
+    rig = profiled(first, Profile(echo=True), **hard)
+    for _ in range(60):
+        rig.skips(0.9)
+    rig.skips(0.3, 0.35, 0.4)
+    assert rig.around.recorded[-1].reason == "hard"
+    assert decode(rig.around.recorded[-1].echo).stood is None
+    assert rig.around.recorded[0].echo == b"", "before two seconds nothing can be told"

@@ -177,6 +177,7 @@ def hard_frame(
         probability=changes.pop("probability", None),
         ignored=changes.pop("ignored", ()),
         shadow=changes.pop("shadow", None),
+        echo=changes.pop("echo", b""),
     )
     assert not changes, changes
     return frame, jpeg

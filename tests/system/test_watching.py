@@ -18,11 +18,13 @@ import sqlalchemy as sa
 import yaml
 
 from culling.cloud.link.looks import Looks
-from culling.cloud.store.desired import DesiredStates, Paced
+from culling.cloud.profile.score import Scored
+from culling.cloud.store.desired import DesiredStates, Paced, Profiled
 from culling.cloud.store.index import frames
 from culling.common.cli import main
 from culling.common.metrics import SERIES
 from culling.common.wire.messages import CameraState
+from culling.common.wire.profile import Profile
 from support.browser import Browser, needs_chromium
 from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.http import fetch
@@ -51,7 +53,7 @@ class Running:
     """A service, and an agent whose camera plays a clip over and over."""
 
     def __init__(self, folder: Path) -> None:
-        self.cloud = CloudState(folder, schedule={"hold": True}, pace={"on": True})
+        self.cloud = CloudState(folder, schedule={"hold": True}, pace={"on": True}, profile={"on": True})
         secret = self.cloud.enroll()
         self.service = ServiceProcess(self.cloud)
         self.site = Site(folder, self.service.endpoint)
@@ -97,7 +99,10 @@ class Running:
         return main(["cloud", *arguments, "--config", str(self.cloud.toml)])
 
     def manual_frames(self) -> int:
-        query = sa.select(sa.func.count()).where(frames.c.reason == "manual")
+        return self.frames_where(frames.c.reason == "manual")
+
+    def frames_where(self, condition: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).where(condition)
         with self.cloud.index.read() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -160,6 +165,26 @@ def test_another_budget_is_in_force_and_given_again_to_an_agent_that_was_started
     assert f"{CAMERA}: pace 0.25 times its budget: it is right, since 01-15 08:00" in capsys.readouterr().out
     DesiredStates(running.cloud.index).take_pace(CAMERA, None, 1.8e9)
     wait_until(lambda: follows(0, 1.0))
+
+
+def test_a_profile_is_ordered_followed_and_given_again_and_audits_tell_echoes(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait_until(lambda: running.state().profile == Profile(echo=True))
+    wait_until(lambda: running.frames_where(frames.c.echo.is_not(None)) > 0)
+    slow = Scored(Profile(2.0, 8, echo=True), 0.1, -0.002, -0.004)
+    states = DesiredStates(running.cloud.index)
+    states.take_profile(CAMERA, Profiled(slow, slow, why="by 60 audits", since=1.8e9, own=True), 1.8e9)
+    wait_until(lambda: running.state().profile == slow.profile and running.state().dropped.get("rate", 0) > 20)
+    running.site.close()
+    running.agent = running.site.start()
+    wait_until(lambda: running.state().seen > 0 and running.state().profile == slow.profile)
+    capsys.readouterr()
+    assert running.culling("status") == 0
+    told = "profile 2 frames/s that differs by 8, 10% of its frames: AP50 -0.002, at least -0.004 (by 60 audits)"
+    assert f"{CAMERA}: {told}, since 01-15 08:00" in capsys.readouterr().out
+    states.take_profile(CAMERA, Profiled(), 1.8e9)
+    wait_until(lambda: running.state().profile == Profile(echo=True))
 
 
 # Prometheus and Grafana

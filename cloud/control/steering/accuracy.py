@@ -186,5 +186,7 @@ class Measurer:
         return Forwarded(self._compared(frame), frame.captured, frame.probability)
 
     def _compared(self, frame: StoredFrame) -> Compared:
-        teacher = self._settings.teacher
-        return compare_on(frame, frame.detections, teacher.true_score, teacher.min_score)
+        teacher, echo = self._settings.teacher, frame.echo
+        # What stood for a frame that the profile spared the student is what its outputs had of it.
+        found = frame.detections if echo is None or echo.stood is None else echo.stood
+        return compare_on(frame, found, teacher.true_score, teacher.min_score)

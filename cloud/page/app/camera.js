@@ -44,7 +44,7 @@ function answers(row) {
   const classes = Object.entries(row.accuracy?.per_class || {}).map(([label, one]) => `${label} ${real(one.value)}`).join(", ");
   const newer = gain && gain.map_before != null ? `${gain.model_id} came ${stamp(gain.at)}: ${signed(gain.map_after - gain.map_before, 3)} by its gate (${real(gain.map_before, 3)} → ${real(gain.map_after, 3)})${gain.gain_low == null ? "" : `, at least ${signed(gain.gain_low, 3)}`}${gain.gone ? `; it ${gain.gone}` : ""}` : "";
   return [
-    ["keeping up", paceOf(row), live && row.fps ? `${real(row.fps, 1)} frames/s come from the decoder` : "", row.keeping_up?.enough === false ? "bad" : ""],
+    ["keeping up", paceOf(row), [live && row.fps ? `${real(row.fps, 1)} frames/s come from the decoder` : "", row.profile ? `profile ${row.profile.told}${row.profile.since ? `, since ${stamp(row.profile.since)}` : ""}` : ""].filter(Boolean).join("; "), row.keeping_up?.enough === false ? "bad" : ""],
     ["accuracy", measured ? interval(measured) : "not measured yet", measured ? [`AP50 by ${count(row.accuracy.audits, "audit")}`, classes, row.worse.length ? row.worse.join("; ") : ""].filter(Boolean).join("; ") : "it takes ten labelled audits of this student", row.worse.length ? "bad" : ""],
     ["last new model", !newer ? "no round has published one" : gain.model_id === row.model || gain.model_id === row.live ? `${signed(gain.map_after - gain.map_before)} AP50` : "not in use any more", newer, moves && moves.by < 0 ? "bad" : ""],
     ["forwarded", live ? row.rate == null ? "…" : percent(row.rate) : "–", `${percent(day.rate)} over the day${row.frames_per_window ? `; budget ${row.frames_per_window} a window` : "; budget as in the edge's settings"}${row.pace ? `; pace ${row.pace.told}${row.pace.since ? `, since ${stamp(row.pace.since)}` : ""}` : ""}`],
@@ -111,4 +111,4 @@ function nowPane(name) {
   behind.addEventListener("toggle", () => poll.turn());
   return { node, news, tick: news, close: () => { poll.close(); daily.close(); if (sight) sight.close(); }, drawn: () => { news(); poll.turn(); daily.turn(); } };
 }
-const DROPPED = { newer: "not looked at: the student was busy", unchanged: "not looked at: nothing had changed", "max-fps": "not looked at: beyond max_fps", frozen: "not looked at: the picture was frozen" };
+const DROPPED = { newer: "not looked at: the student was busy", unchanged: "not looked at: nothing had changed", rate: "not looked at: beyond its profile's rate", "max-fps": "not looked at: beyond max_fps", frozen: "not looked at: the picture was frozen" };

@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError
 
 from culling.cloud.store.index import Index, cameras, class_lists, models
 from culling.common.frame import Detections
+from culling.common.wire import echo
+from culling.common.wire.echo import Echo
 from culling.common.wire.messages import WireDetections, from_wire
 
 FIRST = 1
@@ -109,6 +111,11 @@ class Reading:
         """Return what the student that forwarded a frame had found. Raises as `labels`."""
         own = self._models.get((row.camera, row.model_id), self._lists[FIRST])
         return detections(row.detections).among(own, self.classes(row.camera))
+
+    def echo(self, row: Any) -> Echo | None:
+        """Return what an audit tells of the frames before it, None for nothing. Raises as `labels`."""
+        own = self._models.get((row.camera, row.model_id), self._lists[FIRST])
+        return None if row.echo is None else echo.decode(row.echo).among(own, self.classes(row.camera))
 
     def translated(self, camera: str, blob: bytes, made_for: int | None) -> Detections:
         """Return what was kept by the list of that number, by the one in force for a camera. Raises as `labels`."""

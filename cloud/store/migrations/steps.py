@@ -116,4 +116,6 @@ STEPS = (
     Step("frames.shadow"),
     Step("rollouts"),
     Step("trials"),
+    Step("frames.echo"),
+    Step("wishes.profiled"),
 )

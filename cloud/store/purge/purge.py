@@ -53,7 +53,7 @@ REMOVED = "the camera was removed"
 """Why a round failed that was running at that moment; its process still looks at its record, so that this stays."""
 
 NOTHING = {"reason": "", "model_id": "", **dict.fromkeys(("frame", "pts", "captured", "loss", "width", "height"), 0)}
-BLOBS = ("detections", "features", "labels", "ignored", "shadow")
+BLOBS = ("detections", "features", "labels", "ignored", "shadow", "echo")
 EMPTY = {"bytes": 0, **dict.fromkeys((*BLOBS, "round", "kept", "probability")), **NOTHING}
 """A purged frame's row keeps its name, the picture's hash, when it came and when it was labelled, until it expires."""
 

@@ -238,10 +238,11 @@ class Corpus:
                 shots.append(Shot(number, number / rate, encode_jpeg(rgb), thumbnail))
                 yield rgb
 
-        return shots, self._student.see(pictures(), len(numbers))
+        return shots, self.student.see(pictures(), len(numbers))
 
     @cached_property
-    def _student(self) -> Remembered:
+    def student(self) -> Remembered:
+        """The base student, which remembers what it found."""
         decided = {
             "clip": self.clip,
             "weights": self.base.stem,

@@ -23,13 +23,14 @@ from culling.cloud.link.looks import Looks
 from culling.cloud.link.readings import Reading
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import Arrival
-from culling.cloud.store.index import Index, cameras
+from culling.cloud.store.index import Index, cameras, frames
 from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.picture import unseal
 from culling.cloud.store.roster import Members, Roster, Words
 from culling.common.errors import StorageError
 from culling.common.metrics import ALL, Metrics
 from culling.common.wire.codec import encode_jpeg
+from culling.common.wire.echo import encode
 from culling.common.wire.manifest import Trust, authentic, key_id, verify, verify_model
 from culling.common.wire.messages import (
     Ack,
@@ -53,6 +54,7 @@ from culling.common.wire.transport import new_keypair
 from culling.common.wire.versions import PROTOCOL_VERSION, SPEAKS, Speaks
 from support import recorded
 from support.cloud import CAMERA, CloudState, Edge, camera_state, detections, hard_frame, hello
+from support.echoes import echo
 from support.fleet import Fleet
 from support.s3 import S3
 from support.site import free_port
@@ -158,6 +160,19 @@ def test_a_repeat_that_comes_with_its_first_is_acked_too_and_stored_once(start: 
     assert [edge.receive(Ack)[0].seq for _ in range(3)] == [5, 5, 5]
     assert running.stored() == 1
     assert running.metrics.total("frames_duplicate", camera=CAMERA) == 2
+
+
+def test_an_audit_whose_echo_is_damaged_counts_without_it(start: Start) -> None:
+    running = start()
+    edge = running.edge()
+    told = {"reason": "audit", "probability": 0.1}
+    for seq, data in enumerate((b"", encode(echo([detections()])), b"junk"), 1):
+        frame, jpeg = hard_frame(seq, **told, echo=data)
+        assert edge.ask(frame, Ack, payload=jpeg).seq == seq
+    with running.cloud.index.read() as connection:
+        kept = connection.execute(sa.select(frames.c.echo).order_by(frames.c.seq)).scalars().all()
+    assert [one is None for one in kept] == [True, False, True]
+    assert running.metrics.total("echoes_dropped", camera=CAMERA) == 1
 
 
 def test_two_edges_may_use_the_same_boot_and_number(start: Start) -> None:

@@ -16,11 +16,13 @@ from culling.cloud.store.index import frames as table
 from culling.cloud.store.picture import unseal
 from culling.common.clock import DAY_S
 from culling.common.errors import StorageError
+from culling.common.wire.echo import AGES, encode
 from culling.common.wire.ignored import place
 from culling.common.wire.messages import Beside, to_wire
 from culling.common.wire.protocol import frame_id
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState, detections, hard_frame
+from support.echoes import echo
 from support.stored import EDGE, add, everything, files, known, label_all, split
 
 
@@ -162,6 +164,22 @@ def test_what_a_shadow_found_is_kept_and_outlives_the_row(cloud: CloudState) -> 
             connection.execute(table.delete())
         assert msgspec.msgpack.decode(blob, type=Beside) == beside
         assert cloud.frames.reconcile() == Reconciled(reindexed=1)
+
+
+def test_the_echo_of_an_audit_is_kept_by_the_classes_of_its_camera_and_outlives_the_row(cloud: CloudState) -> None:
+    two = detections((0, 0, 9, 9, 0.9, 2), (0, 0, 9, 9, 0.5, 0))
+    audit, jpeg = hard_frame(1, reason="audit", probability=0.005, echo=encode(echo([two])))
+    cloud.frames.add(EDGE, audit, jpeg)
+    for _ in range(2):
+        [frame] = everything(cloud)
+        assert frame.echo is not None
+        assert [one.labels.tolist() for one in frame.echo.found] == [[2, 0]] * len(AGES)
+        with cloud.index.write() as connection:
+            connection.execute(table.delete())
+        assert cloud.frames.reconcile() == Reconciled(reindexed=1)
+    cloud.frames.remove(CAMERA, [frame.id])
+    with cloud.index.read() as connection:
+        assert connection.execute(sa.select(table.c.echo)).scalar_one() is None
 
 
 def test_a_frame_that_a_row_says_is_gone_is_not_indexed_again(cloud: CloudState) -> None:

@@ -78,8 +78,9 @@ def test_what_agrees_is_counted_and_changed_by_nothing(cloud: CloudState) -> Non
         lambda cloud: change(cloud, detections=None),
         lambda cloud: change(cloud, labels=b"junk"),
         lambda cloud: change(cloud, ignored=b"junk"),
+        lambda cloud: change(cloud, echo=b"junk"),
     ],
-    ids=["missing", "torn", "another picture", "detections", "no detections", "labels", "ignored places"],
+    ids=["missing", "torn", "another picture", "detections", "no detections", "labels", "ignored places", "echo"],
 )
 def test_a_frame_that_cannot_be_used_is_put_aside(cloud: CloudState, spoil: Callable[[CloudState], None]) -> None:
     spoil(cloud)

@@ -125,3 +125,33 @@ def test_a_reservoir_goes_on_from_what_another_left_with_no_more_places_than_tha
     lost = Reservoir(random.Random(1), lots=[], among=50)
     lost.begin(5)
     assert (lost.size, lost.among) == (5, 0)
+
+
+def test_who_may_be_drawn_is_known_some_frames_before() -> None:
+    reservoir = Reservoir(random.Random(4))
+    reservoir.begin(2)
+    for _ in range(500):
+        soon = [reservoir.soon(ahead) for ahead in (1, 5)]
+        takes = reservoir.enter(reservoir.draw()) is not None
+        assert takes == soon[0], "of the next frame"
+        assert soon[1] or not takes, "a frame that takes a place was told of before"
+
+
+def test_looking_ahead_changes_nothing_of_who_is_drawn() -> None:
+    def lots(ahead: int) -> list[float]:
+        reservoir = Reservoir(random.Random(4))
+        reservoir.begin(2)
+        found = []
+        for _ in range(50):
+            if ahead:
+                reservoir.soon(ahead)
+            found.append(reservoir.draw().lot)
+        return found
+
+    assert lots(0) == lots(1) == lots(40)
+
+
+def test_nobody_is_drawn_where_there_is_no_place() -> None:
+    reservoir = Reservoir(random.Random(4))
+    reservoir.begin(0)
+    assert not reservoir.soon(100)

@@ -696,3 +696,47 @@ def test_frames_held_before_a_restart_leave_with_the_window_that_is_open_after_i
     assert fuller.decide(3.0, START).reason == "below-threshold"
     assert fuller.decide(4.5, START + 1).action is Action.HOLD
     assert fuller.close_window(START + 60.0) == Released(3, audits=0, among=2)
+
+
+# Frames that the student did not look at
+
+
+def test_frames_that_an_earlier_answer_stands_for_count_in_the_draw() -> None:
+    selector = culling(audit_share=0.1, frames_per_window=20, eager_share=0.0)
+    at, held = 1e9, 0
+    for index in range(200):
+        at = 1e9 + index / 10
+        selector.close_window(at)
+        if index % 5 and not selector.soon(1):
+            selector.stood(at)
+        else:
+            held += selector.decide(0.0, at).reason == "audit"
+    assert held >= 2
+    assert selector.close_window(1e9 + 30.0) == Released(0, 2, 200), "each of the 200 may be drawn alike"
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, 3, 10]))
+@settings(max_examples=20, deadline=None)
+def test_who_is_drawn_does_not_depend_on_what_is_looked_at(seed: int, every: int) -> None:
+    def drawn(every: int) -> list[int]:
+        chosen = SelectorSettings(audit_share=0.1, frames_per_window=20, window_s=60, bootstrap=0)
+        selector = build_selector(chosen, random.Random(seed))
+        lots: dict[float, int] = {}
+        for index in range(100):
+            at = 1e9 + index / 10
+            selector.close_window(at)
+            if index % every and not selector.soon(1):
+                selector.stood(at)
+            elif (draw := selector.decide(0.0, at).draw) is not None and draw.among == index + 1:
+                lots[draw.lot] = index
+        return [lots[lot] for lot in sorted(lots)[:2]]
+
+    assert drawn(every) == drawn(1)
+
+
+@pytest.mark.parametrize("policy", ["random", "interval", "cloud-only", "edge-only"])
+def test_baselines_draw_no_audits_of_frames_that_nobody_looked_at(policy: str) -> None:
+    selector = culling(policy=policy)
+    selector.stood(1e9)
+    assert not selector.soon(100)
+    assert selector.among == 0

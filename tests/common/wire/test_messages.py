@@ -59,6 +59,7 @@ from culling.common.wire.messages import (
     to_wire,
     unpack,
 )
+from culling.common.wire.profile import Profile
 from culling.common.wire.versions import PROTOCOL_VERSION
 
 STATE = CameraState("gate-1", "live", "gate-1-r6", 900, 880, {"hard": 3, "audit": 1}, 2, 2, 0, {"full": 1}, 1.5, 0.25)
@@ -78,6 +79,7 @@ EDGE: list[tuple[Message, bytes | None]] = [
     (Hello("culling 0.1.0", "b1", [STATE]), None),
     (FRAME, b"\xff\xd8jpeg"),
     (AUDIT, b"\xff\xd8jpeg"),
+    (msgspec.structs.replace(AUDIT, echo=b"echo"), b"\xff\xd8jpeg"),
     (ASIDE, b"\xff\xd8jpeg"),
     (SHADOWED, b"\xff\xd8jpeg"),
     (Heartbeat("b1", [STATE, STATE]), None),
@@ -98,6 +100,7 @@ CLOUD: list[tuple[Message, bytes | None]] = [
     (Desired("gate-1", True, 12, 4), None),
     (Desired("gate-1", False, None, None), None),
     (Desired("gate-1", False, None, None, pace=0.25), None),
+    (Desired("gate-1", False, None, None, profile=Profile(4.0, 8, echo=True)), None),
     (Look("gate-1", 5.0), None),
     (Welcome("culling 0.3.0", 16, verdicts=True), None),
     (Verdict("gate-1", "b1", 3, to_wire(FOUND), "ensemble"), None),
@@ -143,6 +146,13 @@ def test_a_pace_of_one_is_understood_by_edges_that_know_none() -> None:
 @pytest.mark.parametrize("pace", [0.0, -1.0, 65.0, float("nan"), "1"])
 def test_a_pace_out_of_bounds_is_refused(pace: Any) -> None:
     assert refusal([header(Desired("gate-1", False, None, None), pace=pace)], "cloud") == "malformed"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": -1.0}, {"rate": 241.0}, {"difference": 256}, {"difference": 1.5}, {"echo": 2}]
+)
+def test_a_profile_out_of_bounds_is_refused(wrong: dict[str, Any]) -> None:
+    assert refusal([header(Desired("gate-1", False, None, None), profile=wrong)], "cloud") == "malformed"
 
 
 def test_a_cloud_that_answers_no_edge_says_nothing_of_it_to_those_that_never_ask() -> None:

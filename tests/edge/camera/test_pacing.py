@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.edge.camera.pacing import Backoff, Pace, Polling, Thinner, Timeline
+from culling.edge.camera.pacing import Backoff, Pace, Polling, Timeline
 
 
 class TestBackoff:
@@ -71,29 +71,6 @@ class TestPace:
         pace.delay(0.0, now=50.0)
         assert pace.delay(0.1, now=5000.0) == 0
         assert pace.delay(0.2, now=5000.0) == pytest.approx(0.1)
-
-
-class TestThinner:
-    @staticmethod
-    def kept(max_fps: float, times: list[float]) -> list[float]:
-        thinner = Thinner(max_fps)
-        return [at for at in times if thinner.wants(at)]
-
-    def test_zero_lets_all_through(self) -> None:
-        assert self.kept(0, [0, 0, 0.001, 5]) == [0, 0, 0.001, 5]
-
-    def test_frames_are_kept_evenly(self) -> None:
-        assert self.kept(2, [number / 10 for number in range(20)]) == [0, 0.5, 1.0, 1.5]
-
-    def test_a_rate_that_does_not_divide_is_kept_on_average(self) -> None:
-        assert len(self.kept(10, [number / 25 for number in range(250)])) == 100
-
-    def test_a_slower_camera_loses_nothing(self) -> None:
-        times = [number / 5 for number in range(20)]
-        assert self.kept(10, times) == times
-
-    def test_after_a_pause_there_is_no_burst(self) -> None:
-        assert self.kept(1, [0, 100, 100.1, 100.2, 100.9, 101]) == [0, 100, 101]
 
 
 class TestPolling:

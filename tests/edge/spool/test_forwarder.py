@@ -374,6 +374,16 @@ def test_a_frame_leaves_with_the_places_that_its_camera_ignored(bench: Bench) ->
     assert [one.ignored for one, _ in bench.cloud.seen if isinstance(one, HardFrame)] == [(corner,)]
 
 
+def test_an_audit_leaves_with_its_echo_and_no_other_frame_does(bench: Bench) -> None:
+    for seq, reason in enumerate(("hard", "audit")):
+        told = {"score": score(), "reason": reason, "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
+        bench.spool.add(Shot(seq), found=Detections.empty(), echo=b"echo", **told)  # type: ignore[arg-type]
+    bench.start()
+    until(bench, lambda: bench.ready() == 0)
+    frames = [one for one, _ in bench.cloud.seen if isinstance(one, HardFrame)]
+    assert {one.reason: one.echo for one in frames} == {"hard": b"", "audit": b"echo"}
+
+
 def test_frames_wait_for_a_cloud_that_comes_late(bench: Bench) -> None:
     bench.spool_frames(2)
     bench.cloud.close()
@@ -477,6 +487,8 @@ def test_a_cloud_of_0_2_is_greeted_in_its_own_words_and_told_nothing_else(bench:
     corner = place(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ())
     values = {"score": score(), "reason": "hard", "model_id": "gate-1", "jpeg": b"jpeg", "held": False}
     bench.spool.add(Shot(4), found=Detections.empty(), ignored=(corner,), **values)  # type: ignore[arg-type]
+    values["reason"] = "audit"
+    bench.spool.add(Shot(5), found=Detections.empty(), echo=b"echo", **values)  # type: ignore[arg-type]
     subject = bench.start(heartbeat_s=0.2)
 
     until(bench, lambda: bench.ready() == 0 and isinstance(bench.cloud.seen[-1][0], Heartbeat))

@@ -312,6 +312,19 @@ def test_a_held_frame_that_rotted_is_not_sealed_anew_with_what_a_shadow_found(sp
     assert balanced(spool.counts())
 
 
+def test_an_echo_is_sealed_with_its_frame_and_takes_room(spool: Spool, tmp_path: Path) -> None:
+    told = {"score": score(1.0), "reason": "audit", "model_id": "m", "jpeg": b"x", "held": False}
+    sizes = []
+    for echo in (b"", b"e" * 1000):
+        spool.add(Shot(), found=FOUND, echo=echo, **told)  # type: ignore[arg-type]
+        sizes.append(spool.counts().bytes)
+    assert sizes[1] == 2 * sizes[0] + 1000
+    assert [frame.echo for frame in spool.ready(9)] == [None, b"e" * 1000]
+    rot(tmp_path / "spool.db", "echo", b"f", "echo IS NOT NULL")
+    assert [frame.echo for frame in spool.ready(9)] == [None]
+    assert spool.counts().reasons == {"corrupt": 1}
+
+
 def test_a_drawn_frame_that_rotted_is_quarantined_and_not_sealed_anew(spool: Spool, tmp_path: Path) -> None:
     rotten = put(spool, 0.0, held=True, reason="audit", draw=Draw(0.5, 1))
     put(spool, 0.0, held=True, reason="audit", draw=Draw(0.6, 2))
@@ -327,8 +340,8 @@ def test_a_spool_of_version_0_2_is_read_on(tmp_path: Path) -> None:
     waiting, held = put(spool, 2.0, reason="audit"), put(spool, 1.0, held=True)
     spool.close()
     db = sqlite3.connect(tmp_path / "spool.db")
-    for change in ("DROP COLUMN lot", "DROP COLUMN probability", "DROP COLUMN ignored", "DROP COLUMN shadow"):
-        db.execute(f"ALTER TABLE frames {change}")
+    for name in ("lot", "probability", "ignored", "shadow", "echo"):
+        db.execute(f"ALTER TABLE frames DROP COLUMN {name}")
     db.execute("UPDATE frames SET rank = 2 WHERE reason = 'audit'")
     db.execute("CREATE INDEX least_valuable ON frames (rank, worth, seq DESC)")
     db.close()
