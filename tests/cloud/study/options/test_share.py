@@ -5,7 +5,7 @@ import pytest
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis import training
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.studies.share import share
+from culling.cloud.study.options.share import share
 
 
 def test_fewer_weights_that_move_are_fewer_bytes_that_travel(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.studies.cascade import SHARES, cascade
+from culling.cloud.study.options.cascade import SHARES, cascade
 
 
 def test_each_student_and_way_goes_from_its_own_answers_to_the_teachers(corpus: Corpus) -> None:

@@ -5,7 +5,7 @@ import pytest
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis import training
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.studies.distil import distil
+from culling.cloud.study.options.distil import distil
 from culling.cloud.teacher.bundled import Bundled
 from culling.common.errors import ModelError
 from support.detectors import small_student

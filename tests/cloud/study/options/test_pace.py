@@ -9,8 +9,8 @@ from culling.cloud.study.basis import camera
 from culling.cloud.study.basis.camera import StudiedCamera
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.phases import Phases
-from culling.cloud.study.studies import pace as study
-from culling.cloud.study.studies.pace import pace
+from culling.cloud.study.options import pace as study
+from culling.cloud.study.options.pace import pace
 from culling.common.errors import SettingsError
 
 

@@ -5,7 +5,7 @@ import pytest
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis import training
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.studies.recipes import (
+from culling.cloud.study.options.recipes import (
     APPRENTICE,
     BASE,
     CASCADE,

@@ -4,6 +4,7 @@ Every student is trained from the base one on n culled frames and in the same nu
 
 plain       as a round trains it with every option off
 one teacher by the labels of the bundled teacher alone, where those of an ensemble are the default (Data Distillation)
+distilled   by the teacher's features as well, where teacher and student have what that takes (Chen et al.)
 share       only a share of the weights moves, so that little travels to the edge (AMS)
 int8        the plain one in 8 bits, and after half as many further steps in 8 bits (Apprentice)
 cascade     the plain one, and the teacher in its place on the fifth of the frames where it is least sure (NoScope)
@@ -24,6 +25,7 @@ from typing import Any
 from culling.cloud.bill.count import student_cost
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import Truth
+from culling.cloud.model.family import family_named
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.escalation import Escalation
@@ -31,13 +33,15 @@ from culling.cloud.study.basis.forms import Form, graph_of, scores_of
 from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled
 from culling.cloud.study.basis.training import TrainedStudent, Trainer
+from culling.cloud.teacher.interface import tutor_of
 from culling.common.errors import InputError
 from culling.common.wire.delta import make
 
-BASE, PLAIN, ONE, SHARE, POSTED, APPRENTICE, CASCADE, TEACHER = (
+BASE, PLAIN, ONE, DISTILLED, SHARE, POSTED, APPRENTICE, CASCADE, TEACHER = (
     "base student",
     "plain",
     "one teacher",
+    "distilled",
     "5 % of the weights",
     "int8",
     "int8, trained in it",
@@ -109,6 +113,7 @@ class _Kitchen:
         return [
             self._tried(PLAIN, n, plain, chosen),
             *self._by_one_teacher(n),
+            *self._distilled(n, chosen),
             self._tried(SHARE, n, small, chosen),
             self._tried(POSTED, n, plain, chosen, "int8"),
             self._tried(APPRENTICE, n, apprentices, chosen, "int8", plain[0].steps),
@@ -122,6 +127,12 @@ class _Kitchen:
         chosen = culled(alone.losses(), alone.hardness, n, FACTOR)
         trainer = Trainer(alone)
         return [self._tried(ONE, n, [trainer.train(chosen, seed) for seed in self._seeds], chosen)]
+
+    def _distilled(self, n: int, chosen: Sequence[int]) -> list[Tried]:
+        corpus, trainer = self._corpus, self._trainer
+        if family_named(corpus.settings.student.family).passing is None or tutor_of(corpus.teacher) is None:
+            return []
+        return [self._tried(DISTILLED, n, [trainer.train(chosen, seed, distil=True) for seed in self._seeds], chosen)]
 
     def _tried(
         self,
@@ -187,6 +198,7 @@ def _wanted(by: Mapping[str, Tried], n: int) -> list[dict[str, str]]:
     assert small.sent is not None
     lines = [
         ("one teacher to two", "-", f"{_less(plain, by[ONE]):+.3f} AP50") if ONE in by else None,
+        (DISTILLED, "AP50:95 >= +.020", f"{_less(by[DISTILLED], plain, 'ap50_95'):+.3f}") if DISTILLED in by else None,
         (SHARE, "bytes <= 5 % of the whole", f"{small.sent / small.whole:.1%}"),
         (SHARE, "AP50 >= -.010", f"{_less(small, plain):+.3f}"),
         (POSTED, "every class >= -.005 AP50", f"{least[POSTED]:+.3f} in the worst"),

@@ -1,0 +1,1 @@
+"""Studies of the named options: what each brings, beside itself being off."""
