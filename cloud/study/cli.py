@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -55,47 +55,35 @@ LIBRARIES = ("culling", "torch", "torchvision")
 
 @dataclass(frozen=True)
 class Study:
-    """One subcommand: the module of its function below `cloud/study`, its line in the help, and its defaults."""
+    """One subcommand: its line in the help, the folder of the module that has its function, and its defaults."""
 
-    module: str
     help: str
+    room: Literal["studies", "options"] = "studies"
     counts: tuple[int, ...] = (128,)
     seeds: tuple[int, ...] = (0,)
     frames: int = 400
 
 
 STUDIES = {
-    "table1": Study(
-        "studies.table1", "No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)
-    ),
-    "table2": Study("studies.table2", "Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
-    "picks": Study("studies.picks", "Which of the n worst frames a first stage loses.", seeds=(0, 1, 2)),
-    "fig4": Study("studies.fig4", "Precision, change of the loss, and milliseconds by scale."),
-    "resolution": Study("studies.resolution", "Which scale is chosen by labels and by the loss, and what it costs."),
-    "updates": Study("studies.updates", "Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),
-    "online": Study("studies.online", "The streaming selector against the best of the same windows."),
-    "selector": Study("studies.selector", "Which ranking of frames finds those that the teacher would correct."),
-    "forgetting": Study(
-        "studies.forgetting", "What is left of the day after rounds by night, and the other way.", frames=600
-    ),
-    "pace": Study("options.pace", "What a pace that follows the student's accuracy saves and costs.", counts=(32,)),
-    "distil": Study(
-        "options.distil", "Labels alone, and the teacher's features beside them.", counts=(64,), seeds=(0, 1)
-    ),
-    "profile": Study("options.profile", "What it saves and loses to look at fewer frames.", counts=(1,), frames=100),
-    "share": Study("options.share", "A small share of the weights trained: precision, and bytes down.", counts=(64,)),
-    "unseen": Study(
-        "studies.unseen", "What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)
-    ),
+    "table1": Study("No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)),
+    "table2": Study("Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
+    "picks": Study("Which of the n worst frames a first stage loses.", seeds=(0, 1, 2)),
+    "fig4": Study("Precision, change of the loss, and milliseconds by scale."),
+    "resolution": Study("Which scale is chosen by labels and by the loss, and what it costs."),
+    "updates": Study("Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),
+    "online": Study("The streaming selector against the best of the same windows."),
+    "selector": Study("Which ranking of frames finds those that the teacher would correct."),
+    "forgetting": Study("What is left of the day after rounds by night, and the other way.", frames=600),
+    "pace": Study("What a pace that follows the student's accuracy saves and costs.", "options", counts=(32,)),
+    "distil": Study("Labels alone, and the teacher's features beside them.", "options", counts=(64,), seeds=(0, 1)),
+    "profile": Study("What it saves and loses to look at fewer frames.", "options", counts=(1,), frames=100),
+    "share": Study("A small share of the weights trained: precision, and bytes down.", "options", counts=(64,)),
+    "unseen": Study("What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
     "cascade": Study(
-        "options.cascade", "The teacher's answers where the student is unsure, by share.", counts=(32,), seeds=(0, 1, 2)
+        "The teacher's answers where the student is unsure, by share.", "options", counts=(32,), seeds=(0, 1, 2)
     ),
-    "recipes": Study(
-        "options.recipes", "Named options beside each other: precision and bill.", counts=(64,), seeds=(0, 1, 2)
-    ),
-    "students": Study(
-        "studies.students", "The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)
-    ),
+    "recipes": Study("Named options beside each other: precision and bill.", "options", counts=(64,), seeds=(0, 1, 2)),
+    "students": Study("The families of students: precision, time and bytes, also in 8 bits.", counts=(64,)),
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Ask whether culling works on a clip.")
@@ -157,7 +145,7 @@ def run(asked: Asked, console: Console) -> None:
 
 def study_function(name: str) -> Callable[[Corpus, Sequence[int], Sequence[int]], Results]:
     """Return the function of a study; importing it imports torch, so that is left to the last moment."""
-    return getattr(import_module(f"culling.cloud.study.{STUDIES[name].module}"), name)  # type: ignore[no-any-return]
+    return getattr(import_module(f"culling.cloud.study.{STUDIES[name].room}.{name}"), name)  # type: ignore[no-any-return]
 
 
 def _machine() -> dict[str, Any]:
