@@ -114,7 +114,8 @@ class Upkeep:
         # Models go before frames: one that is out of use is as large as a thousand pictures, and can be made again.
         self._files.prune(self._registry.wanted_files(self._zoo(now, spare)), now - (SHORT_S if spare > 0 else DAY_S))
         people_days = store.people_days or store.records_days
-        dropped = self._features.trim(store.features_bytes, 0 if self._objects.shared else spare)
+        allowance = store.features_bytes if self._settings.round.distil else 0
+        dropped = self._features.trim(allowance, 0 if self._objects.shared else spare)
         for (camera, reason), count in dropped.items():
             self._metrics.count("features_dropped", count, camera=camera, reason=reason)
         room = 0 if self._objects.shared else spare  # pictures in a bucket take none of the disk

@@ -40,7 +40,7 @@ class StoreSettings(Section):
         default=1 << 30,
         ge=0,
         description="bytes of the teacher's features that one camera may keep for `round.distil`, about 2 MB a frame; "
-        "those of frames that teach least go first",
+        "those of frames that teach least go first; all of them where `round.distil` is off",
     )
     retention_days: float = Field(default=30.0, gt=0, description="days after which a frame is removed")
     records_days: float = Field(

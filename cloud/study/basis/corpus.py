@@ -23,6 +23,7 @@ from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.evaluation.precision import STUDENT_FLOOR, Hardness, hardness
 from culling.cloud.model.base import base_artefact
 from culling.cloud.model.dataset import Sample
+from culling.cloud.model.distil.features import unpack
 from culling.cloud.model.distil.tutor import Tutor
 from culling.cloud.settings import CloudSettings
 from culling.cloud.settings.teacher import TeacherSettings
@@ -33,7 +34,7 @@ from culling.cloud.teacher.loading import identity, load_teacher, tutor_in
 from culling.cloud.teacher.remembered import Remembered, Seen
 from culling.cloud.weights.index import file_hash
 from culling.common.atomic import write_atomic
-from culling.common.errors import CameraError, ModelError
+from culling.common.errors import CameraError, ModelError, StorageError
 from culling.common.graph import Graph, has_cuda, open_graph, see
 from culling.common.progress import shown
 from culling.common.scaler import input_size, resize
@@ -191,7 +192,10 @@ class Corpus:
         ]
 
     def features(self, indices: Sequence[int]) -> list[bytes]:
-        """Return the teacher's features of those frames, packed as a round has them; each is computed once."""
+        """Return the teacher's features of those frames, packed as a round has them; each is computed once.
+
+        Raises StorageError for a file of them that is damaged.
+        """
         found, decided = [], {"weights": self.tutor.identity, "short_side": self.settings.teacher.short_side}
         with shown("the teacher's features", "frame", len(indices)) as show:
             for done, index in enumerate(indices, 1):
@@ -202,7 +206,7 @@ class Corpus:
                     with self.tutor.watched() as seen:
                         self.teacher.label([self.picture(index)])
                     write_atomic(path, seen[0].pack())
-                found.append(path.read_bytes())
+                found.append(_whole(path))
                 show(done, "")
         return found
 
@@ -269,3 +273,13 @@ class Corpus:
     @property
     def _teacher_identity(self) -> dict[str, Any]:
         return identity(self.settings.teacher)
+
+
+def _whole(path: Path) -> bytes:
+    """Return the packed features in a file. Raises StorageError where they are damaged."""
+    packed = path.read_bytes()
+    try:
+        unpack(packed)
+    except ValueError as error:
+        raise StorageError(f"{path}: {error}; remove it to compute it again") from None
+    return packed

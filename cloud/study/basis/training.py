@@ -219,6 +219,16 @@ class Trainer:
         scores = self.corpus.held_out.score(weights, scale, self.corpus.settings.student.long_side)
         return Scores(scores.teacher, scores.labels)
 
+    def score_teacher(self) -> Scores:
+        """Return how good the teacher is by the label file: no better than a student, it has nothing to teach it."""
+        corpus = self.corpus
+        decided = corpus.identity | corpus.truth | {"judged": "teacher"}
+
+        def measure() -> Scores:
+            return Scores(None, corpus.held_out.score_teacher(corpus.labeller, corpus.graph.info.classes))
+
+        return corpus.memo.once("scores", decided, Scores, measure)
+
     def search(self, indices: Sequence[int], threshold: float | None = None) -> ScaleSearch:
         """Return optResolution's search on those frames with the base student; `threshold` None: that of the settings.
 

@@ -2,7 +2,8 @@
 
 Students are trained from the base one on n frames, evenly spaced, in equally many steps on the same batches: once on
 labels alone, and once with the losses of `[round] distil`. The label file is from outside: by it the second are better
-or they are not, whatever the teacher thinks.
+or they are not, whatever the teacher thinks. The first row is the teacher's own: what a student already knows as well,
+it cannot learn from it.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ class Entry:
 
 
 def distil(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
-    """Return a row for each n and way to train, over the seeds, and one before training."""
+    """Return a row for each n and way to train, over the seeds, one before training, and one for the teacher."""
     trainer, size = Trainer(corpus), 0.0
-    entries = [Entry("not", 0, None, [trainer.score(None, corpus.scale)])]
+    entries = [
+        Entry("the teacher itself", 0, None, [trainer.score_teacher()]),
+        Entry("not", 0, None, [trainer.score(None, corpus.scale)]),
+    ]
     for n in counts:
         frames = [int(at) for at in np.linspace(0, len(corpus) - 1, n)]
         for way, distils in WAYS.items():
@@ -87,7 +91,7 @@ def _of_class(entry: Entry, name: str) -> str:
 
 
 def _gained(row: Row, plain: dict[Any, float | None]) -> str:
-    before = plain.get(row["n"])
+    before = plain.get(row["n"])  # none of the rows that trained nothing
     if before is None or row["labels_ap50_95"] is None or row["way"] == "labels":
         return "-"
     return text(row["labels_ap50_95"] - before, "+.3f")

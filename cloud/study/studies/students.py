@@ -48,21 +48,12 @@ class Entry:
 def students(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for the teacher, and one for each family, before training and after it on n frames, and form."""
     own = corpus.settings.student.family
-    entries = [Entry("teacher", "-", "-", [], [_teacher(corpus)])]
+    entries = [Entry("teacher", "-", "-", [], [Trainer(corpus).score_teacher()])]
     for name in sorted({own} | _bundled()):
         entries += _family(corpus if name == own else corpus.beside(name), name, counts, seeds)
     spent = _milliseconds(corpus, {graph for entry in entries for graph in entry.graphs[:1]})
     rows = [_row(entry, spent) for entry in entries]
     return Results(rows, [_table(rows, len(seeds)), _classes(entries)], (lambda axes: _plot(axes, rows),))
-
-
-def _teacher(corpus: Corpus) -> Scores:
-    decided = corpus.identity | corpus.truth | {"judged": "teacher"}
-
-    def measure() -> Scores:
-        return Scores(None, corpus.held_out.score_teacher(corpus.labeller, corpus.graph.info.classes))
-
-    return corpus.memo.once("scores", decided, Scores, measure)
 
 
 def _bundled() -> set[str]:

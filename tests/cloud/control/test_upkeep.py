@@ -89,7 +89,8 @@ def test_the_files_of_the_zoo_stay_until_the_disk_is_short(
 
 
 def test_features_beyond_their_allowance_are_given_up_and_counted(tmp_path: Path, clock: FakeClock) -> None:
-    state, metrics = CloudState(tmp_path, clock, store={"features_bytes": 250}), Metrics(CollectorRegistry(), "cloud")
+    state = CloudState(tmp_path, clock, store={"features_bytes": 250}, round={"distil": True})
+    metrics = Metrics(CollectorRegistry(), "cloud")
     state.enroll()
     store = feature_store(state.settings, state.index)
     for seq in (1, 2, 3):
@@ -99,4 +100,9 @@ def test_features_beyond_their_allowance_are_given_up_and_counted(tmp_path: Path
     pass_turn(upkeep(state, metrics))
     assert metrics.by("reason", "features_dropped", camera=CAMERA) == {"allowance": 1}
     assert not store.find([frame_id("e" * 40, "boot-1", 1)])
+    state.settings = state.settings.model_copy(
+        update={"round": state.settings.round.model_copy(update={"distil": False})}
+    )
+    pass_turn(upkeep(state, metrics))
+    assert metrics.total("features_dropped", camera=CAMERA) == 3, "nobody wants them any more"
     state.close()

@@ -9,8 +9,9 @@ from culling.cloud.model.weights import load_weights
 from culling.cloud.round.distil.distil import lessons, lessons_of
 from culling.cloud.store.features.features import FOLDER, Kept, feature_store
 from culling.cloud.store.index import teacher_features
+from culling.cloud.store.people.reviews import Reviews, Said
 from culling.common.errors import ModelError
-from support.cloud import CAMERA, CloudState
+from support.cloud import CAMERA, CloudState, detections
 from support.rounds import ROUND, camera_with_student, context_of, run, start
 
 DISTILLING = {**ROUND, "distil": True}
@@ -51,12 +52,14 @@ def test_each_frame_without_features_has_its_reason(cloud: CloudState) -> None:
     store = feature_store(cloud.settings, cloud.index)
     with cloud.index.read() as connection:
         rows = connection.execute(teacher_features.select()).all()
-    [first, second, *_] = rows
+    [first, second, third, *_] = rows
     teacher = first.teacher
     store.keep([Kept(second.frame, CAMERA, "f" * 64, b"of another", 1.0)])
-    found, told = lessons(store, [first.frame, second.frame, "unknown"], teacher)
-    assert [one is not None for one in found] == [True, False, False]
-    assert told == {"taught": 1, "another-teacher": 1, "none": 1}
+    said = {third.frame: Said("corrected", detections((2, 2, 9, 9, 1.0, 0)))}
+    Reviews(cloud.index).enter(CAMERA, said, "ada", 5.0, lambda _: None)
+    found, told = lessons(store, [first.frame, second.frame, third.frame, "unknown"], teacher)
+    assert [one is not None for one in found] == [True, False, False, False]
+    assert told == {"taught": 1, "another-teacher": 1, "of-a-person": 1, "none": 1}
 
 
 def test_what_the_student_has_learnt_meanwhile_is_worth_less(cloud: CloudState) -> None:
