@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.control.publish import Publisher, unshadowed
+from culling.cloud.control.publish import Publisher, SupersededError, unshadowed
 from culling.cloud.control.steering.accuracy import read_measured
 from culling.cloud.control.waves.beside import Comparer, Opinion
 from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
@@ -23,7 +23,7 @@ from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.cloud.store.waves.shadows import end_shadow, promote
-from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, move
+from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, StorageError
 from culling.common.metrics import Metrics
@@ -99,8 +99,8 @@ class Waves:
             return
         now = self._clock.now()
         with self._index.write() as connection:
-            if not promote(connection, trial.camera, trial.model_id or ""):
-                return  # its edge turned it down just now
+            if not (goes_on(connection, trial) and promote(connection, trial.camera, trial.model_id or "")):
+                return  # it was halted, or its edge turned it down, just now
             move(connection, trial, "live", now, found.why, began=now)
             write(connection, _deed(trial, "promote", found.why), now)
         log.info("shadow_promoted", camera=trial.camera, model_id=trial.model_id, reason=found.why)
@@ -218,6 +218,8 @@ class Waves:
         known: dict[str, str | None] = {}
 
         def first(connection: sa.Connection) -> None:
+            if not goes_on(connection, trial):
+                raise SupersededError("it was halted just now")
             live = sa.select(models.c.model_id).where(models.c.camera == trial.camera, models.c.state == "live")
             known["before"] = connection.execute(live).scalar()
             known["why"] = unshadowed(connection, trial.camera) if self._settings.shadow else OFF
@@ -236,6 +238,8 @@ class Waves:
             self._metrics.count("models_published", camera=trial.camera)
         except StorageError:
             raise
+        except SupersededError:
+            log.info("wave_halted", rollout=trial.rollout, camera=trial.camera)
         except CullingError as error:
             self._end(trial, "failed", str(error))
 

@@ -129,9 +129,7 @@ class TestDownload:
         assert site.becomes_live()
         assert site.refused == []
 
-    def test_a_shadow_is_fetched_and_proven_in_the_same_way_and_answers_nothing(
-        self, site: Site, cloud: Cloud
-    ) -> None:
+    def test_a_shadow_is_fetched_and_proven_in_the_same_way_and_answers_nothing(self, site: Site, cloud: Cloud) -> None:
         site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.5))
         cloud.serve(site.updater)
 
