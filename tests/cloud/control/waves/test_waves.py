@@ -21,6 +21,7 @@ from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.index import cameras
 from culling.cloud.store.lifecycle import enter_labels
 from culling.cloud.store.people.deeds import Deeds, operator
+from culling.cloud.store.purge.purge import purge
 from culling.cloud.store.requests import Request
 from culling.cloud.store.waves.trials import Plan, Rollout, Trial, Trials
 from culling.common.errors import InputError
@@ -334,6 +335,24 @@ def test_one_that_is_halted_in_the_middle_goes_on_after_a_restart_where_it_stood
     fleet.reports("gate")
     fleet.waves.tend()
     assert fleet.states() == {"gate": "passed", "yard": "shadow", "ramp": "shadow"}
+
+
+def test_a_halt_that_comes_while_control_is_at_it_lets_nothing_take_a_place_or_begin(fleet: Fleet) -> None:
+    number = fleet.push("gate", "yard")
+    fleet.waves.tend()
+    fleet.audits("gate", CAR)
+    shadow, waiting = fleet.trials()
+    Trials(fleet.cloud.index).turn(number, ("running",), "halted", operator(), fleet.clock.now(), "by hand", "halt")
+    fleet.waves._judge(shadow)
+    fleet.waves._launch(waiting, next(row for row in fleet.cloud.roster.rows() if row.name == "yard"), None)
+    assert fleet.states() == {"gate": "shadow", "yard": "waiting"}
+    assert fleet.live() == {name: f"{name}-1" for name in NAMES}
+
+
+def test_a_purge_takes_what_waits_with_a_picture_of_the_camera(fleet: Fleet) -> None:
+    fleet.push()
+    purge(fleet.cloud.index, fleet.cloud.data_dir, "yard", None, fleet.clock.now())
+    assert fleet.states() == {"gate": "waiting", "ramp": "waiting"}
 
 
 def test_going_on_forgives_what_failed(fleet: Fleet) -> None:
