@@ -26,7 +26,7 @@ from culling.common.errors import InputError
 from culling.common.process.console import counted
 
 SHOWN = 50
-"""Trials of single cameras that are shown, newest first."""
+"""Rollouts, and trials of single cameras, that are shown, the newest ones."""
 
 SHOWN_STATES = ("passed", "failed", "back", "under way", "waiting")
 
@@ -76,7 +76,7 @@ def show(
     if context.invoked_subcommand is not None:
         return
     found = Trials(Index(settings_of(config, override).store_url))
-    rollouts, trials = found.rollouts(), [one for one in found.trials(limit=SHOWN) if one.rollout is None]
+    rollouts, trials = found.rollouts()[-SHOWN:], [one for one in found.trials(limit=SHOWN) if one.rollout is None]
     of = {one.id: found.trials(rollout=one.id) for one in rollouts}
     if as_json:
         told = [asdict(one) | {"cameras": [_told(trial) for trial in of[one.id]]} for one in rollouts]
@@ -131,7 +131,9 @@ def _turn(settings: CloudSettings, number: int, states: Sequence[str], to: Rollo
     if number not in known:
         raise InputError(f"there is no rollout {number}: see `culling cloud waves`")
     if not Trials(index).turn(number, states, to, actor, time.time(), f"{action} by {actor.who}", action):
-        raise InputError(f"rollout {number} is {known[number].state}: it cannot be {to}")
+        raise InputError(
+            f"rollout {number} is {known[number].state}: `{action}` is for one that is {' or '.join(states)}"
+        )
     print(f"rollout {number} is {to}{when(settings)}")
 
 

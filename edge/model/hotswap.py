@@ -1,8 +1,9 @@
 """How a camera gets a new model, as rules without I/O: which state follows which, and what a power cut leaves.
 
-    offered → downloading → staged → warming ─┬─────────→ switched → probation → live
-       │           │          │         │     └→ shadow ──↗   │         │
-       └───────────┴──────────┴─────────┴─────────┴→ rejected └─────────┴─→ rolled-back
+    offered → downloading → staged → warming ──→ switched → probation → live
+       └───────────┴──────────┴─────────┴─→ rejected  └────────┴─→ rolled-back
+
+One that is to run beside the one in use first is a shadow between warming and switched, and may be rejected there too.
 
 Every step is recorded before it takes effect (`slot.py`), and these rules hold at any moment:
 

@@ -115,6 +115,8 @@ class Updater:
             manifest = verify(offer.manifest, slot.trust(self._keys), self._clock.now())
             if slot.offer(manifest, offer.shadow):
                 self._start(slot, offer, manifest)
+            elif offer.shadow == 0 and (begun := self._downloads.get(offer.camera)) and begun.manifest == manifest:
+                del self._downloads[offer.camera]  # it is not wanted any more
         except ManifestError as error:
             if error.reason == "busy":
                 self._put_off(offer)

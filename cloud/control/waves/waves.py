@@ -11,25 +11,26 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.control.publish import Publisher, unshadowed
+from culling.cloud.control.publish import Publisher, SupersededError, unshadowed
 from culling.cloud.control.steering.accuracy import read_measured
 from culling.cloud.control.waves.beside import Comparer, Opinion
 from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
 from culling.cloud.settings import CloudSettings
-from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.frames import FrameStore
 from culling.cloud.store.index import Index, models
 from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
 from culling.cloud.store.waves.shadows import end_shadow, promote
-from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, move
+from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, StorageError
 from culling.common.metrics import Metrics
 
 SERVICE = Actor("waves", "service")
 OFF = "[waves] shadow is 0"
+GONE = "its camera was removed, or its edge revoked"
 
 log = structlog.get_logger(__name__)
 
@@ -62,21 +63,27 @@ class Waves:
         under_way = self._trials.trials(UNDER_WAY)
         if under_way or going:
             rows = {row.name: row for row in self._roster.rows() if not row.revoked}
+            wishes = DesiredStates(self._index).all()
+            pinned = {camera: wish.pinned for camera, wish in wishes.items() if wish.pinned is not None}
             for trial in under_way:
                 halted = trial.rollout in going and going[trial.rollout].state != "running"
-                self._tend(trial, rows.get(trial.camera), halted)
+                self._tend(trial, rows.get(trial.camera), pinned.get(trial.camera), halted)
             for rollout in going.values():
-                self._advance(rollout, rows)
+                self._advance(rollout, rows, pinned)
         self._metrics.set("rollouts_halted", sum(one.state == "halted" for one in going.values()))
 
     # One camera
 
-    def _tend(self, trial: Trial, row: CameraRow | None, halted: bool) -> None:
+    def _tend(self, trial: Trial, row: CameraRow | None, pinned: str | None, halted: bool) -> None:
         state = self._state_of(trial)
         if state != trial.state:
             self._end(trial, "failed", self._why_gone(trial))
         elif row is None:
-            self._withdraw(trial, "its camera was removed, or its edge revoked")
+            self._withdraw(trial, GONE)
+        elif pinned is not None and state == "shadow":
+            self._withdraw(trial, f"the camera was pinned to {pinned}")
+        elif pinned is not None:
+            self._end(trial, "passed", f"the camera was pinned to {pinned}: nobody else decides")
         elif state == "live":
             self._watch(trial, row)
         elif not halted:
@@ -92,8 +99,8 @@ class Waves:
             return
         now = self._clock.now()
         with self._index.write() as connection:
-            if not promote(connection, trial.camera, trial.model_id or ""):
-                return  # its edge turned it down just now
+            if not (goes_on(connection, trial) and promote(connection, trial.camera, trial.model_id or "")):
+                return  # it was halted, or its edge turned it down, just now
             move(connection, trial, "live", now, found.why, began=now)
             write(connection, _deed(trial, "promote", found.why), now)
         log.info("shadow_promoted", camera=trial.camera, model_id=trial.model_id, reason=found.why)
@@ -178,10 +185,10 @@ class Waves:
 
     # Several cameras
 
-    def _advance(self, rollout: Rollout, rows: Mapping[str, CameraRow]) -> None:
+    def _advance(self, rollout: Rollout, rows: Mapping[str, CameraRow], pinned: Mapping[str, str]) -> None:
         mine = self._trials.trials(rollout=rollout.id)
         if rollout.state == "back":
-            self._take_back(rollout, mine)
+            self._take_back(rollout, mine, pinned)
         if rollout.state != "running":
             return
         now = self._clock.now()
@@ -194,17 +201,16 @@ class Waves:
                 log.info("rollout_done", rollout=rollout.id, student=rollout.name, outcome=why)
             case Launch(wave=wave, trials=waiting) if waiting:
                 log.info("wave_began", rollout=rollout.id, student=rollout.name, wave=wave + 1, cameras=len(waiting))
-                desired = DesiredStates(self._index).all()
                 for trial in waiting:
-                    self._launch(trial, rows.get(trial.camera), desired.get(trial.camera, DesiredState()))
+                    self._launch(trial, rows.get(trial.camera), pinned.get(trial.camera))
 
-    def _launch(self, trial: Trial, row: CameraRow | None, desired: DesiredState) -> None:
+    def _launch(self, trial: Trial, row: CameraRow | None, pinned: str | None) -> None:
         """Publish the student of a trial, beside the live one where that can be."""
         if row is None or trial.artefact is None:
-            self._end(trial, "failed", "its camera was removed, or its edge revoked")
+            self._end(trial, "failed", GONE)
             return
-        if desired.pinned is not None:
-            self._end(trial, "failed", f"the camera is pinned to {desired.pinned}")
+        if pinned is not None:
+            self._end(trial, "failed", f"the camera is pinned to {pinned}")
             return
         measured, found = None, read_measured(row)
         if found is not None and found.now.ap50 is not None:
@@ -212,6 +218,8 @@ class Waves:
         known: dict[str, str | None] = {}
 
         def first(connection: sa.Connection) -> None:
+            if not goes_on(connection, trial):
+                raise SupersededError("it was halted just now")
             live = sa.select(models.c.model_id).where(models.c.camera == trial.camera, models.c.state == "live")
             known["before"] = connection.execute(live).scalar()
             known["why"] = unshadowed(connection, trial.camera) if self._settings.shadow else OFF
@@ -230,14 +238,18 @@ class Waves:
             self._metrics.count("models_published", camera=trial.camera)
         except StorageError:
             raise
+        except SupersededError:
+            log.info("wave_halted", rollout=trial.rollout, camera=trial.camera)
         except CullingError as error:
             self._end(trial, "failed", str(error))
 
-    def _take_back(self, rollout: Rollout, trials: list[Trial]) -> None:
-        """Undo what a rollout did, as a person asked, and end it."""
+    def _take_back(self, rollout: Rollout, trials: list[Trial], pinned: Mapping[str, str]) -> None:
+        """Undo what a rollout did, as a person asked, and end it; a camera that is pinned keeps what it has."""
         for trial in trials:
             if trial.state in ("waiting", "shadow"):
                 self._withdraw(trial, rollout.why, "back")
+            elif trial.camera in pinned:
+                continue
             elif trial.state in ("live", "passed") and self._state_of(trial) == "live":
                 self._go_back(trial, rollout.why, "back")
         self._trials.turn(rollout.id, ("back",), "done", SERVICE, self._clock.now(), rollout.why, "finish")

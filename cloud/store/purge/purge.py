@@ -152,7 +152,8 @@ def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[s
     yield sa.delete(looks).where(looks.c.camera == camera)
     yield sa.delete(escalations).where(escalations.c.camera == camera)
     yield sa.delete(requests).where((requests.c.camera == camera) & (requests.c.done < until))
-    yield sa.delete(trials).where((trials.c.camera == camera) & (trials.c.ended < until))
+    waits = trials.c.state == "waiting"  # with a picture of the camera
+    yield sa.delete(trials).where((trials.c.camera == camera) & (waits | (trials.c.ended < until)))
     if until == inf and camera in removed_cameras(connection):
         yield sa.delete(models).where(models.c.camera == camera)
         yield sa.delete(wishes).where(wishes.c.camera == camera)

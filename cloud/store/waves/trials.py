@@ -155,6 +155,14 @@ class Trials:
         return True
 
 
+def goes_on(connection: sa.Connection, trial: Trial) -> bool:
+    """Return whether nobody halted the rollout of a trial, if it is of one."""
+    if trial.rollout is None:
+        return True
+    state = sa.select(rollouts.c.state).where(rollouts.c.id == trial.rollout)
+    return connection.execute(state).scalar() == "running"
+
+
 def enter(connection: sa.Connection, camera: str, model_id: str, before: str, at: float) -> None:
     """Enter the trial of a student that was published for its camera alone, to run beside the live one."""
     row = {"camera": camera, "wave": 0, "state": "shadow", "model_id": model_id, "before": before, "began": at}

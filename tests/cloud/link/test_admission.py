@@ -9,7 +9,8 @@ from culling.cloud.settings import ServiceSettings
 from culling.cloud.store.frames import Counts
 from culling.common.errors import ProtocolError
 from culling.common.wire.ignored import Ignored
-from support.cloud import CAMERA, hard_frame
+from culling.common.wire.messages import Beside, WireDetections, to_wire
+from support.cloud import CAMERA, detections, hard_frame
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,14 @@ def test_check_frame_refuses_a_place_with_half_a_corner() -> None:
     frame, _ = hard_frame(1)
     with pytest.raises(ProtocolError, match="not the one"):
         check_frame(frame, b"x")
+
+
+def test_check_frame_holds_what_a_shadow_found_to_the_classes_of_its_own_model() -> None:
+    beside = Beside("gate-2", to_wire(detections((1, 1, 20, 20, 0.9, 7))))
+    frame, jpeg = hard_frame(1, shadow=beside)
+    check_frame(frame, jpeg, {"gate-1": 1, "gate-2": 8}.__getitem__)
+    with pytest.raises(ProtocolError, match="label 7"):
+        check_frame(frame, jpeg, {"gate-1": 8, "gate-2": 7}.__getitem__)
+    broken, jpeg = hard_frame(1, shadow=Beside("gate-2", WireDetections(b"", b"", b"x")))
+    with pytest.raises(ProtocolError, match="other numbers"):
+        check_frame(broken, jpeg)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from culling.cloud.store.people.deeds import operator
 from culling.cloud.store.retention import forget_records
+from culling.cloud.store.waves.trials import Plan, Trials, move
 from culling.common.wire.messages import SwapReport
 from support.clock import FakeClock
 from support.cloud import CAMERA, CloudState
 
-NOTHING = {"rounds": 0, "swaps": 0, "requests": 0, "models": 0}
+NOTHING = {"rounds": 0, "swaps": 0, "requests": 0, "trials": 0, "rollouts": 0, "models": 0}
 
 
 @pytest.fixture
@@ -45,3 +47,19 @@ def test_what_is_over_is_forgotten_and_what_is_open_stays(cloud: CloudState) -> 
     assert len(cloud.rounds.unfinished()) == 1
     assert cloud.rounds.last_finished() == {CAMERA: now + 0.5}, "when a camera had its last round stays known"
     assert len(cloud.requests.open()) == 1
+
+
+def test_a_rollout_that_is_over_is_forgotten_with_its_trials_and_one_that_is_halted_stays(cloud: CloudState) -> None:
+    now, trials = cloud.clock.now(), Trials(cloud.index)
+    students = {CAMERA: cloud.artefact()}
+    for state in ("done", "halted"):
+        number = trials.begin(Plan("a", students, {CAMERA: 0}, (1.0,), 0.1), operator(), now)
+        trials.turn(number, ("running",), state, operator(), now, "", "halt")  # type: ignore[arg-type]
+        (one,) = trials.trials(("waiting",))
+        with cloud.index.write() as connection:
+            if state == "done":
+                move(connection, one, "passed", now)
+    assert forget_records(cloud.index, now) == NOTHING, "not before its time"
+    assert forget_records(cloud.index, now + 1) == NOTHING | {"trials": 1, "rollouts": 1}
+    assert [one.state for one in trials.rollouts()] == ["halted"]
+    assert [one.state for one in trials.trials()] == ["waiting"]

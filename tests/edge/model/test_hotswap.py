@@ -258,13 +258,43 @@ class Swaps(RuleBasedStateMachine):
             self.proven.add(model_id)
         self.running = self.record.live
 
-    @rule(ago=st.integers(0, 3))
-    def offer_a_model(self, ago: int) -> None:
-        """Offer a new model, or one from some offers ago once more."""
+    @rule(ago=st.integers(0, 3), share=st.sampled_from([None, 0.5]))
+    def offer_a_model(self, ago: int, share: float | None) -> None:
+        """Offer a new model, or one from some offers ago once more, for use or to run beside the one in use."""
         self.number += 1
         model_id = f"m{max(1, self.number - ago)}"
         with contextlib.suppress(ManifestError):  # busy
-            self.write(hotswap.offer(self.record, manifest(self.number, model_id), 1.0))
+            self.write(hotswap.offer(self.record, manifest(self.number, model_id), 1.0, share))
+
+    @rule(ago=st.integers(0, 3))
+    def withdraw_a_model(self, ago: int) -> None:
+        """Say that a model is not to run beside the one in use, whether it does or not."""
+        model_id, was = f"m{max(1, self.number - ago)}", hotswap.shadow(self.record)
+        before = self.record
+        self.write(hotswap.withdraw(self.record, model_id, CAMERA, 1.0))
+        if was == model_id:
+            self.ended[model_id] = "rejected"
+        else:
+            assert self.record == before, "no other model is touched"
+
+    @precondition(lambda self: self.state() is State.SHADOW)
+    @rule(failed=st.booleans())
+    def run_beside(self, failed: bool) -> None:
+        """The model beside the one in use runs on many frames, or fails."""
+        assert self.record.candidate is not None
+        assert self.running != self.record.candidate.model_id, "it answers no frame"
+        if failed:
+            self.end("rejected")
+        else:
+            self.write(hotswap.settle(self.record))
+            self.tries[self.record.candidate.model_id] = 0
+
+    @precondition(lambda self: self.state() is State.SHADOW and hotswap.shadow(self.record) is None)
+    @rule()
+    def take_over(self) -> None:
+        assert self.record.candidate is not None
+        self.write(hotswap.advance(self.record, State.SWITCHED))
+        self.running = self.record.candidate.model_id
 
     @precondition(lambda self: self.state() is State.OFFERED)
     @rule()
@@ -290,11 +320,12 @@ class Swaps(RuleBasedStateMachine):
     @precondition(lambda self: self.state() in (State.STAGED, State.WARMING, State.SWITCHED))
     @rule()
     def go_on(self) -> None:
-        following = {State.STAGED: State.WARMING, State.WARMING: State.SWITCHED, State.SWITCHED: State.PROBATION}
         state = self.state()
-        assert state is not None
-        self.write(hotswap.advance(self.record, following[state]))
-        if following[state] is State.SWITCHED and self.record.candidate:
+        if state is State.WARMING:
+            self.write(hotswap.take_place(self.record, alone=False))
+        else:
+            self.write(hotswap.advance(self.record, State.WARMING if state is State.STAGED else State.PROBATION))
+        if self.state() is State.SWITCHED and self.record.candidate:
             self.running = self.record.candidate.model_id
 
     @precondition(lambda self: self.state() in (State.DOWNLOADING, State.STAGED, State.WARMING))

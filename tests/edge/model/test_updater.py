@@ -129,6 +129,24 @@ class TestDownload:
         assert site.becomes_live()
         assert site.refused == []
 
+    def test_a_shadow_is_fetched_and_proven_in_the_same_way_and_answers_nothing(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.5))
+        cloud.serve(site.updater)
+
+        assert not site.becomes_live()
+        assert site.state() is State.SHADOW
+        site.updater.offered(cloud.offer)
+        assert site.becomes_live()
+
+    def test_one_that_is_withdrawn_is_asked_for_no_more(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.5))
+        assert len(site.updater.outgoing()) == 1
+        site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.0))
+        (report,) = site.updater.outgoing()
+        assert (report.outcome, report.reason) == ("rejected", "withdrawn")  # type: ignore[union-attr]
+        site.rig.fake.advance(60.0)
+        assert site.updater.outgoing() == [report]
+
     def test_only_one_piece_is_asked_for_at_a_time(self, site: Site, cloud: Cloud) -> None:
         site.updater.offered(cloud.offer)
 
@@ -272,9 +290,13 @@ class TestAttacks:
         site.rig.wait()
         assert site.rig.play(1) == ["gate-1"]
 
+    @pytest.fixture(params=[None, 0.5, 0.0], ids=["for use", "as a shadow", "of no frame"], autouse=True)
+    def share(self, request: pytest.FixtureRequest) -> None:
+        self.offered_as = request.param
+
     def refusal(self, site: Site, signed: bytes, camera: str = "gate") -> str:
         with capture_logs() as logs:
-            site.updater.offered(ModelOffer(camera, signed))
+            site.updater.offered(ModelOffer(camera, signed, self.offered_as))
         assert site.updater.outgoing() == []
         (reason,) = site.refused
         assert [(log["camera"], log["reason"]) for log in logs if log["event"] == "model_refused"] == [(camera, reason)]

@@ -11,12 +11,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from culling.cloud.control.actions import carry_out
+from culling.cloud.control.control import SCHEDULE_S, Control
 from culling.cloud.control.publish import Publisher, SupersededError
+from culling.cloud.control.steering.accuracy import MeasuredAccuracy
 from culling.cloud.control.waves.order import wave_of
 from culling.cloud.control.waves.waves import Waves
+from culling.cloud.evaluation.accuracy import Accuracy, Estimate
 from culling.cloud.store.desired import DesiredStates
+from culling.cloud.store.index import cameras
 from culling.cloud.store.lifecycle import enter_labels
 from culling.cloud.store.people.deeds import Deeds, operator
+from culling.cloud.store.purge.purge import purge
 from culling.cloud.store.requests import Request
 from culling.cloud.store.waves.trials import Plan, Rollout, Trial, Trials
 from culling.common.errors import InputError
@@ -103,6 +108,13 @@ class Fleet:
         if outcome != "live":
             self.cloud.registry.withdraw(camera, trial.model_id, "rejected")
         self.cloud.registry.report(report, self.clock.now())
+
+    def measures(self, camera: str, model_id: str, low: float, high: float, audits: int = AUDITS) -> None:
+        """Have the accuracy of a camera's student measured, as the upkeep does."""
+        found = Accuracy(audits, audits, Estimate((low + high) / 2, low, high), {}, None, Estimate(0.0, 0.0, 1.0))
+        text = msgspec.json.encode(MeasuredAccuracy(model_id, self.clock.now(), found, None)).decode()
+        with self.cloud.index.write() as connection:
+            connection.execute(cameras.update().where(cameras.c.name == camera).values(accuracy=text))
 
     def trials(self, *states: str) -> list[Trial]:
         return Trials(self.cloud.index).trials(states)
@@ -238,12 +250,42 @@ def test_a_round_that_ends_while_another_student_runs_beside_is_refused(fleet: F
     assert Trials(fleet.cloud.index).busy() == {"gate"}
 
 
+def test_no_round_of_a_camera_starts_not_even_one_that_was_asked_for_until_its_trial_has_ended(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish()
+    cloud = fleet.cloud
+    control = Control(cloud.settings, cloud.index, cloud.keys.signing, fleet.metrics, fleet.clock)
+    monkeypatch.setattr(control._runner, "start", lambda turn: None)
+    cloud.requests.ask("round", "gate", fleet.clock.now())
+    control._advance_rounds()
+    assert cloud.rounds.all() == []
+    fleet.reports("gate", "rejected", "slow")
+    fleet.waves.tend()
+    fleet.clock.advance(SCHEDULE_S)
+    control._advance_rounds()
+    assert [turn.camera for turn in cloud.rounds.all()] == ["gate"]
+
+
 def test_a_camera_that_is_removed_ends_its_trial(fleet: Fleet) -> None:
     fleet.publish()
     fleet.cloud.roster.remove("gate", fleet.clock.now())
     fleet.waves.tend()
     (trial,) = fleet.trials()
     assert (trial.state, trial.why) == ("failed", "its camera was removed, or its edge revoked")
+
+
+@pytest.mark.parametrize(("promoted", "state"), [(False, "failed"), (True, "passed")])
+def test_what_a_person_pinned_is_not_decided_on_by_anybody_else(fleet: Fleet, promoted: bool, state: str) -> None:
+    fleet.publish()
+    fleet.audits("gate", CAR)
+    if promoted:
+        fleet.waves.tend()
+    live = fleet.live()["gate"]
+    DesiredStates(fleet.cloud.index).change("gate", pinned=live)
+    fleet.clock.advance(2 * DEADLINE_S)
+    fleet.waves.tend()
+    assert (fleet.live()["gate"], fleet.states()) == (live, {"gate": state})
 
 
 # Several cameras
@@ -293,6 +335,24 @@ def test_one_that_is_halted_in_the_middle_goes_on_after_a_restart_where_it_stood
     fleet.reports("gate")
     fleet.waves.tend()
     assert fleet.states() == {"gate": "passed", "yard": "shadow", "ramp": "shadow"}
+
+
+def test_a_halt_that_comes_while_control_is_at_it_lets_nothing_take_a_place_or_begin(fleet: Fleet) -> None:
+    number = fleet.push("gate", "yard")
+    fleet.waves.tend()
+    fleet.audits("gate", CAR)
+    shadow, waiting = fleet.trials()
+    Trials(fleet.cloud.index).turn(number, ("running",), "halted", operator(), fleet.clock.now(), "by hand", "halt")
+    fleet.waves._judge(shadow)
+    fleet.waves._launch(waiting, next(row for row in fleet.cloud.roster.rows() if row.name == "yard"), None)
+    assert fleet.states() == {"gate": "shadow", "yard": "waiting"}
+    assert fleet.live() == {name: f"{name}-1" for name in NAMES}
+
+
+def test_a_purge_takes_what_waits_with_a_picture_of_the_camera(fleet: Fleet) -> None:
+    fleet.push()
+    purge(fleet.cloud.index, fleet.cloud.data_dir, "yard", None, fleet.clock.now())
+    assert fleet.states() == {"gate": "waiting", "ramp": "waiting"}
 
 
 def test_going_on_forgives_what_failed(fleet: Fleet) -> None:
@@ -367,6 +427,47 @@ def test_without_shadows_a_wave_goes_by_probation_where_nothing_was_measured_bef
     plain.reports("gate")
     plain.waves.tend()
     assert plain.states()["gate"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state", "why"),
+    [
+        (0.70, 0.79, "failed", "is certainly below that of the one before, 0.800 or more"),
+        (0.70, 0.81, "passed", "not below"),
+    ],
+)
+def test_without_shadows_a_wave_goes_by_measured_accuracy_where_the_one_before_was_measured(
+    plain: Fleet, low: float, high: float, state: str, why: str
+) -> None:
+    plain.measures("gate", "gate-1", 0.80, 0.90)
+    plain.push()
+    plain.waves.tend()
+    plain.says("gate", "gate-2")
+    plain.reports("gate")
+    plain.waves.tend()
+    assert plain.states()["gate"] == "live", "nothing was measured of it yet"
+    plain.measures("gate", "gate-2", low, high, audits=AUDITS - 1)
+    plain.waves.tend()
+    assert plain.states()["gate"] == "live", "too little was"
+    plain.measures("gate", "gate-2", low, high)
+    plain.waves.tend()
+    trial = plain.trials()[0]
+    assert trial.state == state
+    assert why in trial.why
+    assert plain.cloud.registry.live()["gate"].origin == ("rollback" if state == "failed" else "manual")
+
+
+def test_without_shadows_what_was_not_measured_until_its_deadline_goes_back(plain: Fleet) -> None:
+    plain.measures("gate", "gate-1", 0.80, 0.90)
+    plain.push()
+    plain.waves.tend()
+    plain.says("gate", "gate-2")
+    plain.reports("gate")
+    plain.clock.advance(DEADLINE_S)
+    plain.waves.tend()
+    assert plain.trials()[0].why == "too few of its audits were labelled until its deadline"
+    assert plain.cloud.registry.live()["gate"].origin == "rollback"
+    assert plain.metrics.by("by", "rollbacks", camera="gate") == {"waves": 1}
 
 
 def test_a_shadow_that_the_settings_want_no_more_goes(fleet: Fleet) -> None:
