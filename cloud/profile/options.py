@@ -13,7 +13,7 @@ from culling.common.wire.profile import LONGEST_S, Profile
 FULL = Profile(echo=True)
 """Every frame is looked at, and audits tell what would have stood."""
 
-RATES = (*(1 / age for age in AGES[:-1]), 1 / AGES[-1])
+RATES = tuple(1 / age for age in AGES[1:])
 """Looks a second, at most; an echo tells of an answer of each of these ages."""
 
 DIFFERENCES = (0, 4, 8, 16, 32)
@@ -44,13 +44,16 @@ def stands(profile: Profile, echo: Echo) -> float:
 def shares(profile: Profile, echo: Echo) -> NDArray[np.float64]:
     """Return how likely the answer that stands for an audit is of each age, `(1 + AGES,)`, that of its own look first.
 
-    They add up to 1: every frame since a look is as likely. Those between two ages count as the older one. The first is
-    the share of frames that are looked at.
+    They add up to 1: every frame since a look is as likely. One between two ages counts as both, by how near they are.
     """
     good = stands(profile, echo)
-    ends = np.minimum([1.0, *(frames + 1.0 for frames in _frames(echo))], good)
-    ends[-1] = good
-    return np.asarray(np.diff(ends, prepend=0.0) / good)
+    ages, places = np.unique([0, *_frames(echo)], return_index=True)
+    past = np.arange(math.ceil(good))
+    likely = np.minimum(1.0, good - past) / good
+    found = np.zeros(1 + len(AGES))
+    for place, only in zip(places, np.eye(len(ages)), strict=True):
+        found[place] = likely @ np.interp(past, ages, only)
+    return found
 
 
 def _frames(echo: Echo) -> list[int]:

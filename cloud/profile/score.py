@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, Array, effective, lower_bound, resample
 from culling.cloud.evaluation.tally import Tally, rank
-from culling.cloud.profile.options import FULL, shares
+from culling.cloud.profile.options import FULL, shares, stands
 from culling.common.wire.echo import Echo
 from culling.common.wire.profile import Profile
 
@@ -77,7 +77,8 @@ class Trial:
     def look(self, profile: Profile) -> Scored:
         """Return what a profile costs and loses, without a bound: `low` is minus infinity. It takes no resamples."""
         each = self._shares(profile)
-        share = float(self._weights @ each[:, 0] / self._weights.sum())
+        looked = np.array([1 / stands(profile, audit.echo) for audit in self._audits])
+        share = float(self._weights @ looked / self._weights.sum())
         change = float(self._precision(each, self._weights[None])[0] - self._full[0])
         return Scored(profile, share, 0.0 if np.isnan(change) else change, -np.inf)
 

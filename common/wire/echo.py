@@ -16,8 +16,8 @@ from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.wire.messages import MAX_ECHO, WireDetections, from_wire, plain, to_wire
 
-AGES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
-"""Seconds before the audit. What a profile would do between two of them is taken for what it does at the later."""
+AGES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
+"""Seconds before the audit, from one frame on: what is between two of them is taken for the mean of both."""
 
 MOST_BOXES = 100
 """The best boxes of each answer that travel."""

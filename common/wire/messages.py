@@ -58,7 +58,7 @@ MAX_BASES = 8
 """Models of one camera that an edge has: the one in use, the one before it, and the one it was installed with."""
 
 MAX_ECHO = 20 * 1024
-"""Seven answers of 100 boxes take 15 kB; with the most detections and ignored places a header still has room."""
+"""Eight answers of 100 boxes take 17 kB; with the most detections and ignored places a header still has room."""
 
 MAX_VERDICT_S = 60.0
 """The longest that an edge may wait for a verdict; its own settings allow less."""

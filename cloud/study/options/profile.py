@@ -105,6 +105,14 @@ class _Judge:
     def __init__(self, corpus: Corpus) -> None:
         self._teacher, self._classes = corpus.settings.teacher, len(corpus.graph.info.classes)
         self._labels = range(self._classes) if corpus.interest is None else sorted(corpus.interest)
+        self._known: dict[tuple[int, int], Tally] = {}
+
+    def stood(self, answer: Shown, labelled: Shown, truth: Truth) -> Tally:
+        """Return the tally of an answer that stood for a labelled frame; profiles have many of them in common."""
+        pair = answer.number, labelled.number
+        if pair not in self._known:
+            self._known[pair] = self.tally(answer.found, truth[labelled.number])
+        return self._known[pair]
 
     def tally(self, found: Detections, truth: Detections) -> Tally:
         compared = compare(found, truth, self._teacher.true_score, self._teacher.min_score)
@@ -162,15 +170,15 @@ def _audits(shown: Sequence[Shown], judge: _Judge, truth: Truth) -> list[Audit]:
 def _play(shown: Sequence[Shown], judge: _Judge, truth: Truth, by: Profile) -> Played:
     looked, came, tallies = 0, 0, []
     for start in range(STARTS):
-        looks, standing = Looks(), Detections.empty()
+        looks, standing = Looks(), shown[start]
         looks.follow(by)
         for one in shown[start:]:
             came += 1
             if looks.skips(one.thumbnail, one.at) is None:
                 looks.found(one.found)
-                standing, looked = one.found, looked + 1
+                standing, looked = one, looked + 1
             if one.number in truth:
-                tallies.append(judge.tally(standing, truth[one.number]))
+                tallies.append(judge.stood(standing, one, truth))
     ap50 = rank(tallies, 0).precision(np.ones((1, len(tallies))))
     return Played(looked / came, float(ap50[0]))
 

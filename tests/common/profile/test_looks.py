@@ -107,8 +107,8 @@ def test_an_echo_tells_the_newest_answers_of_each_age_and_the_greatest_change_si
     assert echo is not None
     assert echo.rate == pytest.approx(FPS)
     ages = [55 - len(found) for found in echo.found]
-    assert ages == [2, 4, 7, 13, 25, 50]
-    assert echo.changes == (0, 0, 5, 5, 5, 5)
+    assert ages == [1, 2, 4, 7, 13, 25, 50]
+    assert echo.changes == (0, 0, 0, 5, 5, 5, 5)
     assert echo.stood is None
 
 
@@ -135,7 +135,7 @@ def test_looks_that_were_wanted_leave_what_stands_as_it_is_and_tell_it() -> None
     assert echo is not None
     assert echo.stood is not None
     assert len(echo.stood) == due[-1], "the answer that stands without them"
-    assert [79 - len(found) for found in echo.found] == [2, 4, 7, 13, 25, 50]
+    assert [79 - len(found) for found in echo.found] == [1, 2, 4, 7, 13, 25, 50]
 
 
 def test_a_wanted_look_that_was_due_anyway_stands() -> None:
