@@ -438,16 +438,10 @@ class FrameStore:
         told["echo"] = frame.echo or None
         told["features"] = None if frame.features is None else msgspec.msgpack.encode(frame.features)
         told["shadow"] = None if frame.shadow is None else msgspec.msgpack.encode(frame.shadow)
-        ours = {
-            "id": arrival.name,
-            "edge_key": arrival.edge_key,
-            "state": "stored",
-            "received": received,
-            "bytes": size,
-        }
+        told |= {"id": arrival.name, "edge_key": arrival.edge_key, "state": "stored", "received": received}
         guard = is_guard(frame.camera, frame.captured, self._block_s, self._guard_s)
         apart = guard or is_held_out(frame.camera, frame.captured, self._block_s)
-        return {**told, **ours, "held_out": apart, "guard": guard}
+        return {**told, "bytes": size, "held_out": apart, "guard": guard}
 
     def block(self, frame: StoredFrame) -> int:
         """Return the number of the block of time, since the epoch, that a frame is of."""
