@@ -44,7 +44,6 @@ class Looks:
 
     def __init__(self) -> None:
         self.profile = NONE
-        self._thinner = Thinner(0)
         self._row: deque[_Look] = deque()
         self._times: deque[float] = deque()
         self.forget()
@@ -52,15 +51,17 @@ class Looks:
     def follow(self, profile: Profile) -> None:
         """Go by a profile from the next frame on."""
         if profile != self.profile:
-            self.profile, self._thinner = profile, Thinner(profile.rate)
+            self.profile = profile
             self.forget()
 
     def forget(self) -> None:
-        """Have the next frame looked at: another student, or another picture, says nothing of it."""
+        """Have the next frame looked at, since nothing stands for it; times may begin anew."""
+        self._thinner = Thinner(self.profile.rate)
         self._standing: _Look | None = None
         self._now: _Look | None = None
         self._due = self._changed = False
         self._row.clear()
+        self._times.clear()
 
     @property
     def ahead(self) -> int:

@@ -55,18 +55,15 @@ def decide(
     """Return the profiles that a camera has from `now` on, seconds since the epoch; None while nothing is new."""
     watched = None if measured is None else measured.watched
     falls = watched.falls if watched is not None else ()
-    if (
-        watched is not None and falls and watched.at > old.looked
-    ):  # it may be what was spared: every frame is seen again
+    if watched is not None and falls and watched.at > old.looked:  # what was spared may be why
         return _taken(old, Profiled(why=falls[0].told(), own=True, judged=heard.newest, looked=watched.at), now)
     if heard.new < settings.audits or falls:
         return None
     choice = choose(heard.audits, settings.tolerance, settings.least)
     if choice is None:
         return None
-    return _taken(
-        old, Profiled(EVERY, choice.whole, choice.hours, choice.why, 0.0, True, heard.newest, old.looked), now
-    )
+    new = Profiled(EVERY, choice.whole, choice.hours, choice.why, own=True, judged=heard.newest, looked=old.looked)
+    return _taken(old, new, now)
 
 
 def _taken(old: Profiled, new: Profiled, now: float) -> Profiled:

@@ -174,7 +174,7 @@ def _play(shown: Sequence[Shown], judge: _Judge, truth: Truth, by: Profile) -> P
         looks.follow(by)
         for one in shown[start:]:
             came += 1
-            if looks.skips(one.thumbnail, one.at) is None:
+            if looks.skips(one.thumbnail, one.at - shown[start].at) is None:
                 looks.found(one.found)
                 standing, looked = one, looked + 1
             if one.number in truth:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from culling.cloud.store.desired import DesiredState, DesiredStates, Paced
+from culling.cloud.profile.score import Scored
+from culling.cloud.store.desired import DesiredState, DesiredStates, Paced, Profiled
 from culling.cloud.store.index import wishes
 from culling.common.wire.messages import Desired
+from culling.common.wire.profile import Profile
 from support.cloud import CAMERA, CloudState, camera_state
 
 
@@ -71,3 +73,14 @@ def test_a_pace_that_another_version_kept_counts_as_none(cloud: CloudState) -> N
     with cloud.index.write() as connection:
         connection.execute(wishes.update().values(paced="[]"))
     assert states.all()[CAMERA] == DesiredState()
+
+
+def test_a_profile_is_told_only_to_an_edge_that_follows_one(cloud: CloudState) -> None:
+    slow = Profile(4.0, 8, echo=True)
+    wanted = DesiredState(profiled=Profiled(now=Scored(slow)))
+    assert wanted.message(camera_state()) == Desired(CAMERA, False, None, None)
+    assert wanted.done_by(camera_state()), "what it cannot do is not asked of it again and again"
+    assert wanted.message(camera_state(profile=Profile())) == Desired(CAMERA, False, None, None, profile=slow)
+    assert not wanted.done_by(camera_state(profile=Profile()))
+    assert wanted.done_by(camera_state(profile=slow))
+    assert not DesiredState().done_by(camera_state(profile=slow)), "one that nobody wants any more is taken back"

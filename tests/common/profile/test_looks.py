@@ -88,6 +88,15 @@ def test_after_a_failure_or_a_new_student_the_next_frame_is_looked_at() -> None:
     assert stream.run([90, 90]) == "lr"
 
 
+def test_another_source_whose_times_begin_anew_is_looked_at_as_often() -> None:
+    stream = Stream(Profile(rate=5))
+    stream.run([90] * 5000)
+    stream.looks.forget()
+    stream.frame = -1
+    assert stream.run([90] * 10) == "lrrrrlrrrr"
+    assert stream.looks.ahead == 11
+
+
 def test_another_profile_begins_with_a_look_and_the_same_goes_on() -> None:
     stream = Stream(Profile(rate=5))
     stream.run([90, 90])
