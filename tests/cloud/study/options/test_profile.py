@@ -14,7 +14,7 @@ from culling.cloud.evaluation.tally import tally
 from culling.cloud.settings import load_settings
 from culling.cloud.sheet import to_png
 from culling.cloud.study.studies import profile as study
-from culling.cloud.study.studies.profile import STARTS, Shown, profile
+from culling.cloud.study.options.profile import STARTS, Shown, profile
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
 from culling.common.frame import Detections
