@@ -13,7 +13,7 @@ from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.tally import tally
 from culling.cloud.settings import load_settings
 from culling.cloud.sheet import to_png
-from culling.cloud.study.studies import profile as study
+from culling.cloud.study.options import profile as study
 from culling.cloud.study.options.profile import STARTS, Shown, profile
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import InputError
