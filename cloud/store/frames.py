@@ -426,13 +426,8 @@ class FrameStore:
         told["ignored"] = ignored.encode(frame.ignored)
         told["echo"] = frame.echo or None
         told["features"] = None if frame.features is None else msgspec.msgpack.encode(frame.features)
-        ours = {
-            "id": arrival.name,
-            "edge_key": arrival.edge_key,
-            "state": "stored",
-            "received": received,
-            "bytes": size,
-        }
+        names = {"id": arrival.name, "edge_key": arrival.edge_key}
+        ours = {**names, "state": "stored", "received": received, "bytes": size}
         guard = is_guard(frame.camera, frame.captured, self._block_s, self._guard_s)
         apart = guard or is_held_out(frame.camera, frame.captured, self._block_s)
         return {**told, **ours, "held_out": apart, "guard": guard}
