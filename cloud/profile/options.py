@@ -16,8 +16,10 @@ FULL = Profile(echo=True)
 RATES = tuple(1 / age for age in AGES[1:])
 """Looks a second, at most; an echo tells of an answer of each of these ages."""
 
-DIFFERENCES = (0, 4, 8, 16, 32)
-"""Grey levels of a cell of the thumbnail, from what noise leaves alone to what a car changes."""
+DIFFERENCES = (0, 4, 8, 12)
+"""Grey levels of a cell of the thumbnail, from what noise leaves alone. A frame that differs by 12 is new to the
+selector at its default (`selector.duplicate_change`): what may leave for being new must not be spared for being alike.
+"""
 
 OPTIONS = tuple(
     Profile(rate, difference, echo=True)
