@@ -2,8 +2,8 @@
 
 Everything that shows it uses this rule. A frame came to the student when it was to be looked at: those beyond `max_fps`
 and those of a frozen picture were not. It was missed when a newer one took its place (`newer`), because the student was
-busy. A frame that shows nothing new (`unchanged`), or beyond what its profile looks at (`rate`), was taken: what was
-found before stands for it.
+busy. A frame that shows nothing new (`unchanged`), or that is more than its profile looks at (`thinned`), was taken:
+what was found before stands for it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class KeepingUp:
 
 def look(at: float, inferred: float, dropped: Mapping[str, float]) -> Look:
     """Return a camera's counters at a time; `dropped` counts its dropped frames by reason."""
-    return Look(at, inferred + dropped.get("unchanged", 0) + dropped.get("rate", 0), dropped.get("newer", 0))
+    stood = dropped.get("unchanged", 0) + dropped.get("thinned", 0)
+    return Look(at, inferred + stood, dropped.get("newer", 0))
 
 
 def look_at(state: CameraState, at: float) -> Look:

@@ -1,7 +1,7 @@
 """Which frames the student of one camera looks at by its profile, and the echoes of its audits. No I/O.
 
     looks.follow(profile)
-    why = looks.skips(thumbnail, at, wanted)    "rate" or "unchanged": the last answer stands; None: look at it
+    why = looks.skips(thumbnail, at, wanted)    "thinned" or "unchanged": the last answer stands; None: look at it
     looks.found(detections)                     what the student found in the frame that was not skipped
     looks.echo()                                what stood, and would have stood, for that frame
 
@@ -24,7 +24,7 @@ from culling.common.profile.thinner import Thinner
 from culling.common.wire.echo import AGES, Echo
 from culling.common.wire.profile import LONGEST_S, NONE, Profile
 
-Skipped = Literal["rate", "unchanged"]
+Skipped = Literal["thinned", "unchanged"]
 
 SPAN_S = LONGEST_S + 0.25
 """How long before an audit every frame is looked at: a little more than the oldest answer that its echo tells of."""
@@ -120,5 +120,5 @@ class Looks:
         if not self._changed and profile.difference:
             self._changed = int(np.abs(now.shown - standing.shown).max()) >= profile.difference
         if not self._thinner.due(now.at):
-            return "rate"
+            return "thinned"
         return "unchanged" if profile.difference and not self._changed else None

@@ -848,9 +848,9 @@ def test_a_profile_is_followed_told_and_what_it_spares_is_counted_by_its_reason(
     rig.lane.apply(desired(profile=Profile(rate=12.5, difference=8)))
     told = [rig.skips(0.5) for _ in range(6)]
     assert told == [False] + [True] * 5
-    assert rig.metrics.by("reason", "frames_dropped", stage="profile") == {"rate": 1, "unchanged": 4}
+    assert rig.metrics.by("reason", "frames_dropped", stage="profile") == {"thinned": 1, "unchanged": 4}
     state = rig.lane.state()
-    assert (state.inferred, state.dropped) == (1, {"rate": 1, "unchanged": 4})
+    assert (state.inferred, state.dropped) == (1, {"thinned": 1, "unchanged": 4})
     assert state.profile == Profile(rate=12.5, difference=8)
     assert rig.around.stood == 5
 

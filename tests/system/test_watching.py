@@ -175,7 +175,7 @@ def test_a_profile_is_ordered_followed_and_given_again_and_audits_tell_echoes(
     slow = Scored(Profile(2.0, 8, echo=True), 0.1, -0.002, -0.004)
     states = DesiredStates(running.cloud.index)
     states.take_profile(CAMERA, Profiled(slow, slow, why="by 60 audits", since=1.8e9, own=True), 1.8e9)
-    wait_until(lambda: running.state().profile == slow.profile and running.state().dropped.get("rate", 0) > 20)
+    wait_until(lambda: running.state().profile == slow.profile and running.state().dropped.get("thinned", 0) > 20)
     running.site.close()
     running.agent = running.site.start()
     wait_until(lambda: running.state().seen > 0 and running.state().profile == slow.profile)

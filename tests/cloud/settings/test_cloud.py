@@ -40,7 +40,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         ("", "service.data_dir is missing"),
         ('[service]\ndata_dir = "x"\nport = 1', "service.port is not a setting"),
         ('[service]\ndata_dir = "x"\n[round]\nkept = "many"', "round.kept"),
-        ('[service]\ndata_dir = "x"\n[round]\ninterest = ["unicorn"]', "round.interest"),
+        ('[service]\ndata_dir = "x"\n[round]\ninterest = ["unicorn"]', "round: interest: unicorn"),
         ('[service]\ndata_dir = "x"\n[round]\nreplay_share = 1.0', "round.replay_share"),
         ('[service]\ndata_dir = "x"\n[round]\nheld_out = 3', "gate"),
         ('[service]\ndata_dir = "x"\n[round]\nkept = 129', "kept is 129, but schedule.min_new is 256"),

@@ -28,7 +28,7 @@ def test_a_student_that_is_too_slow_is_told_by_what_came_and_what_it_took() -> N
 
 
 def test_frames_that_were_not_to_be_looked_at_are_nobodys_fault() -> None:
-    dropped = {"max-fps": 200, "frozen": 50, "unchanged": 20, "rate": 10}
+    dropped = {"max-fps": 200, "frozen": 50, "unchanged": 20, "thinned": 10}
     found = keeping_up(Look(0, 0, 0), look_at(state(seen=300, inferred=20, dropped=dropped), 10.0))
 
     assert found == KeepingUp(5.0, 5.0)

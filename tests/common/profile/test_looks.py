@@ -33,7 +33,7 @@ class Stream:
         return why or "look"
 
     def run(self, greys: list[int], wanted: bool = False) -> str:
-        """Have frames come in; return a letter for each: l, r or u."""
+        """Have frames come in; return a letter for each: l, t or u."""
         return "".join(self.next(grey, wanted)[0] for grey in greys)
 
 
@@ -49,7 +49,7 @@ def test_without_a_profile_every_frame_is_looked_at() -> None:
 
 def test_a_rate_spares_the_frames_between() -> None:
     stream = Stream(Profile(rate=5))
-    assert stream.run([90] * 10) == "lrrrrlrrrr"
+    assert stream.run([90] * 10) == "lttttltttt"
 
 
 def test_a_rate_that_does_not_divide_is_kept_on_average() -> None:
@@ -77,7 +77,7 @@ def test_a_single_cell_that_differs_is_enough() -> None:
 
 def test_what_has_changed_is_looked_at_when_the_rate_allows_though_it_changed_back() -> None:
     stream = Stream(Profile(rate=5, difference=8))
-    assert stream.run([90, 90, 150, 90, 90, 90, 90]) == "lrrrrlr"
+    assert stream.run([90, 90, 150, 90, 90, 90, 90]) == "lttttlt"
     assert stream.run([90] * 10).count("l") == 0
 
 
@@ -85,7 +85,7 @@ def test_after_a_failure_or_a_new_student_the_next_frame_is_looked_at() -> None:
     stream = Stream(Profile(rate=5))
     stream.run([90, 90])
     stream.looks.forget()
-    assert stream.run([90, 90]) == "lr"
+    assert stream.run([90, 90]) == "lt"
 
 
 def test_another_source_whose_times_begin_anew_is_looked_at_as_often() -> None:
@@ -93,7 +93,7 @@ def test_another_source_whose_times_begin_anew_is_looked_at_as_often() -> None:
     stream.run([90] * 5000)
     stream.looks.forget()
     stream.frame = -1
-    assert stream.run([90] * 10) == "lrrrrlrrrr"
+    assert stream.run([90] * 10) == "lttttltttt"
     assert stream.looks.ahead == 11
 
 
@@ -101,9 +101,9 @@ def test_another_profile_begins_with_a_look_and_the_same_goes_on() -> None:
     stream = Stream(Profile(rate=5))
     stream.run([90, 90])
     stream.looks.follow(Profile(rate=5))
-    assert stream.run([90]) == "r"
+    assert stream.run([90]) == "t"
     stream.looks.follow(Profile(rate=1))
-    assert stream.run([90, 90]) == "lr"
+    assert stream.run([90, 90]) == "lt"
 
 
 # Echoes
@@ -162,7 +162,7 @@ def test_an_audit_is_known_of_in_time_for_all_its_answers() -> None:
     stream = Stream(Profile(rate=1, echo=True))
     stream.run([90] * 200)
     ahead = stream.looks.ahead
-    assert "r" not in stream.run([90] * ahead, wanted=True)
+    assert "t" not in stream.run([90] * ahead, wanted=True)
     assert stream.looks.echo() is not None
     assert ahead / FPS < AGES[-1] + 0.5, "no more is looked at for it than need be"
 
