@@ -139,7 +139,7 @@ def publish(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Sign a student and make it the camera's live model, without the gate; with `[waves] shadow` it has to show beside
+    """Sign a student and make it the camera's live model, without the gate; with `waves.shadow` it has to show beside
     the one in use first that it is not worse. `push` brings one to several cameras, in waves.
     """
     settings = settings_of(config, override)
@@ -161,7 +161,7 @@ def report(
 ) -> None:
     """Write a camera's week as one page, plots and tables of it, and a page for each of its rounds.
 
-    A site is what the settings' [sites] name, or an edge that none has: all of its cameras become one page, those
+    A site is one of `sites` in the settings, or an edge that none has: all of its cameras become one page, those
     first that need a person.
     """
     from culling.cloud.page.report import write_report

@@ -149,7 +149,7 @@ def export_model(
 
 def classes(
     camera: Camera,
-    chosen: Annotated[str | None, typer.Argument(metavar="[SET]", help="A set of the settings' [classes].")] = None,
+    chosen: Annotated[str | None, typer.Argument(metavar="[SET]", help="A set of the `classes` settings.")] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to the set that the settings give it.")] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,

@@ -52,7 +52,7 @@ def push(
     config: ConfigFile = None,
     override: Overrides = None,
 ) -> None:
-    """Bring a student to several cameras in waves (`[waves]`): the next wave gets it once the one before has passed."""
+    """Bring a student to several cameras in waves (`waves.waves`): the next gets it once the one before passed."""
     if bool(cameras) == bool(site):
         raise InputError("name cameras, or a site: --site NAME")
     settings = settings_of(config, override)

@@ -32,7 +32,7 @@ def check_command(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="label file of the video, to measure AP by")] = None,
     out: Annotated[Path, typer.Option(help="contact sheet to write, a PNG")] = Path("teacher.png"),
-    classes: Annotated[str, typer.Option(help="set of the settings' [classes] that it is asked for")] = DEFAULT,
+    classes: Annotated[str, typer.Option(help="set of the `classes` settings that it is asked for")] = DEFAULT,
     override: Overrides = None,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

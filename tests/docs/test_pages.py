@@ -33,6 +33,14 @@ def commands() -> dict[str, set[str]]:
     return found
 
 
+def test_no_help_loses_a_section_in_brackets() -> None:
+    """`[waves]` would be taken for a style, and not be printed."""
+    for context in reference.command_tree(reference.root()):
+        command: Any = context.command
+        for told in (command.help, command.epilog, *(getattr(one, "help", None) for one in command.params)):
+            assert not re.search(r"(?<!\\)\[[a-z]+\]", told or ""), (context.command_path, told)
+
+
 @pytest.mark.parametrize("page", NAMES)
 def test_links_lead_to_files_that_are_there(page: str) -> None:
     text = (ROOT / page).read_text()
