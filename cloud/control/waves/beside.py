@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
 from culling.cloud.archive.day import hour_of
 from culling.cloud.evaluation.accuracy import BLOCK_S, LEAST_AUDITS
@@ -26,6 +27,8 @@ from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
 from culling.common.process.console import counted
 from culling.common.wire.messages import Beside, from_wire
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,6 @@ def _found(blob: bytes | None, model_id: str | None, own: tuple[str, ...], frame
         beside = msgspec.msgpack.decode(blob or b"", type=Beside)
         if beside.model_id == model_id:
             return from_wire(beside.detections, len(own)).among(own, frame.classes)
-    except (msgspec.MsgspecError, ProtocolError):  # a damaged one judges nobody
-        pass
+    except (msgspec.MsgspecError, ProtocolError) as error:  # a damaged one judges nobody
+        log.warning("shadow_unreadable", camera=frame.camera, frame=frame.id, error=str(error))
     return None

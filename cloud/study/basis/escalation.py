@@ -51,12 +51,16 @@ class Escalation:
 
         Raises InputError without labels to measure by.
         """
-        result = self._held.by_labels(mixed(own, self._answers, order, share))
-        if result is None:
-            raise InputError("--labels: no frame of the part that is held back has an object to measure by")
-        return result
+        return known(self._held.by_labels(mixed(own, self._answers, order, share)))
 
 
 def mixed(own: Truth, answers: Truth, order: Sequence[int], share: float) -> Truth:
     """Return the student's detections with the teacher's in place of the first `share` of the frames in `order`."""
     return own | {number: answers[number] for number in order[: round(share * len(order))]}
+
+
+def known(result: EvaluationResult | None) -> EvaluationResult:
+    """Return a result by the label file. Raises InputError where that shows nothing to measure by."""
+    if result is None:
+        raise InputError("--labels: no frame of the part that is held back has an object to measure by")
+    return result

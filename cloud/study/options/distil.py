@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from culling.cloud.sheet import Row
+from culling.cloud.study.basis.by_class import by_class
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.training import MEASURED, Scores, Trainer
@@ -55,7 +56,10 @@ def distil(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
     rows = [one.row for one in entries]
     return Results(
         rows,
-        [_table(rows, size, len(seeds)), _classes(entries)],
+        [
+            _table(rows, size, len(seeds)),
+            by_class([({"trained on": one.way, "n": str(one.n)}, one.scores) for one in entries]),
+        ],
         (lambda axes: _plot(axes, rows),),
         {"bytes_a_frame": size},
     )
@@ -71,23 +75,6 @@ def _table(rows: Sequence[Row], size: float, seeds: int) -> ResultTable:
     ]
     note = f"gained: AP50:95 by the label file, mean of seeds, to labels alone; features: {size:,.0f} bytes a frame"
     return ResultTable(f"A student distilled from its teacher, mean (least..most) of {seeds} seeds", lines, note)
-
-
-def _classes(entries: Sequence[Entry]) -> ResultTable:
-    """Return the precision of every class by the label file: of few objects, either is chance."""
-    labels = entries[0].scores[0].labels
-    objects = {name: one.objects for name, one in labels.per_class.items() if one.objects} if labels else {}
-    lines = [
-        {"trained on": entry.way, "n": str(entry.n)}
-        | {f"{name} ({count})": _of_class(entry, name) for name, count in objects.items()}
-        for entry in entries
-    ]
-    return ResultTable("By class and label file (objects): AP50 / AP50:95, mean of seeds", lines)
-
-
-def _of_class(entry: Entry, name: str) -> str:
-    found = [one.labels.per_class[name] for one in entry.scores if one.labels is not None]
-    return f"{mean(one.ap50 for one in found):.3f} / {mean(one.ap50_95 for one in found):.3f}"
 
 
 def _gained(row: Row, plain: dict[Any, float | None]) -> str:

@@ -24,17 +24,15 @@ from typing import Any
 
 from culling.cloud.bill.count import student_cost
 from culling.cloud.evaluation.evaluate import EvaluationResult
-from culling.cloud.evaluation.holdout import Truth
 from culling.cloud.model.family import family_named
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
-from culling.cloud.study.basis.escalation import Escalation
+from culling.cloud.study.basis.escalation import Escalation, known
 from culling.cloud.study.basis.forms import Form, graph_of, scores_of
 from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, culled
 from culling.cloud.study.basis.training import TrainedStudent, Trainer
 from culling.cloud.teacher.interface import tutor_of
-from culling.common.errors import InputError
 from culling.common.wire.delta import make
 
 BASE, PLAIN, ONE, DISTILLED, SHARE, POSTED, APPRENTICE, CASCADE, TEACHER = (
@@ -101,8 +99,7 @@ class _Kitchen:
         return Tried(BASE, 0, [self._by_labels(None)], look=self._look)
 
     def teacher(self) -> Tried:
-        everything = self._escalation.score(own := self._base_answers, sorted(own), 1.0)
-        return Tried(TEACHER, 0, [everything], look=self._teacher_look)
+        return Tried(TEACHER, 0, [known(self._trainer.score_teacher().labels)], look=self._teacher_look)
 
     def all(self, n: int) -> list[Tried]:
         corpus, trainer, seeds = self._corpus, self._trainer, self._seeds
@@ -146,7 +143,7 @@ class _Kitchen:
         """Return how good students are in a form; `before` are steps that their tutors took."""
         corpus = self._corpus
         graphs = [graph_of(corpus, student, form, chosen) for student in students]
-        scored = [_known(scores_of(corpus, graph).labels) for graph in graphs]
+        scored = [known(scores_of(corpus, graph).labels) for graph in graphs]
         origin = graph_of(corpus, None, form, chosen).read_bytes()
         sent = mean(len(make(origin, graph.read_bytes())) for graph in graphs)
         steps, sizes = before + students[0].steps, students[0].sizes
@@ -164,22 +161,12 @@ class _Kitchen:
         return Tried(CASCADE, n, asked, plain.labelled, plain.steps, plain.trained, look, plain.sent, plain.whole)
 
     def _by_labels(self, student: TrainedStudent | None) -> EvaluationResult:
-        return _known(self._trainer.score(student, self._corpus.scale).labels)
-
-    @cached_property
-    def _base_answers(self) -> Truth:
-        return self._escalation.own(self._corpus.base)
+        return known(self._trainer.score(student, self._corpus.scale).labels)
 
     @cached_property
     def _teacher_look(self) -> float:
         counted = self._corpus.teacher.gflops(self._corpus.height, self._corpus.width)
         return math.nan if counted is None else counted
-
-
-def _known(result: EvaluationResult | None) -> EvaluationResult:
-    if result is None:
-        raise InputError("--labels: no frame of the part that is held back has an object to measure by")
-    return result
 
 
 def _row(one: Tried) -> dict[str, Any]:

@@ -16,10 +16,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 from culling.cloud.sheet import Row
+from culling.cloud.study.basis.by_class import by_class
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.forms import FORMS, graph_of, scores_of
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
@@ -44,6 +45,11 @@ class Entry:
     scores: Sequence[Scores]
     training: TrainedStudent | None = None
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What the row is of."""
+        return {"student": self.name, "trained": self.trained, "form": self.form}
+
 
 def students(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for the teacher, and one for each family, before training and after it on n frames, and form."""
@@ -53,7 +59,11 @@ def students(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Res
         entries += _family(corpus if name == own else corpus.beside(name), name, counts, seeds)
     spent = _milliseconds(corpus, {graph for entry in entries for graph in entry.graphs[:1]})
     rows = [_row(entry, spent) for entry in entries]
-    return Results(rows, [_table(rows, len(seeds)), _classes(entries)], (lambda axes: _plot(axes, rows),))
+    return Results(
+        rows,
+        [_table(rows, len(seeds)), by_class([(one.told, one.scores) for one in entries])],
+        (lambda axes: _plot(axes, rows),),
+    )
 
 
 def _bundled() -> set[str]:
@@ -96,9 +106,7 @@ def _milliseconds(corpus: Corpus, files: Collection[Path]) -> dict[Path, float]:
 def _row(entry: Entry, spent: Mapping[Path, float]) -> dict[str, Any]:
     training, graph = entry.training, next(iter(entry.graphs), None)
     return {
-        "student": entry.name,
-        "trained": entry.trained,
-        "form": entry.form,
+        **entry.told,
         "ms": spent[graph] if graph else None,
         "bytes": graph.stat().st_size if graph else None,
         "steps": training.steps if training else 0,
@@ -124,23 +132,6 @@ def _table(rows: Sequence[Row], seeds: int) -> ResultTable:
     ]
     note = "ms: median of a frame on one thread, with resizing; bytes: of the graph, which is what is sent"
     return ResultTable(f"Families of students, mean (least..most) of {seeds} seeds", lines, note)
-
-
-def _classes(entries: Sequence[Entry]) -> ResultTable:
-    """Return the AP50 and AP50:95 of every class by the label file: of few objects, either is chance."""
-    labels = entries[0].scores[0].labels
-    objects = {name: result.objects for name, result in labels.per_class.items()} if labels else {}
-    lines = [
-        {"student": entry.name, "trained": entry.trained, "form": entry.form}
-        | {f"{name} ({count})": _of_class(entry, name) for name, count in objects.items()}
-        for entry in entries
-    ]
-    return ResultTable("By class and label file (objects): AP50 / AP50:95, mean of seeds", lines)
-
-
-def _of_class(entry: Entry, name: str) -> str:
-    found = [score.labels.per_class[name] for score in entry.scores if score.labels is not None]
-    return f"{mean(one.ap50 for one in found):.3f} / {mean(one.ap50_95 for one in found):.3f}"
 
 
 def _plot(axes: Any, rows: Sequence[Row]) -> None:
