@@ -6,19 +6,13 @@ from culling.cloud.sheet import to_png
 from culling.cloud.study.basis import training
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.options.distil import distil
-from culling.cloud.teacher.bundled import Bundled
 from culling.common.errors import ModelError
-from support.detectors import small_student
 
 
 def test_students_are_trained_with_and_without_the_teacher_and_compared(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    tutored: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = Bundled(small_student(5), short_side=96, identity="t" * 64)
-    monkeypatch.setitem(corpus.__dict__, "tutor", teacher.tutor)
-    labelling = corpus.labels(range(len(corpus)))
-    monkeypatch.setitem(corpus.__dict__, "teacher", teacher)
-    found = distil(corpus, (4,), (0,))
+    found = distil(tutored, (4,), (0,))
     ways = [(row["n"], row["way"]) for row in found.rows]
     assert ways == [(0, "the teacher itself"), (0, "not"), (4, "labels"), (4, "labels and teacher")]
     own, base, plain, taught = found.rows
@@ -33,9 +27,8 @@ def test_students_are_trained_with_and_without_the_teacher_and_compared(
     assert float(gained[3]) == pytest.approx(taught["labels_ap50_95"] - plain["labels_ap50_95"], abs=6e-4)
     assert to_png(*found.panels).startswith(b"\x89PNG")
     monkeypatch.setattr(training, "retrain", None)
-    monkeypatch.setattr(teacher, "label", None)
-    assert distil(corpus, (4,), (0,)).rows == found.rows, "nothing is computed twice"
-    assert labelling
+    monkeypatch.setattr(tutored.teacher, "label", None)
+    assert distil(tutored, (4,), (0,)).rows == found.rows, "nothing is computed twice"
 
 
 def test_a_teacher_without_features_is_refused_in_a_line(corpus: Corpus) -> None:

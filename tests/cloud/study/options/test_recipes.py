@@ -17,8 +17,6 @@ from culling.cloud.study.options.recipes import (
     TEACHER,
     recipes,
 )
-from culling.cloud.teacher.bundled import Bundled
-from support.detectors import small_student
 
 TRAINED = [PLAIN, ONE, SHARE, POSTED, APPRENTICE, CASCADE]
 
@@ -60,13 +58,8 @@ def test_a_study_of_one_teacher_has_no_row_of_one(corpus: Corpus, monkeypatch: p
     assert [row["recipe"] for row in recipes(corpus, (2,), (0,)).rows].count(ONE) == 0
 
 
-def test_a_student_that_its_teacher_can_distil_is_distilled(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert corpus.labels(range(len(corpus))), "what this teacher said is remembered, and the next one is not asked"
-    assert corpus.held_out
-    teacher = Bundled(small_student(5), short_side=96, identity="t" * 64)
-    monkeypatch.setitem(corpus.__dict__, "tutor", teacher.tutor)
-    monkeypatch.setitem(corpus.__dict__, "teacher", teacher)
-    found = recipes(corpus, (2,), (0,))
+def test_a_student_that_its_teacher_can_distil_is_distilled(tutored: Corpus) -> None:
+    found = recipes(tutored, (2,), (0,))
     by = {row["recipe"]: row for row in found.rows}
     assert by[DISTILLED]["steps"] == by[PLAIN]["steps"]
     assert by[DISTILLED]["bytes"] != by[PLAIN]["bytes"], "it learnt something else"
