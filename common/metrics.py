@@ -245,6 +245,14 @@ SERIES: tuple[Series, ...] = (
         "none",
     ),
     _gauge(
+        "wrong_records",
+        "camera bound",
+        "share",
+        "of a camera's records that were mostly wrong, by its audits: value, and high, which it is at most",
+        "cloud",
+        "none",
+    ),
+    _gauge(
         "pace",
         "camera",
         "times its budget",

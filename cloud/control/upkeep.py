@@ -15,7 +15,7 @@ from culling.cloud.control.said import Saying
 from culling.cloud.control.steering.accuracy import Measurer
 from culling.cloud.control.steering.pace import Pacer
 from culling.cloud.control.steering.profile import Profiler
-from culling.cloud.evaluation.accuracy import Estimate
+from culling.cloud.evaluation.accuracy import Estimate, Share
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.store.folders import free_bytes
@@ -173,6 +173,9 @@ class Upkeep:
         ap50 = None if found is None else found.now.ap50
         for bound in Estimate.__struct_fields__:  # after a swap nothing is known of the new student yet
             self._metrics.set("measured_accuracy", getattr(ap50, bound, math.nan), camera=camera, bound=bound)
+        wrong = None if found is None else found.now.wrong
+        for bound in Share.__struct_fields__:
+            self._metrics.set("wrong_records", getattr(wrong, bound, math.nan), camera=camera, bound=bound)
         self._pacer.judge(camera, found)
         self._profiler.judge(camera, found)
 

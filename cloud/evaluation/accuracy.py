@@ -10,7 +10,9 @@ and every false alarm counts, also of a class that no label has. The mean over c
 labels as heavy as one of three hundred; classes with enough labels are told beside it.
 
 Intervals hold 95 of 100 times. They come from a bootstrap over blocks of time, because frames of the same minutes look
-alike, with quantiles widened for the small number of blocks (Hesterberg 2015, "expanded percentile").
+alike, with quantiles widened for the small number of blocks (Hesterberg 2015, "expanded percentile"). Where nothing was
+wrong a bootstrap knows no error at all, so the share of wrong records has Clopper and Pearson's bound, for as many
+frames as the weighted blocks are worth (Korn and Graubard 1998).
 """
 
 from __future__ import annotations
@@ -50,12 +52,14 @@ Values = NDArray[np.float64]
 class Forwarded:
     """A labelled frame of one student: all that it found beside the labels, and when it was captured (seconds).
 
-    `probability` is that with which an audit was drawn, None for a frame that was forwarded as hard.
+    `probability` is that with which an audit was drawn, None for a frame that was forwarded as hard. One that is
+    `answered` went out with the teacher's detections, which came in time.
     """
 
     compared: Compared
     at: float
     probability: float | None
+    answered: bool = False
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -66,11 +70,19 @@ class Estimate(msgspec.Struct, frozen=True):
     high: float
 
 
+class Share(msgspec.Struct, frozen=True):
+    """An estimated share, and what it is at most, by its `CONFIDENCE`."""
+
+    value: float
+    high: float
+
+
 class Accuracy(msgspec.Struct, frozen=True):
     """What the labelled frames of one student say of all its frames; `audits` of the `frames` were drawn.
 
     `ap50` is None where no label is true. Of the frames of hardness `MISSED` or more, `missed` is the share that was
-    not forwarded as hard, None where there are none; of the frames not forwarded, `stayed_hard` are as hard as that.
+    not forwarded as hard, None where there are none. `wrong` is the share of all frames whose records were as wrong as
+    that: those that the teacher answered in time were right.
     """
 
     frames: int
@@ -78,7 +90,7 @@ class Accuracy(msgspec.Struct, frozen=True):
     ap50: Estimate | None
     per_class: dict[str, Estimate]
     missed: Estimate | None
-    stayed_hard: Estimate
+    wrong: Share
 
 
 def measure(
@@ -99,6 +111,7 @@ def measure(
     seen = [tally(frame.compared, len(classes)) for frame in frames]
     told = [label for label in labels if sum(one.objects[label] for one in seen) >= LEAST_OBJECTS]
     hard = np.array([_hardness(frame, interest) >= MISSED for frame in frames], np.bool_)
+    wrong = hard & ~np.array([frame.answered for frame in frames], np.bool_)
     return Accuracy(
         frames=len(frames),
         audits=int(audits.sum()),
@@ -109,7 +122,7 @@ def measure(
             if (estimate := spread.estimate(rank(seen, label).precision(drawn))) is not None
         },
         missed=spread.estimate(_share(drawn, hard & audits, hard)),
-        stayed_hard=spread.estimate(_share(drawn, hard & audits, audits)) or Estimate(0.0, 0.0, 1.0),
+        wrong=_bounded(weights, wrong, blocks),
     )
 
 
@@ -142,6 +155,29 @@ def _hardness(frame: Forwarded, interest: Collection[int] | None) -> float:
 def _share(weights: Values, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Values:
     total = weights @ whole
     return np.asarray(np.divide(weights @ part, total, out=np.full(len(weights), np.nan), where=total > 0))
+
+
+def _bounded(weights: Values, part: NDArray[np.bool_], blocks: NDArray[np.intp]) -> Share:
+    """Return the weighted share of the frames in `part`, with the bound that so many blocks of them allow."""
+    heavy = np.bincount(blocks, weights)
+    share, frames = float(weights @ part / weights.sum()), math.floor(heavy.sum() ** 2 / (heavy**2).sum() + 1e-9)
+    return Share(share, most(math.ceil(share * frames - 1e-9), frames))
+
+
+def most(seen: int, sample: int) -> float:
+    """Return the largest share of which no more than `seen` in a `sample` are seen once in 20 times (Clopper-Pearson).
+
+    That is by `CONFIDENCE`, on one side, to a millionth.
+    """
+    if seen >= sample:
+        return 1.0
+    ways = [math.comb(sample, k) for k in range(seen + 1)]
+    low, high = seen / sample, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        chance = sum(way * middle**k * (1 - middle) ** (sample - k) for k, way in enumerate(ways))
+        low, high = (middle, high) if chance > 1 - CONFIDENCE else (low, middle)
+    return high
 
 
 class Intervals:

@@ -48,6 +48,14 @@ class Answered:
     reason: str
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the teacher `found` in a picture that it was asked about, and whether it said so `in_time`."""
+
+    found: Detections
+    in_time: bool
+
+
 class Escalated:
     """The questions in the index. Safe to use from several threads and processes; all methods raise StorageError."""
 
@@ -120,25 +128,28 @@ class Escalated:
 
     def answer(self, answers: Mapping[int, Detections | None], teacher: str) -> None:
         """Keep what the teacher of that name found, by question; None where the picture could not be decoded."""
+        now = self._clock.now()
         with self._index.write() as connection:
             for name, found in answers.items():
                 told = None if found is None else msgspec.msgpack.encode(to_wire(found))
                 mine = escalations.update().where(escalations.c.id == name)
-                connection.execute(mine.values(found=told, teacher=teacher, jpeg=None))
+                connection.execute(mine.values(found=told, teacher=teacher, answered=now, jpeg=None))
 
-    def known(
-        self, sha256s: Collection[str], classes: Sequence[str], teacher: str, since: float
-    ) -> dict[str, Detections]:
+    def known(self, sha256s: Collection[str], classes: Sequence[str], teacher: str, since: float) -> dict[str, Known]:
         """Return what that teacher found in pictures of these hashes that were asked about `since` then, by the same
         classes.
         """
-        columns = (escalations.c.sha256, escalations.c.found)
+        in_time = (escalations.c.answered < escalations.c.until).label("in_time")
+        columns = (escalations.c.sha256, escalations.c.found, in_time)
         same = (escalations.c.classes == _text(classes)) & (escalations.c.teacher == teacher)
         same &= escalations.c.asked >= since
         query = sa.select(*columns).where(escalations.c.sha256.in_(sha256s), same, escalations.c.found.is_not(None))
         with self._index.read() as connection:
             rows = connection.execute(query).all()
-        return {row.sha256: from_wire(msgspec.msgpack.decode(row.found, type=WireDetections)) for row in rows}
+        return {
+            row.sha256: Known(from_wire(msgspec.msgpack.decode(row.found, type=WireDetections)), bool(row.in_time))
+            for row in rows
+        }
 
     def _open(self) -> sa.ColumnElement[bool]:
         return sa.and_(ESCALATED, escalations.c.until > self._clock.now(), escalations.c.taken.is_(None))

@@ -102,11 +102,16 @@ class LabelQueue:
         return None
 
     def finish(
-        self, token: str, labels: Mapping[str, Detections], made_for: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        token: str,
+        labels: Mapping[str, Detections],
+        made_for: Mapping[str, tuple[str, ...]] | None = None,
+        answered: Collection[str] = (),
     ) -> int:
         """Keep the labels of a batch, by frame, and end its lease, also of frames without labels; durable on return.
 
-        `made_for` are their class lists, by frame, None for those in force: see `enter_labels`.
+        `made_for` are their class lists, by frame, None for those in force: see `enter_labels`. Records of frames that
+        were `answered` went out with these labels.
         Returns how many were kept: labels of a frame whose lease ran out are dropped, another worker has it.
         """
         with self._index.write() as connection:
@@ -116,6 +121,9 @@ class LabelQueue:
             query = sa.select(frames.c.id).where(frames.c.id.in_(mine), open_)
             new = list(connection.execute(query).scalars())
             kept = enter_labels(connection, {name: labels[name] for name in new}, self._clock.now(), made_for)
+            if answered:
+                went_out = frames.update().where(frames.c.id.in_(mine.intersection(answered)))
+                connection.execute(went_out.values(answered=True))
             connection.execute(leases.delete().where(leases.c.token == token))
         return kept
 

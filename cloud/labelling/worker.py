@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from culling.cloud.labelling.escalated import Escalated
+from culling.cloud.labelling.escalated import Escalated, Known
 from culling.cloud.labelling.keeping import Keeping, Seen
 from culling.cloud.labelling.queue import LabelQueue, LeasedBatch, Worth
 from culling.cloud.store.frames import FrameStore, StoredFrame
@@ -118,8 +118,10 @@ class Worker:
             return False
         made_for = {frame.id: frame.classes for frame in batch.frames}
         began = self.now()
-        labels, seen = self._labels(self.teacher, batch)
-        kept = self.queue.finish(batch.token, labels, made_for)
+        known = self._known(batch)
+        labels, seen = self._labels(self.teacher, batch, known)
+        answered = {name for name, answer in known.items() if answer.in_time}
+        kept = self.queue.finish(batch.token, labels, made_for, answered)
         if self.keeping is not None:
             self.keeping.keep(batch.frames, seen, labels)
         self.well()
@@ -148,10 +150,12 @@ class Worker:
         self.well()
         log.debug("escalations_answered", frames=len(answers))
 
-    def _labels(self, teacher: Labeller, batch: LeasedBatch) -> tuple[dict[str, Detections], Seen]:
-        """Return the labels of a batch, and what features of the teacher are to be kept."""
+    def _labels(
+        self, teacher: Labeller, batch: LeasedBatch, known: Mapping[str, Known]
+    ) -> tuple[dict[str, Detections], Seen]:
+        """Return the labels of a batch, those that are `known` already too, and the teacher's features to be kept."""
         by_list: dict[tuple[str, ...], dict[str, NDArray[np.uint8]]] = {}
-        labels, seen = self._known(batch), Seen()
+        labels, seen = {name: answer.found for name, answer in known.items()}, Seen()
         frames = {frame.id: frame for frame in batch.frames}
         for frame in batch.frames:
             if frame.id in labels or (jpeg := self.store.jpeg(frame)) is None:
@@ -172,15 +176,15 @@ class Worker:
     ) -> AbstractContextManager[Seen]:
         return nullcontext(Seen()) if self.keeping is None else self.keeping.watching(teacher, classes, frames)
 
-    def _known(self, batch: LeasedBatch) -> dict[str, Detections]:
-        """Return the labels of frames on which this teacher has answered an edge already."""
-        labels: dict[str, Detections] = {}
+    def _known(self, batch: LeasedBatch) -> dict[str, Known]:
+        """Return what this teacher has answered an edge already, by frame."""
+        answers: dict[str, Known] = {}
         for classes in {frame.classes for frame in batch.frames} if self.escalated is not None else ():
             assert self.escalated is not None
             same = {frame.id: frame.sha256 for frame in batch.frames if frame.classes == classes}
             known = self.escalated.known(set(same.values()), classes, self.name, self._since)
-            labels |= {name: known[sha256] for name, sha256 in same.items() if sha256 in known}
-        return labels
+            answers |= {name: known[sha256] for name, sha256 in same.items() if sha256 in known}
+        return answers
 
     def _worth(self, camera: str) -> Worth | None:
         """Return the live model's ranker as a function of a frame (0 for unreadable features), None if it has none."""

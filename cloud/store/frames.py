@@ -110,7 +110,8 @@ class StoredFrame:
     One that is `held_out` is never trained on, and judges unless it is of a `guard`.
     `probability` is that with which an audit was drawn, None for any other frame and for audits of earlier versions.
     In the places that its camera `ignored`, `labels` do not count: `evaluation/ignored.py` applies that. `echo` is what
-    an audit tells of the frames before it, None where it tells nothing.
+    an audit tells of the frames before it, None where it tells nothing. One that is `answered` went out with the
+    teacher's detections, which came in time.
     """
 
     id: str
@@ -131,6 +132,7 @@ class StoredFrame:
     ignored: Places = ()
     classes: tuple[str, ...] = ()
     echo: Echo | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True)
@@ -499,6 +501,7 @@ def stored(row: Any, reading: Reading) -> StoredFrame:
         probability=row.probability,
         ignored=ignored.decode(row.ignored),
         echo=reading.echo(row),
+        answered=bool(row.answered),
         classes=reading.classes(row.camera),
     )
 

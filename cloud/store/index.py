@@ -93,6 +93,7 @@ frames = Table(
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("class_list", Integer),  # that of the labels; NULL where an earlier version wrote them: the first
     Column("labelled", Float),  # when the teacher saw it
+    Column("answered", Boolean),  # the teacher's answer came in time for its record; NULL: it was not asked for
     Column("round", Integer),  # that first read its labels; `lifecycle.PASSED`: it was never labelled
     Column("kept", Integer),  # round whose culled set it is in
     sa.UniqueConstraint("edge_key", "boot", "seq"),
@@ -420,6 +421,7 @@ escalations = Table(  # what edges ask the teacher about, and its answers, see `
     Column("asked", Float, nullable=False),
     Column("until", Float, nullable=False),  # when the edge's own answer stands
     Column("taken", Float),  # by a worker
+    Column("answered", Float),
     Column("sha256", String(64), nullable=False),
     Column("classes", Text, nullable=False),  # JSON, those of the student
     Column("jpeg", LargeBinary),  # NULL once it is answered, or too late

@@ -183,7 +183,7 @@ class Measurer:
         return Audit(frame.captured, frame.probability, pooled(seen, labels))
 
     def _forwarded(self, frame: StoredFrame) -> Forwarded:
-        return Forwarded(self._compared(frame), frame.captured, frame.probability)
+        return Forwarded(self._compared(frame), frame.captured, frame.probability, frame.answered)
 
     def _compared(self, frame: StoredFrame) -> Compared:
         teacher, echo = self._settings.teacher, frame.echo

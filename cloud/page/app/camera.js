@@ -11,7 +11,7 @@ import { roundsView } from "./rounds.js";
 import { state } from "./state.js";
 import { dayOf } from "./sums.js";
 import { timeline } from "./timeline.js";
-import { accuracyOf, ageOf, ago, askedOf, bytes, count, interval, link, paceOf, percent, real, roundOf, signed, sinceOf, span, stamp, trendOf, whole } from "./words.js";
+import { accuracyOf, ageOf, ago, askedOf, bytes, count, interval, link, paceOf, percent, real, roundOf, signed, sinceOf, span, stamp, trendOf, whole, wrongOf } from "./words.js";
 
 // One camera: what it sees now, the questions that people ask of it, and its day; behind tabs its frames, rounds and models
 
@@ -45,7 +45,7 @@ function answers(row) {
   const newer = gain && gain.map_before != null ? `${gain.model_id} came ${stamp(gain.at)}: ${signed(gain.map_after - gain.map_before, 3)} by its gate (${real(gain.map_before, 3)} → ${real(gain.map_after, 3)})${gain.gain_low == null ? "" : `, at least ${signed(gain.gain_low, 3)}`}${gain.gone ? `; it ${gain.gone}` : ""}` : "";
   return [
     ["keeping up", paceOf(row), [live && row.fps ? `${real(row.fps, 1)} frames/s come from the decoder` : "", row.profile ? `profile ${row.profile.told}${row.profile.since ? `, since ${stamp(row.profile.since)}` : ""}` : ""].filter(Boolean).join("; "), row.keeping_up?.enough === false ? "bad" : ""],
-    ["accuracy", measured ? interval(measured) : "not measured yet", measured ? [`AP50 by ${count(row.accuracy.audits, "audit")}`, classes, row.worse.length ? row.worse.join("; ") : ""].filter(Boolean).join("; ") : "it takes ten labelled audits of this student", row.worse.length ? "bad" : ""],
+    ["accuracy", measured ? interval(measured) : "not measured yet", measured ? [`AP50 by ${count(row.accuracy.audits, "audit")}`, classes, wrongOf(row), row.worse.length ? row.worse.join("; ") : ""].filter(Boolean).join("; ") : "it takes ten labelled audits of this student", row.worse.length ? "bad" : ""],
     ["last new model", !newer ? "no round has published one" : gain.model_id === row.model || gain.model_id === row.live ? `${signed(gain.map_after - gain.map_before)} AP50` : "not in use any more", newer, moves && moves.by < 0 ? "bad" : ""],
     ["forwarded", live ? row.rate == null ? "…" : percent(row.rate) : "–", `${percent(day.rate)} over the day${row.frames_per_window ? `; budget ${row.frames_per_window} a window` : "; budget as in the edge's settings"}${row.pace ? `; pace ${row.pace.told}${row.pace.since ? `, since ${stamp(row.pace.since)}` : ""}` : ""}`],
     ["rounds", roundOf(row) || "–", `${count(row.waiting, "labelled frame")} waiting for a round, ${whole(row.asking)} for the teacher`, "", row.round?.share],

@@ -50,6 +50,7 @@ export function roundOf(row) {
   return next.at == null ? next.told : `${next.waiting} of ${next.needed} labelled frames, next round about ${clock(next.at)}`;
 }
 export const accuracyOf = row => row.accuracy?.ap50 ?? null;
+export const wrongOf = row => row.accuracy ? `at most ${percent(row.accuracy.wrong.high)} of records mostly wrong` : "";
 export const interval = one => `${real(one.value)} (${real(one.low)} to ${real(one.high)})`;
 // Where accuracy goes: a fall that chance does not explain, else what the gate found when this model came.
 export function trendOf(row) {

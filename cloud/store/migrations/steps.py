@@ -118,4 +118,6 @@ STEPS = (
     Step("trials"),
     Step("frames.echo"),
     Step("wishes.profiled"),
+    Step("frames.answered"),
+    Step("escalations.answered"),
 )

@@ -20,6 +20,7 @@ from culling.cloud.evaluation.accuracy import (
     Forwarded,
     drawn_and_labelled,
     measure,
+    most,
 )
 from culling.cloud.evaluation.evaluate import score
 from culling.cloud.evaluation.matching import Compared
@@ -137,7 +138,7 @@ def test_the_estimate_is_unbiased_and_its_interval_holds(draws: int) -> None:
             covered += told.ap50.low <= truth <= told.ap50.high
             errors.append(told.ap50.value - truth)
             widths.append(told.ap50.high - told.ap50.low)
-            hard_covered += told.stayed_hard.low <= np.mean(hardnesses) <= told.stayed_hard.high
+            hard_covered += np.mean(hardnesses) <= told.wrong.high
     print(f"covered {covered}, {hard_covered} of {5 * draws}")
     print(f"error {np.mean(errors):+.4f}, width {np.mean(widths):.3f}")
     assert covered >= 0.93 * 5 * draws
@@ -162,8 +163,35 @@ def test_the_share_of_hard_frames_missed_counts_frames_and_not_audits() -> None:
     told = measured(frames)
     assert told.missed is not None
     assert told.missed.value == pytest.approx(20 / (30 + 20)), "two audits stand for 20 frames, 30 were forwarded"
-    assert told.stayed_hard.value == pytest.approx(20 / (20 + 18 * 50))
-    assert told.stayed_hard.low < told.stayed_hard.value < told.stayed_hard.high
+    assert told.wrong.value == pytest.approx((30 + 20) / (30 + 20 + 18 * 50))
+    assert told.wrong.value < told.wrong.high
+
+
+@pytest.mark.parametrize(
+    ("seen", "sample", "high"), [(0, 59, 0.0495), (0, 1, 0.95), (1, 10, 0.3942), (10, 10, 1.0), (0, 0, 1.0)]
+)
+def test_a_share_is_bounded_by_how_few_were_drawn(seen: int, sample: int, high: float) -> None:
+    assert most(seen, sample) == pytest.approx(high, abs=1e-4)
+
+
+def test_where_nothing_was_wrong_the_bound_is_that_of_so_many_independent_frames() -> None:
+    right = Compared(boxes([0], [0.9], 0), boxes([0], [1.0], 0))
+    apart = [Forwarded(right, 1e9 + 400.0 * i, 0.1) for i in range(59)]
+    told = measured(apart).wrong
+    assert (told.value, told.high) == (0.0, pytest.approx(0.0495, abs=1e-4))
+    together = [replace(frame, at=1e9) for frame in apart]
+    assert measured(together).wrong.high == pytest.approx(0.95, abs=1e-4), "minutes that look alike are one frame"
+
+
+def test_a_record_that_the_teacher_answered_is_not_wrong() -> None:
+    right = Compared(boxes([0], [0.9], 0), boxes([0], [1.0], 0))
+    wrong = Compared(boxes([], [], 0), boxes([0], [1.0], 0))
+    frames = [Forwarded(wrong if i < 4 else right, 1e9 + 400.0 * i, 0.1) for i in range(20)]
+    assert measured(frames).wrong.value == pytest.approx(0.2)
+    answered = [replace(frame, answered=i < 3) for i, frame in enumerate(frames)]
+    told = measured(answered)
+    assert told.wrong.value == pytest.approx(0.05)
+    assert told.ap50 == measured(frames).ap50, "the student is not better for it"
 
 
 def test_false_alarms_of_a_class_that_no_label_has_count() -> None:
@@ -189,7 +217,7 @@ def test_where_nothing_is_true_there_is_no_precision_but_a_share_of_hard_frames(
     alarm = Compared(boxes([0], [0.8], 0), boxes([], [], 0))
     told = measured([Forwarded(alarm, 1e9 + 400.0 * i, 0.1) for i in range(12)])
     assert told.ap50 is None
-    assert told.stayed_hard.value == 1.0
+    assert (told.wrong.value, told.wrong.high) == (1.0, 1.0)
 
 
 def test_a_seed_gives_the_same_interval_again_and_order_does_not_matter() -> None:

@@ -89,12 +89,20 @@ def test_a_picture_that_cannot_be_read_has_no_answer_and_says_why(rig: Rig) -> N
     assert (answer.detections, answer.reason) == (None, UNREADABLE)
 
 
+def test_an_answer_that_came_when_nobody_waited_is_known_and_was_late(rig: Rig) -> None:
+    since, name = rig.clock.now(), rig.ask()
+    rig.clock.advance(2.0)
+    rig.escalated.answer({name: FOUND}, "big")
+    assert not rig.escalated.known(["a" * 64], CLASSES, "big", since)["a" * 64].in_time
+
+
 def test_an_answer_is_known_by_its_picture_for_a_while_by_the_same_teacher_and_classes(rig: Rig) -> None:
     since = rig.clock.now()
     rig.escalated.answer({rig.ask(): FOUND}, "big")
     known = rig.escalated.known(["a" * 64, "b" * 64], CLASSES, "big", since)
     assert list(known) == ["a" * 64]
-    assert known["a" * 64].scores.tolist() == pytest.approx([0.9])
+    assert known["a" * 64].found.scores.tolist() == pytest.approx([0.9])
+    assert known["a" * 64].in_time
     assert rig.escalated.known(["a" * 64], CLASSES[:2], "big", since) == {}
     assert rig.escalated.known(["a" * 64], CLASSES, "other", since) == {}
     assert rig.escalated.known(["a" * 64], CLASSES, "big", since + 1) == {}

@@ -196,7 +196,7 @@ def test_a_teacher_that_tells_of_too_few_frames_ends_the_worker(cloud: CloudStat
 def test_a_disk_that_is_full_costs_no_frame_a_try(cloud: CloudState, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, stopping = worker_of(cloud, Brightness()), threading.Event()
 
-    def full(token: str, labels: object, made_for: object) -> int:
+    def full(*told: object) -> int:
         assert leased(cloud) == 5
         stopping.set()
         raise StorageError("the disk is full")
@@ -251,6 +251,10 @@ def test_a_frame_on_which_the_teacher_answered_is_not_looked_at_again(cloud: Clo
         pass
     assert sum(teacher.sizes) == 12, "one answer and eleven others"
     assert [len(found or ()) for found in labels(cloud, *range(1, 13))] == [1] * 12
+    frames = cloud.frames.get([frame_id(EDGE, "boot-1", seq) for seq in range(1, 13)])
+    assert [frame.sha256 for frame in frames if frame.answered] == [
+        hashlib.sha256(encode_jpeg(picture(96, 128, 3))).hexdigest()
+    ]
 
 
 def test_what_was_answered_before_a_worker_started_may_be_of_another_file(cloud: CloudState) -> None:

@@ -13,6 +13,7 @@ from culling.cloud.control.steering.schedule import camera_stats
 from culling.cloud.page import views
 from culling.cloud.store.desired import DesiredState
 from culling.cloud.store.frames import Counts
+from culling.cloud.store.index import frames
 from culling.common.clock import SystemClock
 from culling.common.frame import Detections
 from support.cloud import CAMERA, CloudState, camera_state, detections, hard_frame
@@ -57,7 +58,7 @@ def test_audits_count_by_their_probability_and_hard_frames_once(cloud: CloudStat
     assert camera == CAMERA
     assert measured is not None
     assert (measured.now.frames, measured.now.audits) == (21, 20)
-    assert measured.now.stayed_hard.value == pytest.approx(0.25)
+    assert measured.now.wrong.value == pytest.approx((50 + 1) / 201)
     assert measured.watched is not None
 
 
@@ -72,7 +73,17 @@ def test_an_audit_that_is_not_labelled_is_stood_for_by_its_neighbour(cloud: Clou
     measured = measurer(cloud).measure(CAMERA, f"{CAMERA}-1")
     assert measured is not None
     assert measured.now.audits == 20
-    assert measured.now.stayed_hard.value == pytest.approx((5 + 15) / 35)
+    assert measured.now.wrong.value == pytest.approx((5 + 15) / 35)
+
+
+def test_records_that_the_teacher_answered_in_time_are_right(cloud: CloudState) -> None:
+    store(cloud, 1, 12, RIGHT, reason="audit", probability=0.1)
+    store(cloud, 20, 4, WRONG, reason="audit", probability=0.1)
+    with cloud.index.write() as connection:
+        connection.execute(frames.update().where(frames.c.seq.in_([20, 21])).values(answered=True))
+    measured = measurer(cloud).measure(CAMERA, f"{CAMERA}-1")
+    assert measured is not None
+    assert measured.now.wrong.value == pytest.approx(2 / 16)
 
 
 def test_the_newest_audits_are_held_against_the_first_once_a_day(cloud: CloudState) -> None:
