@@ -27,6 +27,8 @@ import tomli_w
 from av.format import Flags
 from rich.console import Console
 
+from culling.cloud.demo.cascade import BATCH as ANSWERED_TOGETHER
+from culling.cloud.demo.cascade import Answering
 from culling.cloud.demo.changes import Changes
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
@@ -76,6 +78,10 @@ class Demo:
     @property
     def edge_toml(self) -> Path:
         return self.folder / "kit" / "edge.toml"
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "detections.jsonl"
 
     @property
     def trace(self) -> Path:
@@ -130,10 +136,12 @@ def _timed(source: Any, track: Any, seconds: float, clock: Clock) -> Iterator[An
                 return
 
 
-def write_cloud_settings(run: Demo, plan: Plan) -> None:
-    """Write the service's settings file, as an operator would, but for loopback and few frames."""
+def write_cloud_settings(run: Demo, plan: Plan, answering: Answering | None = None) -> None:
+    """Write the service's settings file, as an operator would, but for loopback and few frames; it answers edges where
+    a cascade is wanted.
+    """
     sizes = plan.sizes
-    cloud = {
+    cloud: dict[str, dict[str, Any]] = {
         "service": {
             "data_dir": str(run.data_dir),
             "endpoint": f"tcp://127.0.0.1:{_free_port()}",
@@ -165,11 +173,16 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         "metrics": {"port": 0},
         "page": {"port": 0},
     }
+    if answering is not None:
+        cloud["teacher"] |= {"batch": ANSWERED_TOGETHER}
+        cloud["labelling"] |= {"verdicts_per_minute": answering.verdicts}
     run.cloud_toml.write_bytes(tomli_w.dumps(cloud).encode())
 
 
-def enroll_edge(run: Demo, plan: Plan) -> None:
-    """Enroll the edge and write its settings file; the cloud's must be there."""
+def enroll_edge(run: Demo, plan: Plan, answering: Answering | None = None) -> None:
+    """Enroll the edge and write its settings file; the cloud's must be there. Records are written where a cascade is
+    wanted: they are what it answers for.
+    """
     enroll = ["cloud", "enroll", EDGE, run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml), *run.changes.flags("cloud"))
     edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
@@ -187,6 +200,9 @@ def enroll_edge(run: Demo, plan: Plan) -> None:
         "audit_share": 0.25,
     }
     edge["metrics"] = {"port": _free_port()}
+    if answering is not None:
+        edge["cascade"] = {"deadline_s": answering.deadline_s}
+        edge["output"] = [{"kind": "jsonl", "path": str(run.records)}]
     run.edge_toml.write_bytes(tomli_w.dumps(edge).encode())
 
 

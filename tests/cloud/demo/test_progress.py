@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def test_the_line_tells_the_time_the_round_and_the_frames() -> None:
     line = at(75.0).line()
     assert line.startswith("0:15  collecting and labelling frames for round 1 of 3  ·  about 8 min left")
     assert line.endswith("300 frames seen, 40 scored, 12 forwarded, 11 stored, 0 labelled")
+
+
+def test_the_line_tells_of_answers_and_of_a_pace_where_there_are_any() -> None:
+    line = replace(at(75.0), asked=3, answered=1, pace=0.5).line()
+    assert line.endswith("0 labelled, 1 of 3 questions answered, pace 0.5")
 
 
 def test_the_running_stage_is_the_first_without_a_result_and_its_time_is_told() -> None:
