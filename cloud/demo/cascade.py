@@ -59,13 +59,13 @@ class Answering:
     beside_s: float
 
     def told(self) -> str:
-        """Return what a viewer is to know of it before it starts."""
+        """Return what a viewer is to know before it starts."""
         whose = "chosen for this machine" if self.chosen else "as asked for"
         line = (
             f"Where the student is unsure, a record waits up to {self.deadline_s:g} s for the teacher "
             f"(cascade.deadline_s, {whose}), whose answer should take {self.alone_s:.1f} s here at most, and "
             f"{self.beside_s:.1f} s beside a round. It answers {self.verdicts} a minute at most "
-            "(labelling.verdicts_per_minute). Records go to detections.jsonl in the work folder (--work keeps it)."
+            "(labelling.verdicts_per_minute)."
         )
         if self.beside_s <= self.deadline_s:
             return line
@@ -101,7 +101,7 @@ def plan_answers(asked: Wanted, plan: Plan, slowness: float) -> Answering:
     alone_s, beside_s = passing_s + looks_s, passing_s + looks_s / MEANWHILE
     most = max(1, math.floor(60 * SHARE / plan.label_s))
     verdicts = min(asked.per_minute, most) if asked.verdicts is None else asked.verdicts
-    kept_s = max(asked.deadline_s, min(MOST_S, math.ceil(beside_s)))
+    kept_s = max(asked.deadline_s, min(MOST_S, float(math.ceil(beside_s))))
     deadline_s = asked.deadline_s if asked.own_deadline else kept_s
     return Answering(verdicts, deadline_s, not asked.own_deadline, alone_s, beside_s)
 

@@ -180,17 +180,24 @@ def write_cloud_settings(run: Demo, plan: Plan, answering: Answering | None = No
 
 
 def enroll_edge(run: Demo, plan: Plan, answering: Answering | None = None) -> None:
-    """Enroll the edge and write its settings file; the cloud's must be there. Records are written where a cascade is
-    wanted: they are what it answers for.
-    """
+    """Enroll the edge and write its settings file; the cloud's must be there."""
     enroll = ["cloud", "enroll", EDGE, run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml), *run.changes.flags("cloud"))
     edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
+    run.edge_toml.write_bytes(tomli_w.dumps(edge_settings(run, plan, edge, answering)).encode())
+
+
+def edge_settings(
+    run: Demo, plan: Plan, enrolled: Mapping[str, Any], answering: Answering | None = None
+) -> dict[str, Any]:
+    """Return the settings of an edge that was `enrolled` with those; its records are written where a cascade is wanted,
+    which answers for them.
+    """
+    edge = {name: dict(section) for name, section in enrolled.items() if name != "camera"}
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}
     edge["cloud"]["heartbeat_s"] = 1.0
     camera = {"name": run.camera, "url": str(run.video), "pace": run.speed, "loop": True, "last": FED}
-    edge["camera"] = [camera | {"max_fps": plan.max_fps}]
-    edge["selector"] = {
+    selector = {
         "frames_per_window": plan.frames_per_window,
         "window_s": plan.window_s,
         "spacing_s": 0.8,
@@ -199,11 +206,11 @@ def enroll_edge(run: Demo, plan: Plan, answering: Answering | None = None) -> No
         "bootstrap": 4,
         "audit_share": 0.25,
     }
-    edge["metrics"] = {"port": _free_port()}
+    own = {"camera": [camera | {"max_fps": plan.max_fps}], "selector": selector, "metrics": {"port": _free_port()}}
     if answering is not None:
-        edge["cascade"] = {"deadline_s": answering.deadline_s}
-        edge["output"] = [{"kind": "jsonl", "path": str(run.records)}]
-    run.edge_toml.write_bytes(tomli_w.dumps(edge).encode())
+        own["cascade"] = {"deadline_s": answering.deadline_s}
+        own["output"] = [{"kind": "jsonl", "path": str(run.records)}]
+    return edge | own
 
 
 def _free_port() -> int:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import base64
 import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zmq
 from prometheus_client import CollectorRegistry, generate_latest
 
 from culling.cloud.demo.cascade import (
@@ -20,8 +22,9 @@ from culling.cloud.demo.cascade import (
 )
 from culling.cloud.demo.changes import divide
 from culling.cloud.demo.plan import choose
-from culling.cloud.demo.run import Demo, write_cloud_settings
+from culling.cloud.demo.run import Demo, edge_settings, write_cloud_settings
 from culling.cloud.settings import load_settings
+from culling.common.config import checked
 from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
 from culling.common.settings.command import settings_class
@@ -108,6 +111,21 @@ def test_the_service_answers_one_picture_at_a_time_and_only_where_a_cascade_is_w
     write_cloud_settings(run, PLAN)
     assert "batch" not in tomllib.loads(run.cloud_toml.read_text())["teacher"]
     assert load_settings(run.cloud_toml, {}).labelling.verdicts_per_minute == 0
+
+
+def test_the_edge_writes_records_where_a_cascade_is_wanted_and_else_has_none_to_answer_for(tmp_path: Path) -> None:
+    run = Demo(Path("v.mp4"), "gate", None, "real", tmp_path)
+    key = base64.b64encode(bytes(32)).decode()
+    public, secret = (part.decode() for part in zmq.curve_keypair())
+    told = {"endpoint": "tcp://127.0.0.1:9", "server_key": public, "secret_key": secret, "signing_keys": [key]}
+    enrolled = {"agent": {}, "cloud": told, "student": {"initial": "student.onnx"}, "camera": [{"name": "gate"}]}
+    edge = settings_class("edge")
+
+    written = checked(edge, edge_settings(run, PLAN, enrolled, ANSWERING), None).model_dump()
+    assert written["cascade"]["deadline_s"] == ANSWERING.deadline_s
+    assert [(one["kind"], one["path"]) for one in written["output"]] == [("jsonl", run.records)]
+    assert "output" not in edge_settings(run, PLAN, enrolled)
+    assert enrolled["agent"] == {}
 
 
 # What came of it
