@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,8 @@ DOING = {
 class DemoState:
     """The state of a demo at one moment, `now` in seconds since the epoch; `labelled` frames were labelled by then.
 
-    Of the `asked` questions of a cascade `answered` have the teacher's answer; `pace` is that of the camera.
+    Of the `asked` questions of a cascade `answered` have the teacher's answer; `pace` is that of the camera. After
+    `limit_s` seconds the demo ends in any case.
     """
 
     plan: Plan
@@ -57,6 +59,7 @@ class DemoState:
     asked: int = 0
     answered: int = 0
     pace: float = 1.0
+    limit_s: float = math.inf
 
     @property
     def ended(self) -> list[Round]:
@@ -85,7 +88,10 @@ class DemoState:
         return f"{minutes}:{seconds:02d}  {self._doing()}  ·  {_about(self.left_s())} left  ·  {self._frames()}"
 
     def left_s(self) -> float:
-        """Return the seconds that are left, by plan, and by how long the rounds so far have taken."""
+        """Return the seconds that are left, by plan, by how long the rounds so far have taken, and by the limit."""
+        return max(0.0, min(self._planned_s(), self.began + self.limit_s - self.now))
+
+    def _planned_s(self) -> float:
         took = [(row.finished or self.now) - row.started for row in self.ended]
         if (row := self._running) is not None:
             return left_s(self.plan, took, self._todo(row), self._since_s(row))
@@ -159,7 +165,13 @@ class Alive:
 
 
 def read_progress(
-    index: Index, camera: str, plan: Plan, stages: Sequence[str], began: float, clock: Callable[[], float] = time.time
+    index: Index,
+    camera: str,
+    plan: Plan,
+    stages: Sequence[str],
+    began: float,
+    clock: Callable[[], float] = time.time,
+    limit_s: float = math.inf,
 ) -> DemoState:
     """Return the state of the demo of `camera`, whose rounds do `stages`, in that order."""
     rows = sorted(Rounds(index).all(camera), key=lambda row: row.id)
@@ -172,7 +184,7 @@ def read_progress(
         asked, answered = connection.execute(both).one()
     pace = DesiredStates(index).all().get(camera, DesiredState()).pace
     state = states[0] if states else None
-    return DemoState(plan, state, rows, outcomes, stages, began, clock(), labelled, asked, answered, pace)
+    return DemoState(plan, state, rows, outcomes, stages, began, clock(), labelled, asked, answered, pace, limit_s)
 
 
 @contextmanager

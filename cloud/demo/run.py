@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.request import urlopen
@@ -261,7 +262,8 @@ def _watch(
     deadline: float,
 ) -> bool:
     began, alive, held = time.time(), Alive(time.monotonic()), False
-    while not (progress := read_progress(index, run.camera, plan, stages, began)).done:
+    read = partial(read_progress, index, run.camera, plan, stages, began, limit_s=deadline - time.monotonic())
+    while not (progress := read()).done:
         if time.monotonic() >= deadline:
             return False
         for name, process in processes.items():

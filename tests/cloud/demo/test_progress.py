@@ -48,6 +48,11 @@ def test_the_line_tells_of_answers_and_of_a_pace_where_there_are_any() -> None:
     assert line.endswith("0 labelled, 1 of 3 questions answered, pace 0.5")
 
 
+def test_no_more_time_is_left_than_the_limit_leaves() -> None:
+    assert replace(at(75.0), limit_s=60.0).left_s() == 45.0
+    assert replace(at(175.0), limit_s=60.0).left_s() == 0.0
+
+
 def test_the_running_stage_is_the_first_without_a_result_and_its_time_is_told() -> None:
     running = turn(2, "running", label=20.0, cull=1.0)
     assert "round 2 of 3: training, 9 of about" in at(230.0, turn(1), running).line()
