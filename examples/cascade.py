@@ -53,7 +53,7 @@ class Told:
         if self.by_teacher:
             classes = ", ".join(f"{count:+d} {label}" for label, count in sorted(self.changed.items()) if count)
             other = f"{self.otherwise} of these count other boxes than the student's record before"
-            yield f"  {other}{f': {classes}' if classes else ''}"
+            yield f"  {other}{f': {classes} in all' if classes else ''}"
         for by, waits in self.waits.items():
             if waits:
                 yield f"  by the {by}: {median(waits):.1f} s on their way (median), {max(waits):.1f} s at most"

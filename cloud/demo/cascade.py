@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from culling.cloud.demo.changes import Changes
 from culling.cloud.demo.plan import MEANWHILE, Plan
+from culling.cloud.settings import LabellingSettings
 from culling.common.errors import SettingsError
 from culling.common.process.console import counted
 from culling.common.settings.command import settings_class
@@ -30,18 +31,15 @@ MOST_S = 30.0
 PASSING_S = 0.5
 """What an answer takes beside the teacher on two quiet cores: encoding, sending, the index, and looks at it."""
 
-BATCH = 1
+TOGETHER = 1
 """Frames that the teacher looks at together (`teacher.batch`): a question waits for those under way."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for: questions `per_minute`, of which `verdicts` are answered (None: as many as the machine can),
-    within `deadline_s` seconds. `own_deadline`: a person set it, it is not the default.
-    """
+    """What was asked for: questions `per_minute`, within `deadline_s` seconds, which a person set if `own_deadline`."""
 
     per_minute: int
-    verdicts: int | None
     deadline_s: float
     own_deadline: bool
 
@@ -63,7 +61,7 @@ class Answering:
         whose = "chosen for this machine" if self.chosen else "as asked for"
         line = (
             f"Where the student is unsure, a record waits up to {self.deadline_s:g} s for the teacher "
-            f"(cascade.deadline_s, {whose}), whose answer should take {self.alone_s:.1f} s here at most, and "
+            f"(cascade.deadline_s, {whose}), whose answer should take up to {self.alone_s:.1f} s here, and "
             f"{self.beside_s:.1f} s beside a round. It answers {self.verdicts} a minute at most "
             "(labelling.verdicts_per_minute)."
         )
@@ -78,29 +76,30 @@ def wanted(changes: Changes) -> Wanted | None:
 
     Raises SettingsError for a `[cascade]` that the edge would refuse.
     """
-    section, given = sections(settings_class("edge"))["cascade"], dict[str, Any]()
+    given: dict[str, Any] = {}
     for key, value in changes.overrides("edge").items():
-        if key.partition(".")[0] == "cascade":
-            given |= {key.partition(".")[2]: value} if "." in key else value
+        head, _, name = key.partition(".")
+        if head == "cascade" and (name or isinstance(value, Mapping)):
+            given |= {name: value} if name else value
     try:
-        found: Any = section.model_validate(given)
+        found: Any = sections(settings_class("edge"))["cascade"].model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(f"--set cascade.{first['loc'][0]}: {first['msg'].lower()}") from None
-    verdicts = changes.overrides("cloud").get("labelling.verdicts_per_minute")
-    told = None if verdicts is None else int(verdicts)
-    return Wanted(found.per_minute, told, found.deadline_s, "deadline_s" in given) if found.per_minute else None
+    return Wanted(found.per_minute, found.deadline_s, "deadline_s" in given) if found.per_minute else None
 
 
-def plan_answers(asked: Wanted, plan: Plan, slowness: float) -> Answering:
+def plan_answers(asked: Wanted, labelling: LabellingSettings, plan: Plan, slowness: float) -> Answering:
     """Return what is answered on a machine of that plan and `slowness`, and how long records wait for it.
 
-    A question waits for the frame that the teacher looks at, and then takes as long as that one.
+    How many a person set in `labelling` are answered, else as many as are asked and the machine can. A question waits
+    for the frame that the teacher looks at, and then takes as long as that one.
     """
-    passing_s, looks_s = PASSING_S * slowness, 2 * BATCH * plan.label_s
+    passing_s, looks_s = PASSING_S * slowness, 2 * TOGETHER * plan.label_s
     alone_s, beside_s = passing_s + looks_s, passing_s + looks_s / MEANWHILE
     most = max(1, math.floor(60 * SHARE / plan.label_s))
-    verdicts = min(asked.per_minute, most) if asked.verdicts is None else asked.verdicts
+    own = "verdicts_per_minute" in labelling.model_fields_set
+    verdicts = labelling.verdicts_per_minute if own else min(asked.per_minute, most)
     kept_s = max(asked.deadline_s, min(MOST_S, float(math.ceil(beside_s))))
     deadline_s = asked.deadline_s if asked.own_deadline else kept_s
     return Answering(verdicts, deadline_s, not asked.own_deadline, alone_s, beside_s)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from culling.cloud.control.steering.accuracy import DRAWN, Measurer
 from culling.cloud.evaluation.accuracy import LEAST_AUDITS
-from culling.cloud.settings import CloudSettings, PaceSettings
+from culling.cloud.settings import CloudSettings
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.objects.places import frame_store
 from culling.cloud.store.people.deeds import Deeds
@@ -57,10 +57,7 @@ def sentences(pace: Mapping[str, Any] | None) -> Iterator[str]:
             f"budget: {order['why']}."
         )
     if pace["orders"]:
-        yield (
-            "Such an order stands on minutes of video, whose frames look alike; a deployment's on "
-            f"{counted(PaceSettings().audits, 'audit')} of six hours at a time."
-        )
+        yield "Such orders stand on minutes of video, whose frames look alike; a deployment's, on audits of six hours."
     else:
         told = "; ".join(f"{one['model']}: {_why_not(one, pace)}" for one in pace["students"])
         yield f"Pace: no order was due. {told}."

@@ -53,7 +53,7 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
     limit_s = None if run.minutes is None else 60 * run.minutes
     plan = choose(speed, rounds, time.monotonic() - started, limit_s, flat_out=run.speed == "max")
     console.print(announce(speed, plan))
-    answering = None if asked is None else plan_answers(asked, plan, speed.slowness)
+    answering = None if asked is None else plan_answers(asked, settings.labelling, plan, speed.slowness)
     if answering is not None:
         console.print(answering.told())
     console.print(f"Labelling {plan.sizes.measured} held-back frames to measure students by …")

@@ -28,8 +28,7 @@ import tomli_w
 from av.format import Flags
 from rich.console import Console
 
-from culling.cloud.demo.cascade import BATCH as ANSWERED_TOGETHER
-from culling.cloud.demo.cascade import Answering
+from culling.cloud.demo.cascade import TOGETHER, Answering
 from culling.cloud.demo.changes import Changes
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
@@ -175,7 +174,7 @@ def write_cloud_settings(run: Demo, plan: Plan, answering: Answering | None = No
         "page": {"port": 0},
     }
     if answering is not None:
-        cloud["teacher"] |= {"batch": ANSWERED_TOGETHER}
+        cloud["teacher"] |= {"batch": TOGETHER}
         cloud["labelling"] |= {"verdicts_per_minute": answering.verdicts}
     run.cloud_toml.write_bytes(tomli_w.dumps(cloud).encode())
 

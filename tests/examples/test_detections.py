@@ -118,7 +118,7 @@ def test_what_the_teacher_changed_is_told_of_each_camera(tmp_path: Path, capsys:
     example("cascade").main([str(path)])
     assert capsys.readouterr().out.splitlines() == [
         "gate: 8 records, 3 of them by the teacher (38%)",
-        "  1 of these count other boxes than the student's record before: +1 car, -1 person",
+        "  1 of these count other boxes than the student's record before: +1 car, -1 person in all",
         "yard: 2 records, 0 of them by the teacher (0%)",
     ]
 

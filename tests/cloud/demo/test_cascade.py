@@ -23,7 +23,7 @@ from culling.cloud.demo.cascade import (
 from culling.cloud.demo.changes import divide
 from culling.cloud.demo.plan import choose
 from culling.cloud.demo.run import Demo, edge_settings, write_cloud_settings
-from culling.cloud.settings import load_settings
+from culling.cloud.settings import LabellingSettings, load_settings
 from culling.common.config import checked
 from culling.common.errors import SettingsError
 from culling.common.metrics import Metrics
@@ -50,15 +50,15 @@ def test_without_questions_there_is_no_cascade() -> None:
 
 
 def test_a_cascade_is_asked_for_by_its_keys_or_as_a_section() -> None:
-    assert asked("cascade.per_minute=30") == Wanted(30, None, 2.0, False)
-    told = ("cascade.per_minute=30", "cascade.deadline_s=4", "labelling.verdicts_per_minute=12")
-    assert asked(*told) == Wanted(30, 12, 4.0, True)
-    assert asked('cascade={"per_minute": 6, "deadline_s": 3}') == Wanted(6, None, 3.0, True)
+    assert asked("cascade.per_minute=30") == Wanted(30, 2.0, False)
+    assert asked("cascade.per_minute=30", "cascade.deadline_s=4") == Wanted(30, 4.0, True)
+    assert asked('cascade={"per_minute": 6, "deadline_s": 3}') == Wanted(6, 3.0, True)
 
 
 def test_what_the_edge_would_refuse_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(SettingsError, match=r"--set cascade\.deadline_s: .*less than or equal to 30"):
         asked("cascade.per_minute=30", "cascade.deadline_s=31")
+    assert wanted(divide(["cascade=30"])) is None, "what is no section at all is left to the edge"
 
 
 # What is answered
@@ -72,18 +72,21 @@ def test_the_deadline_is_what_this_machines_teacher_keeps_within_the_settings_bo
     )
     assert most == MOST_S
     for label_s, slowness, deadline_s in ((0.01, 1.0, 2.0), (1.0, 1.0, 9.0), (0.3, 10.0, 8.0), (60.0, 1.0, MOST_S)):
-        found = plan_answers(asked("cascade.per_minute=30"), replace(PLAN, label_s=label_s), slowness)
+        found = plan_answers(Wanted(30, 2.0, False), LabellingSettings(), replace(PLAN, label_s=label_s), slowness)
         assert (found.deadline_s, found.chosen) == (deadline_s, True)
 
 
 def test_a_deadline_and_verdicts_that_were_set_are_kept() -> None:
-    told = asked("cascade.per_minute=30", "cascade.deadline_s=1", "labelling.verdicts_per_minute=600")
-    assert plan_answers(told, replace(PLAN, label_s=9.0), 1.0) == Answering(600, 1.0, False, 18.5, 72.5)
+    told = Wanted(30, 1.0, True), LabellingSettings(verdicts_per_minute=600)
+    assert plan_answers(*told, replace(PLAN, label_s=9.0), 1.0) == Answering(600, 1.0, False, 18.5, 72.5)
 
 
 @pytest.mark.parametrize(("label_s", "verdicts"), [(0.1, 30), (2.0, 15), (100.0, 1)])
 def test_answers_leave_the_teacher_time_to_label(label_s: float, verdicts: int) -> None:
-    assert plan_answers(asked("cascade.per_minute=30"), replace(PLAN, label_s=label_s), 1.0).verdicts == verdicts
+    assert (
+        plan_answers(Wanted(30, 2.0, False), LabellingSettings(), replace(PLAN, label_s=label_s), 1.0).verdicts
+        == verdicts
+    )
 
 
 def test_a_teacher_that_is_too_slow_is_said_with_what_to_set() -> None:
