@@ -107,8 +107,8 @@ def plan_answers(asked: Wanted, labelling: LabellingSettings, plan: Plan, slowne
 
 def cure(deadline_s: float) -> str:
     """Return what helps where answers come later than that deadline, as the end of a sentence."""
-    longer = "" if deadline_s >= MOST_S else f", or up to {MOST_S:g} s with --set cascade.deadline_s"
-    return f": take a smaller teacher, --set teacher.kind=yolox-nano{longer}."
+    longer = "" if deadline_s >= MOST_S else f"allow up to {MOST_S:g} s with --set cascade.deadline_s, or "
+    return f": {longer}take a smaller teacher, such as --set teacher.kind=yolox-nano."
 
 
 def read_answers(metrics: str, camera: str, answering: Answering) -> dict[str, Any]:

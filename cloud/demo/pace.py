@@ -70,6 +70,8 @@ def _why_not(student: Mapping[str, Any], pace: Mapping[str, Any]) -> str:
         return f"{counted(student['audits'], 'labelled audit')}, of {needed} that are needed (pace.audits)"
     if ap50 is None:
         return f"{counted(student['audits'], 'labelled audit')}, on which the teacher sees nothing"
+    if (ap50["low"], ap50["high"]) == (0.0, 1.0):
+        return f"AP50 {ap50['value']:.2f} by {student['audits']} audits of the same five minutes, which may be chance"
     told = f"AP50 {ap50['value']:.2f} ({ap50['low']:.2f} to {ap50['high']:.2f}) by {student['audits']} audits"
     above, below = pace["halve_above"], pace["double_below"]
     if ap50["low"] > above or ap50["high"] < below:

@@ -85,6 +85,10 @@ def test_without_an_order_each_student_says_by_how_many_audits_it_could_be_judge
             "AP50 0.86 (0.82 to 0.90) by 20 audits, neither certainly above 0.9 nor certainly below 0.8",
         ),
         (
+            {"audits": 20, "ap50": ESTIMATE | {"low": 0.0, "high": 1.0}},
+            "AP50 0.86 by 20 audits of the same five minutes, which may be chance",
+        ),
+        (
             {"audits": 20, "ap50": ESTIMATE | {"low": 0.91}},
             "AP50 0.86 (0.91 to 0.90) by 20 audits, which came too late: a camera is judged once a minute",
         ),
