@@ -28,6 +28,8 @@ ALL = "(all)"
 
 # Seconds of what one frame costs, from a student on a GPU to one on a busy CPU.
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Seconds that a record may wait: up to the longest deadline of `[cascade]`.
+_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)
 # Seconds of what waits for a network, a disk or a training.
 _SLOW = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 # A box adds 0.5 to 2 to the loss under the default policy, so these reach from one box to a crowd.
@@ -136,7 +138,7 @@ SERIES: tuple[Series, ...] = (
         "edge",
     ),
     _count("verdicts_dropped", "camera reason", "verdicts", "verdicts that no record waited for, and why", "edge"),
-    _spread("verdict_seconds", "camera", "seconds", "from asking the teacher to its answer", "edge", _FAST),
+    _spread("verdict_seconds", "camera", "seconds", "from asking the teacher to its answer", "edge", _WAITS),
     # the live picture
     _gauge("view_viewers", "", "browsers", "browsers that look at a live picture now", "edge"),
     _count("view_frames", "camera", "frames", "pictures encoded for those who look", "edge"),

@@ -43,14 +43,16 @@ class Changes:
     cloud: tuple[str, ...] = ()
     edge: tuple[str, ...] = ()
 
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """Those of the cloud, as `load_settings` takes them."""
-        return parse_overrides(self.cloud)
+    def overrides(self, side: str) -> dict[str, Any]:
+        """Return those of a side, as `load_settings` takes them."""
+        return parse_overrides(self._of(side))
 
     def flags(self, side: str) -> list[str]:
         """Return the flags for a command of that side."""
-        return [flag for pair in (self.cloud if side == "cloud" else self.edge) for flag in ("--set", pair)]
+        return [flag for pair in self._of(side) for flag in ("--set", pair)]
+
+    def _of(self, side: str) -> tuple[str, ...]:
+        return self.cloud if side == "cloud" else self.edge
 
 
 def divide(pairs: Sequence[str] | None) -> Changes:

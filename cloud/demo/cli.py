@@ -76,7 +76,7 @@ def demo(
         console.print(f"Playing the first {FED:.0%} of {clip.name} as camera {camera}; the rest is held back.")
         complete = play(run, ready.plan, tuple(STAGES), console)
         console.print("Measuring every round's student on the held-back part …")
-        figures = measure(run, ready.held_out, ready.plan, ready.start)
+        figures = measure(run, ready.held_out, ready.plan, ready.start, ready.answering)
         figures |= {"speed": asdict(ready.speed), "complete": complete}
         figures |= {"wall_s": round(time.monotonic() - started, 1)}
     print_closing(console, figures)  # first, so that the figures are shown even if a file cannot be written

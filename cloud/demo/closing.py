@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from culling.cloud.demo import cascade, pace
 from culling.common.process.console import counted
 
 WORDS = ("round", "outcome")
@@ -27,7 +28,8 @@ def print_closing(console: Console, figures: Figures) -> None:
     """Print what left the camera, what each round came to, and what that means."""
     console.print(_traffic(figures))
     console.print(_table(figures))
-    for sentence in (*_remarks(figures), *_labels(figures), *_gate(figures), verdict(figures)):
+    steered = (*pace.sentences(figures["pace"]), *cascade.sentences(figures["cascade"]))
+    for sentence in (*_remarks(figures), *_labels(figures), *_gate(figures), *steered, verdict(figures)):
         console.print(sentence)
 
 

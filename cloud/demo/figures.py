@@ -17,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from culling.cloud.bill.account import statements
 from culling.cloud.control.steering.accuracy import read_measured
+from culling.cloud.demo.cascade import Answering, read_answers
+from culling.cloud.demo.pace import read_pace
 from culling.cloud.demo.plan import Plan
 from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
@@ -26,6 +28,7 @@ from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import Round, Rounds
+from culling.common.clock import SystemClock
 from culling.common.errors import CullingError
 from culling.common.wire.messages import CameraState, SwapReport
 
@@ -33,10 +36,12 @@ OUTDONE = "evicted.window"
 """Counts held frames that better ones of their window outdid: they were dropped on purpose, not lost."""
 
 
-def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> dict[str, Any]:
+def measure(
+    run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores, answering: Answering | None = None
+) -> dict[str, Any]:
     """Return every figure of the run under stable names; students are measured on `held_out`.
 
-    `start` are the scores of the student that the camera began with.
+    `start` are the scores of the student that the camera began with; `answering` is None where no cascade was wanted.
     """
     index = Index(sqlite_url(run.data_dir / "index.sqlite"))
     try:
@@ -44,18 +49,20 @@ def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> d
         models, swaps = registry.models(run.camera), registry.swaps()
         rounds = [row for row in Rounds(index).all(run.camera) if row.state != "running"]
         camera = next(row for row in Roster(index).rows() if row.name == run.camera)
-        settings = load_settings(run.cloud_toml, run.changes.overrides)
+        settings = load_settings(run.cloud_toml, run.changes.overrides("cloud"))
         bill = statements(index, settings, 0.0, time.time(), [run.camera])[run.camera].row()
+        used = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
+        students = [model.model_id for model in used]
+        pace = read_pace(index, settings, run.camera, students, camera.enrolled, SystemClock())
         with index.read() as connection:
             stored = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar_one()
             labelled = connection.execute(sa.select(sa.func.count(frames.c.labels))).scalar_one()
     finally:
         index.close()
-    models = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
     rounds = sorted(rounds, key=lambda row: row.id)
     candidates = _score_candidates(run, rounds, held_out)
-    scores = {models[0].model_id: start} | {
-        model.model_id: candidates[model.round] for model in models if model.round in candidates
+    scores = {used[0].model_id: start} | {
+        model.model_id: candidates[model.round] for model in used if model.round in candidates
     }
     first_results = read_trace(run.trace)
     rows = [_round(row, scores, candidates.get(row.id), swaps, first_results) for row in rounds]
@@ -65,10 +72,12 @@ def measure(run: Demo, held_out: HeldOut, plan: Plan, start: HeldOutScores) -> d
         **_camera(camera.state),
         "accuracy": None if (found := read_measured(camera)) is None else msgspec.to_builtins(found.now),
         "bill": bill,
+        "pace": pace,
+        "cascade": None if answering is None else read_answers(run.metrics.read_text("utf-8"), run.camera, answering),
         **_traffic(run.metrics),
         "teacher_frames": labelled,
         "rounds": rows,
-        **_students(models, scores),
+        **_students(used, scores),
         "measured_frames": len(held_out),
         "plan": {**asdict(plan), "round_s": plan.round_s, "total_s": plan.total_s},
         "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, camera.state.dropped if camera.state else {}),

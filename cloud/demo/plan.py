@@ -136,8 +136,9 @@ class Plan:
     With `int8` rounds make students in 8 bits, which leaves the rounds after the first more of the cores. A round works
     on `threads` threads, the teacher on `label_threads`.
     `max_fps` frames a second are scored, of which `frames_per_window` may leave in `window_s`; a round starts once
-    `min_new` came. `prepare_s` go by before the camera plays, `collect_s` until the first round starts, `round_s` from
-    there to its end, `wait_s` between rounds, and `close_s` after the last one.
+    `min_new` came. The teacher takes `label_s` for a frame while no round runs. `prepare_s` go by before the camera
+    plays, `collect_s` until the first round starts, `round_s` from there to its end, `wait_s` between rounds, and
+    `close_s` after the last one.
     """
 
     sizes: Rung
@@ -149,6 +150,7 @@ class Plan:
     frames_per_window: int
     window_s: float
     min_new: int
+    label_s: float
     stages: dict[str, float]
     prepare_s: float
     collect_s: float
@@ -208,7 +210,8 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
     frames_per_window = max(2, round(FORWARDED * max_fps * WINDOW_S))
     min_new = CULLED * rung.kept
     label_threads = max(1, speed.threads // 2)
-    label_s = BESIDE * _teacher_s(speed, rung) * speed.threads / label_threads * min_new / (1 - HELD_OUT)
+    one_label_s = BESIDE * _teacher_s(speed, rung) * speed.threads / label_threads
+    label_s = one_label_s * min_new / (1 - HELD_OUT)
     arrive_s = min_new / ((1 - HELD_OUT) * FORWARDED * scored)
     eased_s = student_s * (1 + (rounds - 1) * INT8) / rounds if int8 else student_s
     spare = speed.cores - min(0.5 * speed.cores, scored * eased_s)  # cores that the camera leaves to a round
@@ -225,6 +228,7 @@ def _plan(speed: Speed, rung: Rung, int8: bool, rounds: int, flat_out: bool) -> 
         frames_per_window=frames_per_window,
         window_s=WINDOW_S,
         min_new=min_new,
+        label_s=one_label_s,
         stages=stages,
         prepare_s=START_S * speed.slowness + rung.measured * _teacher_s(speed, rung) + measured_s,
         collect_s=max(arrive_s, START_S * speed.slowness + label_s),

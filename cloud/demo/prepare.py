@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from culling.cloud.demo.cascade import Answering, plan_answers, wanted
 from culling.cloud.demo.plan import LADDER, TEACHER_SIDE, Plan, Speed, choose
 from culling.cloud.demo.run import Demo, enroll_edge, write_cloud_settings
 from culling.cloud.demo.speed import Base, measure_speed
@@ -23,12 +24,15 @@ from culling.common.video import FED
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before the camera plays; `start` are the scores of the student that it starts with."""
+    """What is known before the camera plays; `start` are the scores of the student that it starts with, `answering` is
+    None where no cascade is wanted.
+    """
 
     speed: Speed
     plan: Plan
     held_out: HeldOut
     start: HeldOutScores
+    answering: Answering | None
 
 
 def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Prepared:
@@ -39,15 +43,19 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
     """
     started = time.monotonic()
     choose_held_out(run.video, FED, LADDER[0].measured, labels)  # raises now rather than after minutes of work
+    asked = wanted(run.changes)  # as well
     console.print("Measuring this machine: loading the teacher …")
     own = {"service.data_dir": str(run.data_dir), "teacher.short_side": TEACHER_SIDE}
-    settings = load_settings(None, own | run.changes.overrides)
+    settings = load_settings(None, own | run.changes.overrides("cloud"))
     family_named(settings.student.family)  # raises now, too
     teacher = load_teacher(settings)
     speed, base = measure_speed(settings, teacher, run.video, FED, lambda step: console.print(f"  {step}"))
     limit_s = None if run.minutes is None else 60 * run.minutes
     plan = choose(speed, rounds, time.monotonic() - started, limit_s, flat_out=run.speed == "max")
     console.print(announce(speed, plan))
+    answering = None if asked is None else plan_answers(asked, settings.labelling, plan, speed.slowness)
+    if answering is not None:
+        console.print(answering.told())
     console.print(f"Labelling {plan.sizes.measured} held-back frames to measure students by …")
     # The truth is the same on every machine: one teacher, at a size that the plan does not change.
     held_out = HeldOut(
@@ -59,9 +67,9 @@ def prepare(run: Demo, rounds: int, labels: Path | None, console: Console) -> Pr
     if start.teacher is not None:
         console.print(f"The first student's AP50 is {start.teacher.ap50:.3f} on {len(held_out)} held-back frames.")
     console.print("Enrolling the edge …")
-    write_cloud_settings(run, plan)
-    enroll_edge(run, plan)
-    return Prepared(speed, plan, held_out, start)
+    write_cloud_settings(run, plan, answering)
+    enroll_edge(run, plan, answering)
+    return Prepared(speed, plan, held_out, start, answering)
 
 
 def announce(speed: Speed, plan: Plan) -> str:

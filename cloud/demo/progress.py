@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from rich.console import Console
 from rich.live import Live
 
 from culling.cloud.demo.plan import Plan, left_s
-from culling.cloud.store.index import Index, frames
+from culling.cloud.store.desired import DesiredState, DesiredStates
+from culling.cloud.store.index import Index, escalations, frames
 from culling.cloud.store.registry import Registry
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.rounds import UNFINISHED, Round, Rounds
+from culling.common.process.console import counted
 from culling.common.wire.messages import CameraState
 
 PLAIN_S = 10.0
@@ -39,7 +42,11 @@ DOING = {
 
 @dataclass(frozen=True)
 class DemoState:
-    """The state of a demo at one moment, `now` in seconds since the epoch; `labelled` frames were labelled by then."""
+    """The state of a demo at one moment, `now` in seconds since the epoch; `labelled` frames were labelled by then.
+
+    Of the `asked` questions of a cascade `answered` have the teacher's answer; `pace` is that of the camera. After
+    `limit_s` seconds the demo ends in any case.
+    """
 
     plan: Plan
     camera: CameraState | None
@@ -49,6 +56,10 @@ class DemoState:
     began: float
     now: float
     labelled: int = 0
+    asked: int = 0
+    answered: int = 0
+    pace: float = 1.0
+    limit_s: float = math.inf
 
     @property
     def ended(self) -> list[Round]:
@@ -77,7 +88,10 @@ class DemoState:
         return f"{minutes}:{seconds:02d}  {self._doing()}  ·  {_about(self.left_s())} left  ·  {self._frames()}"
 
     def left_s(self) -> float:
-        """Return the seconds that are left, by plan, and by how long the rounds so far have taken."""
+        """Return the seconds that are left, by plan, by how long the rounds so far have taken, and by the limit."""
+        return max(0.0, min(self._planned_s(), self.began + self.limit_s - self.now))
+
+    def _planned_s(self) -> float:
         took = [(row.finished or self.now) - row.started for row in self.ended]
         if (row := self._running) is not None:
             return left_s(self.plan, took, self._todo(row), self._since_s(row))
@@ -118,7 +132,9 @@ class DemoState:
         state, sent = self.camera, sum(self.camera.forwarded.values())
         word = "" if state.state == "live" else f"camera {state.state}: "
         known = f"{state.seen} frames seen, {state.inferred} scored, {sent} forwarded"
-        return f"{word}{known}, {state.acked} stored, {self.labelled} labelled"
+        answers = f", {self.answered} of {counted(self.asked, 'question')} answered" if self.asked else ""
+        pace = f", pace {self.pace:g}" if self.pace != 1.0 else ""
+        return f"{word}{known}, {state.acked} stored, {self.labelled} labelled{answers}{pace}"
 
 
 @dataclass
@@ -149,7 +165,13 @@ class Alive:
 
 
 def read_progress(
-    index: Index, camera: str, plan: Plan, stages: Sequence[str], began: float, clock: Callable[[], float] = time.time
+    index: Index,
+    camera: str,
+    plan: Plan,
+    stages: Sequence[str],
+    began: float,
+    clock: Callable[[], float] = time.time,
+    limit_s: float = math.inf,
 ) -> DemoState:
     """Return the state of the demo of `camera`, whose rounds do `stages`, in that order."""
     rows = sorted(Rounds(index).all(camera), key=lambda row: row.id)
@@ -158,7 +180,11 @@ def read_progress(
     outcomes = {name.removeprefix(f"{camera}/"): swap.outcome for name, swap in swaps if name.startswith(f"{camera}/")}
     with index.read() as connection:
         labelled = connection.execute(sa.select(sa.func.count(frames.c.labelled))).scalar_one()
-    return DemoState(plan, states[0] if states else None, rows, outcomes, stages, began, clock(), labelled)
+        both = sa.select(sa.func.count(), sa.func.count(escalations.c.teacher)).where(escalations.c.camera == camera)
+        asked, answered = connection.execute(both).one()
+    pace = DesiredStates(index).all().get(camera, DesiredState()).pace
+    state = states[0] if states else None
+    return DemoState(plan, state, rows, outcomes, stages, began, clock(), labelled, asked, answered, pace, limit_s)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.request import urlopen
@@ -27,6 +28,7 @@ import tomli_w
 from av.format import Flags
 from rich.console import Console
 
+from culling.cloud.demo.cascade import TOGETHER, Answering
 from culling.cloud.demo.changes import Changes
 from culling.cloud.demo.plan import BATCH, Plan
 from culling.cloud.demo.progress import Alive, read_progress, shown
@@ -76,6 +78,10 @@ class Demo:
     @property
     def edge_toml(self) -> Path:
         return self.folder / "kit" / "edge.toml"
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "detections.jsonl"
 
     @property
     def trace(self) -> Path:
@@ -130,10 +136,12 @@ def _timed(source: Any, track: Any, seconds: float, clock: Clock) -> Iterator[An
                 return
 
 
-def write_cloud_settings(run: Demo, plan: Plan) -> None:
-    """Write the service's settings file, as an operator would, but for loopback and few frames."""
+def write_cloud_settings(run: Demo, plan: Plan, answering: Answering | None = None) -> None:
+    """Write the service's settings file, as an operator would, but for loopback and few frames; it answers edges where
+    a cascade is wanted.
+    """
     sizes = plan.sizes
-    cloud = {
+    cloud: dict[str, dict[str, Any]] = {
         "service": {
             "data_dir": str(run.data_dir),
             "endpoint": f"tcp://127.0.0.1:{_free_port()}",
@@ -165,19 +173,31 @@ def write_cloud_settings(run: Demo, plan: Plan) -> None:
         "metrics": {"port": 0},
         "page": {"port": 0},
     }
+    if answering is not None:
+        cloud["teacher"] |= {"batch": TOGETHER}
+        cloud["labelling"] |= {"verdicts_per_minute": answering.verdicts}
     run.cloud_toml.write_bytes(tomli_w.dumps(cloud).encode())
 
 
-def enroll_edge(run: Demo, plan: Plan) -> None:
+def enroll_edge(run: Demo, plan: Plan, answering: Answering | None = None) -> None:
     """Enroll the edge and write its settings file; the cloud's must be there."""
     enroll = ["cloud", "enroll", EDGE, run.camera, "--out", str(run.edge_toml.parent)]
     _culling(*enroll, "--config", str(run.cloud_toml), *run.changes.flags("cloud"))
     edge = tomllib.loads(run.edge_toml.read_text("utf-8"))
+    run.edge_toml.write_bytes(tomli_w.dumps(edge_settings(run, plan, edge, answering)).encode())
+
+
+def edge_settings(
+    run: Demo, plan: Plan, enrolled: Mapping[str, Any], answering: Answering | None = None
+) -> dict[str, Any]:
+    """Return the settings of an edge that was `enrolled` with those; its records are written where a cascade is wanted,
+    which answers for them.
+    """
+    edge = {name: dict(section) for name, section in enrolled.items() if name != "camera"}
     edge["agent"] |= {"state_dir": str(run.folder / "edge"), "allow_cpu": True, "threads": 1, "trace": str(run.trace)}
     edge["cloud"]["heartbeat_s"] = 1.0
     camera = {"name": run.camera, "url": str(run.video), "pace": run.speed, "loop": True, "last": FED}
-    edge["camera"] = [camera | {"max_fps": plan.max_fps}]
-    edge["selector"] = {
+    selector = {
         "frames_per_window": plan.frames_per_window,
         "window_s": plan.window_s,
         "spacing_s": 0.8,
@@ -186,8 +206,11 @@ def enroll_edge(run: Demo, plan: Plan) -> None:
         "bootstrap": 4,
         "audit_share": 0.25,
     }
-    edge["metrics"] = {"port": _free_port()}
-    run.edge_toml.write_bytes(tomli_w.dumps(edge).encode())
+    own = {"camera": [camera | {"max_fps": plan.max_fps}], "selector": selector, "metrics": {"port": _free_port()}}
+    if answering is not None:
+        own["cascade"] = {"deadline_s": answering.deadline_s}
+        own["output"] = [{"kind": "jsonl", "path": str(run.records)}]
+    return edge | own
 
 
 def _free_port() -> int:
@@ -238,7 +261,8 @@ def _watch(
     deadline: float,
 ) -> bool:
     began, alive, held = time.time(), Alive(time.monotonic()), False
-    while not (progress := read_progress(index, run.camera, plan, stages, began)).done:
+    read = partial(read_progress, index, run.camera, plan, stages, began, limit_s=deadline - time.monotonic())
+    while not (progress := read()).done:
         if time.monotonic() >= deadline:
             return False
         for name, process in processes.items():

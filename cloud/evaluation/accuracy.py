@@ -181,9 +181,12 @@ def most(seen: int, sample: int) -> float:
 
 
 class Intervals:
-    """Makes intervals from resamples of so many independent `blocks`."""
+    """Makes intervals from resamples of so many independent `blocks`. One block says nothing of how far it may be off:
+    all its resamples are alike, and the interval is the whole scale.
+    """
 
     def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
         free = max(1, blocks - 1)
         z = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2.0)
         # Student's t by its expansion (Abramowitz and Stegun 26.7.5): within .01 from 8 blocks on.
@@ -195,5 +198,6 @@ class Intervals:
         value, others = float(values[0]), values[1:][~np.isnan(values[1:])]
         if math.isnan(value):
             return None
-        low, high = np.quantile(others, [self._tail, 1.0 - self._tail]) if len(others) else (0.0, 1.0)
+        known = self._blocks > 1 and len(others)
+        low, high = np.quantile(others, [self._tail, 1.0 - self._tail]) if known else (0.0, 1.0)
         return Estimate(value, min(value, float(low)), max(value, float(high)))

@@ -101,3 +101,34 @@ def test_records_are_kept_once_and_plotted(tmp_path: Path, capsys: pytest.Captur
     hours = found.execute(example("to_sqlite").PER_HOUR).fetchall()
     assert [mean for label, _, mean in hours if label == "car"] == [1.0] * 5
     found.close()
+
+
+def by_teacher(of: Record, *found: tuple[str, float, float]) -> Record:
+    boxes = record(of.seq, of.at, *found).detections
+    return msgspec.structs.replace(of, by="teacher", teacher="bundled", detections=boxes)
+
+
+def test_what_the_teacher_changed_is_told_of_each_camera(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [record(n, 100.0 + n, ("car", 30, 30), ("person", 50, 50)) for n in range(8)]  # long ago: none is timed
+    frames[0] = by_teacher(frames[0], ("bus", 30, 30))  # nothing came before it
+    frames[3] = by_teacher(frames[3], ("car", 30, 30), ("car", 70, 30))
+    frames[4] = by_teacher(frames[4], ("car", 30, 30), ("person", 50, 50))
+    other = [msgspec.structs.replace(one, camera="yard") for one in frames[1:3]]
+    path = written(tmp_path / "d.jsonl", frames + other)
+    example("cascade").main([str(path)])
+    assert capsys.readouterr().out.splitlines() == [
+        "gate: 8 records, 3 of them by the teacher (38%)",
+        "  1 of these count other boxes than the student's record before: +1 car, -1 person in all",
+        "yard: 2 records, 0 of them by the teacher (0%)",
+    ]
+
+
+def test_records_that_come_while_somebody_looks_are_timed() -> None:
+    frames = [record(n, NOON + n) for n in range(4)]
+    frames[3] = by_teacher(frames[3])
+    ticks = iter((NOON + 3.5, NOON + 7.0))
+    found = example("cascade").summary(frames, NOON + 2, lambda: next(ticks))
+    assert list(found["gate"].lines("gate"))[-2:] == [
+        "  by the student: 1.5 s on their way (median), 1.5 s at most",
+        "  by the teacher: 4.0 s on their way (median), 4.0 s at most",
+    ]

@@ -19,7 +19,7 @@ def test_each_setting_goes_to_the_side_that_has_it() -> None:
     found = divide(pairs)
     assert found.cloud == ("student.family=yolox", "teacher.kind=onnx", "round.policy=precision")
     assert found.edge == ("confidence.policy=paper",)
-    assert found.overrides == {"student.family": "yolox", "teacher.kind": "onnx", "round.policy": "precision"}
+    assert found.overrides("cloud") == {"student.family": "yolox", "teacher.kind": "onnx", "round.policy": "precision"}
     assert found.flags("edge") == ["--set", "confidence.policy=paper"]
     assert divide(['output=[{"kind": "stdout"}]']).edge == ('output=[{"kind": "stdout"}]',)
     assert divide(None) == Changes()

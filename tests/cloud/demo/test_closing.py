@@ -91,3 +91,18 @@ def test_a_failed_round_and_a_lost_frame_are_failures(figures: dict[str, Any]) -
     figures["rounds"][1] |= {"outcome": "failed", "reason": "its process died 3 times"}
     assert (failure(figures) or "").startswith("round 2 failed: its process died 3 times; run again")
     assert "Round 2 failed: its process died 3 times." in told(figures)
+
+
+def test_what_pace_and_cascade_came_to_stands_before_the_verdict(figures: dict[str, Any]) -> None:
+    assert "Pace:" not in told(figures)
+    assert "Cascade:" not in told(figures)
+    figures["pace"] = {"orders": [{"after_s": 90.0, "from": 1.0, "to": 2.0, "why": "AP50 0.4 is"}], "students": []}
+    figures["cascade"] = {
+        "deadline_s": 5.0, "records": 9, "by_teacher": 2, "median_s": 1.0, "in_vain": {}, "not_asked": {}
+    }  # fmt: skip
+    text = told(figures)
+    assert (
+        text.index("Pace: after 1.5 minutes")
+        < text.index("Cascade: 9 records, 2 of them")
+        < text.index("1 of 2 rounds")
+    )

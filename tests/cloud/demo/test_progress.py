@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,15 @@ from rich.console import Console
 
 from culling.cloud.demo.plan import choose
 from culling.cloud.demo.progress import STILL_S, Alive, DemoState, read_progress, shown
+from culling.cloud.labelling.escalated import Escalated
+from culling.cloud.store.desired import DesiredStates, Paced
 from culling.cloud.store.index import Index
 from culling.cloud.store.rounds import Round
+from culling.common.clock import SystemClock
+from culling.common.frame import Detections
 from culling.common.wire.messages import CameraState
+from support.cloud import CAMERA as CLOUDS
+from support.cloud import CloudState
 from support.machines import QUIET
 
 PLAN = choose(QUIET, 3)
@@ -34,6 +41,16 @@ def test_the_line_tells_the_time_the_round_and_the_frames() -> None:
     line = at(75.0).line()
     assert line.startswith("0:15  collecting and labelling frames for round 1 of 3  ·  about 8 min left")
     assert line.endswith("300 frames seen, 40 scored, 12 forwarded, 11 stored, 0 labelled")
+
+
+def test_the_line_tells_of_answers_and_of_a_pace_where_there_are_any() -> None:
+    line = replace(at(75.0), asked=3, answered=1, pace=0.5).line()
+    assert line.endswith("0 labelled, 1 of 3 questions answered, pace 0.5")
+
+
+def test_no_more_time_is_left_than_the_limit_leaves() -> None:
+    assert replace(at(75.0), limit_s=60.0).left_s() == 45.0
+    assert replace(at(175.0), limit_s=60.0).left_s() == 0.0
 
 
 def test_the_running_stage_is_the_first_without_a_result_and_its_time_is_told() -> None:
@@ -72,6 +89,21 @@ def test_a_demo_in_which_nothing_moves_is_ended() -> None:
     assert alive.problem(at(1.0, running), STILL_S) is None
     assert "no stage has ended for 15 minutes" in (alive.problem(at(1.0, running), 2.0 + STILL_S) or "")
     assert alive.problem(at(1.0, turn(1, "running", label=1.0, cull=1.0)), 3.0 + STILL_S) is None
+
+
+def test_questions_their_answers_and_a_pace_are_read_of_this_camera_alone(tmp_path: Path) -> None:
+    cloud = CloudState(tmp_path)
+    cloud.enroll()
+    try:
+        escalated = Escalated(cloud.index, SystemClock())
+        asked = [escalated.ask(CLOUDS, "boot", seq, "hash", b"jpeg", ["car"], 5.0) for seq in (1, 2, 3)]
+        escalated.ask("yard", "boot", 9, "hash", b"jpeg", ["car"], 5.0)
+        escalated.answer({asked[0] or 0: Detections.empty()}, "bundled")
+        DesiredStates(cloud.index).take_pace(CLOUDS, Paced(0.25), 0.0)
+        found = read_progress(cloud.index, CLOUDS, PLAN, STAGES, 0.0)
+        assert (found.asked, found.answered, found.pace) == (3, 1, 0.25)
+    finally:
+        cloud.close()
 
 
 def test_an_index_without_a_round_is_read(tmp_path: Path) -> None:

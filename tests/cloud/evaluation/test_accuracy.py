@@ -278,3 +278,10 @@ def test_all_audits_are_stood_for_once_but_those_far_from_any_that_was_labelled(
     near = [p for at, p in others if any(abs(at - other) <= REACH_S for other, _ in labelled)]
     assert sum(1 / p for p in found) == pytest.approx(sum(1 / p for p in [*near, *(p for _, p in labelled)]))
     assert all(one <= p * (1 + 1e-9) for one, (_, p) in zip(found, labelled, strict=True))
+
+
+def test_one_block_of_time_says_nothing_of_how_far_it_may_be_off() -> None:
+    near = [Forwarded(one, 1e9 + 0.1 * index, 0.5) for index, (_, one) in enumerate(camera(3, 1)[:60])]
+    told = measured(near).ap50
+    assert told is not None
+    assert (told.low, told.high) == (0.0, 1.0)
