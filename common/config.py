@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
@@ -259,16 +259,26 @@ def _explain(model: type[BaseModel], error: Any, toml: Path | None, flags: Mappi
             key, variable = f"{key}.{field}", f"{variable}__{field.upper()}"
         where = f"{toml}: {key} is missing; set it there or" if toml else f"{key} is missing; name a file, or set it"
         return f"{where} as {variable}"
-    if any(flag == key or key.startswith(f"{flag}.") for flag in flags):
-        origin = "command line"
-    else:
-        origin = variable if variable in os.environ else str(toml or PREFIX + "* variables")
+    origin = _origin(key, variable, toml, flags)
     if error["type"] == "extra_forbidden":
         return f"{origin}: {key} is not a setting; {_meant(model, loc)}"
     if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME:
         return f"{origin}: {key}: expected letters, digits, . _ and -, at most 64, beginning with a letter or digit"
     hint = "; lists are given as JSON" if error["type"] == "tuple_type" and origin == "command line" else ""
     return f"{origin}: {key}: {error['msg'].removeprefix('Value error, ')}{hint}"
+
+
+def _origin(key: str, variable: str, toml: Path | None, flags: Collection[str]) -> str:
+    """Return where what is wrong at `key` was set: the last of those that said anything of it, or of a part of it."""
+
+    def one_in_other(said: str, wrong: str) -> bool:
+        return said.startswith(wrong) or wrong.startswith(said)
+
+    if any(one_in_other(f"{flag}.", f"{key}.") for flag in flags):
+        return "command line"
+    if said := sorted(name for name in os.environ if one_in_other(f"{name}__".upper(), f"{variable}__")):
+        return ", ".join(said)
+    return str(toml or PREFIX + "* variables")
 
 
 def _no_file(model: type[Settings]) -> str:

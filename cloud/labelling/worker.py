@@ -57,8 +57,9 @@ class Worker:
     """Labels what `queue` has, `size` frames at a time, without boxes below `floor`.
 
     `beat` is called for each turn, `well` for each batch that was labelled. `now` is seconds since the epoch, for the
-    spans that go to `traces`. With `escalated`, what edges wait for goes before every batch, answered by `name`, and
-    the teacher is loaded before anything is asked. With `keeping`, the teacher's features are kept, too.
+    spans that go to `traces`. With `escalated`, what edges wait for goes before the next batch, answered by `name`, and
+    the teacher is loaded before anything is asked; where more is asked than it can answer, answers and batches take
+    turns, or audits, waves and rounds would wait for good. With `keeping`, the teacher's features are kept, too.
     """
 
     queue: LabelQueue
@@ -78,6 +79,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._since = self.now()  # what was answered before may be another file's of the same kind
+        self._labels_next = False
 
     def run(self, stopping: threading.Event) -> None:
         """Label until `stopping` is set. Raises ModelError when the teacher cannot be used, or fails."""
@@ -105,17 +107,20 @@ class Worker:
                 return
 
     def turn(self) -> bool:
-        """Answer who waits, or else label one batch; return whether there was anything."""
+        """Answer who waits, or label one batch; return whether there is anything to do."""
         if self.teacher is None:
             if self.escalated is None and not self.queue.open:
                 return False
             self.teacher = self.load()  # before any frame is leased, which it must not be held against
             self.beat()
-        if self.escalated is not None and self.escalated.waiting:
+        asked = self.escalated is not None and self.escalated.waiting
+        if self.escalated is not None and asked and not self._labels_next:
             self._answer(self.teacher, self.escalated)
+            self._labels_next = True
             return True
+        self._labels_next = False
         if (batch := self.queue.take(self.size, self._worth)) is None:
-            return False
+            return asked
         made_for = {frame.id: frame.classes for frame in batch.frames}
         began = self.now()
         known = self._known(batch)

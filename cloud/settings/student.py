@@ -72,7 +72,10 @@ class PublishSettings(Section):
     """
 
     valid_days: float = Field(
-        default=365.0, gt=0, description="days until the offer of a model expires; a model that is in use runs on"
+        default=365.0,
+        gt=0,
+        le=36_500,
+        description="days until the offer of a model expires; a model that is in use runs on",
     )
     reoffer_s: float = Field(
         default=60.0, gt=0, description="seconds after which an offer that was not taken is repeated"

@@ -5,12 +5,12 @@ import string
 import tomllib
 from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from culling.cloud.settings import CloudSettings
 from culling.common.config import MAX_BYTES, SECTIONS, FileOrUrl, Section, Settings, load, parse_overrides, print_config
@@ -24,6 +24,13 @@ class Agent(Section):
     allow_cpu: bool = False
     note: str | None = None
     weights: Literal["bundled"] | Path = "bundled"
+    least: int = 0
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.least > 3:
+            raise ValueError("too many of the least")
+        return self
 
 
 class Link(Section):
@@ -249,6 +256,16 @@ class TestRefusals:
 
     def test_the_flag_at_fault_is_told_from_the_file(self, toml: Path) -> None:
         assert refused(toml, overrides={"agent.threads": -1}).startswith("command line: agent.threads: ")
+
+    def test_what_is_wrong_with_a_section_is_told_of_who_set_it_last(
+        self, toml: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert refused(toml, overrides={"nonsense.x": 1}).startswith("command line: nonsense is not a setting")
+        both = {"agent.threads": 2, "agent.least": 4}
+        assert refused(toml, overrides={"agent.least": 4}).startswith("command line: agent: ")
+        monkeypatch.setenv("CULLING_AGENT__LEAST", "4")
+        assert refused(toml).startswith("CULLING_AGENT__LEAST: agent: ")
+        assert refused(toml, overrides=both).startswith("command line: agent: ")
 
     def test_a_list_in_a_variable_that_is_no_json_is_refused(self, toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CULLING_CAMERA", "gate,yard")

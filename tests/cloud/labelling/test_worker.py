@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,23 @@ def test_an_edge_that_waits_goes_before_every_batch(cloud: CloudState) -> None:
     while worker.turn():
         pass
     assert None not in labels(cloud, *range(1, 13))
+
+
+def test_where_more_is_asked_than_can_be_answered_labels_take_turns(cloud: CloudState) -> None:
+    teacher = Brightness()
+    worker, escalated = answering(cloud, teacher)
+    seqs = count(100)
+    for _ in range(6):
+        for _ in range(6):  # more than a batch
+            ask(escalated, next(seqs), encode_jpeg(picture(96, 128, next(seqs))))
+        assert worker.turn()
+    assert teacher.sizes == [5, 5, 5, 5, 5, 2], "the last batch of labels is what was left of twelve"
+    assert None not in labels(cloud, *range(1, 13))
+    assert worker.turn()
+    assert teacher.sizes[-1] == 5
+    assert worker.turn(), "no frame waits, but an edge does"
+    assert worker.turn()
+    assert len(teacher.sizes) == 8
 
 
 def test_a_frame_on_which_the_teacher_answered_is_not_looked_at_again(cloud: CloudState) -> None:

@@ -463,6 +463,25 @@ class TestDeltas:
         cloud.serve(site.updater)
         assert (site.fetched, site.refused) == (["whole"], ["delta-wrong"])
 
+    def test_a_model_that_was_made_of_a_delta_keeps_its_golden_frames_promise_or_never_runs(self, site: Site) -> None:
+        bad = DeltaCloud(site.rig.ship(tiny.student(shift=1), golden_from=tiny.student()), tiny.student())
+        site.updater.offered(bad.offer)
+        bad.serve(site.updater)
+        assert site.fetched == ["delta"]
+        assert not site.becomes_live()
+        (report,) = site.updater.reports()
+        assert report.outcome == "rejected"
+        assert "golden frame" in report.reason
+
+    def test_of_an_older_counter_no_delta_is_asked_for(self, site: Site, cloud: DeltaCloud) -> None:
+        site.updater.offered(cloud.offer)
+        cloud.serve(site.updater)
+        assert site.becomes_live()
+        older = DeltaCloud(site.rig.ship(tiny.student(tag="older"), 1), cloud.shipped.model)
+        site.updater.offered(older.offer)
+        assert older.serve(site.updater) == 0
+        assert site.fetched == ["delta"]
+
     def test_a_delta_that_is_gone_in_the_middle_gives_way_to_the_whole(self, site: Site, cloud: DeltaCloud) -> None:
         site.updater.offered(cloud.offer)
         cloud.serve(site.updater, at_most=2)
