@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from culling.cloud.store.index import Index
 from culling.cloud.store.people.deeds import operator
 from culling.cloud.store.roster import Roster
 from culling.cloud.store.waves.trials import OPEN, UNDER_WAY, Plan, Rollout, RolloutState, Trial, Trials
-from culling.common.errors import InputError
+from culling.common.errors import InputError, SettingsError
 from culling.common.process.console import counted
 
 SHOWN = 50
@@ -73,7 +73,8 @@ def show(
     context: typer.Context, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None
 ) -> None:
     """Show rollouts, and students that had to show at a camera that they are not worse: how far they got, and why."""
-    if context.invoked_subcommand is not None:
+    if (below := context.invoked_subcommand) is not None:
+        _refuse_before(below, {"--config": config is not None, "--set": bool(override), "--json": as_json})
         return
     found = Trials(Index(settings_of(config, override).store_url))
     rollouts, trials = found.rollouts()[-SHOWN:], [one for one in found.trials(limit=SHOWN) if one.rollout is None]
@@ -106,6 +107,13 @@ def resume(number: Number, config: ConfigFile = None, override: Overrides = None
 def rollback(number: Number, config: ConfigFile = None, override: Overrides = None) -> None:
     """Take a student back from every camera that still runs it, and end its rollout."""
     _turn(settings_of(config, override), number, ("running", "halted", "done"), "back", "rollback")
+
+
+def _refuse_before(below: str, given: Mapping[str, bool]) -> None:
+    """Refuse options of the group before a command of it, which would not have them, and act on another service."""
+    for option, is_given in given.items():
+        if is_given:
+            raise SettingsError(f"{option} before `{below}` is for the table alone: give `{below}` its own, after it")
 
 
 def _named(settings: CloudSettings, index: Index, cameras: Sequence[str], sites: Sequence[str]) -> list[str]:

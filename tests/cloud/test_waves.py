@@ -13,7 +13,7 @@ from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.people.deeds import Deeds
 from culling.cloud.store.waves.trials import Trials
 from culling.common.cli import main
-from culling.common.errors import ModelError
+from culling.common.errors import ModelError, SettingsError
 from support import tiny
 from support.cloud import CloudState
 
@@ -122,3 +122,17 @@ def test_what_cannot_be_halted_or_gone_on_with_is_one_line(
     assert culling(cloud, "waves", verb, number) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert why in line
+
+
+@pytest.mark.parametrize("verb", ["halt", "resume", "rollback"])
+@pytest.mark.parametrize("before", [["--config", "{toml}"], ["--set", "store.dir=/nowhere"], ["--json"]])
+def test_what_is_given_before_the_command_is_refused_rather_than_left_unheeded(
+    cloud: CloudState, verb: str, before: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(cloud, "gate")
+    capsys.readouterr()
+    given = [one.format(toml=cloud.toml) for one in before]
+    assert main(["cloud", "waves", *given, verb, "1", "--config", str(cloud.toml)]) == SettingsError.exit_code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{before[0]} before `{verb}`" in line
+    assert Trials(cloud.index).rollouts()[0].state == "running"
