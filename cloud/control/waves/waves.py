@@ -7,11 +7,12 @@ All that it knows is in the index: after a restart it goes on where it, or anoth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.control.publish import Publisher, SupersededError, unshadowed
+from culling.cloud.control.publish import Publisher, SupersededError, live_of, unshadowed
 from culling.cloud.control.steering.accuracy import read_measured
 from culling.cloud.control.waves.beside import Comparer, Opinion
 from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
@@ -22,6 +23,7 @@ from culling.cloud.store.index import Index, models
 from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
+from culling.cloud.store.waves.alike import alike
 from culling.cloud.store.waves.shadows import end_shadow, promote
 from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
@@ -75,8 +77,11 @@ class Waves:
     # One camera
 
     def _tend(self, trial: Trial, row: CameraRow | None, pinned: str | None, halted: bool) -> None:
+        trial = self._followed(trial)
         state = self._state_of(trial)
-        if state != trial.state:
+        if state != trial.state and self._is_in_use(trial):  # its edge turned it down since it was renewed
+            self._go_back(trial, self._why_gone(trial))
+        elif state != trial.state:
             self._end(trial, "failed", self._why_gone(trial))
         elif row is None:
             self._withdraw(trial, GONE)
@@ -88,6 +93,18 @@ class Waves:
             self._watch(trial, row)
         elif not halted:
             self._judge(trial)
+
+    def _followed(self, trial: Trial) -> Trial:
+        """Return the trial of a live student under the id that it has since it was renewed, if it was."""
+        if trial.state != "live":
+            return trial  # what runs beside the live one is renewed with its trial
+        with self._index.write() as connection:
+            live, ids = live_of(connection, trial.camera), alike(connection, trial.camera, trial.model_id)
+            newer = ids[: ids.index(trial.model_id)] if trial.model_id in ids else []
+            if live not in newer or not move(connection, trial, "live", self._clock.now(), trial.why, model_id=live):
+                return trial
+        log.info("trial_goes_on", camera=trial.camera, model_id=live, renewed=trial.model_id)
+        return replace(trial, model_id=live)
 
     def _judge(self, trial: Trial) -> None:
         """Decide on a student that runs beside the live one, if that can be."""
@@ -147,18 +164,24 @@ class Waves:
                 write(connection, _deed(trial, "withdraw", why), now)
         self._ended(trial, state, why)
 
-    def _go_back(self, trial: Trial, why: str, state: TrialState = "failed") -> None:
-        """Make the student live again that was before."""
+    def _go_back(self, trial: Trial, why: str) -> None:
+        """End the trial of a live student that failed."""
+        stays = self._put_back(trial)
+        self._end(trial, "failed", f"{why}; it stays, since {stays}" if stays else why)
+
+    def _put_back(self, trial: Trial) -> str:
+        """Make the student live again that was before; return why that cannot be, "" where it is."""
         known = {model.model_id: model for model in self._registry.models(trial.camera)}
+        if (before := known.get(trial.before or "")) is None:
+            return "there is none before it"
         try:
-            if (before := known.get(trial.before or "")) is not None:
-                self._publisher.take_back(trial.camera, trial.model_id or "", before.artefact)
-                self._metrics.count("rollbacks", camera=trial.camera, by="waves")
+            self._publisher.take_back(trial.camera, trial.model_id or "", before.artefact)
         except StorageError:
             raise
         except CullingError as error:
-            why = f"{why}; it stays, since {error}"
-        self._end(trial, state, why)
+            return str(error)
+        self._metrics.count("rollbacks", camera=trial.camera, by="waves")
+        return ""
 
     def _end(self, trial: Trial, state: TrialState, why: str) -> None:
         now = self._clock.now()
@@ -175,6 +198,11 @@ class Waves:
         mine = (models.c.camera == trial.camera) & (models.c.model_id == trial.model_id)
         with self._index.read() as connection:
             return connection.execute(sa.select(models.c.state).where(mine)).scalar()
+
+    def _is_in_use(self, trial: Trial) -> bool:
+        """Return whether the student of a trial is live at its camera, under whatever id."""
+        with self._index.read() as connection:
+            return live_of(connection, trial.camera) in alike(connection, trial.camera, trial.model_id)
 
     def _why_gone(self, trial: Trial) -> str:
         key = f"{trial.camera}/{trial.model_id}"
@@ -220,8 +248,7 @@ class Waves:
         def first(connection: sa.Connection) -> None:
             if not goes_on(connection, trial):
                 raise SupersededError("it was halted just now")
-            live = sa.select(models.c.model_id).where(models.c.camera == trial.camera, models.c.state == "live")
-            known["before"] = connection.execute(live).scalar()
+            known["before"] = live_of(connection, trial.camera)
             known["why"] = unshadowed(connection, trial.camera) if self._settings.shadow else OFF
 
         def then(connection: sa.Connection, model: Model) -> None:
@@ -244,15 +271,22 @@ class Waves:
             self._end(trial, "failed", str(error))
 
     def _take_back(self, rollout: Rollout, trials: list[Trial], pinned: Mapping[str, str]) -> None:
-        """Undo what a rollout did, as a person asked, and end it; a camera that is pinned keeps what it has."""
+        """Undo what a rollout did, as a person asked, and end it, with what keeps the student all the same, and why."""
+        keeps = []
         for trial in trials:
             if trial.state in ("waiting", "shadow"):
                 self._withdraw(trial, rollout.why, "back")
-            elif trial.camera in pinned:
-                continue
-            elif trial.state in ("live", "passed") and self._state_of(trial) == "live":
-                self._go_back(trial, rollout.why, "back")
-        self._trials.turn(rollout.id, ("back",), "done", SERVICE, self._clock.now(), rollout.why, "finish")
+            elif trial.state != "back" and self._is_in_use(trial):
+                wish = pinned.get(trial.camera)
+                stays = f"it is pinned to {wish}" if wish is not None else self._put_back(trial)
+                if stays:
+                    keeps.append(f"{trial.camera} keeps it, since {stays}")
+                else:
+                    self._end(trial, "back", rollout.why)
+        why = "; ".join([rollout.why, *keeps])
+        self._trials.turn(rollout.id, ("back",), "done", SERVICE, self._clock.now(), why, "finish")
+        if keeps:
+            log.warning("rollback_left_out", rollout=rollout.id, student=rollout.name, reason=why)
 
 
 def _deed(trial: Trial, action: str, why: str) -> Deed:

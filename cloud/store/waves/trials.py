@@ -169,11 +169,17 @@ def enter(connection: sa.Connection, camera: str, model_id: str, before: str, at
     connection.execute(trials.insert().values(**row, why=""))
 
 
+def go_on(connection: sa.Connection, camera: str, model_id: str, renewed: str, before: str) -> None:
+    """Go on with the trial of a student that runs beside the live one, after both of them have new ids."""
+    mine = (trials.c.camera == camera) & (trials.c.model_id == model_id) & (trials.c.state == "shadow")
+    connection.execute(trials.update().where(mine).values(model_id=renewed, before=before))
+
+
 def move(connection: sa.Connection, trial: Trial, state: TrialState, at: float, why: str = "", **changes: Any) -> bool:
-    """Bring a trial into another state; return whether it was still in the one that is known, and so was moved."""
+    """Bring a trial into another state; return whether it was still as it is known, and so was moved."""
     ended = None if state in OPEN else at
     values = {"state": state, "why": why, "ended": ended, "artefact": None, **changes}
-    mine = (trials.c.id == trial.id) & (trials.c.state == trial.state)
+    mine = (trials.c.id == trial.id) & (trials.c.state == trial.state) & (trials.c.model_id == trial.model_id)
     return connection.execute(trials.update().where(mine).values(**values)).rowcount > 0
 
 

@@ -18,12 +18,12 @@ from culling.cloud.control.waves.order import wave_of
 from culling.cloud.control.waves.waves import Waves
 from culling.cloud.evaluation.accuracy import Accuracy, Estimate
 from culling.cloud.store.desired import DesiredStates
-from culling.cloud.store.index import cameras
+from culling.cloud.store.index import cameras, models
 from culling.cloud.store.lifecycle import enter_labels
 from culling.cloud.store.people.deeds import Deeds, operator
 from culling.cloud.store.purge.purge import purge
 from culling.cloud.store.requests import Request
-from culling.cloud.store.waves.trials import Plan, Rollout, Trial, Trials
+from culling.cloud.store.waves.trials import Plan, Rollout, RolloutState, Trial, Trials
 from culling.common.errors import InputError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
@@ -74,9 +74,9 @@ class Fleet:
         plan = Plan("student.onnx", students, wave_of(names, waves), waves, rate)
         return Trials(self.cloud.index).begin(plan, operator(), self.clock.now())
 
-    def publish(self, camera: str = "gate") -> str:
+    def publish(self, camera: str = "gate", tag: str = "new") -> str:
         """Publish a student as `culling cloud publish` does; return the answer."""
-        payload = msgspec.to_builtins(self.cloud.artefact(tag=f"new {self.clock.now()}"))
+        payload = msgspec.to_builtins(self.cloud.artefact(tag=tag))
         return carry_out(Request(1, "publish", camera, payload), self.cloud.index, self.publisher)
 
     def audits(self, camera: str, beside: Detections, count: int = AUDITS, apart_s: float = 400.0) -> None:
@@ -121,6 +121,12 @@ class Fleet:
 
     def states(self) -> dict[str, str]:
         return {one.camera: one.state for one in self.trials()}
+
+    def turn(self, number: int, to: RolloutState) -> None:
+        """Have a person bring a rollout into another state, and control go on from there."""
+        states = ("running", "halted", "done")
+        assert Trials(self.cloud.index).turn(number, states, to, operator(), self.clock.now(), "by hand", to)
+        self.waves.tend()
 
     def live(self) -> dict[str, str]:
         return self.cloud.registry.live_ids()
@@ -177,7 +183,7 @@ def test_audits_of_another_shadow_judge_nobody(fleet: Fleet) -> None:
     fleet.publish()
     fleet.audits("gate", NOTHING, AUDITS - 1)
     fleet.waves.tend()
-    fleet.publish()
+    fleet.publish(tag="another")
     fleet.waves.tend()
     first, second = fleet.trials()
     assert (first.state, first.why) == ("failed", "another model took its place")
@@ -402,6 +408,83 @@ def test_a_camera_that_was_pinned_meanwhile_is_left_alone(fleet: Fleet) -> None:
 def test_the_file_of_what_waits_is_kept(fleet: Fleet) -> None:
     fleet.push()
     assert fleet.cloud.artefact(tag="pushed").sha256 in fleet.cloud.registry.wanted_files()
+
+
+# Students that are signed anew
+
+
+def test_a_trial_goes_on_where_its_student_is_signed_anew_and_a_rollback_takes_it_back_all_the_same(
+    fleet: Fleet,
+) -> None:
+    number = fleet.push("gate", "yard")
+    fleet.waves.tend()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    (trial,) = fleet.trials("live")
+    assert (trial.model_id, trial.before) == ("gate-3", "gate-1")
+    fleet.reports("gate")
+    fleet.waves.tend()
+    assert fleet.states()["gate"] == "passed"
+    fleet.publisher.renew("gate")
+    assert fleet.cloud.artefact(tag="gate").sha256 in fleet.cloud.registry.wanted_files(), "it is gone back to"
+    fleet.turn(number, "back")
+    assert fleet.states() == {"gate": "back", "yard": "back"}
+    assert fleet.cloud.registry.live()["gate"].artefact.sha256 == fleet.cloud.artefact(tag="gate").sha256
+    assert fleet.rollout().why == "by hand"
+
+
+def test_a_shadow_is_signed_anew_with_the_live_one_and_its_audits_still_count(fleet: Fleet) -> None:
+    fleet.publish()
+    fleet.audits("gate", CAR, AUDITS - 1)
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.model_id, trial.before) == ("shadow", "gate-4", "gate-3")
+    assert {model.model_id: model.state for model in fleet.cloud.registry.models("gate")} == {
+        "gate-4": "shadow",
+        "gate-3": "live",
+        "gate-2": "retired",
+        "gate-1": "previous",
+    }
+    fleet.audits("gate", CAR, 1)
+    fleet.waves.tend()
+    assert fleet.live()["gate"] == "gate-4"
+
+
+def test_one_that_its_edge_turned_down_since_it_was_signed_anew_is_not_left_under_its_earlier_id(fleet: Fleet) -> None:
+    fleet.publish()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    fleet.reports("gate", "rejected", "slow")
+    assert fleet.live()["gate"] == "gate-2", "as the registry has it: the one before"
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.why) == ("failed", "its edge turned it down: slow")
+    assert fleet.cloud.registry.live()["gate"].artefact.sha256 == fleet.cloud.artefact(tag="gate").sha256
+
+
+def test_what_a_rollback_leaves_out_is_told_and_may_be_taken_back_later(fleet: Fleet) -> None:
+    number = fleet.push(rate=0.9)
+    for _ in range(2):
+        fleet.waves.tend()
+        for trial in fleet.trials("shadow"):
+            fleet.passes(trial.camera)
+    DesiredStates(fleet.cloud.index).change("gate", pinned="gate-2")
+    fleet.cloud.publisher.publish("ramp", fleet.cloud.artefact(tag="another"), "manual")
+    with fleet.cloud.index.write() as connection:
+        connection.execute(models.delete().where(models.c.model_id == "yard-1"))
+    fleet.turn(number, "back")
+    assert fleet.states() == {"gate": "passed", "yard": "passed", "ramp": "passed"}
+    told = "gate keeps it, since it is pinned to gate-2; yard keeps it, since there is none before it"
+    assert (fleet.rollout().state, fleet.rollout().why) == ("done", f"by hand; {told}")
+    assert fleet.live()["ramp"] == "ramp-3", "another one"
+    DesiredStates(fleet.cloud.index).change("gate", pinned=None)
+    fleet.turn(number, "back")
+    assert fleet.states() == {"gate": "back", "yard": "passed", "ramp": "passed"}
 
 
 # Without shadows

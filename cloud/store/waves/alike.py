@@ -1,0 +1,34 @@
+"""Models of a camera that are one student: a model that is signed anew has another id, and the same bytes and scale."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from culling.cloud.store.index import models, trials
+
+
+def alike(connection: sa.Connection, camera: str, model_id: str | None) -> list[str]:
+    """Return the ids of a camera's models that are the student `model_id`, itself among them, newest first.
+
+    There are none where that is not known.
+    """
+    one = models.alias()
+    mine = (one.c.camera == camera) & (one.c.model_id == model_id)
+    query = sa.select(models.c.model_id).join(one, _same(models, one)).where(mine)
+    return list(connection.execute(query.order_by(models.c.counter.desc())).scalars())
+
+
+def gone_back_to() -> sa.Select[tuple[str, str | None]]:
+    """Return the query of the file and the weights of all that cameras would go back to, were what is new taken back.
+
+    These are the models before students that had a trial, and are in use still, under whatever id.
+    """
+    student, live, before = models.alias(), models.alias(), models.alias()
+    had_trial = (student.c.camera == trials.c.camera) & (student.c.model_id == trials.c.model_id)
+    is_before = (before.c.camera == trials.c.camera) & (before.c.model_id == trials.c.before)
+    joined = trials.join(student, had_trial).join(live, _same(live, student)).join(before, is_before)
+    return sa.select(before.c.sha256, before.c.weights).select_from(joined).where(live.c.state == "live")
+
+
+def _same(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.and_(*(one.c[name] == other.c[name] for name in ("camera", "sha256", "scale")))
