@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from culling.cloud.control.publish import Publisher, SupersededError, live_of, unshadowed
-from culling.cloud.control.steering.accuracy import read_measured
+from culling.cloud.control.steering.accuracy import Measurer, read_measured
 from culling.cloud.control.waves.beside import Comparer, Opinion
 from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
 from culling.cloud.settings import CloudSettings
@@ -58,6 +58,7 @@ class Waves:
         self._registry = Registry(index)
         self._roster = Roster(index)
         self._comparer = Comparer(index, store, settings)
+        self._measurer = Measurer(index, store, settings, clock)
 
     def tend(self) -> None:
         """Take every trial and every rollout as far as it can get now. Raises StorageError."""
@@ -101,10 +102,11 @@ class Waves:
         with self._index.write() as connection:
             live, ids = live_of(connection, trial.camera), alike(connection, trial.camera, trial.model_id)
             newer = ids[: ids.index(trial.model_id)] if trial.model_id in ids else []
-            if live not in newer or not move(connection, trial, "live", self._clock.now(), trial.why, model_id=live):
+            now = self._clock.now()  # its edge is offered it only now, and has as long again to take it
+            if live not in newer or not move(connection, trial, "live", now, trial.why, model_id=live, began=now):
                 return trial
         log.info("trial_goes_on", camera=trial.camera, model_id=live, renewed=trial.model_id)
-        return replace(trial, model_id=live)
+        return replace(trial, model_id=live, began=now)
 
     def _judge(self, trial: Trial) -> None:
         """Decide on a student that runs beside the live one, if that can be."""
@@ -130,7 +132,7 @@ class Waves:
             if self._due(trial):
                 self._go_back(trial, "its edge did not take it until its deadline")
         elif trial.measured is None:
-            self._end(trial, "passed", trial.why or "its edge kept it")
+            self._end(trial, "passed", f"its edge kept it; {trial.why}")
         elif (found := self._measured(trial, trial.measured, row)) is not None and found.passed:
             self._end(trial, "passed", found.why)
         elif found is not None:
@@ -240,9 +242,7 @@ class Waves:
         if pinned is not None:
             self._end(trial, "failed", f"the camera is pinned to {pinned}")
             return
-        measured, found = None, read_measured(row)
-        if found is not None and found.now.ap50 is not None:
-            measured = found.now.ap50.low
+        measured = self._measured_before(row)
         known: dict[str, str | None] = {}
 
         def first(connection: sa.Connection) -> None:
@@ -255,7 +255,8 @@ class Waves:
             beside = model.state == "shadow"
             changes = {"model_id": model.model_id, "before": known["before"], "began": model.created}
             changes |= {"measured": None if beside else measured}
-            why = "" if beside else f"no shadow: {known['why']}"
+            had = "was never measured" if measured is None else f"has AP50 {measured:.3f} or more"
+            why = "" if beside else f"the one before {had} (no shadow: {known['why']})"
             move(connection, trial, "shadow" if beside else "live", model.created, why, **changes)
             write(connection, Deed(SERVICE, "push", trial.camera, what=_told(trial, why)), model.created)
 
@@ -269,6 +270,16 @@ class Waves:
             log.info("wave_halted", rollout=trial.rollout, camera=trial.camera)
         except CullingError as error:
             self._end(trial, "failed", str(error))
+
+    def _measured_before(self, row: CameraRow) -> float | None:
+        """Return the lower end of the AP50 of a camera's live student, under whatever id it was measured."""
+        with self._index.read() as connection:
+            ids = alike(connection, row.name, live_of(connection, row.name))
+        latest = read_measured(row)
+        if latest is not None and latest.model_id in ids and latest.now.ap50 is not None:
+            return latest.now.ap50.low
+        found = (self._measurer.accuracy(row.name, model_id) for model_id in ids)
+        return next((one.ap50.low for one in found if one is not None and one.ap50 is not None), None)
 
     def _take_back(self, rollout: Rollout, trials: list[Trial], pinned: Mapping[str, str]) -> None:
         """Undo what a rollout did, as a person asked, and end it, with what keeps the student all the same, and why."""

@@ -83,6 +83,12 @@ class Fleet:
         """Send and label audits of a camera, on which the student in use finds the car, and a shadow that."""
         (trial,) = [one for one in self.trials("shadow") if one.camera == camera]
         assert trial.model_id is not None
+        self.sends(camera, trial.before, Beside(trial.model_id, to_wire(beside)), count, apart_s)
+
+    def sends(
+        self, camera: str, model_id: str | None, beside: Beside | None, count: int = AUDITS, apart_s: float = 400.0
+    ) -> None:
+        """Send and label audits of the student of that id, which finds the car."""
         for _ in range(count):
             self.seq += 1
             frame, jpeg = hard_frame(
@@ -91,8 +97,8 @@ class Fleet:
                 found=CAR,
                 reason="audit",
                 probability=0.01,
-                model_id=trial.before,
-                shadow=Beside(trial.model_id, to_wire(beside)),
+                model_id=model_id,
+                shadow=beside,
                 captured=self.clock.now() + self.seq * apart_s,
             )
             self.cloud.frames.add(EDGE, frame, jpeg)
@@ -510,6 +516,22 @@ def test_without_shadows_a_wave_goes_by_probation_where_nothing_was_measured_bef
     plain.reports("gate")
     plain.waves.tend()
     assert plain.states()["gate"] == "passed"
+    told = "its edge kept it; the one before was never measured (no shadow: [waves] shadow is 0)"
+    assert plain.trials()[0].why == told
+
+
+def test_without_shadows_what_was_measured_of_the_one_before_counts_since_it_was_signed_anew(plain: Fleet) -> None:
+    plain.sends("gate", "gate-1", None)
+    plain.publisher.renew("gate")
+    plain.says("gate", "gate-2")
+    plain.push()
+    plain.waves.tend()
+    trial = plain.trials()[0]
+    assert (trial.before, trial.measured) == ("gate-2", pytest.approx(1.0, abs=0.3))
+    assert "the one before has AP50" in trial.why
+    plain.reports("gate")
+    plain.waves.tend()
+    assert plain.states()["gate"] == "live", "probation alone is not enough"
 
 
 @pytest.mark.parametrize(
