@@ -28,7 +28,7 @@ from culling.common.process.console import counted
 SHOWN = 50
 """Rollouts, and trials of single cameras, that are shown, the newest ones."""
 
-SHOWN_STATES = ("passed", "failed", "back", "under way", "waiting")
+SHOWN_STATES = ("passed", "failed", "back", "left", "under way", "waiting")
 
 app = typer.Typer(help="Show, halt, resume and take back what reaches cameras in waves.", invoke_without_command=True)
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from culling.cloud.store.index import Index, cameras, models, rounds
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
 from culling.cloud.store.rounds import UNFINISHED
-from culling.cloud.store.waves.alike import alike
+from culling.cloud.store.waves.alike import alike, live_of
 from culling.cloud.store.waves.shadows import end_shadow
 from culling.cloud.store.waves.trials import enter, go_on
 from culling.common.clock import DAY_S, Clock
@@ -256,12 +256,6 @@ def unshadowed(connection: sa.Connection, camera: str) -> str:
     if state.model_id != (live := live_of(connection, camera)):
         return f"its edge runs {state.model_id} and not {live} yet"
     return ""
-
-
-def live_of(connection: sa.Connection, camera: str) -> str | None:
-    """Return the id of a camera's live model."""
-    live = sa.select(models.c.model_id).where(models.c.camera == camera, models.c.state == "live")
-    return connection.execute(live).scalar()
 
 
 def _hashes(camera: str, which: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:

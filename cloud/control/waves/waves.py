@@ -12,7 +12,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 import structlog
 
-from culling.cloud.control.publish import Publisher, SupersededError, live_of, unshadowed
+from culling.cloud.control.publish import Publisher, SupersededError, unshadowed
 from culling.cloud.control.steering.accuracy import Measurer, read_measured
 from culling.cloud.control.waves.beside import Comparer, Opinion
 from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
@@ -23,15 +23,18 @@ from culling.cloud.store.index import Index, models
 from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
-from culling.cloud.store.waves.alike import alike
+from culling.cloud.store.waves.alike import alike, is_in_use, live_of, state_of
 from culling.cloud.store.waves.shadows import end_shadow, promote
 from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, StorageError
 from culling.common.metrics import Metrics
+from culling.common.wire.messages import SwapReport
 
 SERVICE = Actor("waves", "service")
 OFF = "[waves] shadow is 0"
+WITHDRAWN = "withdrawn"
+"""What an edge says of a student that it was told to run no more."""
 GONE = "its camera was removed, or its edge revoked"
 
 log = structlog.get_logger(__name__)
@@ -80,14 +83,12 @@ class Waves:
     def _tend(self, trial: Trial, row: CameraRow | None, pinned: str | None, halted: bool) -> None:
         trial = self._followed(trial)
         state = self._state_of(trial)
-        if state != trial.state and self._is_in_use(trial):  # its edge turned it down since it was renewed
-            self._go_back(trial, self._why_gone(trial))
-        elif state != trial.state:
-            self._end(trial, "failed", self._why_gone(trial))
+        if state != trial.state:
+            self._note_gone(trial, state)
         elif row is None:
-            self._withdraw(trial, GONE)
+            self._withdraw(trial, GONE, "left")
         elif pinned is not None and state == "shadow":
-            self._withdraw(trial, f"the camera was pinned to {pinned}")
+            self._withdraw(trial, f"the camera was pinned to {pinned}", "left")
         elif pinned is not None:
             self._end(trial, "passed", f"the camera was pinned to {pinned}: nobody else decides")
         elif state == "live":
@@ -126,8 +127,7 @@ class Waves:
 
     def _watch(self, trial: Trial, row: CameraRow) -> None:
         """Decide on a student that is live: by its edge's probation, and where no shadow compared it, by its audits."""
-        key = f"{trial.camera}/{trial.model_id}"
-        report = self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
+        report = self._report(trial)
         if report is None or report.outcome != "live":
             if self._due(trial):
                 self._go_back(trial, "its edge did not take it until its deadline")
@@ -156,6 +156,30 @@ class Waves:
 
     def _due(self, trial: Trial) -> bool:
         return self._clock.now() >= (trial.began or 0.0) + self._settings.deadline_s
+
+    def _note_gone(self, trial: Trial, state: str | None) -> None:
+        """End the trial of a student that is not at its camera any more: by its edge, by a person, or another model."""
+        report = self._report(trial)
+        turned_down = report is not None and report.outcome != "live" and report.reason != WITHDRAWN
+        newer = self._newer(trial)
+        if turned_down or (newer is None and state == "rejected"):
+            why = f"its edge turned it down: {report.reason}" if turned_down and report else "its edge turned it down"
+            if self._is_in_use(trial):  # under the id that it had before it was renewed
+                self._go_back(trial, why)
+            else:
+                self._end(trial, "failed", why)
+        elif state == "revoked":
+            self._end(trial, "failed", f"it was gone back from, to {newer}" if newer else "its file is damaged")
+        else:
+            self._end(trial, "left", f"another model, {newer}, was published" if newer else "it is known no more")
+
+    def _newer(self, trial: Trial) -> str | None:
+        """Return the id of the first other student that was published for a camera after that of a trial."""
+        with self._index.read() as connection:
+            mine, of = alike(connection, trial.camera, trial.model_id), models.c.camera == trial.camera
+            since = sa.select(models.c.counter).where(of, models.c.model_id == trial.model_id).scalar_subquery()
+            query = sa.select(models.c.model_id).where(of, models.c.counter > since, models.c.model_id.not_in(mine))
+            return connection.execute(query.order_by(models.c.counter)).scalar()
 
     def _withdraw(self, trial: Trial, why: str, state: TrialState = "failed") -> None:
         """Take a student back that is not live, or whose camera is gone."""
@@ -197,21 +221,18 @@ class Waves:
         log.info("trial_ended", camera=trial.camera, model_id=trial.model_id, outcome=state, reason=why)
 
     def _state_of(self, trial: Trial) -> str | None:
-        mine = (models.c.camera == trial.camera) & (models.c.model_id == trial.model_id)
         with self._index.read() as connection:
-            return connection.execute(sa.select(models.c.state).where(mine)).scalar()
+            return state_of(connection, trial.camera, trial.model_id)
 
     def _is_in_use(self, trial: Trial) -> bool:
         """Return whether the student of a trial is live at its camera, under whatever id."""
         with self._index.read() as connection:
-            return live_of(connection, trial.camera) in alike(connection, trial.camera, trial.model_id)
+            return is_in_use(connection, trial.camera, trial.model_id)
 
-    def _why_gone(self, trial: Trial) -> str:
+    def _report(self, trial: Trial) -> SwapReport | None:
+        """Return the verdict of its edge on the student of a trial."""
         key = f"{trial.camera}/{trial.model_id}"
-        report = self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
-        if report is not None and report.outcome != "live":
-            return f"its edge turned it down: {report.reason}"
-        return "another model took its place"
+        return self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
 
     # Several cameras
 
@@ -237,10 +258,10 @@ class Waves:
     def _launch(self, trial: Trial, row: CameraRow | None, pinned: str | None) -> None:
         """Publish the student of a trial, beside the live one where that can be."""
         if row is None or trial.artefact is None:
-            self._end(trial, "failed", GONE)
+            self._end(trial, "left", GONE)
             return
         if pinned is not None:
-            self._end(trial, "failed", f"the camera is pinned to {pinned}")
+            self._end(trial, "left", f"the camera is pinned to {pinned}")
             return
         measured = self._measured_before(row)
         known: dict[str, str | None] = {}

@@ -1,4 +1,4 @@
-"""Models of a camera that are one student: a model that is signed anew has another id, and the same bytes and scale."""
+"""Which models of a camera are one student: signed anew, it has another id, and the same bytes and scale."""
 
 from __future__ import annotations
 
@@ -16,6 +16,23 @@ def alike(connection: sa.Connection, camera: str, model_id: str | None) -> list[
     mine = (one.c.camera == camera) & (one.c.model_id == model_id)
     query = sa.select(models.c.model_id).join(one, _same(models, one)).where(mine)
     return list(connection.execute(query.order_by(models.c.counter.desc())).scalars())
+
+
+def live_of(connection: sa.Connection, camera: str) -> str | None:
+    """Return the id of a camera's live model."""
+    live = sa.select(models.c.model_id).where(models.c.camera == camera, models.c.state == "live")
+    return connection.execute(live).scalar()
+
+
+def state_of(connection: sa.Connection, camera: str, model_id: str | None) -> str | None:
+    """Return what a camera's model is; None for one that is not known."""
+    mine = (models.c.camera == camera) & (models.c.model_id == model_id)
+    return connection.execute(sa.select(models.c.state).where(mine)).scalar()
+
+
+def is_in_use(connection: sa.Connection, camera: str, model_id: str | None) -> bool:
+    """Return whether a student is live at a camera, under whatever id."""
+    return live_of(connection, camera) in alike(connection, camera, model_id)
 
 
 def gone_back_to() -> sa.Select[tuple[str, str | None]]:

@@ -2,10 +2,11 @@
 
     waiting ─ its wave began ─→ shadow ─ not worse ─→ live ─ its edge keeps it ─→ passed
        │                          └─ worse, or refused ─┴─ worse, or gone back from ─→ failed
-       └─ a person took the rollout back ─→ back, from any state but failed
+       │  a person pinned or removed the camera, or another model was published for it ─→ left
+       └─ a person took the rollout back ─→ back
 
-A student without a shadow goes from waiting to live. Every change is one transaction, so that a restart, or another
-control, goes on from where this one was.
+A student without a shadow goes from waiting to live. A trial that was left says nothing for or against the student.
+Every change is one transaction, so that a restart, or another control, goes on from where this one was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Artefact
 from culling.common.errors import InputError
 
-TrialState = Literal["waiting", "shadow", "live", "passed", "failed", "back"]
+TrialState = Literal["waiting", "shadow", "live", "passed", "failed", "back", "left"]
 RolloutState = Literal["running", "halted", "back", "done"]
 
 UNDER_WAY = ("shadow", "live")

@@ -192,7 +192,7 @@ def test_audits_of_another_shadow_judge_nobody(fleet: Fleet) -> None:
     fleet.publish(tag="another")
     fleet.waves.tend()
     first, second = fleet.trials()
-    assert (first.state, first.why) == ("failed", "another model took its place")
+    assert (first.state, first.why) == ("left", "another model, gate-3, was published")
     fleet.audits("gate", CAR, 1)
     fleet.waves.tend()
     assert second.state == "shadow"
@@ -250,7 +250,7 @@ def test_what_is_gone_back_to_is_live_at_once_and_ends_the_shadow(fleet: Fleet) 
     fleet.publish()
     fleet.publisher.rollback("gate")
     fleet.waves.tend()
-    assert fleet.states() == {"gate": "failed"}
+    assert fleet.states() == {"gate": "left"}
     assert fleet.cloud.registry.live()["gate"].origin == "rollback"
 
 
@@ -284,10 +284,10 @@ def test_a_camera_that_is_removed_ends_its_trial(fleet: Fleet) -> None:
     fleet.cloud.roster.remove("gate", fleet.clock.now())
     fleet.waves.tend()
     (trial,) = fleet.trials()
-    assert (trial.state, trial.why) == ("failed", "its camera was removed, or its edge revoked")
+    assert (trial.state, trial.why) == ("left", "its camera was removed, or its edge revoked")
 
 
-@pytest.mark.parametrize(("promoted", "state"), [(False, "failed"), (True, "passed")])
+@pytest.mark.parametrize(("promoted", "state"), [(False, "left"), (True, "passed")])
 def test_what_a_person_pinned_is_not_decided_on_by_anybody_else(fleet: Fleet, promoted: bool, state: str) -> None:
     fleet.publish()
     fleet.audits("gate", CAR)
@@ -403,17 +403,76 @@ def test_two_rollouts_never_share_a_camera(fleet: Fleet) -> None:
 
 
 def test_a_camera_that_was_pinned_meanwhile_is_left_alone(fleet: Fleet) -> None:
-    fleet.push(rate=0.9)
+    fleet.push()
     DesiredStates(fleet.cloud.index).change("gate", pinned="gate-1")
     fleet.waves.tend()
     assert fleet.live()["gate"] == "gate-1"
-    (trial,) = fleet.trials("failed")
+    (trial,) = fleet.trials("left")
     assert trial.why == "the camera is pinned to gate-1"
 
 
 def test_the_file_of_what_waits_is_kept(fleet: Fleet) -> None:
     fleet.push()
     assert fleet.cloud.artefact(tag="pushed").sha256 in fleet.cloud.registry.wanted_files()
+
+
+# Acts of a person on one camera
+
+
+def test_what_a_rollout_publishes_over_another_trial_is_why_that_ended_whatever_its_edge_says_of_it(
+    fleet: Fleet,
+) -> None:
+    fleet.publish()
+    fleet.push()
+    trial = fleet.trials("shadow")[0]
+    fleet.waves._advance(fleet.rollout(), {row.name: row for row in fleet.cloud.roster.rows()}, {})
+    report = SwapReport("gate", "gate-2", "gate-1", "rejected", "withdrawn", 0.0, fleet.clock.now())
+    fleet.cloud.registry.report(report, fleet.clock.now())
+    fleet.waves.tend()
+    (first, *_) = fleet.trials()
+    assert (first.id, first.state, first.why) == (trial.id, "left", "another model, gate-3, was published")
+
+
+def test_another_model_for_one_camera_says_what_becomes_of_the_wave_and_is_no_failure(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.waves.tend()
+    answer = fleet.publish(tag="another")
+    assert answer.endswith("; the trial of gate-2 in wave 1 of rollout 1 ends there, and counts neither way")
+    assert fleet.publish("ramp").endswith(
+        "; wave 2 of rollout 1 still brings its student there: `culling cloud waves halt 1` stops that"
+    )
+    fleet.waves.tend()
+    assert fleet.rollout().state == "running"
+    states = [(one.camera, one.state) for one in fleet.trials() if one.rollout is not None]
+    assert states == [("gate", "left"), ("yard", "shadow"), ("ramp", "waiting")], "as many at once as at first"
+    fleet.passes("yard")
+    fleet.waves.tend()
+    assert [one.state for one in fleet.trials() if one.rollout is not None] == ["left", "passed", "shadow"]
+
+
+def test_going_back_from_it_by_hand_is_a_failure_and_the_answer_says_so(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.waves.tend()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    answer = carry_out(Request(1, "rollback", "gate", {}), fleet.cloud.index, fleet.publisher)
+    assert answer.endswith("; the trial of gate-2 in wave 1 of rollout 1 ends there, and counts as failed")
+    fleet.waves.tend()
+    (trial,) = fleet.trials("failed")
+    assert trial.why == "it was gone back from, to gate-3"
+    assert fleet.rollout().state == "halted"
+
+
+def test_a_pin_says_that_the_camera_is_left_out(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.waves.tend()
+    answers = [
+        carry_out(Request(1, "pin", camera, {}), fleet.cloud.index, fleet.publisher) for camera in ("gate", "yard")
+    ]
+    assert answers == [
+        "gate is pinned to gate-1; the trial of gate-2 in wave 1 of rollout 1 ends there, and counts neither way",
+        "yard is pinned to yard-1; wave 2 of rollout 1 leaves it out while it is pinned",
+    ]
 
 
 # Students that are signed anew
