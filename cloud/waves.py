@@ -21,6 +21,7 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
 from culling.cloud.store.people.deeds import operator
 from culling.cloud.store.roster import Roster
+from culling.cloud.store.waves.alike import uses
 from culling.cloud.store.waves.trials import OPEN, UNDER_WAY, Plan, Rollout, RolloutState, Trial, Trials
 from culling.common.errors import InputError, SettingsError
 from culling.common.process.console import counted
@@ -54,11 +55,16 @@ def push(
 ) -> None:
     """Bring a student to several cameras in waves (`waves.waves`): the next gets it once the one before passed."""
     if bool(cameras) == bool(site):
-        raise InputError("name cameras, or a site: --site NAME")
+        raise InputError("name cameras, or a site: --site NAME" + ", not both" * bool(site))
     settings = settings_of(config, override)
     index = Index(settings.store_url)
     names = _named(settings, index, cameras or [], site or [])
     brought = bring(settings, file)
+    names, running = _in_use(index, names, brought.sha256, scale)
+    if running:
+        print(f"{file.name} is already in use on {', '.join(running)}: nothing to try there")
+    if not names:
+        return
     students = {camera: brought.artefact(camera, scale) for camera in names}
     waves, rate = settings.waves.waves, settings.waves.max_failure_rate
     plan = Plan(file.name, students, wave_of(names, waves), waves, rate)
@@ -131,6 +137,13 @@ def _named(settings: CloudSettings, index: Index, cameras: Sequence[str], sites:
         if pinned := desired.get(name, DesiredState()).pinned:
             raise InputError(f"camera {name} is pinned to {pinned}: unpin it first")
     return list(dict.fromkeys(names))
+
+
+def _in_use(index: Index, names: Sequence[str], sha256: str, scale: float) -> tuple[list[str], list[str]]:
+    """Return the cameras that do not use these very bytes at that scale, and those that do."""
+    with index.read() as connection:
+        same = [name for name in names if uses(connection, name, sha256, scale) is not None]
+    return [name for name in names if name not in same], same
 
 
 def _turn(settings: CloudSettings, number: int, states: Sequence[str], to: RolloutState, action: str) -> None:

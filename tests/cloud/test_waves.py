@@ -69,7 +69,7 @@ def test_cameras_are_named_in_the_order_in_which_they_get_it(
     ("arguments", "why"),
     [
         ([], "name cameras, or a site"),
-        (["gate", "--site", "yard"], "name cameras, or a site"),
+        (["gate", "--site", "yard"], "name cameras, or a site: --site NAME, not both"),
         (["nobody"], "there is no camera nobody"),
         (["--site", "nowhere"], "no camera is of nowhere"),
         (["gate", NAMES[1]], f"camera {NAMES[1]} is pinned to {NAMES[1]}-1"),
@@ -109,6 +109,19 @@ def test_it_is_halted_gone_on_with_and_taken_back_by_number(
     out = capsys.readouterr().out
     assert "5 waiting" in out
     assert "rollout 1: rollback by " in out
+
+
+def test_the_very_bytes_that_a_camera_uses_are_not_tried_there(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.publisher.publish("gate", cloud.artefact(tag="pushed"), "manual")
+    assert push(cloud, "gate") == 0
+    assert "student.onnx is already in use on gate: nothing to try there" in capsys.readouterr().out
+    assert Trials(cloud.index).rollouts() == []
+    assert push(cloud, "gate", NAMES[0]) == 0
+    assert "reaches 1 of 1 camera" in capsys.readouterr().out
+    assert push(cloud, "gate", "--scale", "0.5") == 0, "another input is another student"
+    assert [one.camera for one in Trials(cloud.index).trials()] == [NAMES[0], "gate"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from culling.cloud.store.index import Index, models
 from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
-from culling.cloud.store.waves.alike import alike, is_in_use, live_of, state_of
+from culling.cloud.store.waves.alike import alike, is_in_use, live_of, state_of, uses
 from culling.cloud.store.waves.shadows import end_shadow, promote
 from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
@@ -262,6 +262,11 @@ class Waves:
             return
         if pinned is not None:
             self._end(trial, "left", f"the camera is pinned to {pinned}")
+            return
+        with self._index.read() as connection:
+            in_use = uses(connection, trial.camera, trial.artefact.sha256, trial.artefact.scale)
+        if in_use is not None:
+            self._end(trial, "left", f"{in_use}, which is in use, is this student already")
             return
         measured = self._measured_before(row)
         known: dict[str, str | None] = {}

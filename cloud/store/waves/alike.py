@@ -35,6 +35,13 @@ def is_in_use(connection: sa.Connection, camera: str, model_id: str | None) -> b
     return live_of(connection, camera) in alike(connection, camera, model_id)
 
 
+def uses(connection: sa.Connection, camera: str, sha256: str, scale: float) -> str | None:
+    """Return the id of a camera's live model where it has those bytes at that scale."""
+    mine = (models.c.camera == camera) & (models.c.state == "live")
+    these = (models.c.sha256 == sha256) & (models.c.scale == scale)
+    return connection.execute(sa.select(models.c.model_id).where(mine, these)).scalar()
+
+
 def gone_back_to() -> sa.Select[tuple[str, str | None]]:
     """Return the query of the file and the weights of all that cameras would go back to, were what is new taken back.
 

@@ -450,6 +450,15 @@ def test_another_model_for_one_camera_says_what_becomes_of_the_wave_and_is_no_fa
     assert [one.state for one in fleet.trials() if one.rollout is not None] == ["left", "passed", "shadow"]
 
 
+def test_one_that_came_in_use_before_its_wave_began_is_not_tried(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.cloud.publisher.publish("gate", fleet.cloud.artefact(tag="pushed"), "manual")
+    fleet.waves.tend()
+    (trial,) = fleet.trials("left")
+    assert (trial.camera, trial.why) == ("gate", "gate-2, which is in use, is this student already")
+    assert fleet.live()["gate"] == "gate-2"
+
+
 def test_going_back_from_it_by_hand_is_a_failure_and_the_answer_says_so(fleet: Fleet) -> None:
     fleet.push()
     fleet.waves.tend()
