@@ -400,8 +400,8 @@ class Registry:
         asked = sa.select(requests.c.payload).where(requests.c.done.is_(None))
         waiting = sa.select(trials.c.artefact).where(trials.c.state == "waiting")
         with self._index.read() as connection:
-            rows = connection.execute(sa.select(models.c.sha256, models.c.weights).where(needed)).all()
-            rows += connection.execute(gone_back_to()).all()
+            queries = (sa.select(models.c.sha256, models.c.weights).where(needed), gone_back_to())
+            rows = [row for query in queries for row in connection.execute(query)]
             texts = [text for query in (running, asked, waiting) for text in connection.execute(query).scalars()]
         named = {sha256 for row in rows for sha256 in row if sha256}
         named |= {sha256 for one in zoo for sha256 in (one.sha256, one.weights) if sha256}
