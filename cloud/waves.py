@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,15 @@ from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
 from culling.cloud.store.people.deeds import operator
 from culling.cloud.store.roster import Roster
+from culling.cloud.store.waves.alike import uses
 from culling.cloud.store.waves.trials import OPEN, UNDER_WAY, Plan, Rollout, RolloutState, Trial, Trials
-from culling.common.errors import InputError
+from culling.common.errors import InputError, SettingsError
 from culling.common.process.console import counted
 
 SHOWN = 50
 """Rollouts, and trials of single cameras, that are shown, the newest ones."""
 
-SHOWN_STATES = ("passed", "failed", "back", "under way", "waiting")
+SHOWN_STATES = ("passed", "failed", "back", "left", "under way", "waiting")
 
 app = typer.Typer(help="Show, halt, resume and take back what reaches cameras in waves.", invoke_without_command=True)
 
@@ -54,11 +55,16 @@ def push(
 ) -> None:
     """Bring a student to several cameras in waves (`waves.waves`): the next gets it once the one before passed."""
     if bool(cameras) == bool(site):
-        raise InputError("name cameras, or a site: --site NAME")
+        raise InputError("name cameras, or a site: --site NAME" + ", not both" * bool(site))
     settings = settings_of(config, override)
     index = Index(settings.store_url)
     names = _named(settings, index, cameras or [], site or [])
     brought = bring(settings, file)
+    names, running = _in_use(index, names, brought.sha256, scale)
+    if running:
+        print(f"{file.name} is already in use on {', '.join(running)}: nothing to try there")
+    if not names:
+        return
     students = {camera: brought.artefact(camera, scale) for camera in names}
     waves, rate = settings.waves.waves, settings.waves.max_failure_rate
     plan = Plan(file.name, students, wave_of(names, waves), waves, rate)
@@ -73,7 +79,8 @@ def show(
     context: typer.Context, config: ConfigFile = None, as_json: AsJson = False, override: Overrides = None
 ) -> None:
     """Show rollouts, and students that had to show at a camera that they are not worse: how far they got, and why."""
-    if context.invoked_subcommand is not None:
+    if (below := context.invoked_subcommand) is not None:
+        _refuse_before(below, {"--config": config is not None, "--set": bool(override), "--json": as_json})
         return
     found = Trials(Index(settings_of(config, override).store_url))
     rollouts, trials = found.rollouts()[-SHOWN:], [one for one in found.trials(limit=SHOWN) if one.rollout is None]
@@ -108,6 +115,13 @@ def rollback(number: Number, config: ConfigFile = None, override: Overrides = No
     _turn(settings_of(config, override), number, ("running", "halted", "done"), "back", "rollback")
 
 
+def _refuse_before(below: str, given: Mapping[str, bool]) -> None:
+    """Refuse options of the group before a command of it, which would not have them, and act on another service."""
+    for option, is_given in given.items():
+        if is_given:
+            raise SettingsError(f"{option} before `{below}` is for the table alone: give `{below}` its own, after it")
+
+
 def _named(settings: CloudSettings, index: Index, cameras: Sequence[str], sites: Sequence[str]) -> list[str]:
     """Return the cameras that are meant, each once. Raises InputError for one that cannot have a student."""
     edges = settings.grouping.edges(sites) if sites else frozenset()
@@ -123,6 +137,13 @@ def _named(settings: CloudSettings, index: Index, cameras: Sequence[str], sites:
         if pinned := desired.get(name, DesiredState()).pinned:
             raise InputError(f"camera {name} is pinned to {pinned}: unpin it first")
     return list(dict.fromkeys(names))
+
+
+def _in_use(index: Index, names: Sequence[str], sha256: str, scale: float) -> tuple[list[str], list[str]]:
+    """Return the cameras that do not use these very bytes at that scale, and those that do."""
+    with index.read() as connection:
+        same = [name for name in names if uses(connection, name, sha256, scale) is not None]
+    return [name for name in names if name not in same], same
 
 
 def _turn(settings: CloudSettings, number: int, states: Sequence[str], to: RolloutState, action: str) -> None:

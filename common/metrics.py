@@ -309,7 +309,7 @@ SERIES: tuple[Series, ...] = (
         "trials",
         "camera outcome",
         "students",
-        "students that were new to a camera, by how that ended: passed, failed, taken back by a person",
+        "students that were new to a camera, by how that ended: passed, failed, taken back by a person, left undecided",
         "cloud",
     ),
     _gauge("rollouts_halted", "", "rollouts", "rollouts of a student that were halted, and not gone on with", "cloud"),
@@ -338,7 +338,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "features_dropped": ("allowance", "disk"),
     "frames_distilled": ("taught", "none", "damaged", "another-teacher", "of-a-person"),
     "rollbacks": ("edge", "operator"),
-    "trials": ("passed", "failed", "back"),
+    "trials": ("passed", "failed", "back", "left"),
     "escalations_skipped": ("no-line", "allowance", "queue-full", "unanswered"),
     "verdicts_missed": (
         "deadline",

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from culling.cloud.control.publish import Publisher
+from culling.cloud.control.waves.meanwhile import told
 from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index
 from culling.cloud.store.people.deeds import Actor, operator
@@ -63,7 +64,8 @@ def carry_out(request: Request, index: Index, publisher: Publisher) -> str:
     if request.kind in MODEL_KINDS:
         if desired.pinned and request.kind != "renew":
             raise InputError(f"camera {camera} is pinned to {desired.pinned}: unpin it first")
-        return _change_model(request, index, publisher)
+        answer = _change_model(request, index, publisher)
+        return answer if request.kind == "renew" else answer + told(index, camera)
     parameters = _parameters(request.kind, request.payload)
     match request.kind:
         case "hold" | "unhold":
@@ -85,7 +87,7 @@ def carry_out(request: Request, index: Index, publisher: Publisher) -> str:
             named = "the set of the settings" if parameters.classes is None else f"the set {parameters.classes}"
             return f"{camera} will look for the classes of {named}: see `culling cloud classes {camera}`"
         case "pin":
-            return _pin(camera, parameters.model_id, index, publisher)
+            return _pin(camera, parameters.model_id, index, publisher) + told(index, camera, pinned=True)
         case "unpin":
             desired_states.change(camera, pinned=None)
             return f"{camera} accepts new models again"

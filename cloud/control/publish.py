@@ -9,6 +9,7 @@ was live before, and is live at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
@@ -18,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from culling.cloud.store.index import Index, cameras, models, rounds
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
 from culling.cloud.store.rounds import UNFINISHED
-from culling.cloud.store.waves.trials import enter
+from culling.cloud.store.waves.alike import alike, live_of
+from culling.cloud.store.waves.shadows import end_shadow
+from culling.cloud.store.waves.trials import enter, go_on
 from culling.common.clock import DAY_S, Clock
 from culling.common.errors import InputError
 from culling.common.wire.manifest import Manifest, sign
@@ -104,7 +107,7 @@ class Publisher:
 
         def enter_trial(connection: sa.Connection, model: Model) -> None:
             then(connection, model)
-            if model.state == "shadow" and (live := _live(connection, camera)) is not None:
+            if model.state == "shadow" and (live := live_of(connection, camera)) is not None:
                 enter(connection, camera, model.model_id, live, model.created)
 
         return self.publish(camera, artefact, origin, round_id, enter_trial, first, self.shadowed(camera))
@@ -167,13 +170,13 @@ class Publisher:
         )
 
     def take_back(self, camera: str, withdrawn: str, earlier: Artefact) -> Model:
-        """Make `earlier` live again in the place of the model `withdrawn`, which is revoked.
+        """Make `earlier` live again in the place of the model `withdrawn`, which is revoked, whether it was renewed.
 
         Raises SupersededError when that is no longer the live one.
         """
 
         def still_live(connection: sa.Connection) -> None:
-            if (found := _live(connection, camera)) != withdrawn:
+            if (found := live_of(connection, camera)) not in alike(connection, camera, withdrawn):
                 raise SupersededError(f"{withdrawn} is not taken back: {found} went live meanwhile")
 
         return self.publish(
@@ -188,15 +191,29 @@ class Publisher:
     def renew(self, camera: str) -> Model:
         """Publish the live model again under the next counter, for an edge that has accepted a higher one than its own.
 
-        Raises InputError if there is no live model.
+        What runs beside it is signed anew as well, since that edge accepts no lower counter any more, and its trial
+        goes on. Raises InputError if there is no live model.
         """
-        if (live := self._registry.live().get(camera)) is None:
+        known = self._registry.models(camera)
+        if (live := next((model for model in known if model.state == "live"), None)) is None:
             raise InputError(f"camera {camera} has no live model")
-        return self.publish(camera, live.artefact, "rollback")
+        beside: list[Model] = []
 
-    def signed(
-        self, camera: str, counter: int, artefact: Artefact, origin: Origin, round_id: int | None = None
-    ) -> Model:
+        def retire_shadow(connection: sa.Connection) -> None:
+            mine = [model for model in known if model.state == "shadow"]
+            beside.extend(one for one in mine if end_shadow(connection, camera, one.model_id, "retired"))
+
+        def sign_shadow(connection: sa.Connection, model: Model) -> None:
+            for old in beside:
+                again = add(connection, camera, partial(self._again, old), shadow=True)
+                go_on(connection, camera, old.model_id, again.model_id, model.model_id)
+
+        return self.publish(camera, live.artefact, "rollback", None, sign_shadow, retire_shadow)
+
+    def _again(self, model: Model, counter: int) -> Model:
+        return self.signed(model.camera, counter, model.artefact, model.origin, model.round)
+
+    def signed(self, camera: str, counter: int, artefact: Artefact, origin: str, round_id: int | None = None) -> Model:
         """Return `artefact` as the camera's model of that counter, with its signed manifest."""
         now = self._clock.now()
         manifest = Manifest(
@@ -236,14 +253,9 @@ def unshadowed(connection: sa.Connection, camera: str) -> str:
         return "its edge never spoke"
     if state.shadow is None:
         return "its edge knows no shadows: upgrade culling there"
-    if state.model_id != (live := _live(connection, camera)):
+    if state.model_id != (live := live_of(connection, camera)):
         return f"its edge runs {state.model_id} and not {live} yet"
     return ""
-
-
-def _live(connection: sa.Connection, camera: str) -> str | None:
-    live = sa.select(models.c.model_id).where(models.c.camera == camera, models.c.state == "live")
-    return connection.execute(live).scalar()
 
 
 def _hashes(camera: str, which: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:

@@ -249,7 +249,7 @@ trials = Table(  # students that have to show at a camera that they are not wors
     Column("camera", String(64), nullable=False),
     Column("rollout", Integer),
     Column("wave", Integer, nullable=False),
-    Column("state", String(16), nullable=False),  # waiting, shadow, live, passed, failed or back
+    Column("state", String(16), nullable=False),  # waiting, shadow, live, passed, failed, back or left
     Column("artefact", Text),  # JSON, of one that waits
     Column("model_id", String(64)),
     Column("before", String(64)),  # the model that was live

@@ -33,6 +33,7 @@ from culling.cloud.store.index import Index, models, requests, rounds, swaps, tr
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
+from culling.cloud.store.waves.alike import gone_back_to
 from culling.cloud.store.waves.shadows import end_shadow, give_way
 from culling.common.errors import InputError, ModelError, ProtocolError, StorageError
 from culling.common.selection.ranker import Ranker
@@ -392,14 +393,15 @@ class Registry:
 
     def wanted_files(self, zoo: Collection[Student] = ()) -> set[str]:
         """Return the hashes of all files that may still be needed: by a model, by the `zoo`, a round that runs, a
-        request, or a wave.
+        request, a wave, or what takes one back.
         """
         needed = models.c.state.in_(HANDED_OUT) | (models.c.origin == "base")
         running = sa.select(rounds.c.stages).where(rounds.c.state.in_(UNFINISHED))
         asked = sa.select(requests.c.payload).where(requests.c.done.is_(None))
         waiting = sa.select(trials.c.artefact).where(trials.c.state == "waiting")
         with self._index.read() as connection:
-            rows = connection.execute(sa.select(models.c.sha256, models.c.weights).where(needed)).all()
+            queries = (sa.select(models.c.sha256, models.c.weights).where(needed), gone_back_to())
+            rows = [row for query in queries for row in connection.execute(query)]
             texts = [text for query in (running, asked, waiting) for text in connection.execute(query).scalars()]
         named = {sha256 for row in rows for sha256 in row if sha256}
         named |= {sha256 for one in zoo for sha256 in (one.sha256, one.weights) if sha256}

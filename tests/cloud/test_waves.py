@@ -13,7 +13,7 @@ from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.people.deeds import Deeds
 from culling.cloud.store.waves.trials import Trials
 from culling.common.cli import main
-from culling.common.errors import ModelError
+from culling.common.errors import ModelError, SettingsError
 from support import tiny
 from support.cloud import CloudState
 
@@ -69,7 +69,7 @@ def test_cameras_are_named_in_the_order_in_which_they_get_it(
     ("arguments", "why"),
     [
         ([], "name cameras, or a site"),
-        (["gate", "--site", "yard"], "name cameras, or a site"),
+        (["gate", "--site", "yard"], "name cameras, or a site: --site NAME, not both"),
         (["nobody"], "there is no camera nobody"),
         (["--site", "nowhere"], "no camera is of nowhere"),
         (["gate", NAMES[1]], f"camera {NAMES[1]} is pinned to {NAMES[1]}-1"),
@@ -111,6 +111,19 @@ def test_it_is_halted_gone_on_with_and_taken_back_by_number(
     assert "rollout 1: rollback by " in out
 
 
+def test_the_very_bytes_that_a_camera_uses_are_not_tried_there(
+    cloud: CloudState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud.publisher.publish("gate", cloud.artefact(tag="pushed"), "manual")
+    assert push(cloud, "gate") == 0
+    assert "student.onnx is already in use on gate: nothing to try there" in capsys.readouterr().out
+    assert Trials(cloud.index).rollouts() == []
+    assert push(cloud, "gate", NAMES[0]) == 0
+    assert "reaches 1 of 1 camera" in capsys.readouterr().out
+    assert push(cloud, "gate", "--scale", "0.5") == 0, "another input is another student"
+    assert [one.camera for one in Trials(cloud.index).trials()] == [NAMES[0], "gate"]
+
+
 @pytest.mark.parametrize(
     ("verb", "number", "why"), [("resume", "1", "rollout 1 is running"), ("halt", "7", "there is no rollout 7")]
 )
@@ -122,3 +135,17 @@ def test_what_cannot_be_halted_or_gone_on_with_is_one_line(
     assert culling(cloud, "waves", verb, number) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert why in line
+
+
+@pytest.mark.parametrize("verb", ["halt", "resume", "rollback"])
+@pytest.mark.parametrize("before", [["--config", "{toml}"], ["--set", "store.dir=/nowhere"], ["--json"]])
+def test_what_is_given_before_the_command_is_refused_rather_than_left_unheeded(
+    cloud: CloudState, verb: str, before: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(cloud, "gate")
+    capsys.readouterr()
+    given = [one.format(toml=cloud.toml) for one in before]
+    assert main(["cloud", "waves", *given, verb, "1", "--config", str(cloud.toml)]) == SettingsError.exit_code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{before[0]} before `{verb}`" in line
+    assert Trials(cloud.index).rollouts()[0].state == "running"

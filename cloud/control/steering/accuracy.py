@@ -117,24 +117,32 @@ class Measurer:
 
         `last` is what was known of where it fell.
         """
-        mine = (frames.c.model_id == model_id) & frames.c.labels.is_not(None)
-        hard = mine & (frames.c.reason == "hard")
-        newest = self._store.select(camera, mine & DRAWN, frames.c.captured.desc(), AUDITS)
-        if len(newest) < LEAST_AUDITS:
-            return None
-        newest = self._standing_for_all(camera, model_id, newest)
-        since = frames.c.captured >= newest[-1].captured
-        beside = self._store.select(camera, hard & since, frames.c.captured.desc(), MOST_HARD)
-        own = Registry(self._index).classes(camera, model_id)
-        now = measure(
-            [self._forwarded(frame) for frame in newest + beside], newest[0].classes, self._interest(newest[0], own)
-        )
-        if now is None:
+        newest = self._newest(camera, model_id)
+        if (now := self._now(camera, model_id, newest)) is None:
             return None
         watched = last
         if last is None or newest[0].captured >= last.at + LOOK_S:
             watched = self._watch(camera, model_id, last)
         return MeasuredAccuracy(model_id, self._clock.now(), now, watched)
+
+    def accuracy(self, camera: str, model_id: str) -> Accuracy | None:
+        """As `measure`, without a look at whether it fell."""
+        return self._now(camera, model_id, self._newest(camera, model_id))
+
+    def _newest(self, camera: str, model_id: str) -> list[StoredFrame]:
+        return self._store.select(camera, DRAWN & (frames.c.model_id == model_id), frames.c.captured.desc(), AUDITS)
+
+    def _now(self, camera: str, model_id: str, newest: Sequence[StoredFrame]) -> Accuracy | None:
+        if len(newest) < LEAST_AUDITS:
+            return None
+        newest = self._standing_for_all(camera, model_id, newest)
+        since = frames.c.captured >= newest[-1].captured
+        hard = (frames.c.model_id == model_id) & frames.c.labels.is_not(None) & (frames.c.reason == "hard")
+        beside = self._store.select(camera, hard & since, frames.c.captured.desc(), MOST_HARD)
+        own = Registry(self._index).classes(camera, model_id)
+        return measure(
+            [self._forwarded(frame) for frame in newest + beside], newest[0].classes, self._interest(newest[0], own)
+        )
 
     def _standing_for_all(self, camera: str, model_id: str, drawn: Sequence[StoredFrame]) -> list[StoredFrame]:
         """Return labelled audits, newest first, with the probability of being drawn and labelled as theirs."""

@@ -22,6 +22,7 @@ from culling.cloud.settings import CloudSettings
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Registry
+from culling.cloud.store.waves.alike import alike
 from culling.cloud.store.waves.trials import Trial
 from culling.common.errors import ProtocolError
 from culling.common.frame import Detections
@@ -82,9 +83,14 @@ class Comparer:
         gate = self._settings.gate
         return decide(judged, Rules(labels, gate.worse, gate.certainty), wanted, due)
 
+    def _ids(self, camera: str, model_id: str | None) -> list[str]:
+        """Return the ids that a student has, or had before it was renewed."""
+        with self._index.read() as connection:
+            return alike(connection, camera, model_id)
+
     def _which(self, trial: Trial) -> sa.ColumnElement[bool]:
         since = frames.c.received >= (trial.began or 0.0)
-        mine = (frames.c.reason == "audit") & (frames.c.model_id == trial.before)
+        mine = (frames.c.reason == "audit") & frames.c.model_id.in_(self._ids(trial.camera, trial.before))
         return since & mine & frames.c.shadow.is_not(None) & frames.c.labels.is_not(None)
 
     def _labelled(self, trial: Trial) -> int:
@@ -97,11 +103,11 @@ class Comparer:
         blobs = sa.select(frames.c.id, frames.c.shadow).where(frames.c.id.in_([frame.id for frame in audits]))
         with self._index.read() as connection:
             beside = {row.id: row.shadow for row in connection.execute(blobs)}
-        own = self._registry.classes(trial.camera, trial.model_id or "")
+        ids, own = self._ids(trial.camera, trial.model_id), self._registry.classes(trial.camera, trial.model_id or "")
         before = self._registry.classes(trial.camera, trial.before or "")
         judged = []
         for frame in audits:
-            found = _found(beside.get(frame.id), trial.model_id, own, frame)
+            found = _found(beside.get(frame.id), ids, own, frame)
             if found is not None:
                 judged.append(self._compared(frame, found))
         classes = audits[0].classes if audits else ()
@@ -123,11 +129,11 @@ class Comparer:
         return Judged(frame.id, int(frame.captured // BLOCK_S), hour_of(frame.captured), weight, before, after)
 
 
-def _found(blob: bytes | None, model_id: str | None, own: tuple[str, ...], frame: StoredFrame) -> Detections | None:
-    """Return what the model of that name, which finds `own`, found in a frame; None where another one looked."""
+def _found(blob: bytes | None, ids: Sequence[str], own: tuple[str, ...], frame: StoredFrame) -> Detections | None:
+    """Return what the model of those ids, which finds `own`, found in a frame; None where another one looked."""
     try:
         beside = msgspec.msgpack.decode(blob or b"", type=Beside)
-        if beside.model_id == model_id:
+        if beside.model_id in ids:
             return from_wire(beside.detections, len(own)).among(own, frame.classes)
     except (msgspec.MsgspecError, ProtocolError) as error:  # a damaged one judges nobody
         log.warning("shadow_unreadable", camera=frame.camera, frame=frame.id, error=str(error))

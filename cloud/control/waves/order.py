@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from culling.cloud.store.waves.trials import OPEN, Rollout, Trial
+from culling.cloud.store.waves.trials import OPEN, UNDER_WAY, Rollout, Trial
 from culling.common.process.console import counted
 
 
@@ -40,13 +40,23 @@ def wave_of(cameras: Sequence[str], waves: Sequence[float]) -> dict[str, int]:
 
 def next_step(rollout: Rollout, trials: Sequence[Trial]) -> Launch | Halt | Done:
     """Return what is to be done of a rollout that is running."""
-    reached = [trial for trial in trials if trial.state != "waiting"]
+    reached = [trial for trial in trials if trial.state not in ("waiting", "left")]
     failed = sum(trial.state == "failed" for trial in trials)
     if (lately := failed - rollout.forgiven) > rollout.max_failure_rate * len(reached):
         of = f"{lately} of {counted(len(reached), 'camera')} failed"
         return Halt(f"{of}, more than {rollout.max_failure_rate:.0%}")
     open_ = [trial for trial in trials if trial.state in OPEN]
     if not open_:
-        return Done(f"{len(trials) - failed} of {counted(len(trials), 'camera')} passed")
+        left = sum(trial.state == "left" for trial in trials)
+        passed = f"{len(trials) - failed - left} of {counted(len(trials), 'camera')} passed"
+        return Done(f"{passed}, {left} left" if left else passed)
     wave = min(trial.wave for trial in open_)
-    return Launch(wave, tuple(trial for trial in open_ if trial.wave == wave and trial.state == "waiting"))
+    waiting = [trial for trial in open_ if trial.wave == wave and trial.state == "waiting"]
+    return Launch(wave, tuple(waiting[: _most(trials, reached)]))
+
+
+def _most(trials: Sequence[Trial], reached: Sequence[Trial]) -> int:
+    """Return how many more may begin: as many at once as in the first wave, until one has shown anything."""
+    if any(trial.state not in UNDER_WAY for trial in reached):
+        return len(trials)
+    return max(0, max(1, sum(trial.wave == 0 for trial in trials)) - len(reached))

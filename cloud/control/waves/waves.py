@@ -7,12 +7,13 @@ All that it knows is in the index: after a restart it goes on where it, or anoth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import sqlalchemy as sa
 import structlog
 
 from culling.cloud.control.publish import Publisher, SupersededError, unshadowed
-from culling.cloud.control.steering.accuracy import read_measured
+from culling.cloud.control.steering.accuracy import Measurer, read_measured
 from culling.cloud.control.waves.beside import Comparer, Opinion
 from culling.cloud.control.waves.order import Done, Halt, Launch, next_step
 from culling.cloud.settings import CloudSettings
@@ -22,14 +23,18 @@ from culling.cloud.store.index import Index, models
 from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
+from culling.cloud.store.waves.alike import alike, is_in_use, live_of, state_of, uses
 from culling.cloud.store.waves.shadows import end_shadow, promote
 from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
 from culling.common.errors import CullingError, StorageError
 from culling.common.metrics import Metrics
+from culling.common.wire.messages import SwapReport
 
 SERVICE = Actor("waves", "service")
 OFF = "[waves] shadow is 0"
+WITHDRAWN = "withdrawn"
+"""What an edge says of a student that it was told to run no more."""
 GONE = "its camera was removed, or its edge revoked"
 
 log = structlog.get_logger(__name__)
@@ -56,6 +61,7 @@ class Waves:
         self._registry = Registry(index)
         self._roster = Roster(index)
         self._comparer = Comparer(index, store, settings)
+        self._measurer = Measurer(index, store, settings, clock)
 
     def tend(self) -> None:
         """Take every trial and every rollout as far as it can get now. Raises StorageError."""
@@ -75,19 +81,33 @@ class Waves:
     # One camera
 
     def _tend(self, trial: Trial, row: CameraRow | None, pinned: str | None, halted: bool) -> None:
+        trial = self._followed(trial)
         state = self._state_of(trial)
         if state != trial.state:
-            self._end(trial, "failed", self._why_gone(trial))
+            self._note_gone(trial, state)
         elif row is None:
-            self._withdraw(trial, GONE)
+            self._withdraw(trial, GONE, "left")
         elif pinned is not None and state == "shadow":
-            self._withdraw(trial, f"the camera was pinned to {pinned}")
+            self._withdraw(trial, f"the camera was pinned to {pinned}", "left")
         elif pinned is not None:
             self._end(trial, "passed", f"the camera was pinned to {pinned}: nobody else decides")
         elif state == "live":
             self._watch(trial, row)
         elif not halted:
             self._judge(trial)
+
+    def _followed(self, trial: Trial) -> Trial:
+        """Return the trial of a live student under the id that it has since it was renewed, if it was."""
+        if trial.state != "live":
+            return trial  # what runs beside the live one is renewed with its trial
+        with self._index.write() as connection:
+            live, ids = live_of(connection, trial.camera), alike(connection, trial.camera, trial.model_id)
+            newer = ids[: ids.index(trial.model_id)] if trial.model_id in ids else []
+            now = self._clock.now()  # its edge is offered it only now, and has as long again to take it
+            if live not in newer or not move(connection, trial, "live", now, trial.why, model_id=live, began=now):
+                return trial
+        log.info("trial_goes_on", camera=trial.camera, model_id=live, renewed=trial.model_id)
+        return replace(trial, model_id=live, began=now)
 
     def _judge(self, trial: Trial) -> None:
         """Decide on a student that runs beside the live one, if that can be."""
@@ -107,13 +127,12 @@ class Waves:
 
     def _watch(self, trial: Trial, row: CameraRow) -> None:
         """Decide on a student that is live: by its edge's probation, and where no shadow compared it, by its audits."""
-        key = f"{trial.camera}/{trial.model_id}"
-        report = self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
+        report = self._report(trial)
         if report is None or report.outcome != "live":
             if self._due(trial):
                 self._go_back(trial, "its edge did not take it until its deadline")
         elif trial.measured is None:
-            self._end(trial, "passed", trial.why or "its edge kept it")
+            self._end(trial, "passed", f"its edge kept it; {trial.why}")
         elif (found := self._measured(trial, trial.measured, row)) is not None and found.passed:
             self._end(trial, "passed", found.why)
         elif found is not None:
@@ -138,6 +157,30 @@ class Waves:
     def _due(self, trial: Trial) -> bool:
         return self._clock.now() >= (trial.began or 0.0) + self._settings.deadline_s
 
+    def _note_gone(self, trial: Trial, state: str | None) -> None:
+        """End the trial of a student that is not at its camera any more: by its edge, by a person, or another model."""
+        report = self._report(trial)
+        turned_down = report is not None and report.outcome != "live" and report.reason != WITHDRAWN
+        newer = self._newer(trial)
+        if turned_down or (newer is None and state == "rejected"):
+            why = f"its edge turned it down: {report.reason}" if turned_down and report else "its edge turned it down"
+            if self._is_in_use(trial):  # under the id that it had before it was renewed
+                self._go_back(trial, why)
+            else:
+                self._end(trial, "failed", why)
+        elif state == "revoked":
+            self._end(trial, "failed", f"it was gone back from, to {newer}" if newer else "its file is damaged")
+        else:
+            self._end(trial, "left", f"another model, {newer}, was published" if newer else "it is known no more")
+
+    def _newer(self, trial: Trial) -> str | None:
+        """Return the id of the first other student that was published for a camera after that of a trial."""
+        with self._index.read() as connection:
+            mine, of = alike(connection, trial.camera, trial.model_id), models.c.camera == trial.camera
+            since = sa.select(models.c.counter).where(of, models.c.model_id == trial.model_id).scalar_subquery()
+            query = sa.select(models.c.model_id).where(of, models.c.counter > since, models.c.model_id.not_in(mine))
+            return connection.execute(query.order_by(models.c.counter)).scalar()
+
     def _withdraw(self, trial: Trial, why: str, state: TrialState = "failed") -> None:
         """Take a student back that is not live, or whose camera is gone."""
         now = self._clock.now()
@@ -147,18 +190,24 @@ class Waves:
                 write(connection, _deed(trial, "withdraw", why), now)
         self._ended(trial, state, why)
 
-    def _go_back(self, trial: Trial, why: str, state: TrialState = "failed") -> None:
-        """Make the student live again that was before."""
+    def _go_back(self, trial: Trial, why: str) -> None:
+        """End the trial of a live student that failed."""
+        stays = self._put_back(trial)
+        self._end(trial, "failed", f"{why}; it stays, since {stays}" if stays else why)
+
+    def _put_back(self, trial: Trial) -> str:
+        """Make the student live again that was before; return why that cannot be, "" where it is."""
         known = {model.model_id: model for model in self._registry.models(trial.camera)}
+        if (before := known.get(trial.before or "")) is None:
+            return "there is none before it"
         try:
-            if (before := known.get(trial.before or "")) is not None:
-                self._publisher.take_back(trial.camera, trial.model_id or "", before.artefact)
-                self._metrics.count("rollbacks", camera=trial.camera, by="waves")
+            self._publisher.take_back(trial.camera, trial.model_id or "", before.artefact)
         except StorageError:
             raise
         except CullingError as error:
-            why = f"{why}; it stays, since {error}"
-        self._end(trial, state, why)
+            return str(error)
+        self._metrics.count("rollbacks", camera=trial.camera, by="waves")
+        return ""
 
     def _end(self, trial: Trial, state: TrialState, why: str) -> None:
         now = self._clock.now()
@@ -172,16 +221,18 @@ class Waves:
         log.info("trial_ended", camera=trial.camera, model_id=trial.model_id, outcome=state, reason=why)
 
     def _state_of(self, trial: Trial) -> str | None:
-        mine = (models.c.camera == trial.camera) & (models.c.model_id == trial.model_id)
         with self._index.read() as connection:
-            return connection.execute(sa.select(models.c.state).where(mine)).scalar()
+            return state_of(connection, trial.camera, trial.model_id)
 
-    def _why_gone(self, trial: Trial) -> str:
+    def _is_in_use(self, trial: Trial) -> bool:
+        """Return whether the student of a trial is live at its camera, under whatever id."""
+        with self._index.read() as connection:
+            return is_in_use(connection, trial.camera, trial.model_id)
+
+    def _report(self, trial: Trial) -> SwapReport | None:
+        """Return the verdict of its edge on the student of a trial."""
         key = f"{trial.camera}/{trial.model_id}"
-        report = self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
-        if report is not None and report.outcome != "live":
-            return f"its edge turned it down: {report.reason}"
-        return "another model took its place"
+        return self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
 
     # Several cameras
 
@@ -207,28 +258,31 @@ class Waves:
     def _launch(self, trial: Trial, row: CameraRow | None, pinned: str | None) -> None:
         """Publish the student of a trial, beside the live one where that can be."""
         if row is None or trial.artefact is None:
-            self._end(trial, "failed", GONE)
+            self._end(trial, "left", GONE)
             return
         if pinned is not None:
-            self._end(trial, "failed", f"the camera is pinned to {pinned}")
+            self._end(trial, "left", f"the camera is pinned to {pinned}")
             return
-        measured, found = None, read_measured(row)
-        if found is not None and found.now.ap50 is not None:
-            measured = found.now.ap50.low
+        with self._index.read() as connection:
+            in_use = uses(connection, trial.camera, trial.artefact.sha256, trial.artefact.scale)
+        if in_use is not None:
+            self._end(trial, "left", f"{in_use}, which is in use, is this student already")
+            return
+        measured = self._measured_before(row)
         known: dict[str, str | None] = {}
 
         def first(connection: sa.Connection) -> None:
             if not goes_on(connection, trial):
                 raise SupersededError("it was halted just now")
-            live = sa.select(models.c.model_id).where(models.c.camera == trial.camera, models.c.state == "live")
-            known["before"] = connection.execute(live).scalar()
+            known["before"] = live_of(connection, trial.camera)
             known["why"] = unshadowed(connection, trial.camera) if self._settings.shadow else OFF
 
         def then(connection: sa.Connection, model: Model) -> None:
             beside = model.state == "shadow"
             changes = {"model_id": model.model_id, "before": known["before"], "began": model.created}
             changes |= {"measured": None if beside else measured}
-            why = "" if beside else f"no shadow: {known['why']}"
+            had = "was never measured" if measured is None else f"has AP50 {measured:.3f} or more"
+            why = "" if beside else f"the one before {had} (no shadow: {known['why']})"
             move(connection, trial, "shadow" if beside else "live", model.created, why, **changes)
             write(connection, Deed(SERVICE, "push", trial.camera, what=_told(trial, why)), model.created)
 
@@ -243,16 +297,33 @@ class Waves:
         except CullingError as error:
             self._end(trial, "failed", str(error))
 
+    def _measured_before(self, row: CameraRow) -> float | None:
+        """Return the lower end of the AP50 of a camera's live student, under whatever id it was measured."""
+        with self._index.read() as connection:
+            ids = alike(connection, row.name, live_of(connection, row.name))
+        latest = read_measured(row)
+        if latest is not None and latest.model_id in ids and latest.now.ap50 is not None:
+            return latest.now.ap50.low
+        found = (self._measurer.accuracy(row.name, model_id) for model_id in ids)
+        return next((one.ap50.low for one in found if one is not None and one.ap50 is not None), None)
+
     def _take_back(self, rollout: Rollout, trials: list[Trial], pinned: Mapping[str, str]) -> None:
-        """Undo what a rollout did, as a person asked, and end it; a camera that is pinned keeps what it has."""
+        """Undo what a rollout did, as a person asked, and end it, with what keeps the student all the same, and why."""
+        keeps = []
         for trial in trials:
             if trial.state in ("waiting", "shadow"):
                 self._withdraw(trial, rollout.why, "back")
-            elif trial.camera in pinned:
-                continue
-            elif trial.state in ("live", "passed") and self._state_of(trial) == "live":
-                self._go_back(trial, rollout.why, "back")
-        self._trials.turn(rollout.id, ("back",), "done", SERVICE, self._clock.now(), rollout.why, "finish")
+            elif trial.state != "back" and self._is_in_use(trial):
+                wish = pinned.get(trial.camera)
+                stays = f"it is pinned to {wish}" if wish is not None else self._put_back(trial)
+                if stays:
+                    keeps.append(f"{trial.camera} keeps it, since {stays}")
+                else:
+                    self._end(trial, "back", rollout.why)
+        why = "; ".join([rollout.why, *keeps])
+        self._trials.turn(rollout.id, ("back",), "done", SERVICE, self._clock.now(), why, "finish")
+        if keeps:
+            log.warning("rollback_left_out", rollout=rollout.id, student=rollout.name, reason=why)
 
 
 def _deed(trial: Trial, action: str, why: str) -> Deed:

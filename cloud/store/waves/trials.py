@@ -2,10 +2,11 @@
 
     waiting ─ its wave began ─→ shadow ─ not worse ─→ live ─ its edge keeps it ─→ passed
        │                          └─ worse, or refused ─┴─ worse, or gone back from ─→ failed
-       └─ a person took the rollout back ─→ back, from any state but failed
+       │  a person pinned or removed the camera, or another model was published for it ─→ left
+       └─ a person took the rollout back ─→ back
 
-A student without a shadow goes from waiting to live. Every change is one transaction, so that a restart, or another
-control, goes on from where this one was.
+A student without a shadow goes from waiting to live. A trial that was left says nothing for or against the student.
+Every change is one transaction, so that a restart, or another control, goes on from where this one was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Artefact
 from culling.common.errors import InputError
 
-TrialState = Literal["waiting", "shadow", "live", "passed", "failed", "back"]
+TrialState = Literal["waiting", "shadow", "live", "passed", "failed", "back", "left"]
 RolloutState = Literal["running", "halted", "back", "done"]
 
 UNDER_WAY = ("shadow", "live")
@@ -169,11 +170,17 @@ def enter(connection: sa.Connection, camera: str, model_id: str, before: str, at
     connection.execute(trials.insert().values(**row, why=""))
 
 
+def go_on(connection: sa.Connection, camera: str, model_id: str, renewed: str, before: str) -> None:
+    """Go on with the trial of a student that runs beside the live one, after both of them have new ids."""
+    mine = (trials.c.camera == camera) & (trials.c.model_id == model_id) & (trials.c.state == "shadow")
+    connection.execute(trials.update().where(mine).values(model_id=renewed, before=before))
+
+
 def move(connection: sa.Connection, trial: Trial, state: TrialState, at: float, why: str = "", **changes: Any) -> bool:
-    """Bring a trial into another state; return whether it was still in the one that is known, and so was moved."""
+    """Bring a trial into another state; return whether it was still as it is known, and so was moved."""
     ended = None if state in OPEN else at
     values = {"state": state, "why": why, "ended": ended, "artefact": None, **changes}
-    mine = (trials.c.id == trial.id) & (trials.c.state == trial.state)
+    mine = (trials.c.id == trial.id) & (trials.c.state == trial.state) & (trials.c.model_id == trial.model_id)
     return connection.execute(trials.update().where(mine).values(**values)).rowcount > 0
 
 

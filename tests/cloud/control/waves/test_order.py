@@ -11,6 +11,8 @@ from culling.cloud.store.waves.trials import Rollout, Trial, TrialState
 
 SHARES = st.lists(st.floats(0.01, 0.99), max_size=5, unique=True).map(lambda some: (*sorted(some), 1.0))
 
+STATES: list[TrialState] = ["waiting", "shadow", "live", "passed", "failed", "left"]
+
 
 def trials(*states: tuple[int, TrialState]) -> list[Trial]:
     """Return trials of as many cameras, each of its wave."""
@@ -69,9 +71,21 @@ def test_what_failed_before_it_was_gone_on_with_counts_no_more() -> None:
 
 def test_it_is_done_once_every_camera_had_its_trial() -> None:
     assert next_step(rollout(0.5), trials((0, "passed"), (1, "failed"))) == Done("1 of 2 cameras passed")
+    assert next_step(rollout(), trials((0, "passed"), (1, "left"))) == Done("1 of 2 cameras passed, 1 left")
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["waiting", "shadow", "live", "passed", "failed"]))))
+def test_what_was_left_is_no_failure_and_until_one_showed_something_no_more_begin_than_in_the_first_wave() -> None:
+    some = trials((0, "left"), (1, "waiting"), (1, "waiting"))
+    assert next_step(rollout(), some) == Launch(1, (some[1],))
+    assert next_step(rollout(), trials((0, "left"), (1, "shadow"), (1, "waiting"))) == Launch(1, ())
+    some = trials((0, "left"), (1, "passed"), (1, "waiting"), (1, "waiting"))
+    assert next_step(rollout(), some) == Launch(1, tuple(some[2:]))
+    assert next_step(rollout(), trials((1, "waiting"))) == Launch(1, tuple(trials((1, "waiting")))), "the first is gone"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["waiting", "shadow", "live", "passed", "failed", "left"])))
+)
 def test_no_camera_is_launched_while_one_of_an_earlier_wave_has_not_ended(states: list[tuple[int, TrialState]]) -> None:
     some = trials(*states)
     found = next_step(rollout(0.99), some)
@@ -79,4 +93,4 @@ def test_no_camera_is_launched_while_one_of_an_earlier_wave_has_not_ended(states
         for one in found.trials:
             assert one.state == "waiting"
             earlier = [other for other in some if other.wave < one.wave]
-            assert all(other.state in ("passed", "failed") for other in earlier)
+            assert all(other.state in ("passed", "failed", "left") for other in earlier)

@@ -18,12 +18,12 @@ from culling.cloud.control.waves.order import wave_of
 from culling.cloud.control.waves.waves import Waves
 from culling.cloud.evaluation.accuracy import Accuracy, Estimate
 from culling.cloud.store.desired import DesiredStates
-from culling.cloud.store.index import cameras
+from culling.cloud.store.index import cameras, models
 from culling.cloud.store.lifecycle import enter_labels
 from culling.cloud.store.people.deeds import Deeds, operator
 from culling.cloud.store.purge.purge import purge
 from culling.cloud.store.requests import Request
-from culling.cloud.store.waves.trials import Plan, Rollout, Trial, Trials
+from culling.cloud.store.waves.trials import Plan, Rollout, RolloutState, Trial, Trials
 from culling.common.errors import InputError
 from culling.common.frame import Detections
 from culling.common.metrics import Metrics
@@ -74,15 +74,21 @@ class Fleet:
         plan = Plan("student.onnx", students, wave_of(names, waves), waves, rate)
         return Trials(self.cloud.index).begin(plan, operator(), self.clock.now())
 
-    def publish(self, camera: str = "gate") -> str:
+    def publish(self, camera: str = "gate", tag: str = "new") -> str:
         """Publish a student as `culling cloud publish` does; return the answer."""
-        payload = msgspec.to_builtins(self.cloud.artefact(tag=f"new {self.clock.now()}"))
+        payload = msgspec.to_builtins(self.cloud.artefact(tag=tag))
         return carry_out(Request(1, "publish", camera, payload), self.cloud.index, self.publisher)
 
     def audits(self, camera: str, beside: Detections, count: int = AUDITS, apart_s: float = 400.0) -> None:
         """Send and label audits of a camera, on which the student in use finds the car, and a shadow that."""
         (trial,) = [one for one in self.trials("shadow") if one.camera == camera]
         assert trial.model_id is not None
+        self.sends(camera, trial.before, Beside(trial.model_id, to_wire(beside)), count, apart_s)
+
+    def sends(
+        self, camera: str, model_id: str | None, beside: Beside | None, count: int = AUDITS, apart_s: float = 400.0
+    ) -> None:
+        """Send and label audits of the student of that id, which finds the car."""
         for _ in range(count):
             self.seq += 1
             frame, jpeg = hard_frame(
@@ -91,8 +97,8 @@ class Fleet:
                 found=CAR,
                 reason="audit",
                 probability=0.01,
-                model_id=trial.before,
-                shadow=Beside(trial.model_id, to_wire(beside)),
+                model_id=model_id,
+                shadow=beside,
                 captured=self.clock.now() + self.seq * apart_s,
             )
             self.cloud.frames.add(EDGE, frame, jpeg)
@@ -121,6 +127,12 @@ class Fleet:
 
     def states(self) -> dict[str, str]:
         return {one.camera: one.state for one in self.trials()}
+
+    def turn(self, number: int, to: RolloutState) -> None:
+        """Have a person bring a rollout into another state, and control go on from there."""
+        states = ("running", "halted", "done")
+        assert Trials(self.cloud.index).turn(number, states, to, operator(), self.clock.now(), "by hand", to)
+        self.waves.tend()
 
     def live(self) -> dict[str, str]:
         return self.cloud.registry.live_ids()
@@ -177,10 +189,10 @@ def test_audits_of_another_shadow_judge_nobody(fleet: Fleet) -> None:
     fleet.publish()
     fleet.audits("gate", NOTHING, AUDITS - 1)
     fleet.waves.tend()
-    fleet.publish()
+    fleet.publish(tag="another")
     fleet.waves.tend()
     first, second = fleet.trials()
-    assert (first.state, first.why) == ("failed", "another model took its place")
+    assert (first.state, first.why) == ("left", "another model, gate-3, was published")
     fleet.audits("gate", CAR, 1)
     fleet.waves.tend()
     assert second.state == "shadow"
@@ -238,7 +250,7 @@ def test_what_is_gone_back_to_is_live_at_once_and_ends_the_shadow(fleet: Fleet) 
     fleet.publish()
     fleet.publisher.rollback("gate")
     fleet.waves.tend()
-    assert fleet.states() == {"gate": "failed"}
+    assert fleet.states() == {"gate": "left"}
     assert fleet.cloud.registry.live()["gate"].origin == "rollback"
 
 
@@ -272,10 +284,10 @@ def test_a_camera_that_is_removed_ends_its_trial(fleet: Fleet) -> None:
     fleet.cloud.roster.remove("gate", fleet.clock.now())
     fleet.waves.tend()
     (trial,) = fleet.trials()
-    assert (trial.state, trial.why) == ("failed", "its camera was removed, or its edge revoked")
+    assert (trial.state, trial.why) == ("left", "its camera was removed, or its edge revoked")
 
 
-@pytest.mark.parametrize(("promoted", "state"), [(False, "failed"), (True, "passed")])
+@pytest.mark.parametrize(("promoted", "state"), [(False, "left"), (True, "passed")])
 def test_what_a_person_pinned_is_not_decided_on_by_anybody_else(fleet: Fleet, promoted: bool, state: str) -> None:
     fleet.publish()
     fleet.audits("gate", CAR)
@@ -391,17 +403,162 @@ def test_two_rollouts_never_share_a_camera(fleet: Fleet) -> None:
 
 
 def test_a_camera_that_was_pinned_meanwhile_is_left_alone(fleet: Fleet) -> None:
-    fleet.push(rate=0.9)
+    fleet.push()
     DesiredStates(fleet.cloud.index).change("gate", pinned="gate-1")
     fleet.waves.tend()
     assert fleet.live()["gate"] == "gate-1"
-    (trial,) = fleet.trials("failed")
+    (trial,) = fleet.trials("left")
     assert trial.why == "the camera is pinned to gate-1"
 
 
 def test_the_file_of_what_waits_is_kept(fleet: Fleet) -> None:
     fleet.push()
     assert fleet.cloud.artefact(tag="pushed").sha256 in fleet.cloud.registry.wanted_files()
+
+
+# Acts of a person on one camera
+
+
+def test_what_a_rollout_publishes_over_another_trial_is_why_that_ended_whatever_its_edge_says_of_it(
+    fleet: Fleet,
+) -> None:
+    fleet.publish()
+    fleet.push()
+    trial = fleet.trials("shadow")[0]
+    fleet.waves._advance(fleet.rollout(), {row.name: row for row in fleet.cloud.roster.rows()}, {})
+    report = SwapReport("gate", "gate-2", "gate-1", "rejected", "withdrawn", 0.0, fleet.clock.now())
+    fleet.cloud.registry.report(report, fleet.clock.now())
+    fleet.waves.tend()
+    (first, *_) = fleet.trials()
+    assert (first.id, first.state, first.why) == (trial.id, "left", "another model, gate-3, was published")
+
+
+def test_another_model_for_one_camera_says_what_becomes_of_the_wave_and_is_no_failure(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.waves.tend()
+    answer = fleet.publish(tag="another")
+    assert answer.endswith("; the trial of gate-2 in wave 1 of rollout 1 ends there, and counts neither way")
+    assert fleet.publish("ramp").endswith(
+        "; wave 2 of rollout 1 still brings its student there: `culling cloud waves halt 1` stops that"
+    )
+    fleet.waves.tend()
+    assert fleet.rollout().state == "running"
+    states = [(one.camera, one.state) for one in fleet.trials() if one.rollout is not None]
+    assert states == [("gate", "left"), ("yard", "shadow"), ("ramp", "waiting")], "as many at once as at first"
+    fleet.passes("yard")
+    fleet.waves.tend()
+    assert [one.state for one in fleet.trials() if one.rollout is not None] == ["left", "passed", "shadow"]
+
+
+def test_one_that_came_in_use_before_its_wave_began_is_not_tried(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.cloud.publisher.publish("gate", fleet.cloud.artefact(tag="pushed"), "manual")
+    fleet.waves.tend()
+    (trial,) = fleet.trials("left")
+    assert (trial.camera, trial.why) == ("gate", "gate-2, which is in use, is this student already")
+    assert fleet.live()["gate"] == "gate-2"
+
+
+def test_going_back_from_it_by_hand_is_a_failure_and_the_answer_says_so(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.waves.tend()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    answer = carry_out(Request(1, "rollback", "gate", {}), fleet.cloud.index, fleet.publisher)
+    assert answer.endswith("; the trial of gate-2 in wave 1 of rollout 1 ends there, and counts as failed")
+    fleet.waves.tend()
+    (trial,) = fleet.trials("failed")
+    assert trial.why == "it was gone back from, to gate-3"
+    assert fleet.rollout().state == "halted"
+
+
+def test_a_pin_says_that_the_camera_is_left_out(fleet: Fleet) -> None:
+    fleet.push()
+    fleet.waves.tend()
+    answers = [
+        carry_out(Request(1, "pin", camera, {}), fleet.cloud.index, fleet.publisher) for camera in ("gate", "yard")
+    ]
+    assert answers == [
+        "gate is pinned to gate-1; the trial of gate-2 in wave 1 of rollout 1 ends there, and counts neither way",
+        "yard is pinned to yard-1; wave 2 of rollout 1 leaves it out while it is pinned",
+    ]
+
+
+# Students that are signed anew
+
+
+def test_a_trial_goes_on_where_its_student_is_signed_anew_and_a_rollback_takes_it_back_all_the_same(
+    fleet: Fleet,
+) -> None:
+    number = fleet.push("gate", "yard")
+    fleet.waves.tend()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    (trial,) = fleet.trials("live")
+    assert (trial.model_id, trial.before) == ("gate-3", "gate-1")
+    fleet.reports("gate")
+    fleet.waves.tend()
+    assert fleet.states()["gate"] == "passed"
+    fleet.publisher.renew("gate")
+    assert fleet.cloud.artefact(tag="gate").sha256 in fleet.cloud.registry.wanted_files(), "it is gone back to"
+    fleet.turn(number, "back")
+    assert fleet.states() == {"gate": "back", "yard": "back"}
+    assert fleet.cloud.registry.live()["gate"].artefact.sha256 == fleet.cloud.artefact(tag="gate").sha256
+    assert fleet.rollout().why == "by hand"
+
+
+def test_a_shadow_is_signed_anew_with_the_live_one_and_its_audits_still_count(fleet: Fleet) -> None:
+    fleet.publish()
+    fleet.audits("gate", CAR, AUDITS - 1)
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.model_id, trial.before) == ("shadow", "gate-4", "gate-3")
+    assert {model.model_id: model.state for model in fleet.cloud.registry.models("gate")} == {
+        "gate-4": "shadow",
+        "gate-3": "live",
+        "gate-2": "retired",
+        "gate-1": "previous",
+    }
+    fleet.audits("gate", CAR, 1)
+    fleet.waves.tend()
+    assert fleet.live()["gate"] == "gate-4"
+
+
+def test_one_that_its_edge_turned_down_since_it_was_signed_anew_is_not_left_under_its_earlier_id(fleet: Fleet) -> None:
+    fleet.publish()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    fleet.reports("gate", "rejected", "slow")
+    assert fleet.live()["gate"] == "gate-2", "as the registry has it: the one before"
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.why) == ("failed", "its edge turned it down: slow")
+    assert fleet.cloud.registry.live()["gate"].artefact.sha256 == fleet.cloud.artefact(tag="gate").sha256
+
+
+def test_what_a_rollback_leaves_out_is_told_and_may_be_taken_back_later(fleet: Fleet) -> None:
+    number = fleet.push(rate=0.9)
+    for _ in range(2):
+        fleet.waves.tend()
+        for trial in fleet.trials("shadow"):
+            fleet.passes(trial.camera)
+    DesiredStates(fleet.cloud.index).change("gate", pinned="gate-2")
+    fleet.cloud.publisher.publish("ramp", fleet.cloud.artefact(tag="another"), "manual")
+    with fleet.cloud.index.write() as connection:
+        connection.execute(models.delete().where(models.c.model_id == "yard-1"))
+    fleet.turn(number, "back")
+    assert fleet.states() == {"gate": "passed", "yard": "passed", "ramp": "passed"}
+    told = "gate keeps it, since it is pinned to gate-2; yard keeps it, since there is none before it"
+    assert (fleet.rollout().state, fleet.rollout().why) == ("done", f"by hand; {told}")
+    assert fleet.live()["ramp"] == "ramp-3", "another one"
+    DesiredStates(fleet.cloud.index).change("gate", pinned=None)
+    fleet.turn(number, "back")
+    assert fleet.states() == {"gate": "back", "yard": "passed", "ramp": "passed"}
 
 
 # Without shadows
@@ -427,6 +584,22 @@ def test_without_shadows_a_wave_goes_by_probation_where_nothing_was_measured_bef
     plain.reports("gate")
     plain.waves.tend()
     assert plain.states()["gate"] == "passed"
+    told = "its edge kept it; the one before was never measured (no shadow: [waves] shadow is 0)"
+    assert plain.trials()[0].why == told
+
+
+def test_without_shadows_what_was_measured_of_the_one_before_counts_since_it_was_signed_anew(plain: Fleet) -> None:
+    plain.sends("gate", "gate-1", None)
+    plain.publisher.renew("gate")
+    plain.says("gate", "gate-2")
+    plain.push()
+    plain.waves.tend()
+    trial = plain.trials()[0]
+    assert (trial.before, trial.measured) == ("gate-2", pytest.approx(1.0, abs=0.3))
+    assert "the one before has AP50" in trial.why
+    plain.reports("gate")
+    plain.waves.tend()
+    assert plain.states()["gate"] == "live", "probation alone is not enough"
 
 
 @pytest.mark.parametrize(
