@@ -17,7 +17,8 @@ from culling.cloud.query.question import parse
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone, make_folder
 from culling.common.atomic import write_atomic
-from culling.common.config import parse_overrides, settings_file
+from culling.common.config import LAST_SEED, parse_overrides, settings_file
+from culling.common.process.options import finite
 from culling.common.progress import say
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ def query_command(
     edge: Annotated[Path | None, typer.Option(help="an edge's settings, edge.toml, that have the zone")] = None,
     error: Annotated[
         float,
-        typer.Option(min=0.0001, max=0.5, help="share of frames that may be wrong, each way, with 95 % certainty"),
+        typer.Option(
+            min=0.0001,
+            max=0.5,
+            callback=finite,
+            help="share of frames that may be wrong, each way, with 95 % certainty",
+        ),
     ] = 0.01,
     sample: Annotated[
         int | None, typer.Option(min=1, help="frames that the teacher labels first", show_default="as error takes")
@@ -45,9 +51,11 @@ def query_command(
         Path | None,
         typer.Option(help="student, .onnx or .safetensors, e.g. the camera's own", show_default="[student]'s"),
     ] = None,
-    scale: Annotated[float, typer.Option(min=0.05, max=4, help="multiplies the student's usual input size")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(min=0.05, max=4, callback=finite, help="multiplies the student's usual input size")
+    ] = 1.0,
     frames: Annotated[int | None, typer.Option(min=1, help="only the first frames", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="what the sample is drawn by")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="what the sample is drawn by")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="folder for JSON and contact sheet; what the teacher said is kept there, too"),

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from culling.common.clock import DAY_S
-from culling.common.config import parse_overrides
+from culling.common.config import LAST_SEED, parse_overrides
 from culling.common.process.console import counted
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def day(
     video: Annotated[Path, typer.Option(help="clip of a fixed camera, of a minute or two by day")],
     labels: Annotated[Path, typer.Option(help="label file of the clip, one JSON object a line")],
     out: Annotated[Path, typer.Option(help="folder for day.mp4, labels.jsonl, contact.jpg and day.json")],
-    seed: Annotated[int, typer.Option(min=0, help="another seed is another day: weather, hours, what passes")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="another seed is another day: weather, hours, what passes")
+    ] = 0,
     frames: Annotated[
         int,
         typer.Option(min=0, help="seconds from midnight; more than 86400 go on into the next day; 0: no clip"),
