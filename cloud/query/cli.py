@@ -18,7 +18,7 @@ from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone, make_folder
 from culling.common.atomic import write_atomic
 from culling.common.config import LAST_SEED, parse_overrides, settings_file
-from culling.common.process.options import finite
+from culling.common.errors import SettingsError
 from culling.common.progress import say
 
 if TYPE_CHECKING:
@@ -37,12 +37,7 @@ def query_command(
     edge: Annotated[Path | None, typer.Option(help="an edge's settings, edge.toml, that have the zone")] = None,
     error: Annotated[
         float,
-        typer.Option(
-            min=0.0001,
-            max=0.5,
-            callback=finite,
-            help="share of frames that may be wrong, each way, with 95 % certainty",
-        ),
+        typer.Option(min=0.0001, max=0.5, help="share of frames that may be wrong, each way, with 95 % certainty"),
     ] = 0.01,
     sample: Annotated[
         int | None, typer.Option(min=1, help="frames that the teacher labels first", show_default="as error takes")
@@ -51,9 +46,7 @@ def query_command(
         Path | None,
         typer.Option(help="student, .onnx or .safetensors, e.g. the camera's own", show_default="[student]'s"),
     ] = None,
-    scale: Annotated[
-        float, typer.Option(min=0.05, max=4, callback=finite, help="multiplies the student's usual input size")
-    ] = 1.0,
+    scale: Annotated[float, typer.Option(min=0.05, max=4, help="multiplies the student's usual input size")] = 1.0,
     frames: Annotated[int | None, typer.Option(min=1, help="only the first frames", show_default="all")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="what the sample is drawn by")] = 0,
     out: Annotated[
@@ -69,13 +62,15 @@ def query_command(
     A run that was ended goes on from what the teacher said, if --out is given.
     """
     question = parse(query)
+    if zone is None and edge is not None:
+        raise SettingsError(f"--edge {edge}: say with --zone which of its zones is meant, or leave it out")
     place = None if zone is None else find_place(zone, edge)
     file, given = settings_file(CloudSettings, config), parse_overrides(override)
     with _folder(out) as folder:
         from culling.cloud.query.ask import Asked, ask
 
         settings = load_settings(file, given | {"service.data_dir": folder})
-        with alone(folder / "query.lock"):
+        with alone(folder / "query.lock", say):
             asked = Asked(video, question, place, error, sample, model, scale, frames, seed)
             told, sheet = ask(asked, settings, say)
         if out is not None:

@@ -43,7 +43,6 @@ from rich.console import Console
 from culling.cloud.study.day.command import day
 from culling.common.config import LAST_SEED, parse_overrides
 from culling.common.errors import SettingsError
-from culling.common.process.options import finite
 
 if TYPE_CHECKING:
     from culling.cloud.study.basis.corpus import Corpus
@@ -151,6 +150,7 @@ def run(asked: Asked, console: Console) -> None:
     from culling.cloud.study.basis.corpus import Corpus
     from culling.cloud.study.basis.results import write_results
     from culling.common import logs
+    from culling.common.progress import say
 
     logs.setup("warning")
     started = time.monotonic()
@@ -159,7 +159,7 @@ def run(asked: Asked, console: Console) -> None:
     if study.distils:
         open_tutor(settings, settings.default_classes)  # a pair that cannot is refused before hours of training
     make_folder(asked.out)
-    with alone(settings.data_dir / "study.lock"):
+    with alone(settings.data_dir / "study.lock", say):
         corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings, asked.epochs)
         for n in asked.counts:
             if n > len(corpus) and {"n", "frames"} <= {*study.takes}:
@@ -208,11 +208,9 @@ def _command(name: str, study: Study) -> Callable[..., None]:
         n: Annotated[str, typer.Option(help="frames to keep, separated by commas")] = default,
         epochs: Annotated[
             float,
-            typer.Option(min=0.01, max=MOST_EPOCHS, callback=finite, help="how often to train on each kept frame"),
+            typer.Option(min=0.01, max=MOST_EPOCHS, help="how often to train on each kept frame"),
         ] = 10.0,
-        scale: Annotated[
-            float, typer.Option(min=0.1, max=4, callback=finite, help="multiplies the student's usual input size")
-        ] = 1.0,
+        scale: Annotated[float, typer.Option(min=0.1, max=4, help="multiplies the student's usual input size")] = 1.0,
         seed: Annotated[
             list[int], typer.Option(min=0, max=LAST_SEED, help="seed of training and drawing; repeatable")
         ] = list(study.seeds),  # noqa: B006

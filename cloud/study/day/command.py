@@ -58,12 +58,13 @@ def day(
     from culling.cloud.study.day.film import VIDEO, DayRecord, claim, write_film
     from culling.cloud.weights.index import file_hash
     from culling.common import logs
+    from culling.common.progress import say
 
     logs.setup("warning")
     decided = parse_overrides(override or ()) | {"service.data_dir": out / "cache"}
     console, settings = Console(), load_settings(None, decided)
     make_folder(out)
-    with alone(out / "day.lock"):
+    with alone(out / "day.lock", say):
         record = DayRecord(video.name, file_hash(video), file_hash(labels), seed, frames, every)
         claim(record, out)
         cast = load_cast(video, labels, settings.default_classes)
