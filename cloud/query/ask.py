@@ -67,8 +67,8 @@ def ask(asked: Asked, settings: CloudSettings, say: Say = say_nothing) -> tuple[
     say(f"reading {asked.video.name}")
     footage = watch(asked.video, asked.frames)
     total = len(footage.numbers)
-    if not footage.cut and footage.announced is not None and footage.announced > total + footage.lost:
-        say(f"{asked.video.name} announces {footage.announced} frames, and {total + footage.lost} of them are played")
+    if (held := footage.held) > total:
+        say(f"{asked.video.name}: {total} of its {held} frames can be decoded and are asked about")
     choose, certify = sizes(total, asked.error, asked.sample, footage.cut)
     sample = draw(total, choose, certify, asked.seed)
     teacher = _teacher(settings, classes, asked.question.names)

@@ -47,6 +47,12 @@ class Footage:
     cut: bool = False
     announced: int | None = None
 
+    @property
+    def held(self) -> int:
+        """How many frames it holds up to where it was played, with those that are lost or only announced."""
+        played = len(self.numbers) + self.lost
+        return played if self.cut else max(played, self.announced or 0)
+
     def pictures(self, frames: Sequence[int]) -> Iterator[Picture]:
         """Yield those frames as `(H, W, 3)` RGB; they are ascending."""
         for _, picture in read_frames(self.video, [self.numbers[frame] for frame in frames]):

@@ -94,7 +94,7 @@ def profile(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resu
         )
     facts = {"audits": len(audits), "labels_measured": len(truth), "why": choice.why, "fps": frame_rate(corpus.video)}
     return Results(
-        rows, [_table(rows, settings.tolerance, len(audits), len(truth))], (lambda axes: _plot(axes, rows),), facts
+        rows, [_table(rows, settings.tolerance, choice.why, len(truth))], (lambda axes: _plot(axes, rows),), facts
     )
 
 
@@ -213,7 +213,7 @@ def _play(shown: Sequence[Shown], judge: _Judge, truth: Truth, by: Profile) -> P
     return Played(looked / came, float(ap50[0]))
 
 
-def _table(rows: Sequence[Row], tolerance: float, audits: int, measured: int) -> ResultTable:
+def _table(rows: Sequence[Row], tolerance: float, why: str, measured: int) -> ResultTable:
     fair = [row for row in rows if row["change"] >= -tolerance]
     named = {
         "every frame": rows[0],
@@ -233,8 +233,9 @@ def _table(rows: Sequence[Row], tolerance: float, audits: int, measured: int) ->
         for name, row in named.items()
     ]
     note = (
-        f"believed: share of looks, change of AP50 and its lower bound by {audits} labelled frames of the first part; "
-        f"the rest is measured on {measured} of the last; in hindsight: the cheapest that lost at most {tolerance:g}"
+        f"chosen: {why}, which are the labelled frames of the first part; believed by them: share of looks, change of "
+        f"AP50 and its lower bound; the rest is measured on {measured} of the last; in hindsight: the cheapest that "
+        f"lost at most {tolerance:g}"
     )
     return ResultTable("Profiles: looks that are spared, and what that loses", lines, note)
 

@@ -163,14 +163,14 @@ def test_a_sample_of_more_than_the_video_is_all_of_it_and_nobody_else_looks(
     assert seer.shown == FRAMES
 
 
-def test_frames_that_a_file_announces_and_does_not_play_are_told(
+def test_frames_that_cannot_be_decoded_are_told_and_those_that_a_file_only_announces(
     yard: Path, seer: Seer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("culling.cloud.query.eyes.announced_frames", lambda video: 4000)
     assert main(query("--json")) == 0
-    assert "yard.mp4 announces 4000 frames, and 300 of them are played" in capsys.readouterr().err
+    assert "yard.mp4: 300 of its 4000 frames can be decoded" in capsys.readouterr().err
     assert main(query("--json", "--frames", "100", error="0.1")) == 0
-    assert "announces" not in capsys.readouterr().err
+    assert "can be decoded" not in capsys.readouterr().err
 
 
 def test_a_second_query_on_a_folder_says_that_it_waits(

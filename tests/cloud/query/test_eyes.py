@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,9 @@ def test_frames_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> None:
     footage = watch(make_hole(whole, tmp_path / "holed.mp4"))
     assert footage.lost > 0
     assert len(footage.numbers) == len(footage.greys) == 40 - footage.lost
+    assert footage.held == 40
+    assert replace(footage, announced=90).held == 90
+    assert replace(footage, announced=90, cut=True).held == 40
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:

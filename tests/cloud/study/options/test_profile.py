@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.tally import tally
+from culling.cloud.profile.options import FULL
 from culling.cloud.settings import load_settings
 from culling.cloud.sheet import to_png
 from culling.cloud.study.options import profile as study
@@ -84,6 +86,19 @@ def test_what_is_played_is_what_stands_from_every_start(corpus: Any) -> None:
     played = study._play(shown, judge, {20: Detections.empty()}, Profile(rate=5.0))
     assert seen == [(20 - (20 - start) % 5, 20) for start in range(STARTS)]
     assert played.share == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_student_that_is_never_right_is_spared_nothing_and_why_is_told(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(monkeypatch, 0.0)
+    blind = [replace(one, found=Detections.empty()) for one in study._watch(corpus)]
+    monkeypatch.setattr(study, "_watch", lambda corpus: blind)
+    found = profile(corpus, (), ())
+    assert [row["profile"] for row in found.rows if row["chosen"]] == [str(FULL)]
+    [table] = found.tables
+    assert table.note is not None
+    assert "the student's own AP50 is 0.00, not certainly 0.5, by 50 audits" in table.note
 
 
 def test_a_clip_with_few_labels_is_refused_before_it_is_watched(corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
