@@ -28,6 +28,11 @@ from culling.common.logs import redact
 from culling.common.settings.keys import nearest, section_of
 
 PREFIX = "CULLING_"
+
+LAST_SEED = 2**32 - 1
+"""The largest seed of a setting or an option: numpy takes none below 0, and torch none of more than 64 bits, where a
+thousand times as much, and what is added to it, has to find room."""
+
 SECTIONS = {
     "edge": {
         *("agent", "camera", "cloud", "confidence", "difference", "metrics", "output", "selector", "spool", "student"),

@@ -154,6 +154,14 @@ def frame_rate(video: Path) -> float:
         return 1 / track.frame_s
 
 
+def announced_frames(video: Path) -> int | None:
+    """Return how many frames the header of a file says that it holds, which may be more than it plays; None where it
+    says nothing. Raises `CameraError` if it is no video.
+    """
+    with _opened(video) as (_, track):
+        return int(track.stream.frames) or None
+
+
 def read_frames(
     video: Path, wanted: Collection[int], lose: Callable[[int], object] = lambda number: None
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -32,6 +32,7 @@ from culling.cloud.evaluation.verdict import decide
 from culling.cloud.operate import ConfigFile, Overrides, settings_of
 from culling.cloud.settings import GateSettings
 from culling.cloud.weights.classes import CLASSES
+from culling.common.config import LAST_SEED
 from culling.common.errors import InputError
 from culling.common.progress import shown
 from culling.common.video import BUNDLED_CLIP
@@ -72,7 +73,7 @@ def gate_command(
     ] = 80,
     judges: Annotated[int, typer.Option(min=8, help="frames that judge in a trial")] = 64,
     trials: Annotated[int, typer.Option(min=1, help="trials of each kind")] = 200,
-    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="seed of the draws")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """How often the gate publishes equal students, better ones, and ones that are worse by night."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from culling.common.config import LAST_SEED
 from culling.common.errors import SettingsError
 
 pretrain_app = typer.Typer(add_completion=False)
@@ -61,7 +62,7 @@ def pretrain_command(
     head_width: Annotated[int | None, typer.Option(min=8, help="width of the box head, if not the kind's own")] = None,
     processes: Annotated[int, typer.Option(min=0, help="processes that make batches ahead, for a GPU")] = 0,
     checkpoint_every: Annotated[float, typer.Option(min=1, help="seconds between checkpoints")] = 120.0,
-    seed: Annotated[int, typer.Option(help="seed of batches and sampling")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="seed of batches and sampling")] = 0,
 ) -> None:
     """Train a student or teacher from label files; after a kill, run it again to resume."""
     from culling.cloud.model.pretrain import Pretraining, pretrain

@@ -7,7 +7,7 @@ on the same resamples of blocks of time, so that what they share does not count 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,6 +58,25 @@ class Scored(msgspec.Struct, frozen=True):
         return f"{self.profile}, {self.share:.0%} of its frames: {lost}"
 
 
+@dataclass(frozen=True)
+class Right:
+    """AP50 of a look at each frame, and its bound; NaN where there is no object."""
+
+    ap50: float
+    low: float
+
+
+def lacks(blocks: Collection[int], least: int) -> str | None:
+    """Return what audits of these `blocks` of time, one for each, lack to choose by; None where they suffice."""
+    moments = len(set(blocks))
+    if len(blocks) >= least and moments >= LEAST_BLOCKS:
+        return None
+    return (
+        f"{len(blocks)} labelled audits of {moments} {'block' if moments == 1 else 'blocks'} of time; {least} of "
+        f"{LEAST_BLOCKS} are needed"
+    )
+
+
 EVERY = Scored()
 """Nothing is spared, and nothing lost."""
 
@@ -70,9 +89,11 @@ class Trial:
         self._weights = np.array([audit.weight for audit in audits])
         self._blocks = np.array([audit.block for audit in audits], np.int64)
 
-    def enough(self, least: int) -> bool:
-        """Return whether there are `least` audits, and of enough different moments to tell anything."""
-        return len(self._audits) >= least and len(set(self._blocks.tolist())) >= LEAST_BLOCKS
+    @property
+    def right(self) -> Right:
+        """How right the student is where it looks at each of these frames."""
+        low = lower_bound(self._full[1:], effective(self._blocks, self._weights), CERTAINTY)
+        return Right(float(self._full[0]), min(low, float(self._full[0])))
 
     def look(self, profile: Profile) -> Scored:
         """Return what a profile costs and loses, without a bound: `low` is minus infinity. It takes no resamples."""

@@ -67,13 +67,15 @@ def ask(asked: Asked, settings: CloudSettings, say: Say = say_nothing) -> tuple[
     say(f"reading {asked.video.name}")
     footage = watch(asked.video, asked.frames)
     total = len(footage.numbers)
-    choose, certify = sizes(total, asked.error, asked.sample)
+    if (held := footage.held) > total:
+        say(f"{asked.video.name}: {total} of its {held} frames can be decoded and are asked about")
+    choose, certify = sizes(total, asked.error, asked.sample, footage.cut)
     sample = draw(total, choose, certify, asked.seed)
     teacher = _teacher(settings, classes, asked.question.names)
     sight = _sight(asked, settings, footage, graph, teacher)
     sight.teacher(sample.both)
-    cascade = find(sight, candidates(footage.greys), sample, asked.error)
-    if cascade is None:
+    cascade = None if choose + certify == total else find(sight, candidates(footage.greys), sample, asked.error)
+    if cascade is None and choose + certify < total:
         say("no cascade could be certified: the teacher looks at every frame")
     said = answers(sight, cascade, sample, total)
     told = found(asked.question.text, footage, sight, sample, cascade, said, asked.error)

@@ -105,21 +105,25 @@ class Cascade:
     wrong_no: int
 
 
-def sizes(total: int, error: float, wanted: int | None = None) -> tuple[int, int]:
+def sizes(total: int, error: float, wanted: int | None = None, cut: bool = False) -> tuple[int, int]:
     """Return how many of `total` frames to choose by and to certify by, so that `error` can be certified.
 
-    `wanted` is how many both are to be. Raises SettingsError where that, or the video, does not suffice for `error`.
+    `wanted` is how many both are to be; of a video that is `cut` no more than `total` frames were asked for. Raises
+    SettingsError where that, or the video, does not suffice for `error`.
     """
     allowed = int(error * total)
     plans = [_split(needed(allowed, total, spare)) for spare in SPARE]
     choose, certify = next((plan for plan in plans if sum(plan) <= CHEAP * total), plans[-1])
     if wanted is not None:
-        choose, certify = wanted // 3, wanted - wanted // 3
+        drawn = min(wanted, total)
+        choose, certify = drawn // 3, drawn - drawn // 3
     least = sum(_split(needed(allowed, total)))
     if least > total or not allowed:
+        there = "--frames leaves" if cut else "the video has"
         raise SettingsError(
-            f"--error {error:g}: with {_SURE} that takes a sample of {least} frames, and the video has {total}; "
-            f"it is certain only from the teacher on every frame, or raise it to {_least_error(total):.3g}"
+            f"--error {error:g}: with {_SURE} that takes a sample of {least} frames, and {there} {total} that can be "
+            "decoded; it is certain only from the teacher on every frame, or raise it to "
+            f"{_least_error(total):.3g}"
         )
     if choose + certify < least:
         raise SettingsError(

@@ -17,7 +17,8 @@ from culling.cloud.query.question import parse
 from culling.cloud.settings import CloudSettings, load_settings
 from culling.cloud.store.folders import alone, make_folder
 from culling.common.atomic import write_atomic
-from culling.common.config import parse_overrides, settings_file
+from culling.common.config import LAST_SEED, parse_overrides, settings_file
+from culling.common.errors import SettingsError
 from culling.common.progress import say
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def query_command(
     ] = None,
     scale: Annotated[float, typer.Option(min=0.05, max=4, help="multiplies the student's usual input size")] = 1.0,
     frames: Annotated[int | None, typer.Option(min=1, help="only the first frames", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="what the sample is drawn by")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LAST_SEED, help="what the sample is drawn by")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="folder for JSON and contact sheet; what the teacher said is kept there, too"),
@@ -61,13 +62,15 @@ def query_command(
     A run that was ended goes on from what the teacher said, if --out is given.
     """
     question = parse(query)
+    if zone is None and edge is not None:
+        raise SettingsError(f"--edge {edge}: say with --zone which of its zones is meant, or leave it out")
     place = None if zone is None else find_place(zone, edge)
     file, given = settings_file(CloudSettings, config), parse_overrides(override)
     with _folder(out) as folder:
         from culling.cloud.query.ask import Asked, ask
 
         settings = load_settings(file, given | {"service.data_dir": folder})
-        with alone(folder / "query.lock"):
+        with alone(folder / "query.lock", say):
             asked = Asked(video, question, place, error, sample, model, scale, frames, seed)
             told, sheet = ask(asked, settings, say)
         if out is not None:

@@ -23,7 +23,7 @@ from culling.common.errors import CameraError
 from culling.common.frame import Detections
 from culling.common.progress import shown
 from culling.common.scaler import quarter_turns, scale_picture
-from culling.common.video import FAILURES, frame_rate, play, read_frames
+from culling.common.video import FAILURES, announced_frames, frame_rate, play, read_frames
 
 Picture = NDArray[np.uint8]
 
@@ -32,6 +32,9 @@ Picture = NDArray[np.uint8]
 class Footage:
     """A video as it was played once: the `numbers` of its frames, their small grey pictures `(N, 36, 64)`, its `rate`
     in frames/s, the upright `size` `(width, height)`, how many frames were `lost`, and seconds per grey picture.
+
+    `cut` where it may go on beyond them; `announced` is how many frames its container has by its header, None where
+    that says nothing.
     """
 
     video: Path
@@ -41,6 +44,14 @@ class Footage:
     size: tuple[int, int]
     lost: int
     grey_s: float
+    cut: bool = False
+    announced: int | None = None
+
+    @property
+    def held(self) -> int:
+        """How many frames it holds up to where it was played, with those that are lost or only announced."""
+        played = len(self.numbers) + self.lost
+        return played if self.cut else max(played, self.announced or 0)
 
     def pictures(self, frames: Sequence[int]) -> Iterator[Picture]:
         """Yield those frames as `(H, W, 3)` RGB; they are ascending."""
@@ -69,7 +80,9 @@ def watch(video: Path, most: int | None = None) -> Footage:
         greys.append(grey)
     if not numbers:
         raise CameraError(f"{video}: no frame of it can be decoded; give another video")
-    return Footage(video, tuple(numbers), np.stack(greys), frame_rate(video), size, lost, median(seconds))
+    played = len(numbers) + lost
+    told = played == most, announced_frames(video)
+    return Footage(video, tuple(numbers), np.stack(greys), frame_rate(video), size, lost, median(seconds), *told)
 
 
 @dataclass

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from culling.common.errors import InputError, SettingsError
 from culling.common.frame import Detections
 from culling.common.wire.ignored import MOST_POINTS, Points, feet, inside
@@ -79,4 +81,6 @@ def _checked(where: str, polygon: Any) -> tuple[tuple[float, float], ...]:
     fractions = all(math.isfinite(value) and 0 <= value <= 1 for point in points for value in point)
     if not (3 <= len(points) <= MOST_POINTS and fractions):
         raise SettingsError(f"{where}: {CORNERS}")
+    if np.linalg.matrix_rank(np.subtract(points, points[0]), tol=1e-9) < 2:
+        raise SettingsError(f"{where}: all corners lie on one line, so that nothing stands between them; {CORNERS}")
     return tuple(points)

@@ -78,15 +78,28 @@ class Question:
 def parse(text: str) -> Question:
     """Return a query as a question. Raises SettingsError that names the place where it is none."""
     cases: list[list[Term]] = [[]]
-    at = 0
+    at = began = 0
     for join in (*_JOIN.finditer(text), None):
         end = len(text) if join is None else join.start()
         cases[-1].append(_term(text, at, end))
         if join is not None:
             at = join.end()
-            if join[1] == "or":
-                cases.append([])
-    return Question(text.strip(), tuple(tuple(case) for case in cases))
+        if join is None or join[1] == "or":
+            _check_possible(text, began, cases[-1])
+            began = at
+            cases.append([])
+    return Question(text.strip(), tuple(tuple(case) for case in cases[:-1]))
+
+
+def _check_possible(text: str, start: int, case: Sequence[Term]) -> None:
+    """Raise SettingsError where no number of some class makes all terms hold that are joined by `and`."""
+    for name in dict.fromkeys(term.name for term in case):
+        own = [term for term in case if term.name == name]
+        least = max(term.least for term in own)
+        most = min((term.most for term in own if term.most is not None), default=least)
+        if least > most:
+            why = f"no frame has {least} or more and {most} or fewer of {name}: so it is true of none"
+            raise _refused(text, start, f"{why}; join them by `or`, or leave one out")
 
 
 def _term(text: str, start: int, end: int) -> Term:

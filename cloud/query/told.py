@@ -147,6 +147,11 @@ def lines(told: Found) -> Iterator[str]:
 
 
 def _bounds(told: Found) -> str:
+    if told.chosen_by + told.certified_by == told.frames:
+        return (
+            "bounds: the teacher looked at every frame, since the sample is all of them; a smaller --sample, or a "
+            "larger --error, leaves some to the student"
+        )
     if told.cascade is None:
         return (
             "bounds: the teacher looked at every frame, since no cascade could be certified to keep to --error; "

@@ -94,6 +94,16 @@ class CloudSettings(Settings):
             )
         return round_
 
+    @field_validator("round")
+    @classmethod
+    def _kept_to_distil(cls, round_: RoundSettings, info: ValidationInfo) -> RoundSettings:
+        if round_.distil and "store" in info.data and not info.data["store"].features_bytes:
+            raise ValueError(
+                "distil is on, but store.features_bytes is 0: no feature of a teacher would be kept to learn from; set "
+                "that to some GB, about 2 MB a frame"
+            )
+        return round_
+
     @field_validator("gate")
     @classmethod
     def _judged(cls, gate: GateSettings, info: ValidationInfo) -> GateSettings:

@@ -6,6 +6,10 @@ from pydantic import Field
 
 from culling.common.config import Section
 
+MOST = 240
+"""The newest labelled audits that choose, of whichever student: five days at the defaults. What is lost between two
+looks depends on what moves, which stays when students change."""
+
 
 class ProfileSettings(Section):
     """`[profile]`: a camera's student looks at fewer frames where next to nothing is lost by it.
@@ -26,5 +30,9 @@ class ProfileSettings(Section):
         description="newly labelled audits before a camera is judged again: six hours of them at the defaults",
     )
     least: int = Field(
-        default=24, ge=5, description="labelled audits of a camera from which on its own decide, not those of its site"
+        default=24,
+        ge=5,
+        le=MOST,
+        description="labelled audits of a camera from which on its own decide, not those of its site; only "
+        f"the newest {MOST} are looked at",
     )

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from culling.common.config import Section
+from culling.common.config import LAST_SEED, Section
 
 
 class ScheduleSettings(Section):
@@ -169,7 +169,7 @@ class RoundSettings(Section):
     checkpoint_s: float = Field(
         default=30.0, gt=0, description="seconds between two checkpoints: the most training that a kill can cost"
     )
-    seed: int = Field(default=0, description="seed of batches and sampling")
+    seed: int = Field(default=0, ge=0, le=LAST_SEED, description="seed of batches and sampling")
     threads: int = Field(default=0, ge=0, le=256, description="threads of a round; 0: as many as there are cores")
     nice: int = Field(
         default=5,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from culling.common.errors import StorageError
 from culling.common.process import lock
+from culling.common.progress import Say, say_nothing
 
 LOCK = "service.lock"
 """In the data folder: held by the service, or the repair, that works there."""
@@ -36,10 +37,14 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Hold `file`, waiting until it is free: two at once would repeat each other's work."""
+def alone(file: Path, say: Say = say_nothing) -> Iterator[None]:
+    """Hold `file`, waiting until it is free, which is said: two at once would repeat each other's work."""
     with file.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process works in {file.parent}: waiting until it is done")
+            fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
 

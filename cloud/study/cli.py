@@ -27,6 +27,7 @@ is run again trains nothing.
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -40,12 +41,18 @@ import typer
 from rich.console import Console
 
 from culling.cloud.study.day.command import day
-from culling.common.config import parse_overrides
+from culling.common.config import LAST_SEED, parse_overrides
 from culling.common.errors import SettingsError
 
 if TYPE_CHECKING:
     from culling.cloud.study.basis.corpus import Corpus
     from culling.cloud.study.basis.results import Results
+
+MOST_EPOCHS = 10_000.0
+"""Far more than any frame is worth, and few enough to be counted in steps."""
+
+OPTIONS = ("n", "epochs", "seed", "frames", "measured")
+"""What a study may be asked for beside its material; it has only those that change what it finds."""
 
 WIDE = 160
 """Columns of a table that goes to a file, so that no cell wraps."""
@@ -55,28 +62,46 @@ LIBRARIES = ("culling", "torch", "torchvision")
 
 @dataclass(frozen=True)
 class Study:
-    """One subcommand: its line in the help, the folder of the module that has its function, and its defaults."""
+    """One subcommand: its line in the help, the folder of the module with its function, the defaults of its options,
+    which of these it takes, and whether it wants a teacher with features and a student that can learn from them.
+    """
 
     help: str
     room: Literal["studies", "options"] = "studies"
     counts: tuple[int, ...] = (128,)
     seeds: tuple[int, ...] = (0,)
     frames: int = 400
+    takes: tuple[str, ...] = OPTIONS
+    distils: bool = False
 
+
+ROUNDS = ("n", "seed", "frames", "measured")
+"""Of a study that says itself how long it trains."""
 
 STUDIES = {
     "table1": Study("No training, culled sets, everything: precision and cost.", counts=(64, 128, 256)),
     "table2": Study("Ways to choose n frames, over seeds.", seeds=(0, 1, 2)),
-    "picks": Study("Which of the n worst frames a first stage loses.", seeds=(0, 1, 2)),
+    "picks": Study("Which of the n worst frames a first stage loses.", seeds=(0, 1, 2), takes=("n", "seed", "frames")),
     "fig4": Study("Precision, change of the loss, and milliseconds by scale."),
     "resolution": Study("Which scale is chosen by labels and by the loss, and what it costs."),
-    "updates": Study("Culled frames and all frames at equal numbers of steps.", seeds=(0, 1, 2)),
+    "updates": Study(
+        "Culled frames and all frames at equal numbers of steps.",
+        seeds=(0, 1, 2),
+        takes=ROUNDS,
+    ),
     "online": Study("The streaming selector against the best of the same windows."),
-    "selector": Study("Which ranking of frames finds those that the teacher would correct."),
-    "forgetting": Study("What is left of the day after rounds by night, and the other way.", frames=600),
-    "pace": Study("What a pace that follows the student's accuracy saves and costs.", "options", counts=(32,)),
-    "distil": Study("Labels alone, and the teacher's features beside them.", "options", counts=(64,), seeds=(0, 1)),
-    "profile": Study("What it saves and loses to look at fewer frames.", "options", counts=(1,), frames=100),
+    "selector": Study("Which ranking of frames finds those that the teacher would correct.", takes=("frames",)),
+    "forgetting": Study("What is left of the day after rounds by night, and the other way.", frames=600, takes=ROUNDS),
+    "pace": Study(
+        "What a pace that follows the student's accuracy saves and costs.",
+        "options",
+        counts=(32,),
+        takes=("n", "seed", "measured"),
+    ),
+    "distil": Study(
+        "Labels alone, and the teacher's features beside them.", "options", counts=(64,), seeds=(0, 1), distils=True
+    ),
+    "profile": Study("What it saves and loses to look at fewer frames.", "options", frames=100, takes=("frames",)),
     "share": Study("A small share of the weights trained: precision, and bytes down.", "options", counts=(64,)),
     "unseen": Study("What is left of a class that the training frames lack.", counts=(32,), seeds=(0, 1, 2)),
     "cascade": Study(
@@ -107,31 +132,37 @@ class Asked:
 
     @property
     def command(self) -> str:
-        """The command line that repeats the study, with every default spelled out."""
-        options = {"--video": self.video, "--labels": self.labels, "--n": ",".join(map(str, self.counts))}
-        options |= {"--epochs": f"{self.epochs:g}", "--scale": f"{self.scale:g}"}
-        pairs = [*options.items(), *(("--seed", seed) for seed in self.seeds), ("--frames", self.frames)]
-        pairs += [("--measured", self.measured), *(("--set", text) for text in self.override), ("--out", self.out)]
+        """The command line that repeats the study, with the default of every option that it takes spelled out."""
+        options = {"n": ",".join(map(str, self.counts)), "epochs": f"{self.epochs:g}"}
+        options |= {"frames": str(self.frames), "measured": str(self.measured)}
+        given = [(name, text) for name, text in options.items()] + [("seed", str(seed)) for seed in self.seeds]
+        taken = [(f"--{name}", text) for name, text in given if name in STUDIES[self.study].takes]
+        pairs = [("--video", self.video), ("--labels", self.labels), ("--scale", f"{self.scale:g}"), *taken]
+        pairs += [*(("--set", text) for text in self.override), ("--out", self.out)]
         return shlex.join(["culling", "study", self.study, *(str(part) for pair in pairs for part in pair)])
 
 
 def run(asked: Asked, console: Console) -> None:
     """Run a study, or what is left of it, and write its results."""
+    from culling.cloud.round.distil.distil import open_tutor
     from culling.cloud.settings import load_settings
     from culling.cloud.store.folders import alone, make_folder
     from culling.cloud.study.basis.corpus import Corpus
     from culling.cloud.study.basis.results import write_results
     from culling.common import logs
+    from culling.common.progress import say
 
     logs.setup("warning")
     started = time.monotonic()
     overrides = parse_overrides(asked.override) | {"service.data_dir": asked.out / "cache"}
-    settings = load_settings(None, overrides)
+    settings, study = load_settings(None, overrides), STUDIES[asked.study]
+    if study.distils:
+        open_tutor(settings, settings.default_classes)  # a pair that cannot is refused before hours of training
     make_folder(asked.out)
-    with alone(settings.data_dir / "study.lock"):
+    with alone(settings.data_dir / "study.lock", say):
         corpus = Corpus(asked.video, asked.labels, asked.frames, asked.measured, asked.scale, settings, asked.epochs)
         for n in asked.counts:
-            if n > len(corpus):
+            if n > len(corpus) and {"n", "frames"} <= {*study.takes}:
                 raise SettingsError(
                     f"--n {n}: there are {len(corpus)} frames to learn from; lower it, or raise --frames"
                 )
@@ -175,9 +206,14 @@ def _command(name: str, study: Study) -> Callable[..., None]:
         labels: Annotated[Path, typer.Option(help="label file of the clip, one JSON object a line")],
         out: Annotated[Path, typer.Option(help="folder for tables, plots, and the cache (OUT/cache)")],
         n: Annotated[str, typer.Option(help="frames to keep, separated by commas")] = default,
-        epochs: Annotated[float, typer.Option(min=0.01, help="how often to train on each kept frame")] = 10.0,
+        epochs: Annotated[
+            float,
+            typer.Option(min=0.01, max=MOST_EPOCHS, help="how often to train on each kept frame"),
+        ] = 10.0,
         scale: Annotated[float, typer.Option(min=0.1, max=4, help="multiplies the student's usual input size")] = 1.0,
-        seed: Annotated[list[int], typer.Option(help="seed of training and drawing; repeatable")] = list(study.seeds),  # noqa: B006
+        seed: Annotated[
+            list[int], typer.Option(min=0, max=LAST_SEED, help="seed of training and drawing; repeatable")
+        ] = list(study.seeds),  # noqa: B006
         frames: Annotated[int, typer.Option(min=1, help="frames to learn from, evenly spaced")] = study.frames,
         measured: Annotated[int, typer.Option(min=1, help="frames to measure on, evenly spaced")] = 60,
         override: Annotated[
@@ -195,6 +231,9 @@ def _command(name: str, study: Study) -> Callable[..., None]:
             console = Console(width=WIDE)
         run(Asked(name, video, labels, out, _counts(n), epochs, scale, *chosen), console)
 
+    signature = inspect.signature(command, eval_str=True)
+    taken = [one for one in signature.parameters.values() if one.name not in {*OPTIONS} - {*study.takes}]
+    vars(command)["__signature__"] = signature.replace(parameters=taken)  # typer offers what stands there
     return command
 
 

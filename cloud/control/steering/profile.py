@@ -19,8 +19,9 @@ from culling.cloud.evaluation.accuracy import BLOCK_S, pooled
 from culling.cloud.evaluation.ignored import compare_on
 from culling.cloud.evaluation.tally import tally
 from culling.cloud.profile.choose import choose
-from culling.cloud.profile.score import EVERY, Audit
+from culling.cloud.profile.score import EVERY, Audit, lacks
 from culling.cloud.settings import CloudSettings, ProfileSettings
+from culling.cloud.settings.profile import MOST
 from culling.cloud.store.desired import DesiredState, DesiredStates, Profiled
 from culling.cloud.store.frames import FrameStore, StoredFrame
 from culling.cloud.store.index import Index, frames
@@ -31,9 +32,7 @@ from culling.common.metrics import Metrics
 
 SERVICE = Actor("profile", "service")
 
-MOST = 240
-"""The newest labelled audits that choose, of whichever student: five days at the defaults. What is lost between two
-looks depends on what moves, which stays when students change."""
+SITE = "its site's cameras chose it most"
 
 ECHOED = DRAWN & frames.c.echo.is_not(None)
 
@@ -61,9 +60,17 @@ def decide(
         return None
     choice = choose(heard.audits, settings.tolerance, settings.least)
     if choice is None:
-        return None
+        return _waiting(old, heard, settings.least)
     new = Profiled(EVERY, choice.whole, choice.hours, choice.why, own=True, judged=heard.newest, looked=old.looked)
     return _taken(old, new, now)
+
+
+def _waiting(old: Profiled, heard: Heard, least: int) -> Profiled | None:
+    """Return what a camera has with what its own audits lack, where that is why; None where nothing is other."""
+    why = lacks([audit.block for audit in heard.audits], least)
+    if old.own or why is None or why == old.why or old.why == SITE:
+        return None
+    return replace(old, why=why)
 
 
 def _taken(old: Profiled, new: Profiled, now: float) -> Profiled:
@@ -134,7 +141,7 @@ class Profiler:
         ]
         times = Counter(one.profile for one in chosen)
         most = max(chosen, key=lambda one: (times[one.profile], one.share), default=EVERY)
-        why = "its site's cameras chose it most" if chosen else "too few audits of it were labelled"
+        why = SITE if chosen else "its own audits are waited for"
         begun = Profiled(now=most, whole=most, why=why, since=now)
         self._keep(row.name, Profiled(), begun, why)
         self._show(row, begun)

@@ -29,8 +29,11 @@ log = structlog.get_logger(__name__)
 def open_tutor(settings: CloudSettings, classes: tuple[str, ...]) -> Tutor:
     """Return what the teacher of the settings offers to students of `classes`.
 
-    Raises ModelError where it has no features, and as `load_teachers`.
+    Raises ModelError where it has no features, or students of this family cannot be taught by any, and as
+    `load_teachers`.
     """
+    if family_named(settings.student.family).passing is None:
+        raise ModelError(cannot(settings.student.family))
     return load_teachers(settings).tutor(classes)
 
 
@@ -39,8 +42,6 @@ def lessons_of(context: Context, names: Sequence[str]) -> tuple[tuple[Head, list
 
     Raises ModelError where teacher or students cannot do that, and as `lessons`.
     """
-    if family_named(context.settings.student.family).passing is None:
-        raise ModelError(cannot(context.settings.student.family))
     tutor = open_tutor(context.settings, context.classes)
     context.heart.advance()  # a teacher takes a while to open
     found, told = lessons(context.features, names, tutor.identity)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from culling.common.clock import DAY_S
-from culling.common.config import parse_overrides
+from culling.common.config import LAST_SEED, parse_overrides
 from culling.common.process.console import counted
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def day(
     video: Annotated[Path, typer.Option(help="clip of a fixed camera, of a minute or two by day")],
     labels: Annotated[Path, typer.Option(help="label file of the clip, one JSON object a line")],
     out: Annotated[Path, typer.Option(help="folder for day.mp4, labels.jsonl, contact.jpg and day.json")],
-    seed: Annotated[int, typer.Option(min=0, help="another seed is another day: weather, hours, what passes")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LAST_SEED, help="another seed is another day: weather, hours, what passes")
+    ] = 0,
     frames: Annotated[
         int,
         typer.Option(min=0, help="seconds from midnight; more than 86400 go on into the next day; 0: no clip"),
@@ -56,12 +58,13 @@ def day(
     from culling.cloud.study.day.film import VIDEO, DayRecord, claim, write_film
     from culling.cloud.weights.index import file_hash
     from culling.common import logs
+    from culling.common.progress import say
 
     logs.setup("warning")
     decided = parse_overrides(override or ()) | {"service.data_dir": out / "cache"}
     console, settings = Console(), load_settings(None, decided)
     make_folder(out)
-    with alone(out / "day.lock"):
+    with alone(out / "day.lock", say):
         record = DayRecord(video.name, file_hash(video), file_hash(labels), seed, frames, every)
         claim(record, out)
         cast = load_cast(video, labels, settings.default_classes)

@@ -25,7 +25,7 @@ from culling.cloud.evaluation.matching import compare
 from culling.cloud.evaluation.tally import Tally, rank, tally
 from culling.cloud.profile.choose import choose
 from culling.cloud.profile.options import FULL, OPTIONS
-from culling.cloud.profile.score import Audit, Trial
+from culling.cloud.profile.score import Audit, Trial, lacks
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
 from culling.cloud.study.basis.results import Results, ResultTable, text
@@ -36,6 +36,7 @@ from culling.common.profile.looks import Looks
 from culling.common.scaler import resize
 from culling.common.selection.selector import THUMBNAIL
 from culling.common.video import FED, count_frames, frame_rate, read_frames
+from culling.common.wire.echo import AGES
 from culling.common.wire.profile import Profile
 
 STRETCHES = 10
@@ -57,18 +58,24 @@ class Shown:
 def profile(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
     """Return a row for a look at every frame and for each profile, whatever `counts` and `seeds` are.
 
-    Raises InputError where the labels of the first part are too few to choose by.
+    Raises InputError where the labels of the first part are too few to choose by, or the rest has nothing to lose.
     """
+    border, settings, judge = round(FED * count_frames(corpus.video)), corpus.settings.profile, _Judge(corpus)
+    truth = _truth(corpus, FED, 1.0)
+    if not any(judge.objects(labels) for labels in truth.values()):
+        raise _nothing(corpus)
+    known = _early_truth(corpus)
+    heard = [at for at in known if at >= AGES[-1] * frame_rate(corpus.video)]
+    _refuse_few(corpus, [STRETCHES * at // border for at in heard])  # before the student watches the whole clip
     shown = _watch(corpus)
-    border = round(FED * count_frames(corpus.video))
     early, late = ([one for one in shown if (one.number < border) == first] for first in (True, False))
-    judge = _Judge(corpus)
-    audits = _audits(early, judge, _early_truth(corpus))
-    settings = corpus.settings.profile
-    if (choice := choose(audits, settings.tolerance, settings.least)) is None:
-        raise InputError(f"{corpus.label_file}: {len(audits)} labelled frames of few moments are too few to choose by")
-    trial, truth = Trial(audits), _truth(corpus, FED, 1.0)
-    full = _play(late, judge, truth, FULL)
+    audits = _audits(early, judge, known)
+    _refuse_few(corpus, [audit.block for audit in audits])  # some of those frames may not be decoded
+    choice = choose(audits, settings.tolerance, settings.least)
+    assert choice is not None, "they suffice"
+    trial, full = Trial(audits), _play(late, judge, truth, FULL)
+    if np.isnan(full.ap50):
+        raise _nothing(corpus)
     rows = []
     for one in (FULL, *OPTIONS):
         told, played = trial.score(one), _play(late, judge, truth, one)
@@ -87,7 +94,26 @@ def profile(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resu
         )
     facts = {"audits": len(audits), "labels_measured": len(truth), "why": choice.why, "fps": frame_rate(corpus.video)}
     return Results(
-        rows, [_table(rows, settings.tolerance, len(audits), len(truth))], (lambda axes: _plot(axes, rows),), facts
+        rows, [_table(rows, settings.tolerance, choice.why, len(truth))], (lambda axes: _plot(axes, rows),), facts
+    )
+
+
+def _refuse_few(corpus: Corpus, blocks: Sequence[int]) -> None:
+    """Raise InputError where labelled frames of those stretches are too few to choose by."""
+    if (what := lacks(blocks, corpus.settings.profile.least)) is None:
+        return
+    raise InputError(
+        f"{corpus.label_file}: too few labels to choose by in the first {FED:.0%} of {corpus.video.name}: {what}, a "
+        f"block being a {STRETCHES}th of that; those of its first two seconds do not count; label more, or lower "
+        "profile.least"
+    )
+
+
+def _nothing(corpus: Corpus) -> InputError:
+    return InputError(
+        f"{corpus.label_file}: no object to lose in the last {1 - FED:.0%} of {corpus.video.name}: its labels there "
+        f"have none with a score from teacher.true_score ({corpus.settings.teacher.true_score:g}) on; label a part "
+        "that has some"
     )
 
 
@@ -113,6 +139,10 @@ class _Judge:
         if pair not in self._known:
             self._known[pair] = self.tally(answer.found, truth[labelled.number])
         return self._known[pair]
+
+    def objects(self, truth: Detections) -> int:
+        """Return how many objects labels have, of those classes."""
+        return int(np.isin(truth.above(self._teacher.true_score).labels, list(self._labels)).sum())
 
     def tally(self, found: Detections, truth: Detections) -> Tally:
         compared = compare(found, truth, self._teacher.true_score, self._teacher.min_score)
@@ -183,7 +213,7 @@ def _play(shown: Sequence[Shown], judge: _Judge, truth: Truth, by: Profile) -> P
     return Played(looked / came, float(ap50[0]))
 
 
-def _table(rows: Sequence[Row], tolerance: float, audits: int, measured: int) -> ResultTable:
+def _table(rows: Sequence[Row], tolerance: float, why: str, measured: int) -> ResultTable:
     fair = [row for row in rows if row["change"] >= -tolerance]
     named = {
         "every frame": rows[0],
@@ -203,8 +233,9 @@ def _table(rows: Sequence[Row], tolerance: float, audits: int, measured: int) ->
         for name, row in named.items()
     ]
     note = (
-        f"believed: share of looks, change of AP50 and its lower bound by {audits} labelled frames of the first part; "
-        f"the rest is measured on {measured} of the last; in hindsight: the cheapest that lost at most {tolerance:g}"
+        f"chosen: {why}, which are the labelled frames of the first part; believed by them: share of looks, change of "
+        f"AP50 and its lower bound; the rest is measured on {measured} of the last; in hindsight: the cheapest that "
+        f"lost at most {tolerance:g}"
     )
     return ResultTable("Profiles: looks that are spared, and what that loses", lines, note)
 

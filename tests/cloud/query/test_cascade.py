@@ -187,7 +187,7 @@ def test_a_sample_that_cannot_support_the_bound_is_refused_with_what_it_takes() 
 
 def test_a_video_that_is_too_short_for_the_bound_is_refused_with_the_bound_that_it_bears() -> None:
     with pytest.raises(
-        SettingsError, match=r"--error 0\.001: .* the video has 500; .* raise it to 0\.00[46]"
+        SettingsError, match=r"--error 0\.001: .* the video has 500 that can be decoded; .* raise it to 0\.00[46]"
     ) as refused:
         sizes(500, 0.001)
     bears = float(str(refused.value).rpartition(" ")[2])

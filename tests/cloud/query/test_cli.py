@@ -5,6 +5,8 @@ student only how bright the picture is there.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +24,11 @@ from support.graphs import answering
 from support.studied import yellow_box
 
 FRAMES = 300
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
 LEFT = "0,0.5 0.5,0.5 0.5,0.8 0,0.8"
 """Where the box is in the first half of its way."""
 
@@ -146,6 +153,47 @@ def test_only_the_first_frames_are_asked_if_wanted(seer: Seer, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["frames"] == 100
 
 
+def test_a_sample_of_more_than_the_video_is_all_of_it_and_nobody_else_looks(
+    seer: Seer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(query("--sample", "100000", "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["chosen_by"], told["certified_by"], told["cascade"]) == (100, 200, None)
+    assert (told["stages"]["teacher"]["frames"], told["stages"]["student"]["frames"]) == (300, 0)
+    assert seer.shown == FRAMES
+
+
+def test_frames_that_cannot_be_decoded_are_told_and_those_that_a_file_only_announces(
+    yard: Path, seer: Seer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("culling.cloud.query.eyes.announced_frames", lambda video: 4000)
+    assert main(query("--json")) == 0
+    assert "yard.mp4: 300 of its 4000 frames can be decoded" in capsys.readouterr().err
+    assert main(query("--json", "--frames", "100", error="0.1")) == 0
+    assert "can be decoded" not in capsys.readouterr().err
+
+
+def test_a_second_query_on_a_folder_says_that_it_waits(
+    seer: Seer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "cache" / "query.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    assert first.stdout.readline() == b"held\n"
+
+    def freed(text: str) -> None:
+        print(text, file=sys.stderr)
+        if "waiting" in text:
+            first.communicate(b"go\n")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("culling.cloud.query.cli.say", freed)
+        assert main(query("--out", str(tmp_path), text="car > 8")) == 0
+    assert f"another process works in {tmp_path / 'cache'}: waiting until it is done" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -153,6 +201,11 @@ def test_only_the_first_frames_are_asked_if_wanted(seer: Seer, capsys: pytest.Ca
         (query(text="lorry > 3"), SettingsError.exit_code, "nobody knows a class lorry; known: car"),
         (query("--zone", "door", "--edge", "edge.toml"), SettingsError.exit_code, "it has yard/left"),
         (query("--zone", "left", "--edge", "none.toml"), InputError.exit_code, "none.toml: cannot be read"),
+        (query("--edge", "edge.toml"), SettingsError.exit_code, "--edge edge.toml: say with --zone which of its zones"),
+        (query("--frames", "30"), SettingsError.exit_code, "frames, and --frames leaves 30 that can be decoded"),
+        (query(error="0.003"), SettingsError.exit_code, "frames, and the video has 300 that can be decoded"),
+        (query("--seed", "-1"), SettingsError.exit_code, "--seed"),
+        (query(error="nan"), SettingsError.exit_code, "--error"),
         (query("--sample", "20"), SettingsError.exit_code, "the teacher has to label"),
         (query(error="0.001"), SettingsError.exit_code, "--error 0.001"),
         (query(error="0.7"), SettingsError.exit_code, "--error"),

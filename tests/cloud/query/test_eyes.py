@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,10 @@ def test_a_video_is_played_once_for_its_grey_pictures(tmp_path: Path) -> None:
     assert footage.size == (160, 128)
     assert footage.rate == pytest.approx(10)
     assert footage.lost == 0
-    assert watch(tmp_path / "clip.mp4", most=5).numbers == tuple(range(5))
+    assert (footage.cut, footage.announced) == (False, 12)
+    first = watch(tmp_path / "clip.mp4", most=5)
+    assert first.numbers == tuple(range(5))
+    assert first.cut
 
 
 def test_a_video_that_lies_on_its_side_is_as_high_as_it_is_shown(tmp_path: Path) -> None:
@@ -60,6 +64,9 @@ def test_frames_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> None:
     footage = watch(make_hole(whole, tmp_path / "holed.mp4"))
     assert footage.lost > 0
     assert len(footage.numbers) == len(footage.greys) == 40 - footage.lost
+    assert footage.held == 40
+    assert replace(footage, announced=90).held == 90
+    assert replace(footage, announced=90, cut=True).held == 40
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:

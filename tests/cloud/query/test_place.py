@@ -59,6 +59,8 @@ def test_an_object_counts_where_it_stands(edge: Path) -> None:
         ("0.1,0.5 0.9,0.5 0.9", "fractions of the frame"),
         ("0.1,0.5 0.9,0.5 9,nan", "fractions of the frame"),
         ("10,50 90,50 90,100", "fractions of the frame"),
+        ("0,0 0,0 0,0", "all corners lie on one line"),
+        ("0.1,0.1 0.2,0.2 0.3,0.3 0.9,0.9", "all corners lie on one line"),
         ("left,half", "fractions of the frame"),
         ("door", r"has no such zone; it has gate/ramp, gate/bad, yard/ramp, yard/fence"),
         ("ramp", "has gate/ramp and yard/ramp; name one"),

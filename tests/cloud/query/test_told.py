@@ -17,7 +17,7 @@ NUMBERS = (*range(10), *range(12, 22))
 SAMPLE = Sample(np.arange(3), np.arange(3, 10))
 
 
-def told(tmp_path: Path, *yes: int, certified: bool = True) -> Found:
+def told(tmp_path: Path, *yes: int, certified: bool = True, sample: Sample = SAMPLE) -> Found:
     """What is told of 20 frames at 10 a second, of which those numbers are yes; the teacher looked at ten of them."""
     greys = np.zeros((20, 1, 1), np.uint8)
     footage = Footage(Path("yard.mp4"), NUMBERS, greys, 10.0, (160, 128), 2, 0.001)
@@ -27,7 +27,7 @@ def told(tmp_path: Path, *yes: int, certified: bool = True) -> Found:
     sight.by_teacher.score, sight.by_teacher.seconds = dict.fromkeys(range(10), 0.0), [1.0]
     cascade = Cascade(Standing(2.5, np.arange(20) // 2 * 2), Levels(0.1, 0.9), 1, 0) if certified else None
     said = np.isin(NUMBERS, yes)
-    return found("car > 1", footage, sight, SAMPLE, cascade, said, 0.25)
+    return found("car > 1", footage, sight, sample, cascade, said, 0.25)
 
 
 def test_frames_in_a_row_are_one_interval_and_a_lost_one_does_not_end_it(tmp_path: Path) -> None:
@@ -65,6 +65,13 @@ def test_answers_that_are_all_the_teachers_are_told_as_such(tmp_path: Path) -> N
     assert one.cascade is None
     assert one.error == 0
     assert "bounds: the teacher looked at every frame" in "\n".join(lines(one))
+
+
+def test_a_sample_of_all_frames_leaves_nothing_to_certify_and_that_is_told(tmp_path: Path) -> None:
+    one = told(tmp_path, 5, certified=False, sample=Sample(np.arange(6), np.arange(6, 20)))
+    text = "\n".join(lines(one))
+    assert "bounds: the teacher looked at every frame, since the sample is all of them; a smaller --sample" in text
+    assert "drawn to certify" not in text
 
 
 def test_everything_is_in_the_json(tmp_path: Path) -> None:

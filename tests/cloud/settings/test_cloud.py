@@ -87,3 +87,10 @@ def test_the_index_lies_in_the_data_folder_whatever_that_is_called(tmp_path: Pat
     Index(settings.store_url).close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (folder / "index.sqlite").stat().st_size > 0
+
+
+def test_to_distil_without_room_for_features_is_refused(tmp_path: Path) -> None:
+    chosen = {"service.data_dir": tmp_path, "store.features_bytes": 0}
+    assert load_settings(None, chosen).store.features_bytes == 0
+    with pytest.raises(SettingsError, match=r"round: distil is on, but store.features_bytes is 0"):
+        load_settings(None, chosen | {"round.distil": True})

@@ -35,8 +35,10 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with alone(lock), lock.open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with alone(lock):
+    said: list[str] = []
+    with alone(lock, said.append):
         pass
+    assert said == [], "nobody is waited for"
 
 
 def test_one_holds_the_folder_until_it_is_done(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
 from culling.cloud.annotations.lines import Label, write_labels
 from culling.cloud.study.basis import training
-from culling.cloud.study.cli import STUDIES, Asked, study_function
+from culling.cloud.study.cli import OPTIONS, STUDIES, Asked, app, study_function
 from culling.common.cli import main
-from culling.common.errors import CameraError, InputError, SettingsError
+from culling.common.errors import CameraError, InputError, ModelError, SettingsError
 from support.clips import make_clip
 from support.scenes import boxes_at
 from support.studied import LEARNT_FROM, Yard, use_teacher
@@ -40,10 +42,60 @@ def test_the_command_in_the_record_asks_the_same_again() -> None:
         "fig4", Path("a b.mp4"), Path("l.jsonl"), Path("o"), (64, 8), 2.5, 0.5, (0, 3), 40, 9, ("round.lr=1",)
     )
     assert shlex.split(asked.command) == [
-        *("culling", "study", "fig4", "--video", "a b.mp4", "--labels", "l.jsonl", "--n", "64,8", "--epochs", "2.5"),
-        *("--scale", "0.5", "--seed", "0", "--seed", "3", "--frames", "40", "--measured", "9"),
+        *("culling", "study", "fig4", "--video", "a b.mp4", "--labels", "l.jsonl", "--scale", "0.5", "--n", "64,8"),
+        *("--epochs", "2.5", "--frames", "40", "--measured", "9", "--seed", "0", "--seed", "3"),
         *("--set", "round.lr=1", "--out", "o"),
     ]
+    short = replace(asked, study="profile").command
+    assert short == "culling study profile --video 'a b.mp4' --labels l.jsonl --scale 0.5 --frames 40 {}".format(
+        "--set round.lr=1 --out o"
+    )
+
+
+def test_a_study_takes_the_options_that_it_uses_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    offered = {}
+    for name in STUDIES:
+        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        offered[name] = {one.name for one in command.params} & {*OPTIONS}
+        assert offered[name] == {*STUDIES[name].takes}
+    assert offered["profile"] == {"frames"}
+    assert offered["table1"] == {*OPTIONS}
+    assert main(["study", "profile", "--n", "50", "--video", "a", "--labels", "b", "--out", "c"]) == 2
+    assert "No such option: --n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--epochs", "inf"),
+        ("--epochs", "1e308"),
+        ("--epochs", "nan"),
+        ("--scale", "nan"),
+        ("--seed", "-1"),
+        ("--seed", "99999999999999999999"),
+    ],
+)
+def test_a_number_out_of_all_bounds_is_refused_with_a_line(
+    yard: Yard, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(yard.arguments("distil", option, value)) == SettingsError.exit_code
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"culling: Invalid value for '{option}'")
+
+
+@pytest.mark.parametrize(
+    ("pair", "complaint"),
+    [
+        ("teacher.kind=yolox-nano", "round.distil: the teacher yolox-nano has no features to learn from"),
+        ("student.family=yolox", "round.distil: students of the family yolox cannot be distilled"),
+    ],
+)
+def test_a_pair_that_cannot_distil_is_refused_before_the_clip_is_read(
+    yard: Yard, pair: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(yard.arguments("distil", "--set", pair, "--video", "none.mp4")) == ModelError.exit_code
+    [line] = capsys.readouterr().err.splitlines()
+    assert complaint in line
 
 
 @pytest.mark.parametrize("name", STUDIES)

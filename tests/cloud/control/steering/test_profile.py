@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from culling.cloud.control.steering.accuracy import MeasuredAccuracy, Measurer
@@ -19,6 +20,7 @@ from culling.cloud.page import views
 from culling.cloud.profile.options import FULL
 from culling.cloud.profile.score import EVERY, Scored
 from culling.cloud.settings import ProfileSettings
+from culling.cloud.settings.profile import MOST
 from culling.cloud.store.desired import DesiredState, DesiredStates, Profiled
 from culling.cloud.store.people.deeds import Deeds
 from culling.common.frame import Detections
@@ -110,6 +112,21 @@ def test_a_camera_begins_with_every_frame_and_echoes_and_its_audits_then_choose(
     assert deed["what"] == {"profile": chosen, "before": "every frame", "why": "by 32 audits"}
 
 
+def test_while_its_own_audits_do_not_decide_it_is_said_what_they_lack(cloud: CloudState) -> None:
+    subject = profiler(cloud)
+    subject.tend()
+    begun = profiled(cloud)
+    assert begun is not None
+    assert begun.why == "its own audits are waited for"
+    audit(cloud, 0, LEAST - 1)
+    subject.judge(CAMERA, None)
+    waits = profiled(cloud)
+    assert waits is not None
+    assert waits.why == "23 labelled audits of 23 blocks of time; 24 of 5 are needed"
+    assert (waits.own, waits.judged, waits.since) == (False, begun.judged, begun.since)
+    assert shown(cloud).startswith(f"every frame ({waits.why})")
+
+
 def test_nothing_is_judged_again_before_more_audits_were_labelled_by_another_control_either(cloud: CloudState) -> None:
     profiler(cloud).tend()
     audit(cloud, 0, 30)
@@ -137,6 +154,12 @@ def test_where_what_stands_got_worse_a_profile_is_taken_back(cloud: CloudState) 
     audit(cloud, 100, 30, age=0.01)
     subject.judge(CAMERA, None)
     assert wanted(cloud) == FULL
+
+
+def test_of_no_more_audits_than_are_looked_at_may_a_decision_be_asked() -> None:
+    assert ProfileSettings(least=MOST).least == MOST
+    with pytest.raises(ValidationError, match="less than or equal to 240"):
+        ProfileSettings(least=MOST + 1)
 
 
 def test_a_fall_takes_a_profile_back_once_and_while_it_stands_none_is_chosen() -> None:
@@ -177,6 +200,9 @@ def test_a_new_camera_begins_with_what_its_sites_others_chose_most(cloud: CloudS
     begun = profiled(cloud)
     assert begun is not None
     assert (begun.own, begun.why) == (False, "its site's cameras chose it most")
+    audit(cloud, 200, FEW)
+    profiler(cloud).judge(CAMERA, None)
+    assert profiled(cloud) == begun, "that its own are too few is not why it has this one"
     audit(cloud, 0, 30)
     profiler(cloud).judge(CAMERA, None)
     assert wanted(cloud).rate == 4.0, "its own decide as soon as there are enough"

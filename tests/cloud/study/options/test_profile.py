@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from culling.cloud.evaluation.matching import Compared
 from culling.cloud.evaluation.tally import tally
+from culling.cloud.profile.options import FULL
 from culling.cloud.settings import load_settings
 from culling.cloud.sheet import to_png
 from culling.cloud.study.options import profile as study
@@ -86,7 +88,41 @@ def test_what_is_played_is_what_stands_from_every_start(corpus: Any) -> None:
     assert played.share == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_clip_with_few_labels_is_refused(corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_that_is_never_right_is_spared_nothing_and_why_is_told(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(monkeypatch, 0.0)
+    blind = [replace(one, found=Detections.empty()) for one in study._watch(corpus)]
+    monkeypatch.setattr(study, "_watch", lambda corpus: blind)
+    found = profile(corpus, (), ())
+    assert [row["profile"] for row in found.rows if row["chosen"]] == [str(FULL)]
+    [table] = found.tables
+    assert table.note is not None
+    assert "the student's own AP50 is 0.00, not certainly 0.5, by 50 audits" in table.note
+
+
+def test_a_clip_with_few_labels_is_refused_before_it_is_watched(corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     film(monkeypatch, 0.0, every=50)
-    with pytest.raises(InputError, match=r"yard.jsonl: 5 labelled frames of few moments are too few to choose by"):
+    monkeypatch.delattr(study, "_watch")
+    with pytest.raises(InputError, match=r"yard.jsonl: .*: 5 labelled audits of 5 blocks of time; 24 of 5 are needed"):
+        profile(corpus, (1,), (0,))
+
+
+@pytest.mark.parametrize("scores", [(), (0.3,)], ids=["no box", "only doubtful ones"])
+def test_a_clip_whose_last_part_has_no_object_is_refused_before_it_is_watched(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch, scores: tuple[float, ...]
+) -> None:
+    film(monkeypatch, 0.0)
+    empty = detections(*((0, 0, 20, 20, score, 0) for score in scores))
+    monkeypatch.setattr(study, "_truth", lambda corpus, first, last: dict.fromkeys(range(BORDER, FRAMES, 5), empty))
+    monkeypatch.delattr(study, "_watch")
+    with pytest.raises(InputError, match=r"no object to lose in the last 40% of yard.mp4: .* from teacher.true_score"):
+        profile(corpus, (1,), (0,))
+
+
+def test_objects_in_frames_that_cannot_be_decoded_are_as_none(corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    film(monkeypatch, 0.0)
+    kept = [one for one in study._watch(corpus) if one.number < BORDER or one.number % 5]
+    monkeypatch.setattr(study, "_watch", lambda corpus: kept)
+    with pytest.raises(InputError, match="no object to lose in the last 40%"):
         profile(corpus, (1,), (0,))
