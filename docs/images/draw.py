@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from culling.common.selection.confidence import POLICIES, confidence_loss
 
 HERE = Path(__file__).parent
+RESULTS = HERE.parents[1] / "tests/bench/results"
 
 
 def confidence(out: Path) -> None:
@@ -28,9 +30,30 @@ def confidence(out: Path) -> None:
     axes.axhline(0, color="#bbb", linewidth=1)
     axes.set(xlabel="score of a box", ylabel="its part of the loss", xlim=(0, 1))
     axes.legend()
+    _save(figure, out)
+
+
+def recipes(out: Path) -> None:
+    """Draw AP50:95 by the label file of every recipe on each camera of `culling study recipes`, over the seeds."""
+    found = {path.name.split("-recipes")[0]: json.loads(path.read_text()) for path in RESULTS.glob("*-recipes.json")}
+    figure = Figure(figsize=(2.2 + 1.7 * len(found), 2.9), layout="constrained")
+    every = figure.subplots(1, len(found), sharey=True)
+    for axes, (camera, study) in zip(every, sorted(found.items()), strict=True):
+        rows = study["rows"]
+        at = range(len(rows))
+        axes.barh(at, [row["ap50_95"] for row in rows], color="#9db8d2")
+        for place, row in zip(at, rows, strict=True):
+            axes.plot([row["ap50_95_min"], row["ap50_95_max"]], [place, place], color="black", linewidth=1)
+        axes.set(title=camera, xlabel="AP50:95", xlim=(0, 1), yticks=at, yticklabels=[row["recipe"] for row in rows])
+    every[0].invert_yaxis()
+    _save(figure, out)
+
+
+def _save(figure: Figure, out: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "culling"}):
         figure.savefig(out, metadata={"Date": None})
 
 
 if __name__ == "__main__":
     confidence(HERE / "confidence-loss.svg")
+    recipes(HERE / "recipes.svg")
