@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from culling.common import cli, errors
 from culling.common.cli import EXIT_CODES, GROUPS, Command, commands, main
-from culling.common.config import Section, Settings
+from culling.common.config import LAST_SEED, Section, Settings
 
 
 def run(*arguments: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
@@ -381,3 +381,13 @@ def test_what_sigint_does_is_changed_only_while_a_command_is_imported(command: C
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "as in the background of a shell"
     finally:
         signal.signal(signal.SIGINT, held)
+
+
+def test_no_seed_of_any_command_is_one_that_numpy_or_torch_refuses() -> None:
+    waiting, bounds = [typer.main.get_command(one.load()) for one in commands().values()], list[tuple[int, int]]()
+    while waiting:
+        one = waiting.pop()
+        waiting += getattr(one, "commands", {}).values()
+        bounds += [(vars(each)["min"], vars(each)["max"]) for each in one.params if each.name == "seed"]
+    assert len(bounds) > 10
+    assert set(bounds) == {(0, LAST_SEED)}
