@@ -81,8 +81,9 @@ class Waves:
     # One camera
 
     def _tend(self, trial: Trial, row: CameraRow | None, pinned: str | None, halted: bool) -> None:
-        trial = self._followed(trial)
-        state = self._state_of(trial)
+        if (state := self._state_of(trial)) != trial.state:
+            trial = self._followed(trial)
+            state = self._state_of(trial)
         if state != trial.state:
             self._note_gone(trial, state)
         elif row is None:
