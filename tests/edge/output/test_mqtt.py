@@ -64,8 +64,8 @@ def test_records_counts_and_states_arrive_by_topic(broker: Broker, heard: Subscr
     assert heard.last("culling/gate/availability") == "online"
     assert heard.last(f"culling/agents/{ID}") == "online"
     working.close()
-    wait_until(lambda: heard.last(f"culling/agents/{ID}") == "offline")
-    assert heard.last("culling/gate/availability") == "offline"
+    wait_until(lambda: heard.last("culling/gate/availability") == "offline")  # the last word of all
+    assert heard.last(f"culling/agents/{ID}") == "offline"
 
 
 def test_an_agent_that_dies_leaves_its_last_will(broker: Broker, heard: Subscriber) -> None:
