@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +16,6 @@ NOW = 1_800_000_000.0
 BASE, NEXT = f"{CAMERA}-1", f"{CAMERA}-2"
 CAR = detections((0, 0, 20, 20, 0.9, 2))
 ESTIMATE = {"value": 0.86, "low": 0.82, "high": 0.9}
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[CloudState]:
-    state = CloudState(tmp_path)
-    state.enroll()
-    yield state
-    state.close()
 
 
 def on(cloud: CloudState, **pace: Any) -> CloudSettings:
