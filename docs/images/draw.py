@@ -1,4 +1,4 @@
-"""Draw the figures of these pages that come from the code, and from the results of studies: `python docs/images/draw.py`.
+"""Draw the figures of these pages that come from code and from results of studies: `python docs/images/draw.py`.
 
 `selector.svg` is `examples/confidence_loss.py`'s own figure, written with `--out docs/images/selector.svg`.
 """
