@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from culling.cloud.annotations.lines import read_labels
 from culling.cloud.evaluation.evaluate import DOUBTFUL, EvaluationResult, open_model, score, select
-from culling.cloud.evaluation.matching import compare
+from culling.cloud.evaluation.matching import Compared, compare
+from culling.cloud.evaluation.mistakes import Mistakes, mistakes
 from culling.cloud.weights.classes import CLASSES
 from culling.common.errors import CameraError, InputError
 from culling.common.frame import Detections
@@ -134,9 +135,16 @@ class HeldOut:
         """Return how good detections are by the label file, in all of its frames; None where it has no object."""
         return self._score(found, self._labels)
 
+    def mistakes_by_labels(self, found: Truth) -> dict[int, Mistakes]:
+        """Return what is wrong with detections by the label file, in each of its frames."""
+        return {number: mistakes(one, self._interest) for number, one in _compared(found, self._labels).items()}
+
     def _score(self, found: Truth, truth: Truth) -> EvaluationResult | None:
-        compared = [compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()]
         try:
-            return score(compared, self._classes, self._interest)
+            return score(list(_compared(found, truth).values()), self._classes, self._interest)
         except InputError:
             return None  # no object to measure by, which is not the student's fault
+
+
+def _compared(found: Truth, truth: Truth) -> dict[int, Compared]:
+    return {number: compare(found[number], label, TRUE_SCORE, DOUBTFUL) for number, label in truth.items()}

@@ -10,7 +10,10 @@ from culling.cloud.study.options.cascade import SHARES, cascade
 def test_each_student_and_way_goes_from_its_own_answers_to_the_teachers(corpus: Corpus) -> None:
     found = cascade(corpus, (2,), (0, 1))
     assert [(row["student"], row["asked about"], row["share"]) for row in found.rows] == [
-        (student, way, share) for student in ("base", "n = 2") for way in ("unsure", "random") for share in SHARES
+        (student, way, share)
+        for student in ("base", "n = 2")
+        for way in ("unsure", "random", "hindsight")
+        for share in SHARES
     ]
     for row in found.rows:
         if row["share"] == 1.0:
