@@ -316,14 +316,18 @@ SERIES: tuple[Series, ...] = (
     _count("models_published", "camera", "models", "models signed and offered", "cloud"),
     _count("swap_reports", "camera outcome", "reports", "swaps the edges reported, by outcome", "cloud"),
     _count(
-        "rollbacks", "camera by", "rollbacks", "models gone back from, by the edge's probation or an operator", "cloud"
+        "rollbacks",
+        "camera by",
+        "rollbacks",
+        "models gone back from, by the edge, a gate, a person or a trial",
+        "cloud",
     ),
     _spread("model_lag_seconds", "", "seconds", "last training frame to first detection by it", "cloud", _SLOW),
 )
 
 _OUTCOMES = ("live", "rejected", "rolled-back")
 _ROUND_STAGES = ("label", "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
-_COST_PARTS = ("edge", "labels", "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
+_COST_PARTS = ("edge", "labels", "answers", "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
 KNOWN: dict[str, tuple[str, ...]] = {
     "frames_forwarded": REASONS,
     "models_fetched": ("whole", "delta", "here"),
@@ -337,7 +341,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "zoo_students": ("published", "start", "worse", "unusable"),
     "features_dropped": ("allowance", "disk"),
     "frames_distilled": ("taught", "none", "damaged", "another-teacher", "of-a-person"),
-    "rollbacks": ("edge", "operator"),
+    "rollbacks": ("edge", "gate", "operator", "waves"),
     "trials": ("passed", "failed", "back", "left"),
     "escalations_skipped": ("no-line", "allowance", "queue-full", "unanswered"),
     "verdicts_missed": (

@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from culling.cloud.bill.cost import (
+    ANSWERS,
     EDGE,
     LABELS,
     NOTHING,
@@ -32,7 +33,7 @@ from culling.cloud.bill.rates import Rate, Rates
 from culling.cloud.bill.statement import Statement
 from culling.cloud.settings import CloudSettings
 from culling.cloud.store.history import Looked, looked
-from culling.cloud.store.index import Index, cameras, frames, models, rounds
+from culling.cloud.store.index import Index, answers, cameras, frames, models, rounds
 from culling.common.scaler import input_size
 
 Spent = Mapping[str, Cost]
@@ -102,22 +103,29 @@ def statements(
         passes[row.camera].append(row)
     prices = _prices(index, {name: passes[name] for name in names})
     stages = _stages(index, since, until, only)
-    labels = _labels(index, names, since, until)
+    asked = _asked(index, names, since, until)
     return {
-        name: statement(prices[name], (since, until), passes[name], labels[name], stages.get(name, Bill({})))
+        name: statement(prices[name], (since, until), passes[name], asked[name], stages.get(name, Bill({})))
         for name in names
     }
 
 
 def statement(
-    prices: CameraPrices, span: tuple[float, float], passes: Collection[Looked], labels: int, stages: Bill
+    prices: CameraPrices,
+    span: tuple[float, float],
+    passes: Collection[Looked],
+    asked: Mapping[str, int],
+    stages: Bill,
 ) -> Statement:
-    """Return what edge, labels and stages of rounds cost together, beside full training on the same frames."""
+    """Return what edge, teacher and stages of rounds cost together, beside full training on the same frames.
+
+    `asked` counts the teacher's passes of each part that it has.
+    """
     edge = sum((_times(prices.look(row.model), row.inferred) for row in passes), NOTHING)
-    bill = Bill({EDGE: edge, LABELS: _times(prices.teacher, labels)}) + stages
+    bill = Bill({EDGE: edge} | {part: _times(prices.teacher, count) for part, count in asked.items()}) + stages
     came = sum(row.came for row in passes)
     full = full_bill(came, PAPER_PASSES, prices.of_full).total if came else NOTHING
-    counted = {EDGE: sum(row.inferred for row in passes), LABELS: labels}
+    counted = {EDGE: sum(row.inferred for row in passes), **asked}
     return Statement(*span, bill, counted, came, full)
 
 
@@ -135,8 +143,8 @@ def round_figures(
         since = connection.execute(before).scalar() or 0.0
     passes = looked(index, int(since // 60), int(until // 60), [camera])
     prices = _prices(index, {camera: passes})[camera]
-    labels = _labels(index, [camera], since, until)[camera]
-    told = statement(prices, (since, until), passes, labels, Bill(own)).row()
+    asked = _asked(index, [camera], since, until)[camera]
+    told = statement(prices, (since, until), passes, asked, Bill(own)).row()
     return {"spent": {stage: to_told(cost) for stage, cost in own.items()}, "bill": told}
 
 
@@ -175,13 +183,25 @@ def _names(index: Index) -> list[str]:
         return list(connection.execute(sa.select(cameras.c.name)).scalars())
 
 
-def _labels(index: Index, names: Collection[str], since: float, until: float) -> dict[str, int]:
-    """Return how many frames of each camera the teacher saw."""
+def _asked(index: Index, names: Collection[str], since: float, until: float) -> dict[str, dict[str, int]]:
+    """Return how many frames of each camera the teacher saw to label them, and to answer an edge; minutes count whole.
+
+    A label that was an answer is one of these. A camera that was not answered lacks that part.
+    """
     mine = (frames.c.camera == cameras.c.name) & (frames.c.labelled >= since) & (frames.c.labelled < until)
+    mine &= frames.c.answered.is_(None)
     count = sa.select(sa.func.count()).select_from(frames).where(mine).correlate(cameras).scalar_subquery()
+    within = (answers.c.minute >= int(since // 60)) & (answers.c.minute < int(until // 60))
+    within &= answers.c.camera.in_(names)
+    summed = sa.select(answers.c.camera, sa.func.sum(answers.c.frames)).where(within).group_by(answers.c.camera)
     with index.read() as connection:
         rows = connection.execute(sa.select(cameras.c.name, count).where(cameras.c.name.in_(names))).all()
-    return dict.fromkeys(names, 0) | {name: int(counted) for name, counted in rows}
+        given = {camera: int(passes) for camera, passes in connection.execute(summed)}
+    labels = {name: int(counted) for name, counted in rows}
+    asked = {name: {LABELS: labels.get(name, 0)} for name in names}
+    for name, passes in given.items():
+        asked[name][ANSWERS] = passes
+    return asked
 
 
 def _stages(index: Index, since: float, until: float, only: Collection[str] | None) -> dict[str, Bill]:

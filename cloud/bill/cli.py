@@ -17,6 +17,8 @@ from culling.common.errors import ModelError, SettingsError
 if TYPE_CHECKING:
     from culling.cloud.settings import CloudSettings
 
+DAY_MINUTES = 1440
+
 app = typer.Typer(add_completion=False)
 
 
@@ -88,6 +90,7 @@ def plan(settings: CloudSettings, n: int | None, frames: int, rounds: int, passe
         kept=kept,
         labelled=PAPER_FACTOR * kept,
         per_day=settings.labelling.per_day,
+        answers=settings.labelling.verdicts_per_minute * DAY_MINUTES,
         held_out=own.held_out,
         scored=own.scored,
         replayed=replayed,

@@ -3,7 +3,8 @@
 A bill has these parts, and leaves nothing out that computes:
 
 edge         the student's passes over the frames that it looked at, at the input size that it ran at
-labels       every frame that the teacher saw: held-out frames, audits, and those to train on
+labels       every frame that the teacher labelled: held-out frames, audits, and those to train on
+answers      every frame on which it answered an edge that asked (a cascade)
 zoo, score, cull, learn, resolution, train, export, gate     the stages of rounds, refused and failed ones too
 
 **Full training** is the paper's (its table 1): the teacher labels every frame, and the student is trained on each of
@@ -23,9 +24,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-EDGE, LABELS = "edge", "labels"
-PARTS = (EDGE, LABELS, "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
-"""The parts of a bill in the order of the loop; all but the first two are stages of a round."""
+EDGE, LABELS, ANSWERS = "edge", "labels", "answers"
+PARTS = (EDGE, LABELS, ANSWERS, "zoo", "score", "cull", "learn", "resolution", "train", "export", "gate")
+"""The parts of a bill in the order of the loop; all but the first three are stages of a round."""
 
 PAPER_PASSES = 40
 """How often the paper trains on each frame: 20 epochs of the frame and its mirror image."""

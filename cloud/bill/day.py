@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from culling.cloud.bill.cost import (
+    ANSWERS,
     EDGE,
     LABELS,
     Bill,
@@ -63,7 +64,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Day:
-    """A day of `frames`, of which `per_day` are labelled at most, and the `rounds` that it has.
+    """A day of `frames`, of which `per_day` are labelled and `answers` answered at most, and the `rounds` that it has.
 
     Each keeps `kept` of them besides `replayed` ones, keeps `aside` of both out of training to look at every
     `look_every` steps of `batch`, shows the rest `passes` times, scores `scored` frames of the pool, and judges by
@@ -76,6 +77,7 @@ class Day:
     kept: int
     labelled: int
     per_day: int
+    answers: int
     held_out: int
     scored: int
     replayed: int
@@ -105,6 +107,8 @@ class Day:
         }
         labels = min(self.frames, self.per_day)
         parts = {EDGE: self.frames * models.look, LABELS: labels * models.label}
+        if self.answers:
+            parts[ANSWERS] = min(self.frames, self.answers) * models.label
         return Bill(
             {part: Cost(gflops=value) for part, value in parts.items()}
             | {part: Cost(gflops=value * self.rounds) for part, value in stages.items()}

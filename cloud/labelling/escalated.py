@@ -17,7 +17,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from culling.cloud.store.history import KEEP_MINUTES
 from culling.cloud.store.index import ESCALATED, Index, escalations
+from culling.cloud.store.index import answers as counted
 from culling.common.clock import Clock
 from culling.common.frame import Detections
 from culling.common.wire.messages import WireDetections, from_wire, to_wire
@@ -105,6 +107,7 @@ class Escalated:
         with self._index.write() as connection:
             connection.execute(escalations.update().where(overdue).values(jpeg=None))
             connection.execute(escalations.delete().where(old))
+            connection.execute(counted.delete().where(counted.c.minute < now // 60 - KEEP_MINUTES))
 
     # Workers
 
@@ -127,9 +130,13 @@ class Escalated:
         return [Question(row.id, row.camera, tuple(msgspec.json.decode(row.classes)), row.jpeg) for row in rows]
 
     def answer(self, answers: Mapping[int, Detections | None], teacher: str) -> None:
-        """Keep what the teacher of that name found, by question; None where the picture could not be decoded."""
+        """Keep what the teacher of that name found, by question; None where the picture could not be decoded.
+
+        Those that it looked at are counted.
+        """
         now = self._clock.now()
         with self._index.write() as connection:
+            _count(connection, [name for name, found in answers.items() if found is not None], int(now // 60))
             for name, found in answers.items():
                 told = None if found is None else msgspec.msgpack.encode(to_wire(found))
                 mine = escalations.update().where(escalations.c.id == name)
@@ -153,6 +160,17 @@ class Escalated:
 
     def _open(self) -> sa.ColumnElement[bool]:
         return sa.and_(ESCALATED, escalations.c.until > self._clock.now(), escalations.c.taken.is_(None))
+
+
+def _count(connection: sa.Connection, names: Collection[int], minute: int) -> None:
+    """Add those questions to what was answered of their cameras within the minute."""
+    of = escalations.c.camera, sa.func.count().label("frames")
+    query = sa.select(*of).where(escalations.c.id.in_(names)).group_by(escalations.c.camera)
+    for row in connection.execute(query).all():
+        mine = (counted.c.camera == row.camera) & (counted.c.minute == minute)
+        more = counted.update().where(mine).values(frames=counted.c.frames + row.frames)
+        if connection.execute(more).rowcount == 0:
+            connection.execute(counted.insert().values(camera=row.camera, minute=minute, frames=row.frames))
 
 
 def _text(classes: Sequence[str]) -> str:

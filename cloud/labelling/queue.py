@@ -106,14 +106,15 @@ class LabelQueue:
         token: str,
         labels: Mapping[str, Detections],
         made_for: Mapping[str, tuple[str, ...]] | None = None,
-        answered: Collection[str] = (),
+        answered: Mapping[str, bool] | None = None,
     ) -> int:
         """Keep the labels of a batch, by frame, and end its lease, also of frames without labels; durable on return.
 
-        `made_for` are their class lists, by frame, None for those in force: see `enter_labels`. Records of frames that
-        were `answered` went out with these labels.
+        `made_for` are their class lists, by frame, None for those in force: see `enter_labels`. Labels of frames that
+        were `answered` had been made for an edge that asked, which had them in time for its record, or had not.
         Returns how many were kept: labels of a frame whose lease ran out are dropped, another worker has it.
         """
+        told = answered or {}
         with self._index.write() as connection:
             held = connection.execute(sa.select(leases.c.frame).where(leases.c.token == token)).scalars()
             mine = labels.keys() & set(held)
@@ -121,9 +122,9 @@ class LabelQueue:
             query = sa.select(frames.c.id).where(frames.c.id.in_(mine), open_)
             new = list(connection.execute(query).scalars())
             kept = enter_labels(connection, {name: labels[name] for name in new}, self._clock.now(), made_for)
-            if answered:
-                went_out = frames.update().where(frames.c.id.in_(mine.intersection(answered)))
-                connection.execute(went_out.values(answered=True))
+            for in_time in set(told.values()):
+                those = [name for name in mine & told.keys() if told[name] == in_time]
+                connection.execute(frames.update().where(frames.c.id.in_(those)).values(answered=in_time))
             connection.execute(leases.delete().where(leases.c.token == token))
         return kept
 

@@ -125,7 +125,7 @@ class Worker:
         began = self.now()
         known = self._known(batch)
         labels, seen = self._labels(self.teacher, batch, known)
-        answered = {name for name, answer in known.items() if answer.in_time}
+        answered = {name: answer.in_time for name, answer in known.items()}
         kept = self.queue.finish(batch.token, labels, made_for, answered)
         if self.keeping is not None:
             self.keeping.keep(batch.frames, seen, labels)

@@ -93,7 +93,7 @@ frames = Table(
     Column("labels", LargeBinary),  # a person's if there are any, else the teacher's, WireDetections
     Column("class_list", Integer),  # that of the labels; NULL where an earlier version wrote them: the first
     Column("labelled", Float),  # when the teacher saw it
-    Column("answered", Boolean),  # the teacher's answer came in time for its record; NULL: it was not asked for
+    Column("answered", Boolean),  # its label was an answer of a cascade, in time for its record; NULL: it was none
     Column("round", Integer),  # that first read its labels; `lifecycle.PASSED`: it was never labelled
     Column("kept", Integer),  # round whose culled set it is in
     sa.UniqueConstraint("edge_key", "boot", "seq"),
@@ -431,6 +431,15 @@ escalations = Table(  # what edges ask the teacher about, and its answers, see `
     sa.Index("escalations_open", "until", sqlite_where=ESCALATED, postgresql_where=ESCALATED),
     sa.Index("escalations_by_picture", "sha256"),
     sa.Index("escalations_by_time", "asked"),
+)
+
+answers = Table(  # how many pictures the teacher looked at for edges within one minute: for the bill
+    "answers",
+    _tables,
+    Column("camera", String(64), primary_key=True),
+    Column("minute", Integer, primary_key=True),  # since the epoch
+    Column("frames", Integer, nullable=False),
+    sa.Index("answers_by_minute", "minute"),
 )
 
 

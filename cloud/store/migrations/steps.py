@@ -120,4 +120,5 @@ STEPS = (
     Step("wishes.profiled"),
     Step("frames.answered"),
     Step("escalations.answered"),
+    Step("answers"),
 )

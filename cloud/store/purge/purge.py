@@ -21,6 +21,7 @@ import structlog
 from culling.cloud.store.features.features import FeatureStore
 from culling.cloud.store.index import (
     Index,
+    answers,
     cameras,
     changes,
     escalations,
@@ -151,6 +152,7 @@ def _records(connection: sa.Connection, camera: str, until: float) -> Iterator[s
     yield sa.delete(swaps).where((swaps.c.camera == camera) & (swaps.c.at < until))
     yield sa.delete(looks).where(looks.c.camera == camera)
     yield sa.delete(escalations).where(escalations.c.camera == camera)
+    yield sa.delete(answers).where((answers.c.camera == camera) & (answers.c.minute < until / 60))
     yield sa.delete(requests).where((requests.c.camera == camera) & (requests.c.done < until))
     waits = trials.c.state == "waiting"  # with a picture of the camera
     yield sa.delete(trials).where((trials.c.camera == camera) & (waits | (trials.c.ended < until)))

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 
 from culling.cloud.bill.account import round_figures, to_spent, to_told
-from culling.cloud.bill.cost import EDGE, LABELS, PAPER_PASSES, UNKNOWN, Cost, PassCost, StudentCost
-from culling.cloud.store.index import history
+from culling.cloud.bill.cost import ANSWERS, EDGE, LABELS, PAPER_PASSES, UNKNOWN, Cost, PassCost, StudentCost
+from culling.cloud.labelling.escalated import Escalated
+from culling.cloud.store.index import frames, history
+from culling.cloud.weights.classes import CLASSES
 from culling.common.scaler import input_size
 from support.billed import LABEL, LEARN, LOOK, Billed
-from support.cloud import CAMERA
+from support.cloud import CAMERA, detections
 from support.stored import everything
 
 
@@ -37,6 +39,21 @@ def test_a_span_costs_its_passes_and_labels(billed: Billed) -> None:
     full = 60 * (LABEL + PAPER_PASSES * LEARN.gflops(size))
     assert told.full.gflops == pytest.approx(full)
     assert told.row()["ratio"] == pytest.approx(full / told.bill.total.gflops, abs=0.001)
+
+
+def test_an_answer_to_an_edge_is_on_the_bill_once_though_it_is_a_label_too(billed: Billed) -> None:
+    billed.label(1, 2, 3)
+    billed.price_labels()
+    escalated = Escalated(billed.cloud.index, billed.clock)
+    names = [escalated.ask(CAMERA, "boot-1", seq, "a" * 64, b"jpeg", CLASSES, 2.0) for seq in range(5)]
+    escalated.answer({name: detections() for name in names if name is not None}, "big")
+    with billed.cloud.index.write() as connection:
+        connection.execute(frames.update().where(frames.c.seq == 3).values(answered=False))
+    told = billed.statement()
+    assert told.bill.parts[ANSWERS].gflops == pytest.approx(5 * LABEL)
+    assert told.bill.parts[LABELS].gflops == pytest.approx(2 * LABEL)
+    assert (told.passes[ANSWERS], told.passes[LABELS]) == (5, 2)
+    assert ANSWERS not in billed.statement(since=billed.clock.now() + 60).passes
 
 
 def test_each_minute_is_priced_at_the_model_that_ran(billed: Billed) -> None:

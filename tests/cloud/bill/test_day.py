@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from culling.cloud.bill.cost import EDGE, LABELS, PassCost, StudentCost
+from culling.cloud.bill.cost import ANSWERS, EDGE, LABELS, PassCost, StudentCost
 from culling.cloud.bill.day import Day, Models, ratio
 
 FULL, SMALL = (10, 10), (5, 10)
@@ -18,8 +18,8 @@ MODELS = Models(
     checked=[FULL, FULL],
 )
 DAY = Day(
-    frames=1000, rounds=1, passes=40, kept=6, labelled=24, per_day=60, held_out=5, scored=30, replayed=2, aside=2,
-    look_every=10, batch=4,
+    frames=1000, rounds=1, passes=40, kept=6, labelled=24, per_day=60, answers=0, held_out=5, scored=30, replayed=2,
+    aside=2, look_every=10, batch=4,
 )  # fmt: skip
 
 
@@ -47,8 +47,10 @@ def test_the_whole_bill_of_a_day_is_that_worked_out_by_hand() -> None:
     )
 
 
-def test_more_rounds_want_no_more_labels_and_none_beyond_the_frames() -> None:
+def test_more_rounds_want_no_more_labels_and_neither_labels_nor_answers_go_beyond_the_frames() -> None:
     assert replace(DAY, rounds=4).whole(MODELS).parts[LABELS].gflops == pytest.approx(600)
+    assert replace(DAY, answers=20).whole(MODELS).parts[ANSWERS].gflops == pytest.approx(20 * 10)
+    assert replace(DAY, answers=5000).whole(MODELS).parts[ANSWERS].gflops == pytest.approx(1000 * 10)
     assert replace(DAY, per_day=5000).whole(MODELS).parts[LABELS].gflops == pytest.approx(1000 * 10)
 
 

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from culling.cloud.labelling.escalated import KEPT_S, UNREADABLE, Escalated
-from culling.cloud.store.index import escalations
+from culling.cloud.store.history import KEEP_MINUTES
+from culling.cloud.store.index import answers, escalations
 from culling.cloud.weights.classes import CLASSES
 from culling.common.wire.messages import from_wire
 from support.clock import FakeClock
@@ -55,6 +56,26 @@ def test_a_question_is_taken_once_and_its_answer_read(rig: Rig) -> None:
     assert from_wire(answer.detections).labels.tolist() == [2]
     assert (answer.teacher, answer.reason) == ("big", "")
     assert rig.pictures() == 0
+
+
+def test_what_the_teacher_looked_at_is_counted_by_camera_and_minute(rig: Rig) -> None:
+    def counted() -> list[tuple[str, int, int]]:
+        with rig.state.index.read() as connection:
+            rows = connection.execute(sa.select(answers).order_by(answers.c.minute, answers.c.camera)).all()
+        return [(row.camera, row.minute, row.frames) for row in rows]
+
+    minute = int(rig.clock.now() // 60)
+    yard = rig.escalated.ask("yard", "boot-1", 1, "b" * 64, b"jpeg", CLASSES, 2.0)
+    assert yard is not None
+    rig.escalated.answer({rig.ask(1): FOUND, rig.ask(2): FOUND, rig.ask(3): None, yard: FOUND}, "big")
+    rig.escalated.answer({rig.ask(4): FOUND}, "big")
+    assert counted() == [(CAMERA, minute, 3), ("yard", minute, 1)], "one picture could not be decoded"
+    rig.clock.advance(60)
+    rig.escalated.answer({rig.ask(5): FOUND}, "big")
+    assert counted()[-1] == (CAMERA, minute + 1, 1)
+    rig.clock.advance(60.0 * KEEP_MINUTES)
+    rig.escalated.tidy()
+    assert [row[1] for row in counted()] == [minute + 1]
 
 
 def test_the_oldest_questions_are_taken_first(rig: Rig) -> None:
