@@ -321,9 +321,15 @@ class Registry:
                 found[row.model_id] = told
         return found
 
-    def is_newest(self, camera: str, model_id: str) -> bool:
-        """Return whether no model of the camera was ever signed under a higher counter."""
-        query = sa.select(models.c.model_id).where(models.c.camera == camera).order_by(models.c.counter.desc())
+    def is_newest(self, camera: str, model_id: str, beside: str | None = None) -> bool:
+        """Return whether no model of the camera that its edge may have accepted was signed under a higher counter.
+
+        The one that is to run beside the live one counts where the edge says that it has it, as `beside`: it is signed
+        after the live one, and offered after that was taken.
+        """
+        accepted = (models.c.state != "shadow") | (models.c.model_id == (beside or ""))
+        query = sa.select(models.c.model_id).where(models.c.camera == camera, accepted)
+        query = query.order_by(models.c.counter.desc())
         with self._index.read() as connection:
             return connection.execute(query.limit(1)).scalar() == model_id
 
