@@ -17,7 +17,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from culling.cloud.store.index import Index, cameras, models, rounds
-from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke_previous
+from culling.cloud.store.registry import Artefact, Model, ModelFiles, Origin, Registry, add, revoke
 from culling.cloud.store.rounds import UNFINISHED
 from culling.cloud.store.waves.alike import alike, live_of
 from culling.cloud.store.waves.shadows import end_shadow
@@ -38,6 +38,10 @@ Then = Callable[[sa.Connection, Model], None]
 
 
 def _nothing(connection: sa.Connection, model: Model) -> None:
+    pass
+
+
+def _any(connection: sa.Connection, model_id: str | None) -> None:
     pass
 
 
@@ -164,10 +168,7 @@ class Publisher:
 
         Raises InputError if there is no earlier model.
         """
-        earlier = self._registry.fallback(camera)
-        return self.publish(
-            camera, earlier.artefact, "rollback", None, lambda connection, model: revoke_previous(connection, camera)
-        )
+        return self._go_back(camera, self._registry.fallback(camera).artefact, _any)
 
     def take_back(self, camera: str, withdrawn: str, earlier: Artefact) -> Model:
         """Make `earlier` live again in the place of the model `withdrawn`, which is revoked, whether it was renewed.
@@ -175,18 +176,24 @@ class Publisher:
         Raises SupersededError when that is no longer the live one.
         """
 
-        def still_live(connection: sa.Connection) -> None:
-            if (found := live_of(connection, camera)) not in alike(connection, camera, withdrawn):
+        def still_live(connection: sa.Connection, found: str | None) -> None:
+            if found not in alike(connection, camera, withdrawn):
                 raise SupersededError(f"{withdrawn} is not taken back: {found} went live meanwhile")
 
-        return self.publish(
-            camera,
-            earlier,
-            "rollback",
-            None,
-            lambda connection, model: revoke_previous(connection, camera),
-            still_live,
-        )
+        return self._go_back(camera, earlier, still_live)
+
+    def _go_back(self, camera: str, earlier: Artefact, allowed: Callable[[sa.Connection, str | None], None]) -> Model:
+        """Make `earlier` live again; what is live, and is `allowed` to be gone back from, is revoked."""
+        left: list[str | None] = []
+
+        def note(connection: sa.Connection) -> None:
+            left.append(live_of(connection, camera))
+            allowed(connection, left[-1])
+
+        def end(connection: sa.Connection, model: Model) -> None:
+            revoke(connection, camera, left[-1])
+
+        return self.publish(camera, earlier, "rollback", None, end, note)
 
     def renew(self, camera: str) -> Model:
         """Publish the live model again under the next counter, for an edge that has accepted a higher one than its own.

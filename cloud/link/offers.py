@@ -149,16 +149,17 @@ class Offers:
     def _offer_models(self, edge_key: str, state: CameraState) -> None:
         live = self._live.get(state.camera)
         if live not in (None, state.model_id):
-            self._offer_live(edge_key, state.camera, live)
+            self._offer_live(edge_key, state, live)
         elif state.shadow is not None:
             self._offer_shadow(edge_key, state)
 
-    def _offer_live(self, edge_key: str, camera: str, model_id: str) -> None:
+    def _offer_live(self, edge_key: str, state: CameraState, model_id: str) -> None:
+        camera = state.camera
         if not self._is_due(camera, model_id):
             return
         again = self._offered.get(camera, ("", 0.0))[0] == model_id
         if (model := self._registry.find(camera, model_id)) is not None:
-            if self._is_stale(model, again):
+            if self._is_stale(model, again, state.shadow):
                 self._requests.ask_once("renew", camera, self._clock.now())
             self._offer(edge_key, camera, model_id, ModelOffer(camera, model.manifest))
 
@@ -179,14 +180,14 @@ class Offers:
         last, at = self._offered.get(camera, ("", 0.0))
         return last != what or self._clock.monotonic() - at >= self._reoffer_s
 
-    def _is_stale(self, model: Model, again: bool) -> bool:
+    def _is_stale(self, model: Model, again: bool, beside: str | None) -> bool:
         """Return whether an edge may be unable to take the model as it was signed, and needs it under a new counter.
 
-        It expires before it would be offered again; or it was gone back to, and an edge that accepted a newer one
-        refuses its old counter.
+        It expires before it would be offered again; or an edge that accepted a newer one refuses its old counter: it
+        was gone back to, or the edge runs the shadow `beside`, and lost this one.
         """
         expires = model.expires <= self._clock.now() + self._reoffer_s
-        return expires or (again and not self._registry.is_newest(model.camera, model.model_id))
+        return expires or (again and not self._registry.is_newest(model.camera, model.model_id, beside))
 
     def _offer(self, edge_key: str, camera: str, what: str, offer: ModelOffer) -> None:
         if self._send(edge_key, offer):

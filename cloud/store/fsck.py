@@ -302,8 +302,9 @@ class _Check:
             if model.state == "previous" or model.origin == "base":
                 yield Finding(what, wrong, advice=_BACKUP)
                 continue
-            if self._repair:
-                self._registry.withdraw(camera, model.model_id, "revoked")
+            if self._repair and not self._registry.withdraw(camera, model.model_id, "revoked"):
+                yield Finding(what, wrong, advice=_BACKUP)  # the base, signed anew: there is nothing before it
+                continue
             ended = "the model before it is live" if model.state == "live" else "it runs beside the live one no more"
             yield self._finding(what, wrong, f"withdrawn: {ended}")
 

@@ -5,7 +5,8 @@ all earlier ones of the camera, in the transaction that makes them live, so that
 model at any moment. `previous` is kept for rollback, and the camera's first model, its base, always.
 
     live ─ a newer one is published ─→ previous ─→ retired        live ─ the edge refuses it ─→ rejected
-    live ─ rolled back by hand ─→ revoked                         previous takes its place again
+    live ─ it is signed anew ─→ retired, previous stays           previous takes its place again
+    live ─ rolled back by hand ─→ revoked
     shadow ─ it is not worse ─→ live                              shadow ─ worse, refused or outdone ─→ rejected
 """
 
@@ -33,7 +34,7 @@ from culling.cloud.store.index import Index, models, requests, rounds, swaps, tr
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
-from culling.cloud.store.waves.alike import gone_back_to
+from culling.cloud.store.waves.alike import gone_back_to, uses
 from culling.cloud.store.waves.shadows import end_shadow, give_way
 from culling.common.errors import InputError, ModelError, ProtocolError, StorageError
 from culling.common.selection.ranker import Ranker
@@ -320,9 +321,15 @@ class Registry:
                 found[row.model_id] = told
         return found
 
-    def is_newest(self, camera: str, model_id: str) -> bool:
-        """Return whether no model of the camera was ever signed under a higher counter."""
-        query = sa.select(models.c.model_id).where(models.c.camera == camera).order_by(models.c.counter.desc())
+    def is_newest(self, camera: str, model_id: str, beside: str | None = None) -> bool:
+        """Return whether no model of the camera that its edge may have accepted was signed under a higher counter.
+
+        The one that is to run beside the live one counts where the edge says that it has it, as `beside`: it is signed
+        after the live one, and offered after that was taken.
+        """
+        accepted = (models.c.state != "shadow") | (models.c.model_id == (beside or ""))
+        query = sa.select(models.c.model_id).where(models.c.camera == camera, accepted)
+        query = query.order_by(models.c.counter.desc())
         with self._index.read() as connection:
             return connection.execute(query.limit(1)).scalar() == model_id
 
@@ -358,7 +365,8 @@ class Registry:
     def withdraw(self, camera: str, model_id: str, state: Withdrawn) -> bool:
         """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.
 
-        A camera's base is never withdrawn: there is nothing before it. One that runs beside the live one only goes.
+        The one before it is another student, never the same one under the id that it had before it was signed anew. A
+        camera's base is not withdrawn: there is nothing before it. One that runs beside the live one only goes.
         """
         with self._index.write() as connection:
             mine = models.c.camera == camera
@@ -367,10 +375,13 @@ class Registry:
             found = connection.execute(models.select().where(mine & (models.c.state == "live"))).first()
             if found is None or found.model_id != model_id or found.origin == "base":
                 return False
-            _move(connection, mine & (models.c.counter == found.counter), state)
             kept = (models.c.state == "previous") | (models.c.origin == "base")
-            last = sa.select(sa.func.max(models.c.counter)).where(mine & kept).scalar_subquery()
-            _move(connection, mine & (models.c.counter == last), "live")
+            other = (models.c.sha256 != found.sha256) | (models.c.scale != found.scale)
+            before = connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine, kept, other)).scalar()
+            if before is None:
+                return False
+            _move(connection, mine & (models.c.counter == found.counter), state)
+            _move(connection, mine & (models.c.counter == before), "live")
             return True
 
     def zoo(self, most: int, since: float, camera: str | None = None) -> dict[str, list[Student]]:
@@ -434,21 +445,24 @@ class Registry:
 def add(connection: sa.Connection, camera: str, make: Callable[[int], Model], shadow: bool = False) -> Model:
     """Make a new model live under the next counter, which `make` is given; the live one becomes previous.
 
-    As a `shadow` it is to run beside the live one, which stays. One that ran there before goes in any case.
+    Where that is the same student, which is only signed anew, the one before it stays previous. As a `shadow` it is to
+    run beside the live one, which stays. One that ran there before goes in any case.
     """
     mine = models.c.camera == camera
     newest = connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine)).scalar()
     model = replace(make((newest or 0) + 1), state="shadow" if shadow else "live")
     _move(connection, mine & (models.c.state == "shadow"), "rejected")
-    if not shadow:
+    if not shadow and uses(connection, camera, model.artefact.sha256, model.artefact.scale) is not None:
+        _move(connection, mine & (models.c.state == "live"), "retired")
+    elif not shadow:
         give_way(connection, camera)
     connection.execute(models.insert().values(**_row(model)))
     return model
 
 
-def revoke_previous(connection: sa.Connection, camera: str) -> None:
-    """Rule out a rollback to the model that was live before the present one."""
-    _move(connection, (models.c.camera == camera) & (models.c.state == "previous"), "revoked")
+def revoke(connection: sa.Connection, camera: str, model_id: str | None) -> None:
+    """Rule out that a model of a camera is ever used again."""
+    _move(connection, (models.c.camera == camera) & (models.c.model_id == model_id), "revoked")
 
 
 def _move(connection: sa.Connection, which: sa.ColumnElement[bool], state: str) -> None:

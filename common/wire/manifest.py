@@ -16,8 +16,9 @@ the first that fails refuses the manifest by the reason in brackets:
 10. It was not made more than a day in our future.                                                       [not-yet]
 11. It has not expired.                                                                                  [expired]
 
-Rules 10 and 11 apply to offers only. A model that was installed, or accepted once, keeps running when it expires: a
-camera with an old model sees more than a camera with none.
+Rules 10 and 11 apply to offers only, and not to one that ends what runs beside the model in use. A model that was
+installed, or accepted once, keeps running when it expires: a camera with an old model sees more than a camera with
+none.
 
 And when the model itself has arrived: it has exactly the size [wrong-size] and the SHA-256 [wrong-hash] declared.
 Whoever accepts a manifest stores its counter and hash before acting on it; golden frames and probation come after.

@@ -4,9 +4,9 @@ What is fetched is the whole file, or what changed since a model that is here (`
 A model whose bytes are here already, as after a rollback, is not fetched at all. Where a delta comes to nothing, the
 whole is fetched.
 
-A shell around `protocol.Transfer` and `manifest.verify`. Every piece is on disk before the next is requested, so a
-power cut costs at most one piece; a resumed file that turns out wrong is fetched again from 0. Everything runs on the
-forwarder's thread.
+A shell around `protocol.Transfer` and the rules of `manifest.py`. Every piece is on disk before the next is requested,
+so a power cut costs at most one piece; a resumed file that turns out wrong is fetched again from 0. Everything runs on
+the forwarder's thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from culling.common.clock import Clock
 from culling.common.errors import ManifestError, ProtocolError, StorageError
-from culling.common.wire.manifest import Manifest, verify
+from culling.common.wire.manifest import Manifest, authentic, check_time
 from culling.common.wire.messages import MAX_BASES, ModelChunk, ModelOffer, ModelRequest, SwapReport
 from culling.common.wire.protocol import Transfer
 from culling.edge.model.rebuild import copy, rebuild, resumable
@@ -112,7 +112,9 @@ class Updater:
             return
         self._later.pop(offer.camera, None)
         try:
-            manifest = verify(offer.manifest, slot.trust(self._keys), self._clock.now())
+            manifest = authentic(offer.manifest, slot.trust(self._keys))
+            if not _ends_what_runs(offer, manifest, slot):
+                check_time(manifest, self._clock.now())
             if slot.offer(manifest, offer.shadow):
                 self._start(slot, offer, manifest)
             elif offer.shadow == 0 and (begun := self._downloads.get(offer.camera)) and begun.manifest == manifest:
@@ -257,6 +259,11 @@ class Updater:
     def _refuse(self, camera: str, reason: str, message: str) -> None:
         log.warning("model_refused", camera=camera, reason=reason, error=message)
         self._on_refused(reason)
+
+
+def _ends_what_runs(offer: ModelOffer, manifest: Manifest, slot: ModelSlot) -> bool:
+    """Return whether an offer only ends what runs beside the model in use: it brings nothing, and may have expired."""
+    return offer.shadow == 0 and manifest.model_id == slot.shadow[0]
 
 
 def _proven(path: Path, manifest: Manifest) -> bool:

@@ -23,7 +23,7 @@ from culling.cloud.store.index import Index, models
 from culling.cloud.store.people.deeds import Actor, Deed, write
 from culling.cloud.store.registry import Model, Registry
 from culling.cloud.store.roster import CameraRow, Roster
-from culling.cloud.store.waves.alike import alike, is_in_use, live_of, state_of, uses
+from culling.cloud.store.waves.alike import alike, created_of, is_in_use, live_of, state_of, uses
 from culling.cloud.store.waves.shadows import end_shadow, promote
 from culling.cloud.store.waves.trials import UNDER_WAY, UNFINISHED, Rollout, Trial, Trials, TrialState, goes_on, move
 from culling.common.clock import Clock
@@ -35,6 +35,8 @@ SERVICE = Actor("waves", "service")
 OFF = "[waves] shadow is 0"
 WITHDRAWN = "withdrawn"
 """What an edge says of a student that it was told to run no more."""
+TAKE_S = 3600.0
+"""Seconds for an edge to take a student that was signed anew: in an hour 128 kbit/s bring 57.6 MB."""
 GONE = "its camera was removed, or its edge revoked"
 
 log = structlog.get_logger(__name__)
@@ -98,17 +100,20 @@ class Waves:
             self._judge(trial)
 
     def _followed(self, trial: Trial) -> Trial:
-        """Return the trial of a live student under the id that it has since it was renewed, if it was."""
-        if trial.state != "live":
+        """Return the trial of a live student under the id that it has since it was renewed, if it was.
+
+        Where its edge turned it down just before, the trial stays as it is, to end with that.
+        """
+        if trial.state != "live" or self._refusal(trial) is not None:
             return trial  # what runs beside the live one is renewed with its trial
         with self._index.write() as connection:
             live, ids = live_of(connection, trial.camera), alike(connection, trial.camera, trial.model_id)
             newer = ids[: ids.index(trial.model_id)] if trial.model_id in ids else []
-            now = self._clock.now()  # its edge is offered it only now, and has as long again to take it
-            if live not in newer or not move(connection, trial, "live", now, trial.why, model_id=live, began=now):
+            now = self._clock.now()
+            if live not in newer or not move(connection, trial, "live", now, trial.why, model_id=live):
                 return trial
         log.info("trial_goes_on", camera=trial.camera, model_id=live, renewed=trial.model_id)
-        return replace(trial, model_id=live, began=now)
+        return replace(trial, model_id=live)
 
     def _judge(self, trial: Trial) -> None:
         """Decide on a student that runs beside the live one, if that can be."""
@@ -156,16 +161,22 @@ class Waves:
         return Opinion(True, f"{told} is not below that of the one before, {before:.3f} or more")
 
     def _due(self, trial: Trial) -> bool:
-        return self._clock.now() >= (trial.began or 0.0) + self._settings.deadline_s
+        """Return whether the deadline of a trial is over; a student that was signed anew meanwhile has `TAKE_S` more.
+
+        That is so once, however often it was signed: a trial ends.
+        """
+        began = trial.began or 0.0
+        with self._index.read() as connection:
+            signed = created_of(connection, trial.camera, trial.model_id)
+        extra = TAKE_S if signed is not None and signed > began else 0.0
+        return self._clock.now() >= began + self._settings.deadline_s + extra
 
     def _note_gone(self, trial: Trial, state: str | None) -> None:
         """End the trial of a student that is not at its camera any more: by its edge, by a person, or another model."""
-        report = self._report(trial)
-        turned_down = report is not None and report.outcome != "live" and report.reason != WITHDRAWN
-        newer = self._newer(trial)
-        if turned_down or (newer is None and state == "rejected"):
-            why = f"its edge turned it down: {report.reason}" if turned_down and report else "its edge turned it down"
-            if self._is_in_use(trial):  # under the id that it had before it was renewed
+        refusal, newer = self._refusal(trial), self._newer(trial)
+        if refusal is not None or (newer is None and state == "rejected"):
+            why = "its edge turned it down" if refusal is None else f"its edge turned it down: {refusal}"
+            if self._is_in_use(trial):  # under the id that it has since it was renewed
                 self._go_back(trial, why)
             else:
                 self._end(trial, "failed", why)
@@ -234,6 +245,13 @@ class Waves:
         """Return the verdict of its edge on the student of a trial."""
         key = f"{trial.camera}/{trial.model_id}"
         return self._registry.swaps([(trial.camera, trial.model_id or "")]).get(key)
+
+    def _refusal(self, trial: Trial) -> str | None:
+        """Return why the edge of a trial turned its student down; None where it did not."""
+        report = self._report(trial)
+        if report is None or report.outcome == "live" or report.reason == WITHDRAWN:
+            return None
+        return report.reason
 
     # Several cameras
 

@@ -30,6 +30,12 @@ def state_of(connection: sa.Connection, camera: str, model_id: str | None) -> st
     return connection.execute(sa.select(models.c.state).where(mine)).scalar()
 
 
+def created_of(connection: sa.Connection, camera: str, model_id: str | None) -> float | None:
+    """Return when a camera's model was signed, in seconds since the epoch; None for one that is not known."""
+    mine = (models.c.camera == camera) & (models.c.model_id == model_id)
+    return connection.execute(sa.select(models.c.created).where(mine)).scalar()
+
+
 def is_in_use(connection: sa.Connection, camera: str, model_id: str | None) -> bool:
     """Return whether a student is live at a camera, under whatever id."""
     return live_of(connection, camera) in alike(connection, camera, model_id)

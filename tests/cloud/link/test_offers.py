@@ -290,6 +290,22 @@ def test_a_shadow_is_offered_with_its_share_once_the_live_one_runs(beside: Told)
     assert offers(beside.hear("gate-1", shadow="gate-2", shadowed=5)) == []
 
 
+def test_the_live_one_is_signed_anew_for_a_shadow_s_counter_only_where_its_edge_has_that_shadow(beside: Told) -> None:
+    """A slow edge would be told a new id before it took the last one, again and again."""
+    for _ in range(3):
+        assert offers(beside.hear("gate-0", shadow="")) == [None]
+        beside.clock.advance(REOFFER_S)
+    assert beside.renewals() == [], "it has accepted nothing newer"
+    beside.hear("gate-0", shadow="gate-2")
+    assert beside.renewals() == [CAMERA]
+    beside.cloud.publisher.renew(CAMERA)
+    beside.cloud.requests.answer(beside.cloud.requests.open()[0].id, "done", False, beside.clock.now())
+    for _ in range(3):
+        assert offers(beside.hear("gate-0", shadow="")) == [None]
+        beside.clock.advance(REOFFER_S)
+    assert beside.renewals() == []
+
+
 def test_an_edge_that_knows_no_shadows_is_offered_none(beside: Told) -> None:
     assert offers(beside.hear("gate-1")) == []
 

@@ -158,6 +158,15 @@ def test_a_model_to_go_back_to_that_is_damaged_wants_a_backup(cloud: CloudState,
     assert cloud.registry.live_ids()[CAMERA] == "gate-3"
 
 
+def test_a_base_that_was_signed_anew_and_is_damaged_wants_a_backup(cloud: CloudState) -> None:
+    cloud.enroll("yard", edge="edge-2")
+    base = cloud.publisher.publish("yard", cloud.artefact(tag="of the yard"), "base")
+    cloud.publisher.renew("yard")
+    cloud.files.path(base.artefact.sha256, "onnx").write_bytes(b"not a model")
+    assert [named.what for named in fsck(cloud.settings, repair=True).open] == ["model yard-2", "model yard-1"]
+    assert cloud.registry.live_ids()["yard"] == "yard-2"
+
+
 def test_a_camera_without_a_model_is_named(cloud: CloudState) -> None:
     cloud.enroll("yard", edge="edge-2")
     (named,) = fsck(cloud.settings, repair=True).open

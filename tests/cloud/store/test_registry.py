@@ -62,6 +62,40 @@ def test_when_nothing_else_is_left_the_base_is_live(cloud: CloudState) -> None:
     assert states(cloud)["gate-1"] == "live"
 
 
+def test_a_student_that_was_signed_anew_and_is_rejected_gives_way_to_the_one_before_it(cloud: CloudState) -> None:
+    publish(cloud, "base", "base")
+    for tag in ("a", "b"):
+        publish(cloud, tag)
+    for renewed in ("gate-4", "gate-5"):
+        assert cloud.publisher.renew(CAMERA).model_id == renewed
+        assert cloud.registry.fallback(CAMERA).model_id == "gate-2", "the way back stays"
+    assert cloud.registry.withdraw(CAMERA, "gate-5", "rejected")
+    assert states(cloud) == {
+        "gate-5": "rejected",
+        "gate-4": "retired",
+        "gate-3": "retired",
+        "gate-2": "live",
+        "gate-1": "retired",
+    }
+
+
+def test_a_student_is_not_taken_back_to_itself_where_an_earlier_version_kept_its_earlier_id(cloud: CloudState) -> None:
+    publish(cloud, "base", "base")
+    publish(cloud, "a")
+    cloud.publisher.renew(CAMERA)
+    with cloud.index.write() as connection:
+        connection.execute(models.update().where(models.c.model_id == "gate-2").values(state="previous"))
+    assert cloud.registry.withdraw(CAMERA, "gate-3", "rejected")
+    assert cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
+def test_the_base_is_not_withdrawn_since_it_was_signed_anew(cloud: CloudState) -> None:
+    publish(cloud, "base", "base")
+    cloud.publisher.renew(CAMERA)
+    assert not cloud.registry.withdraw(CAMERA, "gate-2", "rejected")
+    assert cloud.registry.live_ids() == {CAMERA: "gate-2"}
+
+
 def test_counters_rise_also_over_rejected_models(cloud: CloudState) -> None:
     publish(cloud, "base", "base")
     publish(cloud, "a")

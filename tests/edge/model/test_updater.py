@@ -147,6 +147,17 @@ class TestDownload:
         site.rig.fake.advance(60.0)
         assert site.updater.outgoing() == [report]
 
+    def test_one_that_is_withdrawn_goes_though_its_manifest_has_expired_since(self, site: Site, cloud: Cloud) -> None:
+        site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.5))
+        cloud.serve(site.updater)
+        site.rig.wait()
+        assert site.state() is State.SHADOW
+        site.rig.fake.advance(90_000)
+        site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.5))
+        assert (site.state(), site.refused) == (State.SHADOW, ["expired"])
+        site.updater.offered(ModelOffer("gate", cloud.offer.manifest, 0.0))
+        assert (site.state(), site.refused) == (None, ["expired"])
+
     def test_only_one_piece_is_asked_for_at_a_time(self, site: Site, cloud: Cloud) -> None:
         site.updater.offered(cloud.offer)
 

@@ -15,7 +15,7 @@ from culling.cloud.control.control import SCHEDULE_S, Control
 from culling.cloud.control.publish import Publisher, SupersededError
 from culling.cloud.control.steering.accuracy import MeasuredAccuracy
 from culling.cloud.control.waves.order import wave_of
-from culling.cloud.control.waves.waves import Waves
+from culling.cloud.control.waves.waves import TAKE_S, Waves
 from culling.cloud.evaluation.accuracy import Accuracy, Estimate
 from culling.cloud.store.desired import DesiredStates
 from culling.cloud.store.index import cameras, models
@@ -520,7 +520,7 @@ def test_a_shadow_is_signed_anew_with_the_live_one_and_its_audits_still_count(fl
         "gate-4": "shadow",
         "gate-3": "live",
         "gate-2": "retired",
-        "gate-1": "previous",
+        "gate-1": "retired",
     }
     fleet.audits("gate", CAR, 1)
     fleet.waves.tend()
@@ -534,10 +534,43 @@ def test_one_that_its_edge_turned_down_since_it_was_signed_anew_is_not_left_unde
     fleet.publisher.renew("gate")
     fleet.waves.tend()
     fleet.reports("gate", "rejected", "slow")
-    assert fleet.live()["gate"] == "gate-2", "as the registry has it: the one before"
+    assert fleet.live()["gate"] == "gate-1", "never its own earlier id"
     fleet.waves.tend()
     (trial,) = fleet.trials()
     assert (trial.state, trial.why) == ("failed", "its edge turned it down: slow")
+    assert fleet.live()["gate"] == "gate-1"
+
+
+def test_one_that_its_edge_turned_down_just_before_it_was_signed_anew_goes_under_its_new_id(fleet: Fleet) -> None:
+    fleet.publish()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    fleet.publisher.renew("gate")
+    fleet.reports("gate", "rejected", "slow")
+    assert fleet.live()["gate"] == "gate-3"
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.why) == ("failed", "its edge turned it down: slow")
+    assert fleet.cloud.registry.live()["gate"].artefact.sha256 == fleet.cloud.artefact(tag="gate").sha256
+
+
+def test_a_trial_ends_however_often_its_student_is_signed_anew(fleet: Fleet) -> None:
+    """An edge that never takes it is offered it anew each time that its signature expires."""
+    fleet.publish()
+    fleet.audits("gate", CAR)
+    fleet.waves.tend()
+    fleet.clock.advance(DEADLINE_S - 1)
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    fleet.clock.advance(TAKE_S)
+    fleet.waves.tend()
+    assert fleet.states() == {"gate": "live"}, "its edge has time to take it"
+    fleet.publisher.renew("gate")
+    fleet.waves.tend()
+    fleet.clock.advance(1)
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.why) == ("failed", "its edge did not take it until its deadline")
     assert fleet.cloud.registry.live()["gate"].artefact.sha256 == fleet.cloud.artefact(tag="gate").sha256
 
 
