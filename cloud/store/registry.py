@@ -257,10 +257,13 @@ class Registry:
         return _readable(rows)
 
     def find(self, camera: str, model_id: str) -> Model | None:
-        """Return a model that may be handed out, live, shadow or previous."""
+        """Return a model that may be handed out, live, shadow or previous, also by the id before it was signed anew."""
         named = (models.c.camera == camera) & (models.c.model_id == model_id)
+        one = models.alias()
+        same = (one.c.camera == models.c.camera) & (one.c.sha256 == models.c.sha256) & (one.c.scale == models.c.scale)
+        renewed = (models.c.state == "retired") & sa.exists().where(same, one.c.state.in_(HANDED_OUT))
         with self._index.read() as connection:
-            row = connection.execute(models.select().where(named & models.c.state.in_(HANDED_OUT))).first()
+            row = connection.execute(models.select().where(named, models.c.state.in_(HANDED_OUT) | renewed)).first()
             return None if row is None else _model(row)
 
     def hashes(self, camera: str) -> set[str]:

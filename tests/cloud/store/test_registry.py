@@ -36,6 +36,17 @@ def test_only_live_and_previous_models_are_handed_out(cloud: CloudState) -> None
     assert cloud.registry.find("yard", "gate-3") is None
 
 
+def test_a_student_that_is_in_use_is_handed_out_by_the_id_before_it_was_signed_anew(cloud: CloudState) -> None:
+    publish(cloud, "a", "base")
+    first = publish(cloud, "b")
+    publish(cloud, "b")
+    found = cloud.registry.find(CAMERA, first)
+    assert found is not None, "an edge may be fetching it, a round may have begun with it"
+    publish(cloud, "c")
+    publish(cloud, "d")
+    assert cloud.registry.find(CAMERA, first) is None
+
+
 @pytest.mark.parametrize("rule", [None, ranker(0.5, loss=0.25)])
 def test_what_was_published_reads_back_whole(cloud: CloudState, rule: Ranker | None) -> None:
     artefact = msgspec.structs.replace(cloud.artefact(tag="x"), ranker=rule)

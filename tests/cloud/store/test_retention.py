@@ -23,12 +23,12 @@ def cloud(tmp_path: Path) -> Iterator[CloudState]:
     state.close()
 
 
-def publish(cloud: CloudState, origin: str) -> str:
-    return cloud.publisher.publish(CAMERA, cloud.artefact(), origin).model_id  # type: ignore[arg-type]
+def publish(cloud: CloudState, origin: str, tag: str = "") -> str:
+    return cloud.publisher.publish(CAMERA, cloud.artefact(tag=tag), origin).model_id  # type: ignore[arg-type]
 
 
 def test_models_out_of_use_are_forgotten_and_those_in_use_stay(cloud: CloudState) -> None:
-    base, *_, previous, live = [publish(cloud, "base"), *(publish(cloud, "manual") for _ in range(4))]
+    base, *_, previous, live = [publish(cloud, "base"), *(publish(cloud, "manual", tag) for tag in "abcd")]
     assert forget_records(cloud.index, cloud.clock.now() + 1) == NOTHING | {"models": 2}
     assert {model.model_id for model in cloud.registry.models(CAMERA)} == {base, previous, live}
     assert publish(cloud, "manual") == f"{CAMERA}-6", "no counter is ever used twice"
