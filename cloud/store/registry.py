@@ -34,7 +34,7 @@ from culling.cloud.store.index import Index, models, requests, rounds, swaps, tr
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
-from culling.cloud.store.waves.alike import gone_back_to, uses
+from culling.cloud.store.waves.alike import gone_back_to, same, uses
 from culling.cloud.store.waves.shadows import end_shadow, give_way
 from culling.common.errors import InputError, ModelError, ProtocolError, StorageError
 from culling.common.selection.ranker import Ranker
@@ -260,8 +260,7 @@ class Registry:
         """Return a model that may be handed out, live, shadow or previous, also by the id before it was signed anew."""
         named = (models.c.camera == camera) & (models.c.model_id == model_id)
         one = models.alias()
-        same = (one.c.camera == models.c.camera) & (one.c.sha256 == models.c.sha256) & (one.c.scale == models.c.scale)
-        renewed = (models.c.state == "retired") & sa.exists().where(same, one.c.state.in_(HANDED_OUT))
+        renewed = (models.c.state == "retired") & sa.exists().where(same(one, models), one.c.state.in_(HANDED_OUT))
         with self._index.read() as connection:
             row = connection.execute(models.select().where(named, models.c.state.in_(HANDED_OUT) | renewed)).first()
             return None if row is None else _model(row)

@@ -14,7 +14,7 @@ def alike(connection: sa.Connection, camera: str, model_id: str | None) -> list[
     """
     one = models.alias()
     mine = (one.c.camera == camera) & (one.c.model_id == model_id)
-    query = sa.select(models.c.model_id).join(one, _same(models, one)).where(mine)
+    query = sa.select(models.c.model_id).join(one, same(models, one)).where(mine)
     return list(connection.execute(query.order_by(models.c.counter.desc())).scalars())
 
 
@@ -56,9 +56,10 @@ def gone_back_to() -> sa.Select[tuple[str, str | None]]:
     student, live, before = models.alias(), models.alias(), models.alias()
     had_trial = (student.c.camera == trials.c.camera) & (student.c.model_id == trials.c.model_id)
     is_before = (before.c.camera == trials.c.camera) & (before.c.model_id == trials.c.before)
-    joined = trials.join(student, had_trial).join(live, _same(live, student)).join(before, is_before)
+    joined = trials.join(student, had_trial).join(live, same(live, student)).join(before, is_before)
     return sa.select(before.c.sha256, before.c.weights).select_from(joined).where(live.c.state == "live")
 
 
-def _same(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:
+def same(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition that rows of two tables of models are one student of a camera."""
     return sa.and_(*(one.c[name] == other.c[name] for name in ("camera", "sha256", "scale")))
