@@ -41,6 +41,9 @@ IDLE_S = 2.0
 UPKEEP_S = 60.0
 """Until the next expiry new frames fit into the share of the quota that it keeps free."""
 
+STEER_S = 10.0
+"""A camera that is new, or whose hour has turned, waits no longer for its pace and profile."""
+
 COLLECT_S = 3600.0
 """What is left over in a bucket costs little, and listing it takes one request for a thousand pictures."""
 
@@ -79,13 +82,13 @@ class Upkeep:
         self._costs = CostSeries(index, settings, metrics, clock)
         self._saying = Saying(index, settings, clock)
         self._minute = int(clock.now() // 60)
-        self._next_upkeep = self._next_measure = 0.0
+        self._next_upkeep = self._next_measure = self._next_steer = 0.0
         self._next_collect = clock.monotonic() + COLLECT_S  # never at a start: it would only hold that up
 
     @property
     def steps(self) -> tuple[Callable[[], None], ...]:
         """What is to be done in every turn, in order."""
-        return self._pass_minute, self._upkeep, self._measure_next, self._collect_orphans, self._say
+        return self._pass_minute, self._upkeep, self._steer, self._measure_next, self._collect_orphans, self._say
 
     def _say(self) -> None:
         self._saying.advance()
@@ -136,6 +139,12 @@ class Upkeep:
         if any(forgotten.values()):
             log.info("records_forgotten", **forgotten)
         self._show_last_rounds()
+
+    def _steer(self) -> None:
+        """Begin, turn and end paces and profiles, as the settings, the hour and the cameras are now."""
+        if self._clock.monotonic() < self._next_steer:
+            return
+        self._next_steer = self._clock.monotonic() + STEER_S
         self._pacer.tend()
         self._profiler.tend()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-LONG_S = 60.0
-"""A limit that no machine, however busy, should need: it only ends a test that would wait forever."""
+LONG_S = 150.0
+"""A limit that no machine, however busy, should need, twice what a service does once a minute: it only ends a test that
+would wait forever."""
 
 
 RARELY_S = 0.05

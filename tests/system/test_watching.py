@@ -29,7 +29,7 @@ from support.browser import Browser, needs_chromium
 from support.cloud import CAMERA, CloudState, ServiceProcess
 from support.http import fetch
 from support.site import Site, free_port, moving_clip
-from support.waiting import wait_until
+from support.waiting import LONG_S, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "culling.json").read_text())
@@ -308,7 +308,7 @@ def test_every_panel_has_data_from_a_running_edge_and_cloud(running: Running, tm
             for title, panel in PANELS.items()
             for target in panel["targets"]
         }
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONG_S
         while missing and time.monotonic() < deadline:
             running.look()
             missing = {(title, expression) for title, expression in missing if not prometheus.ask(expression)}

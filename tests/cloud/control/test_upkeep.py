@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from culling.cloud.control.upkeep import UPKEEP_S, Upkeep
+from culling.cloud.control.upkeep import STEER_S, UPKEEP_S, Upkeep
+from culling.cloud.store.desired import DesiredState, DesiredStates, Paced
 from culling.cloud.store.features.features import Kept, feature_store
 from culling.common.clock import DAY_S
 from culling.common.metrics import ALL, Metrics
@@ -57,6 +58,23 @@ def test_of_many_cameras_the_last_round_of_any_is_told(cloud: CloudState, clock:
     clock.advance(UPKEEP_S)
     pass_turn(kept)
     assert metrics.by("camera", "last_round_time") == {ALL: 7.0}, "a new edge is no round"
+
+
+def test_a_camera_that_is_new_or_steered_anew_waits_for_seconds_only(cloud: CloudState, clock: FakeClock) -> None:
+    metrics = Metrics(CollectorRegistry(), "cloud")
+    kept = upkeep(cloud, metrics)
+    pass_turn(kept)
+    cloud.enroll()
+    states = DesiredStates(cloud.index)
+    states.take_pace(CAMERA, Paced(0.5), 1000.0)
+    pass_turn(kept)
+    assert metrics.by("camera", "pace") == {}, "not in every turn"
+    clock.advance(STEER_S)
+    pass_turn(kept)
+    assert states.all()[CAMERA] == DesiredState(), "[pace] is off: nobody judges it any more"
+    clock.advance(STEER_S)
+    pass_turn(kept)
+    assert metrics.by("camera", "pace") == {CAMERA: 1.0}
 
 
 def test_the_files_of_the_zoo_stay_until_the_disk_is_short(
