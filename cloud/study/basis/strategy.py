@@ -1,20 +1,36 @@
-"""Ways to choose n frames to learn from: the strategies of the paper's table 2. A frame is its index in the clip."""
+"""Ways to choose n frames to learn from: the strategies of the paper's table 2, and one whose first stage is learnt.
+
+A frame is its index in the clip.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from culling.cloud.evaluation.precision import Hardness, worst
+from culling.cloud.round.rank import fit_ranker
 
 FACTOR = 4
 """Confidence + precision asks the teacher about so many times the frames that it keeps."""
 
 Judge = Callable[[Sequence[int]], Sequence[Hardness]]
 """Returns how wrong the student is on frames, which costs a run of the teacher."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a strategy chooses by: of each frame the confidence loss, `(N,)`, and what a ranker reads, `(N, F)`; and a
+    judge, who is asked for what he knows.
+    """
+
+    losses: NDArray[np.float64]
+    features: NDArray[np.float64]
+    judge: Judge
 
 
 def top(values: NDArray[np.float64], count: int) -> list[int]:
@@ -53,14 +69,32 @@ def missed(kept: NDArray[np.float64], left: NDArray[np.float64], count: int, wei
     return lost / (count - need) if need < count else 0.0
 
 
-STRATEGIES: dict[str, Callable[[NDArray[np.float64], Judge, int, int, int], list[int]]] = {
-    "interval": lambda losses, judge, count, factor, seed: evenly(len(losses), count),
-    "random": lambda losses, judge, count, factor, seed: _drawn(len(losses), count, seed),
-    "confidence": lambda losses, judge, count, factor, seed: top(losses, count),
-    "precision": lambda losses, judge, count, factor, seed: hardest(range(len(losses)), judge, count),
-    "confidence + precision": lambda losses, judge, count, factor, seed: culled(losses, judge, count, factor),
+def learned(material: Material, count: int, factor: int, seed: int) -> list[int]:
+    """Return the `count` hardest of the `factor` times as many that the teacher is asked about.
+
+    The first `count` are drawn. They teach a ranker, which chooses the others.
+    """
+    drawn = _drawn(len(material.losses), count, seed)
+    told = list(material.judge(drawn))
+    ranker = fit_ranker(material.features[drawn], np.array([one.value for one in told]))
+    rank = ranker.predict(material.features)
+    rank[drawn] = -np.inf
+    others = top(rank, min((factor - 1) * count, len(rank) - len(drawn)))
+    asked = drawn + others
+    return [asked[index] for index in worst([*told, *material.judge(others)], count)]
+
+
+STRATEGIES: dict[str, Callable[[Material, int, int, int], list[int]]] = {
+    "interval": lambda material, count, factor, seed: evenly(len(material.losses), count),
+    "random": lambda material, count, factor, seed: _drawn(len(material.losses), count, seed),
+    "confidence": lambda material, count, factor, seed: top(material.losses, count),
+    "precision": lambda material, count, factor, seed: hardest(range(len(material.losses)), material.judge, count),
+    "confidence + precision": lambda material, count, factor, seed: culled(
+        material.losses, material.judge, count, factor
+    ),
+    "learned + precision": learned,
 }
-"""Strategies by name: each takes losses, judge, count, factor and seed, and returns frames."""
+"""Strategies by name: each takes what there is to choose by, count, factor and seed, and returns frames."""
 
 
 def _drawn(total: int, count: int, seed: int) -> list[int]:

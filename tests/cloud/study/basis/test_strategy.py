@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from culling.cloud.evaluation.precision import Hardness
-from culling.cloud.study.basis.strategy import STRATEGIES, culled, evenly, hardest, missed, top
+from culling.cloud.study.basis.strategy import STRATEGIES, Material, culled, evenly, hardest, missed, top
 
 LOSSES = np.array([5.0, 1.0, 4.0, 4.0, 0.0, 3.0, 2.0, 6.0])
 HARDNESS = [0.1, 1.0, 0.9, 0.2, 0.8, 0.9, 0.3, 0.0]
+FEATURES = np.array(HARDNESS)[:, None] * np.ones(3)
 
 
 class Judge:
@@ -51,15 +52,34 @@ def test_culling_asks_the_teacher_about_the_highest_losses_alone() -> None:
 )
 def test_each_strategy_chooses_by_its_name(name: str, frames: list[int], asked: int) -> None:
     judge = Judge()
-    assert STRATEGIES[name](LOSSES, judge, 2, 2, 0) == frames
+    assert STRATEGIES[name](Material(LOSSES, FEATURES, judge), 2, 2, 0) == frames
     assert len(judge.asked) == asked
 
 
 def test_random_frames_differ_by_seed_and_come_once() -> None:
-    draws = [STRATEGIES["random"](LOSSES, Judge(), 4, 2, seed) for seed in range(6)]
+    material = Material(LOSSES, FEATURES, Judge())
+    draws = [STRATEGIES["random"](material, 4, 2, seed) for seed in range(6)]
     assert all(len(set(draw)) == 4 for draw in draws)
     assert len({tuple(draw) for draw in draws}) > 1
-    assert draws[0] == STRATEGIES["random"](LOSSES, Judge(), 4, 2, 0)
+    assert draws[0] == STRATEGIES["random"](material, 4, 2, 0)
+
+
+def test_a_drawn_few_teach_which_others_the_teacher_is_asked_about() -> None:
+    rng = np.random.default_rng(7)
+    hardness = rng.random(400)
+    features = np.stack([rng.random(400), hardness], axis=1)
+    asked: list[int] = []
+
+    def judge(frames: Sequence[int]) -> list[Hardness]:
+        asked.extend(frames)
+        return [Hardness(float(hardness[index]), "hard") for index in frames]
+
+    chosen = STRATEGIES["learned + precision"](Material(rng.random(400), features, judge), 40, 4, 0)
+    assert len(asked) == len(set(asked)) == 160
+    assert asked[:40] == sorted(asked[:40]), "drawn"
+    assert hardness[chosen].tolist() == sorted(hardness[asked], reverse=True)[:40]
+    assert set(np.argsort(-hardness)[:40].tolist()) - set(chosen) == set(), "what tells is learnt, not given"
+    assert STRATEGIES["learned + precision"](Material(rng.random(9), features[:9], judge), 9, 4, 0)
 
 
 def test_missed_picks_are_counted_by_hand() -> None:
