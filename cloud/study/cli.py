@@ -12,6 +12,7 @@ online    the streaming selector against the best of the same windows
 selector  which ranking of frames finds those that the teacher would correct
 forgetting what is left of the day after rounds by night, and of the night after rounds by day
 pace      what it costs and brings to ask the teacher less while the student is right
+live      the loop through a day as it goes by, beside no adaptation and other ways to choose and train
 distil    labels alone, and the teacher's features beside them: precision, and seconds a step
 profile   how much faster a profile that spares the student frames makes a camera, and what it loses
 share     all weights trained, and a small share of them: precision, and bytes that travel to the edge
@@ -98,6 +99,7 @@ STUDIES = {
         counts=(32,),
         takes=("n", "seed", "measured"),
     ),
+    "live": Study("The loop through a day, beside no adaptation and other ways.", counts=(128,), takes=ROUNDS),
     "distil": Study(
         "Labels alone, and the teacher's features beside them.", "options", counts=(64,), seeds=(0, 1), distils=True
     ),

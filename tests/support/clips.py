@@ -21,7 +21,7 @@ def make_clip(
     frames: int = 20,
     width: int = 160,
     height: int = 128,
-    fps: int = 10,
+    fps: int | Fraction = 10,
     codec: str = "libx264",
     times_ms: Sequence[int] | None = None,
     rotation: int = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,9 @@ class Yard:
         return Corpus(self.clip, self.labels, LEARNT_FROM, 3, 1.0, made, 0.5)
 
 
-def make_yard(folder: Path, narrow: Path, frames: int = FRAMES) -> Yard:
+def make_yard(folder: Path, narrow: Path, frames: int = FRAMES, fps: int | Fraction = 10) -> Yard:
     """Make a clip and its labels in `folder`."""
-    clip = make_clip(folder / "yard.mp4", frames=frames, width=WIDTH, height=HEIGHT)
+    clip = make_clip(folder / "yard.mp4", frames=frames, width=WIDTH, height=HEIGHT, fps=fps)
     found = [(number, yellow_box(frame)) for number, frame in read_frames(clip, range(frames))]
     rows = [Label("yard.mp4", number, WIDTH, HEIGHT, boxes, "") for number, boxes in found]
     write_labels(folder / "yard.jsonl", rows)

@@ -49,10 +49,7 @@ CAMERA = "studied"
 
 
 class StudiedCamera:
-    """The camera below `settings.data_dir`; it begins with `base`, whose files are in `source`.
-
-    It forwards every frame that it is fed, so each of them is an audit that was drawn for certain.
-    """
+    """The camera below `settings.data_dir`; it begins with `base`, whose files are in `source`."""
 
     def __init__(self, settings: CloudSettings, base: Artefact, source: ModelFiles) -> None:
         self.settings = settings
@@ -103,7 +100,7 @@ class StudiedCamera:
 
         `boot` names this lot: the same one again changes nothing.
         """
-        find = self._student_in_use()
+        find = self.student_in_use()
         arrivals = [
             self._arrival(boot, seq, frame, at, find) for seq, (frame, at) in enumerate(zip(frames, times, strict=True))
         ]
@@ -138,11 +135,20 @@ class StudiedCamera:
             if made.sha256 != self.live.artefact.sha256:
                 self._publisher.publish(CAMERA, made, "manual", turn.id)
 
+    def made(self, turn: Round) -> tuple[Path, Artefact] | None:
+        """Return the graph that a round made, published or not, and what it is; None where it came to none."""
+        stage = turn.stages.get("gate", {}).get("artefact") or turn.stages.get("export", {}).get("artefact")
+        if stage is None:
+            return None
+        artefact = to_artefact(stage)
+        return self._files.path(artefact.sha256, "onnx"), artefact
+
     def tidy(self) -> None:
         """Remove the files of models that are out of use."""
         self._files.prune(self._registry.wanted_files(), self._clock.now())
 
-    def _student_in_use(self) -> Callable[[NDArray[np.uint8]], Detections]:
+    def student_in_use(self) -> Callable[[NDArray[np.uint8]], Detections]:
+        """Return what the student in use finds in a picture, `(H, W, 3)` RGB."""
         graph = open_graph(self.live_file.read_bytes(), provider="cpu", threads=self.settings.round.threads)
         artefact = self.live.artefact
 
@@ -164,14 +170,14 @@ class StudiedCamera:
             frame=frame.number,
             pts=0.0,
             captured=at,
-            reason="audit",
+            reason="hard" if frame.probability is None else "audit",
             loss=LossMeter(POLICIES["paper"], len(CLASSES)).loss(found),
             model_id=self.live.model_id,
             width=image.shape[1],
             height=image.shape[0],
             sha256=hashlib.sha256(frame.jpeg).hexdigest(),
             detections=to_wire(found),
-            probability=1.0,
+            probability=frame.probability,
         )
         return Arrival(self._edge_key, told, frame.jpeg)
 

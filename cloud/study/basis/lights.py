@@ -56,11 +56,15 @@ class Light:
 
 @dataclass(frozen=True)
 class Fed:
-    """A frame that the camera forwards: its number in the clip, its picture, and what the teacher sees in it."""
+    """A frame that the camera forwards: its number in the clip, its picture, and what the teacher sees in it.
+
+    `probability` is that with which it was drawn as an audit; None: it was forwarded as a hard one.
+    """
 
     number: int
     jpeg: bytes
     labels: Detections
+    probability: float | None = 1.0
 
 
 def lights(video: Path) -> dict[LightName, Light]:

@@ -44,10 +44,13 @@ REPLAYS = 10
 
 @dataclass
 class Replay:
-    """What became of a stream's frames: indices, seconds that the hard ones waited, and each frame's window."""
+    """What became of a stream's frames: indices, with which probability each audit was drawn, seconds that the hard
+    ones waited, and each frame's window.
+    """
 
     hard: list[int] = field(default_factory=list)
     audits: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     windows: list[int] = field(default_factory=list)
 
@@ -68,6 +71,7 @@ def replay(
         told.hard.extend(places[place] for place in settled.hard)
         told.delays.extend(now - times[places[place]] for place in settled.hard)
         told.audits.extend(places[place] for place in settled.audits)
+        told.probabilities.extend([settled.probability] * len(settled.audits))
         waiting.clear()
 
     for index, (loss, at) in enumerate(zip(losses, times, strict=True)):
