@@ -52,6 +52,9 @@ WINDOW_S = 4 * 3600.0
 
 NONE, TEACHER = "none", "teacher"
 
+SECTIONS = ("round", "gate", "pace", "resolution")
+"""The settings that decide what becomes of a day."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -112,10 +115,13 @@ def live(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results
 
 
 def _way(windows: Sequence[_Window], n: int, seed: int, name: str) -> list[Passed]:
+    trainer = Trainer(windows[0].corpus)
     if name == NONE:
-        return [Passed(one.number, "base", one.base) for one in windows]
+        later = trainer.score(None, trainer.corpus.scale)
+        return [Passed(one.number, "base", one.base, later=later) for one in windows]
     if name == TEACHER:
-        return [Passed(one.number, "teacher", one.teacher) for one in windows]
+        later = trainer.score_teacher()
+        return [Passed(one.number, "teacher", one.teacher, later=later) for one in windows]
     return _Day(windows, n, seed, name).windows()
 
 
@@ -165,7 +171,7 @@ class _Day:
     def __init__(self, windows: Sequence[_Window], n: int, seed: int, name: str) -> None:
         self._corpus, self._windows, self._n, self._seed, self._name = windows[0].corpus, windows, n, seed, name
         self._way, corpus = WAYS[name], self._corpus
-        chosen = {part: getattr(corpus.settings, part).model_dump(mode="json") for part in ("round", "gate", "pace")}
+        chosen = {part: getattr(corpus.settings, part).model_dump(mode="json") for part in SECTIONS}
         told = {"n": n, "seed": seed, "way": asdict(self._way), "window_s": WINDOW_S}
         self._decided = corpus.identity | corpus.truth | chosen | told
         settings = studied_settings(corpus, corpus.memo.path("live", self._decided, "camera"), n, seed)
