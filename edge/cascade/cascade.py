@@ -182,10 +182,11 @@ class Cascade:
             return self._skip("no-line")
         if now < self._paused_until:
             return self._skip("unanswered")
+        if self._line.full:
+            return self._skip("queue-full")
         if not self._allowance.take(now):
             return self._skip("allowance")
-        if not (number := self._line.ask(frame, record.seen.model, until)):
-            return self._skip("queue-full")
+        number = self._line.ask(frame, record.seen.model, until)
         record.number, record.asked, record.until = number, now, until
         self._waiting[number] = record
         self._metrics.count("escalations", camera=self._camera)

@@ -1,6 +1,6 @@
 """What passes between the cameras' lanes, which hold records, and the forwarder, which has the link to the cloud.
 
-    main loop          ask ─▶ frame         takes a place of a few, or is told at once that there is none
+    main loop          ask ─▶ frame         takes a place of a few, unless they are `full`
     forwarder thread   frame ─▶ JPEG ─▶ Escalate        the encoder works here, never in the camera path
                        Verdict ─▶ came                  which wakes the main loop
 
@@ -54,14 +54,17 @@ class Line:
 
     # The main loop
 
+    @property
+    def full(self) -> bool:
+        """Whether so many frames wait that no more may be asked about."""
+        return len(self._asked) >= MOST
+
     def ask(self, frame: Frame, model_id: str, until: float) -> int:
         """Have the teacher asked about a frame, to answer by `until`, monotonic seconds; return the question's number.
 
-        It is 0 where too many wait. No other question of this agent has the number, of whichever camera it is: frames
-        are numbered anew when a camera gets another source.
+        No other question of this agent has the number, of whichever camera it is: frames are numbered anew when a
+        camera gets another source. Call it while the line is not `full`.
         """
-        if len(self._asked) >= MOST:
-            return 0
         number = next(self._numbers)
         self._asked.append(_Asked(number, frame, model_id, until))
         return number

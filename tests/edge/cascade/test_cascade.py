@@ -12,7 +12,7 @@ from culling.common.metrics import Metrics
 from culling.common.wire.messages import Escalate, Verdict, to_wire
 from culling.edge.cascade import cascade
 from culling.edge.cascade.cascade import LEAST, MOST_MISSED, PAUSE_S, Cascade, Unsure
-from culling.edge.cascade.line import Line
+from culling.edge.cascade.line import MOST, Line
 from culling.edge.cascade.settings import CascadeSettings
 from support.clock import FakeClock
 from support.cloud import detections
@@ -247,6 +247,16 @@ def test_a_full_line_asks_nothing_more(rig: Rig) -> None:
     for number in range(12):
         rig.see(10.0 + number)
     assert rig.counted("escalations_skipped") == {"queue-full": 4}
+
+
+def test_what_a_full_line_does_not_ask_takes_nothing_of_the_allowance() -> None:
+    rig = Rig(per_minute=MOST + 1, share=1.0)
+    for number in range(MOST + 5):
+        rig.see(10.0 + number)
+    assert rig.counted("escalations_skipped") == {"queue-full": 5}
+    rig.sent()
+    rig.see(50.0)
+    assert rig.total("escalations") == MOST + 1
 
 
 def test_more_records_than_may_wait_push_the_oldest_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
