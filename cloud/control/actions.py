@@ -110,6 +110,9 @@ def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
     elif request.kind == "rollback":
         model = publisher.rollback(camera)
     elif request.kind == "renew":
+        stale = request.payload.get("model_id")  # a version before says nothing of it
+        if stale not in (None, Registry(index).live_ids().get(camera)):
+            return f"{stale} is not live any more: it is not signed anew"
         model = publisher.renew(camera)
     elif "model_id" in request.payload:
         model = publisher.publish(camera, _usable(index, camera, request.payload["model_id"], publisher), "manual")

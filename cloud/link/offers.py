@@ -158,9 +158,10 @@ class Offers:
         if not self._is_due(camera, model_id):
             return
         again = self._offered.get(camera, ("", 0.0))[0] == model_id
-        if (model := self._registry.find(camera, model_id)) is not None:
+        model = self._registry.find(camera, model_id)
+        if model is not None and model.state == "live":  # else another one is since this was learnt
             if self._is_stale(model, again, state.shadow):
-                self._requests.ask_once("renew", camera, self._clock.now())
+                self._requests.ask_once("renew", camera, self._clock.now(), {"model_id": model_id})
             self._offer(edge_key, camera, model_id, ModelOffer(camera, model.manifest))
 
     def _offer_shadow(self, edge_key: str, state: CameraState) -> None:

@@ -96,6 +96,12 @@ def test_a_model_that_was_gone_back_from_is_refused_with_when_that_was(cloud: Cl
     assert do(cloud, "publish", model_id="gate-1").endswith(OFFERED), "any other one may be"
 
 
+def test_only_the_model_that_an_edge_could_not_take_is_signed_anew(cloud: CloudState) -> None:
+    assert do(cloud, "renew", model_id="gate-1") == "gate-1 is not live any more: it is not signed anew"
+    assert cloud.registry.live_ids()[CAMERA] == "gate-2"
+    assert do(cloud, "renew", model_id="gate-2") == f"gate-3 {OFFERED}"
+
+
 def test_a_model_that_a_gate_took_back_is_refused_by_that_reason(cloud: CloudState) -> None:
     cloud.registry.withdraw(CAMERA, "gate-2", "revoked")
     with pytest.raises(InputError, match="gate-2 was taken back: a gate found it no better"):

@@ -123,6 +123,19 @@ def test_a_model_that_was_gone_back_to_is_renewed_once_its_first_offer_was_not_t
     assert told.renewals() == [CAMERA]
 
 
+def test_a_model_in_whose_place_another_was_just_published_is_neither_offered_again_nor_renewed(told: Told) -> None:
+    """Between two readings of the index another model may become live: to renew it would only swap it for itself."""
+    told.publish("a")
+    told.hear()
+    told.clock.advance(REOFFER_S)
+    told.publish("b")
+    told.sent.clear()
+    told.offers.tell(EDGE, [CAMERA])
+    assert told.sent == []
+    assert told.renewals() == []
+    assert len(told.hear()) == 1
+
+
 def test_a_model_that_expires_before_the_next_offer_is_renewed(told: Told) -> None:
     told.publish("a")
     told.clock.advance(365 * 86_400.0 - REOFFER_S - 1)
