@@ -17,6 +17,9 @@ from culling.common.selection.confidence import POLICIES, confidence_loss
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "tests/bench/results"
 
+COLOURS = ("#999999", "#555555", "#e69f00", "#56b4e9", "#d55e00", "#009e73")
+MORE = "random, for full"
+
 
 def confidence(out: Path) -> None:
     """Draw the confidence loss of one box over its score, for each policy, from the policy's floor on."""
@@ -49,6 +52,31 @@ def recipes(out: Path) -> None:
     _save(figure, out)
 
 
+def day(out: Path) -> None:
+    """Draw the strategies of table 2 on two composed days of highway: by exact labels, over n and the seeds."""
+    study = json.loads((RESULTS / "highway-day-table2.json").read_text())
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    names = dict.fromkeys(row["strategy"] for row in study["rows"])
+    for axes, (key, title) in zip(
+        figure.subplots(1, 2), (("cars_ap50", "cars"), ("labels_ap50", "mean of cars and trucks")), strict=True
+    ):
+        for name, colour in zip((name for name in names if name != MORE), COLOURS, strict=True):
+            rows = [row for row in study["rows"] if row["strategy"] in (name, MORE if name == "random" else name)]
+            value, least, most = (np.array([row[f"{key}{part}"] for row in rows]) for part in ("", "_min", "_max"))
+            numbers = [row["n"] for row in rows]
+            axes.errorbar(
+                numbers, value, [value - least, most - value], marker="o", capsize=3, color=colour, label=name
+            )
+        axes.axhline(study["untrained"][key], color="black", linestyle=":", linewidth=1, label="no training")
+        axes.axhline(study["teacher"][key], color="black", linestyle="--", linewidth=1, label="teacher")
+        sizes = sorted({row["n"] for row in study["rows"]})
+        axes.set(xscale="log", xlabel="frames to learn from, of 6,480", ylabel="AP50 by exact labels", title=title)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+    axes.legend(fontsize=8, loc="upper left")
+    _save(figure, out)
+
+
 def _save(figure: Figure, out: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "culling"}):
         figure.savefig(out, metadata={"Date": None})
@@ -57,3 +85,4 @@ def _save(figure: Figure, out: Path) -> None:
 if __name__ == "__main__":
     confidence(HERE / "confidence-loss.svg")
     recipes(HERE / "recipes.svg")
+    day(HERE / "day-table2.svg")

@@ -23,8 +23,8 @@ from support.ray_head import RayHead
 from support.rounds import QUICK, camera_with_student, enter, start
 from support.waiting import wait_until
 
-TRAINING = {**QUICK["round"], "most_steps": 12, "patience": 12}
-"""Steps that take long enough to be killed in, after a checkpoint."""
+TRAINING = {**QUICK["round"], "most_steps": 60, "patience": 60}
+"""Steps that take long enough to be killed in, after a checkpoint: seconds, since a beat is written each second."""
 
 
 @pytest.fixture
