@@ -19,7 +19,7 @@ Bench = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("material")
-    make_clip(folder / "clip.mp4", frames=20)
+    make_clip(folder / "clip.mp4", frames=600)  # a second of a tiny student: no bench plays it longer than it is
     (folder / "student.onnx").write_bytes(tiny.student())
     return folder
 

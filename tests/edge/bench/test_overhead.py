@@ -17,7 +17,7 @@ def test_the_overhead_says_how_many_frames_went_to_the_spool(bench: Bench) -> No
 
 
 def test_the_view_is_compared_with_none_and_a_watcher_is_stated(bench: Bench) -> None:
-    told = bench("overhead", "--view", "--frames", "60")
+    told = bench("overhead", "--view", "--frames", "600")
     assert told["ours"]["what"] == "the agent with a view that nobody looks at"
     assert told["target"] == {"sense": "at least", "value": 0.99}
     watched, pictures = told["stated"]
