@@ -1,7 +1,8 @@
 """Pre-training of the bundled pair: from ImageNet trunks and label files to detectors that have seen the world.
 
 The loop is `cloud/model/train.py`, the same as in a round. A run leaves `OUT` (fp16 safetensors), `OUT` with the suffix
-`.checkpoint` (to resume from; removed at the end) and its training curve as `.csv` and `.png` beside it.
+`.checkpoint` (to resume from; removed at the end) and its training curve as `.csv` and `.png` beside it. Its `.lock`
+keeps a second run out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -38,6 +40,7 @@ from culling.cloud.model.recipe.prefetch import Prefetch
 from culling.cloud.model.train import Recipe, Run, train
 from culling.cloud.model.weights import read_tensors, save_weights
 from culling.common.errors import InputError, ModelError
+from culling.common.process.lock import only_one
 from culling.common.progress import shown
 from culling.common.scaler import STRIDE
 
@@ -87,7 +90,11 @@ class Pretraining:
 
 
 def pretrain(run: Pretraining) -> Run:
-    """Train, or go on training, and write the weights. Raises `InputError` or `ModelError` before any work is lost."""
+    """Train, or go on training, and write the weights.
+
+    Raises InputError or ModelError before any work is lost, and StorageError while another process trains into the
+    same file: each would go on from the other's checkpoint.
+    """
     _check(run)
     spec = STUDENT if run.kind == "student" else TEACHER
     torch.manual_seed(run.recipe.seed)  # layers that nothing fills must start alike when a run is resumed
@@ -96,13 +103,19 @@ def pretrain(run: Pretraining) -> Run:
     fresh_trunk = _start(model, run.init)
     samples = load_samples(run.labels, run.images, lambda name: run.until.get(name, run.until.get("", 1.0)))
     batches = _batches(run, samples)
+    lock = only_one(run.out.with_suffix(".lock"), f"pre-training of {run.out.name}")
+    with lock if _is_first() else nullcontext():
+        return _trained(run, model, fresh_trunk, len(samples), batches)
+
+
+def _trained(run: Pretraining, model: FasterRCNN, fresh_trunk: bool, images: int, batches: Batcher) -> Run:
     checkpoint = run.out.with_suffix(".checkpoint")
     if fresh_trunk and run.kind == "student" and not checkpoint.exists():
         # Steps far beyond the run's own, so that the statistics do not come from the first batches alone.
         reestimate_statistics(model, [batches(10**6 + i)[0] for i in range(STATISTICS_BATCHES)])
     freeze(model, run.frozen)
     average = Average(model, run.average) if run.average else None
-    with shown(f"{run.kind}, {len(samples)} images", "step", run.recipe.steps) as show:
+    with shown(f"{run.kind}, {images} images", "step", run.recipe.steps) as show:
         result = train(
             model,
             Prefetch(batches, run.processes) if run.processes else batches,
@@ -113,11 +126,16 @@ def pretrain(run: Pretraining) -> Run:
         )
     if average is not None:
         average.apply()
-    if int(os.environ.get("RANK", 0)) == 0:
+    if _is_first():
         save_weights(run.out, model, "fp16")
         write_curve(run.out, result)
         checkpoint.unlink()
     return result
+
+
+def _is_first() -> bool:
+    """Return whether this is the process that writes, of the several that `torchrun` starts."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _batches(run: Pretraining, samples: list[Sample]) -> Batcher:

@@ -198,7 +198,7 @@ class _Day:
             studied.feed(f"window-{window.number}", frames, times)
             waited = before.unjudged if before and before.model == model.model_id else 0
             fresh = Fresh(waited + sum(one.probability is not None for one in frames), times[-1])
-            accuracy = studied.accuracy
+            accuracy = studied.accuracy if self._way.paced else None
             judged = accuracy and decide(paced, accuracy, fresh, times[-1], self._settings.pace)
             done = studied.turn(window.number + 1)
             gain = self._gain(studied, done)

@@ -18,8 +18,9 @@ from culling.cloud.model.dataset import Batcher, Sample
 from culling.cloud.model.pretrain import probabilities
 from culling.cloud.model.weights import load_weights
 from culling.common.cli import main
-from culling.common.errors import InputError, ModelError, SettingsError
+from culling.common.errors import InputError, ModelError, SettingsError, StorageError
 from culling.common.frame import Detections
+from culling.common.process.lock import only_one
 
 SIZE = 64
 
@@ -100,6 +101,15 @@ def test_a_run_killed_by_kill_9_ends_in_the_very_weights_of_an_unbroken_one(data
     one, other = (load_weights(path)[0].state_dict() for path in (whole, broken))
     for name, tensor in one.items():
         np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=2e-3, err_msg=name)
+
+
+def test_a_second_run_into_the_same_file_is_refused(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = data / "student.safetensors"
+    with only_one(out.with_suffix(".lock"), "test"):
+        assert main(command(data, out, "--steps", "1")) == StorageError.exit_code
+    said = capfd.readouterr().err
+    assert f"another pre-training of student.safetensors runs on {data} (process {os.getpid()})" in said
+    assert not out.exists()
 
 
 def test_started_as_a_module_it_refuses_in_one_line_too(data: Path) -> None:

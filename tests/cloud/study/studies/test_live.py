@@ -52,6 +52,14 @@ def test_a_paced_camera_asks_by_how_right_its_student_is(day_yard: Corpus, monke
     assert rows[0]["forwarded"] > rows[1]["forwarded"] > 0
 
 
+def test_no_other_way_has_a_pace(day_yard: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "WINDOW_S", 350.0)
+    monkeypatch.setattr(study, "WAYS", {"random": WAYS["random"]})
+    monkeypatch.setattr(study, "decide", None)
+    monkeypatch.setattr(study.StudiedCamera, "accuracy", property(lambda self: object()))
+    assert {row["pace"] for row in live(day_yard, (6,), (0,)).rows} == {1.0}
+
+
 def test_a_clip_of_minutes_is_refused_with_what_makes_a_day_of_it(corpus: Corpus) -> None:
     with pytest.raises(SettingsError, match=r"two windows of four hours are needed; `culling study day` makes a day"):
         live(corpus, (4,), (0,))
