@@ -13,7 +13,8 @@ continual   as many frames, drawn; rounds without replay, on a share of the weig
 teacher     the teacher's own answer on every frame
 
 What each round made is measured beside what it would replace on a later part of the clip that no window reaches: by
-that it is said whether the gate was right.
+that it is said whether the gate was right. And what the audits told of the student in use is held against how right it
+was in those windows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -30,7 +32,9 @@ import msgspec
 import numpy as np
 
 from culling.cloud.bill.count import student_cost
+from culling.cloud.control.steering.accuracy import AUDITS
 from culling.cloud.control.steering.pace import Fresh, decide
+from culling.cloud.evaluation.accuracy import Estimate
 from culling.cloud.evaluation.holdout import HeldOut, plan
 from culling.cloud.sheet import Row
 from culling.cloud.store.desired import Paced
@@ -41,7 +45,7 @@ from culling.cloud.study.basis.lights import Fed
 from culling.cloud.study.basis.phases import DAY_ZERO
 from culling.cloud.study.basis.results import Results, ResultTable, merged, text, with_spread
 from culling.cloud.study.basis.strategy import evenly
-from culling.cloud.study.basis.training import Scores, Trainer
+from culling.cloud.study.basis.training import TRUTHS, Scores, Trainer
 from culling.cloud.study.studies.online import replay
 from culling.common.errors import SettingsError
 from culling.common.progress import say
@@ -80,7 +84,8 @@ class Passed(msgspec.Struct, frozen=True):
     """A window that has passed: how right the student in use was in it, what was forwarded, and what its round made.
 
     `gain` is what the made one has more of AP50, by the labels of the later part, than the one that it would replace;
-    None where there is none of either. `later` is how right the student in use is there after the round.
+    None where there is none of either. `later` is how right the student in use is there after the round. `believed` is
+    the AP50 of the student in use by its newest `audits`, of each class that they tell of.
     """
 
     number: int
@@ -94,6 +99,8 @@ class Passed(msgspec.Struct, frozen=True):
     paced: Paced = Paced()
     unjudged: int = 0
     later: Scores = Scores(None, None)
+    audits: int = 0
+    believed: dict[str, Estimate] = {}
 
 
 def live(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
@@ -104,14 +111,19 @@ def live(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results
     windows = [_Window(corpus, number) for number in range(int(corpus.shots[-1].at / WINDOW_S + 0.01))]
     if len(windows) < 2:
         raise SettingsError(f"{corpus.video}: two windows of four hours are needed; `culling study day` makes a day")
-    rows: list[dict[str, Any]] = []
     learn = student_cost(Trainer(corpus).start(), corpus.settings.round.frozen).learn.gflops(corpus.size(corpus.scale))
-    for n in counts:
-        for seed in seeds:
-            for name in (NONE, *WAYS, TEACHER):
-                about = {"n": n, "seed": seed, "way": name}
-                rows += [about | _row(one, corpus.settings.round.batch * learn) for one in _way(windows, n, seed, name)]
-    return Results(rows, [_summary(rows), _verdicts(rows), _table(rows)], [partial(_plot, rows=rows)])
+    days = {
+        (n, seed, name): _way(windows, n, seed, name)
+        for n, seed, name in product(counts, seeds, (NONE, *WAYS, TEACHER))
+    }
+    told = sorted({each for day in days.values() for one in day for each in one.believed})
+    rows = [
+        {"n": n, "seed": seed, "way": name} | _row(one, corpus.settings.round.batch * learn, told)
+        for (n, seed, name), day in days.items()
+        for one in day
+    ]
+    tables = [_summary(rows), _verdicts(rows), _audited(rows, told), _table(rows)]
+    return Results(rows, tables, [partial(_plot, rows=rows)])
 
 
 def _way(windows: Sequence[_Window], n: int, seed: int, name: str) -> list[Passed]:
@@ -198,8 +210,9 @@ class _Day:
             studied.feed(f"window-{window.number}", frames, times)
             waited = before.unjudged if before and before.model == model.model_id else 0
             fresh = Fresh(waited + sum(one.probability is not None for one in frames), times[-1])
-            accuracy = studied.accuracy if self._way.paced else None
-            judged = accuracy and decide(paced, accuracy, fresh, times[-1], self._settings.pace)
+            accuracy, judged = studied.accuracy, None
+            if accuracy and self._way.paced:
+                judged = decide(paced, accuracy, fresh, times[-1], self._settings.pace)
             done = studied.turn(window.number + 1)
             gain = self._gain(studied, done)
             studied.settle(done, self._way.gated)
@@ -217,6 +230,8 @@ class _Day:
             judged or paced,
             0 if judged else fresh.audits,
             later,
+            sum(one.probability is not None for one in frames),
+            accuracy.now.per_class if accuracy else {},
         )
 
     def _forwarded(self, window: _Window, studied: StudiedCamera, paced: Paced) -> tuple[list[Fed], list[float]]:
@@ -266,8 +281,17 @@ def _scores(held_out: HeldOut, model: Path, scale: float, corpus: Corpus) -> Sco
     return Scores(found.teacher, found.labels)
 
 
-def _row(one: Passed, step_gflops: float) -> dict[str, Any]:
-    facts = {name: getattr(one, name) for name in ("number", "model", "forwarded", "size", "steps", "outcome", "gain")}
+def _row(one: Passed, step_gflops: float, told: Sequence[str]) -> dict[str, Any]:
+    """Return what a row says of a window; of the classes `told` also what the audits say."""
+    names = ("number", "model", "forwarded", "audits", "size", "steps", "outcome", "gain")
+    facts = {name: getattr(one, name) for name in names}
+    for each in told:
+        believed = one.believed.get(each)
+        facts |= {f"believed_{each}_{name}": getattr(believed, name, None) for name in ("value", "low", "high")}
+        for truth in TRUTHS:
+            found = getattr(one.scores, truth)
+            exact = found.per_class.get(each) if found else None
+            facts[f"{truth}_{each}_ap50"] = exact.ap50 if exact and exact.objects else None
     facts |= {"pace": one.paced.times, "training_gflops": one.steps * step_gflops}
     later = {f"later_{name}": value for name, value in one.later.flat().items()}
     return facts | {name: value for name, value in (one.scores.flat() | later).items() if not name.endswith("voc07")}
@@ -332,6 +356,37 @@ def _verdicts(rows: Sequence[Row]) -> ResultTable:
         )
     note = "gain: AP50 of what a round made, less that of what it would replace, by the labels of a later part"
     return ResultTable("Was the gate right?", lines, note)
+
+
+def _audited(rows: Sequence[Row], told: Sequence[str]) -> ResultTable:
+    lines, seeds = [], list(dict.fromkeys(row["seed"] for row in rows))
+    for n, way in dict.fromkeys((row["n"], row["way"]) for row in rows if row["way"] in WAYS):
+        days = [_own(rows, n, seed, way) for seed in seeds]
+        for each in told:
+            believed = f"believed_{each}"
+            places = [(day, at) for day in days for at, row in enumerate(day) if row[f"{believed}_value"] is not None]
+            line = {"way": way, "n": str(n), "class": each, "estimates": str(len(places))}
+            for truth, whose in (("teacher", "the teacher's"), ("labels", "the labels'")):
+                both = [(day[at], _meanwhile(day, at, f"{truth}_{each}_ap50")) for day, at in places]
+                known = [(row, exact) for row, exact in both if exact is not None]
+                held = sum(row[f"{believed}_low"] <= exact <= row[f"{believed}_high"] for row, exact in known)
+                above = mean(row[f"{believed}_value"] - exact for row, exact in known) if known else None
+                line |= {f"hold {whose}": f"{held} of {len(known)}", f"above {whose}": text(above, "+.3f")}
+            lines.append(line)
+    note = (
+        "AP50 of a class by the newest audits of the student in use, with an interval for 95 of 100, held against the "
+        "frames that are measured on in the same windows"
+    )
+    return ResultTable("Was the measured accuracy right?", lines, note)
+
+
+def _meanwhile(day: Sequence[Row], at: int, key: str) -> float | None:
+    """Return the mean of `key` over the windows of which the newest audits of a student come, those of window `at`."""
+    first, audits = at, day[at]["audits"]
+    while first and audits < AUDITS and day[first - 1]["model"] == day[at]["model"]:
+        first -= 1
+        audits += day[first]["audits"]
+    return _over_time(day[first : at + 1], key)
 
 
 def _table(rows: Sequence[Row]) -> ResultTable:
