@@ -34,7 +34,8 @@ from culling.cloud.study.basis.training import ScaleSearch, TrainedStudent, Trai
 class TrainedSelection:
     """A selection of frames and its students: the teacher labelled `labelled`, `kept` were trained on, once per seed.
 
-    `search` is optResolution's on the kept frames, None for full training; the students are for `scale`.
+    `search` is optResolution's on the kept frames, None for full training; the students are for `scale`. For full
+    training fewer frames than all may stand, whose price is that of all nevertheless.
     """
 
     name: str
@@ -53,8 +54,10 @@ class Prices:
         self._start = trainer.start
 
     def clip(self, trained: TrainedSelection) -> Bill:
-        """Return the cost of a selection on the clip, as measured."""
+        """Return the cost of a selection on the clip, as measured; computed where few frames stand for all."""
         corpus, each = self._corpus, self.per_image(trained)
+        if trained.search is None and len(trained.kept) < len(corpus):
+            return full_bill(len(corpus), corpus.epochs, each)
         images = trained.students[0].steps * corpus.settings.round.batch
         training = Cost(mean(student.seconds for student in trained.students), each.training.gflops * images)
         labels = corpus.labels(trained.labelled)
@@ -81,7 +84,7 @@ class Prices:
         sizes = trained.students[0].sizes
         return PerImage(
             Cost(median(seen.seconds for seen in corpus.seen), self._student(corpus.size(corpus.scale))),
-            Cost(median(seen.seconds for seen in corpus.labels(range(len(corpus)))), self._teacher),
+            Cost(median(seen.seconds for seen in corpus.labels(trained.labelled)), self._teacher),
             Cost(step_s / corpus.settings.round.batch, mean(self._training(size) for size in sizes)),
         )
 

@@ -1,7 +1,6 @@
 """Table 2 of the paper on one clip: ways to choose n frames, all trained and measured at full size, and all frames.
 
-Where there are many more frames than n, as of a day, to train on all of them takes too long. Random sets stand for
-them, each twice as large as the one before, up to the first that no longer gains.
+Where there are many more frames than n, as of a day, random sets stand for all of them (`basis/everything.py`).
 """
 
 from __future__ import annotations
@@ -13,16 +12,11 @@ import numpy as np
 
 from culling.cloud.sheet import Row
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.everything import stands
 from culling.cloud.study.basis.results import Results, ResultTable, merged, with_spread
 from culling.cloud.study.basis.strategy import FACTOR, STRATEGIES, Material, missed
-from culling.cloud.study.basis.training import Trainer
+from culling.cloud.study.basis.training import Scores, TrainedStudent, Trainer
 from culling.cloud.study.studies.selector import features
-
-MANY = 8
-"""Everything is trained on where it is at most so many times the largest n."""
-
-GAINS = 0.005
-"""A random set still gains where its students' mean AP50, by the teacher, is so much above that of half as many."""
 
 
 def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Results:
@@ -34,40 +28,27 @@ def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
     material = Material(corpus.losses(), features(corpus), corpus.hardness)
     hardness = np.array([one.value for one in corpus.hardness(range(len(corpus)))])
 
-    def row(name: str, chosen: list[list[int]]) -> dict[str, Any]:
+    def row(
+        name: str, chosen: Sequence[list[int]], students: Sequence[TrainedStudent], scores: Sequence[Scores]
+    ) -> dict[str, Any]:
         n = len(chosen[0])
         lost = [{"missed": missed(hardness[frames], np.delete(hardness, frames), n)} for frames in chosen]
-        return {"n": n, "strategy": name} | _trained(trainer, chosen, seeds) | merged(lost)
+        told = {"n": n, "strategy": name, "steps": students[0].steps}
+        return told | merged([one.flat() for one in scores]) | merged(lost)
 
-    rows = [
-        row(name, [choose(material, n, factor, seed) for seed in seeds])
-        for n in counts
-        for name, choose in STRATEGIES.items()
-    ]
-    last = next(one for one in reversed(rows) if one["strategy"] == "random")
-    orders = [np.random.default_rng(seed).permutation(len(corpus)).tolist() for seed in seeds]
-    for size in sizes(max(counts), len(corpus)):
-        name = "full" if size == len(corpus) else "random, for full"
-        rows.append(row(name, [order[:size] for order in orders]))
-        gain = rows[-1]["teacher_ap50"] is None or rows[-1]["teacher_ap50"] - last["teacher_ap50"] >= GAINS
-        if not gain:
-            break
-        last = rows[-1]
-    return Results(rows, [_table(rows, len(seeds))], (lambda axes: _plot(axes, rows),), {"full_stands_for": last["n"]})
-
-
-def sizes(largest: int, total: int) -> list[int]:
-    """Return the sizes of the sets that stand for all of `total` frames, beyond sets of `largest`."""
-    if total <= MANY * largest:
-        return [total]
-    doubled = [largest * 2**power for power in range(1, total.bit_length())]
-    return [*(size for size in doubled if size <= total // 2), total]
-
-
-def _trained(trainer: Trainer, chosen: Sequence[Sequence[int]], seeds: Sequence[int]) -> dict[str, Any]:
-    trained = [trainer.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
-    flats = [trainer.score(student, trainer.corpus.scale).flat() for student in trained]
-    return {"steps": trained[0].steps} | merged(flats)
+    rows = []
+    for n in counts:
+        for name, choose in STRATEGIES.items():
+            chosen = [choose(material, n, factor, seed) for seed in seeds]
+            students = [trainer.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
+            scores = [trainer.score(student, corpus.scale) for student in students]
+            rows.append(row(name, chosen, students, scores))
+    stood_for = max(counts)
+    largest = next(one for one in reversed(rows) if one["strategy"] == "random")
+    for stand in stands(trainer, max(counts), seeds, largest["teacher_ap50"]):
+        rows.append(row(stand.name, stand.chosen, stand.students, stand.scores))
+        stood_for = stand.size if stand.gains else stood_for
+    return Results(rows, [_table(rows, len(seeds))], (lambda axes: _plot(axes, rows),), {"full_stands_for": stood_for})
 
 
 def _table(rows: Sequence[Row], seeds: int) -> ResultTable:

@@ -52,3 +52,13 @@ def test_on_a_day_stages_cost_what_their_images_do(
     )
     assert whole.parts["labels"].gflops == pytest.approx(DAY_FRAMES * each.teacher.gflops)
     assert 0 < each.student.gflops < each.training.gflops
+
+
+def test_a_drawn_set_that_stands_for_all_frames_has_their_price(corpus: Corpus, full: TrainedSelection) -> None:
+    prices, drawn = Prices(Trainer(corpus)), [0, 3, 5, 7]
+    stand = TrainedSelection("random 4", drawn, drawn, None, [Trainer(corpus).train(drawn, 0)], 1.0)
+    bill, whole = prices.clip(stand), prices.clip(full)
+    assert bill.parts["labels"].gflops == whole.parts["labels"].gflops
+    assert bill.parts["train"].gflops == pytest.approx(
+        corpus.epochs * len(corpus) * prices.per_image(stand).training.gflops
+    )

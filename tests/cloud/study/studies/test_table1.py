@@ -4,6 +4,7 @@ import pytest
 
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.everything import sizes
 from culling.cloud.study.cost import DAY_FRAMES
 from culling.cloud.study.studies.table1 import table1
 
@@ -38,3 +39,16 @@ def test_the_tables_say_which_figures_are_measured_and_which_computed(corpus: Co
     assert "measured" in cost.note
     assert {row["frames"] for row in ratios.rows} == {"the clip's, measured", f"{DAY_FRAMES:,}, computed"}
     assert all(float(row["culled 2"].replace(",", "")) > 0 for row in ratios.rows)
+
+
+def test_where_frames_are_many_random_sets_stand_for_all_of_them_at_the_price_of_all(corpus: Corpus) -> None:
+    found = table1(corpus, (1,), (0,))
+    culled, *stands = found.rows[1:]
+    assert len(stands) > 1 or stands[0]["name"] == "full"
+    assert [row["labelled"] for row in stands] == sizes(1, len(corpus))[: len(stands)]
+    for stand in stands:
+        images = len(corpus) * corpus.epochs
+        each = stand["clip_training_gflops"] / images
+        assert each == pytest.approx(stands[0]["clip_training_gflops"] / images, rel=0.2), "all cost what all frames do"
+    assert culled["clip_ratio_paper_gflops"] > 1
+    assert [*found.tables[-1].rows[0]] == ["definition", "frames", "unit", "culled 1"]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from culling.cloud.sheet import to_png
 from culling.cloud.study.basis.corpus import Corpus
+from culling.cloud.study.basis.everything import sizes
 from culling.cloud.study.basis.strategy import STRATEGIES
-from culling.cloud.study.studies.table2 import sizes, table2
+from culling.cloud.study.studies.table2 import table2
 
 
 def test_every_strategy_is_trained_and_compared_with_precision_only(corpus: Corpus) -> None:
@@ -19,8 +20,6 @@ def test_every_strategy_is_trained_and_compared_with_precision_only(corpus: Corp
 
 
 def test_where_frames_are_many_random_sets_that_double_stand_for_all_of_them(corpus: Corpus) -> None:
-    assert sizes(64, 400) == [400]
-    assert sizes(64, 6480) == [128, 256, 512, 1024, 2048, 6480]
     found = table2(corpus, (1,), (0,))
     assert found.rows[-1]["strategy"] in ("full", "random, for full")
     assert found.facts["full_stands_for"] <= found.rows[-1]["n"]
