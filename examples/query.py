@@ -3,7 +3,8 @@
     culling query yard.mp4 "car >= 3" --error 0.05 --out found
     python examples/query.py found/query.json yard.mp4 --around 2
 
-It prints one command for each stretch of time; those that lie close together become one.
+It prints one command for each stretch of time; those that lie close together become one. Nothing is encoded anew, so
+that a cut begins with the key frame before.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = parser.parse_args(argv)
     found = json.loads(told.found.read_text())
     for number, (start, end) in enumerate(stretches(found["intervals"], told.around), 1):
-        cut = told.video.with_name(f"{told.video.stem}-{number:03}.mp4")
+        cut = told.video.with_name(f"{told.video.stem}-{number:03}{told.video.suffix}")
         command = ["ffmpeg", "-ss", f"{start:.2f}", "-to", f"{end:.2f}", "-i", str(told.video), "-c", "copy", str(cut)]
         print(shlex.join(command))
 

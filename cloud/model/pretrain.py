@@ -170,6 +170,8 @@ def _check(run: Pretraining) -> None:
         raise InputError(f"jitter {run.jitter[0]:g} {run.jitter[1]:g}: expected LOW HIGH with 0 < LOW <= HIGH")
     if run.out.is_dir():
         raise InputError(f"{run.out}: is a folder; name the file to write")
+    if run.out.suffix != ".safetensors":
+        raise InputError(f"{run.out}: name a file that ends in .safetensors; its checkpoint and curve lie beside it")
     if not run.out.parent.is_dir():
         raise InputError(f"{run.out.parent}: no such folder to write {run.out.name} into")
 

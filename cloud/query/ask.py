@@ -29,7 +29,7 @@ from culling.common.frame import Detections
 from culling.common.graph import Graph, Provider, has_cuda, open_graph, see
 from culling.common.progress import Say, say_nothing
 from culling.common.scaler import input_size
-from culling.common.video import read_frames
+from culling.common.video import frame_rate, read_frames
 
 BLOCKS = 2
 """Batches that the teacher looks at before its answers are kept: a kill costs no more than these."""
@@ -61,6 +61,7 @@ def ask(asked: Asked, settings: CloudSettings, say: Say = say_nothing) -> tuple[
     The data folder of `settings` keeps what the teacher said. Raises CameraError for a video, ModelError for a model
     that cannot be used, and SettingsError for a class that nobody knows or an error that cannot be certified.
     """
+    frame_rate(asked.video)  # what is no video is refused before the student is made, which may take minutes
     graph = open_student(asked, settings, say)
     classes = graph.info.classes
     asked.question.check(classes)

@@ -120,10 +120,10 @@ def sizes(total: int, error: float, wanted: int | None = None, cut: bool = False
     least = sum(_split(needed(allowed, total)))
     if least > total or not allowed:
         there = "--frames leaves" if cut else "the video has"
+        takes = f"with {_SURE} that takes a sample of {least} frames" if allowed else "that is less than one frame"
         raise SettingsError(
-            f"--error {error:g}: with {_SURE} that takes a sample of {least} frames, and {there} {total} that can be "
-            "decoded; it is certain only from the teacher on every frame, or raise it to "
-            f"{_least_error(total):.3g}"
+            f"--error {error:g}: {takes}, and {there} {total} that can be decoded; it is certain only from the teacher "
+            f"on every frame, or raise it to {_least_error(total):.3g}"
         )
     if choose + certify < least:
         raise SettingsError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 
@@ -30,16 +30,18 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Footage:
-    """A video as it was played once: the `numbers` of its frames, their small grey pictures `(N, 36, 64)`, its `rate`
-    in frames/s, the upright `size` `(width, height)`, how many frames were `lost`, and seconds per grey picture.
+    """A video as it was played once: the `numbers` of its frames, their small grey pictures `(N, 36, 64)`, the `times`
+    at which they are shown, in seconds from the first, its `rate` in frames/s as announced, the upright `size`
+    `(width, height)`, how many frames were `lost`, and seconds per grey picture.
 
-    `cut` where it may go on beyond them; `announced` is how many frames its container has by its header, None where
-    that says nothing.
+    Frames need not come at even distances: a recording has gaps where its camera was away. `cut` where it may go on
+    beyond them; `announced` is how many frames its container has by its header, None where that says nothing.
     """
 
     video: Path
     numbers: tuple[int, ...]
     greys: NDArray[np.uint8]
+    times: tuple[float, ...]
     rate: float
     size: tuple[int, int]
     lost: int
@@ -61,7 +63,7 @@ class Footage:
 
 def watch(video: Path, most: int | None = None) -> Footage:
     """Return the video, or its first `most` frames. Raises CameraError where there is no picture in it."""
-    numbers, greys, seconds, lost = [], [], [], 0
+    numbers, greys, shown, seconds, lost = [], [], [], [], 0
     size = (0, 0)
     for frame in islice(play(video), most):
         started = time.perf_counter()
@@ -78,11 +80,22 @@ def watch(video: Path, most: int | None = None) -> Footage:
             size = size[1], size[0]
         numbers.append(frame.number)
         greys.append(grey)
+        shown.append(frame.picture.time)
     if not numbers:
         raise CameraError(f"{video}: no frame of it can be decoded; give another video")
     played = len(numbers) + lost
-    told = played == most, announced_frames(video)
-    return Footage(video, tuple(numbers), np.stack(greys), frame_rate(video), size, lost, median(seconds), *told)
+    told, rate = (played == most, announced_frames(video)), frame_rate(video)
+    times = _times(numbers, shown, rate)
+    return Footage(video, tuple(numbers), np.stack(greys), times, rate, size, lost, median(seconds), *told)
+
+
+def _times(numbers: Sequence[int], shown: Sequence[float | None], rate: float) -> tuple[float, ...]:
+    """Return when each frame is shown, in seconds from the video's first; by its number where the file does not say."""
+    known = [at for at in shown if at is not None]
+    if len(known) < len(shown) or any(after <= before for before, after in pairwise(known)):
+        return tuple(number / rate for number in numbers)
+    begin = known[0] - numbers[0] / rate
+    return tuple(at - begin for at in known)
 
 
 @dataclass

@@ -113,11 +113,12 @@ def _chosen(cascade: Cascade) -> Chosen:
 
 
 def intervals(footage: Footage, said: Answers) -> Iterator[Interval]:
-    """Yield runs of yes; a lost frame inside one does not end it."""
+    """Yield runs of yes; a lost frame inside one does not end it. Its last frame is shown for as long as most are."""
+    each = float(np.median(np.diff(footage.times))) if len(footage.times) > 1 else 1 / footage.rate
     edges = np.flatnonzero(np.diff(np.concatenate([[False], said, [False]]).astype(np.int8)))
     for start, end in edges.reshape(-1, 2):
         first, last = footage.numbers[start], footage.numbers[end - 1]
-        yield Interval(first, last, round(first / footage.rate, 3), round((last + 1) / footage.rate, 3))
+        yield Interval(first, last, round(footage.times[start], 3), round(footage.times[end - 1] + each, 3))
 
 
 def middles(told: Found) -> list[int]:

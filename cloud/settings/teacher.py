@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,13 @@ SHARED = ("short_side", "batch")
 
 ALONE = ("file", "map", "views")
 """Keys of one teacher: without a kind they are of the bundled one, which was the default before the two were."""
+
+
+READ_BY = {"builder": "torchvision"} | dict.fromkeys(("layout", "colours", "pixels", "fit"), "onnx")
+"""Keys that one kind alone reads."""
+
+KNOWN = ("bundled", "yolox-nano", "torchvision", "detectron2", "transformers", "onnx", "ensemble")
+"""The kinds that come along; what another package's reads is for that to say."""
 
 
 class TeacherPart(Section):
@@ -81,6 +88,15 @@ class TeacherPart(Section):
         for view in views:
             parse_view(view)
         return views
+
+    @model_validator(mode="after")
+    def _read(self) -> Self:
+        for key, kind in READ_BY.items():
+            if getattr(self, key) is not None and self.kind in KNOWN and self.kind != kind:
+                raise ValueError(
+                    f'{key}: only kind = "{kind}" reads it, not {self.kind}; leave it out, or name the kind'
+                )
+        return self
 
 
 class TeacherSettings(TeacherPart):
@@ -135,6 +151,17 @@ class TeacherSettings(TeacherPart):
             return given
         shared = {key: given[key] for key in SHARED if key in given}
         return given | {"member": [one | shared for one in PAIR]}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.member and self.kind in KNOWN and self.kind != "ensemble":
+            raise ValueError(f'member: {self.kind} has none; write kind = "ensemble", or leave them out')
+        if self.min_score > self.true_score:
+            raise ValueError(
+                f"min_score = {self.min_score:g} is above true_score = {self.true_score:g}: boxes that count would not "
+                "be kept"
+            )
+        return self
 
 
 class LabellingSettings(Section):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from culling.common.errors import ModelError
+from culling.common.errors import CullingError, ModelError
 
 Kind = Literal["student", "teacher"]
 Format = Literal["fp16", "int8"]
@@ -38,10 +38,10 @@ def read_index(folder: Path = BUNDLED) -> dict[str, Bundled]:
         raise ModelError(f"{folder / INDEX}: not an index of weights ({error})") from None
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises `ModelError` if it cannot be read."""
+def file_hash(path: Path, fault: type[CullingError] = ModelError) -> str:
+    """Return the SHA-256 of a file. Raises `fault` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+        raise fault(f"{path}: cannot be read: {error.strerror}") from None

@@ -58,14 +58,18 @@ def day(
     from culling.cloud.study.day.film import VIDEO, DayRecord, claim, write_film
     from culling.cloud.weights.index import file_hash
     from culling.common import logs
+    from culling.common.errors import InputError
     from culling.common.progress import say
+    from culling.common.video import frame_rate
 
     logs.setup("warning")
+    frame_rate(video)  # what is no video leaves no folder behind
+    of = file_hash(video), file_hash(labels, InputError)
     decided = parse_overrides(override or ()) | {"service.data_dir": out / "cache"}
     console, settings = Console(), load_settings(None, decided)
     make_folder(out)
     with alone(out / "day.lock", say):
-        record = DayRecord(video.name, file_hash(video), file_hash(labels), seed, frames, every)
+        record = DayRecord(video.name, *of, seed, frames, every)
         claim(record, out)
         cast = load_cast(video, labels, settings.default_classes)
         console.print(f"{video.name}: {counted(len(cast.actors), 'object')} cut out, {len(cast.stands)} that stand")

@@ -26,6 +26,7 @@ PART = 240
 QUALITY = "21"
 """libx264's constant rate factor: about that of a camera's own stream."""
 
+PART_NAME = "part-"
 VIDEO = "day.mp4"
 LABELS = "labels.jsonl"
 
@@ -44,19 +45,24 @@ class DayRecord(msgspec.Struct, frozen=True):
 
 
 def claim(record: DayRecord, out: Path) -> None:
-    """Write `day.json` to the folder `out`, which then is for this day alone.
+    """Write `day.json` to the folder `out`, which is for this day alone once a part of it is composed.
 
-    Raises SettingsError where `out` holds another day, StorageError where it cannot be written.
+    A record of no frames, for the sheet and the check alone, fits any film of its day. Raises SettingsError where `out`
+    holds another day, StorageError where it cannot be written.
     """
-    file, told = out / "day.json", msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    try:
-        there = file.read_bytes()
-    except FileNotFoundError:
-        write_atomic(file, told)
+    file = out / "day.json"
+    if not ((out / VIDEO).exists() or any(out.glob(f"{PART_NAME}*.jsonl"))):
+        write_atomic(file, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         return
+    try:
+        there = msgspec.json.decode(file.read_bytes(), type=DayRecord)
     except OSError as error:
         raise StorageError(f"{file}: cannot be read: {error.strerror}") from None
-    if there != told:
+    except msgspec.DecodeError:
+        there = None
+    if there and not record.frames:
+        record = msgspec.structs.replace(record, frames=there.frames, every=there.every)
+    if there != record:
         raise SettingsError(f"--out {out}: holds another day ({file}); name a new folder, or remove that one")
 
 
@@ -66,9 +72,12 @@ def write_film(composer: Composer, record: DayRecord, out: Path) -> None:
     Raises StorageError where that cannot be written.
     """
     numbers = range(0, record.frames, record.every)
-    if not numbers or ((out / VIDEO).exists() and (out / LABELS).exists()):
+    if not numbers:
         return
-    parts = [(out / f"part-{start:06}", numbers[start : start + PART]) for start in range(0, len(numbers), PART)]
+    if (out / VIDEO).exists() and (out / LABELS).exists():
+        _remove(sorted(out.glob(f"{PART_NAME}*")))  # of a run that was killed while it removed them
+        return
+    parts = [(out / f"{PART_NAME}{start:06}", numbers[start : start + PART]) for start in range(0, len(numbers), PART)]
     with shown("composing", "frame", len(numbers)) as show:
         for place, (path, own) in enumerate(parts):
             if not path.with_suffix(".jsonl").exists():
@@ -122,10 +131,13 @@ def _join(parts: Sequence[Path], out: Path) -> None:
         unfinished.replace(out / VIDEO)
     except (OSError, av.FFmpegError) as error:
         raise StorageError(f"cannot write {out / VIDEO}: {error}") from None
-    for part in parts:
-        for suffix in (".mp4", ".jsonl"):
-            with suppress(FileNotFoundError):
-                part.with_suffix(suffix).unlink()
+    _remove([part.with_suffix(suffix) for part in parts for suffix in (".mp4", ".jsonl")])
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        with suppress(FileNotFoundError):
+            file.unlink()
 
 
 def _join_clips(clips: Sequence[Path], path: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_truncated_init_is_named(data: Path, capfd: pytest.CaptureFixture[str]
         (("--weight", "=0"), "every image has weight 0", InputError.exit_code),
         (("--jitter", "2", "1"), "0 < LOW <= HIGH", InputError.exit_code),
         (("--jitter", "0", "1"), "0 < LOW <= HIGH", InputError.exit_code),
+        (("--out", "model.checkpoint"), "ends in .safetensors", InputError.exit_code),
         (("--out", "/"), "is a folder", InputError.exit_code),
         (("--out", "/nowhere/at/all.safetensors"), "no such folder", InputError.exit_code),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from culling.cloud.query import eyes
 from culling.cloud.query.difference import GRID
 from culling.cloud.query.eyes import Sight, watch
 from culling.cloud.teacher.remembered import Remembered
@@ -53,6 +54,25 @@ def test_a_video_is_played_once_for_its_grey_pictures(tmp_path: Path) -> None:
     first = watch(tmp_path / "clip.mp4", most=5)
     assert first.numbers == tuple(range(5))
     assert first.cut
+
+
+def test_frames_have_the_times_at_which_they_are_shown(tmp_path: Path) -> None:
+    even = watch(make_clip(tmp_path / "even.mp4", frames=4, fps=10))
+    assert even.times == pytest.approx((0.0, 0.1, 0.2, 0.3))
+    gap = [0, 100, 200, 60_200, 60_300]
+    assert watch(make_clip(tmp_path / "gap.mp4", frames=5, times_ms=gap)).times == pytest.approx(
+        [at / 1e3 for at in gap]
+    )
+
+
+def test_a_file_that_does_not_say_when_is_timed_by_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=3, fps=10)
+    played = list(eyes.play(clip))
+    for one in played:
+        assert one.picture is not None
+        one.picture.pts = None
+    monkeypatch.setattr(eyes, "play", lambda video: iter(played))
+    assert watch(clip).times == pytest.approx((0.0, 0.1, 0.2))
 
 
 def test_a_video_that_lies_on_its_side_is_as_high_as_it_is_shown(tmp_path: Path) -> None:

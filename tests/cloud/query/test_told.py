@@ -17,10 +17,19 @@ NUMBERS = (*range(10), *range(12, 22))
 SAMPLE = Sample(np.arange(3), np.arange(3, 10))
 
 
-def told(tmp_path: Path, *yes: int, certified: bool = True, sample: Sample = SAMPLE) -> Found:
+TIMES = tuple(number / 10 for number in NUMBERS)
+
+
+def told(
+    tmp_path: Path,
+    *yes: int,
+    certified: bool = True,
+    sample: Sample = SAMPLE,
+    times: tuple[float, ...] = TIMES,
+) -> Found:
     """What is told of 20 frames at 10 a second, of which those numbers are yes; the teacher looked at ten of them."""
     greys = np.zeros((20, 1, 1), np.uint8)
-    footage = Footage(Path("yard.mp4"), NUMBERS, greys, 10.0, (160, 128), 2, 0.001)
+    footage = Footage(Path("yard.mp4"), NUMBERS, greys, times, 10.0, (160, 128), 2, 0.001)
     remembered = Remembered(lambda frames: [], tmp_path / "seen.jsonl", "teacher", 1)
     sight = Sight(footage, lambda frame: Detections.empty(), lambda seen: 0.0, remembered, lambda seen: False)
     sight.by_student.score, sight.by_student.seconds = dict.fromkeys(range(10), 0.0), [0.5, 0.02, 0.02]
@@ -37,6 +46,12 @@ def test_frames_in_a_row_are_one_interval_and_a_lost_one_does_not_end_it(tmp_pat
     assert one.yes == 6
     assert middles(one) == [0, 10, 21]
     assert told(tmp_path).intervals == []
+
+
+def test_times_are_those_of_the_frames_where_the_recording_has_a_gap(tmp_path: Path) -> None:
+    times = tuple(at + 60 * (at > 0.55) for at in TIMES)
+    one = told(tmp_path, 4, 5, 6, 7, 20, times=times)
+    assert [(each.start_s, each.end_s) for each in one.intervals] == [(0.4, 60.8), (62.0, 62.1)]
 
 
 def test_the_cost_is_looks_times_the_median_of_a_look(tmp_path: Path) -> None:

@@ -49,3 +49,25 @@ def test_keys_of_one_teacher_without_a_kind_are_of_the_bundled_one(tmp_path: Pat
     path.write_bytes(tomli_w.dumps({"service": {"data_dir": "data"}, "teacher": key}).encode())
     teacher = load_settings(path, {}).teacher
     assert (teacher.kind, teacher.member) == ("bundled", ())
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"layout": "yolox"}, 'layout: only kind = "onnx" reads it, not ensemble'),
+        ({"kind": "bundled", "pixels": "0-1"}, 'pixels: only kind = "onnx" reads it, not bundled'),
+        ({"kind": "onnx", "builder": "ssd"}, 'builder: only kind = "torchvision" reads it, not onnx'),
+        ({"kind": "ensemble", "member": [{"fit": "corner"}, {}]}, 'fit: only kind = "onnx" reads it, not bundled'),
+        ({"kind": "yolox-nano", "member": [{}, {}]}, 'member: yolox-nano has none; write kind = "ensemble"'),
+        ({"min_score": 0.5, "true_score": 0.4}, r"min_score = 0\.5 is above true_score = 0\.4"),
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused(tmp_path: Path, told: dict[str, object], said: str) -> None:
+    path = tmp_path / "cloud.toml"
+    path.write_bytes(tomli_w.dumps({"service": {"data_dir": "data"}, "teacher": told}).encode())
+    with pytest.raises(SettingsError, match=said):
+        load_settings(path, {})
+
+
+def test_what_another_packages_kind_reads_is_its_own_matter() -> None:
+    assert TeacherSettings(kind="theirs", layout="yolox", builder="own").layout == "yolox"

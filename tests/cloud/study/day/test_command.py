@@ -10,7 +10,7 @@ from culling.cloud.study.day.check import clear_frames, real_frames
 from culling.cloud.study.day.compose import Composer
 from culling.cloud.weights.classes import CLASSES
 from culling.common.cli import main
-from culling.common.errors import SettingsError
+from culling.common.errors import CameraError, InputError, SettingsError
 from culling.common.frame import Detections
 from culling.common.video import count_frames
 
@@ -28,6 +28,16 @@ def test_the_command_leaves_footage_that_says_what_it_is(
     assert count_frames(out / "day.mp4") == 5
     assert {"day.mp4", "labels.jsonl", "contact.jpg", "day.json"} <= {path.name for path in out.iterdir()}
     assert main(asked(street_files, out, "--seed", "3", "--frames", "20")) == SettingsError.exit_code
+
+
+def test_what_cannot_be_read_is_refused_by_what_it_is_and_leaves_nothing(
+    street_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    video, labels = street_files
+    out, none = tmp_path / "out", tmp_path / "none"
+    assert main(asked((none, labels), out)) == CameraError.exit_code
+    assert main(asked((video, none), out)) == InputError.exit_code
+    assert not out.exists()
 
 
 def test_without_frames_there_is_a_sheet_and_a_check_and_no_clip(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -65,8 +66,24 @@ def test_a_killed_run_goes_on_after_its_last_part_and_a_complete_one_does_nothin
     assert not idle.asked
 
 
-def test_a_folder_is_for_one_day_alone(tmp_path: Path) -> None:
+def test_a_folder_is_for_one_day_alone_once_a_part_is_composed(tmp_path: Path) -> None:
+    other = msgspec.structs.replace(RECORD, seed=RECORD.seed + 1)
+    claim(other, tmp_path)
     claim(RECORD, tmp_path)
+    (tmp_path / "part-000000.jsonl").touch()
     claim(RECORD, tmp_path)
     with pytest.raises(SettingsError, match=r"holds another day .*day\.json"):
-        claim(DayRecord("street.mp4", "a", "b", 6, 36_060, 4), tmp_path)
+        claim(other, tmp_path)
+    claim(msgspec.structs.replace(RECORD, frames=0), tmp_path)
+    with pytest.raises(SettingsError, match="holds another day"):
+        claim(msgspec.structs.replace(other, frames=0), tmp_path)
+    (tmp_path / "day.json").write_bytes(b"{}")
+    with pytest.raises(SettingsError, match="holds another day"):
+        claim(RECORD, tmp_path)
+
+
+def test_parts_that_a_killed_run_left_beside_its_film_are_removed(tmp_path: Path, cast: Cast) -> None:
+    for name in ("day.mp4", "labels.jsonl", "part-000000.mp4"):
+        (tmp_path / name).touch()
+    write_film(Counting(cast), RECORD, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"day.mp4", "labels.jsonl"}
