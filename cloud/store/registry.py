@@ -6,7 +6,7 @@ model at any moment. `previous` is kept for rollback, and the camera's first mod
 
     live ─ a newer one is published ─→ previous ─→ retired        live ─ the edge refuses it ─→ rejected
     live ─ it is signed anew ─→ retired, previous stays           previous takes its place again
-    live ─ rolled back by hand ─→ revoked
+    live ─ rolled back by hand ─→ revoked                         previous ─ the edge refused it ─→ rejected
     shadow ─ it is not worse ─→ live                              shadow ─ worse, refused or outdone ─→ rejected
 """
 
@@ -368,15 +368,19 @@ class Registry:
         """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.
 
         The one before it is another student, never the same one under the id that it had before it was signed anew. A
-        camera's base is not withdrawn: there is nothing before it. One that runs beside the live one only goes.
+        camera's base is not withdrawn: there is nothing before it. One that runs beside the live one only goes, and
+        nobody goes back to a previous one that is rejected.
         """
         with self._index.write() as connection:
             if end_shadow(connection, camera, model_id, state):
                 return True
-            if (before := _before(connection, camera, model_id)) is None:
-                return False
             mine = models.c.camera == camera
-            _move(connection, mine & (models.c.model_id == model_id), state)
+            named = mine & (models.c.model_id == model_id)
+            if (before := _before(connection, camera, model_id)) is None:
+                if state == "rejected":  # the next one was published before its edge said so
+                    _move(connection, named & (models.c.state == "previous") & (models.c.origin != "base"), state)
+                return False
+            _move(connection, named, state)
             _move(connection, mine & (models.c.counter == before), "live")
             return True
 
