@@ -175,7 +175,9 @@ class Offers:
             what = _beside(wanted)
             model = self._registry.find(camera, wanted) if self._is_due(camera, what) else None
             if model is not None and model.state == "shadow":  # else it was promoted or renewed since this was learnt
-                if there is None and self._expires(model):
+                # One that runs does so however old it is; one whose download was cut short is there, and never runs.
+                again = self._offered.get(camera, ("", 0.0))[0] == what
+                if (there is None or again) and self._expires(model):
                     self._requests.ask_once("renew", camera, self._clock.now(), {"model_id": wanted})
                 self._offer(edge_key, camera, what, ModelOffer(camera, model.manifest, self._share))
 

@@ -334,6 +334,21 @@ def test_a_shadow_that_expires_before_its_edge_took_it_is_renewed(beside: Told) 
     assert [request.payload for request in beside.cloud.requests.open()] == [{"model_id": "gate-2"}]
 
 
+def test_a_shadow_that_expires_while_its_edge_fetches_it_is_renewed_once_that_was_cut_short(beside: Told) -> None:
+    beside.clock.advance(365 * 86_400.0)
+    request = ModelRequest(CAMERA, "gate-2", 0, 10)
+    for _ in range(3):
+        beside.hear("gate-1", shadow="gate-2")
+        beside.clock.advance(REOFFER_S - 1)
+        assert beside.offers.piece(request) is not None
+    beside.clock.advance(REOFFER_S - 1)
+    beside.hear("gate-1", shadow="gate-2")
+    assert beside.renewals() == []
+    beside.clock.advance(1)
+    beside.hear("gate-1", shadow="gate-2")
+    assert beside.renewals() == [CAMERA]
+
+
 def test_a_shadow_that_was_renewed_since_this_was_learnt_is_neither_offered_nor_renewed(beside: Told) -> None:
     beside.hear("gate-1", shadow="")
     beside.cloud.publisher.renew_shadow(CAMERA, "gate-2")
