@@ -145,7 +145,7 @@ def open_session(model: bytes, provider: Provider, threads: int = 0, exact: bool
         _find_cuda()
         settings = settings | (_EXACT if exact else {})
     try:
-        session = ort.InferenceSession(model, _options(threads), providers=[(name, settings)])
+        session = ort.InferenceSession(model, session_options(threads), providers=[(name, settings)])
     except Exception as error:  # onnxruntime's errors share no base of their own
         raise ModelError(f"onnxruntime refused the model: {_first_line(error)}") from error
     if (actual := session.get_providers()[0]) != name:
@@ -211,7 +211,8 @@ def to_frame(found: Detections, from_size: tuple[int, int], to_size: tuple[int, 
     return Detections(found.boxes * scale, found.scores, found.labels)
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """Return the options of onnxruntime that every session here has; `threads` as in `open_graph`."""
     ort.set_default_logger_severity(_FATAL_ONLY)
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY

@@ -8,7 +8,7 @@ A scrape costs as much as it has lines: beyond some hundred cameras a cloud merg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -408,10 +408,11 @@ class Metrics:
         gauge.set(value)
 
     def set_each(self, name: str, values: Mapping[str, float]) -> None:
-        """Set a gauge of every camera, or, where they are merged, the one value that theirs become."""
+        """Set a gauge of every camera there is, or, where they are merged, the one value that theirs become."""
         if not self.merged:
             for camera, value in values.items():
                 self.set(name, value, camera=camera)
+            self.keep(name, values)
             return
         rule = self._series[name].merge
         if rule == "greatest" and not values:  # 0 would be a value
@@ -421,6 +422,13 @@ class Metrics:
         gauge = self._child(name, {"camera": ALL})
         assert isinstance(gauge, Gauge), name
         gauge.set(sum(values.values()) if rule == "sum" else max(values.values()))
+
+    def keep(self, name: str, cameras: Collection[str]) -> None:
+        """Export a gauge of cameras for these alone from now on: any other is gone."""
+        if not self.merged:
+            for labels, _ in self._read(name, {}):
+                if labels["camera"] not in cameras:
+                    self.forget(name, **labels)
 
     def follow(self, name: str, value: Callable[[], float], **labels: str) -> None:
         """Set a gauge to call `value` whenever it is read."""

@@ -22,6 +22,7 @@ from culling.cloud.store.people.deeds import Actor, operator
 from culling.cloud.store.registry import Artefact, Registry
 from culling.cloud.store.requests import Kind, Request, Requests
 from culling.cloud.store.roster import Roster
+from culling.cloud.store.waves.shadows import shadow_ids
 from culling.common.errors import InputError
 
 MODEL_KINDS = ("publish", "rollback", "renew")
@@ -111,9 +112,12 @@ def _change_model(request: Request, index: Index, publisher: Publisher) -> str:
         model = publisher.rollback(camera)
     elif request.kind == "renew":
         stale = request.payload.get("model_id")  # a version before says nothing of it
-        if stale not in (None, Registry(index).live_ids().get(camera)):
+        if stale is not None and stale == shadow_ids(index).get(camera):
+            model = publisher.renew_shadow(camera, stale)
+        elif stale not in (None, Registry(index).live_ids().get(camera)):
             return f"{stale} is not live any more: it is not signed anew"
-        model = publisher.renew(camera)
+        else:
+            model = publisher.renew(camera)
     elif "model_id" in request.payload:
         model = publisher.publish(camera, _usable(index, camera, request.payload["model_id"], publisher), "manual")
     else:

@@ -217,6 +217,20 @@ class Publisher:
 
         return self.publish(camera, live.artefact, "rollback", None, sign_shadow, retire_shadow)
 
+    def renew_shadow(self, camera: str, model_id: str) -> Model:
+        """Sign what is to run beside the live model anew, for an edge that did not take it before it expired.
+
+        Its trial goes on. Raises SupersededError when it is not to run there any more.
+        """
+        known = {model.model_id: model for model in self._registry.models(camera)}
+        with self._index.write() as connection:
+            if model_id not in known or not end_shadow(connection, camera, model_id, "retired"):
+                raise SupersededError(f"{model_id} does not run beside the live model any more: it is not signed anew")
+            again = add(connection, camera, partial(self._again, known[model_id]), shadow=True)
+            go_on(connection, camera, model_id, again.model_id)
+        log.info("shadow_renewed", camera=camera, model_id=again.model_id, renewed=model_id)
+        return again
+
     def _again(self, model: Model, counter: int) -> Model:
         return self.signed(model.camera, counter, model.artefact, model.origin, model.round)
 

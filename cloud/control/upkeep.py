@@ -44,6 +44,9 @@ UPKEEP_S = 60.0
 STEER_S = 10.0
 """A camera that is new, or whose hour has turned, waits no longer for its pace and profile."""
 
+STEERED = ("measured_accuracy", "wrong_records", "pace", "profile_looks")
+"""Gauges of one camera after the other, whichever is measured or steered next."""
+
 COLLECT_S = 3600.0
 """What is left over in a bucket costs little, and listing it takes one request for a thousand pictures."""
 
@@ -147,6 +150,9 @@ class Upkeep:
         self._next_steer = self._clock.monotonic() + STEER_S
         self._pacer.tend()
         self._profiler.tend()
+        here = {row.name for row in self._roster.rows() if not row.revoked}
+        for name in STEERED:
+            self._metrics.keep(name, here)
 
     def _zoo(self, now: float, spare: int) -> list[Student]:
         """Return the earlier students whose files are kept; none where the disk is short of `spare` bytes."""

@@ -38,6 +38,8 @@ def verdict(figures: Figures) -> str:
     rounds, base, final = figures["rounds"], figures["map_base"], figures["map_final"]
     used = sum(_outcome(row) == "published" for row in rounds)
     told = f"{used} of {counted(len(rounds), 'round')} put a new student into use"
+    if not rounds and figures["held"]:
+        return "Rounds were held, by schedule.hold or a person, and none started, so there is nothing to compare."
     if not rounds:
         return "No round ended before the time limit, so there is nothing to compare: allow more with --minutes."
     if base is None or final is None:

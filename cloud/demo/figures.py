@@ -23,7 +23,8 @@ from culling.cloud.demo.plan import Plan
 from culling.cloud.demo.run import Demo
 from culling.cloud.evaluation.evaluate import EvaluationResult
 from culling.cloud.evaluation.holdout import HeldOut, HeldOutScores
-from culling.cloud.settings import load_settings, sqlite_url
+from culling.cloud.settings import ScheduleSettings, load_settings, sqlite_url
+from culling.cloud.store.desired import DesiredState, DesiredStates
 from culling.cloud.store.index import Index, frames
 from culling.cloud.store.registry import Artefact, Model, ModelFiles, Registry
 from culling.cloud.store.roster import Roster
@@ -53,6 +54,7 @@ def measure(
         bill = statements(index, settings, 0.0, time.time(), [run.camera])[run.camera].row()
         used = sorted((model for model in models if model.state != "rejected"), key=lambda model: model.counter)
         students = [model.model_id for model in used]
+        held = are_held(index, settings.schedule, run.camera)
         pace = read_pace(index, settings, run.camera, students, camera.enrolled, SystemClock())
         with index.read() as connection:
             stored = connection.execute(sa.select(sa.func.count()).select_from(frames)).scalar_one()
@@ -77,11 +79,18 @@ def measure(
         **_traffic(run.metrics),
         "teacher_frames": labelled,
         "rounds": rows,
+        "held": held,
         **_students(used, scores),
         "measured_frames": len(held_out),
         "plan": {**asdict(plan), "round_s": plan.round_s, "total_s": plan.total_s},
         "frames_lost": lost(run.folder / "edge" / "spool.sqlite", stored, camera.state.dropped if camera.state else {}),
     }
+
+
+def are_held(index: Index, schedule: ScheduleSettings, camera: str) -> bool:
+    """Return whether no round of a camera started since they are held: the demo itself holds them only after that."""
+    held = schedule.hold or DesiredStates(index).all().get(camera, DesiredState()).held
+    return held and not Rounds(index).all(camera)
 
 
 def _score_candidates(run: Demo, rounds: Sequence[Round], held_out: HeldOut) -> dict[int, HeldOutScores]:

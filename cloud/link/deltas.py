@@ -1,24 +1,28 @@
 """What changed between a model and one that its edge has already: made when it is first asked for, and then kept.
 
 Making one takes a core for seconds, so it is done by a thread, one at a time, while frames come in. It lies beside the
-model's file, and is removed with it. One that is no shorter than the model itself is not kept.
+model's file, and is removed with it. One that is no shorter than the model itself is not kept. One that a process finds
+there is proven once, as a model's file is: what rotted is made again, since each edge would fetch it in vain.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal
 
 import structlog
 
 from culling.cloud.link.pieces import Pieces
+from culling.cloud.store.objects.objects import LostError
 from culling.cloud.store.registry import ModelFiles
-from culling.common.errors import CullingError, ModelError
-from culling.common.wire.delta import make
+from culling.common.errors import CullingError, ModelError, ProtocolError
+from culling.common.wire.delta import apply, make
 
 log = structlog.get_logger(__name__)
 
@@ -93,13 +97,25 @@ class Deltas:
     def _answer(self, target: str, bases: Sequence[str]) -> Delta | None:
         """Return a delta that is kept or made now. Raises ModelError, StorageError."""
         for base in bases:
-            if total := self._files.deltas.size(base, target):
-                return Delta(target, base, total)
             try:
                 old = self._files.fetch(base)
             except ModelError:  # it was pruned
                 continue
-            return self._make(base, old, target)
+            return self._kept(base, old, target) or self._make(base, old, target)
+        return None
+
+    def _kept(self, base: str, old: bytes, target: str) -> Delta | None:
+        """Return the delta that is kept, if it makes the target of `old`. Raises StorageError."""
+        if not (total := self._files.deltas.size(base, target)):
+            return None
+        made, wrong = BytesIO(), "it makes another model"
+        try:
+            apply(BytesIO(self._files.deltas.fetch(f"{target}.{base}")), BytesIO(old), made)
+        except (LostError, ProtocolError) as error:
+            wrong = str(error)
+        if hashlib.sha256(made.getvalue()).hexdigest() == target:
+            return Delta(target, base, total)
+        log.warning("delta_damaged", base=base[:12], model=target[:12], error=wrong)
         return None
 
     def _make(self, base: str, old: bytes, target: str) -> Delta | None:

@@ -173,7 +173,12 @@ class Offers:
                 self._offer(edge_key, camera, what, ModelOffer(camera, manifest, 0.0))
         elif wanted is not None and self._share and not (there == wanted and state.shadowed):
             what = _beside(wanted)
-            if self._is_due(camera, what) and (model := self._registry.find(camera, wanted)) is not None:
+            model = self._registry.find(camera, wanted) if self._is_due(camera, what) else None
+            if model is not None and model.state == "shadow":  # else it was promoted or renewed since this was learnt
+                # One that runs does so however old it is; one whose download was cut short is there, and never runs.
+                again = self._offered.get(camera, ("", 0.0))[0] == what
+                if (there is None or again) and self._expires(model):
+                    self._requests.ask_once("renew", camera, self._clock.now(), {"model_id": wanted})
                 self._offer(edge_key, camera, what, ModelOffer(camera, model.manifest, self._share))
 
     def _is_due(self, camera: str, what: str) -> bool:
@@ -187,8 +192,11 @@ class Offers:
         It expires before it would be offered again; or an edge that accepted a newer one refuses its old counter: it
         was gone back to, or the edge runs the shadow `beside`, and lost this one.
         """
-        expires = model.expires <= self._clock.now() + self._reoffer_s
-        return expires or (again and not self._registry.is_newest(model.camera, model.model_id, beside))
+        return self._expires(model) or (again and not self._registry.is_newest(model.camera, model.model_id, beside))
+
+    def _expires(self, model: Model) -> bool:
+        """Return whether a model expires before it would be offered again."""
+        return model.expires <= self._clock.now() + self._reoffer_s
 
     def _offer(self, edge_key: str, camera: str, what: str, offer: ModelOffer) -> None:
         if self._send(edge_key, offer):

@@ -164,7 +164,9 @@ class Readings:
         self._show_liveness(said.latest, enrolled)
 
     def _show_liveness(self, latest: Mapping[str, Told], enrolled: Set[str]) -> None:
-        """Export who was heard of when: an edge behind a router can't be scraped. One that never spoke has none."""
+        """Export who was heard of when: an edge behind a router can't be scraped. One that never spoke has none, and
+        neither has one that was removed or revoked, and is no longer waited for.
+        """
         now = self._clock.now()
         silent: dict[str, float] = {}
         live: dict[str, float] = {}
@@ -173,7 +175,5 @@ class Readings:
                 state, heard = latest.get(camera, (None, self._before.get(camera, now)))
                 silent[camera] = max(0.0, now - heard)
                 live[camera] = float(state_of(False, state, heard, now) == "live")
-            elif not self._metrics.merged:  # one that was revoked is no longer waited for: no alert may stay
-                silent[camera], live[camera] = 0.0, 1.0
         self._metrics.set_each("camera_heard_seconds", silent)
         self._metrics.set_each("camera_live", live)

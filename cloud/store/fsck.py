@@ -299,12 +299,11 @@ class _Check:
             what = f"model {model.model_id}"
             if not (wrong := self._model_damage(model)):
                 continue
-            if model.state == "previous" or model.origin == "base":
+            if not self._registry.gives_way(camera, model.model_id):  # it is not in use, or there is nothing before it
                 yield Finding(what, wrong, advice=_BACKUP)
                 continue
-            if self._repair and not self._registry.withdraw(camera, model.model_id, "revoked"):
-                yield Finding(what, wrong, advice=_BACKUP)  # the base, signed anew: there is nothing before it
-                continue
+            if self._repair:
+                self._registry.withdraw(camera, model.model_id, "revoked")
             ended = "the model before it is live" if model.state == "live" else "it runs beside the live one no more"
             yield self._finding(what, wrong, f"withdrawn: {ended}")
 

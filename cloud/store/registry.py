@@ -6,7 +6,7 @@ model at any moment. `previous` is kept for rollback, and the camera's first mod
 
     live ─ a newer one is published ─→ previous ─→ retired        live ─ the edge refuses it ─→ rejected
     live ─ it is signed anew ─→ retired, previous stays           previous takes its place again
-    live ─ rolled back by hand ─→ revoked
+    live ─ rolled back by hand ─→ revoked                         previous ─ the edge refused it ─→ rejected
     shadow ─ it is not worse ─→ live                              shadow ─ worse, refused or outdone ─→ rejected
 """
 
@@ -34,7 +34,7 @@ from culling.cloud.store.index import Index, models, requests, rounds, swaps, tr
 from culling.cloud.store.objects.folder import Folder
 from culling.cloud.store.objects.objects import LostError, Objects
 from culling.cloud.store.rounds import UNFINISHED
-from culling.cloud.store.waves.alike import gone_back_to, same, uses
+from culling.cloud.store.waves.alike import gone_back_to, same, state_of, uses
 from culling.cloud.store.waves.shadows import end_shadow, give_way
 from culling.common.errors import InputError, ModelError, ProtocolError, StorageError
 from culling.common.selection.ranker import Ranker
@@ -368,23 +368,27 @@ class Registry:
         """Take the live model back, if it is that one, and put the one before it in its place; return whether it was.
 
         The one before it is another student, never the same one under the id that it had before it was signed anew. A
-        camera's base is not withdrawn: there is nothing before it. One that runs beside the live one only goes.
+        camera's base is not withdrawn: there is nothing before it. One that runs beside the live one only goes, and
+        nobody goes back to a previous one that is rejected.
         """
         with self._index.write() as connection:
-            mine = models.c.camera == camera
             if end_shadow(connection, camera, model_id, state):
                 return True
-            found = connection.execute(models.select().where(mine & (models.c.state == "live"))).first()
-            if found is None or found.model_id != model_id or found.origin == "base":
+            mine = models.c.camera == camera
+            named = mine & (models.c.model_id == model_id)
+            if (before := _before(connection, camera, model_id)) is None:
+                if state == "rejected":  # the next one was published before its edge said so
+                    _move(connection, named & (models.c.state == "previous") & (models.c.origin != "base"), state)
                 return False
-            kept = (models.c.state == "previous") | (models.c.origin == "base")
-            other = (models.c.sha256 != found.sha256) | (models.c.scale != found.scale)
-            before = connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine, kept, other)).scalar()
-            if before is None:
-                return False
-            _move(connection, mine & (models.c.counter == found.counter), state)
+            _move(connection, named, state)
             _move(connection, mine & (models.c.counter == before), "live")
             return True
+
+    def gives_way(self, camera: str, model_id: str) -> bool:
+        """Return whether `withdraw` would take a model back now."""
+        with self._index.read() as connection:
+            is_shadow = state_of(connection, camera, model_id) == "shadow"
+            return is_shadow or _before(connection, camera, model_id) is not None
 
     def zoo(self, most: int, since: float, camera: str | None = None) -> dict[str, list[Student]]:
         """Return at most `most` earlier students of each camera, or of one, that may be tried again, newest first.
@@ -460,6 +464,17 @@ def add(connection: sa.Connection, camera: str, make: Callable[[int], Model], sh
         give_way(connection, camera)
     connection.execute(models.insert().values(**_row(model)))
     return model
+
+
+def _before(connection: sa.Connection, camera: str, model_id: str) -> int | None:
+    """Return the counter of what takes a model's place if that is withdrawn; None where it is not live, or stays."""
+    mine = models.c.camera == camera
+    found = connection.execute(models.select().where(mine & (models.c.state == "live"))).first()
+    if found is None or found.model_id != model_id or found.origin == "base":
+        return None
+    kept = (models.c.state == "previous") | (models.c.origin == "base")
+    other = (models.c.sha256 != found.sha256) | (models.c.scale != found.scale)
+    return connection.execute(sa.select(sa.func.max(models.c.counter)).where(mine, kept, other)).scalar()
 
 
 def revoke(connection: sa.Connection, camera: str, model_id: str | None) -> None:

@@ -45,10 +45,10 @@ from culling.common.graph import (
     Graph,
     _check_placement,
     _find_cuda,
-    _options,
     check,
     open_graph,
     see,
+    session_options,
 )
 from culling.common.scaler import LONG_SIDE, input_size
 from culling.common.video import BUNDLED_CLIP, count_frames, read_frames
@@ -85,7 +85,7 @@ class Way:
 
         Raises `ModelError` where onnxruntime fell back to another provider, which it does without a word.
         """
-        options = _options(0)
+        options = session_options(0)
         change(options)
         wanted = self.providers[0][0]
         try:

@@ -33,7 +33,7 @@ from culling.cloud.model.faster_rcnn.graph import FasterRcnnGraph
 from culling.cloud.model.quantise import calibration_frames, quantise
 from culling.cloud.model.weights import load_bundled
 from culling.common import bench
-from culling.common.graph import Graph, _options, check
+from culling.common.graph import Graph, check, session_options
 from culling.edge.bench.material import Material, gather
 
 NAMES = ["boxes", "scores", "labels"]
@@ -52,7 +52,7 @@ class Way:
 
 def session(model: bytes, threads: int, change: Callable[[Any], None] = lambda options: None) -> Run:
     """Return what runs `model` as an agent does, but for what `change` does to onnxruntime's options."""
-    options = _options(threads)
+    options = session_options(threads)
     change(options)
     made = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda frames: made.run(NAMES, {"frames": frames})
@@ -98,7 +98,7 @@ def run_otherwise(model: bytes, threads: int, size: tuple[int, int]) -> Iterator
 
 
 def bound(model: bytes, threads: int) -> Run:
-    made = ort.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
+    made = ort.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
     binding = made.io_binding()
 
     def run(frames: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
@@ -123,7 +123,7 @@ def normalised_outside(model: bytes, threads: int) -> Run:
     proto.graph.input.append(floats)
     for node in proto.graph.node:
         node.output[:] = [f"{name}.unused" if name == first else name for name in node.output]
-    made = ort.InferenceSession(proto.SerializeToString(), _options(threads), providers=["CPUExecutionProvider"])
+    made = ort.InferenceSession(proto.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"])
     spec = load_bundled("student")[0].transform
     mean, std = (np.array(value, np.float32) * 255 for value in (spec.image_mean, spec.image_std))
 

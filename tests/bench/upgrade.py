@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -248,7 +247,9 @@ class Upgrade:
         self._look(kits)
 
     def _write_settings(self) -> None:
-        ports = [_free_port() for _ in range(3)]
+        from support.site import free_port
+
+        ports = [free_port() for _ in range(3)]
         quoted = [
             f'[service]\ndata_dir = "{self.data}"\nendpoint = "tcp://127.0.0.1:{ports[0]}"\nreserve_bytes = 0',
             f"[metrics]\nport = {ports[1]}",
@@ -266,8 +267,10 @@ class Upgrade:
         return out / "edge.toml"
 
     def _start_edges(self, side: Side, kits: dict[str, Path]) -> None:
+        from support.site import free_port
+
         name = f"agent-{side.name}"
-        self._ports[name] = _free_port()
+        self._ports[name] = free_port()
         self._edges[name] = side.start(
             name, "-m", "culling.common.cli", "edge", "run", "--config", str(self._agent(name, kits[name]))
         )
@@ -428,12 +431,6 @@ class Upgrade:
         """Return the longer gap of both witnesses."""
         said = [self._acks_of(f"witness-{side}").read_text().splitlines() for side in SIDES]
         return max(gap([float(line.split()[1]) for line in lines], stopped, until) for lines in said)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def main() -> int:

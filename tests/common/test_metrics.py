@@ -284,6 +284,19 @@ class TestReadingBack:
         assert edge.by("reason", "frames_forwarded") == {"hard": 7, "audit": 1}
 
 
+def test_a_camera_that_is_gone_has_no_gauge_any_more() -> None:
+    metrics = Metrics(CollectorRegistry(), "cloud")
+    metrics.set_each("store_bytes", {"gate": 3, "yard": 4})
+    metrics.set_each("store_bytes", {"yard": 5})
+    assert metrics.by("camera", "store_bytes") == {"yard": 5}
+    for bound in ("low", "high"):
+        metrics.set("measured_accuracy", 0.5, camera="gate", bound=bound)
+        metrics.set("measured_accuracy", 0.5, camera="yard", bound=bound)
+    metrics.keep("measured_accuracy", ["yard"])
+    assert metrics.by("bound", "measured_accuracy", camera="gate") == {}
+    assert metrics.by("bound", "measured_accuracy", camera="yard") == {"low": 0.5, "high": 0.5}
+
+
 def test_a_gauge_whose_subject_is_gone_is_exported_no_longer() -> None:
     metrics = Metrics(CollectorRegistry(), "edge")
     metrics.set("output_up", 1, output="broker")

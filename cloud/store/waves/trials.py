@@ -170,10 +170,11 @@ def enter(connection: sa.Connection, camera: str, model_id: str, before: str, at
     connection.execute(trials.insert().values(**row, why=""))
 
 
-def go_on(connection: sa.Connection, camera: str, model_id: str, renewed: str, before: str) -> None:
-    """Go on with the trial of a student that runs beside the live one, after both of them have new ids."""
+def go_on(connection: sa.Connection, camera: str, model_id: str, renewed: str, before: str | None = None) -> None:
+    """Go on with the trial of a student that runs beside the live one, after it has a new id; and that one `before`."""
     mine = (trials.c.camera == camera) & (trials.c.model_id == model_id) & (trials.c.state == "shadow")
-    connection.execute(trials.update().where(mine).values(model_id=renewed, before=before))
+    changes = {"model_id": renewed} if before is None else {"model_id": renewed, "before": before}
+    connection.execute(trials.update().where(mine).values(**changes))
 
 
 def move(connection: sa.Connection, trial: Trial, state: TrialState, at: float, why: str = "", **changes: Any) -> bool:

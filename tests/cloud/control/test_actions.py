@@ -102,6 +102,18 @@ def test_only_the_model_that_an_edge_could_not_take_is_signed_anew(cloud: CloudS
     assert do(cloud, "renew", model_id="gate-2") == f"gate-3 {OFFERED}"
 
 
+def test_a_shadow_that_an_edge_could_not_take_is_signed_anew_alone(cloud: CloudState) -> None:
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="c"), "round", shadow=lambda connection: True)
+    assert do(cloud, "renew", model_id="gate-3") == "gate-4 runs beside the live model first: see `culling cloud waves`"
+    assert {model.model_id: model.state for model in cloud.registry.models(CAMERA)} == {
+        "gate-4": "shadow",
+        "gate-3": "retired",
+        "gate-2": "live",
+        "gate-1": "previous",
+    }
+    assert do(cloud, "renew", model_id="gate-3") == "gate-3 is not live any more: it is not signed anew"
+
+
 def test_a_model_that_a_gate_took_back_is_refused_by_that_reason(cloud: CloudState) -> None:
     cloud.registry.withdraw(CAMERA, "gate-2", "revoked")
     with pytest.raises(InputError, match="gate-2 was taken back: a gate found it no better"):

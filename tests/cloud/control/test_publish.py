@@ -84,6 +84,19 @@ def test_a_model_gone_back_to_is_accepted_once_it_is_renewed(cloud: CloudState, 
     assert cloud.registry.live_ids() == {CAMERA: "gate-3"}
 
 
+def test_a_shadow_is_renewed_only_while_it_is_to_run_beside_the_live_one(cloud: CloudState, clock: FakeClock) -> None:
+    turn = cloud.rounds.start(CAMERA, "manual", clock.now())
+    cloud.publisher.publish(CAMERA, cloud.artefact(tag="a"), "base")
+    beside = cloud.publisher.publish(CAMERA, cloud.artefact(tag="b"), "round", turn.id, shadow=lambda connection: True)
+    clock.advance(365 * DAY_S)
+    again = cloud.publisher.renew_shadow(CAMERA, beside.model_id)
+    assert (again.model_id, again.state, again.origin, again.round) == ("gate-3", "shadow", "round", turn.id)
+    assert verify(again.manifest, trust(cloud), clock.now()).sha256 == beside.artefact.sha256
+    assert cloud.registry.live_ids() == {CAMERA: "gate-1"}
+    with pytest.raises(SupersededError, match="gate-2 does not run beside the live model any more"):
+        cloud.publisher.renew_shadow(CAMERA, beside.model_id)
+
+
 def test_a_camera_without_a_model_has_none_to_renew(cloud: CloudState) -> None:
     with pytest.raises(InputError, match="no live model"):
         cloud.publisher.renew(CAMERA)

@@ -15,7 +15,7 @@ from culling.common.clock import DAY_S
 from culling.common.metrics import ALL, Metrics
 from culling.common.wire.protocol import frame_id
 from support.clock import FakeClock
-from support.cloud import CAMERA, CloudState, hard_frame
+from support.cloud import CAMERA, CloudState, camera_state, hard_frame
 
 
 @pytest.fixture
@@ -75,6 +75,27 @@ def test_a_camera_that_is_new_or_steered_anew_waits_for_seconds_only(cloud: Clou
     clock.advance(STEER_S)
     pass_turn(kept)
     assert metrics.by("camera", "pace") == {CAMERA: 1.0}
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_camera_that_is_gone_leaves_no_series_behind(cloud: CloudState, clock: FakeClock, revoked: bool) -> None:
+    metrics = Metrics(CollectorRegistry(), "cloud")
+    cloud.enroll("gate", edge="edge-1")
+    cloud.enroll("yard", edge="edge-2")
+    cloud.roster.heard({name: camera_state(name) for name in ("gate", "yard")}, clock.now())
+    kept = upkeep(cloud, metrics)
+    for _ in range(2):  # one camera is measured each minute
+        pass_turn(kept)
+        clock.advance(UPKEEP_S)
+    told = ["measured_accuracy", "wrong_records", "pace", "profile_looks", "last_round_time"]
+    assert [sorted(metrics.by("camera", name)) for name in told] == [["gate", "yard"]] * len(told)
+    if revoked:
+        cloud.roster.revoke("edge-1")
+        told.remove("last_round_time")  # its rounds are shown as long as the edge is known
+    else:
+        cloud.roster.remove("gate", clock.now())
+    pass_turn(kept)
+    assert [sorted(metrics.by("camera", name)) for name in told] == [["yard"]] * len(told)
 
 
 def test_the_files_of_the_zoo_stay_until_the_disk_is_short(

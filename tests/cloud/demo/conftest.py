@@ -27,5 +27,5 @@ def figures() -> dict[str, Any]:
         "map_final_50_95": 0.5, "map_vs_labels": {"base": 0.5, "final": 0.7, "base_50_95": 0.2, "final_50_95": 0.4},
         "accuracy": {"ap50": {"value": 0.62, "low": 0.5, "high": 0.7}},
         "bill": {"told": "9 TFLOP: edge 8 TFLOP, cloud 1 TFLOP; 1/12 of full training, 1/99 without the edge's passes"},
-        "cascade": None, "pace": None,
+        "cascade": None, "pace": None, "held": False,
     }  # fmt: skip

@@ -81,6 +81,9 @@ def test_no_improvement_is_a_finding_and_no_failure(figures: dict[str, Any]) -> 
 
 def test_without_rounds_or_without_a_teachers_word_there_is_no_verdict(figures: dict[str, Any]) -> None:
     assert "allow more with --minutes" in verdict(figures | {"rounds": []})
+    assert verdict(figures | {"rounds": [], "held": True}) == (
+        "Rounds were held, by schedule.hold or a person, and none started, so there is nothing to compare."
+    )
     assert "only the label file" in verdict(figures | {"map_base": None, "map_final": None})
 
 

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from culling.cloud.demo.figures import lost, read_trace, write_plots
+import pytest
+
+from culling.cloud.demo.figures import are_held, lost, read_trace, write_plots
+from culling.cloud.store.desired import DesiredStates
 from culling.common.frame import Detections
 from culling.common.selection.selector import Released
 from culling.edge.spool.spool import Spool
+from support.cloud import CAMERA, CloudState
 from support.scores import score
 
 
@@ -40,6 +44,19 @@ def test_a_trace_gives_each_models_first_result_and_the_gap_before_it(tmp_path: 
 
 def test_an_edge_that_saw_nothing_left_no_trace(tmp_path: Path) -> None:
     assert read_trace(tmp_path / "trace.jsonl") == {}
+
+
+@pytest.mark.parametrize(("setting", "person"), [(True, False), (False, True)])
+def test_rounds_are_held_by_a_setting_or_a_person_where_none_started(
+    cloud: CloudState, setting: bool, person: bool
+) -> None:
+    schedule = cloud.settings.schedule
+    assert not are_held(cloud.index, schedule, CAMERA), "the time was too short"
+    DesiredStates(cloud.index).change(CAMERA, held=person)
+    schedule = schedule.model_copy(update={"hold": setting})
+    assert are_held(cloud.index, schedule, CAMERA)
+    cloud.rounds.start(CAMERA, "manual", 1.0)
+    assert not are_held(cloud.index, schedule, CAMERA), "the demo itself lets no more start than it was asked for"
 
 
 def test_nothing_is_lost_when_every_frame_is_acked_or_spooled(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from culling.cloud.link.deltas import Delta, Deltas
 from culling.cloud.store.objects.objects import open_objects
 from culling.cloud.store.registry import ModelFiles
-from culling.common.wire.delta import apply
+from culling.common.wire.delta import apply, make
 from support.s3 import S3
 from support.waiting import wait_until
 
@@ -108,6 +109,34 @@ def test_a_kept_one_that_is_of_other_models_is_made_again(deltas: Deltas, files:
     found = find(deltas, target, base)
     assert found is not None
     assert rebuilt(whole(deltas, found), OLD) == NEW
+
+
+def of_another(good: bytes) -> bytes:
+    """Return what says that it makes `NEW`, and makes other bytes."""
+    other = NEW[::-1]
+    named, meant = (hashlib.sha256(data).hexdigest().encode() for data in (other, NEW))
+    return make(OLD, other).replace(named, meant)
+
+
+@pytest.mark.parametrize(
+    "rot",
+    [lambda good: good[:-1], lambda good: good[:-9] + b"\xff" + good[-8:], of_another],
+    ids=["torn", "a byte", "another model's"],
+)
+def test_a_kept_one_that_rotted_is_made_again(
+    deltas: Deltas, files: ModelFiles, tmp_path: Path, rot: Callable[[bytes], bytes]
+) -> None:
+    base, target = files.add(OLD, "onnx"), files.add(NEW, "onnx")
+    found = find(deltas, target, base)
+    path = tmp_path / "models" / f"{target}.{base}.delta"
+    good = path.read_bytes()
+    path.write_bytes(rot(good))
+    after = Deltas(files)
+    with capture_logs() as logs:
+        assert find(after, target, base) == found
+    assert [one["event"] for one in logs] == ["delta_damaged", "delta_made"]
+    assert path.read_bytes() == good
+    after.close()
 
 
 def test_one_that_is_gone_since_is_told_so_and_made_again(deltas: Deltas, files: ModelFiles, tmp_path: Path) -> None:

@@ -323,6 +323,42 @@ def test_an_edge_that_knows_no_shadows_is_offered_none(beside: Told) -> None:
     assert offers(beside.hear("gate-1")) == []
 
 
+def test_a_shadow_that_expires_before_its_edge_took_it_is_renewed(beside: Told) -> None:
+    beside.clock.advance(365 * 86_400.0 - REOFFER_S - 1)
+    beside.hear("gate-1", shadow="")
+    assert beside.renewals() == []
+    beside.clock.advance(1)
+    assert offers(beside.hear("gate-1", shadow="gate-2", greeting=True)) == [0.1]
+    assert beside.renewals() == [], "one that is there runs on, however old it is"
+    assert offers(beside.hear("gate-1", shadow="", greeting=True)) == [0.1]
+    assert [request.payload for request in beside.cloud.requests.open()] == [{"model_id": "gate-2"}]
+
+
+def test_a_shadow_that_expires_while_its_edge_fetches_it_is_renewed_once_that_was_cut_short(beside: Told) -> None:
+    beside.clock.advance(365 * 86_400.0)
+    request = ModelRequest(CAMERA, "gate-2", 0, 10)
+    for _ in range(3):
+        beside.hear("gate-1", shadow="gate-2")
+        beside.clock.advance(REOFFER_S - 1)
+        assert beside.offers.piece(request) is not None
+    beside.clock.advance(REOFFER_S - 1)
+    beside.hear("gate-1", shadow="gate-2")
+    assert beside.renewals() == []
+    beside.clock.advance(1)
+    beside.hear("gate-1", shadow="gate-2")
+    assert beside.renewals() == [CAMERA]
+
+
+def test_a_shadow_that_was_renewed_since_this_was_learnt_is_neither_offered_nor_renewed(beside: Told) -> None:
+    beside.hear("gate-1", shadow="")
+    beside.cloud.publisher.renew_shadow(CAMERA, "gate-2")
+    beside.clock.advance(365 * 86_400.0)
+    beside.sent.clear()
+    beside.offers.tell(EDGE, [CAMERA])
+    assert beside.sent == []
+    assert beside.renewals() == []
+
+
 def test_a_promoted_one_is_offered_for_use_at_once(beside: Told) -> None:
     beside.hear("gate-1", shadow="")
     with beside.cloud.index.write() as connection:

@@ -163,7 +163,9 @@ def test_a_base_that_was_signed_anew_and_is_damaged_wants_a_backup(cloud: CloudS
     base = cloud.publisher.publish("yard", cloud.artefact(tag="of the yard"), "base")
     cloud.publisher.renew("yard")
     cloud.files.path(base.artefact.sha256, "onnx").write_bytes(b"not a model")
-    assert [named.what for named in fsck(cloud.settings, repair=True).open] == ["model yard-2", "model yard-1"]
+    for repair in (False, True):
+        told = [(named.what, named.advice) for named in fsck(cloud.settings, repair).findings]
+        assert told == [("model yard-2", "restore it from a backup"), ("model yard-1", "restore it from a backup")]
     assert cloud.registry.live_ids()["yard"] == "yard-2"
 
 

@@ -107,6 +107,18 @@ def test_the_base_is_not_withdrawn_since_it_was_signed_anew(cloud: CloudState) -
     assert cloud.registry.live_ids() == {CAMERA: "gate-2"}
 
 
+def test_nobody_goes_back_to_a_student_that_was_rejected_after_the_next_one_was_published(cloud: CloudState) -> None:
+    """An edge's verdict takes the time of a download and a probation."""
+    publish(cloud, "base", "base")
+    for tag in ("a", "b"):
+        publish(cloud, tag)
+    assert not cloud.registry.withdraw(CAMERA, "gate-2", "rejected"), "it is live no more"
+    assert states(cloud) == {"gate-3": "live", "gate-2": "rejected", "gate-1": "retired"}
+    assert cloud.registry.fallback(CAMERA).model_id == "gate-1"
+    assert cloud.registry.withdraw(CAMERA, "gate-3", "rejected")
+    assert cloud.registry.live_ids() == {CAMERA: "gate-1"}
+
+
 def test_counters_rise_also_over_rejected_models(cloud: CloudState) -> None:
     publish(cloud, "base", "base")
     publish(cloud, "a")

@@ -527,6 +527,27 @@ def test_a_shadow_is_signed_anew_with_the_live_one_and_its_audits_still_count(fl
     assert fleet.live()["gate"] == "gate-4"
 
 
+def test_a_shadow_that_expired_before_its_edge_took_it_goes_on_with_its_trial_until_its_deadline(fleet: Fleet) -> None:
+    fleet.publish()
+    fleet.clock.advance(DEADLINE_S - 1)
+    for model_id in ("gate-2", "gate-3"):
+        carry_out(Request(1, "renew", "gate", {"model_id": model_id}), fleet.cloud.index, fleet.publisher)
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.model_id, trial.before) == ("shadow", "gate-4", "gate-1")
+    assert fleet.live()["gate"] == "gate-1"
+    fleet.clock.advance(TAKE_S)
+    fleet.waves.tend()
+    assert fleet.states() == {"gate": "shadow"}, "its edge has time to take it"
+    fleet.clock.advance(1)
+    fleet.waves.tend()
+    (trial,) = fleet.trials()
+    assert (trial.state, trial.why) == (
+        "failed",
+        "0 audits of 10 were labelled until its deadline: too few to judge by",
+    )
+
+
 def test_one_that_its_edge_turned_down_since_it_was_signed_anew_is_not_left_under_its_earlier_id(fleet: Fleet) -> None:
     fleet.publish()
     fleet.audits("gate", CAR)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,20 +15,6 @@ from support.postgres import Postgres
 
 ROW = {"name": "edge-1", "public_key": "k" * 40, "revoked": False, "enrolled": 1.0}
 COUNTED = ("seen", "inferred", "dropped", "evicted", "acked", "hard", "audit", "bootstrap", "manual")
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
-    url = postgres.take()
-    yield url
-    postgres.give_back(url)
-
-
-@pytest.fixture
-def index(url: str) -> Iterator[Index]:
-    index = Index(url)
-    yield index
-    index.close()
 
 
 def names(index: Index) -> list[str]:

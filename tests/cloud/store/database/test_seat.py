@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,24 +8,9 @@ import sqlalchemy as sa
 from culling.cloud.store.database.errors import DeposedError
 from culling.cloud.store.index import Index, edges
 from culling.common.errors import StorageError
-from support.postgres import Postgres
 from support.waiting import wait_until
 
 ROW = {"name": "edge", "public_key": "k" * 40, "revoked": False, "enrolled": 1.0}
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
-    found = postgres.take()
-    yield found
-    postgres.give_back(found)
-
-
-@pytest.fixture
-def index(url: str) -> Iterator[Index]:
-    found = Index(url)
-    yield found
-    found.close()
 
 
 def end_sessions(index: Index) -> None:
