@@ -77,6 +77,25 @@ def day(out: Path) -> None:
     _save(figure, out)
 
 
+def live(out: Path) -> None:
+    """Draw how right each way through a composed day of parking was, window by window, for cars and trucks."""
+    rows = json.loads((RESULTS / "parking-day-live.json").read_text())["rows"]
+    ways = dict.fromkeys(row["way"] for row in rows)
+    colours = dict(zip((way for way in ways if way not in ("none", "teacher")), COLOURS[2:], strict=False))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, each in zip(both, ("car", "truck"), strict=True):
+        for way in ways:
+            values = [row[f"labels_{each}_ap50"] for row in rows if row["way"] == way]
+            style = {"none": ":", "teacher": "--"}.get(way, "-")
+            middles = [4 * place + 2 for place in range(len(values))]
+            axes.plot(middles, values, style, marker=".", color=colours.get(way, "black"), label=way)
+        axes.set(title=f"{each}s", xlabel="hour", xticks=range(0, 29, 4), ylim=(0, 1.02))
+    both[0].set_ylabel("AP50 by exact labels")
+    both[1].legend(fontsize=8)
+    _save(figure, out)
+
+
 def _save(figure: Figure, out: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "culling"}):
         figure.savefig(out, metadata={"Date": None})
@@ -86,3 +105,4 @@ if __name__ == "__main__":
     confidence(HERE / "confidence-loss.svg")
     recipes(HERE / "recipes.svg")
     day(HERE / "day-table2.svg")
+    live(HERE / "day-live.svg")

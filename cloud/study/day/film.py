@@ -40,7 +40,7 @@ class DayRecord(msgspec.Struct, frozen=True):
     seed: int
     frames: int
     every: int
-    edition: int = 2
+    edition: int = 3
     """Rises when the composition changes: parts of two editions are never joined."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ STANDS = 0.5
 
 TRUE_SCORE = 0.4
 """Labels from this score on are true; a thing is, where half of its boxes are."""
+
+DOUBTED = 0.3
+"""The score of a label that counts neither as right nor as wrong."""
 
 MARGIN = 0.15
 """By this share of its size, at each side, a mover's box is enlarged before it is taken out: shadows reach further."""
@@ -49,13 +52,22 @@ class Standing:
 
 
 def standing(labels: Sequence[Label]) -> list[Standing]:
-    """Return what is seen in the same place in most of the labelled frames."""
-    found: list[Standing] = []
+    """Return what is seen in the same place in most of the labelled frames.
+
+    A thing that is now of one class and now of another is of that in which it is surely seen most often; any other is
+    doubtful there.
+    """
+    seen: list[tuple[int, Standing]] = []
     for label in sorted({int(one) for frame in labels for one in frame.detections.labels}):
         for boxes, scores in _places(labels, label):
             if len(boxes) >= STANDS * len(labels):
-                surely = float(np.mean(scores >= TRUE_SCORE)) >= 0.5
-                found.append(Standing(label, np.median(boxes, 0).astype(np.float32), 1.0 if surely else 0.3))
+                sure = int(np.sum(scores >= TRUE_SCORE))
+                score = 1.0 if 2 * sure >= len(scores) else DOUBTED
+                seen.append((sure, Standing(label, np.median(boxes, 0).astype(np.float32), score)))
+    found: list[Standing] = []
+    for _, one in sorted(seen, key=lambda each: -each[0]):
+        there = any(iou(one.box[None], other.box[None])[0, 0] >= SAME_PLACE for other in found)
+        found.append(replace(one, score=DOUBTED) if there else one)
     return found
 
 

@@ -44,6 +44,18 @@ def test_one_that_most_labels_doubt_is_doubtful() -> None:
     assert [one.score for one in standing(rows)] == [0.3]
 
 
+def test_a_thing_of_two_classes_is_of_the_one_in_which_it_is_surely_seen_most_often() -> None:
+    truck = CLASSES.index("truck")
+    rows = [
+        told(
+            number, (*PARKED, 0.8, truck), (*PARKED, 0.8 if number < 7 else 0.2, CAR), (4.0, 30.0, 14.0, 46.0, 0.8, CAR)
+        )
+        for number in range(10)
+    ]
+    assert {(one.label, one.score) for one in standing(rows)} == {(truck, 1.0), (CAR, 0.3), (CAR, 1.0)}
+    assert [one.score for one in standing(rows) if one.box[0] == PARKED[0] and one.label == CAR] == [0.3]
+
+
 def test_two_things_that_stand_beside_each_other_are_two() -> None:
     other = (4.0, 30.0, 14.0, 46.0)
     found = standing([told(number, (*PARKED, 0.9, CAR), (*other, 0.9, CAR)) for number in range(6)])
