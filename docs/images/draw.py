@@ -78,21 +78,18 @@ def day(out: Path) -> None:
 
 
 def live(out: Path) -> None:
-    """Draw how right each way through a composed day of parking was, window by window, for cars and trucks."""
+    """Draw how right each way through a composed day of parking was for cars, window by window; the paced one is there
+    what the loop is.
+    """
     rows = json.loads((RESULTS / "parking-day-live.json").read_text())["rows"]
-    ways = dict.fromkeys(row["way"] for row in rows)
-    colours = dict(zip((way for way in ways if way not in ("none", "teacher")), COLOURS[2:], strict=False))
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    both = figure.subplots(1, 2, sharey=True)
-    for axes, each in zip(both, ("car", "truck"), strict=True):
-        for way in ways:
-            values = [row[f"labels_{each}_ap50"] for row in rows if row["way"] == way]
-            style = {"none": ":", "teacher": "--"}.get(way, "-")
-            middles = [4 * place + 2 for place in range(len(values))]
-            axes.plot(middles, values, style, marker=".", color=colours.get(way, "black"), label=way)
-        axes.set(title=f"{each}s", xlabel="hour", xticks=range(0, 29, 4), ylim=(0, 1.02))
-    both[0].set_ylabel("AP50 by exact labels")
-    both[1].legend(fontsize=8)
+    styles = {"none": "k:", "teacher": "k--"}
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for way in dict.fromkeys(row["way"] for row in rows if row["way"] != "paced"):
+        values = [row["labels_car_ap50"] for row in rows if row["way"] == way]
+        axes.plot([4 * place + 2 for place in range(len(values))], values, styles.get(way, "-"), marker=".", label=way)
+    axes.set(xlabel="hour", ylabel="AP50 of cars by exact labels", xticks=range(0, 29, 4), ylim=(0, 1.02))
+    axes.legend(fontsize=8, loc="lower right")
     _save(figure, out)
 
 
