@@ -203,7 +203,7 @@ def test_a_second_query_on_a_folder_says_that_it_waits(
         (query("--zone", "left", "--edge", "none.toml"), InputError.exit_code, "none.toml: cannot be read"),
         (query("--edge", "edge.toml"), SettingsError.exit_code, "--edge edge.toml: say with --zone which of its zones"),
         (query("--frames", "30"), SettingsError.exit_code, "frames, and --frames leaves 30 that can be decoded"),
-        (query(error="0.003"), SettingsError.exit_code, "frames, and the video has 300 that can be decoded"),
+        (query(error="0.003"), SettingsError.exit_code, "that is less than one frame, and the video has 300"),
         (query("--seed", "-1"), SettingsError.exit_code, "--seed"),
         (query(error="nan"), SettingsError.exit_code, "--error"),
         (query("--sample", "20"), SettingsError.exit_code, "the teacher has to label"),
