@@ -15,10 +15,10 @@ Colours = Literal["rgb", "bgr"]
 Pixels = Literal["0-1", "0-255", "imagenet"]
 Fit = Literal["stretch", "corner", "centre"]
 
-KINDS = (
-    "`bundled`, `yolox-nano`, `torchvision`, `detectron2`, `transformers`, `onnx`, `ensemble`, or one that another "
-    "package brings"
-)
+KNOWN = ("bundled", "yolox-nano", "torchvision", "detectron2", "transformers", "onnx", "ensemble")
+"""The kinds that come along; what another package's reads is for that to say."""
+
+KINDS = f"{', '.join(f'`{kind}`' for kind in KNOWN)}, or one that another package brings"
 
 PAIR = ({"kind": "bundled"}, {"kind": "yolox-nano", "views": ("whole", "tiles 2x2")})
 """The members of an ensemble that names none: the teachers that come with Culling."""
@@ -33,9 +33,6 @@ ALONE = ("file", "map", "views")
 
 READ_BY = {"builder": "torchvision"} | dict.fromkeys(("layout", "colours", "pixels", "fit"), "onnx")
 """Keys that one kind alone reads."""
-
-KNOWN = ("bundled", "yolox-nano", "torchvision", "detectron2", "transformers", "onnx", "ensemble")
-"""The kinds that come along; what another package's reads is for that to say."""
 
 
 class TeacherPart(Section):

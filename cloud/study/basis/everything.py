@@ -52,8 +52,7 @@ def stands(trainer: Trainer, largest: int, seeds: Sequence[int], before: float |
     orders = [np.random.default_rng(seed).permutation(total).tolist() for seed in seeds]
     for size in sizes(largest, total):
         chosen = [order[:size] for order in orders]
-        students = [trainer.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
-        scores = [trainer.score(student, trainer.corpus.scale) for student in students]
+        students, scores = trainer.over(chosen, seeds)
         known = [one.teacher.ap50 for one in scores if one.teacher]
         ap50 = mean(known) if len(known) == len(scores) else None
         gains = ap50 is None or before is None or ap50 - before >= GAINS

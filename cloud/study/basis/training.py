@@ -105,6 +105,11 @@ class Trainer:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
 
+    def over(self, chosen: Sequence[Sequence[int]], seeds: Sequence[int]) -> tuple[list[TrainedStudent], list[Scores]]:
+        """Return a student for each seed, trained at full size on that seed's frames, and how right each is."""
+        students = [self.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
+        return students, [self.score(student, self.corpus.scale) for student in students]
+
     def train(
         self,
         indices: Sequence[int],

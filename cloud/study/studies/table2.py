@@ -40,9 +40,7 @@ def table2(corpus: Corpus, counts: Sequence[int], seeds: Sequence[int]) -> Resul
     for n in counts:
         for name, choose in STRATEGIES.items():
             chosen = [choose(material, n, factor, seed) for seed in seeds]
-            students = [trainer.train(frames, seed) for frames, seed in zip(chosen, seeds, strict=True)]
-            scores = [trainer.score(student, corpus.scale) for student in students]
-            rows.append(row(name, chosen, students, scores))
+            rows.append(row(name, chosen, *trainer.over(chosen, seeds)))
     stood_for = max(counts)
     largest = next(one for one in reversed(rows) if one["strategy"] == "random")
     for stand in stands(trainer, max(counts), seeds, largest["teacher_ap50"]):

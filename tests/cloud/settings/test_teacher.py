@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 import tomli_w
 
 from culling.cloud.settings import TeacherSettings, load_settings, to_toml
+from culling.cloud.settings.teacher import KNOWN
 from culling.common.errors import SettingsError
 
 
@@ -67,6 +69,10 @@ def test_a_key_that_would_do_nothing_is_refused(tmp_path: Path, told: dict[str, 
     path.write_bytes(tomli_w.dumps({"service": {"data_dir": "data"}, "teacher": told}).encode())
     with pytest.raises(SettingsError, match=said):
         load_settings(path, {})
+
+
+def test_the_kinds_that_come_along_are_those_that_the_package_brings() -> None:
+    assert set(KNOWN) == distribution("culling").entry_points.select(group="culling.teachers").names
 
 
 def test_what_another_packages_kind_reads_is_its_own_matter() -> None:
