@@ -163,12 +163,12 @@ class Outlet:
             self._fell(error, error.after_s)
             return False
         except RefusedError as error:
-            self._note_refusal(error)  # first: whoever sees the count finds the reason
+            self._note_refusal(error)
             self._lose(records, "refused")
         except Exception as error:  # one batch costs itself
             note_failed("output", self._metrics, error, output=self.name)
-            self._lose(records, "broken")
             self._fell(CullingError(repr(error)))
+            self._lose(records, "broken")
         finally:
             self._busy_since = None
         return True
@@ -176,8 +176,8 @@ class Outlet:
     def _send(self, batch: Batch) -> None:
         self._reopen()
         self._sink.send(batch)
+        self._rose()  # first, as ever: whoever sees a count finds what goes with it
         self._metrics.count("output_records", len(batch.records), output=self.name)
-        self._rose()
 
     def _tend(self) -> None:
         self._tend_at = self._clock.monotonic() + TEND_S
@@ -204,13 +204,14 @@ class Outlet:
         if self.problem:
             log.info("output_opened", output=self.name, where=self._sink.where)
         self.problem = ""
+        self._busy_since = None
         self._backoff.reset()
 
     def _fell(self, error: CullingError, after_s: float = 0.0) -> None:
         pause = max(self._backoff.pause(), after_s)
         self._retry_at = self._clock.monotonic() + pause
-        self._metrics.count("output_retries", output=self.name)
         self._note(error, round(pause, 1))
+        self._metrics.count("output_retries", output=self.name)
         self._shut()
 
     def _note(self, error: CullingError, retry_s: float | None = None) -> None:
