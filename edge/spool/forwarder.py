@@ -56,6 +56,9 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.1
 """How long a turn waits for a message: a new frame in the spool waits no longer to be sent."""
+BURST = 4
+"""How many frames leave between two looks at what came. Acks that are not read by then go down with the connection,
+so that an edge which takes long over a frame would get nowhere on a line that often breaks."""
 BROKEN_PAUSE_S, MAX_BROKEN_TURNS = 1.0, 60
 """After a turn that broke the next one waits a moment; after so many in a row there is nothing left to go on with."""
 STUCK_S = 60.0
@@ -150,6 +153,7 @@ class Forwarder:
         self._plainly = False  # whether the cloud is of 0.2 or before, and refuses fields that it does not know
         self.incompatible = ""
         self._deadline: float | None = None
+        self._more = False  # whether there is more to send than left in this turn
         self._broken_turns = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
@@ -213,10 +217,11 @@ class Forwarder:
         if self._line is not None:
             self._line.open = self.linked and self._verdicts
             self._send_escalations(self._line)
+        self._more = False
         try:
             self._forget_done()
             if self.linked:
-                self._send_frames(self._clock.monotonic())
+                self._more = self._send_frames(self._clock.monotonic())
                 self._send_live(self._clock.monotonic())
             if self._export_age():
                 self.storage_failing = False
@@ -256,13 +261,18 @@ class Forwarder:
     def _greet(self) -> None:
         self._send(Hello(f"culling {version('culling')}", self._boot, self._states(), SPEAKS))
 
-    def _send_frames(self, now: float) -> None:
-        for key in self._window.next((), now):
-            if not self._send_frame(self._flying[key], now):
-                return
-        while self._window.room and self._throttle.open(now) and (fresh := self._unsent()):
-            if not self._send_frame(fresh, now):
-                return
+    def _send_frames(self, now: float) -> bool:
+        """Send what may leave now, those due again first; return whether it ended since a burst of them left."""
+        for _ in range(BURST):
+            if again := self._window.next((), now):
+                frame = self._flying[again[0]]
+            elif self._window.room and self._throttle.open(now) and (fresh := self._unsent()):
+                frame = fresh
+            else:
+                return False
+            if not self._send_frame(frame, now):
+                return False
+        return True
 
     def _send_escalations(self, line: Line) -> None:
         """Send what is asked before anything else, since a record waits for it. What cannot leave now never does."""
@@ -382,7 +392,7 @@ class Forwarder:
     # Down
 
     def _receive_all(self) -> None:
-        parts = self._socket.poll(POLL_S)
+        parts = self._socket.poll(0 if self._more else POLL_S)
         while parts is not None:
             self._metrics.count("bytes_received", sum(map(len, parts)))
             self._beats.heard(self._clock.monotonic())

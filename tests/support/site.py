@@ -36,6 +36,7 @@ class CloudEnd:
         self.edge_key = edge_key
         self.answers = True
         self.verdicts = False
+        self.window = 8
         self.seen: list[tuple[Message, bytes | None]] = []
 
     def send(self, message: FromCloud, payload: bytes | None = None) -> None:
@@ -60,10 +61,11 @@ class CloudEnd:
         message, payload = unpack(parts, "edge")
         self.seen.append((message, payload))
         if isinstance(message, (Hello, Heartbeat)) and self.answers:
-            told = Welcome("test", window=8, verdicts=self.verdicts)
+            told = Welcome("test", window=self.window, verdicts=self.verdicts)
             self.socket.send(key, pack(told))  # in vain after an edge's last words
         if isinstance(message, HardFrame) and ack:
-            self.socket.send(key, pack(Ack(message.boot, message.seq, window=8)))  # in vain when it was killed since
+            told_of = Ack(message.boot, message.seq, window=self.window)
+            self.socket.send(key, pack(told_of))  # in vain when it was killed since
         yield message, payload
 
     def close(self) -> None:

@@ -203,7 +203,11 @@ def until(bench: Bench, condition: Callable[[], bool], ack: bool = True) -> None
 
 
 def frames(bench: Bench) -> list[int]:
-    return [message.seq for message, _ in bench.cloud.seen if isinstance(message, HardFrame)]
+    return _frames(bench.cloud)
+
+
+def _frames(cloud: CloudEnd) -> list[int]:
+    return [message.seq for message, _ in cloud.seen if isinstance(message, HardFrame)]
 
 
 def test_it_says_who_it_is_before_anything_else(bench: Bench) -> None:
@@ -662,6 +666,33 @@ def test_no_frame_is_read_that_cannot_leave_now(bench: Bench, settings: dict[str
     assert len(beats) == 3
     assert spool.read == room
     assert len(frames(bench)) == room
+
+
+class Slow(Watched):
+    """A spool on which `cloud` acks whatever was sent before the next frame is read; notes what was acked by then."""
+
+    def __init__(self, before: Spool, cloud: CloudEnd, frames: int) -> None:
+        super().__init__(before)
+        self.acked: list[int] = []
+        self._cloud, self._frames = cloud, frames
+
+    def ready(self, limit: int, without: Collection[int] = ()) -> list[Spooled]:
+        while self.read < self._frames and len(_frames(self._cloud)) < self.read:
+            list(self._cloud.turn())
+        self.acked.append(self.counts().acked)
+        return super().ready(limit, without)
+
+
+def test_acks_are_taken_between_frames_for_they_go_down_with_the_line(bench: Bench) -> None:
+    bench.cloud.window = 64
+    bench.spool = spool = Slow(bench.spool, bench.cloud, frames=64)
+    bench.spool_frames(64)
+    bench.start()
+    bench.cloud.receive(Hello)
+    wait_until(lambda: spool.read == 64)
+    until(bench, lambda: bench.ready() == 0)
+    assert spool.acked[63] > 0, "all frames left before an ack was taken"
+    assert frames(bench) == list(range(1, 65))
 
 
 def test_an_acked_frame_is_not_sent_again_while_the_disk_does_not_let_it_go(bench: Bench) -> None:
