@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from culling.cloud.archive.day import BAND_FRAMES, parts_of_day
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, Array, effective, lower_bound, resample
-from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.tally import Tally, rank
 
 RESAMPLES = 1000
@@ -195,7 +194,7 @@ class _Sample:
     def alarms(self, label: int) -> tuple[Array, Array]:
         """Return the share of frames with a false alarm of a class, before and after, `(1 + R,)` each."""
         total = self.weightings.sum(1)
-        raised = [[seen.alarmed(label, STUDENT_FLOOR) for seen in side] for side in self.sides]
+        raised = [[seen.alarmed(label) for seen in side] for side in self.sides]
         before, after = (
             self.weightings @ np.array(one, np.float64) / np.where(total > 0, total, 1.0) for one in raised
         )

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from culling.cloud.evaluation.comparison import FEW_OBJECTS, Judged, Rules, StudentComparison, compare_students
-from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.verdict import Verdict, describe
 from culling.cloud.settings import GateSettings
 
@@ -61,7 +60,7 @@ def newcomer(frames: Sequence[Judged], name: str, rules: Rules) -> Newcomer:
     objects = sum(frame.before.objects[label] for frame in frames)
     found = compare_students(frames, rules)
     if found is None:
-        alarmed = sum(frame.after.alarmed(label, STUDENT_FLOOR) for frame in frames)
+        alarmed = sum(frame.after.alarmed(label) for frame in frames)
         return Newcomer(name, 0, alarms=alarmed / max(1, len(frames)))
     alarms = next((check.after for check in found.checks if check.kind == "alarms"), None)
     return Newcomer(name, objects, round(found.after, 4), None if found.low < -1.0 else round(found.low, 4), alarms)

@@ -16,6 +16,10 @@ from culling.cloud.evaluation.matching import IOUS, Compared, match
 
 Array = NDArray[np.float64]
 
+ALARM = 0.5
+"""Score from which a box is an alarm: what outputs tell of, unless told otherwise. Lower ones are doubts, of which no
+one is told: a bus of .25 beside the truck of .8, for one van."""
+
 MOST_NUMBERS = 1 << 16
 """Weightings times boxes that are computed at once: more would only leave the processor's cache."""
 
@@ -33,9 +37,9 @@ class Tally:
     scores: tuple[NDArray[np.float32], ...]
     hits: tuple[NDArray[np.bool_], ...]
 
-    def alarmed(self, label: int, score: float) -> bool:
-        """Return whether a box of that class, with at least that score, lies where nothing of it is."""
-        return bool((~self.hits[label] & (self.scores[label] >= score)).any())
+    def alarmed(self, label: int) -> bool:
+        """Return whether a box of that class, with a score of `ALARM` at least, lies where nothing of it is."""
+        return bool((~self.hits[label] & (self.scores[label] >= ALARM)).any())
 
 
 def tallies(frame: Compared, classes: int, ious: Array = IOUS) -> list[Tally]:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from culling.cloud.evaluation.bootstrap import LEAST_BLOCKS, effective, lower_bound, resample
 from culling.cloud.evaluation.comparison import FEW_OBJECTS, allowed
-from culling.cloud.evaluation.precision import STUDENT_FLOOR
 from culling.cloud.evaluation.tally import Tally, rank
 
 Array = NDArray[np.float64]
@@ -117,10 +116,7 @@ class SizeComparison:
 
     def _alarms(self, small: Looked, label: int) -> SizeLoss:
         """Return by how much fewer frames have a false alarm of a class that is hardly ever there."""
-        sides = [
-            np.array([frame[0].alarmed(label, STUDENT_FLOOR) for frame in frames], np.float64)
-            for frames in (self._full, small)
-        ]
+        sides = [np.array([frame[0].alarmed(label) for frame in frames], np.float64) for frames in (self._full, small)]
         total = np.maximum(self._weights.sum(1), 1.0)
         change = self._weights @ (sides[0] - sides[1]) / total
         return self._loss(f"frames without a false {self._labels[label]}", change, -MOST_ALARMS)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from culling.cloud.evaluation.matching import Compared, class_precision
-from culling.cloud.evaluation.tally import rank, tallies, tally
+from culling.cloud.evaluation.tally import ALARM, rank, tallies, tally
 from culling.common.frame import Detections
+from culling.edge.output.settings import OutputSettings
 from support import judged
 from support.scenes import boxes_at, random_scene
 
@@ -53,10 +54,15 @@ def test_a_weighting_without_anything_true_has_no_precision() -> None:
 
 
 def test_a_false_alarm_is_a_box_where_no_label_is_true_or_doubtful() -> None:
-    found = boxes_at((0, 0, 10, 10, 0.6, 1), (50, 50, 60, 60, 0.9, 1))
+    found = boxes_at((0, 0, 10, 10, ALARM, 1), (50, 50, 60, 60, 0.9, 1))
     clean = tally(Compared(found, boxes_at((0, 0, 10, 10, 1, 1)), boxes_at((50, 50, 60, 60, 0.2, 1))), 2)
-    assert not clean.alarmed(1, 0.2)
+    assert not clean.alarmed(1)
     wrong = tally(Compared(found, Detections.empty(), boxes_at((50, 50, 60, 60, 0.2, 1))), 2)
-    assert wrong.alarmed(1, 0.6)
-    assert not wrong.alarmed(1, 0.7)
-    assert not wrong.alarmed(0, 0.0)
+    assert wrong.alarmed(1)
+    assert not wrong.alarmed(0)
+
+
+def test_a_box_that_no_one_is_told_of_is_no_alarm() -> None:
+    assert OutputSettings(kind="stdout").score == ALARM
+    nothing, doubt = Detections.empty(), boxes_at((0, 0, 10, 10, ALARM - 0.01, 1))
+    assert not tally(Compared(doubt, nothing, nothing), 2).alarmed(1)
