@@ -176,7 +176,7 @@ class Outlet:
     def _send(self, batch: Batch) -> None:
         self._reopen()
         self._sink.send(batch)
-        self._rose()  # first, as ever: whoever sees a count finds what goes with it
+        self._rose()  # first: whoever sees a count finds what goes with it
         self._metrics.count("output_records", len(batch.records), output=self.name)
 
     def _tend(self) -> None:

@@ -153,7 +153,7 @@ class Forwarder:
         self._plainly = False  # whether the cloud is of 0.2 or before, and refuses fields that it does not know
         self.incompatible = ""
         self._deadline: float | None = None
-        self._more = False  # whether there is more to send than left in this turn
+        self._more = False  # whether the last turn ended since a burst of frames left
         self._broken_turns = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)

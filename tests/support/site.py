@@ -64,8 +64,8 @@ class CloudEnd:
             told = Welcome("test", window=self.window, verdicts=self.verdicts)
             self.socket.send(key, pack(told))  # in vain after an edge's last words
         if isinstance(message, HardFrame) and ack:
-            told_of = Ack(message.boot, message.seq, window=self.window)
-            self.socket.send(key, pack(told_of))  # in vain when it was killed since
+            answer = Ack(message.boot, message.seq, window=self.window)
+            self.socket.send(key, pack(answer))  # in vain when it was killed since
         yield message, payload
 
     def close(self) -> None:

@@ -203,11 +203,7 @@ def until(bench: Bench, condition: Callable[[], bool], ack: bool = True) -> None
 
 
 def frames(bench: Bench) -> list[int]:
-    return _frames(bench.cloud)
-
-
-def _frames(cloud: CloudEnd) -> list[int]:
-    return [message.seq for message, _ in cloud.seen if isinstance(message, HardFrame)]
+    return [message.seq for message, _ in bench.cloud.seen if isinstance(message, HardFrame)]
 
 
 def test_it_says_who_it_is_before_anything_else(bench: Bench) -> None:
@@ -669,23 +665,23 @@ def test_no_frame_is_read_that_cannot_leave_now(bench: Bench, settings: dict[str
 
 
 class Slow(Watched):
-    """A spool on which `cloud` acks whatever was sent before the next frame is read; notes what was acked by then."""
+    """Before each of its frames is read, the cloud acks those that were sent; notes how many are `acked` by then."""
 
-    def __init__(self, before: Spool, cloud: CloudEnd, frames: int) -> None:
-        super().__init__(before)
+    def __init__(self, bench: Bench, count: int) -> None:
+        super().__init__(bench.spool)
         self.acked: list[int] = []
-        self._cloud, self._frames = cloud, frames
+        self._bench, self._count = bench, count
 
     def ready(self, limit: int, without: Collection[int] = ()) -> list[Spooled]:
-        while self.read < self._frames and len(_frames(self._cloud)) < self.read:
-            list(self._cloud.turn())
+        while self.read < self._count and len(frames(self._bench)) < self.read:
+            list(self._bench.cloud.turn())
         self.acked.append(self.counts().acked)
         return super().ready(limit, without)
 
 
 def test_acks_are_taken_between_frames_for_they_go_down_with_the_line(bench: Bench) -> None:
     bench.cloud.window = 64
-    bench.spool = spool = Slow(bench.spool, bench.cloud, frames=64)
+    bench.spool = spool = Slow(bench, 64)
     bench.spool_frames(64)
     bench.start()
     bench.cloud.receive(Hello)
